@@ -1,0 +1,1 @@
+//! The compute backends as types: chosen by generics, gated by features.

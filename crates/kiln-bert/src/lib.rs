@@ -1,0 +1,1 @@
+//! BERT: config, embeddings, encoder, pooler; Hugging Face checkpoints in and out.

@@ -1,0 +1,1 @@
+//! Labelled files (csv, tsv, jsonl, parquet, Arrow) to examples: read, split, audit.

@@ -1,0 +1,1 @@
+//! Logits and targets to a report: JSON, HTML and the most confident mistakes.

@@ -1,0 +1,1 @@
+//! Heads on BERT, one file a head: hidden states to logits to loss.

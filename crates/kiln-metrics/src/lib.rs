@@ -1,0 +1,1 @@
+//! Predictions and targets to numbers: accuracy, precision, recall, F1, confusion.

@@ -1,0 +1,1 @@
+//! A model folder to labelled answers: text in, label and scores out.

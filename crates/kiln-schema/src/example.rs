@@ -1,0 +1,21 @@
+use crate::LabelId;
+
+/// One labelled row: a text, or a pair of texts, and what a model should say of it.
+///
+/// The target's type belongs to the task: sequence classification has a [`LabelId`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example<T = LabelId> {
+    /// The text, trimmed, or the first text of a pair.
+    pub text: String,
+    /// The second text of a pair.
+    pub text_pair: Option<String>,
+    /// The truth.
+    pub target: T,
+}
+
+impl<T> Example<T> {
+    /// The text and, for a pair, the second one: what a tokenizer takes.
+    pub fn texts(&self) -> (&str, Option<&str>) {
+        (&self.text, self.text_pair.as_deref())
+    }
+}

@@ -1,0 +1,28 @@
+//! What an example, a label set, a task and a split are: the words that every crate of Kiln shares.
+//! It depends on serde alone, and says nothing of files, tensors or models.
+//!
+//! ```
+//! use kiln_schema::{Example, LabelSet};
+//!
+//! let labels = LabelSet::new(["negative", "positive"])?;
+//! let example = Example {
+//!     text: "房间很干净".to_owned(),
+//!     text_pair: None,
+//!     target: labels.id("positive").expect("the set has it"),
+//! };
+//! assert_eq!(labels.name(example.target), "positive");
+//! # Ok::<(), kiln_schema::LabelSetError>(())
+//! ```
+//!
+//! See `examples/labels.rs`.
+#![deny(missing_docs)]
+
+mod example;
+mod labels;
+mod split;
+mod task;
+
+pub use example::Example;
+pub use labels::{LabelId, LabelSet, LabelSetError};
+pub use split::{Split, Splits};
+pub use task::Task;

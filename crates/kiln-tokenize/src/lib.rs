@@ -1,0 +1,1 @@
+//! Text to encodings, and encodings to length-bucketed batches.

@@ -1,0 +1,1 @@
+//! Fine-tuning: optimizer groups, schedule, the loop, checkpoints and the feature cache.
