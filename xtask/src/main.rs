@@ -1,1 +1,36 @@
-fn main() {}
+//! `cargo xtask pipeline` builds and runs Kiln; `cargo xtask ci` checks the whole workspace, `cargo xtask tidy` what no
+//! compiler checks.
+#![expect(clippy::print_stderr, reason = "a command line speaks to whoever runs it")]
+
+mod ci;
+mod package;
+mod pipeline;
+mod tidy;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Builds, runs and checks the workspace")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Builds `kiln` in release and runs `kiln pipeline`.
+    Pipeline(pipeline::Args),
+    /// Runs every check, or those named, the cheapest first, up to the first that fails.
+    Ci(ci::Args),
+    /// Runs the project's own checks of its sources, its crate map and its files.
+    Tidy,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Pipeline(args) => pipeline::run(&args),
+        Command::Ci(args) => ci::run(&args),
+        Command::Tidy => tidy::run(),
+    }
+}

@@ -1,1 +1,19 @@
-//! The compute backends as types: chosen by generics, gated by features.
+//! The compute backends as types: an entry point is generic over [`Backend`], and a feature decides which are compiled in.
+//! Below the entry point a crate takes the `&Device` that the backend makes.
+//!
+//! ```
+//! use kiln_backend::{Backend, Flex};
+//!
+//! let device = Flex::device(0);
+//! let sum = burn::tensor::Tensor::<1>::ones([4], &device).sum();
+//! assert_eq!((Flex::NAME, sum.into_scalar::<f32>()), ("flex", 4.0));
+//! ```
+//!
+//! See `examples/backends.rs`.
+#![deny(missing_docs)]
+
+mod backend;
+mod compiled;
+
+pub use backend::{Backend, Cuda, Flex, NdArray, Wgpu};
+pub use compiled::{Entry, UnknownBackend, compiled_in, run};

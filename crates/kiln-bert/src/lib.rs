@@ -1,1 +1,42 @@
-//! BERT: config, embeddings, encoder, pooler; Hugging Face checkpoints in and out.
+//! BERT as published: embeddings, encoder and pooler as burn modules whose parameters have Hugging Face's names.
+//! It reads and writes Hugging Face checkpoints, and knows nothing of heads, batches or training.
+//!
+//! ```
+//! use burn::tensor::Tensor;
+//! use kiln_backend::{Backend, Flex};
+//! use kiln_bert::{BertConfig, Inputs};
+//!
+//! let device = Flex::device(0);
+//! let config = BertConfig { vocab_size: 100, hidden_size: 32, num_attention_heads: 4, num_hidden_layers: 2, ..BertConfig::base() };
+//! let bert = config.init(&device);
+//! let inputs = Inputs::new(&[2, 7, 9, 3], &[1, 1, 1, 1], &[0, 0, 0, 0], [1, 4], &device);
+//! let hidden_states: Tensor<3> = bert.forward(inputs);
+//! assert_eq!(hidden_states.dims(), [1, 4, 32]);
+//! ```
+//!
+//! See `examples/hidden_states.rs`. Read it as `embeddings` → `encoder` → `pooler`.
+#![deny(missing_docs)]
+
+mod config;
+mod embeddings;
+mod attention;
+mod encoder;
+mod pooler;
+mod bert;
+mod names;
+mod weights;
+mod load;
+mod save;
+mod error;
+
+pub use attention::{BertAttention, BertSelfAttention, BertSelfOutput};
+pub use bert::{Bert, Inputs};
+pub use config::{BertConfig, HiddenAct};
+pub use embeddings::BertEmbeddings;
+pub use encoder::{BertEncoder, BertIntermediate, BertLayer, BertOutput};
+pub use error::Error;
+pub use load::{Loaded, initialize, load, load_bert};
+pub use names::{NamedParameter, ParameterPath, parameters};
+pub use pooler::BertPooler;
+pub use save::{FloatType, save, save_with_note, write_atomically};
+pub use weights::Weights;

@@ -1,1 +1,48 @@
-//! Labelled files (csv, tsv, jsonl, parquet, Arrow) to examples: read, split, audit.
+//! Labelled files to examples: CSV, TSV, JSON Lines, Parquet and the Arrow folders of Python's `datasets`.
+//! It splits them so that no text stands on two sides, and audits them for duplicates, leaks and contradictions.
+//!
+//! ```
+//! use kiln_dataset::{Columns, Source, SplitConfig, audit, read, split};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("reviews.tsv");
+//! let rows: String = (0..40).map(|i| format!("review {i}\t{}\n", ["negative", "positive"][i % 2])).collect();
+//! std::fs::write(&path, rows)?;
+//!
+//! let columns = Columns { text: 0.into(), text_pair: None, label: Some(1.into()) };
+//! let (examples, labels) = read(&[Source::new(path, columns)], None)?;
+//! let splits = split(examples, &SplitConfig::default())?;
+//! assert_eq!((splits.train.len(), splits.validation.len()), (32, 4));
+//! assert_eq!(audit(&splits, &labels, None).leaks(), 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! See `examples/audit.rs`.
+#![deny(missing_docs)]
+
+mod source;
+mod encoding;
+mod lines;
+mod picks;
+mod delimited;
+mod jsonl;
+mod columnar;
+mod arrow;
+mod parquet;
+mod rows;
+mod read;
+mod key;
+mod split;
+mod audit;
+mod write;
+mod error;
+#[cfg(test)]
+mod testing;
+
+pub use audit::{Audit, Finding, LabelCount, LengthAudit, Lengths, Overlap, SplitAudit, audit};
+pub use error::{Error, Place, Unit};
+pub use read::{read, read_splits};
+pub use rows::rows;
+pub use source::{Column, Columns, Encoding, Format, Row, Source};
+pub use split::{SplitConfig, drop_leaks, split};
+pub use write::write_splits;

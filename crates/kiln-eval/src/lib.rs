@@ -1,1 +1,26 @@
-//! Logits and targets to a report: JSON, HTML and the most confident mistakes.
+//! Logits and targets to a report: numbers for each split, an HTML page, the most confident mistakes.
+//! It computes and formats; whoever calls it writes the files.
+//!
+//! ```
+//! use kiln_eval::evaluate;
+//! use kiln_schema::LabelSet;
+//!
+//! let labels = LabelSet::new(["negative", "positive"])?;
+//! let logits = [2.0, -1.0, 0.5, 0.1, -3.0, 1.0];
+//! let report = evaluate(&logits, &[0, 1, 1], &labels);
+//! assert_eq!((report.examples, report.accuracy), (3, 2.0 / 3.0));
+//! # Ok::<(), kiln_schema::LabelSetError>(())
+//! ```
+//!
+//! See `examples/report.rs`.
+#![deny(missing_docs)]
+
+mod split_report;
+mod mistakes;
+mod report;
+mod html;
+
+pub use html::to_html;
+pub use mistakes::{Mistake, mistakes, to_tsv};
+pub use report::{Report, TrainReport};
+pub use split_report::{LabelReport, SplitReport, evaluate};

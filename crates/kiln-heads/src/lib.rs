@@ -1,1 +1,30 @@
 //! Heads on BERT, one file a head: hidden states to logits to loss.
+//! A model folder holds the encoder, the head and the names of the labels in Hugging Face's layout.
+//!
+//! ```
+//! use burn::tensor::Tensor;
+//! use kiln_backend::{Backend, Flex};
+//! use kiln_heads::ClassificationHeadConfig;
+//!
+//! let device = Flex::device(0);
+//! let head = ClassificationHeadConfig { hidden_size: 32, hidden_layers: vec![16], num_labels: 3, dropout: 0.1, initializer_range: 0.02 };
+//! let pooled_output = Tensor::<2>::ones([5, 32], &device);
+//! assert_eq!(head.init(&device).forward(pooled_output).dims(), [5, 3]);
+//! ```
+//!
+//! See `examples/model_folder.rs`.
+#![deny(missing_docs)]
+
+mod pooling;
+mod sequence_classification;
+mod loss;
+mod pretrained;
+mod model_folder;
+mod error;
+
+pub use error::Error;
+pub use loss::cross_entropy_sum;
+pub use model_folder::{Classifier, load_classifier, save_classifier};
+pub use pooling::Pooling;
+pub use pretrained::{Pretrained, PretrainedConfig, Start};
+pub use sequence_classification::{ClassificationHead, ClassificationHeadConfig, SequenceClassifier};

@@ -1,1 +1,28 @@
-//! Predictions and targets to numbers: accuracy, precision, recall, F1, confusion.
+//! Predictions and targets to numbers: accuracy with its interval, confusion, F1, cross-entropy, calibration.
+//! Everything works on plain slices and computes in `f64`; ratios of nothing to nothing are 0, as in scikit-learn.
+//!
+//! ```
+//! use kiln_metrics::{ConfusionMatrix, accuracy};
+//!
+//! let targets = [0, 0, 0, 1];
+//! let predictions = [0, 0, 1, 1];
+//! assert_eq!(accuracy(&predictions, &targets), 0.75);
+//! let confusion = ConfusionMatrix::new(&predictions, &targets, 2);
+//! assert_eq!(confusion.counts(), [[2, 1], [0, 1]]);
+//! assert_eq!(confusion.per_class()[1].recall, 1.0);
+//! ```
+//!
+//! See `examples/scores.rs`.
+#![deny(missing_docs)]
+
+mod logits;
+
+mod accuracy;
+mod confusion;
+
+mod calibration;
+
+pub use accuracy::{accuracy, wilson_interval};
+pub use calibration::expected_calibration_error;
+pub use confusion::{ClassScores, ConfusionMatrix, NotSquare};
+pub use logits::{argmax, cross_entropy, softmax};

@@ -50,7 +50,30 @@ impl<T> Splits<T> {
             .chain(self.test.as_ref().map(|test| (Split::Test, test)))
     }
 
+    /// The same splits, borrowed.
+    pub fn as_ref(&self) -> Splits<&T> {
+        Splits { train: &self.train, validation: &self.validation, test: self.test.as_ref() }
+    }
+
+    /// Splits of pairs; a test split where both have one.
+    pub fn zip<U>(self, other: Splits<U>) -> Splits<(T, U)> {
+        Splits {
+            train: (self.train, other.train),
+            validation: (self.validation, other.validation),
+            test: self.test.zip(other.test),
+        }
+    }
+
     /// The same splits of something else.
+    pub fn map<U>(self, mut f: impl FnMut(Split, T) -> U) -> Splits<U> {
+        Splits {
+            train: f(Split::Train, self.train),
+            validation: f(Split::Validation, self.validation),
+            test: self.test.map(|test| f(Split::Test, test)),
+        }
+    }
+
+    /// The same splits of something else, if it can be had for all.
     ///
     /// # Errors
     /// The first that `f` returns.

@@ -1,1 +1,37 @@
 //! Text to encodings, and encodings to length-bucketed batches.
+//! A [`Tokenizer`] is read from a checkpoint's folder; everything after it works on plain vectors, without tensors.
+//!
+//! ```
+//! use kiln_tokenize::{Tokenizer, by_length, lengths, pad};
+//!
+//! # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tiny");
+//! let tokenizer = Tokenizer::from_folder(folder.as_ref())?.with_max_length(8)?;
+//! let encodings = tokenizer.encode_all([("房间 Clean", None), ("房", Some("间"))])?;
+//! let rows = &by_length(&lengths(&encodings), 16)[0];
+//! let batch = pad(&encodings, rows, tokenizer.pad_token_id());
+//! assert_eq!((batch.rows.as_slice(), batch.seq), ([0, 1].as_slice(), 5));
+//! # Ok::<(), kiln_tokenize::Error>(())
+//! ```
+//!
+//! See `examples/bucketing.rs`.
+#![deny(missing_docs)]
+
+mod config;
+mod wordpiece;
+
+mod encoding;
+mod tokenizer;
+
+mod batch;
+mod bucketing;
+
+mod save;
+
+mod error;
+mod file;
+
+pub use batch::{Batch, pad};
+pub use bucketing::{Shuffle, by_length, padding_share, shuffled};
+pub use encoding::{Encoding, lengths};
+pub use error::Error;
+pub use tokenizer::Tokenizer;

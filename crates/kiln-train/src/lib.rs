@@ -1,1 +1,32 @@
-//! Fine-tuning: optimizer groups, schedule, the loop, checkpoints and the feature cache.
+//! Fine-tuning: optimizer, schedule, the loop, checkpoints and the feature cache of frozen encoders.
+//! There is one loop, [`Fit`]; what it trains on is a [`TrainingSet`]: encodings under a whole model, or features under a head.
+//!
+//! ```
+//! use kiln_train::{LrScheduler, TrainConfig};
+//!
+//! let config = TrainConfig { learning_rate: 1e-3, warmup_ratio: 0.5, lr_scheduler: LrScheduler::Linear, ..TrainConfig::default() };
+//! let rates: Vec<f64> = (0..4).map(|step| config.learning_rate_at(step, 4)).collect();
+//! assert_eq!(rates, [0.5e-3, 1e-3, 1e-3, 0.5e-3]);
+//! ```
+//!
+//! See `examples/fit_head.rs`.
+#![deny(missing_docs)]
+
+mod config;
+mod schedule;
+mod training_set;
+mod features;
+mod gradients;
+mod adamw;
+mod checkpoint;
+mod fit;
+mod error;
+
+pub use adamw::AdamW;
+pub use config::{Metric, TrainConfig};
+pub use error::Error;
+pub use features::{FeatureCache, Features, FeaturesConfig};
+pub use fit::{EpochReport, Event, Fit, Fitted};
+pub use gradients::GradientSum;
+pub use schedule::LrScheduler;
+pub use training_set::{Encoded, TrainingSet, logits};

@@ -1,1 +1,67 @@
-fn main() {}
+//! `kiln`: from a BERT checkpoint and a labelled file to a tested classifier.
+
+mod cli;
+mod recipe;
+mod environment;
+mod console;
+mod checkpoint;
+mod run_folder;
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use kiln_backend::{Backend, Entry, UnknownBackend};
+
+use crate::cli::{Cli, Command, DataCommand};
+use crate::console::Interrupted;
+use crate::recipe::RecipeError;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        // These compute nothing, so they need no backend.
+        Command::Pull(arguments) => commands::pull::run(arguments, cli.json),
+        Command::Data(DataCommand::Audit(arguments)) => commands::data::audit(arguments, cli.json),
+        Command::Data(DataCommand::Split(arguments)) => commands::data::split(arguments, cli.json),
+        _ => kiln_backend::run(&cli.backend, OnBackend(&cli)).unwrap_or_else(|unknown| Err(unknown.into())),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::error(&error);
+            exit_code(&error)
+        }
+    }
+}
+
+/// A command that computes, on the backend chosen.
+struct OnBackend<'a>(&'a Cli);
+
+impl Entry for OnBackend<'_> {
+    type Output = anyhow::Result<()>;
+
+    fn run<B: Backend>(self) -> anyhow::Result<()> {
+        let Cli { command, json, device, .. } = self.0;
+        let device = B::device(*device);
+        match command {
+            Command::Pipeline(arguments) => commands::pipeline::run::<B>(arguments, *json, &device),
+            Command::Train(arguments) => commands::train::run::<B>(arguments, *json, &device),
+            Command::Eval(arguments) => commands::eval::run::<B>(arguments, *json, &device),
+            Command::Predict(arguments) => commands::predict::run(arguments, *json, &device),
+            Command::Pull(_) | Command::Data(_) => unreachable!("these run without a backend"),
+        }
+    }
+}
+
+/// 2 for wrong usage or recipe, 130 for an interrupt, 1 for anything else.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let usage = error
+        .chain()
+        .any(|cause| cause.is::<RecipeError>() || cause.is::<UnknownBackend>() || cause.is::<cli::UsageError>());
+    match () {
+        () if error.is::<Interrupted>() => ExitCode::from(130),
+        () if usage => ExitCode::from(2),
+        () => ExitCode::FAILURE,
+    }
+}

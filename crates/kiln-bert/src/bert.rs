@@ -1,0 +1,81 @@
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::{BertConfig, BertEmbeddings, BertEncoder, BertPooler};
+
+/// Embeddings, encoder and, where the checkpoint has one, the pooler.
+#[derive(Module, Debug)]
+pub struct Bert {
+    /// Ids to vectors.
+    pub embeddings: BertEmbeddings,
+    /// The stack of layers.
+    pub encoder: BertEncoder,
+    /// Absent in checkpoints trained without next-sentence prediction.
+    pub pooler: Option<BertPooler>,
+}
+
+impl BertConfig {
+    /// A BERT with fresh weights, pooler included. A weight takes memory once it is first used or loaded.
+    pub fn init(&self, device: &Device) -> Bert {
+        Bert {
+            embeddings: BertEmbeddings::init(self, device),
+            encoder: BertEncoder::init(self, device),
+            pooler: Some(self.init_pooler(device)),
+        }
+    }
+
+    /// A fresh pooler, for a checkpoint that has none.
+    pub fn init_pooler(&self, device: &Device) -> BertPooler {
+        BertPooler::init(self, device)
+    }
+}
+
+impl Bert {
+    /// The last layer's hidden states. Dropout is active on a device with autodiff alone.
+    ///
+    /// # Shapes
+    /// - `inputs`: three times `[batch, seq]`
+    /// - output: `[batch, seq, hidden]`
+    ///
+    /// # Panics
+    /// When `seq` is above the config's `max_position_embeddings`, or an id above its table.
+    pub fn forward(&self, inputs: Inputs) -> Tensor<3> {
+        let Inputs { input_ids, attention_mask, token_type_ids } = inputs;
+        // padding = [batch, 1, 1, seq]
+        let padding = attention_mask.equal_elem(0).unsqueeze_dim::<3>(1).unsqueeze_dim::<4>(2);
+        let embedded = self.embeddings.forward(input_ids, token_type_ids);
+        self.encoder.forward(embedded, padding)
+    }
+}
+
+/// What BERT reads: three tensors of one shape.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// Ids of tokens, `[batch, seq]`.
+    pub input_ids: Tensor<2, Int>,
+    /// 1 for a real token, 0 for padding, `[batch, seq]`.
+    pub attention_mask: Tensor<2, Int>,
+    /// Segment of each token, `[batch, seq]`.
+    pub token_type_ids: Tensor<2, Int>,
+}
+
+impl Inputs {
+    /// Moves three row-major arrays of the shape `[batch, seq]` to the device.
+    ///
+    /// # Panics
+    /// When an array's length is not `batch · seq`.
+    pub fn new(
+        input_ids: &[i32],
+        attention_mask: &[i32],
+        token_type_ids: &[i32],
+        shape: [usize; 2],
+        device: &Device,
+    ) -> Self {
+        let tensor = |ids: &[i32]| Tensor::from_data(TensorData::new(ids.to_vec(), shape), device);
+        Self {
+            input_ids: tensor(input_ids),
+            attention_mask: tensor(attention_mask),
+            token_type_ids: tensor(token_type_ids),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+use std::path::Path;
+
+use burn::module::Param;
+use burn::nn::{Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::Error;
+
+/// The shape of a BERT, with the names and defaults of Hugging Face's `config.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BertConfig {
+    /// Entries of the vocabulary.
+    pub vocab_size: usize,
+    /// Width of every hidden state.
+    pub hidden_size: usize,
+    /// Layers of the encoder.
+    pub num_hidden_layers: usize,
+    /// Attention heads a layer; they share `hidden_size` evenly.
+    pub num_attention_heads: usize,
+    /// Width inside the feed-forward block.
+    pub intermediate_size: usize,
+    /// Activation inside the feed-forward block.
+    pub hidden_act: HiddenAct,
+    /// Dropout probability after the embeddings and after both blocks of a layer.
+    pub hidden_dropout_prob: f64,
+    /// Dropout probability on the attention probabilities.
+    pub attention_probs_dropout_prob: f64,
+    /// The longest sequence, in tokens.
+    pub max_position_embeddings: usize,
+    /// Segments a sequence may have.
+    pub type_vocab_size: usize,
+    /// Standard deviation of fresh weights.
+    pub initializer_range: f64,
+    /// What layer normalization adds to the variance.
+    pub layer_norm_eps: f64,
+    /// Id of the padding token.
+    pub pad_token_id: u32,
+    /// Keys that Kiln does not interpret, kept so that a saved config loses nothing.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// The activation inside the feed-forward block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HiddenAct {
+    /// x·Φ(x) with the exact error function: BERT's own.
+    #[default]
+    Gelu,
+    /// The approximation of GELU by tanh.
+    #[serde(alias = "gelu_pytorch_tanh")]
+    GeluNew,
+    /// max(x, 0).
+    Relu,
+}
+
+impl Default for BertConfig {
+    fn default() -> Self {
+        Self::base()
+    }
+}
+
+impl BertConfig {
+    /// `bert-base`: L12 H768 A12, with the vocabulary of `bert-base-uncased`.
+    pub fn base() -> Self {
+        Self {
+            vocab_size: 30_522,
+            hidden_size: 768,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            intermediate_size: 3_072,
+            hidden_act: HiddenAct::Gelu,
+            hidden_dropout_prob: 0.1,
+            attention_probs_dropout_prob: 0.1,
+            max_position_embeddings: 512,
+            type_vocab_size: 2,
+            initializer_range: 0.02,
+            layer_norm_eps: 1e-12,
+            pad_token_id: 0,
+            extra: Map::new(),
+        }
+    }
+
+    /// `bert-large`: L24 H1024 A16.
+    pub fn large() -> Self {
+        Self {
+            hidden_size: 1_024,
+            num_hidden_layers: 24,
+            num_attention_heads: 16,
+            intermediate_size: 4_096,
+            ..Self::base()
+        }
+    }
+
+    /// Reads and checks a folder's `config.json`.
+    ///
+    /// # Errors
+    /// When the file is absent, is no JSON, lacks what a BERT must say of itself, or asks for what Kiln does not compute.
+    pub fn from_folder(folder: &Path) -> Result<Self, Error> {
+        let path = folder.join("config.json");
+        let text = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let json: Map<String, Value> =
+            serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.clone(), source })?;
+        let unsupported = |field: &str, found: String, expected: &str| Error::Config {
+            path: path.clone(),
+            field: field.to_owned(),
+            found,
+            expected: expected.to_owned(),
+        };
+        for field in ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"] {
+            if !json.contains_key(field) {
+                return Err(unsupported(field, "nothing".to_owned(), "a number"));
+            }
+        }
+        for (field, supported) in [
+            ("model_type", Value::from("bert")),
+            ("position_embedding_type", Value::from("absolute")),
+            ("is_decoder", Value::from(false)),
+            ("add_cross_attention", Value::from(false)),
+        ] {
+            if let Some(found) = json.get(field).filter(|found| !found.is_null() && **found != supported) {
+                return Err(unsupported(field, found.to_string(), &supported.to_string()));
+            }
+        }
+        if let Some(act) = json.get("hidden_act")
+            && HiddenAct::deserialize(act).is_err()
+        {
+            return Err(unsupported("hidden_act", act.to_string(), "\"gelu\", \"gelu_new\" or \"relu\""));
+        }
+        let config: Self =
+            serde_json::from_value(Value::Object(json)).map_err(|source| Error::Json { path: path.clone(), source })?;
+        config.check(&path)?;
+        Ok(config)
+    }
+
+    /// Whether sizes fit together and shares are shares; `path` is for the error alone.
+    fn check(&self, path: &Path) -> Result<(), Error> {
+        let error = |field: &str, found: String, expected: String| {
+            Err(Error::Config { path: path.to_owned(), field: field.to_owned(), found, expected })
+        };
+        for (field, size) in [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("num_hidden_layers", self.num_hidden_layers),
+            ("num_attention_heads", self.num_attention_heads),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("type_vocab_size", self.type_vocab_size),
+        ] {
+            if size == 0 {
+                return error(field, "0".to_owned(), "at least 1".to_owned());
+            }
+        }
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
+            let expected = format!("a divisor of hidden_size {}", self.hidden_size);
+            return error("num_attention_heads", self.num_attention_heads.to_string(), expected);
+        }
+        for (field, share) in [
+            ("hidden_dropout_prob", self.hidden_dropout_prob),
+            ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
+        ] {
+            if !(0.0..1.0).contains(&share) {
+                return error(field, share.to_string(), "a share in [0, 1)".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// A linear layer with fresh weights: normal with `initializer_range`, bias zero.
+    pub fn init_linear(&self, d_input: usize, d_output: usize, device: &Device) -> Linear {
+        let mut linear = LinearConfig::new(d_input, d_output).with_initializer(self.normal()).init(device);
+        linear.bias = Some(Initializer::Zeros.init([d_output], device));
+        linear
+    }
+
+    pub(crate) fn init_layer_norm(&self, device: &Device) -> LayerNorm {
+        LayerNormConfig::new(self.hidden_size).with_epsilon(self.layer_norm_eps).init(device)
+    }
+
+    pub(crate) fn init_embedding(&self, entries: usize, device: &Device) -> burn::nn::Embedding {
+        let weight: Param<burn::tensor::Tensor<2>> = self.normal().init([entries, self.hidden_size], device);
+        burn::nn::Embedding { weight }
+    }
+
+    pub(crate) fn init_hidden_dropout(&self) -> Dropout {
+        DropoutConfig::new(self.hidden_dropout_prob).init()
+    }
+
+    fn normal(&self) -> Initializer {
+        Initializer::Normal { mean: 0.0, std: self.initializer_range }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<BertConfig, Error> {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("config.json"), json).expect("it is writable");
+        BertConfig::from_folder(folder.path())
+    }
+
+    fn sizes(more: &str) -> String {
+        format!(
+            r#"{{"vocab_size": 9, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64{more}}}"#
+        )
+    }
+
+    #[test]
+    fn defaults_are_bert_s_and_unknown_keys_survive() {
+        let config = read(&sizes(r#", "hidden_act": "gelu", "id2label": {"0": "a"}"#)).expect("a small BERT");
+        assert_eq!((config.layer_norm_eps, config.max_position_embeddings), (1e-12, 512));
+        let again: BertConfig =
+            serde_json::from_value(serde_json::to_value(&config).expect("it is JSON")).expect("it was one");
+        assert_eq!(config, again);
+        assert_eq!(again.extra["id2label"]["0"], "a");
+    }
+
+    #[test]
+    fn what_is_not_computed_is_refused_by_name() {
+        for (more, field, found) in [
+            (r#", "position_embedding_type": "relative_key""#, "position_embedding_type", "relative_key"),
+            (r#", "is_decoder": true"#, "is_decoder", "true"),
+            (r#", "hidden_act": "mish""#, "hidden_act", "mish"),
+            (r#", "model_type": "roberta""#, "model_type", "roberta"),
+            (r#", "hidden_dropout_prob": 1.5"#, "hidden_dropout_prob", "1.5"),
+        ] {
+            let message = read(&sizes(more)).expect_err(field).to_string();
+            assert!(message.contains(field) && message.contains(found) && message.contains("config.json"), "{message}");
+        }
+        let message = read(r#"{"vocab_size": 9}"#).expect_err("no sizes").to_string();
+        assert!(message.contains("hidden_size"), "{message}");
+        let odd = sizes("").replace(r#""num_attention_heads": 4"#, r#""num_attention_heads": 5"#);
+        assert!(read(&odd).expect_err("32 / 5").to_string().contains("divisor of hidden_size 32"));
+    }
+}

@@ -1,0 +1,80 @@
+use std::path::PathBuf;
+
+/// Why a checkpoint could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read.
+    #[error("{}: cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file could not be written.
+    #[error("{}: cannot be written", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file is not the JSON it should be.
+    #[error("{}: it is not the JSON it should be", path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// A setting that Kiln does not support or that contradicts another.
+    #[error("{}: `{field}` is {found}; expected {expected}", path.display())]
+    Config {
+        /// The config file.
+        path: PathBuf,
+        /// The key.
+        field: String,
+        /// Its value.
+        found: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// A folder without weights.
+    #[error(
+        "{}: no weights; looked for model.safetensors, model.safetensors.index.json and pytorch_model.bin",
+        folder.display()
+    )]
+    NoWeights {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A weights file is damaged or of a form that Kiln does not read.
+    #[error("{}: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Tensors that the model needs and the checkpoint lacks.
+    #[error("{}: the checkpoint lacks {} tensors that the model needs: {}", path.display(), names.len(), names.join(", "))]
+    Missing {
+        /// The file or folder.
+        path: PathBuf,
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// A tensor whose shape is not the config's.
+    #[error("{}: `{name}` has the shape {found:?}; config.json makes it {expected:?}", path.display())]
+    Shape {
+        /// The file or folder.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Its shape in the file.
+        found: Vec<usize>,
+        /// The shape that the config gives it.
+        expected: Vec<usize>,
+    },
+}

@@ -1,0 +1,141 @@
+use std::collections::BTreeSet;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::names::ParameterPath;
+use crate::{Bert, BertConfig, Error, Weights};
+
+/// A module with a checkpoint's weights, and what of the checkpoint it has no place for.
+#[derive(Debug)]
+pub struct Loaded<M> {
+    /// The module.
+    pub module: M,
+    /// Tensors of the checkpoint that were not used, sorted.
+    pub unused: Vec<String>,
+}
+
+/// Loads a BERT, whether the checkpoint's names begin with `bert.` or not. A checkpoint without a pooler gives a model without one.
+///
+/// # Errors
+/// When a tensor is missing or has another shape than the config says, all missing ones named at once.
+pub fn load_bert(config: &BertConfig, weights: &Weights, device: &Device) -> Result<Loaded<Bert>, Error> {
+    let prefix = if weights.names().any(|name| name.starts_with("bert.")) { "bert." } else { "" };
+    let mut bert = config.init(device);
+    if weights.shape(&format!("{prefix}pooler.dense.weight")).is_none() {
+        bert.pooler = None;
+    }
+    load(bert, weights, prefix)
+}
+
+/// Loads every parameter of a module from the tensor of its name behind `prefix`.
+///
+/// # Errors
+/// When a tensor is missing or has another shape than the module's, all missing ones named at once.
+pub fn load<M: Module>(module: M, weights: &Weights, prefix: &str) -> Result<Loaded<M>, Error> {
+    let mut loader = Loader {
+        weights,
+        prefix,
+        path: ParameterPath::default(),
+        used: BTreeSet::new(),
+        missing: Vec::new(),
+        error: None,
+    };
+    let module = module.map(&mut loader);
+    if let Some(error) = loader.error {
+        return Err(error);
+    }
+    if !loader.missing.is_empty() {
+        return Err(Error::Missing { path: weights.path().to_owned(), names: loader.missing });
+    }
+    let unused = weights.names().filter(|name| !loader.used.contains(*name)).map(str::to_owned).collect();
+    Ok(Loaded { module, unused })
+}
+
+/// Draws every weight that has not been drawn yet, in the order of the module's fields, so that a seed decides them all.
+pub fn initialize<M: Module>(module: &M) {
+    struct Draw;
+    impl ModuleVisitor for Draw {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let _ = param.val();
+        }
+    }
+    module.visit(&mut Draw);
+}
+
+struct Loader<'a> {
+    weights: &'a Weights,
+    prefix: &'a str,
+    path: ParameterPath,
+    used: BTreeSet<String>,
+    missing: Vec<String>,
+    error: Option<Error>,
+}
+
+impl Loader<'_> {
+    /// The values for a parameter, in the module's layout; none when it is missing.
+    fn values(&mut self, name: &str, shape: &[usize]) -> Result<Option<Vec<f32>>, Error> {
+        let transposed = self.path.is_transposed();
+        let expected: Vec<usize> = if transposed { shape.iter().rev().copied().collect() } else { shape.to_vec() };
+        match self.weights.shape(name) {
+            None => Ok(None),
+            Some(found) if found == expected => {
+                let values = self.weights.read(name)?;
+                Ok(values.map(|values| if transposed { transpose(&values, shape[1], shape[0]) } else { values }))
+            }
+            Some(found) => Err(Error::Shape {
+                path: self.weights.path().to_owned(),
+                name: name.to_owned(),
+                found: found.to_vec(),
+                expected,
+            }),
+        }
+    }
+}
+
+/// A row-major `[rows, columns]` as its transpose, in tiles that stay in cache.
+fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    const TILE: usize = 32;
+    let mut transposed = vec![0.0; values.len()];
+    for row in (0..rows).step_by(TILE) {
+        for column in (0..columns).step_by(TILE) {
+            for r in row..rows.min(row + TILE) {
+                for c in column..columns.min(column + TILE) {
+                    transposed[c * rows + r] = values[r * columns + c];
+                }
+            }
+        }
+    }
+    transposed
+}
+
+impl ModuleMapper for Loader<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = format!("{}{}", self.prefix, self.path.name());
+        let shape = param.lazy_shape();
+        match self.values(&name, &shape.to_vec()) {
+            Ok(Some(values)) => {
+                self.used.insert(name);
+                let tensor = Tensor::from_data(TensorData::new(values, shape), &param.lazy_device());
+                let id = param.id;
+                param.transform_for_load(tensor, id)
+            }
+            Ok(None) => {
+                self.missing.push(name);
+                param
+            }
+            Err(error) => {
+                self.error.get_or_insert(error);
+                param
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::Tensor;
+
+/// Where a traversal of a module stands, as Hugging Face names it: `encoder.layer.0.attention.self.query.weight`.
+///
+/// A visitor or mapper passes on its `enter_module` and `exit_module`.
+#[derive(Clone, Debug, Default)]
+pub struct ParameterPath {
+    segments: Vec<String>,
+    containers: Vec<String>,
+}
+
+impl ParameterPath {
+    /// Takes a step down: the field's name and burn's name of what holds it.
+    pub fn enter(&mut self, name: &str, container: &str) {
+        let segment = match (name, container) {
+            ("self_attention", _) => "self",
+            ("layer_norm", _) => "LayerNorm",
+            ("gamma", "Struct:LayerNorm") => "weight",
+            ("beta", "Struct:LayerNorm") => "bias",
+            _ => name,
+        };
+        self.segments.push(segment.to_owned());
+        self.containers.push(container.to_owned());
+    }
+
+    /// Takes a step up.
+    pub fn exit(&mut self) {
+        self.segments.pop();
+        self.containers.pop();
+    }
+
+    /// The name of the parameter here.
+    pub fn name(&self) -> String {
+        self.segments.join(".")
+    }
+
+    /// Whether the checkpoint holds this parameter transposed: PyTorch keeps a linear layer's weight as `[out, in]`.
+    pub fn is_transposed(&self) -> bool {
+        let [.., segment] = self.segments.as_slice() else { return false };
+        segment == "weight" && self.containers.last().is_some_and(|container| container == "Struct:Linear")
+    }
+
+    /// Whether weight decay leaves this parameter alone: biases and layer normalization, as BERT was trained.
+    pub fn is_exempt_from_decay(&self) -> bool {
+        self.segments.last().is_some_and(|segment| segment == "bias")
+            || self.containers.last().is_some_and(|container| container == "Struct:LayerNorm")
+    }
+}
+
+/// A parameter as a checkpoint holds it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedParameter {
+    /// Its name in a checkpoint.
+    pub name: String,
+    /// Its shape in a checkpoint: `[out, in]` for a linear layer's weight.
+    pub shape: Vec<usize>,
+    /// Row-major, in that shape.
+    pub values: Vec<f32>,
+}
+
+/// Every parameter of a module, in the order of its fields, copied to the host.
+pub fn parameters<M: Module>(module: &M) -> Vec<NamedParameter> {
+    let mut collector = Collector { path: ParameterPath::default(), parameters: Vec::new() };
+    module.visit(&mut collector);
+    collector.parameters
+}
+
+struct Collector {
+    path: ParameterPath,
+    parameters: Vec<NamedParameter>,
+}
+
+impl ModuleVisitor for Collector {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let mut tensor = param.val().inner();
+        if self.path.is_transposed() {
+            tensor = tensor.swap_dims(0, 1);
+        }
+        let shape = tensor.dims().to_vec();
+        let values = tensor.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
+        self.parameters.push(NamedParameter { name: self.path.name(), shape, values });
+    }
+}

@@ -1,0 +1,160 @@
+use std::fs::File;
+use std::io::{BufReader, Read, Seek};
+use std::path::{Path, PathBuf};
+
+use polars::prelude::PolarsResult;
+use polars_arrow::datatypes::{ArrowSchema, Metadata};
+use polars_arrow::io::ipc::read::{FileReader, StreamReader, StreamState, read_file_metadata, read_stream_metadata};
+use polars_arrow::record_batch::RecordBatch;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::columnar::{Batches, Columnar, Cursor, Features};
+use crate::error::Unit;
+use crate::picks::Picks;
+use crate::{Error, Place, Row, Source};
+
+/// The rows of an Arrow IPC file, or of a folder that `datasets.save_to_disk` wrote, a record batch at a time.
+pub(crate) fn rows(source: &Source) -> Result<impl Iterator<Item = Result<Row, Error>> + Send + use<>, Error> {
+    let (path, files, features) = if source.path.is_dir() {
+        let folder = split_folder(source)?;
+        let files = data_files(&folder)?;
+        let info = folder.join("dataset_info.json");
+        let features = if info.is_file() { Some(read_json::<Features>(&info)?) } else { None };
+        (folder, files, features)
+    } else {
+        (source.path.clone(), vec![source.path.clone()], None)
+    };
+    let place = Place { path: path.clone(), line: 1, unit: Unit::Row };
+    let Some(first) = files.first() else {
+        return Err(Error::NoRows { paths: vec![path] });
+    };
+
+    // All files of a folder have one schema.
+    let ipc = Ipc::open(first)?;
+    let names: Vec<String> = ipc.schema().iter_names().map(|name| name.to_string()).collect();
+    let picks = Picks::by_names(&source.columns, &names, &place)?;
+    let features = features.or_else(|| {
+        let json = ipc.metadata()?.get("huggingface")?;
+        Some(Features::from_metadata(json))
+    });
+    let class_names = picks.label.and_then(|label| features?.class_names(&names[label]));
+    let (projection, picks) = picks.projection();
+    let batches: Batches = Box::new(files.into_iter().flat_map(move |file| batches(file, projection.clone())));
+    Ok(Columnar { path, columns: source.columns.clone(), picks, class_names, batches, cursor: Cursor::default() })
+}
+
+/// The splits of a folder with a `dataset_dict.json`; none for another folder or a file.
+pub(crate) fn splits(path: &Path) -> Result<Option<Vec<String>>, Error> {
+    #[derive(Deserialize)]
+    struct DatasetDict {
+        splits: Vec<String>,
+    }
+    let dict = path.join("dataset_dict.json");
+    if !dict.is_file() {
+        return Ok(None);
+    }
+    Ok(Some(read_json::<DatasetDict>(&dict)?.splits))
+}
+
+/// The folder that holds the rows: the path itself, or the subfolder of the split.
+fn split_folder(source: &Source) -> Result<PathBuf, Error> {
+    let Some(splits) = splits(&source.path)? else {
+        return Ok(source.path.clone());
+    };
+    let split = match (&source.split, splits.as_slice()) {
+        (Some(split), _) => splits.iter().find(|known| *known == split),
+        (None, [only]) => Some(only),
+        (None, _) => None,
+    };
+    match split {
+        Some(split) => Ok(source.path.join(split)),
+        None => Err(Error::NoSplit { path: source.path.clone(), split: source.split.clone(), splits }),
+    }
+}
+
+/// The files that a folder's `state.json` lists, in order.
+fn data_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    #[derive(Deserialize)]
+    struct State {
+        _data_files: Vec<DataFile>,
+        #[serde(default)]
+        _indices_data_files: Option<Vec<DataFile>>,
+    }
+    #[derive(Deserialize)]
+    struct DataFile {
+        filename: String,
+    }
+    let path = folder.join("state.json");
+    let state: State = read_json(&path)?;
+    if state._indices_data_files.is_some_and(|files| !files.is_empty()) {
+        return Err(Error::Indices { path });
+    }
+    Ok(state._data_files.into_iter().map(|file| folder.join(file.filename)).collect())
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    let json = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    serde_json::from_str(&json).map_err(|source| Error::Manifest { path: path.to_owned(), source })
+}
+
+fn batches(path: PathBuf, projection: Vec<usize>) -> Batches {
+    let ipc = match Ipc::open(&path) {
+        Ok(ipc) => ipc,
+        Err(error) => return Box::new(std::iter::once(Err(error))),
+    };
+    Box::new(ipc.batches(projection).map(move |batch| match batch {
+        Ok(batch) => Ok(batch.into_arrays()),
+        Err(source) => Err(Error::Columnar { path: path.clone(), source }),
+    }))
+}
+
+/// One IPC file with its schema read: a stream, as `datasets` writes it, or the format with a footer.
+enum Ipc {
+    Stream(BufReader<File>, polars_arrow::io::ipc::read::StreamMetadata),
+    File(BufReader<File>, polars_arrow::io::ipc::read::FileMetadata),
+}
+
+impl Ipc {
+    fn open(path: &Path) -> Result<Self, Error> {
+        let read = |source| Error::Read { path: path.to_owned(), source };
+        let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(read)?);
+        let mut magic = [0; 6];
+        let has_footer = reader.read_exact(&mut magic).is_ok() && magic == *b"ARROW1";
+        reader.rewind().map_err(read)?;
+        let ipc = if has_footer {
+            read_file_metadata(&mut reader).map(|metadata| Self::File(reader, metadata))
+        } else {
+            read_stream_metadata(&mut reader).map(|metadata| Self::Stream(reader, metadata))
+        };
+        ipc.map_err(|source| Error::Columnar { path: path.to_owned(), source })
+    }
+
+    fn schema(&self) -> &ArrowSchema {
+        match self {
+            Self::Stream(_, metadata) => &metadata.schema,
+            Self::File(_, metadata) => &metadata.schema,
+        }
+    }
+
+    fn metadata(&self) -> Option<&Metadata> {
+        match self {
+            Self::Stream(_, metadata) => metadata.custom_schema_metadata.as_ref(),
+            Self::File(_, metadata) => metadata.custom_schema_metadata.as_deref(),
+        }
+    }
+
+    fn batches(self, projection: Vec<usize>) -> Box<dyn Iterator<Item = PolarsResult<RecordBatch>> + Send> {
+        match self {
+            Self::File(reader, metadata) => Box::new(FileReader::new(reader, metadata, Some(projection), None)),
+            // A stream that waits has come to the file's end without the mark that ends it, which is allowed.
+            Self::Stream(reader, metadata) => {
+                Box::new(StreamReader::new(reader, metadata, Some(projection)).map_while(|state| match state {
+                    Ok(StreamState::Some(batch)) => Some(Ok(batch)),
+                    Ok(StreamState::Waiting) => None,
+                    Err(error) => Some(Err(error)),
+                }))
+            }
+        }
+    }
+}

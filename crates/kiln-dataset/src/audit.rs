@@ -1,0 +1,309 @@
+use std::collections::HashMap;
+
+use kiln_schema::{Example, LabelId, LabelSet, Split, Splits};
+use serde::Serialize;
+
+use crate::key::{self, Key};
+
+mod lengths;
+mod table;
+
+pub use lengths::{LengthAudit, Lengths};
+
+/// What is wrong, or merely worth knowing, of labelled data.
+///
+/// It prints as a table; [`Audit::summary`] is a few lines for a log. Texts are compared trimmed; of a pair, both texts.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Audit {
+    /// In the order train, validation, test.
+    pub splits: Vec<SplitAudit>,
+    /// Of each later split with each earlier one.
+    pub overlaps: Vec<Overlap>,
+}
+
+/// One split by itself.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SplitAudit {
+    /// Which.
+    pub split: Split,
+    /// How many examples.
+    pub rows: usize,
+    /// How many different texts.
+    pub distinct: usize,
+    /// Rows whose text stood before: `rows - distinct`.
+    pub duplicates: Finding,
+    /// Further texts that differ from an earlier one in case, width, spaces and punctuation alone.
+    pub near_duplicates: Finding,
+    /// Texts with more than one label.
+    pub conflicts: Finding,
+    /// Rows whose text, or either text of a pair, is empty.
+    pub empty: Finding,
+    /// The rows of each label, in the label set's order.
+    pub labels: Vec<LabelCount>,
+    /// Lengths in tokens, where they were given.
+    pub lengths: Option<LengthAudit>,
+}
+
+/// Rows of one split that stand in an earlier one too.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Overlap {
+    /// The split whose rows are counted.
+    pub split: Split,
+    /// The earlier split.
+    pub with: Split,
+    /// Rows of `split` whose text stands in `with`.
+    pub rows: Finding,
+    /// Further rows whose text differs in case, width, spaces and punctuation alone.
+    pub near: usize,
+    /// Of `rows`, those whose text has one label in `with`, and another than theirs.
+    pub relabelled: usize,
+}
+
+/// How often something was found, and a few texts to look at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// How often.
+    pub count: usize,
+    /// The first few, shortened.
+    pub examples: Vec<String>,
+}
+
+/// How often a label occurs.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LabelCount {
+    /// Its name.
+    pub label: String,
+    /// How many rows have it.
+    pub rows: usize,
+    /// The share of the split's rows, 0 to 1.
+    pub share: f64,
+}
+
+impl Audit {
+    /// Rows of validation and test whose text a model has seen in training, or been picked by:
+    /// those in train, and those of test in validation. A row that is both counts twice.
+    pub fn leaks(&self) -> usize {
+        self.overlaps.iter().map(|overlap| overlap.rows.count).sum()
+    }
+}
+
+/// Looks at labelled data; it holds hashes of the texts, not the texts, so a million rows fit.
+///
+/// # Panics
+/// When an example's target is no id of `labels`.
+pub fn audit(splits: &Splits<Vec<Example>>, labels: &LabelSet, lengths: Option<Lengths>) -> Audit {
+    let mut audits = Vec::new();
+    let mut overlaps = Vec::new();
+    let mut earlier: Vec<Part<'_>> = Vec::new();
+    for (split, examples) in splits.iter() {
+        let part = Part::new(split, examples);
+        overlaps.extend(earlier.iter().map(|with| overlap(&part, with)));
+        let lengths = lengths.as_ref().and_then(|lengths| lengths.audit(split));
+        audits.push(SplitAudit { lengths, ..audit_part(&part, labels) });
+        earlier.push(part);
+    }
+    Audit { splits: audits, overlaps }
+}
+
+/// A split and what its texts are known by.
+struct Part<'a> {
+    split: Split,
+    examples: &'a [Example],
+    /// The exact and the loose key of each row.
+    keys: Vec<(Key, Key)>,
+    /// By exact key.
+    texts: HashMap<Key, Seen>,
+    /// The first row of each loose key.
+    near: HashMap<Key, u32>,
+}
+
+/// The rows of one text.
+struct Seen {
+    first: u32,
+    label: LabelId,
+    /// Whether a later row has another label.
+    conflict: bool,
+}
+
+impl<'a> Part<'a> {
+    fn new(split: Split, examples: &'a [Example]) -> Self {
+        let keys = examples.iter().map(|example| (key::exact(example), key::loose(example))).collect();
+        let mut part = Self { split, examples, keys, texts: HashMap::new(), near: HashMap::new() };
+        for ((row, example), (exact, loose)) in (0u32..).zip(examples).zip(&part.keys) {
+            let target = example.target;
+            let new = Seen { first: row, label: target, conflict: false };
+            let seen = part.texts.entry(*exact).or_insert(new);
+            seen.conflict |= seen.label != target;
+            part.near.entry(*loose).or_insert(row);
+        }
+        part
+    }
+
+    fn rows(&self) -> impl Iterator<Item = (&Example, &(Key, Key))> {
+        self.examples.iter().zip(&self.keys)
+    }
+}
+
+fn audit_part(part: &Part<'_>, labels: &LabelSet) -> SplitAudit {
+    let mut duplicates = Finding::default();
+    let mut near_duplicates = Finding::default();
+    let mut conflicts = Finding::default();
+    let mut empty = Finding::default();
+    let mut counts = vec![0; labels.len()];
+    for (row, (example, (exact, loose))) in (0u32..).zip(part.rows()) {
+        counts[example.target] += 1;
+        let seen = &part.texts[exact];
+        if seen.first != row {
+            duplicates.add(|| show(example));
+        } else {
+            // The first row of its text: it speaks for all of them.
+            if seen.conflict {
+                conflicts.add(|| show(example));
+            }
+            let first = part.near[loose];
+            if first != row {
+                near_duplicates.add(|| format!("{} ~ {}", show(&part.examples[first as usize]), show(example)));
+            }
+        }
+        let (text, text_pair) = example.texts();
+        if text.trim().is_empty() || text_pair.is_some_and(|text| text.trim().is_empty()) {
+            empty.add(|| show(example));
+        }
+    }
+    let share = |rows: usize| if rows == 0 { 0.0 } else { rows as f64 / part.examples.len() as f64 };
+    let labels = counts
+        .into_iter()
+        .zip(labels.names())
+        .map(|(rows, label)| LabelCount { label: label.clone(), rows, share: share(rows) })
+        .collect();
+    SplitAudit {
+        split: part.split,
+        rows: part.examples.len(),
+        distinct: part.texts.len(),
+        duplicates,
+        near_duplicates,
+        conflicts,
+        empty,
+        labels,
+        lengths: None,
+    }
+}
+
+fn overlap(part: &Part<'_>, with: &Part<'_>) -> Overlap {
+    let mut overlap = Overlap { split: part.split, with: with.split, rows: Finding::default(), near: 0, relabelled: 0 };
+    for (example, (exact, loose)) in part.rows() {
+        match with.texts.get(exact) {
+            Some(seen) => {
+                overlap.rows.add(|| show(example));
+                overlap.relabelled += usize::from(seen.label != example.target && !seen.conflict);
+            }
+            None => overlap.near += usize::from(with.near.contains_key(loose)),
+        }
+    }
+    overlap
+}
+
+impl Finding {
+    /// How many texts are kept to be looked at.
+    const SHOWN: usize = 3;
+
+    fn add(&mut self, example: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.examples.len() < Self::SHOWN {
+            self.examples.push(example());
+        }
+    }
+}
+
+/// The text, or both of a pair, cut to fit a line.
+fn show(example: &Example) -> String {
+    const CHARS: usize = 32;
+    let cut = |text: &str| {
+        let text = text.trim();
+        let mut short: String =
+            text.chars().take(CHARS).map(|char| if char.is_control() { ' ' } else { char }).collect();
+        if text.chars().nth(CHARS).is_some() {
+            short.push('…');
+        }
+        short
+    };
+    match example.texts() {
+        (text, Some(text_pair)) => format!("{} | {}", cut(text), cut(text_pair)),
+        (text, None) => cut(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example(text: &str, target: LabelId) -> Example {
+        Example { text: text.to_owned(), text_pair: None, target }
+    }
+
+    fn small() -> Audit {
+        let train = [("很好", 0), ("很好 ", 1), ("很好！", 0), ("差", 1), ("差", 1), ("", 0)];
+        let validation = [("差", 0), ("很好", 1), ("很\u{3000}好", 0), ("新", 1)];
+        let splits = Splits {
+            train: train.map(|(text, target)| example(text, target)).to_vec(),
+            validation: validation.map(|(text, target)| example(text, target)).to_vec(),
+            test: Some(vec![example("新", 1)]),
+        };
+        let labels = LabelSet::new(["good", "bad", "mixed"]).expect("three names");
+        let tokens = Splits { train: vec![4, 4, 5, 3, 3, 2], validation: vec![3, 4, 4, 3], test: Some(vec![3]) };
+        audit(&splits, &labels, Some(Lengths { tokens, max_length: 4 }))
+    }
+
+    #[test]
+    fn each_fault_is_counted() {
+        let audit = small();
+        let train = &audit.splits[0];
+        assert_eq!((train.rows, train.distinct), (6, 4));
+        assert_eq!((train.duplicates.count, train.near_duplicates.count), (2, 1));
+        assert_eq!((train.conflicts.count, train.empty.count), (1, 1));
+        assert_eq!(train.conflicts.examples, ["很好"]);
+        assert_eq!(train.near_duplicates.examples, ["很好 ~ 很好！"]);
+        assert_eq!(train.labels.iter().map(|label| label.rows).collect::<Vec<_>>(), [3, 3, 0]);
+        assert_eq!(train.lengths.as_ref().map(|lengths| lengths.truncated), Some(1));
+
+        let found =
+            |overlap: &Overlap| (overlap.split, overlap.with, overlap.rows.count, overlap.near, overlap.relabelled);
+        assert_eq!(
+            audit.overlaps.iter().map(found).collect::<Vec<_>>(),
+            [
+                (Split::Validation, Split::Train, 2, 1, 1),
+                (Split::Test, Split::Train, 0, 0, 0),
+                (Split::Test, Split::Validation, 1, 0, 0),
+            ]
+        );
+        assert_eq!(audit.leaks(), 3);
+    }
+
+    #[test]
+    fn the_summary_says_what_is_wrong() {
+        let expected = "\
+train 6 rows, validation 4 rows, test 1 row; 3 labels
+validation: 2 rows also in train, 1 of them under another label; 1 more but for case, width, spaces and punctuation
+test: 1 row also in validation
+train: 2 rows repeat an earlier one
+train: 1 text repeats an earlier one but for case, width, spaces and punctuation";
+        let summary = small().summary();
+        assert!(summary.starts_with(expected), "{summary}");
+        assert!(small().to_string().contains("validation           4"), "{}", small());
+    }
+
+    #[test]
+    fn pairs_are_compared_as_pairs() {
+        let pair = |text: &str, text_pair: &str| Example { text_pair: Some(text_pair.to_owned()), ..example(text, 0) };
+        let splits = Splits {
+            train: vec![pair("a", "b"), pair("a", "c"), pair("a", "b"), pair("a", "")],
+            validation: vec![pair("b", "a"), pair("a", "c")],
+            test: None,
+        };
+        let audit = audit(&splits, &LabelSet::new(["0"]).expect("one name"), None);
+        assert_eq!((audit.splits[0].duplicates.count, audit.splits[0].empty.count), (1, 1));
+        assert_eq!(audit.splits[0].duplicates.examples, ["a | b"]);
+        assert_eq!(audit.leaks(), 1);
+        assert!(audit.splits[0].lengths.is_none());
+    }
+}

@@ -1,0 +1,189 @@
+use crate::lines::Lines;
+use crate::picks::Picks;
+use crate::{Error, Row, Source};
+
+/// The rows of a CSV or TSV file.
+#[derive(Debug)]
+pub(crate) struct Delimited {
+    lines: Lines,
+    dialect: Dialect,
+    picks: Picks,
+}
+
+/// How a record becomes fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Commas and quotes; a quoted field may hold line breaks.
+    Csv,
+    /// Tabs alone.
+    Tsv,
+}
+
+impl Delimited {
+    pub(crate) fn open(source: &Source, dialect: Dialect) -> Result<Self, Error> {
+        let mut lines = Lines::open(source)?;
+        let picks = if source.header {
+            let (line, names) = next_record(&mut lines, dialect)?.unwrap_or((1, Vec::new()));
+            let names: Vec<String> = names.iter().map(|name| name.trim().to_owned()).collect();
+            Picks::by_names(&source.columns, &names, &lines.place_of(line))?
+        } else {
+            Picks::by_indices(&source.columns, lines.path())?
+        };
+        Ok(Self { lines, dialect, picks })
+    }
+}
+
+impl Iterator for Delimited {
+    type Item = Result<Row, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        next_record(&mut self.lines, self.dialect).transpose().map(|record| {
+            let (line, fields) = record?;
+            let field = |index: usize| {
+                fields.get(index).cloned().ok_or_else(|| Error::FewFields {
+                    place: self.lines.place_of(line),
+                    index,
+                    fields: fields.len(),
+                })
+            };
+            let text = field(self.picks.text)?;
+            let text_pair = self.picks.text_pair.map(field).transpose()?;
+            let label = self.picks.label.map(field).transpose()?;
+            Ok(Row::new(text, text_pair, label, line))
+        })
+    }
+}
+
+/// The next record's first line and fields.
+fn next_record(lines: &mut Lines, dialect: Dialect) -> Result<Option<(u64, Vec<String>)>, Error> {
+    let Some(line) = lines.next_filled_line()? else {
+        return Ok(None);
+    };
+    let start = lines.line();
+    let fields = match dialect {
+        Dialect::Tsv => line.split('\t').map(str::to_owned).collect(),
+        Dialect::Csv => quoted_fields(line, lines)?,
+    };
+    Ok(Some((start, fields)))
+}
+
+/// Splits a record as RFC 4180 does, reading on while a quoted field is open.
+///
+/// It is written here because a record's exact first line and a quote that is never closed must be known,
+/// and because lines are decoded one by one.
+fn quoted_fields(mut line: String, lines: &mut Lines) -> Result<Vec<String>, Error> {
+    enum State {
+        Start,
+        Plain,
+        Quoted,
+        /// After a quote in a quoted field: its end, or the first of two that stand for one.
+        Quote,
+    }
+    let start = lines.line();
+    let mut fields = Vec::new();
+    let mut field = String::new();
+    let mut state = State::Start;
+    loop {
+        for char in line.chars() {
+            state = match (state, char) {
+                (State::Start, '"') => State::Quoted,
+                (State::Quoted, '"') => State::Quote,
+                (State::Start | State::Plain | State::Quote, ',') => {
+                    fields.push(std::mem::take(&mut field));
+                    State::Start
+                }
+                (State::Quoted, char) | (State::Quote, char @ '"') => {
+                    field.push(char);
+                    State::Quoted
+                }
+                (_, char) => {
+                    field.push(char);
+                    State::Plain
+                }
+            };
+        }
+        if !matches!(state, State::Quoted) {
+            fields.push(field);
+            return Ok(fields);
+        }
+        field.push('\n');
+        line = lines.next_line()?.ok_or_else(|| Error::OpenQuote { place: lines.place_of(start) })?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{cell, file};
+
+    #[test]
+    fn quotes_in_a_tsv_are_text() {
+        let file = file("a.tsv", "\"好\" 房间\t1\n\"没有关上\t0\n");
+        assert_eq!(file.cells(), [cell(1, "\"好\" 房间", "1"), cell(2, "\"没有关上", "0")]);
+    }
+
+    #[test]
+    fn marks_endings_blank_lines_and_wide_spaces() {
+        let file = file("a.tsv", "\u{feff}\u{3000}a\u{3000}b \t1\r\n\r\n  \n\t0\n  c\t2");
+        assert_eq!(file.cells(), [cell(1, "a\u{3000}b", "1"), cell(4, "", "0"), cell(5, "c", "2")]);
+    }
+
+    #[test]
+    fn csv_is_quoted_as_rfc_4180_says() {
+        let content = "text,label\r\n\n\"one\r\ntwo, \"\"three\"\"\",1\r\nplain \"x\",0\r\n\"\",2\n\n\"last\",3";
+        let file = file("a.csv", content).with_header("text", "label");
+        let cells =
+            [cell(3, "one\ntwo, \"three\"", "1"), cell(5, "plain \"x\"", "0"), cell(6, "", "2"), cell(8, "last", "3")];
+        assert_eq!(file.cells(), cells);
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_is_a_fault() {
+        let fault = file("a.csv", "a,1\n\n\"b,0\nc,1\n").fault();
+        assert_eq!(fault, "a.csv, line 3: a quote that opens in this record is never closed");
+    }
+
+    #[test]
+    fn missing_columns_are_named() {
+        assert_eq!(
+            file("a.tsv", "a\t1\n\nb\n").fault(),
+            "a.tsv, line 3: there is no column 1: the row has 1 field (columns count from 0)"
+        );
+        assert_eq!(
+            file("a.csv", "\ntext,label\na,1\n").with_header("text", "labels").fault(),
+            "a.csv, line 2: there is no column `labels` (did you mean `label`?): the columns are `text`, `label`"
+        );
+        let mut named = file("a.tsv", "text\tlabel\n").with_header("text", "label");
+        named.source.header = false;
+        assert!(named.fault().starts_with("a.tsv: column `text`: the file is read without a header"));
+    }
+
+    #[test]
+    fn gbk_is_found_out_and_damage_is_named() {
+        let (gbk, _, _) = encoding_rs::GBK.encode("房间很大，早餐不错\t1\n服务太差\t0\n");
+        let mut found = file("a.tsv", &gbk);
+        assert_eq!(found.cells(), [cell(1, "房间很大，早餐不错", "1"), cell(2, "服务太差", "0")]);
+        found.source.encoding = Some(crate::Encoding::Utf8);
+        assert!(found.fault().starts_with("a.tsv, line 1: the bytes b7 bf bc e4 are not UTF-8"), "{}", found.fault());
+
+        let damaged = file("a.tsv", b"\xe5\xa5\xbd\tpositive\n\xff\xfe\xfa\xfb\x00bad\tnegative\n");
+        assert!(damaged.fault().starts_with("a.tsv, line 2: the bytes ff fe fa fb are not UTF-8"));
+        let inside_quotes = file("a.csv", b"\"\xe5\xa5\xbd\n\xff\",1\n");
+        assert!(inside_quotes.fault().starts_with("a.csv, line 2: "), "{}", inside_quotes.fault());
+    }
+
+    #[test]
+    fn pairs_and_rows_without_labels() {
+        let mut pairs = file("a.tsv", "a\tb\n");
+        pairs.source.columns = crate::Columns { text: 1.into(), text_pair: Some(0.into()), label: None };
+        let rows = pairs.rows();
+        assert_eq!((rows[0].text.as_str(), rows[0].text_pair.as_deref()), ("b", Some("a")));
+        assert_eq!(rows[0].label, None);
+    }
+
+    #[test]
+    fn the_rows_end_after_a_fault() {
+        let file = file("a.tsv", "a\t1\nb\nc\t1\n");
+        let rows: Vec<_> = crate::rows(&file.source).expect("it opens").map(|row| row.is_ok()).collect();
+        assert_eq!(rows, [true, false]);
+    }
+}

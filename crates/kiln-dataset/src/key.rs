@@ -1,0 +1,97 @@
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use kiln_schema::Example;
+
+/// A text, or a pair of texts, as 128 bits: small, and two texts of a million have the same key once in 10²⁶ data sets.
+pub(crate) type Key = u128;
+
+/// The same for equal texts, once trimmed.
+pub(crate) fn exact(example: &Example) -> Key {
+    let (text, text_pair) = example.texts();
+    key(&(text.trim(), text_pair.map(str::trim)))
+}
+
+/// The same for texts that differ in case, width, spaces and punctuation alone.
+pub(crate) fn loose(example: &Example) -> Key {
+    let (text, text_pair) = example.texts();
+    key(&(normalize(text), text_pair.map(normalize)))
+}
+
+fn key(texts: &impl Hash) -> Key {
+    let half = |seed: u8| {
+        let mut hasher = DefaultHasher::new();
+        seed.hash(&mut hasher);
+        texts.hash(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    half(0) << 64 | half(1)
+}
+
+/// Lower case, half width, without spaces and punctuation; a text of nothing else stays as it is, trimmed.
+pub(crate) fn normalize(text: &str) -> String {
+    let mut normal = String::with_capacity(text.len());
+    for char in text.chars().map(half_width) {
+        match char {
+            // Ideographs, most characters of a Chinese text, need no look at the tables.
+            '\u{3400}'..='\u{9fff}' => normal.push(char),
+            _ if char.is_whitespace() || is_punctuation(char) => {}
+            _ => normal.extend(char.to_lowercase()),
+        }
+    }
+    if normal.is_empty() { text.trim().to_owned() } else { normal }
+}
+
+/// The ASCII character that a full-width one (U+FF01 to U+FF5E) is the wide form of.
+fn half_width(char: char) -> char {
+    match char {
+        '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(char) - 0xfee0).unwrap_or(char),
+        _ => char,
+    }
+}
+
+/// Punctuation as Chinese and English texts have it, and invisible format characters; emoji and symbols mean something.
+fn is_punctuation(char: char) -> bool {
+    match char {
+        '\0'..='\u{7f}' => char.is_ascii_punctuation() || char.is_ascii_control(),
+        '\u{a1}' | '\u{a7}' | '\u{ab}' | '\u{ad}' | '\u{b6}' | '\u{b7}' | '\u{bb}' | '\u{bf}' => true,
+        // General punctuation with the zero-width marks, CJK punctuation, vertical and small forms, half-width CJK marks.
+        '\u{2000}'..='\u{206f}' | '\u{3001}'..='\u{3003}' | '\u{3008}'..='\u{3011}' | '\u{3014}'..='\u{301f}' => true,
+        '\u{30fb}' | '\u{fe10}'..='\u{fe6f}' | '\u{feff}' | '\u{ff5f}'..='\u{ff65}' => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn example(text: &str, text_pair: Option<&str>) -> Example {
+        Example { text: text.to_owned(), text_pair: text_pair.map(str::to_owned), target: 0 }
+    }
+
+    #[test]
+    fn loose_keys_ignore_case_width_spaces_and_punctuation_alone() {
+        let normal = normalize("很好，Very good");
+        for same in ["很好,very GOOD!!", " 很 好 ｖｅｒｙ　ｇｏｏｄ……", "“很好”——（Very·good）"]
+        {
+            assert_eq!(normalize(same), normal, "{same}");
+        }
+        assert_ne!(normalize("很好😀"), normalize("很好😡"));
+        assert_ne!(normalize("好3"), normalize("好4"));
+        assert_ne!(normalize("!!!"), normalize("???"), "texts of punctuation alone stay apart");
+    }
+
+    #[test]
+    fn a_pair_is_two_texts() {
+        let keys = [
+            exact(&example("ab", None)),
+            exact(&example("ab", Some(""))),
+            exact(&example("a", Some("b"))),
+            exact(&example("b", Some("a"))),
+        ];
+        for (i, a) in keys.iter().enumerate() {
+            assert!(keys[..i].iter().all(|b| a != b), "key {i}");
+        }
+        assert_eq!(exact(&example(" ab\u{3000}", None)), keys[0]);
+    }
+}

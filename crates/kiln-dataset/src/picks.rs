@@ -1,0 +1,69 @@
+use crate::{Column, Columns, Error, Place};
+
+/// Where the columns of a [`crate::Source`] stand, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Picks {
+    pub(crate) text: usize,
+    pub(crate) text_pair: Option<usize>,
+    pub(crate) label: Option<usize>,
+}
+
+impl Picks {
+    /// Looks the columns up among the names of a header or a schema.
+    pub(crate) fn by_names(columns: &Columns, names: &[String], place: &Place) -> Result<Self, Error> {
+        Self::find(columns, |column| match column {
+            Column::Index(index) if *index < names.len() => Ok(*index),
+            Column::Index(index) => Err(Error::FewFields { place: place.clone(), index: *index, fields: names.len() }),
+            Column::Name(name) => names.iter().position(|known| known == name).ok_or_else(|| Error::NoColumn {
+                place: place.clone(),
+                name: name.clone(),
+                columns: names.to_vec(),
+            }),
+        })
+    }
+
+    /// Takes the columns as they are numbered, where a file has no names.
+    pub(crate) fn by_indices(columns: &Columns, path: &std::path::Path) -> Result<Self, Error> {
+        Self::find(columns, |column| match column {
+            Column::Index(index) => Ok(*index),
+            Column::Name(_) => Err(Error::BadColumn {
+                path: path.to_owned(),
+                column: column.clone(),
+                why: "the file is read without a header, so columns have no names: \
+                      say `header = true`, or give the column's index, from 0",
+            }),
+        })
+    }
+
+    /// The columns to load, each once and in order, and the picks among these.
+    pub(crate) fn projection(&self) -> (Vec<usize>, Self) {
+        let mut needed: Vec<usize> = [Some(self.text), self.text_pair, self.label].into_iter().flatten().collect();
+        needed.sort_unstable();
+        needed.dedup();
+        let within = |column: usize| needed.binary_search(&column).expect("the column was collected above");
+        let picks =
+            Self { text: within(self.text), text_pair: self.text_pair.map(within), label: self.label.map(within) };
+        (needed, picks)
+    }
+
+    fn find(columns: &Columns, find: impl Fn(&Column) -> Result<usize, Error>) -> Result<Self, Error> {
+        Ok(Self {
+            text: find(&columns.text)?,
+            text_pair: columns.text_pair.as_ref().map(&find).transpose()?,
+            label: columns.label.as_ref().map(&find).transpose()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_projection_has_each_column_once_and_in_order() {
+        let picks = Picks { text: 6, text_pair: Some(2), label: Some(6) };
+        let (needed, within) = picks.projection();
+        assert_eq!(needed, [2, 6]);
+        assert_eq!(within, Picks { text: 1, text_pair: Some(0), label: Some(1) });
+    }
+}

@@ -1,0 +1,235 @@
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// One labelled file, or one folder that Python's `datasets.save_to_disk` wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The file or folder.
+    pub path: PathBuf,
+    /// How it is written; [`Format::from_path`] when none is given.
+    #[serde(default)]
+    pub format: Option<Format>,
+    /// Whether the first line of a CSV or TSV file names the columns; the other formats name theirs anyway.
+    #[serde(default)]
+    pub header: bool,
+    /// The encoding of a text file; told from its bytes when none is given.
+    #[serde(default)]
+    pub encoding: Option<Encoding>,
+    /// Which columns are read.
+    pub columns: Columns,
+    /// Which split of a folder with a `dataset_dict.json`.
+    #[serde(default)]
+    pub split: Option<String>,
+}
+
+impl Source {
+    /// A file without a header; its format and encoding are told from it.
+    pub fn new(path: impl Into<PathBuf>, columns: Columns) -> Self {
+        Self { path: path.into(), format: None, header: false, encoding: None, columns, split: None }
+    }
+
+    /// The format given, or that of the path.
+    ///
+    /// # Errors
+    /// As [`Format::from_path`].
+    pub fn format(&self) -> Result<Format, Error> {
+        self.format.map_or_else(|| Format::from_path(&self.path), Ok)
+    }
+}
+
+/// Which columns hold what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Columns {
+    /// The text, or the first text of a pair.
+    pub text: Column,
+    /// The second text of a pair.
+    #[serde(default)]
+    pub text_pair: Option<Column>,
+    /// The label; none where rows have none, as in prediction.
+    #[serde(default)]
+    pub label: Option<Column>,
+}
+
+/// A column by its place, from 0, or by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Column {
+    /// Counted from 0.
+    Index(usize),
+    /// As the header, the JSON key or the schema has it.
+    Name(String),
+}
+
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index(index) => write!(f, "{index}"),
+            Self::Name(name) => write!(f, "`{name}`"),
+        }
+    }
+}
+
+impl From<usize> for Column {
+    fn from(index: usize) -> Self {
+        Self::Index(index)
+    }
+}
+
+impl From<&str> for Column {
+    fn from(name: &str) -> Self {
+        Self::Name(name.to_owned())
+    }
+}
+
+/// As on a command line: digits are an index, everything else is a name.
+impl FromStr for Column {
+    type Err = std::convert::Infallible;
+
+    fn from_str(word: &str) -> Result<Self, Self::Err> {
+        Ok(word.parse().map_or_else(|_| Self::from(word), Self::Index))
+    }
+}
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Comma-separated, quoted as in RFC 4180.
+    Csv,
+    /// Tab-separated; a quote is a character like any other.
+    Tsv,
+    /// One JSON object a line.
+    Jsonl,
+    /// Apache Parquet.
+    Parquet,
+    /// An Arrow IPC stream or file, or a folder of them.
+    Arrow,
+}
+
+impl Format {
+    /// The format that a file's ending stands for, or that of a folder written by `save_to_disk`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownFormat`] when it is neither; [`Error::Read`] when there is nothing at the path to look into.
+    pub fn from_path(path: &Path) -> Result<Self, Error> {
+        if path.is_dir() {
+            let saved = path.join("dataset_dict.json").is_file() || path.join("state.json").is_file();
+            return if saved { Ok(Self::Arrow) } else { Err(Error::UnknownFormat { path: path.to_owned() }) };
+        }
+        let ending = path.extension().and_then(OsStr::to_str).map(str::to_ascii_lowercase);
+        match ending.as_deref() {
+            Some("csv") => Ok(Self::Csv),
+            Some("tsv" | "txt") => Ok(Self::Tsv),
+            Some("jsonl" | "json") => Ok(Self::Jsonl),
+            Some("parquet") => Ok(Self::Parquet),
+            Some("arrow") => Ok(Self::Arrow),
+            _ => {
+                // A mistyped folder should not be told that its name has no ending.
+                std::fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+                Err(Error::UnknownFormat { path: path.to_owned() })
+            }
+        }
+    }
+}
+
+/// The encoding of a text file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Encoding {
+    /// With or without a byte order mark.
+    #[serde(rename = "utf-8")]
+    Utf8,
+    /// Simplified Chinese, as most Chinese files that are not UTF-8.
+    #[serde(rename = "gbk")]
+    Gbk,
+    /// GBK and four-byte sequences for all the rest of Unicode.
+    #[serde(rename = "gb18030")]
+    Gb18030,
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Utf8 => "UTF-8",
+            Self::Gbk => "GBK",
+            Self::Gb18030 => "GB18030",
+        })
+    }
+}
+
+/// One row as it stands in a file: texts trimmed, the label not yet looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The text; empty where the file has none.
+    pub text: String,
+    /// The second text, where a column for it is named.
+    pub text_pair: Option<String>,
+    /// The label's name; none where the cell is empty or no column is named.
+    pub label: Option<String>,
+    /// The line of a text file on which the row starts, or the row of a columnar one; from 1.
+    pub line: u64,
+}
+
+impl Row {
+    /// Trims the texts, full-width spaces included, and takes an empty label for none.
+    pub(crate) fn new(text: String, text_pair: Option<String>, label: Option<String>, line: u64) -> Self {
+        let label = label.map(trimmed).filter(|label| !label.is_empty());
+        Self { text: trimmed(text), text_pair: text_pair.map(trimmed), label, line }
+    }
+}
+
+/// Trims without another allocation where there is nothing to trim.
+fn trimmed(text: String) -> String {
+    let trimmed = text.trim();
+    if trimmed.len() == text.len() { text } else { trimmed.to_owned() }
+}
+
+/// A number as a cell's text; a whole one without a fraction, so that `1` and `1.0` are the same label.
+pub(crate) fn number(value: f64) -> String {
+    value.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_tell_the_format() {
+        let formats = [
+            ("a/train.csv", Format::Csv),
+            ("train.TSV", Format::Tsv),
+            ("train.txt", Format::Tsv),
+            ("train.jsonl", Format::Jsonl),
+            ("train.v2.json", Format::Jsonl),
+            ("train.parquet", Format::Parquet),
+            ("data-00000-of-00001.arrow", Format::Arrow),
+        ];
+        for (path, format) in formats {
+            assert_eq!(Format::from_path(Path::new(path)).expect("a known ending"), format, "{path}");
+        }
+    }
+
+    #[test]
+    fn folders_and_missing_files_are_told_apart() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert!(matches!(Format::from_path(folder.path()), Err(Error::UnknownFormat { .. })));
+        std::fs::write(folder.path().join("state.json"), "{}").expect("a small file");
+        assert_eq!(Format::from_path(folder.path()).expect("a saved data set"), Format::Arrow);
+        assert!(matches!(Format::from_path(&folder.path().join("absent")), Err(Error::Read { .. })));
+    }
+
+    #[test]
+    fn serde_names_are_the_recipes() {
+        let columns: Columns = serde_json::from_str(r#"{"text": 0, "label": "stars"}"#).expect("a valid recipe");
+        assert_eq!(columns, Columns { text: 0.into(), text_pair: None, label: Some("stars".into()) });
+        assert_eq!(serde_json::to_string(&Encoding::Gb18030).expect("a name"), r#""gb18030""#);
+        assert_eq!(serde_json::from_str::<Format>(r#""jsonl""#).expect("a name"), Format::Jsonl);
+        assert_eq!("12".parse(), Ok(Column::Index(12)));
+        assert_eq!("text".parse(), Ok(Column::from("text")));
+    }
+}

@@ -1,0 +1,116 @@
+//! Files that other programs wrote: pyarrow 26.0 and datasets 5.2.
+
+use std::path::Path;
+
+use kiln_dataset::{Column, Columns, Error, Row, Source, read_splits, rows};
+use kiln_schema::Splits;
+
+fn source(name: &str, text: &str, label: &str) -> Source {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    let columns = Columns { text: text.into(), text_pair: None, label: Some(label.into()) };
+    Source::new(path, columns)
+}
+
+fn all(source: &Source) -> Result<Vec<Row>, Error> {
+    rows(source)?.collect()
+}
+
+fn labels(source: &Source) -> Vec<Option<String>> {
+    all(source).expect("rows").into_iter().map(|row| row.label).collect()
+}
+
+#[test]
+fn a_saved_data_set_gives_each_split_its_own_and_class_names() {
+    let folder = source("reviews", "sentence", "stars");
+    let sources = Splits { train: vec![folder.clone()], validation: vec![folder], test: None };
+    let (splits, labels) = read_splits(&sources, None).expect("two splits");
+    assert_eq!(labels.names(), ["neg", "pos"]);
+    let texts: Vec<_> = splits.train.iter().map(|example| (example.text.as_str(), example.target)).collect();
+    assert_eq!(
+        texts,
+        [("房间很干净", 1), ("早餐\"不错\"", 1), ("服务太差了", 0), ("隔音不好", 0)],
+        "two files, in order"
+    );
+    assert_eq!(splits.validation.len(), 2);
+}
+
+#[test]
+fn a_saved_data_set_without_the_split_says_which_it_has() {
+    let mut folder = source("reviews", "sentence", "stars");
+    let message = all(&folder).expect_err("which split is not said").to_string();
+    assert!(message.ends_with("which split is meant is not said: the folder has `train`, `validation`"), "{message}");
+    folder.split = Some("test".to_owned());
+    let message = all(&folder).expect_err("no such split").to_string();
+    assert!(message.ends_with("there is no split `test`: the folder has `train`, `validation`"), "{message}");
+
+    folder.split = Some("validation".to_owned());
+    let rows = all(&folder).expect("rows");
+    assert_eq!(rows.iter().map(|row| row.line).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn parquet_keeps_class_names_too() {
+    let file = source("reviews.parquet", "sentence", "stars");
+    assert_eq!(labels(&file), ["pos", "pos", "neg", "neg"].map(|label| Some(label.to_owned())));
+}
+
+#[test]
+fn every_plain_type_becomes_text() {
+    for name in ["types.parquet", "types.arrow", "types-footer.arrow"] {
+        let column = |label| labels(&source(name, "text", label));
+        let some = |labels: [&str; 4]| labels.map(|label| Some(label.to_owned())).to_vec();
+        assert_eq!(column("d"), some(["x", "y", "x", "z"]), "{name}: a dictionary");
+        assert_eq!(column("f"), some(["1", "2.5", "3", "NaN"]), "{name}: floats");
+        let booleans: Vec<_> = column("b").into_iter().flatten().collect();
+        assert_eq!(booleans, ["true", "false", "true"], "{name}: booleans, of which one is null");
+        let texts: Vec<_> = all(&source(name, "text", "d")).expect("rows").into_iter().map(|row| row.text).collect();
+        assert_eq!(texts, ["a", "b", "", "d"], "{name}: large strings, of which one is null");
+        if name != "types.parquet" {
+            assert_eq!(column("i8"), some(["1", "2", "3", "4"]), "{name}: small integers");
+            assert_eq!(column("u16"), some(["1", "2", "3", "4"]), "{name}: small integers");
+        }
+    }
+}
+
+#[test]
+fn small_integers_in_parquet_are_refused_with_advice() {
+    let message = all(&source("types.parquet", "text", "i8")).expect_err("not built in").to_string();
+    assert!(message.contains("column `i8` holds Int8"), "{message}");
+    assert!(message.contains("store it with 32 or 64 bits"), "{message}");
+}
+
+#[test]
+fn faults_name_the_file_the_row_and_the_columns() {
+    for name in ["types.parquet", "types.arrow", "types-footer.arrow"] {
+        let fault = |text: &str, label: &str| all(&source(name, text, label)).expect_err("a fault").to_string();
+        let missing = fault("txt", "d");
+        assert!(
+            missing.contains("there is no column `txt` (did you mean `text`?): the columns are `text`, `d`"),
+            "{missing}"
+        );
+        let nested = fault("text", "nest");
+        assert!(nested.contains(&format!("{name}, row 1: column `nest` holds ")), "{nested}");
+
+        let mut by_index = source(name, "text", "d");
+        by_index.columns.label = Some(Column::Index(1));
+        assert_eq!(labels(&by_index).len(), 4);
+        by_index.columns.label = Some(Column::Index(99));
+        let message = all(&by_index).expect_err("no such column").to_string();
+        assert!(message.contains("there is no column 99: the row has 9 fields"), "{message}");
+    }
+}
+
+#[test]
+fn damaged_files_are_faults_and_not_panics() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["types.parquet", "types.arrow", "types-footer.arrow"] {
+        let good = std::fs::read(source(name, "text", "d").path).expect("a fixture");
+        for content in [&b""[..], b"no columns at all, but a text", &good[..good.len() / 2]] {
+            let mut damaged = source(name, "text", "d");
+            damaged.path = folder.path().join(name);
+            std::fs::write(&damaged.path, content).expect("a small file");
+            let message = all(&damaged).expect_err("a damaged file").to_string();
+            assert!(message.contains(name), "{message}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+use std::fmt::Write;
+
+use kiln_metrics::{argmax, softmax};
+use kiln_schema::{Example, LabelId, LabelSet};
+
+/// A wrong answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mistake {
+    /// Index of the example.
+    pub row: usize,
+    /// What is true.
+    pub target: LabelId,
+    /// What was said.
+    pub prediction: LabelId,
+    /// How sure the model was.
+    pub probability: f64,
+}
+
+/// The wrong answers, the most confident first: mislabelled data and blind spots stand at the top.
+///
+/// # Shapes
+/// - `logits`: row-major `[examples, labels]`
+/// - `targets`: `[examples]`
+pub fn mistakes(logits: &[f32], targets: &[LabelId], most: usize) -> Vec<Mistake> {
+    if targets.is_empty() {
+        return Vec::new();
+    }
+    let num_labels = logits.len() / targets.len();
+    let mut mistakes: Vec<Mistake> = logits
+        .chunks(num_labels)
+        .zip(targets)
+        .enumerate()
+        .map(|(row, (logits, &target))| {
+            let prediction = argmax(logits);
+            Mistake { row, target, prediction, probability: softmax(logits)[prediction] }
+        })
+        .filter(|mistake| mistake.prediction != mistake.target)
+        .collect();
+    mistakes.sort_by(|a, b| b.probability.total_cmp(&a.probability));
+    mistakes.truncate(most);
+    mistakes
+}
+
+/// Mistakes as a table with a header: row (from 1), probability, predicted and true label, text, second text of a pair.
+/// Tabs and line ends within a text become spaces.
+pub fn to_tsv(mistakes: &[Mistake], examples: &[Example], labels: &LabelSet) -> String {
+    let mut table = String::from("row\tprobability\tprediction\ttarget\ttext\ttext_pair\n");
+    for mistake in mistakes {
+        let (text, pair) = examples[mistake.row].texts();
+        let flat = |text: &str| text.replace(['\t', '\n', '\r'], " ");
+        writeln!(
+            table,
+            "{}\t{:.4}\t{}\t{}\t{}\t{}",
+            mistake.row + 1,
+            mistake.probability,
+            labels.name(mistake.prediction),
+            labels.name(mistake.target),
+            flat(text),
+            flat(pair.unwrap_or_default()),
+        )
+        .expect("a string takes any text");
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_confident_mistake_comes_first() {
+        let logits = [0.0, 1.0, 5.0, 0.0, 0.0, 3.0];
+        let found = mistakes(&logits, &[0, 1, 1], 10);
+        assert_eq!(found.iter().map(|mistake| mistake.row).collect::<Vec<_>>(), [1, 0]);
+        assert!(mistakes(&logits, &[0, 1, 1], 1).len() == 1 && mistakes(&[], &[], 5).is_empty());
+
+        let example = |text: &str| Example { text: text.to_owned(), text_pair: None, target: 0 };
+        let labels = LabelSet::new(["no", "yes"]).expect("two names");
+        let table = to_tsv(&found, &[example("a"), example("b\tc"), example("d")], &labels);
+        assert_eq!(table.lines().nth(1), Some("2\t0.9933\tno\tyes\tb c\t"));
+    }
+}

@@ -1,0 +1,49 @@
+use std::collections::BTreeMap;
+
+use kiln_schema::{Split, Task};
+use serde::Serialize;
+
+use crate::SplitReport;
+
+/// What a run or an evaluation found: `report.json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// What was learnt.
+    pub task: Task,
+    /// The checkpoint or model folder.
+    pub model: String,
+    /// What computed it.
+    pub backend: String,
+    /// The numbers of each split.
+    pub splits: BTreeMap<Split, SplitReport>,
+    /// How the training went; absent in a mere evaluation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train: Option<TrainReport>,
+}
+
+/// What training cost.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct TrainReport {
+    /// Passes over the data that were made.
+    pub epochs: usize,
+    /// The pass whose weights were kept, from 1.
+    pub best_epoch: usize,
+    /// Optimizer updates.
+    pub steps: usize,
+    /// Wall time of the epochs, validation included, and of a frozen encoder.
+    pub seconds: f64,
+    /// Of `seconds`, what a frozen encoder took; 0 when its features were cached or it trains.
+    pub encoder_seconds: f64,
+    /// Of `seconds`, what the updates took.
+    pub update_seconds: f64,
+    /// Training examples over `update_seconds`; an example counts once an epoch.
+    pub examples_per_second: f64,
+    /// Their real tokens over `update_seconds`.
+    pub tokens_per_second: f64,
+    /// Examples that a frozen encoder ran over, over `encoder_seconds`; 0 when there were none.
+    pub encoder_examples_per_second: f64,
+    /// Share of padding among the tokens of the training batches.
+    pub padding_share: f64,
+    /// The process's largest resident memory, or 0 where the system does not tell.
+    pub peak_rss_bytes: u64,
+}

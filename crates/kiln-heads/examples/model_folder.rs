@@ -1,0 +1,40 @@
+//! A head on a tiny BERT, saved, loaded and asked: `cargo run --release -p kiln-heads --example model_folder`
+#![expect(clippy::print_stdout, reason = "an example prints")]
+
+use kiln_backend::{Backend, Flex};
+use kiln_bert::{BertConfig, Inputs};
+use kiln_heads::{ClassificationHeadConfig, Classifier, Pooling, SequenceClassifier, load_classifier, save_classifier};
+use kiln_schema::LabelSet;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let device = Flex::device(0);
+    let config = BertConfig {
+        vocab_size: 100,
+        hidden_size: 32,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        intermediate_size: 64,
+        ..BertConfig::base()
+    };
+    let head = ClassificationHeadConfig {
+        hidden_size: 32,
+        hidden_layers: vec![16],
+        num_labels: 2,
+        dropout: 0.1,
+        initializer_range: 0.02,
+    };
+    let model = SequenceClassifier { bert: config.init(&device), head: head.init(&device), pooling: Pooling::Mean };
+    let classifier = Classifier { model, config, labels: LabelSet::new(["negative", "positive"])? };
+
+    let folder = tempfile::tempdir()?;
+    save_classifier(folder.path(), &classifier)?;
+    for entry in std::fs::read_dir(folder.path())? {
+        println!("{}", entry?.file_name().display());
+    }
+
+    let loaded = load_classifier(folder.path(), &device)?;
+    let inputs = || Inputs::new(&[2, 7, 9, 3], &[1; 4], &[0; 4], [1, 4], &device);
+    println!("logits before {}", classifier.model.forward(inputs()));
+    println!("logits after  {}", loaded.model.forward(inputs()));
+    Ok(())
+}

@@ -1,0 +1,53 @@
+use std::path::PathBuf;
+
+use kiln_schema::LabelSetError;
+
+/// Why a model could not be built, read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The checkpoint under the head.
+    #[error(transparent)]
+    Bert(#[from] kiln_bert::Error),
+    /// A frozen encoder would leave a pooler at random weights.
+    #[error(
+        "{}: the checkpoint has no pooler, and a frozen encoder cannot train a fresh one; \
+         use `pooling = \"cls\"` or `\"mean\"`, or `encoder = \"full\"`",
+        folder.display()
+    )]
+    FrozenPooler {
+        /// The checkpoint's folder.
+        folder: PathBuf,
+    },
+    /// A model folder without the names of its labels.
+    #[error("{}: there is no `id2label`, so the labels have no names; train with Kiln, or add it as transformers does", path.display())]
+    NoLabels {
+        /// Its config file.
+        path: PathBuf,
+    },
+    /// Names of labels that do not make a set.
+    #[error("{}: `id2label`: {reason}", path.display())]
+    BadLabels {
+        /// The config file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A model folder that holds an encoder and no head.
+    #[error(
+        "{}: there is no classification head: config.json says {architectures}, and there is no head.safetensors",
+        folder.display()
+    )]
+    NoHead {
+        /// The folder.
+        folder: PathBuf,
+        /// What `architectures` says.
+        architectures: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn label_set(path: PathBuf, error: LabelSetError) -> Self {
+        Self::BadLabels { path, reason: error.to_string() }
+    }
+}

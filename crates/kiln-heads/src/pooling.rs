@@ -1,0 +1,38 @@
+use burn::tensor::{Int, Tensor};
+use serde::{Deserialize, Serialize};
+
+/// What of the hidden states a sentence-level head reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pooling {
+    /// The first token's hidden state.
+    #[default]
+    Cls,
+    /// The mean over the real tokens.
+    Mean,
+    /// The pooler's output: transformers' own classification head reads it.
+    Pooler,
+}
+
+/// The first token of each row.
+///
+/// # Shapes
+/// - `hidden_states`: `[batch, seq, hidden]`
+/// - output: `[batch, hidden]`
+pub(crate) fn first_token(hidden_states: Tensor<3>) -> Tensor<2> {
+    let [batch, _, hidden] = hidden_states.dims();
+    hidden_states.slice([0..batch, 0..1, 0..hidden]).squeeze_dim(1)
+}
+
+/// The mean over each row's real tokens.
+///
+/// # Shapes
+/// - `hidden_states`: `[batch, seq, hidden]`
+/// - `attention_mask`: `[batch, seq]`
+/// - output: `[batch, hidden]`
+pub(crate) fn mean_of_tokens(hidden_states: Tensor<3>, attention_mask: Tensor<2, Int>) -> Tensor<2> {
+    // mask = [batch, seq, 1]
+    let mask = attention_mask.float().unsqueeze_dim::<3>(2);
+    let tokens = mask.clone().sum_dim(1);
+    ((hidden_states * mask).sum_dim(1) / tokens).squeeze_dim(1)
+}

@@ -1,0 +1,107 @@
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
+use burn::tensor::{Device, Int, Tensor};
+use kiln_bert::{Bert, Inputs};
+
+use crate::Pooling;
+use crate::pooling::{first_token, mean_of_tokens};
+
+/// The shape of a [`ClassificationHead`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClassificationHeadConfig {
+    /// Width of what it reads.
+    pub hidden_size: usize,
+    /// Widths of the fully connected layers before the output layer, each followed by tanh.
+    pub hidden_layers: Vec<usize>,
+    /// Labels: the width of the logits.
+    pub num_labels: usize,
+    /// Dropout probability before each layer.
+    pub dropout: f64,
+    /// Standard deviation of fresh weights.
+    pub initializer_range: f64,
+}
+
+impl ClassificationHeadConfig {
+    /// A head with fresh weights: normal, biases zero.
+    pub fn init(&self, device: &Device) -> ClassificationHead {
+        let linear = |d_input, d_output| {
+            let normal = Initializer::Normal { mean: 0.0, std: self.initializer_range };
+            let mut linear = LinearConfig::new(d_input, d_output).with_initializer(normal).init(device);
+            linear.bias = Some(Initializer::Zeros.init([d_output], device));
+            linear
+        };
+        let mut width = self.hidden_size;
+        let mut hidden_layers = Vec::with_capacity(self.hidden_layers.len());
+        for &d_output in &self.hidden_layers {
+            hidden_layers.push(linear(width, d_output));
+            width = d_output;
+        }
+        ClassificationHead {
+            dropout: DropoutConfig::new(self.dropout).init(),
+            hidden_layers,
+            classifier: linear(width, self.num_labels),
+        }
+    }
+}
+
+/// Fully connected layers on a pooled output: `classifier(… tanh(hidden(x)) …)`, dropout before each.
+#[derive(Module, Debug)]
+pub struct ClassificationHead {
+    dropout: Dropout,
+    /// Each followed by tanh.
+    pub hidden_layers: Vec<Linear>,
+    /// The output layer.
+    pub classifier: Linear,
+}
+
+impl ClassificationHead {
+    /// # Shapes
+    /// - `pooled_output`: `[batch, hidden]`
+    /// - output, `logits`: `[batch, num_labels]`
+    pub fn forward(&self, pooled_output: Tensor<2>) -> Tensor<2> {
+        let mut x = pooled_output;
+        for layer in &self.hidden_layers {
+            x = layer.forward(self.dropout.forward(x)).tanh();
+        }
+        self.classifier.forward(self.dropout.forward(x))
+    }
+}
+
+/// BERT and a classification head on one pooled vector of each row. Pairs of texts work by the same head.
+#[derive(Module, Debug)]
+pub struct SequenceClassifier {
+    /// The encoder.
+    pub bert: Bert,
+    /// What is added to it.
+    pub head: ClassificationHead,
+    /// What the head reads.
+    #[module(skip)]
+    pub pooling: Pooling,
+}
+
+impl SequenceClassifier {
+    /// # Shapes
+    /// - `inputs`: three times `[batch, seq]`
+    /// - output, `logits`: `[batch, num_labels]`
+    pub fn forward(&self, inputs: Inputs) -> Tensor<2> {
+        self.head.forward(self.pooled_output(inputs))
+    }
+
+    /// What the head reads: the part of the model that a frozen encoder computes once.
+    ///
+    /// # Shapes
+    /// - `inputs`: three times `[batch, seq]`
+    /// - output: `[batch, hidden]`
+    pub fn pooled_output(&self, inputs: Inputs) -> Tensor<2> {
+        let attention_mask: Tensor<2, Int> = inputs.attention_mask.clone();
+        let hidden_states = self.bert.forward(inputs);
+        match self.pooling {
+            Pooling::Cls => first_token(hidden_states),
+            Pooling::Mean => mean_of_tokens(hidden_states, attention_mask),
+            Pooling::Pooler => {
+                let pooler = self.bert.pooler.as_ref().expect("a classifier that reads the pooler is built with one");
+                pooler.forward(hidden_states)
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Location, PullConfig, hugging_face, model_scope};
+
+/// A checkpoint's files on disk, in Hugging Face's layout.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Holds `config.json`, the tokenizer's files and the weights.
+    pub folder: PathBuf,
+    /// The commit, where the hub tells it.
+    pub revision: Option<String>,
+    /// The hub that was asked; none offline and for a folder.
+    pub address: Option<String>,
+    /// Whether every file was held against a hash that its hub declared. False for a folder, and offline for files
+    /// that other programs left in the cache without a hash.
+    pub verified: bool,
+}
+
+/// What [`pull`] is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Progress<'a> {
+    /// A hub is about to be asked.
+    Asking {
+        /// Its address.
+        address: &'a str,
+    },
+    /// A download begins, goes on or is through; at most one call each MiB.
+    Downloading {
+        /// Its name in the repository.
+        file: &'a str,
+        /// Bytes on disk, with those of an earlier attempt.
+        received: u64,
+        /// Bytes in all.
+        size: u64,
+    },
+    /// A download is on disk under its name, and is what the hub declared.
+    Verified {
+        /// Its name in the repository.
+        file: &'a str,
+    },
+}
+
+/// Finds or fetches a checkpoint: `config.json`, the tokenizer's files and the weights, safetensors before pickles.
+///
+/// What the cache holds is verified, not fetched again. A download that broke off goes on where it stopped. A folder
+/// is taken as it is: it must have `config.json`, and whoever reads it says what else it lacks.
+///
+/// # Errors
+/// Where no whole, verified snapshot comes of it; see [`Error`].
+pub fn pull(
+    location: &Location,
+    config: &PullConfig,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Snapshot, Error> {
+    match location {
+        Location::HuggingFace(repository) => hugging_face::pull(repository, config, progress),
+        Location::ModelScope(repository) => model_scope::pull(repository, config, progress),
+        Location::Directory(folder) => directory(folder),
+    }
+}
+
+fn directory(folder: &Path) -> Result<Snapshot, Error> {
+    let refuse = |problem| Err(Error::Directory { folder: folder.to_owned(), problem });
+    if !folder.exists() {
+        return refuse("there is no such folder; expected one with config.json, a tokenizer and weights");
+    }
+    if !folder.is_dir() {
+        return refuse("this is no folder; expected one with config.json, a tokenizer and weights");
+    }
+    if !folder.join("config.json").is_file() {
+        return refuse("there is no config.json in this folder");
+    }
+    Ok(Snapshot { folder: folder.to_owned(), revision: None, address: None, verified: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let pull = |path: &Path| {
+            pull(&Location::Directory(path.to_owned()), &PullConfig::default(), &mut |_| panic!("nothing to report"))
+        };
+        let error = pull(folder.path()).expect_err("an empty folder").to_string();
+        assert!(error.contains("config.json") && error.contains(&*folder.path().to_string_lossy()), "{error}");
+
+        let config = folder.path().join("config.json");
+        std::fs::write(&config, "{}").expect("a small file");
+        assert_eq!(pull(folder.path()).expect("a folder with a configuration").folder, folder.path());
+
+        for path in [config, PathBuf::from("/x/no-such-model")] {
+            let error = pull(&path).expect_err("no folder").to_string();
+            assert!(error.contains(&*path.to_string_lossy()), "{error}");
+        }
+    }
+}

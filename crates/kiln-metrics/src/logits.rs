@@ -1,0 +1,98 @@
+/// The index of the largest value; of equal ones the first.
+///
+/// NaN is smaller than any number: it is the answer only when there is nothing else, and then the answer is 0.
+///
+/// # Panics
+/// When there are no values.
+pub fn argmax(logits: &[f32]) -> usize {
+    assert!(!logits.is_empty(), "the largest of no values");
+    let mut best = 0;
+    for (index, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] || (logits[best].is_nan() && !logit.is_nan()) {
+            best = index;
+        }
+    }
+    best
+}
+
+/// Logits to probabilities: `exp(x) / Σ exp(x)`, which sum to 1.
+///
+/// All are NaN when a logit is NaN or +∞.
+pub fn softmax(logits: &[f32]) -> Vec<f64> {
+    let largest = largest(logits);
+    let exponentials: Vec<f64> = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).collect();
+    let sum: f64 = exponentials.iter().sum();
+    exponentials.into_iter().map(|exponential| exponential / sum).collect()
+}
+
+/// The mean over the examples of `−ln softmax(logits)[target]`, in nats; 0 when there are no examples.
+///
+/// NaN and +∞ in a logit make it NaN.
+///
+/// # Shapes
+/// `logits` is `[examples, num_labels]`, row-major; `targets` is `[examples]`.
+///
+/// # Panics
+/// When `logits` has another length than `targets.len() * num_labels`, or a target is not below `num_labels`.
+pub fn cross_entropy(logits: &[f32], num_labels: usize, targets: &[usize]) -> f64 {
+    assert_eq!(logits.len(), targets.len() * num_labels, "each target has a row of {num_labels} logits");
+    if targets.is_empty() {
+        return 0.0;
+    }
+    let mut sum = 0.0;
+    for (example, &target) in targets.iter().enumerate() {
+        let row = &logits[example * num_labels..][..num_labels];
+        let largest = largest(row);
+        let exponentials: f64 = row.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
+        sum += largest - f64::from(row[target]) + exponentials.ln();
+    }
+    sum / targets.len() as f64
+}
+
+/// What is taken from every logit first, so that no exponential overflows.
+fn largest(logits: &[f32]) -> f64 {
+    f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn argmax_takes_the_first_of_equals_and_never_nan() {
+        assert_eq!(argmax(&[-3.0, 7.0, 7.0]), 1);
+        assert_eq!(argmax(&[f32::NAN, -5.0, f32::NEG_INFINITY]), 1);
+        assert_eq!(argmax(&[f32::NAN, f32::NEG_INFINITY]), 1);
+        assert_eq!(argmax(&[2.0, f32::NAN, 3.0, f32::NAN]), 2);
+        assert_eq!(argmax(&[f32::NAN, f32::NAN]), 0);
+    }
+
+    /// NumPy 2.4.6: `e = exp(x - x.max()); e / e.sum()` in double precision.
+    #[test]
+    fn softmax_is_numpys() {
+        let expected = [0.862_922_195_390_900_3, 0.020_293_984_884_712_627, 0.116_783_819_724_387_13];
+        for (found, expected) in softmax(&[2.5, -1.25, 0.5]).into_iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-15, "{found} against {expected}");
+        }
+        assert_eq!(softmax(&[3e38, -3e38]), [1.0, 0.0]);
+        assert_eq!(softmax(&[0.0, f32::NEG_INFINITY]), [1.0, 0.0]);
+        assert!(softmax(&[0.0, f32::NAN]).iter().all(|probability| probability.is_nan()));
+    }
+
+    /// scikit-learn 1.9.1: `log_loss` of the softmax of these rows.
+    #[test]
+    fn cross_entropy_is_scikit_learns() {
+        let logits = [2.5, -1.25, 0.5, 0.0, 0.0, 0.0, -3.0, 4.0, 1.5, 100.0, -100.0, 88.5];
+        let found = cross_entropy(&logits, 3, &[0, 2, 1, 2]);
+        assert!((found - 3.206_446_313_581_013_5).abs() < 1e-14, "{found}");
+        assert_eq!(cross_entropy(&[], 3, &[]), 0.0);
+        assert!(cross_entropy(&[0.0, f32::NAN], 2, &[0]).is_nan());
+        assert!(cross_entropy(&[0.0, f32::INFINITY], 2, &[0]).is_nan());
+    }
+
+    #[test]
+    #[should_panic(expected = "each target has a row of 3 logits")]
+    fn cross_entropy_refuses_half_a_row() {
+        cross_entropy(&[0.0; 5], 3, &[0, 0]);
+    }
+}

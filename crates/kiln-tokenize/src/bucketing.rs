@@ -1,0 +1,173 @@
+use std::cmp::Reverse;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+/// How many batches' worth of rows are sorted by length together in training, at most.
+///
+/// On 9,600 Chinese reviews cut to 128 tokens, in batches of 16, 2 % of the tokens are padding with 32, 4 % with 16 and
+/// 1 % with 64. With 32, two rows of a batch meet again in the next epoch with a chance of 2.5 %; without windows, 14 %.
+const WINDOW_BATCHES: usize = 32;
+
+/// An epoch has at least this many windows, so that the batches of a small data set change from epoch to epoch too.
+const WINDOWS: usize = 4;
+
+/// Batches for evaluation: rows from the longest to the shortest, so that memory peaks at once, and each row meets its
+/// likes. Rows of one length keep their order, and only the last batch may be smaller.
+///
+/// # Panics
+/// When `batch_size` is 0.
+pub fn by_length(lengths: &[usize], batch_size: usize) -> Vec<Vec<usize>> {
+    let mut rows: Vec<usize> = (0..lengths.len()).collect();
+    rows.sort_by_key(|&row| Reverse(lengths[row]));
+    rows.chunks(batch_size).map(<[usize]>::to_vec).collect()
+}
+
+/// What decides the batches of an epoch of training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shuffle {
+    /// Rows a batch.
+    pub batch_size: usize,
+    /// The run's seed.
+    pub seed: u64,
+    /// Which pass over the data; each has an order of its own.
+    pub epoch: u64,
+}
+
+/// Batches for training: rows in random order, sorted by length inside windows of 32 batches, or of a quarter of all
+/// where that is less; then the batches in random order. One batch may be smaller.
+///
+/// The same arguments give the same batches on every machine.
+///
+/// # Panics
+/// When `batch_size` is 0.
+pub fn shuffled(lengths: &[usize], shuffle: Shuffle) -> Vec<Vec<usize>> {
+    let Shuffle { batch_size, seed, epoch } = shuffle;
+    let mut random = generator(seed, epoch);
+    let mut rows: Vec<usize> = (0..lengths.len()).collect();
+    rows.shuffle(&mut random);
+    let num_batches = rows.len().div_ceil(batch_size);
+    let window_batches = (num_batches / WINDOWS).clamp(1, WINDOW_BATCHES);
+    let mut batches: Vec<Vec<usize>> = Vec::with_capacity(num_batches);
+    for window in rows.chunks_mut(window_batches * batch_size) {
+        // A stable sort: rows of one length stay in random order.
+        window.sort_by_key(|&row| Reverse(lengths[row]));
+        batches.extend(window.chunks(batch_size).map(<[usize]>::to_vec));
+    }
+    batches.shuffle(&mut random);
+    batches
+}
+
+/// A generator for each pair of seed and epoch: two epochs of one seed, or two seeds, never share a stream.
+fn generator(seed: u64, epoch: u64) -> StdRng {
+    let mut bytes = [0; 32];
+    bytes[..8].copy_from_slice(&seed.to_le_bytes());
+    bytes[8..16].copy_from_slice(&epoch.to_le_bytes());
+    StdRng::from_seed(bytes)
+}
+
+/// The share of padding in all tokens that a model computes, from 0 to 1, when each batch is as long as its longest row.
+///
+/// # Panics
+/// When a batch has a row that is not below `lengths.len()`.
+pub fn padding_share(lengths: &[usize], batches: &[Vec<usize>]) -> f64 {
+    let mut real = 0;
+    let mut computed = 0;
+    for batch in batches {
+        real += batch.iter().map(|&row| lengths[row]).sum::<usize>();
+        computed += batch.len() * batch.iter().map(|&row| lengths[row]).max().unwrap_or(0);
+    }
+    if computed == 0 { 0.0 } else { (computed - real) as f64 / computed as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// 1,003 lengths from 3 to 128, most of them short.
+    fn odd_lengths() -> Vec<usize> {
+        (0..1_003_usize).map(|row| 3 + (row * 7_919 % 126) * (row * 31 % 126) / 126).collect()
+    }
+
+    fn sorted_rows(batches: &[Vec<usize>]) -> Vec<usize> {
+        let mut rows = batches.concat();
+        rows.sort_unstable();
+        rows
+    }
+
+    #[test]
+    fn evaluation_runs_from_the_longest_to_the_shortest() {
+        let lengths = [3, 9, 5, 9, 4];
+        assert_eq!(by_length(&lengths, 2), [vec![1, 3], vec![2, 4], vec![0]]);
+        assert_eq!(by_length(&[], 2), Vec::<Vec<usize>>::new());
+    }
+
+    #[test]
+    fn training_sees_every_row_once_an_epoch() {
+        let lengths = odd_lengths();
+        for (batch_size, count) in [(1, 1_003), (7, 144), (16, 63), (2_000, 1)] {
+            let batches = shuffled(&lengths, Shuffle { batch_size, seed: 42, epoch: 0 });
+            assert_eq!(batches.len(), count);
+            assert_eq!(batches.iter().filter(|batch| batch.len() != batch_size).count(), (1_003 % batch_size).min(1));
+            assert_eq!(sorted_rows(&batches), (0..lengths.len()).collect::<Vec<_>>());
+        }
+        assert!(shuffled(&[], Shuffle { batch_size: 3, seed: 42, epoch: 0 }).is_empty());
+    }
+
+    #[test]
+    fn seed_and_epoch_decide_the_order() {
+        let lengths = odd_lengths();
+        let order = |seed, epoch| shuffled(&lengths, Shuffle { batch_size: 7, seed, epoch });
+        assert_eq!(order(42, 3), order(42, 3));
+        assert_ne!(order(42, 3), order(42, 4));
+        assert_ne!(order(42, 3), order(43, 3));
+        assert_ne!(order(3, 4), order(4, 3));
+    }
+
+    /// A run resumed on another machine, or by a later release, must go on with the same batches.
+    #[test]
+    fn the_order_is_the_same_for_ever() {
+        let lengths = [5, 3, 8, 8, 1, 9, 2];
+        let batches = shuffled(&lengths, Shuffle { batch_size: 3, seed: 42, epoch: 1 });
+        assert_eq!(batches, [vec![2, 0, 1], vec![4], vec![5, 3, 6]]);
+    }
+
+    #[test]
+    fn batches_of_one_epoch_meet_other_rows_in_the_next() {
+        // Lengths that all differ: sorted together, they would make the same batches in every epoch.
+        let lengths: Vec<usize> = (3..643).collect();
+        let order = |epoch| shuffled(&lengths, Shuffle { batch_size: 16, seed: 1, epoch });
+        let (first, second) = (order(0), order(1));
+        let together = |batches: &[Vec<usize>]| {
+            let mut batch_of = vec![0; lengths.len()];
+            for (index, batch) in batches.iter().enumerate() {
+                batch.iter().for_each(|&row| batch_of[row] = index);
+            }
+            batch_of
+        };
+        let batch_of = together(&second);
+        let meetings = first.iter().flat_map(|batch| batch.windows(2));
+        let again = meetings.filter(|pair| batch_of[pair[0]] == batch_of[pair[1]]).count();
+        assert!(again < 150, "{again} of 600 pairs met again, where chance gives 14 and sorting 600");
+    }
+
+    #[test]
+    fn bucketing_pads_little() {
+        let lengths = odd_lengths();
+        let unsorted: Vec<Vec<usize>> =
+            (0..lengths.len()).collect::<Vec<_>>().chunks(8).map(<[usize]>::to_vec).collect();
+        let training = shuffled(&lengths, Shuffle { batch_size: 8, seed: 42, epoch: 0 });
+        assert!(padding_share(&lengths, &unsorted) > 0.4);
+        assert!(padding_share(&lengths, &training) < 0.08);
+        assert!(padding_share(&lengths, &by_length(&lengths, 8)) < 0.03);
+    }
+
+    #[test]
+    fn padding_is_counted_in_tokens() {
+        let lengths = [4, 2, 3, 3];
+        assert_eq!(padding_share(&lengths, &[vec![0, 1], vec![2, 3]]), 2.0 / 14.0);
+        assert_eq!(padding_share(&lengths, &[]), 0.0);
+        assert_eq!(padding_share(&[0], &[vec![0]]), 0.0);
+    }
+}

@@ -1,0 +1,71 @@
+use std::io;
+use std::path::PathBuf;
+
+/// Why a tokenizer could not be read, used or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder holds no tokenizer, or there is no such folder.
+    #[error("no tokenizer in `{}`: looked for `tokenizer.json`, then `vocab.txt`", folder.display())]
+    Missing {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A file is there, but cannot be read.
+    #[error("cannot read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A configuration is not JSON, or one of its keys holds something of another type than expected.
+    #[error("`{}` is not the configuration of a tokenizer", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file, what was found and what was expected.
+        source: serde_json::Error,
+    },
+    /// `tokenizer.json` or `vocab.txt` does not describe a tokenizer.
+    #[error("`{}` is not a tokenizer", path.display())]
+    Pipeline {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: tokenizers::Error,
+    },
+    /// The vocabulary lacks a special token that encoding or padding needs.
+    #[error("the vocabulary in `{}` has no {role}: looked for {tried}", folder.display())]
+    NoSpecialToken {
+        /// The tokenizer's folder.
+        folder: PathBuf,
+        /// Its key in `tokenizer_config.json`, such as `pad_token`.
+        role: &'static str,
+        /// The names looked for.
+        tried: String,
+    },
+    /// Special tokens alone would fill the maximum length.
+    #[error("max_length is {max_length}, but a pair of texts has {special_tokens} special tokens alone")]
+    MaxLength {
+        /// The length asked for, in tokens.
+        max_length: usize,
+        /// How many special tokens a pair of texts gets.
+        special_tokens: usize,
+    },
+    /// A text cannot be encoded, because it has a word out of vocabulary and there is no unknown token.
+    #[error("cannot encode a text that starts with `{start}`")]
+    Encode {
+        /// The first characters of the text.
+        start: String,
+        /// Why.
+        source: tokenizers::Error,
+    },
+}

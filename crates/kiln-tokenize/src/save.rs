@@ -1,0 +1,113 @@
+use std::path::Path;
+
+use serde_json::{Map, Value};
+use tokenizers::{ModelWrapper, NormalizerWrapper};
+
+use crate::file::write;
+use crate::{Error, Tokenizer};
+
+impl Tokenizer {
+    /// Writes `tokenizer.json` and `tokenizer_config.json` as transformers reads them, and `vocab.txt` and
+    /// `special_tokens_map.json` where the tokenizer was read with them. The folder must exist.
+    ///
+    /// The configuration keeps its keys, but for `model_max_length`, which is the maximum length, and for those that say
+    /// how transformers is to build the same pipeline.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<(), Error> {
+        let path = folder.join("tokenizer.json");
+        let pipeline =
+            self.pipeline.to_string(false).map_err(|source| Error::Pipeline { path: path.clone(), source })?;
+        write(&path, pipeline.as_bytes())?;
+        for (name, bytes) in &self.companions {
+            write(&folder.join(name), bytes)?;
+        }
+        let config = serde_json::to_vec_pretty(&self.saved_config()).expect("a map with string keys is JSON");
+        write(&folder.join("tokenizer_config.json"), &config)
+    }
+
+    fn saved_config(&self) -> Map<String, Value> {
+        let mut config = self.config.clone();
+        let mut set = |key: &str, value: Value| config.insert(key.to_owned(), value);
+        set("model_max_length", self.max_length.into());
+        match (self.pipeline.get_model(), self.pipeline.get_normalizer()) {
+            // transformers 5 builds BERT's normalizer from these keys, whatever `tokenizer.json` says.
+            (ModelWrapper::WordPiece(_), Some(NormalizerWrapper::BertNormalizer(normalizer))) => {
+                set("do_lower_case", normalizer.lowercase.into());
+                set("tokenize_chinese_chars", normalizer.handle_chinese_chars.into());
+                set("strip_accents", normalizer.strip_accents.into());
+                config.entry("tokenizer_class").or_insert_with(|| "BertTokenizer".into());
+            }
+            // Its other classes rebuild the pipeline in their own way; this one runs `tokenizer.json` as it is.
+            _ => {
+                set("tokenizer_class", "PreTrainedTokenizerFast".into());
+            }
+        }
+        config.entry("pad_token").or_insert_with(|| self.pipeline.id_to_token(self.pad_token_id).into());
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+    }
+
+    fn ids(tokenizer: &Tokenizer, text: &str, text_pair: Option<&str>) -> Vec<u32> {
+        tokenizer.encode(text, text_pair).expect("there is an unknown token").input_ids
+    }
+
+    #[test]
+    fn what_is_saved_is_read_back() {
+        for name in ["tiny", "tiny-unigram"] {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let tokenizer = Tokenizer::from_folder(&fixture(name)).expect("the fixture is whole");
+            let tokenizer = tokenizer.with_max_length(11).expect("11 is enough");
+            tokenizer.save(folder.path()).expect("the folder is writable");
+            let again = Tokenizer::from_folder(folder.path()).expect("what was saved is whole");
+            assert_eq!(again.max_length(), 11);
+            assert_eq!(again.pad_token_id(), tokenizer.pad_token_id());
+            for (text, text_pair) in [("房间 Clean!", None), ("un 干净", Some("able 房".repeat(9)))] {
+                assert_eq!(ids(&again, text, text_pair.as_deref()), ids(&tokenizer, text, text_pair.as_deref()));
+            }
+            let read = |name: &str| fs::read_to_string(folder.path().join(name)).expect("it was saved");
+            let pipeline: Value = serde_json::from_str(&read("tokenizer.json")).expect("it is JSON");
+            assert!(pipeline["truncation"].is_null() && pipeline["padding"].is_null());
+            let config: Value = serde_json::from_str(&read("tokenizer_config.json")).expect("it is JSON");
+            let class = if name == "tiny" { "BertTokenizer" } else { "PreTrainedTokenizerFast" };
+            assert_eq!((&config["tokenizer_class"], &config["model_max_length"]), (&class.into(), &11.into()));
+            assert_eq!(folder.path().join("vocab.txt").exists(), name == "tiny");
+            assert!(fs::read_dir(folder.path()).expect("it is a folder").count() == if name == "tiny" { 3 } else { 2 });
+        }
+    }
+
+    #[test]
+    fn the_configuration_keeps_its_keys() {
+        let (source, target) = (tempfile::tempdir(), tempfile::tempdir());
+        let (source, target) = (source.expect("a temporary folder"), target.expect("a temporary folder"));
+        fs::copy(fixture("tiny").join("vocab.txt"), source.path().join("vocab.txt")).expect("it is readable");
+        let config =
+            r#"{"do_lower_case": false, "model_max_length": 1e30, "cls_token": {"content": "[CLS]"}, "x": [1]}"#;
+        fs::write(source.path().join("tokenizer_config.json"), config).expect("it is writable");
+        fs::write(source.path().join("special_tokens_map.json"), r#"{"pad_token": "!"}"#).expect("it is writable");
+
+        let tokenizer = Tokenizer::from_folder(source.path()).expect("the folder is whole");
+        assert_eq!((tokenizer.max_length(), tokenizer.pad_token_id()), (512, 11));
+        tokenizer.save(target.path()).expect("the folder is writable");
+        let read = |name: &str| fs::read_to_string(target.path().join(name)).expect("it was saved");
+        let saved: Value = serde_json::from_str(&read("tokenizer_config.json")).expect("it is JSON");
+        let expected = serde_json::json!({
+            "do_lower_case": false, "model_max_length": 512, "cls_token": {"content": "[CLS]"}, "x": [1],
+            "tokenizer_class": "BertTokenizer", "tokenize_chinese_chars": true, "strip_accents": null, "pad_token": "!"
+        });
+        assert_eq!(saved, expected);
+        assert_eq!(read("special_tokens_map.json"), r#"{"pad_token": "!"}"#);
+    }
+}

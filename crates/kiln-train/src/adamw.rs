@@ -1,0 +1,158 @@
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+use kiln_bert::{NamedParameter, ParameterPath, Weights};
+
+use crate::{Error, GradientSum};
+
+/// Adam with decoupled weight decay (Loshchilov and Hutter, 2019), as PyTorch computes it.
+///
+/// Biases and layer normalization are exempt from decay.
+#[derive(Clone, Debug)]
+pub struct AdamW {
+    weight_decay: f64,
+    updates: i32,
+    moments: BTreeMap<String, Moments>,
+}
+
+/// Running means of the gradient and of its square, `[elements]`.
+#[derive(Clone, Debug)]
+struct Moments {
+    first: Tensor<1>,
+    second: Tensor<1>,
+}
+
+const BETA_1: f64 = 0.9;
+const BETA_2: f64 = 0.999;
+const EPSILON: f64 = 1e-8;
+
+impl AdamW {
+    /// An optimizer that has seen no gradient.
+    pub fn new(weight_decay: f64) -> Self {
+        Self { weight_decay, updates: 0, moments: BTreeMap::new() }
+    }
+
+    /// Updates every parameter that has a gradient. The gradients are multiplied by `scale` first: a clip factor, or 1.
+    pub fn step<M: Module>(&mut self, module: M, gradients: GradientSum, learning_rate: f64, scale: f64) -> M {
+        self.updates += 1;
+        module.map(&mut Update { optimizer: self, path: ParameterPath::default(), gradients, learning_rate, scale })
+    }
+
+    /// The moments as named tensors, for a checkpoint.
+    pub(crate) fn state(&self) -> Vec<NamedParameter> {
+        let named = |prefix: &str, name: &str, moment: &Tensor<1>| NamedParameter {
+            name: format!("{prefix}.{name}"),
+            shape: moment.dims().to_vec(),
+            values: moment.to_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32"),
+        };
+        self.moments
+            .iter()
+            .flat_map(|(name, moments)| {
+                [named("first_moment", name, &moments.first), named("second_moment", name, &moments.second)]
+            })
+            .collect()
+    }
+
+    /// The optimizer that [`AdamW::state`] was taken from, after `updates` updates.
+    pub(crate) fn restore(weight_decay: f64, updates: usize, state: &Weights, device: &Device) -> Result<Self, Error> {
+        let read = |name: &str| -> Result<Tensor<1>, Error> {
+            let values = state.read(name)?.ok_or_else(|| Error::Checkpoint {
+                path: state.path().to_owned(),
+                reason: format!("there is no `{name}`"),
+            })?;
+            let elements = values.len();
+            Ok(Tensor::from_data(TensorData::new(values, [elements]), device))
+        };
+        let mut moments = BTreeMap::new();
+        for name in state.names().filter_map(|name| name.strip_prefix("first_moment.")) {
+            let first = read(&format!("first_moment.{name}"))?;
+            let second = read(&format!("second_moment.{name}"))?;
+            moments.insert(name.to_owned(), Moments { first, second });
+        }
+        Ok(Self { weight_decay, updates: updates as i32, moments })
+    }
+}
+
+struct Update<'a> {
+    optimizer: &'a mut AdamW,
+    path: ParameterPath,
+    gradients: GradientSum,
+    learning_rate: f64,
+    scale: f64,
+}
+
+impl Update<'_> {
+    /// θ ← θ·(1 − η·λ) − η/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε), in the order of PyTorch's operations.
+    fn update(&mut self, name: String, weights: Tensor<1>, gradient: Tensor<1>) -> Tensor<1> {
+        let gradient = gradient * self.scale;
+        let decay = if self.path.is_exempt_from_decay() { 0.0 } else { self.optimizer.weight_decay };
+        let squares = gradient.clone().square() * (1.0 - BETA_2);
+        let gradient = gradient * (1.0 - BETA_1);
+        let Moments { first, second } = match self.optimizer.moments.remove(&name) {
+            Some(Moments { first, second }) => {
+                Moments { first: first * BETA_1 + gradient, second: second * BETA_2 + squares }
+            }
+            None => Moments { first: gradient, second: squares },
+        };
+        let correction_1 = 1.0 - BETA_1.powi(self.optimizer.updates);
+        let correction_2 = 1.0 - BETA_2.powi(self.optimizer.updates);
+        let denominator = second.clone().sqrt() / correction_2.sqrt() + EPSILON;
+        let change = first.clone() / denominator * (self.learning_rate / correction_1);
+        self.optimizer.moments.insert(name, Moments { first, second });
+        if decay > 0.0 { weights * (1.0 - self.learning_rate * decay) - change } else { weights - change }
+    }
+}
+
+impl ModuleMapper for Update<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.name();
+        let Some(gradient) = self.gradients.take(&name) else { return param };
+        let (id, tensor, mapper) = param.consume();
+        let shape = tensor.shape();
+        let updated = self.update(name, tensor.inner().reshape([-1]), gradient);
+        Param::from_mapped_value(id, Tensor::from_inner(updated.reshape(shape)).require_grad(), mapper)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::nn::LinearConfig;
+    use kiln_backend::{Backend, Flex};
+    use kiln_bert::parameters;
+
+    use super::*;
+
+    /// One weight, gradient g: after the first update it is θ·(1 − ηλ) − η·g/(|g| + ε), whatever g.
+    #[test]
+    fn the_first_update_is_the_sign_of_the_gradient() {
+        let device = Flex::device(0).autodiff();
+        let mut linear = LinearConfig::new(1, 1).init(&device);
+        linear.weight = Param::from_data([[2.0]], &device);
+        linear.bias = Some(Param::from_data([1.0], &device));
+        let x = Tensor::<2>::from_data([[-3.0]], &device);
+        let mut gradients = GradientSum::default();
+        gradients.add(&linear, linear.forward(x).sum().backward());
+        assert!((gradients.norm() - 10f64.sqrt()).abs() < 1e-6);
+
+        let linear = AdamW::new(0.5).step(linear, gradients, 0.1, 1.0);
+        let values: Vec<f32> = parameters(&linear).into_iter().flat_map(|parameter| parameter.values).collect();
+        assert!((values[0] - (2.0 * 0.95 + 0.1)).abs() < 1e-6, "the weight decays: {values:?}");
+        assert!((values[1] - (1.0 - 0.1)).abs() < 1e-6, "the bias does not: {values:?}");
+    }
+
+    #[test]
+    fn clipping_is_pytorch_s() {
+        assert_eq!(GradientSum::clip_factor(0.5, 1.0), 1.0);
+        assert_eq!(GradientSum::clip_factor(3.0, 0.0), 1.0);
+        assert!((GradientSum::clip_factor(4.0, 1.0) - 0.25).abs() < 1e-6);
+    }
+}

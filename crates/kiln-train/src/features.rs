@@ -1,0 +1,128 @@
+use std::path::PathBuf;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use kiln_bert::{FloatType, NamedParameter, Weights, save};
+use kiln_heads::{ClassificationHead, SequenceClassifier};
+use kiln_predict::{in_batches, inputs};
+use kiln_schema::LabelId;
+use kiln_tokenize::pad;
+use sha2::{Digest, Sha256};
+
+use crate::{Encoded, Error, TrainingSet};
+
+/// What a frozen encoder says of each row, under a head.
+#[derive(Clone, Debug)]
+pub struct Features {
+    /// Row-major `[rows, width]`.
+    values: Vec<f32>,
+    width: usize,
+    lengths: Vec<usize>,
+    targets: Vec<LabelId>,
+}
+
+impl TrainingSet for Features {
+    type Model = ClassificationHead;
+
+    /// The tokens that went in; a head's batches need no bucketing by them, and it does no harm.
+    fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    fn targets(&self) -> &[LabelId] {
+        &self.targets
+    }
+
+    fn logits(&self, head: &ClassificationHead, rows: &[usize], device: &Device) -> Tensor<2> {
+        let values: Vec<f32> = rows.iter().flat_map(|&row| self.row(row)).copied().collect();
+        head.forward(Tensor::from_data(TensorData::new(values, [rows.len(), self.width]), device))
+    }
+}
+
+impl Features {
+    /// Numbers a row: the encoder's hidden size.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.width..(row + 1) * self.width]
+    }
+}
+
+/// Where features are kept on disk, so that a second run with the same encoder and data does not compute them.
+#[derive(Clone, Debug)]
+pub struct FeatureCache {
+    /// Holds a file for each model, data, length and pooling.
+    pub folder: PathBuf,
+    /// Stands for the encoder's weights: a hash of their file.
+    pub weights_hash: String,
+}
+
+/// How features are computed.
+#[derive(Clone, Debug)]
+pub struct FeaturesConfig {
+    /// Rows computed at once.
+    pub batch_size: usize,
+    /// None: they are computed anew.
+    pub cache: Option<FeatureCache>,
+}
+
+/// The name of the features' tensor in a cache file.
+const TENSOR: &str = "features";
+
+impl Features {
+    /// Runs the encoder over all rows, or reads what an earlier run has kept. Returns whether they were read.
+    /// `progress` gets the number of rows done, from time to time.
+    ///
+    /// # Errors
+    /// When the cache's folder cannot be written. A damaged cache file is computed anew.
+    pub fn compute(
+        model: &SequenceClassifier,
+        rows: &Encoded,
+        config: &FeaturesConfig,
+        device: &Device,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(Self, bool), Error> {
+        let file =
+            config.cache.as_ref().map(|cache| cache.folder.join(format!("{}.safetensors", key(cache, model, rows))));
+        let kept = file.as_ref().and_then(|file| Weights::from_file(file).ok()?.read(TENSOR).ok()?);
+        let count = rows.targets().len();
+        let is_kept = kept.as_ref().is_some_and(|values| values.len().is_multiple_of(count.max(1)));
+        let values = match kept {
+            Some(values) if is_kept => values,
+            _ => {
+                let mut done = 0;
+                in_batches(rows.lengths(), config.batch_size, |batch| {
+                    let output =
+                        model.pooled_output(inputs(&pad(rows.encodings(), batch, rows.pad_token_id()), device));
+                    done += batch.len();
+                    progress(done);
+                    output
+                })
+            }
+        };
+        let width = values.len() / count.max(1);
+        if let Some(file) = file.filter(|_| !is_kept) {
+            let folder = file.parent().expect("a cache file lies in the cache's folder");
+            std::fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.to_owned(), source })?;
+            let tensor = NamedParameter { name: TENSOR.to_owned(), shape: vec![count, width], values: values.clone() };
+            save(&file, &[tensor], FloatType::F32)?;
+        }
+        let features = Self { values, width, lengths: rows.lengths().to_vec(), targets: rows.targets().to_vec() };
+        Ok((features, is_kept))
+    }
+}
+
+/// A hash of all that features depend on: the encoder's weights, the pooling, and every token of every row.
+fn key(cache: &FeatureCache, model: &SequenceClassifier, rows: &Encoded) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("features 1 {} {:?}", cache.weights_hash, model.pooling));
+    for encoding in rows.encodings() {
+        hash.update((encoding.input_ids.len() as u64).to_le_bytes());
+        for (id, segment) in encoding.input_ids.iter().zip(&encoding.token_type_ids) {
+            hash.update(id.to_le_bytes());
+            hash.update(segment.to_le_bytes());
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,60 @@
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Gradients, Tensor};
+use kiln_bert::ParameterPath;
+
+/// Gradients by a parameter's name, summed over the batches of one update, each flattened to `[elements]`.
+#[derive(Debug, Default)]
+pub struct GradientSum {
+    by_name: BTreeMap<String, Tensor<1>>,
+}
+
+impl GradientSum {
+    /// Takes a backward pass's gradients of a module's parameters and adds them.
+    pub fn add<M: Module>(&mut self, module: &M, gradients: Gradients) {
+        module.visit(&mut Collector { path: ParameterPath::default(), gradients, sum: self });
+    }
+
+    /// The norm of all gradients together.
+    pub fn norm(&self) -> f64 {
+        let squares = self.by_name.values().map(|gradient| gradient.clone().square().sum().into_scalar::<f64>());
+        squares.sum::<f64>().sqrt()
+    }
+
+    /// The factor that brings the norm down to `max_norm`, or 1: that of PyTorch's `clip_grad_norm_`. 0 leaves it alone.
+    pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
+        if max_norm > 0.0 { (max_norm / (norm + 1e-6)).min(1.0) } else { 1.0 }
+    }
+
+    pub(crate) fn take(&mut self, name: &str) -> Option<Tensor<1>> {
+        self.by_name.remove(name)
+    }
+}
+
+struct Collector<'a> {
+    path: ParameterPath,
+    gradients: Gradients,
+    sum: &'a mut GradientSum,
+}
+
+impl ModuleVisitor for Collector<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(gradient) = param.val().grad_remove(&mut self.gradients) else { return };
+        let gradient: Tensor<1> = gradient.reshape([-1]);
+        let name = self.path.name();
+        let sum = match self.sum.by_name.remove(&name) {
+            Some(sum) => sum + gradient,
+            None => gradient,
+        };
+        self.sum.by_name.insert(name, sum);
+    }
+}

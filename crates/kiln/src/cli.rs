@@ -1,0 +1,204 @@
+//! The command line: what `kiln --help` shows.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use kiln_dataset::Column;
+use kiln_hub::Source;
+
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, about = "Fine-tune, test and run BERT, without Python")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Compute backend: flex, ndarray, cuda or wgpu, as far as compiled in
+    #[arg(long, global = true, default_value = "flex", value_name = "NAME")]
+    pub backend: String,
+    /// Index of the backend's device
+    #[arg(long, global = true, default_value_t = 0, value_name = "INDEX")]
+    pub device: usize,
+    /// Print results as one JSON object on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The whole way: pull, read, split, tokenize, audit, train, evaluate
+    Pipeline(PipelineArgs),
+    /// Fetch a checkpoint and print its folder
+    Pull(PullArgs),
+    /// Look at or divide the data of a recipe
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Train, validate after each epoch, test the best checkpoint, write the run's folder
+    Train(TrainArgs),
+    /// Metrics of a labelled file
+    Eval(EvalArgs),
+    /// Classify a text, a file or, with neither, what one types
+    Predict(PredictArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Duplicates, leaks, contradictions, balance and lengths
+    Audit(AuditArgs),
+    /// Write the splits as JSON Lines
+    Split(SplitArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct PipelineArgs {
+    /// TOML file; without one, the embedded sample
+    #[arg(long)]
+    pub recipe: Option<PathBuf>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// TOML file
+    #[arg(long)]
+    pub recipe: PathBuf,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What every training takes.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Folder of the run; without one, the next free runs/NAME-N
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Go on with the interrupted run in --out
+    #[arg(long, requires = "out")]
+    pub resume: bool,
+    /// Fail when texts of validation or test stand in train
+    #[arg(long)]
+    pub strict: bool,
+    #[command(flatten)]
+    pub set: SetArgs,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SetArgs {
+    /// Override a key of the recipe, as in --set train.epochs=5
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct HubArgs {
+    /// Root of the checkpoints' cache
+    #[arg(long)]
+    pub cache_dir: Option<PathBuf>,
+    /// Make no call to any hub
+    #[arg(long)]
+    pub offline: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// hf:owner/name[@revision], modelscope:owner/name[@revision], dir:PATH or sample
+    pub source: Source,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// TOML file
+    #[arg(long)]
+    pub recipe: PathBuf,
+    /// Fail when texts of validation or test stand in train
+    #[arg(long)]
+    pub strict: bool,
+    #[command(flatten)]
+    pub set: SetArgs,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SplitArgs {
+    /// TOML file
+    #[arg(long)]
+    pub recipe: PathBuf,
+    /// Folder for train.jsonl, validation.jsonl and test.jsonl
+    #[arg(long)]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub set: SetArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// Model folder
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Labelled file
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Folder for report.json, report.html and errors.tsv
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
+    /// Column of the label, by name or index
+    #[arg(long)]
+    pub label: Option<Column>,
+}
+
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    /// Model folder
+    #[arg(long)]
+    pub model: PathBuf,
+    /// One text; a hyphen may begin it
+    #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
+    pub text: Option<String>,
+    /// Its second text
+    #[arg(long, allow_hyphen_values = true, requires = "text")]
+    pub text_pair: Option<String>,
+    /// A file of texts, of any length
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    /// Where the answers to --file go, as JSON Lines; without it, stdout
+    #[arg(long, requires = "file")]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
+}
+
+/// How a file is read where that is not as in the recipe beside the model.
+#[derive(Debug, Args)]
+pub struct ColumnArgs {
+    /// Column of the text, by name or index
+    #[arg(long, value_name = "COLUMN")]
+    pub text_column: Option<Column>,
+    /// Column of the second text, by name or index
+    #[arg(long, value_name = "COLUMN")]
+    pub text_pair_column: Option<Column>,
+    /// The first line of the csv or tsv file names the columns
+    #[arg(long)]
+    pub header: bool,
+    /// csv, tsv, jsonl, parquet or arrow; from the ending when left out
+    #[arg(long)]
+    pub format: Option<String>,
+}
+
+/// A wrong use of the command line that clap cannot see.
+#[derive(Debug)]
+pub struct UsageError(pub String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}

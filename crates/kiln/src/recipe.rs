@@ -1,0 +1,127 @@
+//! A recipe: everything that a run depends on, in one TOML file that is checked before anything starts.
+//!
+//! The structs say which keys there are, and serde is the only list of them: the nearest key to a misspelt one is
+//! looked up in what serde itself accepts. A range stands beside the field that it belongs to, as a function that
+//! reads the field ([`checked`]); what concerns several keys is checked where the section is resolved ([`data`]).
+
+mod checked;
+mod data;
+mod document;
+mod error;
+mod explain;
+mod train;
+
+use std::path::{Path, PathBuf};
+
+use kiln_heads::{Pooling, Start};
+use kiln_hub::{Location, Source};
+use kiln_schema::Task;
+use serde::{Deserialize, Serialize};
+
+pub use data::{Data, Files};
+pub use error::RecipeError;
+pub use train::Train;
+
+use data::DataFile;
+
+/// A checked recipe: every default filled in, every path absolute.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recipe {
+    pub task: Task,
+    pub model: Model,
+    pub data: Data,
+    pub train: Train,
+}
+
+/// `[model]`: where the network comes from, and what is put on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    pub source: Source,
+    #[serde(default)]
+    pub initialize: Start,
+    #[serde(default)]
+    pub encoder: Encoder,
+    #[serde(default)]
+    pub pooling: Pooling,
+    /// Sizes of extra fully connected layers before the output layer.
+    #[serde(default, deserialize_with = "checked::each_at_least_one")]
+    pub hidden_layers: Vec<usize>,
+}
+
+/// What is trained besides the head.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Encoder {
+    /// Every weight.
+    #[default]
+    Full,
+    /// The head alone: the encoder is run once and its features are cached.
+    Frozen,
+}
+
+impl Recipe {
+    /// Reads a recipe's file; `overrides` are `KEY=VALUE`, each as strong as if it stood in the file. A value that
+    /// is not TOML is a string. Paths, those of overrides too, are relative to the file's folder.
+    ///
+    /// # Errors
+    /// Each names the file and line, or the override, and the key; all are wrong usage.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
+        let text =
+            std::fs::read_to_string(path).map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
+        Self::from_toml(&text, path, overrides)
+    }
+
+    /// The same of a text in memory. `path` names it in errors, and its folder is what the recipe's paths are
+    /// relative to; there need be no such file.
+    ///
+    /// # Errors
+    /// As of [`Recipe::load`].
+    pub fn from_toml(text: &str, path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
+        let (file, places) = document::read::<RecipeFile>(&path.display().to_string(), text, overrides)?;
+        let folder = absolute_folder(path)?;
+        let mut model = file.model;
+        if let Source::Location(Location::Directory(path)) = &mut model.source {
+            *path = folder.join(&path);
+        }
+        Ok(Self { task: file.task, model, data: file.data.resolve(&folder, &places)?, train: file.train })
+    }
+
+    /// The recipe with every setting written out; reading it gives the same recipe again, from any folder.
+    pub fn to_toml(&self) -> String {
+        let file = RecipeFile {
+            task: self.task,
+            model: self.model.clone(),
+            data: DataFile::from(&self.data),
+            train: self.train.clone(),
+        };
+        toml::to_string_pretty(&file).expect("a checked recipe holds strings, numbers and UTF-8 paths")
+    }
+}
+
+/// A recipe as it stands in a file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecipeFile {
+    task: Task,
+    model: Model,
+    data: DataFile,
+    #[serde(default)]
+    train: Train,
+}
+
+/// The folder of the file at `path`, which TOML must be able to hold.
+fn absolute_folder(path: &Path) -> Result<PathBuf, RecipeError> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = std::path::absolute(parent).map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
+    if folder.to_str().is_none() {
+        return Err(RecipeError::Invalid {
+            place: path.display().to_string(),
+            what: "the path of the recipe's folder is not UTF-8".to_owned(),
+        });
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! Ranges of a recipe's values: functions for `deserialize_with`, so that an error has the place of its value.
+
+use serde::de::{Error, Unexpected};
+use serde::{Deserialize, Deserializer};
+
+/// A whole number of at least `MIN`.
+pub fn at_least<'de, const MIN: usize, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    whole(i64::deserialize(deserializer)?, MIN)
+}
+
+/// Whole numbers, each of at least 1.
+pub fn each_at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<usize>, D::Error> {
+    Vec::<i64>::deserialize(deserializer)?.into_iter().map(|number| whole(number, 1)).collect()
+}
+
+/// A finite number above 0.
+pub fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    number(deserializer, |number| number > 0.0, "a number above 0")
+}
+
+/// A finite number of at least 0.
+pub fn not_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    number(deserializer, |number| number >= 0.0, "a number of at least 0")
+}
+
+/// A number from 0 to 1.
+pub fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    number(deserializer, |number| (0.0..=1.0).contains(&number), "a number from 0 to 1")
+}
+
+/// `false`, for what the recipe's contract names and this version does not do.
+pub fn only_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    match bool::deserialize(deserializer)? {
+        true => Err(D::Error::custom("`true` is not available in this version of Kiln; there is `false`")),
+        false => Ok(false),
+    }
+}
+
+fn whole<E: Error>(number: i64, min: usize) -> Result<usize, E> {
+    match usize::try_from(number) {
+        Ok(number) if number >= min => Ok(number),
+        _ => Err(E::invalid_value(Unexpected::Signed(number), &&*format!("a whole number of at least {min}"))),
+    }
+}
+
+fn number<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    holds: impl Fn(f64) -> bool,
+    expected: &'static str,
+) -> Result<f64, D::Error> {
+    let number = f64::deserialize(deserializer)?;
+    match number.is_finite() && holds(number) {
+        true => Ok(number),
+        false => Err(D::Error::invalid_value(Unexpected::Float(number), &expected)),
+    }
+}

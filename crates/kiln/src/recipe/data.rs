@@ -1,0 +1,188 @@
+use std::path::{Path, PathBuf};
+
+use kiln_dataset::{Column, Columns, Encoding, Format, SplitConfig};
+use kiln_schema::{LabelSet, Splits};
+use serde::{Deserialize, Serialize};
+
+use super::RecipeError;
+use super::document::Places;
+
+/// `[data]`: the labelled files, and how they are read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Data {
+    pub files: Files,
+    /// From each file's ending when absent.
+    pub format: Option<Format>,
+    /// From each file's bytes when absent.
+    pub encoding: Option<Encoding>,
+    /// Whether the first row of a csv or tsv file names its columns. Left out, it is `true` where a column is given by
+    /// name, `false` where all are given by index; where none is given, `false` for csv and tsv, whose columns are
+    /// then 0 and 1, and `true` for the other formats, whose columns are then `text` and `label`.
+    pub header: bool,
+    pub columns: Columns,
+    /// Collected from the training split and sorted when absent.
+    pub labels: Option<LabelSet>,
+    /// Whether rows of the training split whose text stands in another split too are left out.
+    pub drop_leaks: bool,
+}
+
+/// Where the splits come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Files {
+    /// A file for each.
+    Splits(Splits<PathBuf>),
+    /// The rows of all files, divided.
+    Divided { files: Vec<PathBuf>, split: SplitConfig },
+}
+
+/// `[data]` as it stands in a file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataFile {
+    train: Option<PathBuf>,
+    validation: Option<PathBuf>,
+    test: Option<PathBuf>,
+    files: Option<Vec<PathBuf>>,
+    format: Option<Format>,
+    encoding: Option<Encoding>,
+    header: Option<bool>,
+    text: Option<Column>,
+    text_pair: Option<Column>,
+    label: Option<Column>,
+    labels: Option<LabelSet>,
+    #[serde(default)]
+    drop_leaks: bool,
+    split: Option<SplitConfig>,
+}
+
+impl DataFile {
+    /// Fills in the defaults, makes paths absolute, and checks what concerns several keys.
+    pub fn resolve(self, folder: &Path, places: &Places) -> Result<Data, RecipeError> {
+        let delimited = self.is_delimited(folder);
+        let columns = [&self.text, &self.text_pair, &self.label];
+        let named = columns.iter().any(|column| matches!(column, Some(Column::Name(_))));
+        let given = columns.iter().any(|column| column.is_some());
+        let header = self.header.unwrap_or(named || (!given && !delimited));
+        let or_default = |column: Option<Column>, name: &str, index| {
+            column.unwrap_or_else(|| if header { Column::Name(name.to_owned()) } else { Column::Index(index) })
+        };
+        let text = or_default(self.text.clone(), "text", 0);
+        let label = or_default(self.label.clone(), "label", if self.text_pair.is_some() { 2 } else { 1 });
+        let data = Data {
+            format: self.format,
+            encoding: self.encoding,
+            header,
+            columns: Columns { text, text_pair: self.text_pair.clone(), label: Some(label) },
+            labels: self.labels.clone(),
+            drop_leaks: self.drop_leaks,
+            files: self.files(folder, places)?,
+        };
+        data.check_columns(delimited, places)?;
+        Ok(data)
+    }
+
+    /// Whether all files are csv or tsv, whose columns have names only where there is a header.
+    fn is_delimited(&self, folder: &Path) -> bool {
+        let delimited = |format| matches!(format, Format::Csv | Format::Tsv);
+        let named = [&self.train, &self.validation, &self.test].into_iter().flatten();
+        match self.format {
+            Some(format) => delimited(format),
+            // A file that is not there is reported where it is read.
+            None => named
+                .chain(self.files.iter().flatten())
+                .all(|path| Format::from_path(&folder.join(path)).is_ok_and(delimited)),
+        }
+    }
+
+    fn files(self, folder: &Path, places: &Places) -> Result<Files, RecipeError> {
+        match (self.files, self.train, self.validation, self.test) {
+            (Some(_), Some(_), ..) => {
+                Err(places.error("data.files", "`data.files` and `data.train` are both given; expected one of them"))
+            }
+            (Some(_), _, Some(_), _) | (Some(_), _, _, Some(_)) => Err(places.error(
+                "data.files",
+                "`data.files` is divided into all splits; expected neither `data.validation` nor `data.test` beside it",
+            )),
+            (Some(files), None, None, None) if files.is_empty() => {
+                Err(places.error("data.files", "`data.files`: found an empty list, expected at least one file"))
+            }
+            (Some(files), None, None, None) => {
+                let split = self.split.unwrap_or_default();
+                check_shares(&split, places)?;
+                Ok(Files::Divided { files: files.iter().map(|path| folder.join(path)).collect(), split })
+            }
+            (None, ..) if self.split.is_some() => Err(places.error(
+                "data.split",
+                "`data.split` divides the rows of `data.files`, which is not given; files of their own are not divided",
+            )),
+            (None, Some(train), Some(validation), test) => Ok(Files::Splits(Splits {
+                train: folder.join(train),
+                validation: folder.join(validation),
+                test: test.map(|test| folder.join(test)),
+            })),
+            (None, Some(_), None, _) => Err(places.error(
+                "data.train",
+                "`data.train` is given without `data.validation`, which picks the best checkpoint; \
+                 give it, or name the file in `data.files` to have it divided",
+            )),
+            (None, None, ..) => Err(places.error(
+                "data.train",
+                "there is nothing to train on; expected `data.train` and `data.validation`, or `data.files`",
+            )),
+        }
+    }
+}
+
+impl Data {
+    fn check_columns(&self, delimited: bool, places: &Places) -> Result<(), RecipeError> {
+        let Columns { text, text_pair, label } = &self.columns;
+        let columns =
+            [("data.text", Some(text)), ("data.text_pair", text_pair.as_ref()), ("data.label", label.as_ref())];
+        for (at, (key, column)) in columns.iter().enumerate() {
+            let Some(column) = column else { continue };
+            if let (true, false, Column::Name(name)) = (delimited, self.header, column) {
+                let what =
+                    format!("`{key}`: found the name `{name}`, expected an index, because `data.header` is false");
+                return Err(places.error(key, what));
+            }
+            if let Some((other, _)) = columns[..at].iter().find(|(_, earlier)| *earlier == Some(column)) {
+                return Err(places.error(key, format!("`{other}` and `{key}` are the same column, {column}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_shares(split: &SplitConfig, places: &Places) -> Result<(), RecipeError> {
+    split.validate().map_err(|error| match error {
+        kiln_dataset::Error::SplitConfig { field, found, expected } => {
+            let key = format!("data.split.{field}");
+            places.error(&key, format!("`{key}`: found {found}, expected {expected}"))
+        }
+        other => places.error("data.split", other.to_string()),
+    })
+}
+
+impl From<&Data> for DataFile {
+    fn from(data: &Data) -> Self {
+        let (splits, files, split) = match &data.files {
+            Files::Splits(splits) => (Some(splits), None, None),
+            Files::Divided { files, split } => (None, Some(files.clone()), Some(*split)),
+        };
+        Self {
+            train: splits.map(|splits| splits.train.clone()),
+            validation: splits.map(|splits| splits.validation.clone()),
+            test: splits.and_then(|splits| splits.test.clone()),
+            files,
+            format: data.format,
+            encoding: data.encoding,
+            header: Some(data.header),
+            text: Some(data.columns.text.clone()),
+            text_pair: data.columns.text_pair.clone(),
+            label: data.columns.label.clone(),
+            labels: data.labels.clone(),
+            drop_leaks: data.drop_leaks,
+            split,
+        }
+    }
+}

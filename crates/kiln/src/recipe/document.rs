@@ -1,0 +1,144 @@
+//! A recipe's text and the overrides as one TOML document, in which each key and value knows where it was written.
+
+use std::ops::Range;
+
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Deserializer};
+
+use super::RecipeError;
+use super::explain;
+
+/// Reads `text`, lays the overrides (`KEY=VALUE`) over it, and reads a `T` from both. `name` names the text in errors.
+pub fn read<T: DeserializeOwned>(name: &str, text: &str, overrides: &[String]) -> Result<(T, Places), RecipeError> {
+    let mut places = Places { name: name.to_owned(), text: text.to_owned(), overrides: Vec::new(), keys: Vec::new() };
+    let mut document = DeTable::parse(text).map_err(|error| {
+        let what = format!("not valid TOML: {}", error.message());
+        places.error_at(error.span().map_or(0, |span| span.start), what)
+    })?;
+
+    // An override is parsed behind as many spaces as there is text before it, so that its spans go on where those of
+    // the text end, and every span says by itself where it comes from.
+    let mut start = text.len() + 1;
+    let mut documents = Vec::with_capacity(overrides.len());
+    for setting in overrides {
+        places.overrides.push((start, setting.clone()));
+        let padded = assignment(setting, start).ok_or_else(|| {
+            places.error_at(start, "expected KEY=VALUE, where KEY is a recipe's key such as `train.epochs`".to_owned())
+        })?;
+        start = padded.len() + 1;
+        documents.push(padded);
+    }
+    for padded in &documents {
+        let table = DeTable::parse(padded).expect("`assignment` has parsed it");
+        merge(document.get_mut(), table.into_inner())
+            .map_err(|(start, key)| places.error_at(start, format!("`{key}` cannot be both a table and a value")))?;
+    }
+
+    places.collect("", document.get_ref());
+    let value = T::deserialize(Deserializer::from(document)).map_err(|error| {
+        let span = error.span().unwrap_or(0..0);
+        places.error_at(span.start, explain::message::<T>(error.message(), places.key_at(&span)))
+    })?;
+    Ok((value, places))
+}
+
+/// `KEY=VALUE` as a line of TOML behind `padding` spaces. What is not TOML after the `=` is taken for a string.
+fn assignment(setting: &str, padding: usize) -> Option<String> {
+    let (key, value) = setting.split_once('=')?;
+    let padding = " ".repeat(padding);
+    let quoted = toml::Value::String(value.trim().to_owned());
+    [format!("{padding}{setting}"), format!("{padding}{key}={quoted}")]
+        .into_iter()
+        .find(|line| DeTable::parse(line).is_ok_and(|table| !table.get_ref().is_empty()))
+}
+
+/// Lays `over` on `base`: tables are merged, values are replaced. A key that is a table in one and a value in the other
+/// is returned with its place in `over`.
+fn merge<'t>(base: &mut DeTable<'t>, over: DeTable<'t>) -> Result<(), (usize, String)> {
+    for (key, value) in over {
+        let span = value.span();
+        match (base.get_mut(key.get_ref().as_ref()).map(Spanned::get_mut), value.into_inner()) {
+            (Some(DeValue::Table(old)), DeValue::Table(new)) => {
+                merge(old, new).map_err(|(start, rest)| (start, explain::join(key.get_ref(), &rest)))?;
+            }
+            (Some(DeValue::Table(_)), _) | (Some(_), DeValue::Table(_)) => {
+                return Err((key.span().start, key.into_inner().into_owned()));
+            }
+            (_, value) => {
+                // An insertion alone would keep the old key and its place.
+                base.remove(key.get_ref().as_ref());
+                base.insert(key, Spanned::new(span, value));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where the keys of a document were written.
+#[derive(Debug)]
+pub struct Places {
+    name: String,
+    text: String,
+    /// Where each override starts.
+    overrides: Vec<(usize, String)>,
+    keys: Vec<Key>,
+}
+
+#[derive(Debug)]
+struct Key {
+    /// `train.epochs`.
+    path: String,
+    name: Range<usize>,
+    value: Range<usize>,
+    is_table: bool,
+}
+
+impl Places {
+    /// An error at a key, or at the table that should hold it.
+    pub fn error(&self, key: &str, what: impl Into<String>) -> RecipeError {
+        let mut path = key;
+        loop {
+            if let Some(key) = self.keys.iter().find(|key| key.path == path) {
+                return self.error_at(key.name.start, what.into());
+            }
+            match path.rsplit_once('.') {
+                Some((table, _)) => path = table,
+                None => return self.error_at(0, what.into()),
+            }
+        }
+    }
+
+    fn error_at(&self, start: usize, what: String) -> RecipeError {
+        let place = match self.overrides.iter().rfind(|(first, _)| *first <= start) {
+            Some((_, setting)) => format!("--set {setting}"),
+            None => {
+                let before = &self.text.as_bytes()[..start.min(self.text.len())];
+                let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+                format!("{}, line {line}", self.name)
+            }
+        };
+        RecipeError::Invalid { place, what }
+    }
+
+    /// The key whose name or value is at `span`; empty for the document itself, whose span is empty too.
+    fn key_at(&self, span: &Range<usize>) -> &str {
+        let holds = |range: &Range<usize>| !span.is_empty() && range.start <= span.start && span.end <= range.end;
+        self.keys
+            .iter()
+            // A list is found by its elements too; a table has keys for what it holds.
+            .find(|key| holds(&key.name) || if key.is_table { key.value == *span } else { holds(&key.value) })
+            .map_or("", |key| &key.path)
+    }
+
+    fn collect(&mut self, table: &str, entries: &DeTable<'_>) {
+        for (name, value) in entries {
+            let path = explain::join(table, name.get_ref());
+            if let DeValue::Table(entries) = value.get_ref() {
+                self.collect(&path, entries);
+            }
+            let is_table = matches!(value.get_ref(), DeValue::Table(_));
+            self.keys.push(Key { path, name: name.span(), value: value.span(), is_table });
+        }
+    }
+}

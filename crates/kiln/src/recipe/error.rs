@@ -1,0 +1,34 @@
+use std::path::PathBuf;
+use std::{fmt, io};
+
+/// Why a recipe cannot be used. All of it is wrong usage, to be mended in the recipe or on the command line.
+#[derive(Debug)]
+pub enum RecipeError {
+    /// The file cannot be read.
+    Read { path: PathBuf, source: io::Error },
+    /// Something in the file or in an override is wrong.
+    Invalid {
+        /// `recipe.toml, line 17` or `--set train.epochs=0`.
+        place: String,
+        /// What was found there, and what was expected.
+        what: String,
+    },
+}
+
+impl fmt::Display for RecipeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Read { path, .. } => write!(f, "cannot read the recipe {}", path.display()),
+            Self::Invalid { place, what } => write!(f, "{place}: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for RecipeError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Read { source, .. } => Some(source),
+            Self::Invalid { .. } => None,
+        }
+    }
+}

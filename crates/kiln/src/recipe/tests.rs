@@ -1,0 +1,177 @@
+use kiln_dataset::{Column, Encoding, Format};
+
+use kiln_train::{LrScheduler, Metric};
+
+use super::*;
+
+mod refused;
+
+/// A recipe that leaves out whatever has a default.
+const SHORT: &str = r#"task = "sequence-classification"
+[model]
+source = "sample"
+[data]
+train = "train.tsv"
+validation = "dev.tsv"
+"#;
+
+/// A recipe that gives every key a value other than its default, where it has one.
+const LONG: &str = r#"task = "sequence-classification"
+
+[model]
+source = "dir:models/tiny"
+initialize = "random"
+encoder = "frozen"
+pooling = "mean"
+hidden_layers = [13, 7]
+
+[data]
+files = ["a.csv", "/elsewhere/b.csv"]
+format = "csv"
+encoding = "gb18030"
+header = true
+text = "first"
+text_pair = "second"
+label = "same"
+labels = ["no", "yes"]
+drop_leaks = true
+
+[data.split]
+train = 0.7
+validation = 0.2
+test = 0.1
+stratify = false
+seed = 7
+
+[train]
+epochs = 5
+batch_size = 8
+gradient_accumulation_steps = 4
+learning_rate = 1e-4
+lr_scheduler = "cosine"
+warmup_ratio = 0
+weight_decay = 0.0
+max_grad_norm = 2.5
+max_length = 64
+precision = "f32"
+gradient_checkpointing = false
+early_stopping_patience = 2
+metric = "macro_f1"
+seed = 18446744073709551615
+"#;
+
+fn parse(text: &str, overrides: &[&str]) -> Result<Recipe, RecipeError> {
+    let overrides: Vec<String> = overrides.iter().map(|setting| (*setting).to_owned()).collect();
+    Recipe::from_toml(text, Path::new("/recipes/recipe.toml"), &overrides)
+}
+
+fn good(text: &str, overrides: &[&str]) -> Recipe {
+    parse(text, overrides).expect("the recipe is good")
+}
+
+#[test]
+fn defaults_are_filled_in() {
+    let recipe = good(SHORT, &[]);
+    assert_eq!(recipe.model.encoder, Encoder::Full);
+    assert_eq!(recipe.model.pooling, Pooling::Cls);
+    assert_eq!(recipe.model.initialize, Start::Pretrained);
+    assert_eq!(recipe.train, Train::default());
+    assert_eq!(recipe.data.labels, None);
+    assert!(!recipe.data.drop_leaks);
+    let Files::Splits(splits) = recipe.data.files else { panic!("each split has its file") };
+    assert_eq!(splits.train, Path::new("/recipes/train.tsv"));
+    assert_eq!(splits.validation, Path::new("/recipes/dev.tsv"));
+    assert_eq!(splits.test, None);
+}
+
+#[test]
+fn every_key_is_read_and_paths_are_the_recipes_own() {
+    let recipe = good(LONG, &[]);
+    assert_eq!(recipe.model.source.to_string(), "dir:/recipes/models/tiny");
+    assert_eq!(recipe.model.hidden_layers, [13, 7]);
+    assert_eq!(recipe.data.format, Some(Format::Csv));
+    assert_eq!(recipe.data.encoding, Some(Encoding::Gb18030));
+    assert_eq!(recipe.data.columns.text_pair, Some("second".into()));
+    assert_eq!(recipe.data.labels.expect("given").names(), ["no", "yes"]);
+    let Files::Divided { files, split } = recipe.data.files else { panic!("the files are divided") };
+    assert_eq!(files, [Path::new("/recipes/a.csv"), Path::new("/elsewhere/b.csv")]);
+    assert_eq!((split.train, split.stratify, split.seed), (0.7, false, 7));
+    assert_eq!((recipe.train.warmup_ratio, recipe.train.seed), (0.0, u64::MAX));
+    assert_eq!((recipe.train.metric, recipe.train.lr_scheduler), (Metric::MacroF1, LrScheduler::Cosine));
+}
+
+#[test]
+fn what_is_written_reads_back_the_same() {
+    for text in [SHORT, LONG] {
+        let recipe = good(text, &[]);
+        let written = recipe.to_toml();
+        let elsewhere = Recipe::from_toml(&written, Path::new("runs/1/run.toml"), &[]).expect("Kiln wrote it");
+        assert_eq!(elsewhere, recipe, "{written}");
+        assert_eq!(elsewhere.to_toml(), written);
+    }
+    let written = good(SHORT, &[]).to_toml();
+    for line in
+        ["epochs = 3", "learning_rate = 0.00005", "header = false", "text = 0", "label = 1", "pooling = \"cls\""]
+    {
+        assert!(written.lines().any(|written| written == line), "`{line}` in\n{written}");
+    }
+}
+
+#[test]
+fn columns_follow_the_header_and_the_format() {
+    let columns = |data: &str| {
+        let head = "task = \"sequence-classification\"\nmodel.source = \"sample\"\n[data]\n";
+        let Data { header, columns, .. } = good(&format!("{head}{data}"), &[]).data;
+        (header, columns.text, columns.label.expect("a recipe's data has labels"))
+    };
+    let name = Column::from;
+    let by_index = (false, Column::Index(0), Column::Index(1));
+    let by_name = (true, name("text"), name("label"));
+    assert_eq!(columns("files = [\"a.csv\"]"), by_index);
+    assert_eq!(columns("files = [\"a.csv\"]\nheader = true"), by_name);
+    assert_eq!(columns("files = [\"a.csv\"]\nlabel = \"y\""), (true, name("text"), name("y")));
+    assert_eq!(columns("files = [\"a.csv\"]\nlabel = 4"), (false, Column::Index(0), Column::Index(4)));
+    assert_eq!(columns("files = [\"a.csv\"]\ntext_pair = 1"), (false, Column::Index(0), Column::Index(2)));
+    assert_eq!(columns("files = [\"a.parquet\"]"), by_name);
+    assert_eq!(columns("files = [\"a.data\"]\nformat = \"tsv\""), by_index);
+}
+
+#[test]
+fn overrides_are_as_strong_as_the_file() {
+    let recipe = good(
+        SHORT,
+        &[
+            "train.epochs=7",
+            "train.metric=loss",
+            "train.learning_rate = 1e-3",
+            "data.test=test set.tsv",
+            "data.labels=[\"no\", \"yes\"]",
+            "model.source=hf:google-bert/bert-base-chinese@main",
+            "train.epochs=8",
+        ],
+    );
+    assert_eq!((recipe.train.epochs, recipe.train.metric, recipe.train.learning_rate), (8, Metric::Loss, 1e-3));
+    assert_eq!(recipe.model.source.to_string(), "hf:google-bert/bert-base-chinese@main");
+    assert_eq!(recipe.data.labels.expect("given").names(), ["no", "yes"]);
+    let Files::Splits(splits) = recipe.data.files else { panic!("each split has its file") };
+    assert_eq!(splits.test.expect("given"), Path::new("/recipes/test set.tsv"));
+    assert_eq!(recipe.train.batch_size, Train::default().batch_size);
+
+    let many = ["train.seed=1"; 100];
+    assert_eq!(good(SHORT, &many).train.seed, 1);
+}
+
+#[test]
+fn a_recipe_is_loaded_from_its_folder() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("recipe.toml");
+    std::fs::write(&path, SHORT).expect("a small file");
+    let recipe = Recipe::load(&path, &["train.epochs=1".to_owned()]).expect("the recipe is good");
+    assert_eq!(recipe.train.epochs, 1);
+    let Files::Splits(splits) = recipe.data.files else { panic!("each split has its file") };
+    assert_eq!(splits.train, folder.path().join("train.tsv"));
+
+    let missing = Recipe::load(&folder.path().join("nowhere.toml"), &[]).expect_err("there is no such file");
+    assert!(missing.to_string().contains("nowhere.toml"), "{missing}");
+    assert!(std::error::Error::source(&missing).is_some());
+}

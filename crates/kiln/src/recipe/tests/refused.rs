@@ -1,0 +1,237 @@
+//! What is refused, and in which words.
+
+use super::{LONG, SHORT, parse};
+
+/// The value of `data.files` in [`LONG`].
+const FILES: &str = r#"["a.csv", "/elsewhere/b.csv"]"#;
+
+fn message(text: &str, overrides: &[&str]) -> String {
+    parse(text, overrides).expect_err("the recipe is bad").to_string()
+}
+
+/// The message for `LONG` with one piece of text replaced; it must be said of the line on which `at` stands.
+fn message_at(at: &str, old: &str, new: &str) -> String {
+    assert_eq!(LONG.matches(old).count(), 1, "`{old}` stands in the recipe once");
+    let text = LONG.replace(old, new);
+    let line = 1 + text.lines().position(|line| line.contains(at)).expect("the line is in the recipe");
+    let message = message(&text, &[]);
+    let place = format!("/recipes/recipe.toml, line {line}: ");
+    message.strip_prefix(&place).unwrap_or_else(|| panic!("`{message}` should start with `{place}`")).to_owned()
+}
+
+/// The same, where the message is of the line on which the new text starts.
+fn message_with(old: &str, new: &str) -> String {
+    message_at(new.lines().next().expect("some text"), old, new)
+}
+
+#[test]
+fn an_unknown_key_names_its_line_and_the_nearest_known_one() {
+    assert_eq!(message_with("max_length", "max_lenght"), "unknown key `train.max_lenght`; did you mean `max_length`?");
+    assert_eq!(message_with("stratify", "stratified"), "unknown key `data.split.stratified`; did you mean `stratify`?");
+    assert_eq!(message_with("[train]", "[trian]"), "unknown key `trian`; did you mean `train`?");
+    // In the wrong table.
+    assert_eq!(
+        message_with("pooling = \"mean\"", "epochs = 3"),
+        "unknown key `model.epochs`; did you mean `train.epochs`?"
+    );
+    // Near to nothing.
+    assert_eq!(
+        message_with("pooling = \"mean\"", "qqq = 3"),
+        "unknown key `model.qqq`; \
+         the keys known here are `source`, `initialize`, `encoder`, `pooling`, `hidden_layers`"
+    );
+    // In an inline table.
+    assert_eq!(
+        message("task = \"sequence-classification\"\nmodel = { source = \"sample\", pool = 1 }", &[]),
+        "/recipes/recipe.toml, line 2: unknown key `model.pool`; did you mean `pooling`?"
+    );
+}
+
+#[test]
+fn a_wrong_value_names_line_key_found_and_expected() {
+    for (old, new, expected) in [
+        ("epochs = 5", "epochs = 0", "`train.epochs`: found integer `0`, expected a whole number of at least 1"),
+        ("epochs = 5", "epochs = -5", "`train.epochs`: found integer `-5`, expected a whole number of at least 1"),
+        ("epochs = 5", "epochs = 1.5", "`train.epochs`: found floating point `1.5`, expected a whole number"),
+        ("epochs = 5", "epochs = \"5\"", "`train.epochs`: found string \"5\", expected a whole number"),
+        ("epochs = 5", "epochs = [\n5]", "`train.epochs`: found a list, expected a whole number"),
+        (
+            "batch_size = 8",
+            "batch_size = 0",
+            "`train.batch_size`: found integer `0`, expected a whole number of at least 1",
+        ),
+        (
+            "learning_rate = 1e-4",
+            "learning_rate = 0",
+            "`train.learning_rate`: found floating point `0.0`, expected a number above 0",
+        ),
+        (
+            "learning_rate = 1e-4",
+            "learning_rate = nan",
+            "`train.learning_rate`: found floating point `NaN`, expected a number above 0",
+        ),
+        (
+            "learning_rate = 1e-4",
+            "learning_rate = inf",
+            "`train.learning_rate`: found floating point `inf`, expected a number above 0",
+        ),
+        (
+            "warmup_ratio = 0",
+            "warmup_ratio = 1.1",
+            "`train.warmup_ratio`: found floating point `1.1`, expected a number from 0 to 1",
+        ),
+        (
+            "max_length = 64",
+            "max_length = 1",
+            "`train.max_length`: found integer `1`, expected a whole number of at least 2",
+        ),
+        ("[13, 7]", "[13,\n0]", "`model.hidden_layers`: found integer `0`, expected a whole number of at least 1"),
+        ("header = true", "header = 1", "`data.header`: found integer `1`, expected true or false"),
+        ("seed = 7", "seed = -1", "`data.split.seed`: found integer `-1`, expected a whole number of at least 0"),
+        (
+            "\"cosine\"",
+            "\"cos\"",
+            "`train.lr_scheduler`: found \"cos\", expected one of `linear`, `cosine`, `constant`",
+        ),
+        ("\"mean\"", "\"max\"", "`model.pooling`: found \"max\", expected one of `cls`, `mean`, `pooler`"),
+        ("[\"no\", \"yes\"]", "[\"no\", \"no\"]", "`data.labels`: label `no` stands twice in the list"),
+        (FILES, "\"a.csv\"", "`data.files`: found string \"a.csv\", expected a list"),
+        (FILES, "[\"a.csv\", 3]", "`data.files`: found integer `3`, expected a path in quotes"),
+    ] {
+        assert_eq!(message_with(old, new), expected);
+    }
+    // An element of a list has its own line.
+    let expected = "`model.hidden_layers`: found string \"7\", expected a whole number";
+    assert_eq!(message_at("\"7\"", "[13, 7]", "[\n13,\n\"7\"]"), expected);
+}
+
+#[test]
+fn what_is_planned_is_refused_as_such() {
+    for (old, new, expected) in [
+        (
+            "\"sequence-classification\"",
+            "\"question-answering\"",
+            "`task = \"question-answering\"` is not available in this version of Kiln; there is `sequence-classification`",
+        ),
+        (
+            "\"frozen\"",
+            "\"lora\"",
+            "`model.encoder = \"lora\"` is not available in this version of Kiln; there is `full` or `frozen`",
+        ),
+        (
+            "\"f32\"",
+            "\"bf16\"",
+            "`train.precision = \"bf16\"` is not available in this version of Kiln; there is `f32`",
+        ),
+        (
+            "gradient_checkpointing = false",
+            "gradient_checkpointing = true",
+            "`train.gradient_checkpointing`: `true` is not available in this version of Kiln; there is `false`",
+        ),
+        ("\"f32\"", "\"f16\"", "`train.precision`: found \"f16\", expected `f32`"),
+    ] {
+        assert_eq!(message_with(old, new), expected);
+    }
+    let conll = message_with("format = \"csv\"", "format = \"conll\"");
+    assert!(conll.contains("`data.format = \"conll\"` is not available"), "{conll}");
+}
+
+#[test]
+fn keys_that_do_not_go_together_are_refused() {
+    for (at, old, new, expected) in [
+        ("[data.split]", "train = 0.7", "train = 0.8", "`data.split.train + validation + test`: found 1.1, expected 1"),
+        (
+            "-0.1",
+            "test = 0.1",
+            "test = -0.1",
+            "`data.split.test`: found -0.1, expected 0, for no test split, or more and less than 1",
+        ),
+        (
+            "files = ",
+            "format = \"csv\"",
+            "train = \"a.csv\"",
+            "`data.files` and `data.train` are both given; expected one of them",
+        ),
+        (
+            "files = ",
+            "format = \"csv\"",
+            "test = \"a.csv\"",
+            "`data.files` is divided into all splits; expected neither `data.validation` nor `data.test` beside it",
+        ),
+        ("files = ", FILES, "[]", "`data.files`: found an empty list, expected at least one file"),
+        (
+            "[data.split]",
+            &format!("files = {FILES}"),
+            "train = \"a.csv\"",
+            "`data.split` divides the rows of `data.files`, which is not given; files of their own are not divided",
+        ),
+        (
+            "first",
+            "header = true",
+            "header = false",
+            "`data.text`: found the name `first`, expected an index, because `data.header` is false",
+        ),
+        (
+            "text_pair",
+            "text_pair = \"second\"",
+            "text_pair = \"first\"",
+            "`data.text` and `data.text_pair` are the same column, `first`",
+        ),
+    ] {
+        assert_eq!(message_at(at, old, new), expected);
+    }
+    let alone = message(&SHORT.replace("validation = \"dev.tsv\"\n", ""), &[]);
+    assert!(alone.contains("`data.train` is given without `data.validation`"), "{alone}");
+    let nothing = message("task = \"sequence-classification\"\nmodel.source = \"sample\"\n\n[data]", &[]);
+    assert!(nothing.contains("line 4: there is nothing to train on"), "{nothing}");
+}
+
+#[test]
+fn a_missing_key_is_named_with_its_table() {
+    let line = |text: &str| message(text, &[]);
+    assert_eq!(
+        line(&SHORT.replace("source = \"sample\"\n", "")),
+        "/recipes/recipe.toml, line 2: the key `model.source` is missing"
+    );
+    assert!(line("[model]\nsource = \"sample\"\n[data]").ends_with(": the key `task` is missing"));
+    assert!(line("").ends_with(": the key `task` is missing"));
+    assert!(line("data = { train = \"a\" }\nmodel.source = \"sample\"").ends_with(": the key `task` is missing"));
+    assert!(line("model.source = \"sample\"\n[data]\nfiles = []").ends_with(": the key `task` is missing"));
+    // What is missing is missing in the file.
+    let without_source = SHORT.replace("source = \"sample\"\n", "");
+    let missing = message(&without_source, &["model.pooling=mean"]);
+    assert_eq!(missing, "/recipes/recipe.toml, line 2: the key `model.source` is missing");
+}
+
+#[test]
+fn what_is_not_toml_names_its_line() {
+    let bare = message(&SHORT.replace("\"train.tsv\"", "train.tsv"), &[]);
+    assert!(bare.starts_with("/recipes/recipe.toml, line 5: not valid TOML: "), "{bare}");
+    let twice = message(&format!("{SHORT}train = \"a\"\n"), &[]);
+    assert!(twice.starts_with("/recipes/recipe.toml, line 7: not valid TOML: duplicate key"), "{twice}");
+}
+
+#[test]
+fn a_bad_override_is_named_instead_of_a_line() {
+    for (setting, expected) in [
+        ("train.epoch=3", "unknown key `train.epoch`; did you mean `epochs`?"),
+        ("train.epochs=0", "`train.epochs`: found integer `0`, expected a whole number of at least 1"),
+        ("train.epochs=", "`train.epochs`: found string \"\", expected a whole number"),
+        ("train.epochs.x=1", "`train.epochs`: found a table, expected a whole number"),
+        ("train=5", "`train` cannot be both a table and a value"),
+        ("model.source.x=5", "`model.source` cannot be both a table and a value"),
+        ("data.files=[\"a.tsv\"]", "`data.files` and `data.train` are both given; expected one of them"),
+        (
+            "model.encoder=qlora",
+            "`model.encoder = \"qlora\"` is not available in this version of Kiln; there is `full` or `frozen`",
+        ),
+        ("epochs", "expected KEY=VALUE, where KEY is a recipe's key such as `train.epochs`"),
+        ("=3", "expected KEY=VALUE, where KEY is a recipe's key such as `train.epochs`"),
+        ("train..epochs=3", "expected KEY=VALUE, where KEY is a recipe's key such as `train.epochs`"),
+    ] {
+        assert_eq!(
+            message(SHORT, &["train.seed=1", setting, "train.batch_size=4"]),
+            format!("--set {setting}: {expected}")
+        );
+    }
+}

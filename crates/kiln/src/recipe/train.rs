@@ -1,0 +1,90 @@
+use kiln_train::{LrScheduler, Metric, TrainConfig};
+use serde::{Deserialize, Serialize};
+
+use super::checked;
+
+/// `[train]`: how the weights are fitted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Train {
+    #[serde(deserialize_with = "checked::at_least::<1, _>")]
+    pub epochs: usize,
+    /// Examples in a batch.
+    #[serde(deserialize_with = "checked::at_least::<1, _>")]
+    pub batch_size: usize,
+    /// Batches in an optimizer update.
+    #[serde(deserialize_with = "checked::at_least::<1, _>")]
+    pub gradient_accumulation_steps: usize,
+    /// The schedule's highest.
+    #[serde(deserialize_with = "checked::positive")]
+    pub learning_rate: f64,
+    pub lr_scheduler: LrScheduler,
+    /// The share of all steps in which the learning rate rises from 0.
+    #[serde(deserialize_with = "checked::share")]
+    pub warmup_ratio: f64,
+    /// Decoupled from the gradient; never on biases and LayerNorm.
+    #[serde(deserialize_with = "checked::not_negative")]
+    pub weight_decay: f64,
+    /// The gradient's global norm is cut to this.
+    #[serde(deserialize_with = "checked::positive")]
+    pub max_grad_norm: f64,
+    /// In tokens, special ones included; longer texts are cut.
+    #[serde(deserialize_with = "checked::at_least::<2, _>")]
+    pub max_length: usize,
+    pub precision: Precision,
+    #[serde(deserialize_with = "checked::only_false")]
+    pub gradient_checkpointing: bool,
+    /// Epochs without a better checkpoint after which training ends; 0: never.
+    #[serde(deserialize_with = "checked::at_least::<0, _>")]
+    pub early_stopping_patience: usize,
+    /// What picks the best checkpoint.
+    pub metric: Metric,
+    pub seed: u64,
+}
+
+impl Default for Train {
+    fn default() -> Self {
+        Self {
+            epochs: 3,
+            batch_size: 16,
+            gradient_accumulation_steps: 1,
+            learning_rate: 5e-5,
+            lr_scheduler: LrScheduler::Linear,
+            warmup_ratio: 0.1,
+            weight_decay: 0.01,
+            max_grad_norm: 1.0,
+            max_length: 128,
+            precision: Precision::F32,
+            gradient_checkpointing: false,
+            early_stopping_patience: 0,
+            metric: Metric::Accuracy,
+            seed: 42,
+        }
+    }
+}
+
+impl Train {
+    /// The part of it that the loop reads.
+    pub fn config(&self) -> TrainConfig {
+        TrainConfig {
+            epochs: self.epochs,
+            batch_size: self.batch_size,
+            gradient_accumulation_steps: self.gradient_accumulation_steps,
+            learning_rate: self.learning_rate,
+            lr_scheduler: self.lr_scheduler,
+            warmup_ratio: self.warmup_ratio,
+            weight_decay: self.weight_decay,
+            max_grad_norm: self.max_grad_norm,
+            early_stopping_patience: self.early_stopping_patience,
+            metric: self.metric,
+            seed: self.seed,
+        }
+    }
+}
+
+/// The number format of weights and products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    F32,
+}

@@ -1,0 +1,236 @@
+//! The binary as a user meets it, on the embedded sample.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A cache and a run for all tests; tests that write have folders of their own.
+static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder"));
+
+fn kiln(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    command.args(arguments).env("KILN_CACHE", FOLDER.path().join("cache")).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    kiln(arguments).output().expect("the binary runs")
+}
+
+fn succeed(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("results are UTF-8")
+}
+
+/// The error on stderr, its first line at least, and the exit code.
+fn fail(arguments: &[&str]) -> (i32, String) {
+    let output = run(arguments);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && !message.contains("panicked"), "{arguments:?}: {message}");
+    (output.status.code().expect("it was not killed"), message)
+}
+
+/// `kiln train` on the sample, one short epoch unless `more` says otherwise.
+fn train(out: &Path, more: &[&str]) -> Output {
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/sample/recipe.toml");
+    let mut arguments = vec!["train", "--recipe", text(&recipe), "--out", text(out), "--set", "train.epochs=1"];
+    arguments.extend(more);
+    run(&arguments)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("test paths are UTF-8")
+}
+
+/// A trained model that tests only read.
+static MODEL: LazyLock<PathBuf> = LazyLock::new(|| {
+    let run = FOLDER.path().join("run");
+    let output = train(&run, &[]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    run.join("model")
+});
+
+fn test_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../kiln-sample/files/test.tsv")
+}
+
+#[test]
+fn help_shows_the_commands_in_order() {
+    let help = succeed(&["--help"]);
+    let place = |command: &str| help.find(&format!("\n  {command} ")).unwrap_or_else(|| panic!("{command}: {help}"));
+    let places: Vec<usize> = ["pipeline", "pull", "data", "train", "eval", "predict"].map(place).to_vec();
+    assert!(places.is_sorted(), "{help}");
+}
+
+#[test]
+fn a_run_s_folder_is_whole_and_eval_agrees_with_its_report() {
+    let run = MODEL.parent().expect("a model lies in a run");
+    for name in
+        ["report.json", "report.html", "errors.tsv", "metrics.jsonl", "run.toml", "checkpoints/best.safetensors"]
+    {
+        assert!(run.join(name).is_file(), "{name}");
+    }
+    for name in ["config.json", "model.safetensors", "head.safetensors", "tokenizer.json", "tokenizer_config.json"] {
+        assert!(MODEL.join(name).is_file(), "{name}");
+    }
+    let report: Value = serde_json::from_slice(&fs::read(run.join("report.json")).expect("it is there")).expect("JSON");
+    assert_eq!(report["splits"]["test"]["examples"], 96);
+    let eval = succeed(&["eval", "--model", text(&MODEL), "--data", text(&test_file()), "--json"]);
+    let eval: Value = serde_json::from_str(&eval).expect("JSON");
+    assert_eq!(eval["splits"]["test"]["accuracy"], report["splits"]["test"]["accuracy"]);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let weights = |name: &str, more: &[&str]| {
+        let out = folder.path().join(name);
+        assert!(train(&out, more).status.success());
+        fs::read(out.join("model/model.safetensors")).expect("it was written")
+    };
+    let first = fs::read(MODEL.join("model.safetensors")).expect("it was written");
+    assert!(first == weights("again", &[]), "the same seed");
+    assert!(first != weights("other", &["--set", "train.seed=43"]), "another seed");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_resume_ends_with_the_same_bytes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/sample/recipe.toml");
+    let arguments = ["train", "--recipe", text(&recipe), "--out", text(&out), "--set", "train.epochs=3"];
+    let mut child = kiln(&arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary runs");
+    // The first epoch's line is there once training is well under way.
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().expect("it is piped")));
+    lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("epoch")).expect("an epoch ends");
+    let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("there is kill");
+    assert!(interrupt.success());
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert_eq!(child.wait().expect("it ends").code(), Some(130), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("--resume")), "{rest:?}");
+
+    let mut resume = arguments.to_vec();
+    resume.push("--resume");
+    succeed(&resume);
+    let whole = folder.path().join("whole");
+    assert!(train(&whole, &["--set", "train.epochs=3"]).status.success());
+    let weights = |run: &Path| fs::read(run.join("model/model.safetensors")).expect("it was written");
+    assert!(weights(&out) == weights(&whole));
+    let epochs = fs::read_to_string(out.join("metrics.jsonl")).expect("it was written").lines().count();
+    assert_eq!(epochs, 3);
+}
+
+#[test]
+fn a_frozen_encoder_runs_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let seconds = |name: &str| {
+        let out = folder.path().join(name);
+        let output = train(&out, &["--set", "model.encoder=frozen", "--set", "train.max_length=48"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value =
+            serde_json::from_slice(&fs::read(out.join("report.json")).expect("it is there")).expect("JSON");
+        (
+            report["train"]["encoder_seconds"].as_f64().expect("a number"),
+            fs::read(out.join("model/head.safetensors")).ok(),
+        )
+    };
+    let (first, head) = seconds("first");
+    let (second, same_head) = seconds("second");
+    assert!(first > 0.0 && second == 0.0, "{first} s, then {second} s");
+    assert!(head.is_some() && head == same_head);
+}
+
+#[test]
+fn predictions_of_a_text_a_file_and_a_prompt_agree() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let model = text(&MODEL);
+    let one = succeed(&["predict", "--model", model, "--text", "房间很脏，再也不来了", "--json"]);
+    let one: Value = serde_json::from_str(&one).expect("JSON");
+    let sum: f64 = one["scores"].as_object().expect("a map").values().filter_map(Value::as_f64).sum();
+    assert!((sum - 1.0).abs() < 1e-6 && one["score"].as_f64() >= Some(0.5), "{one}");
+
+    let out = folder.path().join("answers.jsonl");
+    succeed(&["predict", "--model", model, "--file", text(&test_file()), "--out", text(&out)]);
+    let answers = fs::read_to_string(&out).expect("it was written");
+    assert_eq!(answers.lines().count(), 96);
+    let first: Value = serde_json::from_str(answers.lines().next().expect("96 lines")).expect("JSON");
+
+    let command = &mut kiln(&["predict", "--model", model, "--json"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the binary runs");
+    let typed = format!("{}\n\n房间很脏，再也不来了\nq\nnever read\n", first["text"].as_str().expect("a text"));
+    child.stdin.take().expect("it is piped").write_all(typed.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it leaves on q");
+    assert!(output.status.success());
+    let said: Vec<Value> =
+        output.stdout.split(|&byte| byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+    assert_eq!(said.len(), 2);
+    for (said, expected) in said.iter().zip([&first, &one]) {
+        assert_eq!((&said["text"], &said["label"]), (&expected["text"], &expected["label"]));
+        let difference = said["score"].as_f64().expect("a number") - expected["score"].as_f64().expect("a number");
+        assert!(difference.abs() < 1e-5, "{said} and {expected}");
+    }
+}
+
+#[test]
+fn a_model_folder_that_lacks_something_is_refused_by_name() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let copy = |without: &[&str]| {
+        let copy = folder.path().join(without.join("-"));
+        fs::create_dir(&copy).expect("it is new");
+        for entry in fs::read_dir(&*MODEL).expect("it is there") {
+            let path = entry.expect("it is listed").path();
+            let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
+            if !without.contains(&name.as_str()) {
+                fs::copy(&path, copy.join(name)).expect("it can be copied");
+            }
+        }
+        copy
+    };
+    for (without, words) in [
+        (&["tokenizer.json", "vocab.txt"][..], &["tokenizer.json", "vocab.txt"][..]),
+        (&["head.safetensors"], &["head.safetensors"]),
+        (&["model.safetensors"], &["no weights", "model.safetensors"]),
+        (&["config.json"], &["config.json"]),
+    ] {
+        let (code, message) = fail(&["predict", "--model", text(&copy(without)), "--text", "好"]);
+        assert!(code == 1 && words.iter().all(|word| message.contains(word)), "{code} {message}");
+    }
+    let unnamed = copy(&["nothing"]);
+    let config = fs::read_to_string(unnamed.join("config.json")).expect("it was copied");
+    fs::write(unnamed.join("config.json"), config.replace("id2label", "id2nothing")).expect("it is writable");
+    let (_, message) = fail(&["predict", "--model", text(&unnamed), "--text", "好"]);
+    assert!(message.contains("id2label"), "{message}");
+}
+
+#[test]
+fn what_is_wrong_is_said_before_anything_is_lost() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("bad");
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/sample/recipe.toml");
+    let with = |set: &str| fail(&["train", "--recipe", text(&recipe), "--out", text(&out), "--set", set]);
+    for (set, expected, words) in [
+        ("train.max_lenght=3", 2, &["max_lenght", "max_length"][..]),
+        ("train.max_length=4096", 2, &["4096", "128"]),
+        ("data.train=nowhere.tsv", 1, &["nowhere.tsv"]),
+        ("model.source=dir:/no/such-model", 1, &["/no/such-model"]),
+        ("data.label=verdict", 1, &["verdict", "train.tsv"]),
+        ("data.labels=['negative', 'neutral']", 1, &["positive", "train.tsv", "line"]),
+        ("train.precision=bf16", 2, &["bf16", "f32"]),
+    ] {
+        let (code, message) = with(set);
+        assert!(code == expected && words.iter().all(|word| message.contains(word)), "{set}: {code} {message}");
+        assert!(!out.exists(), "{set} leaves no folder behind");
+    }
+    let run = MODEL.parent().expect("a model lies in a run");
+    let again = train(run, &[]);
+    assert_eq!(again.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("--resume"));
+    assert_eq!(fail(&["predict", "--model", text(&MODEL), "--text", "好", "--backend", "tpu"]).0, 2);
+}

@@ -1,0 +1,139 @@
+//! Hugging Face's layouts in and out: prefixes, shards, half precision, pickles, damage.
+
+use std::path::Path;
+
+use kiln_backend::{Backend, Flex};
+use kiln_bert::{Error, FloatType, NamedParameter, Weights, load_bert, parameters, save, write_atomically};
+use kiln_heads::{Classifier, Pooling, load_classifier, save_classifier};
+use kiln_schema::LabelSet;
+
+use crate::tiny;
+
+fn loads_as_tiny(folder: &Path, tolerance: f32) -> Vec<String> {
+    let weights = Weights::from_folder(folder).expect("weights");
+    let loaded = load_bert(&tiny::config(), &weights, &Flex::device(0)).expect("a whole checkpoint");
+    for (ours, expected) in parameters(&loaded.module).iter().zip(tiny::weights()) {
+        assert_eq!((&ours.name, &ours.shape), (&expected.name, &expected.shape));
+        tiny::assert_close(&ours.values, &expected.values, tolerance, &ours.name);
+    }
+    loaded.unused
+}
+
+fn rename(parameters: Vec<NamedParameter>, name: impl Fn(&str) -> String) -> Vec<NamedParameter> {
+    parameters.into_iter().map(|p| NamedParameter { name: name(&p.name), ..p }).collect()
+}
+
+#[test]
+fn prefixes_old_names_and_heads_on_top() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut tensors = rename(tiny::weights(), |name| {
+        let old = name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta");
+        format!("bert.{old}")
+    });
+    tensors.push(NamedParameter { name: "cls.predictions.bias".to_owned(), shape: vec![2], values: vec![0.0; 2] });
+    save(&folder.path().join("model.safetensors"), &tensors, FloatType::F32).expect("it is writable");
+    assert_eq!(loads_as_tiny(folder.path(), 0.0), ["cls.predictions.bias"]);
+}
+
+#[test]
+fn half_precision_is_rounded_to_nearest() {
+    let folder = tempfile::tempdir().expect("a folder");
+    save(&folder.path().join("model.safetensors"), &tiny::weights(), FloatType::F16).expect("it is writable");
+    assert!(loads_as_tiny(folder.path(), 1e-3).is_empty());
+}
+
+#[test]
+fn shards_with_an_index() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (first, second) = {
+        let all = tiny::weights();
+        let (a, b) = all.split_at(9);
+        (a.to_vec(), b.to_vec())
+    };
+    let mut map = serde_json::Map::new();
+    for (shard, tensors) in
+        [("model-00001-of-00002.safetensors", &first), ("model-00002-of-00002.safetensors", &second)]
+    {
+        save(&folder.path().join(shard), tensors, FloatType::F32).expect("it is writable");
+        map.extend(tensors.iter().map(|tensor| (tensor.name.clone(), shard.into())));
+    }
+    let index = folder.path().join("model.safetensors.index.json");
+    let write = |map: &serde_json::Map<String, serde_json::Value>| {
+        let json = serde_json::json!({ "metadata": {}, "weight_map": map });
+        write_atomically(&index, json.to_string().as_bytes()).expect("it is writable");
+    };
+    write(&map);
+    assert!(loads_as_tiny(folder.path(), 0.0).is_empty());
+
+    map.insert("absent".to_owned(), "model-00001-of-00002.safetensors".into());
+    write(&map);
+    let message = Weights::from_folder(folder.path()).expect_err("a tensor is missing").to_string();
+    assert!(message.contains("absent") && message.contains("index.json"), "{message}");
+    map.insert("absent".to_owned(), "../outside.safetensors".into());
+    write(&map);
+    assert!(Weights::from_folder(folder.path()).is_err(), "a shard outside of the folder");
+}
+
+#[test]
+fn missing_tensors_are_all_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut tensors = tiny::weights();
+    tensors.retain(|tensor| !tensor.name.contains("layer.1.output"));
+    save(&folder.path().join("model.safetensors"), &tensors, FloatType::F32).expect("it is writable");
+    let weights = Weights::from_folder(folder.path()).expect("weights");
+    match load_bert(&tiny::config(), &weights, &Flex::device(0)) {
+        Err(Error::Missing { names, path }) => {
+            assert_eq!(names.len(), 4, "{names:?}");
+            assert!(names.contains(&"encoder.layer.1.output.LayerNorm.bias".to_owned()), "{names:?}");
+            assert!(path.ends_with("model.safetensors"));
+        }
+        other => panic!("{other:?}"),
+    }
+    let wide = kiln_bert::BertConfig { intermediate_size: 41, ..tiny::config() };
+    let message = load_bert(&wide, &weights, &Flex::device(0)).expect_err("another shape").to_string();
+    assert!(message.contains("[40, 24]") && message.contains("[41, 24]"), "{message}");
+}
+
+/// transformers' own head is saved as its class, any other beside a plain `BertModel`; both come back the same.
+#[test]
+fn model_folders_come_back() {
+    let device = Flex::device(0);
+    for pooling in [Pooling::Cls, Pooling::Mean, Pooling::Pooler] {
+        for hidden in [true, false] {
+            let mut model = tiny::classifier(pooling, &device);
+            if !hidden {
+                model.head = kiln_heads::ClassificationHeadConfig {
+                    hidden_size: 24,
+                    hidden_layers: vec![],
+                    num_labels: 3,
+                    dropout: 0.0,
+                    initializer_range: 0.3,
+                }
+                .init(&device);
+            }
+            let labels = LabelSet::new(["a", "b", "c"]).expect("three names");
+            let classifier = Classifier { model, config: tiny::config(), labels };
+            let folder = tempfile::tempdir().expect("a folder");
+            save_classifier(folder.path(), &classifier).expect("it is writable");
+
+            let config = std::fs::read_to_string(folder.path().join("config.json")).expect("it was written");
+            let native = pooling == Pooling::Pooler && !hidden;
+            assert_eq!(config.contains("BertForSequenceClassification"), native, "{config}");
+            assert_eq!(folder.path().join("head.safetensors").exists(), !native);
+
+            let loaded = load_classifier(folder.path(), &device).expect("it was saved");
+            assert_eq!(loaded.labels, classifier.labels);
+            let rows = [3, 0, 4];
+            let expected = tiny::numbers(classifier.model.forward(tiny::inputs(&rows, &device)));
+            let ours = tiny::numbers(loaded.model.forward(tiny::inputs(&rows, &device)));
+            assert_eq!(ours, expected, "{pooling:?}");
+        }
+    }
+}
+
+/// `tests/fixtures/tiny-pickle` holds these very weights as `torch.save` wrote them; its script stands beside it.
+#[test]
+fn pickles_are_read() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny-pickle");
+    assert!(loads_as_tiny(&folder, 1e-6).is_empty());
+}

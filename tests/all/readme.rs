@@ -1,0 +1,30 @@
+//! Every command in a `sh` block of the README runs as it stands there, from the top of the checkout.
+
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn the_readme_s_commands_run() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let readme = std::fs::read_to_string(root.join("README.md")).expect("there is a README");
+    let blocks = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let commands: Vec<&str> = blocks.flat_map(str::lines).filter(|line| !line.is_empty()).collect();
+    assert!(commands.len() >= 5, "{commands:?}");
+
+    let run_folder = root.join("target/readme-run");
+    if run_folder.exists() {
+        std::fs::remove_dir_all(&run_folder).expect("an earlier run of this test can be removed");
+    }
+    let runs = tempfile::tempdir().expect("a folder");
+    for command in commands {
+        // The pipeline's own folder would pile up in the checkout.
+        let command = match command {
+            "cargo xtask pipeline" => format!("cargo xtask pipeline -- --out {}", runs.path().join("sample").display()),
+            _ => command.to_owned(),
+        };
+        let output = Command::new("sh").arg("-c").arg(&command).current_dir(&root).output().expect("a shell");
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "`{command}`: {}\n{out}\n{err}", output.status);
+        assert!(!out.is_empty(), "`{command}` prints its result");
+    }
+}

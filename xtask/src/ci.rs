@@ -1,0 +1,113 @@
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use cargo_metadata::{Message, TargetKind};
+
+use crate::workspace::{self, cargo};
+use crate::{package, tidy};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// All when none is named.
+    #[arg(value_parser = STEPS.map(|(name, _)| name))]
+    steps: Vec<String>,
+}
+
+type Step = fn() -> Result<()>;
+
+/// The checks by name, the cheapest first. All but the last share one target folder and one profile, so that what one
+/// has compiled the next need not.
+const STEPS: [(&str, Step); 8] = [
+    ("fmt", || workspace::run(&mut cargo(["fmt", "--all", "--check"]))),
+    ("tidy", tidy::run),
+    ("package", package::run),
+    ("clippy", || each_half("clippy", &["--all-targets"], &["--", "-D", "warnings"])),
+    ("doc", || each_half("doc", &["--no-deps"], &[])),
+    ("test", || each_half("test", &[], &[])),
+    ("examples", run_examples),
+    ("gpu", check_gpu_backends),
+];
+
+/// Runs the checks up to the first that fails, and ends with a table of what they took.
+pub fn run(args: &Args) -> Result<()> {
+    let mut times = Vec::with_capacity(STEPS.len());
+    let is_asked = |name: &str| args.steps.is_empty() || args.steps.iter().any(|step| step == name);
+    for (name, step) in STEPS.into_iter().filter(|(name, _)| is_asked(name)) {
+        eprintln!("── {name}");
+        let start = Instant::now();
+        let outcome = step();
+        times.push((name, start.elapsed()));
+        if let Err(error) = outcome {
+            print_times(&times, "FAILED");
+            return Err(error.context(format!("{name} failed")));
+        }
+    }
+    print_times(&times, "ok");
+    Ok(())
+}
+
+/// All steps but the last have passed.
+fn print_times(times: &[(&str, Duration)], last: &str) {
+    eprintln!();
+    for (at, (name, time)) in times.iter().enumerate() {
+        let outcome = if at + 1 == times.len() { last } else { "ok" };
+        eprintln!("{name:<10} {:>7.1} s  {outcome}", time.as_secs_f64());
+    }
+    let sum: Duration = times.iter().map(|(_, time)| *time).sum();
+    eprintln!("{:<10} {:>7.1} s", "all", sum.as_secs_f64());
+}
+
+/// Runs a cargo command on the crates, then on this program by itself: what it depends on gives `serde` further features,
+/// and together with the crates it would have all of burn compiled once more.
+fn each_half(command: &str, options: &[&str], last: &[&str]) -> Result<()> {
+    for half in [["--workspace", "--exclude=xtask"].as_slice(), &["--package=xtask"]] {
+        let arguments = [&[command, "--release"], half, options, last].concat();
+        workspace::run(cargo(arguments).env("RUSTDOCFLAGS", "-D warnings"))?;
+    }
+    Ok(())
+}
+
+/// Runs the examples that the workspace has, without arguments. They are built all at once: built package by package,
+/// each would compile its dependencies with other features.
+fn run_examples() -> Result<()> {
+    let mut build = cargo(["build", "--workspace", "--exclude=xtask", "--examples", "--release"]);
+    build.arg("--message-format=json-render-diagnostics").stderr(std::process::Stdio::inherit());
+    let output = build.output().context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}", workspace::shown(&build), output.status);
+    }
+    let mut examples = Vec::new();
+    for message in Message::parse_stream(output.stdout.as_slice()) {
+        if let Message::CompilerArtifact(artifact) = message?
+            && artifact.target.kind.contains(&TargetKind::Example)
+            && let Some(program) = artifact.executable
+        {
+            let folder = artifact.manifest_path.parent().context("a manifest lies in a folder")?.to_owned();
+            examples.push((folder, artifact.target.name, program));
+        }
+    }
+    examples.sort();
+    for (folder, name, program) in examples {
+        let shown = format!("{} --example {name}", folder.file_name().unwrap_or_default());
+        let start = Instant::now();
+        let output = std::process::Command::new(&program)
+            .current_dir(workspace::root())
+            .stdin(std::process::Stdio::null())
+            .output()
+            .with_context(|| format!("cannot run {program}"))?;
+        if !output.status.success() {
+            eprint!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+            bail!("{shown} failed: {}", output.status);
+        }
+        eprintln!("{shown:<40} {:>6.1} s", start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+/// Checks the types of what is compiled for graphics cards alone. `DOCS_RS` has the build scripts do without CUDA's own
+/// files; the folder is another because the features are.
+fn check_gpu_backends() -> Result<()> {
+    let folder = workspace::metadata()?.target_directory.join("cuda-check");
+    let arguments = ["check", "--package", "kiln", "--features", "cuda,wgpu", "--target-dir", folder.as_str()];
+    workspace::run(cargo(arguments).env("DOCS_RS", "1"))
+}

@@ -1,0 +1,31 @@
+//! What no compiler checks: the crate map, the sources' own rules, and the files that must be there.
+
+mod architecture;
+mod furniture;
+mod sources;
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace;
+
+pub fn run() -> Result<()> {
+    let problems = problems()?;
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    if !problems.is_empty() {
+        bail!("{} places are not as the project wants them", problems.len());
+    }
+    Ok(())
+}
+
+/// Each begins with the file that it is in.
+fn problems() -> Result<Vec<String>> {
+    let metadata = workspace::metadata()?;
+    let map = workspace::root().join("crates/README.md");
+    let map = std::fs::read_to_string(&map).with_context(|| format!("cannot read {}", map.display()))?;
+    let mut problems = architecture::problems(&map, &architecture::members(&metadata));
+    problems.extend(sources::problems(workspace::root())?);
+    problems.extend(furniture::problems(workspace::root(), &metadata)?);
+    Ok(problems)
+}
