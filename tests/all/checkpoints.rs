@@ -131,9 +131,10 @@ fn model_folders_come_back() {
     }
 }
 
-/// `tests/fixtures/tiny-pickle` holds these very weights as `torch.save` wrote them; its script stands beside it.
+/// `tests/fixtures/tiny-pickle` holds these weights as `torch.save` wrote them; its script, which computes their sines in
+/// double precision, stands beside it.
 #[test]
 fn pickles_are_read() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny-pickle");
-    assert!(loads_as_tiny(&folder, 1e-6).is_empty());
+    assert!(loads_as_tiny(&folder, 1e-4).is_empty());
 }

@@ -11,8 +11,16 @@ pub fn root() -> &'static Path {
 }
 
 /// The cargo that runs this program, in the workspace's folder.
+///
+/// It does not see what cargo told this program of its own package: some build scripts look at these variables, and
+/// what depends on them would be compiled anew whenever cargo is called in another way than before.
 pub fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")) {
+            command.env_remove(name);
+        }
+    }
     command.current_dir(root()).args(arguments);
     command
 }

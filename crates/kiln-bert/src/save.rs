@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -67,13 +67,28 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), Error> {
     let replace = || {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let temporary = NamedTempFile::new_in(folder)?.into_temp_path();
+        let temporary = temporary_beside(path)?.into_temp_path();
+        // What the umask makes of a new file; the writer may put another file, of its own permissions, in its place.
+        let permissions = temporary.metadata()?.permissions();
         write(&temporary)?;
+        fs::set_permissions(&temporary, permissions)?;
         temporary.persist(path)?;
         Ok(())
     };
     replace().map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+/// A temporary file in the folder of `path`, to be renamed to it; it may be read as widely as any new file, where
+/// temporary files are commonly their owner's alone.
+///
+/// # Errors
+/// When the folder cannot be written.
+pub fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
 }
 
 /// A parameter on its way to a file: its bytes are made when the writer asks, one tensor at a time.

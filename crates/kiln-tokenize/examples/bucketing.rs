@@ -8,7 +8,7 @@ fn main() -> Result<(), kiln_tokenize::Error> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tiny");
     let tokenizer = Tokenizer::from_folder(folder.as_ref())?.with_max_length(32)?;
 
-    // Reviews of 1 to 60 characters: most are short, as in life.
+    // Reviews of 4 to 28 tokens: most are short, as in life.
     let texts: Vec<String> = (0..2_000).map(|row| "房间 clean!".repeat(1 + (row % 29) * (row % 31) / 140)).collect();
     let encodings = tokenizer.encode_all(texts.iter().map(|text| (text.as_str(), None)))?;
     let truncated = encodings.iter().filter(|encoding| encoding.is_truncated()).count();

@@ -16,6 +16,11 @@ impl GradientSum {
         module.visit(&mut Collector { path: ParameterPath::default(), gradients, sum: self });
     }
 
+    /// The gradients by the names of their parameters, each `[elements]`, in the module's own layout.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
+        self.by_name.iter().map(|(name, gradient)| (name.as_str(), gradient))
+    }
+
     /// The norm of all gradients together.
     pub fn norm(&self) -> f64 {
         let squares = self.by_name.values().map(|gradient| gradient.clone().square().sum().into_scalar::<f64>());

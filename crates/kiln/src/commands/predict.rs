@@ -1,15 +1,15 @@
 //! `kiln predict`: one text, a file of any length, or an interactive prompt.
 
 use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
+use kiln_bert::temporary_beside;
 use kiln_dataset::{Column, Columns, Row, Source, rows};
 use kiln_predict::{Prediction, Predictor};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
-use tempfile::NamedTempFile;
 
 use crate::cli::{ColumnArgs, PredictArgs, UsageError};
 use crate::console;
@@ -98,10 +98,9 @@ fn prompt(predictor: &Predictor, json: bool) -> anyhow::Result<()> {
 /// Rows read and answered at a time: enough to fill batches of one length, little enough to stay small.
 const CHUNK: usize = 1024;
 
-fn to_file(predictor: &Predictor, source: &Source, out: &PathBuf) -> anyhow::Result<()> {
-    let folder = out.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+fn to_file(predictor: &Predictor, source: &Source, out: &Path) -> anyhow::Result<()> {
     let cannot_write = || format!("{}: cannot be written", out.display());
-    let mut file = NamedTempFile::new_in(folder).with_context(cannot_write)?;
+    let mut file = temporary_beside(out).with_context(cannot_write)?;
     let mut writer = BufWriter::new(&mut file);
     let count = each_prediction(predictor, source, |prediction| {
         serde_json::to_writer(&mut writer, prediction)?;
