@@ -40,7 +40,7 @@ impl BertEmbeddings {
         let words = self.word_embeddings.forward(input_ids);
         let segments = self.token_type_embeddings.forward(token_type_ids);
         // Positions are 0, 1, 2 …: the first rows of the table, the same for every row of the batch.
-        let positions = self.position_embeddings.weight.val().slice([0..seq]).unsqueeze();
+        let positions = self.position_embeddings.weight.val().narrow(0, 0, seq).unsqueeze();
         self.dropout.forward(self.layer_norm.forward(words + positions + segments))
     }
 }
