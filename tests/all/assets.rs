@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+#[allow(clippy::print_stderr, reason = "a test that does not run says so")]
 pub fn assets() -> Option<PathBuf> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared");
     let folder = PathBuf::from(std::env::var_os("KILN_ASSETS").unwrap_or_else(|| default.into()));
