@@ -103,7 +103,7 @@ pub struct HubArgs {
 
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    /// hf:owner/name[@revision], modelscope:owner/name[@revision], dir:PATH or sample
+    /// hf:owner/name or modelscope:owner/name, either with @revision behind it; dir:PATH; sample
     pub source: Source,
     #[command(flatten)]
     pub hub: HubArgs,
