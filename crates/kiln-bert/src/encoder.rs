@@ -1,3 +1,5 @@
+use std::f64::consts::FRAC_1_SQRT_2;
+
 use burn::module::Module;
 use burn::nn::{Dropout, LayerNorm, Linear};
 use burn::tensor::{Bool, Device, Tensor, activation};
@@ -76,11 +78,21 @@ impl BertIntermediate {
     fn forward(&self, hidden_states: Tensor<3>) -> Tensor<3> {
         let x = self.dense.forward(hidden_states);
         match self.hidden_act {
-            HiddenAct::Gelu => activation::gelu(x),
+            HiddenAct::Gelu => gelu(x),
             HiddenAct::GeluNew => activation::gelu_approximate(x),
             HiddenAct::Relu => activation::relu(x),
         }
     }
+}
+
+/// x · Φ(x) with Φ the normal distribution, out of operations that are differentiated exactly: burn's own GELU has, on
+/// backends other than flex, the derivative of its tanh approximation.
+fn gelu(x: Tensor<3>) -> Tensor<3> {
+    if !x.is_autodiff() {
+        return activation::gelu(x);
+    }
+    let twice_phi = (x.clone() * FRAC_1_SQRT_2).erf() + 1.0;
+    x * twice_phi * 0.5
 }
 
 /// `LayerNorm(residual + dropout(dense(x)))`: intermediate to hidden.
