@@ -1,8 +1,7 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, Linear};
-use burn::tensor::activation::softmax;
-use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Bool, Device, Tensor, module};
+use burn::tensor::{Bool, Device, Tensor};
+use kiln_kernels::{OutputBlock, Precision, SelfAttention};
 
 use crate::BertConfig;
 
@@ -12,24 +11,27 @@ pub struct BertAttention {
     /// Queries, keys, values and what they attend to.
     pub self_attention: BertSelfAttention,
     /// The projection back, the residual and the normalization.
-    pub output: BertSelfOutput,
+    pub output: BertOutput,
 }
 
 impl BertAttention {
     pub(crate) fn init(config: &BertConfig, device: &Device) -> Self {
-        Self { self_attention: BertSelfAttention::init(config, device), output: BertSelfOutput::init(config, device) }
+        Self {
+            self_attention: BertSelfAttention::init(config, device),
+            output: BertOutput::init(config, config.hidden_size, device),
+        }
     }
 
     /// # Shapes
     /// - `hidden_states`, output: `[batch, seq, hidden]`
-    /// - `padding`: `[batch, 1, 1, seq]`, true where a position is padding
-    pub fn forward(&self, hidden_states: Tensor<3>, padding: Tensor<4, Bool>) -> Tensor<3> {
-        let context = self.self_attention.forward(hidden_states.clone(), padding);
-        self.output.forward(context, hidden_states)
+    /// - `padding`: `[batch, seq]`, true where a position is padding
+    pub fn forward(&self, hidden_states: Tensor<3>, padding: Tensor<2, Bool>, precision: Precision) -> Tensor<3> {
+        let context = self.self_attention.forward(hidden_states.clone(), padding, precision);
+        self.output.forward(context, hidden_states, precision)
     }
 }
 
-/// Scaled dot-product attention of several heads (Vaswani et al., 2017, equation 1).
+/// Scaled dot-product attention of several heads.
 #[derive(Module, Debug)]
 pub struct BertSelfAttention {
     /// `[hidden, hidden]`
@@ -56,55 +58,59 @@ impl BertSelfAttention {
 
     /// # Shapes
     /// - `hidden_states`, output: `[batch, seq, hidden]`
-    /// - `padding`: `[batch, 1, 1, seq]`, true where a position is padding
-    pub fn forward(&self, hidden_states: Tensor<3>, padding: Tensor<4, Bool>) -> Tensor<3> {
-        let [batch, seq, hidden] = hidden_states.dims();
-        let query = self.split_heads(self.query.forward(hidden_states.clone()));
-        let key = self.split_heads(self.key.forward(hidden_states.clone()));
-        let value = self.split_heads(self.value.forward(hidden_states));
-
-        // context = [batch, heads, seq, head]
-        let context = if query.is_autodiff() {
-            let [_, _, _, head] = query.dims();
-            let scores = (query / (head as f64).sqrt()).matmul(key.transpose());
-            let probabilities = softmax(scores.mask_fill(padding, f32::NEG_INFINITY), 3);
-            self.dropout.forward(probabilities).matmul(value)
-        } else {
-            // Fused on backends that can; it has neither dropout nor a backward pass, and needs neither here.
-            let padding = padding.expand([batch, 1, seq, seq]);
-            module::attention(query, key, value, Some(padding), None, AttentionModuleOptions::default())
-        };
-        context.swap_dims(1, 2).reshape([batch, seq, hidden])
-    }
-
-    /// `[batch, seq, hidden]` to `[batch, heads, seq, head]`
-    fn split_heads(&self, x: Tensor<3>) -> Tensor<4> {
-        let [batch, seq, hidden] = x.dims();
+    /// - `padding`: `[batch, seq]`, true where a position is padding
+    pub fn forward(&self, hidden_states: Tensor<3>, padding: Tensor<2, Bool>, precision: Precision) -> Tensor<3> {
+        let [query, key, value] = [&self.query, &self.key, &self.value].map(weight_and_bias);
         let heads = self.num_attention_heads;
-        x.reshape([batch, seq, heads, hidden / heads]).swap_dims(1, 2)
+        let attention = SelfAttention { query, key, value, heads, dropout: probability(&self.dropout) };
+        attention.forward(hidden_states, padding, precision)
     }
 }
 
-/// The projection of the attended values, the residual and the normalization.
+/// `LayerNorm(residual + dropout(dense(x)))`: the end of both blocks of a layer.
 #[derive(Module, Debug)]
-pub struct BertSelfOutput {
-    /// `[hidden, hidden]`
+pub struct BertOutput {
+    /// `[input, hidden]`
     pub dense: Linear,
     /// Over the hidden axis.
     pub layer_norm: LayerNorm,
+    layer_norm_eps: f64,
     dropout: Dropout,
 }
 
-impl BertSelfOutput {
-    fn init(config: &BertConfig, device: &Device) -> Self {
+impl BertOutput {
+    pub(crate) fn init(config: &BertConfig, input: usize, device: &Device) -> Self {
         Self {
-            dense: config.init_linear(config.hidden_size, config.hidden_size, device),
+            dense: config.init_linear(input, config.hidden_size, device),
             layer_norm: config.init_layer_norm(device),
+            layer_norm_eps: config.layer_norm_eps,
             dropout: config.init_hidden_dropout(),
         }
     }
 
-    fn forward(&self, context: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
-        self.layer_norm.forward(self.dropout.forward(self.dense.forward(context)) + residual)
+    /// # Shapes
+    /// - `x`: `[batch, seq, input]`
+    /// - `residual`, output: `[batch, seq, hidden]`
+    pub fn forward(&self, x: Tensor<3>, residual: Tensor<3>, precision: Precision) -> Tensor<3> {
+        let (weight, bias) = weight_and_bias(&self.dense);
+        let beta = self.layer_norm.beta.as_ref().expect("BERT's layer normalization shifts");
+        let block = OutputBlock {
+            weight,
+            bias,
+            gamma: self.layer_norm.gamma.val(),
+            beta: beta.val(),
+            epsilon: self.layer_norm_eps,
+            dropout: probability(&self.dropout),
+        };
+        block.forward(x, residual, precision)
     }
+}
+
+pub(crate) fn weight_and_bias(linear: &Linear) -> (Tensor<2>, Tensor<1>) {
+    (linear.weight.val(), linear.bias.as_ref().expect("every linear layer of BERT has a bias").val())
+}
+
+/// What a dropout drops while it takes part in training; frozen, it drops nothing.
+fn probability(dropout: &Dropout) -> f64 {
+    if dropout.training.is_enabled() { dropout.prob } else { 0.0 }
 }

@@ -1,5 +1,6 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use kiln_kernels::Precision;
 
 use crate::{BertConfig, BertEmbeddings, BertEncoder, BertPooler};
 
@@ -12,6 +13,9 @@ pub struct Bert {
     pub encoder: BertEncoder,
     /// Absent in checkpoints trained without next-sentence prediction.
     pub pooler: Option<BertPooler>,
+    /// Of the encoder's products, where operations are fused.
+    #[module(skip)]
+    pub precision: Precision,
 }
 
 impl BertConfig {
@@ -21,6 +25,7 @@ impl BertConfig {
             embeddings: BertEmbeddings::init(self, device),
             encoder: BertEncoder::init(self, device),
             pooler: Some(self.init_pooler(device)),
+            precision: Precision::F32,
         }
     }
 
@@ -41,10 +46,10 @@ impl Bert {
     /// When `seq` is above the config's `max_position_embeddings`, or an id above its table.
     pub fn forward(&self, inputs: Inputs) -> Tensor<3> {
         let Inputs { input_ids, attention_mask, token_type_ids } = inputs;
-        // padding = [batch, 1, 1, seq]
-        let padding = attention_mask.equal_elem(0).unsqueeze_dim::<3>(1).unsqueeze_dim::<4>(2);
+        // padding = [batch, seq]
+        let padding = attention_mask.equal_elem(0);
         let embedded = self.embeddings.forward(input_ids, token_type_ids);
-        self.encoder.forward(embedded, padding)
+        self.encoder.forward(embedded, padding, self.precision)
     }
 }
 

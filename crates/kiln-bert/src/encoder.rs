@@ -1,10 +1,10 @@
-use std::f64::consts::FRAC_1_SQRT_2;
-
 use burn::module::Module;
-use burn::nn::{Dropout, LayerNorm, Linear};
+use burn::nn::Linear;
 use burn::tensor::{Bool, Device, Tensor, activation};
+use kiln_kernels::{Precision, linear_gelu};
 
-use crate::{BertAttention, BertConfig, HiddenAct};
+use crate::attention::weight_and_bias;
+use crate::{BertAttention, BertConfig, BertOutput, HiddenAct};
 
 /// The stack of layers.
 #[derive(Module, Debug)]
@@ -20,10 +20,10 @@ impl BertEncoder {
 
     /// # Shapes
     /// - `hidden_states`, output: `[batch, seq, hidden]`
-    /// - `padding`: `[batch, 1, 1, seq]`, true where a position is padding
-    pub fn forward(&self, mut hidden_states: Tensor<3>, padding: Tensor<4, Bool>) -> Tensor<3> {
+    /// - `padding`: `[batch, seq]`, true where a position is padding
+    pub fn forward(&self, mut hidden_states: Tensor<3>, padding: Tensor<2, Bool>, precision: Precision) -> Tensor<3> {
         for layer in &self.layer {
-            hidden_states = layer.forward(hidden_states, padding.clone());
+            hidden_states = layer.forward(hidden_states, padding.clone(), precision);
         }
         hidden_states
     }
@@ -45,16 +45,16 @@ impl BertLayer {
         Self {
             attention: BertAttention::init(config, device),
             intermediate: BertIntermediate::init(config, device),
-            output: BertOutput::init(config, device),
+            output: BertOutput::init(config, config.intermediate_size, device),
         }
     }
 
     /// # Shapes
     /// - `hidden_states`, output: `[batch, seq, hidden]`
-    /// - `padding`: `[batch, 1, 1, seq]`, true where a position is padding
-    pub fn forward(&self, hidden_states: Tensor<3>, padding: Tensor<4, Bool>) -> Tensor<3> {
-        let attended = self.attention.forward(hidden_states, padding);
-        self.output.forward(self.intermediate.forward(attended.clone()), attended)
+    /// - `padding`: `[batch, seq]`, true where a position is padding
+    pub fn forward(&self, hidden_states: Tensor<3>, padding: Tensor<2, Bool>, precision: Precision) -> Tensor<3> {
+        let attended = self.attention.forward(hidden_states, padding, precision);
+        self.output.forward(self.intermediate.forward(attended.clone(), precision), attended, precision)
     }
 }
 
@@ -75,46 +75,17 @@ impl BertIntermediate {
         }
     }
 
-    fn forward(&self, hidden_states: Tensor<3>) -> Tensor<3> {
-        let x = self.dense.forward(hidden_states);
+    /// # Shapes
+    /// - `hidden_states`: `[batch, seq, hidden]`
+    /// - output: `[batch, seq, intermediate]`
+    pub fn forward(&self, hidden_states: Tensor<3>, precision: Precision) -> Tensor<3> {
         match self.hidden_act {
-            HiddenAct::Gelu => gelu(x),
-            HiddenAct::GeluNew => activation::gelu_approximate(x),
-            HiddenAct::Relu => activation::relu(x),
+            HiddenAct::Gelu => {
+                let (weight, bias) = weight_and_bias(&self.dense);
+                linear_gelu(hidden_states, weight, bias, precision)
+            }
+            HiddenAct::GeluNew => activation::gelu_approximate(self.dense.forward(hidden_states)),
+            HiddenAct::Relu => activation::relu(self.dense.forward(hidden_states)),
         }
-    }
-}
-
-/// x · Φ(x) with Φ the normal distribution, out of operations that are differentiated exactly: burn's own GELU has, on
-/// backends other than flex, the derivative of its tanh approximation.
-fn gelu(x: Tensor<3>) -> Tensor<3> {
-    if !x.is_autodiff() {
-        return activation::gelu(x);
-    }
-    let twice_phi = (x.clone() * FRAC_1_SQRT_2).erf() + 1.0;
-    x * twice_phi * 0.5
-}
-
-/// `LayerNorm(residual + dropout(dense(x)))`: intermediate to hidden.
-#[derive(Module, Debug)]
-pub struct BertOutput {
-    /// `[intermediate, hidden]`
-    pub dense: Linear,
-    /// Over the hidden axis.
-    pub layer_norm: LayerNorm,
-    dropout: Dropout,
-}
-
-impl BertOutput {
-    fn init(config: &BertConfig, device: &Device) -> Self {
-        Self {
-            dense: config.init_linear(config.intermediate_size, config.hidden_size, device),
-            layer_norm: config.init_layer_norm(device),
-            dropout: config.init_hidden_dropout(),
-        }
-    }
-
-    fn forward(&self, intermediate: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
-        self.layer_norm.forward(self.dropout.forward(self.dense.forward(intermediate)) + residual)
     }
 }

@@ -29,11 +29,11 @@ mod load;
 mod save;
 mod error;
 
-pub use attention::{BertAttention, BertSelfAttention, BertSelfOutput};
+pub use attention::{BertAttention, BertOutput, BertSelfAttention};
 pub use bert::{Bert, Inputs};
 pub use config::{BertConfig, HiddenAct};
 pub use embeddings::BertEmbeddings;
-pub use encoder::{BertEncoder, BertIntermediate, BertLayer, BertOutput};
+pub use encoder::{BertEncoder, BertIntermediate, BertLayer};
 pub use error::Error;
 pub use load::{Loaded, initialize, load, load_bert};
 pub use names::{NamedParameter, ParameterPath, parameters};

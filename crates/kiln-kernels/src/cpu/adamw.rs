@@ -1,0 +1,64 @@
+use rayon::prelude::*;
+
+use super::Simd;
+use super::simd::vectorized;
+
+/// Values that one thread takes at a time.
+const VALUES: usize = 1 << 14;
+
+/// The numbers of one AdamW update (Loshchilov and Hutter, 2019).
+#[derive(Clone, Copy, Debug)]
+pub struct AdamWStep {
+    /// The gradient is multiplied by this first.
+    pub gradient_scale: f32,
+    /// The weight is multiplied by this first: 1 − η·λ.
+    pub decay: f32,
+    /// β₁ and β₂.
+    pub betas: [f32; 2],
+    /// η / (1 − β₁ᵗ)
+    pub step_size: f32,
+    /// √(1 − β₂ᵗ)
+    pub correction: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+}
+
+/// Updates weights and moments in place.
+pub fn adamw(
+    simd: Simd,
+    weights: &mut [f32],
+    gradient: &[f32],
+    first: &mut [f32],
+    second: &mut [f32],
+    step: AdamWStep,
+) {
+    assert!([gradient.len(), first.len(), second.len()].iter().all(|len| *len == weights.len()));
+    weights
+        .par_chunks_mut(VALUES)
+        .zip(gradient.par_chunks(VALUES))
+        .zip(first.par_chunks_mut(VALUES).zip(second.par_chunks_mut(VALUES)))
+        .for_each(|((weights, gradient), (first, second))| update(simd, weights, gradient, first, second, step));
+}
+
+/// Σ x², each block in f32, the blocks in f64.
+pub fn sum_of_squares(simd: Simd, values: &[f32]) -> f64 {
+    let blocks: Vec<f64> = values.par_chunks(VALUES).map(|block| f64::from(squares(simd, block))).collect();
+    blocks.iter().sum()
+}
+
+vectorized! {
+    fn squares(values: &[f32]) -> f32 {
+        super::vector::sum(values.len(), |i| values[i] * values[i])
+    }
+
+    fn update(weights: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], step: AdamWStep) {
+        let [beta_1, beta_2] = step.betas;
+        for (((weight, gradient), first), second) in weights.iter_mut().zip(gradient).zip(first).zip(second) {
+            let gradient = gradient * step.gradient_scale;
+            *first = *first * beta_1 + gradient * (1.0 - beta_1);
+            *second = *second * beta_2 + gradient * gradient * (1.0 - beta_2);
+            let denominator = second.sqrt() / step.correction + step.epsilon;
+            *weight = *weight * step.decay - *first / denominator * step.step_size;
+        }
+    }
+}

@@ -1,0 +1,63 @@
+use half::bf16;
+
+/// What the operands of a product are rounded to. Values lie in 32-bit lanes, neighbours along the summed axis together;
+/// sums are f32.
+pub trait Element: Copy + Default + Send + Sync + std::fmt::Debug + bytemuck::Pod {
+    /// Values in a lane.
+    const PER_LANE: usize;
+
+    /// Rounds to the nearest, ties to even.
+    fn from_f32(value: f32) -> Self;
+
+    /// Exactly.
+    fn to_f32(self) -> f32;
+}
+
+impl Element for f32 {
+    const PER_LANE: usize = 1;
+
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        value
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl Element for bf16 {
+    const PER_LANE: usize = 2;
+
+    /// As `bf16::from_f32`, without its branch, so that loops over it are vectorized.
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        let bits = value.to_bits();
+        let rounded = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+        let quiet_nan = (bits >> 16) | 0x40;
+        Self::from_bits(if bits & 0x7fff_ffff > 0x7f80_0000 { quiet_nan } else { rounded } as u16)
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_that_of_half() {
+        let special = [0x3f80_8000, 0x3f81_8000, 0x7f80_0000, 0x7f7f_ffff, 0x7fff_ffff, 0xffff_ffff, 0x8000_0000, 1];
+        let spread = (0..1_000_000u32).map(|i| i.wrapping_mul(4297));
+        for bits in special.into_iter().chain(spread) {
+            let value = f32::from_bits(bits);
+            let rounded = <bf16 as Element>::from_f32(value);
+            assert_eq!(rounded.to_bits(), bf16::from_f32(value).to_bits(), "{bits:x}");
+            assert_eq!(rounded.to_f32().to_bits(), bf16::to_f32(rounded).to_bits());
+        }
+    }
+}

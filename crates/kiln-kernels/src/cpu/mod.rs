@@ -1,0 +1,26 @@
+//! The kernels themselves, on slices; they know nothing of tensors.
+
+mod simd;
+mod element;
+mod view;
+mod vector;
+mod tile;
+mod product;
+mod random;
+mod norm;
+mod attention;
+mod gelu;
+mod adamw;
+
+pub use adamw::{AdamWStep, adamw, sum_of_squares};
+pub use attention::{Attention, attention, attention_backward};
+pub use element::Element;
+pub use gelu::{gelu_backward, gelu_rows};
+pub use norm::{
+    Norm, NormGradients, Normalized, add, column_sums, drop_and_sum, drop_in_place, norm_backward, residual_norm,
+};
+pub use product::{Epilogue, Packed, Source, Target, product, product_serial, round, round_all};
+pub use random::Dropout;
+pub use simd::Simd;
+pub use tile::Kernels;
+pub use view::View;

@@ -1,0 +1,250 @@
+//! Layer normalization of rows, with what stands before it: a dropout and a residual.
+
+use rayon::prelude::*;
+
+use super::random::Dropout;
+use super::simd::vectorized;
+use super::vector::sum;
+use super::{Element, Simd};
+
+/// Rows that one thread takes at a time. Sums over rows are made block by block, in order, so that they do not depend on
+/// the number of threads.
+const ROWS: usize = 32;
+
+/// What the backward pass of a normalization needs.
+#[derive(Clone, Debug)]
+pub struct Normalized<E> {
+    /// (x − mean) / deviation, `[rows, hidden]`.
+    pub rows: Vec<E>,
+    /// 1 / deviation, `[rows]`.
+    pub inverse_deviations: Vec<f32>,
+}
+
+/// Scale, shift and ε of a layer normalization.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm<'a> {
+    /// γ, `[hidden]`.
+    pub weight: &'a [f32],
+    /// β, `[hidden]`.
+    pub bias: &'a [f32],
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
+/// `norm(dropout(x) + residual)`, in place of `x`; `keep` says whether a backward pass follows.
+pub fn residual_norm<E: Element>(
+    simd: Simd,
+    x: &mut [f32],
+    residual: &[f32],
+    norm: Norm<'_>,
+    dropout: Option<Dropout>,
+    keep: bool,
+) -> Option<Normalized<E>> {
+    let hidden = norm.weight.len();
+    assert_eq!(x.len(), residual.len());
+    if !keep {
+        x.par_chunks_mut(ROWS * hidden).zip(residual.par_chunks(ROWS * hidden)).enumerate().for_each(
+            |(block, (x, residual))| {
+                forward::<E>(simd, x, residual, norm, dropout, block * ROWS, &mut [], &mut []);
+            },
+        );
+        return None;
+    }
+    let mut rows = vec![E::default(); x.len()];
+    let mut inverse_deviations = vec![0.0; x.len() / hidden];
+    x.par_chunks_mut(ROWS * hidden)
+        .zip(residual.par_chunks(ROWS * hidden))
+        .zip(rows.par_chunks_mut(ROWS * hidden).zip(inverse_deviations.par_chunks_mut(ROWS)))
+        .enumerate()
+        .for_each(|(block, ((x, residual), (rows, inverse)))| {
+            forward(simd, x, residual, norm, dropout, block * ROWS, rows, inverse);
+        });
+    Some(Normalized { rows, inverse_deviations })
+}
+
+/// Gradients of [`residual_norm`].
+#[derive(Debug)]
+pub struct NormGradients {
+    /// Of the residual, `[rows, hidden]`.
+    pub residual: Vec<f32>,
+    /// Of γ, `[hidden]`.
+    pub weight: Vec<f32>,
+    /// Of β, `[hidden]`.
+    pub bias: Vec<f32>,
+}
+
+/// The backward pass of the normalization and the residual of [`residual_norm`]; the dropout's is [`drop_and_sum`].
+pub fn norm_backward<E: Element>(
+    simd: Simd,
+    gradient: &[f32],
+    normalized: &[E],
+    inverse_deviations: &[f32],
+    weight: &[f32],
+) -> NormGradients {
+    let hidden = weight.len();
+    let mut residual = vec![0.0; gradient.len()];
+    let sums: Vec<[Vec<f32>; 2]> = residual
+        .par_chunks_mut(ROWS * hidden)
+        .zip(gradient.par_chunks(ROWS * hidden))
+        .zip(normalized.par_chunks(ROWS * hidden).zip(inverse_deviations.par_chunks(ROWS)))
+        .map(|((residual, gradient), (rows, inverse))| {
+            let mut sums = [vec![0.0; hidden], vec![0.0; hidden]];
+            backward(simd, gradient, rows, inverse, weight, residual, &mut sums);
+            sums
+        })
+        .collect();
+    let (mut weight, mut bias) = (vec![0.0; hidden], vec![0.0; hidden]);
+    for [of_weight, of_bias] in &sums {
+        add(simd, &mut weight, of_weight);
+        add(simd, &mut bias, of_bias);
+    }
+    NormGradients { residual, weight, bias }
+}
+
+/// Rounds `values`, `[rows, columns]`, after dropout; and sums them over the rows.
+pub fn drop_and_sum<E: Element>(
+    simd: Simd,
+    values: &[f32],
+    columns: usize,
+    dropout: Option<Dropout>,
+) -> (Vec<E>, Vec<f32>) {
+    let mut rounded = vec![E::default(); values.len()];
+    let sums: Vec<Vec<f32>> = rounded
+        .par_chunks_mut(ROWS * columns)
+        .zip(values.par_chunks(ROWS * columns))
+        .enumerate()
+        .map(|(block, (rounded, values))| {
+            let mut sums = vec![0.0; columns];
+            drop_rows(simd, values, dropout, block * ROWS, rounded, &mut sums);
+            sums
+        })
+        .collect();
+    let mut sum = vec![0.0; columns];
+    for block in &sums {
+        add(simd, &mut sum, block);
+    }
+    (rounded, sum)
+}
+
+/// Sums of `[rows, columns]` over the rows.
+pub fn column_sums<E: Element>(simd: Simd, values: &[E], columns: usize) -> Vec<f32> {
+    let blocks: Vec<Vec<f32>> = values
+        .par_chunks(ROWS * columns)
+        .map(|block| {
+            let mut sums = vec![0.0; columns];
+            add_rows(simd, block, &mut sums);
+            sums
+        })
+        .collect();
+    let mut sum = vec![0.0; columns];
+    for block in &blocks {
+        add(simd, &mut sum, block);
+    }
+    sum
+}
+
+/// Dropout of `[rows, columns]` in place.
+pub fn drop_in_place(simd: Simd, values: &mut [f32], columns: usize, dropout: Dropout) {
+    values.par_chunks_mut(ROWS * columns).enumerate().for_each(|(block, values)| {
+        drop_block(simd, values, columns, dropout, block * ROWS);
+    });
+}
+
+vectorized! {
+    /// `to += values`
+    pub fn add(to: &mut [f32], values: &[f32]) {
+        for (to, value) in to.iter_mut().zip(values) {
+            *to += value;
+        }
+    }
+
+    fn add_rows<E: Element>(values: &[E], sums: &mut [f32]) {
+        for row in values.chunks_exact(sums.len()) {
+            for (sum, value) in sums.iter_mut().zip(row) {
+                *sum += value.to_f32();
+            }
+        }
+    }
+
+    fn drop_block(values: &mut [f32], columns: usize, dropout: Dropout, first: usize) {
+        for (at, row) in values.chunks_exact_mut(columns).enumerate() {
+            let dropout = dropout.row((first + at) as u64);
+            for (column, value) in row.iter_mut().enumerate() {
+                *value *= dropout.factor(column);
+            }
+        }
+    }
+
+    fn drop_rows<E: Element>(values: &[f32], dropout: Option<Dropout>, first: usize, rounded: &mut [E], sums: &mut [f32]) {
+        let columns = sums.len();
+        for (at, (values, rounded)) in values.chunks_exact(columns).zip(rounded.chunks_exact_mut(columns)).enumerate() {
+            if let Some(dropout) = dropout {
+                let dropout = dropout.row((first + at) as u64);
+                for (column, ((value, rounded), sum)) in values.iter().zip(rounded).zip(&mut *sums).enumerate() {
+                    let value = value * dropout.factor(column);
+                    *rounded = E::from_f32(value);
+                    *sum += value;
+                }
+            } else {
+                for ((value, rounded), sum) in values.iter().zip(rounded).zip(&mut *sums) {
+                    *rounded = E::from_f32(*value);
+                    *sum += value;
+                }
+            }
+        }
+    }
+
+    fn forward<E: Element>(
+        x: &mut [f32], residual: &[f32], norm: Norm<'_>, dropout: Option<Dropout>, first: usize, kept: &mut [E], inverse: &mut [f32],
+    ) {
+        let hidden = norm.weight.len();
+        for (at, (x, residual)) in x.chunks_exact_mut(hidden).zip(residual.chunks_exact(hidden)).enumerate() {
+            if let Some(dropout) = dropout {
+                let dropout = dropout.row((first + at) as u64);
+                for (column, (x, residual)) in x.iter_mut().zip(residual).enumerate() {
+                    *x = *x * dropout.factor(column) + residual;
+                }
+            } else {
+                for (x, residual) in x.iter_mut().zip(residual) {
+                    *x += residual;
+                }
+            }
+            let mean = sum(hidden, |i| x[i]) / hidden as f32;
+            let variance = sum(hidden, |i| (x[i] - mean) * (x[i] - mean)) / hidden as f32;
+            let inverse_deviation = 1.0 / (variance + norm.epsilon).sqrt();
+            if let Some(inverse) = inverse.get_mut(at) {
+                *inverse = inverse_deviation;
+                for (kept, x) in kept[at * hidden..][..hidden].iter_mut().zip(&*x) {
+                    *kept = E::from_f32((x - mean) * inverse_deviation);
+                }
+            }
+            for ((x, weight), bias) in x.iter_mut().zip(norm.weight).zip(norm.bias) {
+                *x = (*x - mean) * inverse_deviation * weight + bias;
+            }
+        }
+    }
+
+    /// dz = (g·γ − mean(g·γ) − x̂ · mean(g·γ·x̂)) / deviation, for each row.
+    fn backward<E: Element>(
+        gradient: &[f32], rows: &[E], inverse: &[f32], weight: &[f32], out: &mut [f32], sums: &mut [Vec<f32>; 2],
+    ) {
+        let hidden = weight.len();
+        let [of_weight, of_bias] = sums;
+        let (of_weight, of_bias) = (&mut of_weight[..hidden], &mut of_bias[..hidden]);
+        for (at, inverse) in inverse.iter().enumerate() {
+            let gradient = &gradient[at * hidden..][..hidden];
+            let row = &rows[at * hidden..][..hidden];
+            let out = &mut out[at * hidden..][..hidden];
+            for i in 0..hidden {
+                of_weight[i] += gradient[i] * row[i].to_f32();
+                of_bias[i] += gradient[i];
+                out[i] = gradient[i] * weight[i];
+            }
+            let mean = sum(hidden, |i| out[i]) / hidden as f32;
+            let along = sum(hidden, |i| out[i] * row[i].to_f32()) / hidden as f32;
+            for i in 0..hidden {
+                out[i] = inverse * (out[i] - mean - row[i].to_f32() * along);
+            }
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! Products of matrices: operands packed into lanes, tiles from the micro-kernels, an epilogue on each while it is in the
+//! nearest cache.
+
+use aligned_vec::{AVec, ConstAlign};
+use half::bf16;
+use rayon::prelude::*;
+
+use super::simd::vectorized;
+use super::tile::{self, Kernels, Tile};
+use super::vector::gelu;
+use super::{Element, Simd, View};
+
+/// Rows that share one pass over the right operand.
+const ROWS: usize = 64;
+/// Lanes summed before the next rows: what of a panel stays in the second cache.
+const LANES: usize = 512;
+/// Of the widest panel.
+const WIDEST: usize = 48;
+
+/// A value that operands may be given in, and that can be rounded to `E`.
+pub trait Source<E>: Copy + Send + Sync {
+    /// Rounds.
+    fn rounded(self) -> E;
+
+    /// The values themselves, where they need no rounding.
+    fn unchanged(values: &[Self]) -> Option<&[E]>;
+}
+
+impl<E: Element> Source<E> for f32 {
+    #[inline(always)]
+    fn rounded(self) -> E {
+        E::from_f32(self)
+    }
+
+    fn unchanged(values: &[Self]) -> Option<&[E]> {
+        (E::PER_LANE == 1).then(|| bytemuck::cast_slice(values))
+    }
+}
+
+impl Source<bf16> for bf16 {
+    #[inline(always)]
+    fn rounded(self) -> bf16 {
+        self
+    }
+
+    fn unchanged(values: &[Self]) -> Option<&[bf16]> {
+        Some(values)
+    }
+}
+
+/// Values on a cache line's boundary.
+type Lanes<E> = AVec<E, ConstAlign<64>>;
+
+fn zeroed<E: Element>(len: usize) -> Lanes<E> {
+    AVec::from_iter(64, std::iter::repeat_n(E::default(), len))
+}
+
+/// A right operand, laid out for the micro-kernels: panels of columns, in each the lanes of one `k` side by side.
+#[derive(Clone, Debug)]
+pub struct Packed<E> {
+    k: usize,
+    n: usize,
+    width: usize,
+    lanes: Lanes<E>,
+}
+
+impl<E: Kernels> Packed<E> {
+    /// Packs a `k × n` matrix.
+    pub fn new<T: Source<E>>(simd: Simd, b: View<'_, T>) -> Self {
+        let mut packed = Self::empty(simd, b.rows(), b.cols());
+        let (width, panel) = (packed.width, packed.panel_len());
+        if panel > 0 {
+            let panels = packed.lanes.par_chunks_exact_mut(panel).enumerate();
+            panels.for_each(|(at, lanes)| pack(simd, b, at * width, width, lanes));
+        }
+        packed
+    }
+
+    /// The same, on the calling thread.
+    pub fn new_serial<T: Source<E>>(simd: Simd, b: View<'_, T>) -> Self {
+        let mut packed = Self::empty(simd, b.rows(), b.cols());
+        let (width, panel) = (packed.width, packed.panel_len());
+        if panel > 0 {
+            for (at, lanes) in packed.lanes.chunks_exact_mut(panel).enumerate() {
+                pack(simd, b, at * width, width, lanes);
+            }
+        }
+        packed
+    }
+
+    fn empty(simd: Simd, k: usize, n: usize) -> Self {
+        let waste = |width: &&usize| n.next_multiple_of(**width);
+        let width = *tile::widths(simd).iter().min_by_key(waste).expect("there is a width");
+        let len = n.div_ceil(width) * width * k.div_ceil(E::PER_LANE) * E::PER_LANE;
+        Self { k, n, width, lanes: zeroed(len) }
+    }
+
+    fn panel_len(&self) -> usize {
+        self.width * self.k.div_ceil(E::PER_LANE) * E::PER_LANE
+    }
+
+    fn panel(&self, at: usize) -> &[E] {
+        &self.lanes[at * self.panel_len()..][..self.panel_len()]
+    }
+
+    fn panels(&self) -> usize {
+        self.n.div_ceil(self.width)
+    }
+}
+
+/// Packs the columns from `first` on, at most `width` of them, into zeroed `lanes`.
+fn pack<E: Element, T: Source<E>>(simd: Simd, b: View<'_, T>, first: usize, width: usize, lanes: &mut [E]) {
+    let count = width.min(b.cols() - first);
+    if b.row(0).is_some() {
+        pack_rows(simd, b, first, count, width, lanes);
+    } else {
+        pack_columns(simd, b.transposed(), first, count, width, lanes);
+    }
+}
+
+/// Rounds values, on all threads.
+pub fn round_all<E: Element, T: Source<E>>(simd: Simd, from: &[T], to: &mut [E]) {
+    const VALUES: usize = 1 << 14;
+    to.par_chunks_mut(VALUES).zip(from.par_chunks(VALUES)).for_each(|(to, from)| round(simd, from, to));
+}
+
+vectorized! {
+    /// Columns lie side by side: a lane takes its values from neighbouring rows.
+    fn pack_rows<E: Element, T: Source<E>>(b: View<'_, T>, first: usize, count: usize, width: usize, lanes: &mut [E]) {
+        let row = |k: usize| &b.row(k).expect("its rows lie in one piece")[first..first + count];
+        for (at, lanes) in lanes.chunks_exact_mut(width * E::PER_LANE).enumerate() {
+            let k = at * E::PER_LANE;
+            if E::PER_LANE == 1 {
+                for (lane, value) in lanes.iter_mut().zip(row(k)) {
+                    *lane = value.rounded();
+                }
+            } else if k + 1 < b.rows() {
+                for (lane, (earlier, later)) in lanes.chunks_exact_mut(2).zip(row(k).iter().zip(row(k + 1))) {
+                    lane[0] = earlier.rounded();
+                    lane[1] = later.rounded();
+                }
+            } else {
+                for (lane, value) in lanes.chunks_exact_mut(2).zip(row(k)) {
+                    lane[0] = value.rounded();
+                }
+            }
+        }
+    }
+
+    /// What is summed over lies side by side: `b` is given transposed, `n × k`.
+    fn pack_columns<E: Element, T: Source<E>>(b: View<'_, T>, first: usize, count: usize, width: usize, lanes: &mut [E]) {
+        const BLOCK: usize = 16;
+        let mut rounded = [[E::default(); BLOCK]; BLOCK];
+        for k in (0..b.cols()).step_by(BLOCK) {
+            let depth = BLOCK.min(b.cols() - k);
+            for column in (0..count).step_by(BLOCK) {
+                let columns = BLOCK.min(count - column);
+                for (at, rounded) in rounded.iter_mut().enumerate().take(columns) {
+                    let values = &b.row(first + column + at).expect("its rows lie in one piece")[k..k + depth];
+                    for (rounded, value) in rounded.iter_mut().zip(values) {
+                        *rounded = value.rounded();
+                    }
+                    rounded[depth..].fill(E::default());
+                }
+                for lane in 0..depth.div_ceil(E::PER_LANE) {
+                    let to = ((k / E::PER_LANE + lane) * width + column) * E::PER_LANE;
+                    let to = &mut lanes[to..to + columns * E::PER_LANE];
+                    for (to, rounded) in to.chunks_exact_mut(E::PER_LANE).zip(&rounded) {
+                        to.copy_from_slice(&rounded[lane * E::PER_LANE..][..E::PER_LANE]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rounds a row.
+    pub fn round<E: Element, T: Source<E>>(from: &[T], to: &mut [E]) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = from.rounded();
+        }
+    }
+}
+
+/// What becomes of the sums.
+#[derive(Clone, Copy, Debug)]
+pub enum Epilogue<'a> {
+    /// They are the result.
+    Store,
+    /// They are added to what is there.
+    Accumulate,
+    /// `sums + bias`
+    Bias(&'a [f32]),
+    /// `gelu(sums + bias)`
+    BiasGelu(&'a [f32]),
+}
+
+/// Where a result goes: a rectangle of a row-major matrix.
+#[derive(Debug)]
+pub struct Target<'a, O> {
+    data: &'a mut [O],
+    row_step: usize,
+    first_column: usize,
+}
+
+impl<'a, O: Element> Target<'a, O> {
+    /// A whole matrix of `columns`.
+    pub fn whole(data: &'a mut [O], columns: usize) -> Self {
+        Self { data, row_step: columns, first_column: 0 }
+    }
+
+    /// From `first_column` on, in a matrix of rows `row_step` apart.
+    pub fn columns(data: &'a mut [O], row_step: usize, first_column: usize) -> Self {
+        Self { data, row_step, first_column }
+    }
+
+    fn row(&mut self, row: usize, column: usize, count: usize) -> &mut [O] {
+        &mut self.data[row * self.row_step + self.first_column + column..][..count]
+    }
+}
+
+/// `a · b` through the epilogue into `out`, on all threads.
+///
+/// # Panics
+/// When the shapes do not fit.
+pub fn product<E: Kernels, T: Source<E>, O: Element>(
+    simd: Simd,
+    a: View<'_, T>,
+    b: &Packed<E>,
+    out: Target<'_, O>,
+    epilogue: Epilogue<'_>,
+) {
+    let threads = rayon::current_num_threads();
+    let Target { data, row_step, first_column } = out;
+    if a.rows() > ROWS {
+        let rows = a.rows().div_ceil(2 * threads).next_multiple_of(tile::max_rows(simd)).min(ROWS);
+        data.par_chunks_mut(rows * row_step).enumerate().for_each(|(at, data)| {
+            let a = a.narrow(at * rows, rows.min(a.rows() - at * rows));
+            let mut out = Target { data, row_step, first_column };
+            block(simd, a, b, 0..b.panels(), |row, column, sums| {
+                finish(simd, sums, column, epilogue, out.row(row, column, sums.len()));
+            });
+        });
+    } else {
+        // Few rows: the threads share the columns, and with them what of `b` is to be read.
+        let each = b.panels().div_ceil(4 * threads).max(1);
+        let starts: Vec<usize> = (0..b.panels()).step_by(each).collect();
+        let parts = starts.into_par_iter().map(|start| {
+            let (mut part, end) = (Vec::new(), (start + each).min(b.panels()));
+            block(simd, a, b, start..end, |row, column, sums| part.push((row, column, sums.to_vec())));
+            part
+        });
+        let parts: Vec<_> = parts.collect();
+        let mut out = Target { data, row_step, first_column };
+        for (row, column, sums) in parts.into_iter().flatten() {
+            finish(simd, &sums, column, epilogue, out.row(row, column, sums.len()));
+        }
+    }
+}
+
+/// The same, on the calling thread.
+pub fn product_serial<E: Kernels, T: Source<E>, O: Element>(
+    simd: Simd,
+    a: View<'_, T>,
+    b: &Packed<E>,
+    mut out: Target<'_, O>,
+    epilogue: Epilogue<'_>,
+) {
+    for start in (0..a.rows()).step_by(ROWS) {
+        let a = a.narrow(start, ROWS.min(a.rows() - start));
+        block(simd, a, b, 0..b.panels(), |row, column, sums| {
+            finish(simd, sums, column, epilogue, out.row(start + row, column, sums.len()));
+        });
+    }
+}
+
+/// A block of at most [`ROWS`] rows times some panels; `write` gets a row, its first column and the sums from there on.
+fn block<E: Kernels, T: Source<E>>(
+    simd: Simd,
+    a: View<'_, T>,
+    b: &Packed<E>,
+    panels: std::ops::Range<usize>,
+    mut write: impl FnMut(usize, usize, &[f32]),
+) {
+    assert_eq!(a.cols(), b.k, "the columns of the left operand are summed with the rows of the right one");
+    let (rows, lanes) = (a.rows(), b.k.div_ceil(E::PER_LANE));
+    let mut scratch = Lanes::<E>::new(64);
+    let (a, row_step, lane_step): (&[E], usize, usize) = match a.contiguous_rows() {
+        Some((values, row_step)) if lanes * E::PER_LANE == b.k && T::unchanged(values).is_some() => {
+            (T::unchanged(values).expect("just asked"), row_step, E::PER_LANE)
+        }
+        Some(_) => {
+            let row_len = lanes * E::PER_LANE;
+            scratch.resize(rows * row_len, E::default());
+            for (at, row) in scratch.chunks_exact_mut(row_len.max(1)).enumerate() {
+                round(simd, a.row(at).expect("its rows lie in one piece"), row);
+            }
+            (&scratch, row_len, E::PER_LANE)
+        }
+        None => {
+            scratch.resize(rows * lanes * E::PER_LANE, E::default());
+            pack_rows(simd, a.transposed(), 0, rows, rows, &mut scratch);
+            (&scratch, E::PER_LANE, rows * E::PER_LANE)
+        }
+    };
+
+    let mut sums = [0.0; ROWS * WIDEST];
+    for panel in panels {
+        let sums = &mut sums[..rows * b.width];
+        sums.fill(0.0);
+        for lane in (0..lanes).step_by(LANES) {
+            let count = LANES.min(lanes - lane);
+            let tile = Tile {
+                a: &a[lane * lane_step..],
+                row_step,
+                lane_step,
+                b: &b.panel(panel)[lane * b.width * E::PER_LANE..],
+                width: b.width,
+                lanes: count,
+            };
+            tile::add_product(simd, &tile, sums);
+        }
+        let column = panel * b.width;
+        let count = b.width.min(b.n - column);
+        for (row, sums) in sums.chunks_exact(b.width).enumerate() {
+            write(row, column, &sums[..count]);
+        }
+    }
+}
+
+vectorized! {
+    /// The epilogue on a piece of a row that begins at `column`.
+    fn finish<O: Element>(sums: &[f32], column: usize, epilogue: Epilogue<'_>, out: &mut [O]) {
+        match epilogue {
+            Epilogue::Store => {
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out = O::from_f32(*sum);
+                }
+            }
+            Epilogue::Accumulate => {
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out = O::from_f32(out.to_f32() + sum);
+                }
+            }
+            Epilogue::Bias(bias) => {
+                for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&bias[column..]) {
+                    *out = O::from_f32(sum + bias);
+                }
+            }
+            Epilogue::BiasGelu(bias) => {
+                for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&bias[column..]) {
+                    *out = O::from_f32(gelu(sum + bias));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values in [-1, 1) that bf16 holds exactly.
+    fn values(count: usize, seed: u32) -> Vec<f32> {
+        let hashed = |at: u32| (at.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 13).wrapping_mul(40503) >> 7;
+        (0..count as u32).map(|at| (hashed(at) % 256) as f32 / 128.0 - 1.0).collect()
+    }
+
+    /// A view of a `rows × cols` matrix that lies transposed in memory, or not, with room between its rows.
+    fn view(data: &[f32], rows: usize, cols: usize, transposed: bool) -> View<'_, f32> {
+        if transposed {
+            View::new(data, cols, rows, rows + 3).transposed()
+        } else {
+            View::new(data, rows, cols, cols + 3)
+        }
+    }
+
+    fn check<E: Kernels>(simd: Simd, [m, n, k]: [usize; 3], [a_transposed, b_transposed]: [bool; 2], tolerance: f64)
+    where
+        f32: Source<E>,
+    {
+        let (a, b) = (values((m + 3) * (k + 3), 1), values((n + 3) * (k + 3), 2));
+        let at = |data: &[f32], row: usize, col: usize, rows: usize, cols: usize, transposed: bool| {
+            f64::from(if transposed { data[col * (rows + 3) + row] } else { data[row * (cols + 3) + col] })
+        };
+        let bias = values(n, 3);
+        let (mut parallel, mut serial) = (vec![0f32; m * n], vec![1f32; m * (n + 2)]);
+        let packed = Packed::<E>::new(simd, view(&b, k, n, b_transposed));
+        let a_view = view(&a, m, k, a_transposed);
+        product(simd, a_view, &packed, Target::whole(&mut parallel, n), Epilogue::Bias(&bias));
+        let packed = Packed::<E>::new_serial(simd, view(&b, k, n, b_transposed));
+        product_serial(simd, a_view, &packed, Target::columns(&mut serial, n + 2, 1), Epilogue::Accumulate);
+        for row in 0..m {
+            for col in 0..n {
+                let sum = (0..k)
+                    .map(|i| at(&a, row, i, m, k, a_transposed) * at(&b, i, col, k, n, b_transposed))
+                    .sum::<f64>();
+                let (found, expected) = (f64::from(parallel[row * n + col]), sum + f64::from(bias[col]));
+                let what = format!("{simd:?} {m}×{n}×{k} {a_transposed} {b_transposed} at {row}, {col}");
+                assert!((found - expected).abs() <= tolerance * k as f64, "{what}: {found}, not {expected}");
+                let found = f64::from(serial[row * (n + 2) + 1 + col]);
+                assert!(
+                    (found - 1.0 - sum).abs() <= tolerance * k as f64,
+                    "{what}, serial: {found}, not {}",
+                    sum + 1.0
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn products_of_every_remainder_on_every_path() {
+        for &simd in Simd::available() {
+            for m in [1, 2, 5, 8, 13, 64, 67, 130] {
+                for (n, k) in [(1, 1), (2, 7), (16, 2), (17, 33), (48, 64), (63, 5), (97, 31), (50, 1030)] {
+                    for transposed in [[false, false], [true, false], [false, true], [true, true]] {
+                        check::<f32>(simd, [m, n, k], transposed, 1e-7);
+                        check::<bf16>(simd, [m, n, k], transposed, 1e-7);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_in_nothing_out() {
+        for &simd in Simd::available() {
+            for dims in [[0, 5, 4], [3, 0, 4]] {
+                check::<f32>(simd, dims, [false, false], 0.0);
+                check::<bf16>(simd, dims, [false, false], 0.0);
+            }
+            let packed = Packed::<f32>::new(simd, View::<f32>::new(&[], 0, 4, 4));
+            let mut out = [7.0; 8];
+            product(simd, View::<f32>::new(&[], 2, 0, 0), &packed, Target::whole(&mut out, 4), Epilogue::Store);
+            assert_eq!(out, [0.0; 8], "an empty sum is zero");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The micro-kernels: a small tile of a product, its sums in registers. All `unsafe` of the products is here.
+#![allow(unsafe_code, reason = "vector instructions, on pointers whose bounds are checked once a tile")]
+
+use half::bf16;
+
+use super::{Element, Simd};
+
+/// Columns of a panel are a multiple of this.
+pub(super) const COLUMNS: usize = 16;
+
+/// A block of rows times a panel of columns. Steps are in values.
+pub(super) struct Tile<'a, E> {
+    /// Row `r`, lane `k` at `r * row_step + k * lane_step`.
+    pub(super) a: &'a [E],
+    pub(super) row_step: usize,
+    pub(super) lane_step: usize,
+    /// Lanes of one `k` side by side, `width` of them.
+    pub(super) b: &'a [E],
+    pub(super) width: usize,
+    /// How many lanes to sum over.
+    pub(super) lanes: usize,
+}
+
+/// The most rows of a tile whose sums stay in registers, with as many columns as [`widths`] allows.
+pub(super) fn max_rows(simd: Simd) -> usize {
+    match simd {
+        Simd::Portable => 4,
+        Simd::Avx2 => 6,
+        Simd::Avx512 { .. } => 8,
+    }
+}
+
+/// The widths that panels may have.
+pub(super) fn widths(simd: Simd) -> &'static [usize] {
+    match simd {
+        Simd::Portable | Simd::Avx2 => &[16],
+        Simd::Avx512 { .. } => &[48, 32, 16],
+    }
+}
+
+/// Adds the product to `sums`, `[rows, width]`.
+///
+/// # Panics
+/// When a slice is too short for what is asked.
+pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut [f32]) {
+    let Tile { width, lanes, row_step, lane_step, .. } = *tile;
+    let rows = sums.len() / width;
+    assert!(sums.len() == rows * width && width % COLUMNS == 0 && tile.b.len() >= lanes * width * E::PER_LANE);
+    if rows == 0 || lanes == 0 {
+        return;
+    }
+    assert!((rows - 1) * row_step + (lanes - 1) * lane_step + E::PER_LANE <= tile.a.len());
+    #[cfg(target_arch = "x86_64")]
+    if simd != Simd::Portable {
+        let most = max_rows(simd);
+        for start in (0..rows).step_by(most) {
+            let pointers = x86::Pointers {
+                a: tile.a[start * row_step..].as_ptr(),
+                row_step,
+                lane_step,
+                b: tile.b.as_ptr(),
+                b_step: width * E::PER_LANE,
+                sums: sums[start * width..].as_mut_ptr(),
+                width,
+                lanes,
+            };
+            // SAFETY: the assertions above keep each row, column and lane within its slice, and `simd` was found on this
+            // machine.
+            unsafe { E::run(simd, most.min(rows - start), pointers) };
+        }
+        return;
+    }
+    add_portably(tile, sums);
+}
+
+/// For machines without the instructions of the others, and what those are tested against.
+fn add_portably<E: Element>(tile: &Tile<'_, E>, sums: &mut [f32]) {
+    for (row, sums) in sums.chunks_exact_mut(tile.width).enumerate() {
+        for lane in 0..tile.lanes {
+            let x = &tile.a[row * tile.row_step + lane * tile.lane_step..][..E::PER_LANE];
+            let b = &tile.b[lane * tile.width * E::PER_LANE..][..tile.width * E::PER_LANE];
+            for (sum, b) in sums.iter_mut().zip(b.chunks_exact(E::PER_LANE)) {
+                for (x, b) in x.iter().zip(b) {
+                    *sum += x.to_f32() * b.to_f32();
+                }
+            }
+        }
+    }
+}
+
+/// The micro-kernels of an element.
+pub trait Kernels: Element {
+    /// Runs one tile of `rows` rows.
+    ///
+    /// # Safety
+    /// `pointers` must be valid for the rows, columns and lanes that they say, and the machine must have `simd`, which is
+    /// not [`Simd::Portable`].
+    #[cfg(target_arch = "x86_64")]
+    #[doc(hidden)]
+    unsafe fn run(simd: Simd, rows: usize, pointers: x86::Pointers<Self>);
+}
+
+impl Kernels for f32 {
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn run(simd: Simd, rows: usize, pointers: x86::Pointers<Self>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match simd {
+                Simd::Avx512 { .. } => x86::f32_avx512::run(rows, pointers),
+                _ => x86::f32_avx2::run(rows, pointers),
+            }
+        }
+    }
+}
+
+impl Kernels for bf16 {
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn run(simd: Simd, rows: usize, pointers: x86::Pointers<Self>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match simd {
+                Simd::Avx512 { bf16: true, .. } => x86::bf16_avx512::run(rows, pointers),
+                Simd::Avx512 { bf16: false, .. } => x86::bf16_avx512_widened::run(rows, pointers),
+                _ => x86::bf16_avx2::run(rows, pointers),
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub mod x86 {
+    use std::arch::x86_64::*;
+
+    use half::bf16;
+
+    /// What a micro-kernel gets, unchecked.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Pointers<E> {
+        pub(super) a: *const E,
+        pub(super) row_step: usize,
+        pub(super) lane_step: usize,
+        pub(super) b: *const E,
+        pub(super) b_step: usize,
+        pub(super) sums: *mut f32,
+        pub(super) width: usize,
+        pub(super) lanes: usize,
+    }
+
+    /// A module of micro-kernels, one for each number of rows and of vectors side by side. `$step` adds to a vector of
+    /// sums the product of a broadcast lane and a vector of lanes.
+    macro_rules! kernels {
+        ($module:ident, $element:ty, $features:literal, $bits:literal, $load:ident, $store:ident, $broadcast:ident,
+         rows $($rows:literal)*, vectors $vectors:tt, |$sum:ident, $x:ident, $b:ident| $step:expr) => {
+            pub(super) mod $module {
+                use super::*;
+
+                const VALUES: usize = $bits / 8 / size_of::<$element>();
+                const SUMS: usize = $bits / 32;
+
+                #[target_feature(enable = $features)]
+                unsafe fn tile<const ROWS: usize, const VECTORS: usize>(p: Pointers<$element>, first: usize) {
+                    // SAFETY: the caller promises that all that is read and written lies within its slices; neither
+                    // loads nor stores need alignment.
+                    unsafe {
+                        let at = p.sums.add(first * SUMS);
+                        let mut sums = [[$load(at); VECTORS]; ROWS];
+                        for row in 0..ROWS {
+                            for v in 0..VECTORS {
+                                sums[row][v] = $load(at.add(row * p.width + v * SUMS));
+                            }
+                        }
+                        let (mut a, mut b) = (p.a, p.b.add(first * VALUES));
+                        for _ in 0..p.lanes {
+                            let mut columns = [$load(b.cast()); VECTORS];
+                            for v in 1..VECTORS {
+                                columns[v] = $load(b.add(v * VALUES).cast());
+                            }
+                            for row in 0..ROWS {
+                                let $x = $broadcast(a.add(row * p.row_step).cast::<i32>().read_unaligned());
+                                for v in 0..VECTORS {
+                                    let ($sum, $b) = (sums[row][v], columns[v]);
+                                    sums[row][v] = $step;
+                                }
+                            }
+                            a = a.wrapping_add(p.lane_step);
+                            b = b.wrapping_add(p.b_step);
+                        }
+                        for row in 0..ROWS {
+                            for v in 0..VECTORS {
+                                $store(at.add(row * p.width + v * SUMS), sums[row][v]);
+                            }
+                        }
+                    }
+                }
+
+                /// # Safety
+                /// That of [`super::super::Kernels::run`].
+                pub(in super::super) unsafe fn run(rows: usize, p: Pointers<$element>) {
+                    // SAFETY: the caller's promise.
+                    unsafe {
+                        match rows {
+                            $($rows => kernels!(@columns $rows, p, $vectors),)*
+                            _ => unreachable!("a tile has at most `max_rows` rows"),
+                        }
+                    }
+                }
+            }
+        };
+        (@columns $rows:literal, $p:ident, (upto 3)) => {
+            match $p.width / SUMS {
+                1 => tile::<$rows, 1>($p, 0),
+                2 => tile::<$rows, 2>($p, 0),
+                _ => tile::<$rows, 3>($p, 0),
+            }
+        };
+        (@columns $rows:literal, $p:ident, (pairs)) => {
+            for first in (0..$p.width / SUMS).step_by(2) {
+                tile::<$rows, 2>($p, first);
+            }
+        };
+    }
+
+    kernels!(f32_avx2, f32, "avx2,fma", 256, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_epi32,
+        rows 1 2 3 4 5 6, vectors (pairs), |sum, x, b| _mm256_fmadd_ps(_mm256_castsi256_ps(x), b, sum));
+    kernels!(f32_avx512, f32, "avx512f", 512, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_epi32,
+        rows 1 2 3 4 5 6 7 8, vectors (upto 3), |sum, x, b| _mm512_fmadd_ps(_mm512_castsi512_ps(x), b, sum));
+    kernels!(bf16_avx512, bf16, "avx512f,avx512bf16", 512, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_epi32,
+        rows 1 2 3 4 5 6 7 8, vectors (upto 3),
+        |sum, x, b| _mm512_dpbf16_ps(sum, std::mem::transmute::<__m512i, __m512bh>(x), std::mem::transmute::<__m512, __m512bh>(b)));
+    // Without bf16 instructions: a lane's two values become two f32, the earlier one's bits being the lower half.
+    kernels!(bf16_avx512_widened, bf16, "avx512f", 512, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_epi32,
+    rows 1 2 3 4 5 6 7 8, vectors (upto 3), |sum, x, b| {
+        let b = _mm512_castps_si512(b);
+        let earlier = _mm512_castsi512_ps(_mm512_slli_epi32::<16>(b));
+        let later = _mm512_castsi512_ps(_mm512_and_si512(b, _mm512_set1_epi32(!0xffff)));
+        let sum = _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(x)), earlier, sum);
+        _mm512_fmadd_ps(_mm512_castsi512_ps(_mm512_and_si512(x, _mm512_set1_epi32(!0xffff))), later, sum)
+    });
+    kernels!(bf16_avx2, bf16, "avx2,fma", 256, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_epi32,
+    rows 1 2 3 4 5 6, vectors (pairs), |sum, x, b| {
+        let b = _mm256_castps_si256(b);
+        let earlier = _mm256_castsi256_ps(_mm256_slli_epi32::<16>(b));
+        let later = _mm256_castsi256_ps(_mm256_and_si256(b, _mm256_set1_epi32(!0xffff)));
+        let sum = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(x)), earlier, sum);
+        _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32(!0xffff))), later, sum)
+    });
+}

@@ -1,0 +1,56 @@
+//! Between burn's CPU tensors and slices.
+
+use burn::tensor::TensorData;
+use burn_flex::FlexTensor;
+
+use crate::cpu::{Element, Kernels, Simd, Source};
+
+/// What a tensor's values may be, and a product's operands.
+pub(crate) trait Value: Kernels + Source<Self> + burn::tensor::Element {}
+impl<E: Kernels + Source<Self> + burn::tensor::Element> Value for E {}
+
+/// Its values in one piece.
+pub(crate) fn values<E: Value>(tensor: &FlexTensor) -> &[E] {
+    tensor.as_slice().expect("it was made contiguous, and of this type")
+}
+
+/// The tensor with its values in one piece, rounded to `E`; the same memory where they are so already.
+pub(crate) fn rounded<E: Value>(tensor: FlexTensor) -> FlexTensor
+where
+    f32: Source<E>,
+{
+    let tensor = contiguous(tensor);
+    if tensor.dtype() == E::dtype() {
+        return tensor;
+    }
+    let mut out = vec![E::default(); tensor.layout().num_elements()];
+    crate::cpu::round_all(Simd::detect(), values::<f32>(&tensor), &mut out);
+    new(out, tensor.layout().shape().as_slice())
+}
+
+pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
+    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
+}
+
+pub(crate) fn new<E: Value>(values: Vec<E>, shape: &[usize]) -> FlexTensor {
+    FlexTensor::from_data(TensorData::new(values, shape))
+}
+
+/// `[rows, columns]` of a tensor whose last axis is the columns.
+pub(crate) fn rows_and_columns(tensor: &FlexTensor) -> [usize; 2] {
+    let shape = tensor.layout().shape();
+    let columns = *shape.as_slice().last().expect("a matrix has axes");
+    [shape.num_elements() / columns.max(1), columns]
+}
+
+/// The shape of `tensor` with its last axis replaced.
+pub(crate) fn with_last(tensor: &FlexTensor, last: usize) -> Vec<usize> {
+    let mut shape = tensor.layout().shape().as_slice().to_vec();
+    *shape.last_mut().expect("a matrix has axes") = last;
+    shape
+}
+
+/// Sums over the rows of `[rows, columns]`.
+pub(crate) fn column_sums<E: Element>(values: &[E], columns: usize) -> Vec<f32> {
+    crate::cpu::column_sums(Simd::detect(), values, columns)
+}

@@ -1,0 +1,31 @@
+//! BERT's operations. On the CPU backend they are fused, with backward passes of their own, in f32 or with products in
+//! bf16; on every other backend they are the same formulas in burn's operations.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use kiln_kernels::{Precision, linear_gelu};
+//!
+//! let device = Device::flex();
+//! let (x, weight) = (Tensor::<2>::ones([4, 3], &device), Tensor::<2>::ones([3, 5], &device));
+//! let y = linear_gelu(x, weight, Tensor::<1>::zeros([5], &device), Precision::F32);
+//! assert_eq!(y.dims(), [4, 5]);
+//! ```
+#![deny(missing_docs)]
+
+pub mod cpu;
+mod precision;
+mod dropout;
+#[cfg(feature = "flex")]
+mod flex;
+mod linear;
+mod self_attention;
+mod residual_norm;
+
+pub use linear::{linear_gelu, plain_linear_gelu};
+pub use precision::Precision;
+pub use residual_norm::OutputBlock;
+pub use self_attention::SelfAttention;
+
+use dropout::plain_dropout;
+#[cfg(feature = "flex")]
+use dropout::{dropout, is_fused};

@@ -1,0 +1,219 @@
+use std::f64::consts::FRAC_1_SQRT_2;
+
+use burn::tensor::{Tensor, activation, module};
+
+use crate::Precision;
+
+/// `gelu(x · weight + bias)`, the exact GELU.
+///
+/// On the CPU and with [`Precision::Bf16`] the output is bf16, for a product that reads it.
+///
+/// # Shapes
+/// - `x`: `[…, input]`
+/// - `weight`: `[input, output]`; `bias`: `[output]`
+/// - output: `[…, output]`
+pub fn linear_gelu<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Tensor<1>,
+    precision: Precision,
+) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if crate::is_fused(&x.device()) {
+        return fused::linear_gelu(x, weight, bias, precision);
+    }
+    let _ = precision;
+    plain_linear_gelu(x, weight, bias)
+}
+
+/// [`linear_gelu`] by burn's operations, those that are differentiated exactly: burn's own GELU has, on backends other
+/// than flex, the derivative of its tanh approximation.
+pub fn plain_linear_gelu<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<D> {
+    let x = module::linear(x, weight, Some(bias));
+    if !x.is_autodiff() {
+        return activation::gelu(x);
+    }
+    let twice_phi = (x.clone() * FRAC_1_SQRT_2).erf() + 1.0;
+    x * twice_phi * 0.5
+}
+
+#[cfg(feature = "flex")]
+pub(crate) mod fused {
+    use std::marker::PhantomData;
+
+    use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+    use burn::backend::autodiff::grads::Gradients;
+    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+    use burn::backend::tensor::FloatTensor;
+    use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+    use burn::tensor::Tensor;
+    use burn_flex::FlexTensor;
+    use half::bf16;
+
+    use crate::Precision;
+    use crate::cpu::{Epilogue, Packed, Simd, Source, Target, View, gelu_backward, gelu_rows, product};
+    use crate::flex::{self, Value, contiguous, rounded, rows_and_columns, values, with_last};
+
+    #[backend_extension(Flex, Autodiff)]
+    pub trait LinearGelu: Backend {
+        fn linear_gelu(
+            x: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            bias: FloatTensor<Self>,
+            precision: Precision,
+        ) -> FloatTensor<Self>;
+    }
+
+    pub(super) fn linear_gelu<const D: usize>(
+        x: Tensor<D>,
+        weight: Tensor<2>,
+        bias: Tensor<1>,
+        precision: Precision,
+    ) -> Tensor<D> {
+        let [weight, bias] = [weight.into_dispatch(), bias.into_dispatch()];
+        Tensor::from_dispatch(<Dispatch as LinearGelu>::linear_gelu(x.into_dispatch(), weight, bias, precision))
+    }
+
+    /// `x · weight` through an epilogue; `x` is of `E`, the output of `O`.
+    pub(crate) fn linear<E: Value, O: Value>(x: &FlexTensor, weight: &FlexTensor, epilogue: Epilogue<'_>) -> Vec<O>
+    where
+        f32: Source<E>,
+    {
+        let simd = Simd::detect();
+        let ([rows, input], [_, output]) = (rows_and_columns(x), rows_and_columns(weight));
+        let packed = Packed::<E>::new(simd, View::new(values::<f32>(weight), input, output, output));
+        let mut out = vec![O::default(); rows * output];
+        product(
+            simd,
+            View::new(values::<E>(x), rows, input, input),
+            &packed,
+            Target::whole(&mut out, output),
+            epilogue,
+        );
+        out
+    }
+
+    /// The gradient of a linear layer's input, `gradient · weightᵀ`.
+    pub(crate) fn input_gradient<E: Value, O: Value>(
+        gradient: View<'_, E>,
+        weight: &FlexTensor,
+        out: Target<'_, O>,
+        epilogue: Epilogue<'_>,
+    ) where
+        f32: Source<E>,
+    {
+        let simd = Simd::detect();
+        let [input, output] = rows_and_columns(weight);
+        let packed = Packed::<E>::new(simd, View::new(values::<f32>(weight), input, output, output).transposed());
+        product(simd, gradient, &packed, out, epilogue);
+    }
+
+    /// The gradient of a linear layer's weight, `xᵀ · gradient`.
+    pub(crate) fn weight_gradient<E: Value>(x: &FlexTensor, gradient: View<'_, E>) -> FlexTensor {
+        let simd = Simd::detect();
+        let ([rows, input], output) = (rows_and_columns(x), gradient.cols());
+        let packed = Packed::<E>::new(simd, gradient);
+        let mut out = vec![0f32; input * output];
+        let x = View::new(values::<E>(x), rows, input, input).transposed();
+        product(simd, x, &packed, Target::whole(&mut out, output), Epilogue::Store);
+        flex::new(out, &[input, output])
+    }
+
+    fn forward<E: Value>(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor
+    where
+        f32: Source<E>,
+    {
+        let (x, weight, bias) = (rounded::<E>(x), contiguous(weight), contiguous(bias));
+        let out = linear::<E, E>(&x, &weight, Epilogue::BiasGelu(values(&bias)));
+        flex::new(out, &with_last(&x, rows_and_columns(&weight)[1]))
+    }
+
+    impl LinearGelu for Flex {
+        fn linear_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, precision: Precision) -> FlexTensor {
+            match precision {
+                Precision::F32 => forward::<f32>(x, weight, bias),
+                Precision::Bf16 => forward::<bf16>(x, weight, bias),
+            }
+        }
+    }
+
+    impl<C: CheckpointStrategy> LinearGelu for Autodiff<Flex, C> {
+        fn linear_gelu(
+            x: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            bias: FloatTensor<Self>,
+            precision: Precision,
+        ) -> FloatTensor<Self> {
+            match precision {
+                Precision::F32 => tracked::<f32, C>(x, weight, bias),
+                Precision::Bf16 => tracked::<bf16, C>(x, weight, bias),
+            }
+        }
+    }
+
+    fn tracked<E: Value, C: CheckpointStrategy>(
+        x: FloatTensor<Autodiff<Flex, C>>,
+        weight: FloatTensor<Autodiff<Flex, C>>,
+        bias: FloatTensor<Autodiff<Flex, C>>,
+    ) -> FloatTensor<Autodiff<Flex, C>>
+    where
+        f32: Source<E>,
+    {
+        let ((x, x_node), (weight, weight_node), (bias, bias_node)) =
+            (x.into_parts(), weight.into_parts(), bias.into_parts());
+        match LinearGeluBackward::<E>(PhantomData)
+            .prepare::<C>([x_node, weight_node, bias_node])
+            .compute_bound()
+            .stateful()
+        {
+            OpsKind::Tracked(prepared) => {
+                let (x, weight, bias) = (rounded::<E>(x), contiguous(weight), contiguous(bias));
+                let output = rows_and_columns(&weight)[1];
+                let before = linear::<E, E>(&x, &weight, Epilogue::Bias(values(&bias)));
+                let out = gelu_rows(Simd::detect(), &before, output);
+                let shape = with_last(&x, output);
+                prepared.finish(State { x, weight, before: flex::new(before, &shape) }, flex::new(out, &shape))
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(forward::<E>(x, weight, bias)),
+        }
+    }
+
+    #[derive(Debug)]
+    struct LinearGeluBackward<E>(PhantomData<E>);
+
+    #[derive(Clone, Debug)]
+    struct State {
+        x: FlexTensor,
+        weight: FlexTensor,
+        /// What the GELU was applied to.
+        before: FlexTensor,
+    }
+
+    impl<E: Value> Backward<Flex, 3> for LinearGeluBackward<E>
+    where
+        f32: Source<E>,
+    {
+        type State = State;
+
+        fn backward(self, ops: Ops<State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+            let State { x, weight, before } = ops.state;
+            let [x_node, weight_node, bias_node] = ops.parents;
+            let gradient = rounded::<E>(gradients.consume::<Flex>(&ops.node));
+            let [rows, output] = rows_and_columns(&before);
+            let (gradient, of_bias) = gelu_backward::<E>(Simd::detect(), values(&before), values(&gradient), output);
+            let gradient = View::new(&gradient, rows, output, output);
+            if let Some(node) = x_node {
+                let mut of_x = vec![0f32; x.layout().num_elements()];
+                let columns = rows_and_columns(&x)[1];
+                input_gradient::<E, f32>(gradient, &weight, Target::whole(&mut of_x, columns), Epilogue::Store);
+                gradients.register::<Flex>(node.id, flex::new(of_x, x.layout().shape().as_slice()));
+            }
+            if let Some(node) = weight_node {
+                gradients.register::<Flex>(node.id, weight_gradient::<E>(&x, gradient));
+            }
+            if let Some(node) = bias_node {
+                gradients.register::<Flex>(node.id, flex::new(of_bias, &[output]));
+            }
+        }
+    }
+}

@@ -1,0 +1,254 @@
+use burn::tensor::{Tensor, module};
+
+use crate::Precision;
+
+/// The end of a block of BERT's: a linear layer, dropout, a residual and layer normalization.
+#[derive(Clone, Debug)]
+pub struct OutputBlock {
+    /// Of the linear layer, `[input, hidden]`.
+    pub weight: Tensor<2>,
+    /// Of the linear layer, `[hidden]`.
+    pub bias: Tensor<1>,
+    /// γ of the normalization, `[hidden]`.
+    pub gamma: Tensor<1>,
+    /// β of the normalization, `[hidden]`.
+    pub beta: Tensor<1>,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// Of the linear layer's output.
+    pub dropout: f64,
+}
+
+impl OutputBlock {
+    /// `norm(dropout(x · weight + bias) + residual)`; dropout under autodiff alone.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, seq, input]`
+    /// - `residual`, output: `[batch, seq, hidden]`
+    pub fn forward(self, x: Tensor<3>, residual: Tensor<3>, precision: Precision) -> Tensor<3> {
+        #[cfg(feature = "flex")]
+        if crate::is_fused(&residual.device()) {
+            let dropout = crate::dropout(&residual, self.dropout);
+            return fused::output_block(self, x, residual, dropout, precision);
+        }
+        let _ = precision;
+        self.plain(x, residual)
+    }
+
+    /// [`OutputBlock::forward`] by burn's operations.
+    pub fn plain(self, x: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
+        let x = module::linear(x, self.weight, Some(self.bias));
+        let x = crate::plain_dropout(x, self.dropout) + residual;
+        let mean = x.clone().mean_dim(2);
+        let centered = x - mean;
+        let variance = centered.clone().square().mean_dim(2);
+        let normalized = centered / (variance + self.epsilon).sqrt();
+        normalized * self.gamma.unsqueeze() + self.beta.unsqueeze()
+    }
+}
+
+#[cfg(feature = "flex")]
+mod fused {
+    use std::marker::PhantomData;
+
+    use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+    use burn::backend::autodiff::grads::Gradients;
+    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+    use burn::backend::tensor::FloatTensor;
+    use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+    use burn::tensor::Tensor;
+    use burn_flex::FlexTensor;
+    use half::bf16;
+
+    use super::OutputBlock;
+    use crate::Precision;
+    use crate::cpu::{
+        Dropout, Epilogue, Norm, NormGradients, Normalized, Simd, Source, Target, View, drop_and_sum, norm_backward,
+        residual_norm,
+    };
+    use crate::flex::{self, Value, contiguous, rounded, rows_and_columns, values};
+    use crate::linear::fused::{input_gradient, linear, weight_gradient};
+
+    #[backend_extension(Flex, Autodiff)]
+    pub trait ResidualNorm: Backend {
+        fn residual_norm(
+            x: FloatTensor<Self>,
+            residual: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            bias: FloatTensor<Self>,
+            gamma: FloatTensor<Self>,
+            beta: FloatTensor<Self>,
+            how: How,
+        ) -> FloatTensor<Self>;
+    }
+
+    #[derive(Clone, Copy, Debug)]
+    pub struct How {
+        epsilon: f32,
+        dropout: Option<Dropout>,
+        precision: Precision,
+    }
+
+    pub(super) fn output_block(
+        block: OutputBlock,
+        x: Tensor<3>,
+        residual: Tensor<3>,
+        dropout: Option<Dropout>,
+        precision: Precision,
+    ) -> Tensor<3> {
+        let how = How { epsilon: block.epsilon as f32, dropout, precision };
+        Tensor::from_dispatch(<Dispatch as ResidualNorm>::residual_norm(
+            x.into_dispatch(),
+            residual.into_dispatch(),
+            block.weight.into_dispatch(),
+            block.bias.into_dispatch(),
+            block.gamma.into_dispatch(),
+            block.beta.into_dispatch(),
+            how,
+        ))
+    }
+
+    /// Everything in one piece, and `x` of `E`.
+    struct Operands {
+        x: FlexTensor,
+        residual: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+    }
+
+    impl Operands {
+        fn new<E: Value>([x, residual, weight, bias, gamma, beta]: [FlexTensor; 6]) -> Self
+        where
+            f32: Source<E>,
+        {
+            let [residual, weight, bias, gamma, beta] = [residual, weight, bias, gamma, beta].map(contiguous);
+            Self { x: rounded::<E>(x), residual, weight, bias, gamma, beta }
+        }
+
+        fn forward<E: Value>(&self, how: How, keep: bool) -> (FlexTensor, Option<Normalized<E>>)
+        where
+            f32: Source<E>,
+        {
+            let mut out = linear::<E, f32>(&self.x, &self.weight, Epilogue::Bias(values(&self.bias)));
+            let norm = Norm { weight: values(&self.gamma), bias: values(&self.beta), epsilon: how.epsilon };
+            let kept = residual_norm(Simd::detect(), &mut out, values(&self.residual), norm, how.dropout, keep);
+            (flex::new(out, self.residual.layout().shape().as_slice()), kept)
+        }
+    }
+
+    impl ResidualNorm for Flex {
+        fn residual_norm(
+            x: FlexTensor,
+            residual: FlexTensor,
+            weight: FlexTensor,
+            bias: FlexTensor,
+            gamma: FlexTensor,
+            beta: FlexTensor,
+            how: How,
+        ) -> FlexTensor {
+            let operands = [x, residual, weight, bias, gamma, beta];
+            match how.precision {
+                Precision::F32 => Operands::new::<f32>(operands).forward::<f32>(how, false).0,
+                Precision::Bf16 => Operands::new::<bf16>(operands).forward::<bf16>(how, false).0,
+            }
+        }
+    }
+
+    impl<C: CheckpointStrategy> ResidualNorm for Autodiff<Flex, C> {
+        fn residual_norm(
+            x: FloatTensor<Self>,
+            residual: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            bias: FloatTensor<Self>,
+            gamma: FloatTensor<Self>,
+            beta: FloatTensor<Self>,
+            how: How,
+        ) -> FloatTensor<Self> {
+            let operands = [x, residual, weight, bias, gamma, beta];
+            match how.precision {
+                Precision::F32 => tracked::<f32, C>(operands, how),
+                Precision::Bf16 => tracked::<bf16, C>(operands, how),
+            }
+        }
+    }
+
+    fn tracked<E: Value, C: CheckpointStrategy>(
+        operands: [FloatTensor<Autodiff<Flex, C>>; 6],
+        how: How,
+    ) -> FloatTensor<Autodiff<Flex, C>>
+    where
+        f32: Source<E>,
+    {
+        let parts = operands.map(|operand| operand.into_parts());
+        let tensors = parts.each_ref().map(|(tensor, _)| tensor.clone());
+        let nodes = parts.map(|(_, node)| node);
+        let operands = Operands::new::<E>(tensors);
+        match ResidualNormBackward::<E>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let (out, normalized) = operands.forward::<E>(how, true);
+                let Normalized { rows, inverse_deviations } = normalized.expect("asked to be kept");
+                let Operands { x, weight, gamma, .. } = operands;
+                let normalized = flex::new(rows, out.layout().shape().as_slice());
+                let state = State { x, weight, gamma, normalized, inverse_deviations, dropout: how.dropout };
+                prepared.finish(state, out)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(operands.forward::<E>(how, false).0),
+        }
+    }
+
+    #[derive(Debug)]
+    struct ResidualNormBackward<E>(PhantomData<E>);
+
+    #[derive(Clone, Debug)]
+    struct State {
+        x: FlexTensor,
+        weight: FlexTensor,
+        gamma: FlexTensor,
+        normalized: FlexTensor,
+        inverse_deviations: Vec<f32>,
+        dropout: Option<Dropout>,
+    }
+
+    impl<E: Value> Backward<Flex, 6> for ResidualNormBackward<E>
+    where
+        f32: Source<E>,
+    {
+        type State = State;
+
+        fn backward(self, ops: Ops<State, 6>, gradients: &mut Gradients, _: &mut Checkpointer) {
+            let State { x, weight, gamma, normalized, inverse_deviations, dropout } = ops.state;
+            let [x_node, residual_node, weight_node, bias_node, gamma_node, beta_node] = ops.parents;
+            let simd = Simd::detect();
+            let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
+            let [rows, hidden] = rows_and_columns(&gradient);
+            let of_norm =
+                norm_backward::<E>(simd, values(&gradient), values(&normalized), &inverse_deviations, values(&gamma));
+            let NormGradients { residual, weight: of_gamma, bias: of_beta } = of_norm;
+            let (of_linear, of_bias) = drop_and_sum::<E>(simd, &residual, hidden, dropout);
+            let of_linear = View::new(&of_linear, rows, hidden, hidden);
+
+            if let Some(node) = x_node {
+                let mut of_x = vec![E::default(); x.layout().num_elements()];
+                let columns = rows_and_columns(&x)[1];
+                input_gradient::<E, E>(of_linear, &weight, Target::whole(&mut of_x, columns), Epilogue::Store);
+                gradients.register::<Flex>(node.id, flex::new(of_x, x.layout().shape().as_slice()));
+            }
+            if let Some(node) = weight_node {
+                gradients.register::<Flex>(node.id, weight_gradient::<E>(&x, of_linear));
+            }
+            let shape = gradient.layout().shape();
+            for (node, values, shape) in [
+                (residual_node, residual, shape.as_slice()),
+                (bias_node, of_bias, &[hidden]),
+                (gamma_node, of_gamma, &[hidden]),
+                (beta_node, of_beta, &[hidden]),
+            ] {
+                if let Some(node) = node {
+                    gradients.register::<Flex>(node.id, flex::new(values, shape));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Dropout of the fused operations, against finite differences. The device's random stream is the process's, so this is
+//! the one test of its process.
+
+mod operations;
+
+use burn::tensor::{Device, Tensor};
+use kiln_kernels::Precision;
+use operations::*;
+
+/// The gradients along a direction, against the difference of two forward passes that draw the same numbers.
+fn check_slope(what: &str, operands: &Operands, operation: impl Fn(&[Tensor<1>], &Operands) -> Tensor<3>) {
+    const STEP: f32 = 1e-2;
+    let seeded = |operands: &Operands| {
+        Device::flex().seed(11);
+        run(operands, &device(), &operation)
+    };
+    let (values, gradients) = seeded(operands);
+    let directions: Vec<Vec<f32>> =
+        operands.iter().map(|(values, _)| numbers(random([values.len()], &Device::flex()))).collect();
+    let moved = |by: f32| -> Operands {
+        let along = |((values, shape), direction): (&(Vec<f32>, Vec<usize>), &Vec<f32>)| {
+            (values.iter().zip(direction).map(|(value, slope)| value + by * slope).collect(), shape.clone())
+        };
+        operands.iter().zip(&directions).map(along).collect()
+    };
+    let total = |values: &[f32]| {
+        values
+            .iter()
+            .enumerate()
+            .map(|(i, v)| f64::from(*v) * f64::from(((i * 7 + 3) as f32 * 0.73).sin()))
+            .sum::<f64>()
+    };
+    let (up, down) = (seeded(&moved(STEP)).0, seeded(&moved(-STEP)).0);
+    let found: f64 = gradients.iter().flatten().zip(directions.iter().flatten()).map(|(g, d)| f64::from(g * d)).sum();
+    let expected = (total(&up) - total(&down)) / f64::from(2.0 * STEP);
+    assert!((found - expected).abs() <= 5e-3 * expected.abs().max(1.0), "{what}: a slope of {found}, not {expected}");
+    assert_eq!(values, seeded(operands).0, "{what}: the same seed gives the same numbers");
+    Device::flex().seed(12);
+    assert_ne!(values, run(operands, &device(), &operation).0, "{what}: another seed gives others");
+}
+
+#[test]
+fn dropout_of_the_forward_pass_is_that_of_the_backward_pass() {
+    check_slope("output block", &output_block_operands([2, 9, 11, 13]), |x, o| {
+        output_block(x, o, 0.3).forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), Precision::F32)
+    });
+    check_slope("self-attention", &self_attention_operands([2, 70, 6]), |x, o| {
+        let padding = padding([2, 70], &x[0].device());
+        self_attention(x, o, 2, 0.3).forward(shaped(&x[0], &o[0]), padding, Precision::F32)
+    });
+}

@@ -1,0 +1,108 @@
+//! The fused operations against burn's own, forward and backward.
+
+mod operations;
+
+use burn::tensor::{Bool, Device, Tensor, TensorData};
+use kiln_kernels::{Precision, linear_gelu, plain_linear_gelu};
+use operations::*;
+
+/// Within `tolerance` of the largest number of all that were computed together: what should be zero is its rounding.
+#[track_caller]
+fn assert_close(found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f32, what: &str) {
+    let largest = expected.iter().flatten().fold(1f32, |largest, value| largest.max(value.abs()));
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (at, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert_eq!(found.len(), expected.len(), "{what} {at}");
+        let furthest = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(furthest <= tolerance * largest, "{what} {at}: {furthest} apart, the largest being {largest}");
+    }
+}
+
+fn check(
+    what: &str,
+    operands: &Operands,
+    fused: impl Fn(&[Tensor<1>], &Operands, Precision) -> Tensor<3>,
+    plain: impl Fn(&[Tensor<1>], &Operands) -> Tensor<3>,
+) {
+    let (expected, expected_gradients) = run(operands, &device(), &plain);
+    for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 3e-2)] {
+        let (found, _) = run(operands, &Device::flex(), &|leaves, operands| fused(leaves, operands, precision));
+        assert_close(&[found], &[expected.clone()], tolerance, &format!("{what} {precision:?} without autodiff"));
+        let (found, gradients) = run(operands, &device(), &|leaves, operands| fused(leaves, operands, precision));
+        assert_close(&[found], &[expected.clone()], tolerance, &format!("{what} {precision:?}"));
+        assert_close(&gradients, &expected_gradients, tolerance, &format!("{what} {precision:?}, gradient"));
+    }
+}
+
+#[test]
+fn linear_gelu_is_burn_s() {
+    for [batch, seq, input, output] in [[1, 1, 1, 1], [2, 3, 5, 7], [3, 33, 24, 49], [1, 70, 63, 130]] {
+        let operands = operands(&[&[batch, seq, input], &[input, output], &[output]]);
+        check(
+            &format!("{batch}×{seq}×{input}×{output}"),
+            &operands,
+            |x, o, precision| {
+                linear_gelu(shaped::<3>(&x[0], &o[0]), shaped(&x[1], &o[1]), shaped(&x[2], &o[2]), precision)
+            },
+            |x, o| plain_linear_gelu(shaped::<3>(&x[0], &o[0]), shaped(&x[1], &o[1]), shaped(&x[2], &o[2])),
+        );
+    }
+}
+
+#[test]
+fn output_blocks_are_burn_s() {
+    for dims in [[1, 1, 1, 2], [2, 3, 5, 7], [3, 33, 49, 24], [1, 70, 130, 63]] {
+        check(
+            &format!("{dims:?}"),
+            &output_block_operands(dims),
+            |x, o, precision| output_block(x, o, 0.0).forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), precision),
+            |x, o| output_block(x, o, 0.0).plain(shaped(&x[0], &o[0]), shaped(&x[1], &o[1])),
+        );
+    }
+}
+
+/// Zero at padding: there the fused operation has nothing, burn's something that nobody reads.
+fn without_padding(x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<3> {
+    let [batch, seq, hidden] = x.dims();
+    let device = x.device();
+    x.cast(burn::tensor::DType::F32)
+        * (padding.bool_not().float().reshape([batch, seq, 1]).expand([batch, seq, hidden])).to_device(&device)
+}
+
+#[test]
+fn self_attention_is_burn_s() {
+    for ([batch, seq, hidden], heads) in
+        [([1, 1, 2], 1), ([2, 5, 6], 2), ([3, 9, 24], 3), ([2, 67, 32], 2), ([1, 130, 16], 1)]
+    {
+        let operands = self_attention_operands([batch, seq, hidden]);
+        let padding = |x: &Tensor<1>| padding([batch, seq], &x.device());
+        check(
+            &format!("{batch}×{seq}×{hidden} in {heads}"),
+            &operands,
+            |x, o, precision| {
+                let out = self_attention(x, o, heads, 0.0).forward(shaped(&x[0], &o[0]), padding(&x[0]), precision);
+                without_padding(out, padding(&x[0]))
+            },
+            |x, o| {
+                without_padding(
+                    self_attention(x, o, heads, 0.0).plain(shaped(&x[0], &o[0]), padding(&x[0])),
+                    padding(&x[0]),
+                )
+            },
+        );
+    }
+}
+
+#[test]
+fn operands_are_read_wherever_they_lie() {
+    let device = Device::flex();
+    let x = random([2, 6, 5], &device);
+    let weight = random([7, 5], &device);
+    let bias = random([1, 7], &device);
+    let again = |values: Vec<f32>, shape: Vec<usize>| TensorData::new(values, shape);
+    let whole = Tensor::<3>::from_data(again(numbers(x.clone().swap_dims(0, 1)), vec![6, 2, 5]), &device);
+    let across = Tensor::<2>::from_data(again(numbers(weight.clone().transpose()), vec![5, 7]), &device);
+    let bias = bias.reshape([7]);
+    let found = linear_gelu(x.swap_dims(0, 1), weight.transpose(), bias.clone(), Precision::F32);
+    assert_eq!(numbers(found), numbers(linear_gelu(whole, across, bias, Precision::F32)));
+}

@@ -1,0 +1,84 @@
+//! Operations on operands that are leaves of a graph, as the tests call them.
+
+use burn::tensor::{Bool, Device, Distribution, Tensor, TensorData};
+use kiln_kernels::{OutputBlock, SelfAttention};
+
+pub fn device() -> Device {
+    Device::flex().autodiff()
+}
+
+pub fn random<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+    Tensor::random(shape, Distribution::Uniform(-1.0, 1.0), device)
+}
+
+pub fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted")
+}
+
+/// An operation's operands, flattened, each with its shape.
+pub type Operands = Vec<(Vec<f32>, Vec<usize>)>;
+
+pub fn operands(shapes: &[&[usize]]) -> Operands {
+    let plain = Device::flex();
+    shapes.iter().map(|shape| (numbers(random([shape.iter().product()], &plain)), shape.to_vec())).collect()
+}
+
+/// The output and the gradients of Σ cᵢ·outputᵢ, for fixed c, as far as `operation` computes them.
+pub fn run(
+    operands: &Operands,
+    device: &Device,
+    operation: &dyn Fn(&[Tensor<1>], &Operands) -> Tensor<3>,
+) -> (Vec<f32>, Vec<Vec<f32>>) {
+    let leaves: Vec<Tensor<1>> = operands
+        .iter()
+        .map(|(values, _)| {
+            let leaf = Tensor::<1>::from_data(TensorData::new(values.clone(), [values.len()]), device);
+            if device.is_autodiff() { leaf.require_grad() } else { leaf }
+        })
+        .collect();
+    let out = operation(&leaves, operands);
+    let values = numbers(out.clone());
+    if !device.is_autodiff() {
+        return (values, vec![]);
+    }
+    let coefficients: Vec<f32> = (0..values.len()).map(|i| ((i * 7 + 3) as f32 * 0.73).sin()).collect();
+    let coefficients = Tensor::<3>::from_data(TensorData::new(coefficients, out.dims()), device);
+    let gradients = (out.cast(burn::tensor::DType::F32) * coefficients).sum().backward();
+    let of = |leaf: &Tensor<1>| numbers(leaf.grad(&gradients).expect("every operand takes part"));
+    (values, leaves.iter().map(of).collect())
+}
+
+pub fn shaped<const D: usize>(leaf: &Tensor<1>, operand: &(Vec<f32>, Vec<usize>)) -> Tensor<D> {
+    leaf.clone().reshape(<[usize; D]>::try_from(operand.1.as_slice()).expect("the shape has D axes"))
+}
+
+pub fn output_block(x: &[Tensor<1>], o: &Operands, dropout: f64) -> OutputBlock {
+    OutputBlock {
+        weight: shaped(&x[2], &o[2]),
+        bias: shaped(&x[3], &o[3]),
+        gamma: shaped(&x[4], &o[4]),
+        beta: shaped(&x[5], &o[5]),
+        epsilon: 1e-12,
+        dropout,
+    }
+}
+
+pub fn output_block_operands([batch, seq, input, hidden]: [usize; 4]) -> Operands {
+    operands(&[&[batch, seq, input], &[batch, seq, hidden], &[input, hidden], &[hidden], &[hidden], &[hidden]])
+}
+
+pub fn self_attention(x: &[Tensor<1>], o: &Operands, heads: usize, dropout: f64) -> SelfAttention {
+    let part = |at: usize| (shaped::<2>(&x[at], &o[at]), shaped::<1>(&x[at + 1], &o[at + 1]));
+    SelfAttention { query: part(1), key: part(3), value: part(5), heads, dropout }
+}
+
+pub fn self_attention_operands([batch, seq, hidden]: [usize; 3]) -> Operands {
+    let (matrix, vector) = ([hidden, hidden], [hidden]);
+    operands(&[&[batch, seq, hidden], &matrix, &vector, &matrix, &vector, &matrix, &vector])
+}
+
+/// The row `r` has `r` tokens less than the others, and one hole.
+pub fn padding([batch, seq]: [usize; 2], device: &Device) -> Tensor<2, Bool> {
+    let is_padding = (0..batch).flat_map(|row| (0..seq).map(move |at| at > 0 && (at + row >= seq || at == 2)));
+    Tensor::from_data(TensorData::new(is_padding.collect::<Vec<bool>>(), [batch, seq]), device)
+}
