@@ -20,7 +20,10 @@ mod flex;
 mod linear;
 mod self_attention;
 mod residual_norm;
+mod adamw;
 
+pub use adamw::{adamw, plain_adamw, sum_of_squares};
+pub use cpu::AdamWStep;
 pub use linear::{linear_gelu, plain_linear_gelu};
 pub use precision::Precision;
 pub use residual_norm::OutputBlock;

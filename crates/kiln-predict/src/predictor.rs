@@ -2,6 +2,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kiln_heads::{Classifier, load_classifier};
+use kiln_kernels::Precision;
 use kiln_schema::LabelSet;
 use kiln_tokenize::{Encoding, Tokenizer, lengths, pad};
 
@@ -42,6 +43,12 @@ impl Predictor {
             });
         }
         Ok(Self { classifier, tokenizer, device: device.clone() })
+    }
+
+    /// The same model with the products of its encoder in that precision, where its backend has it.
+    pub fn with_precision(mut self, precision: Precision) -> Self {
+        self.classifier.model.bert.precision = precision;
+        self
     }
 
     /// The labels it chooses from.

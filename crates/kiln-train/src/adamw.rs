@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_bert::{NamedParameter, ParameterPath, Weights};
+use kiln_kernels::{AdamWStep, adamw};
 
 use crate::{Error, GradientSum};
 
@@ -83,24 +84,26 @@ struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// θ ← θ·(1 − η·λ) − η/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε), in the order of PyTorch's operations.
+    /// θ ← θ·(1 − η·λ) − η/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε)
     fn update(&mut self, name: String, weights: Tensor<1>, gradient: Tensor<1>) -> Tensor<1> {
-        let gradient = gradient * self.scale;
         let decay = if self.path.is_exempt_from_decay() { 0.0 } else { self.optimizer.weight_decay };
-        let squares = gradient.clone().square() * (1.0 - BETA_2);
-        let gradient = gradient * (1.0 - BETA_1);
-        let Moments { first, second } = match self.optimizer.moments.remove(&name) {
-            Some(Moments { first, second }) => {
-                Moments { first: first * BETA_1 + gradient, second: second * BETA_2 + squares }
-            }
-            None => Moments { first: gradient, second: squares },
+        let updates = self.optimizer.updates;
+        let step = AdamWStep {
+            gradient_scale: self.scale as f32,
+            decay: (1.0 - self.learning_rate * decay) as f32,
+            betas: [BETA_1, BETA_2],
+            step_size: (self.learning_rate / (1.0 - BETA_1.powi(updates))) as f32,
+            correction: (1.0 - BETA_2.powi(updates)).sqrt() as f32,
+            epsilon: EPSILON as f32,
         };
-        let correction_1 = 1.0 - BETA_1.powi(self.optimizer.updates);
-        let correction_2 = 1.0 - BETA_2.powi(self.optimizer.updates);
-        let denominator = second.clone().sqrt() / correction_2.sqrt() + EPSILON;
-        let change = first.clone() / denominator * (self.learning_rate / correction_1);
+        let Moments { first, second } = self
+            .optimizer
+            .moments
+            .remove(&name)
+            .unwrap_or_else(|| Moments { first: gradient.zeros_like(), second: gradient.zeros_like() });
+        let [weights, first, second] = adamw([weights, first, second], gradient, step);
         self.optimizer.moments.insert(name, Moments { first, second });
-        if decay > 0.0 { weights * (1.0 - self.learning_rate * decay) - change } else { weights - change }
+        weights
     }
 }
 

@@ -113,10 +113,10 @@ impl Features {
     }
 }
 
-/// A hash of all that features depend on: the encoder's weights, the pooling, and every token of every row.
+/// A hash of all that features depend on: the encoder's weights, its precision, the pooling, and every token of every row.
 fn key(cache: &FeatureCache, model: &SequenceClassifier, rows: &Encoded) -> String {
     let mut hash = Sha256::new();
-    hash.update(format!("features 1 {} {:?}", cache.weights_hash, model.pooling));
+    hash.update(format!("features 2 {} {:?} {:?}", cache.weights_hash, model.pooling, model.bert.precision));
     for encoding in rows.encodings() {
         hash.update((encoding.input_ids.len() as u64).to_le_bytes());
         for (id, segment) in encoding.input_ids.iter().zip(&encoding.token_type_ids) {

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Gradients, Tensor};
 use kiln_bert::ParameterPath;
+use kiln_kernels::sum_of_squares;
 
 /// Gradients by a parameter's name, summed over the batches of one update, each flattened to `[elements]`.
 #[derive(Debug, Default)]
@@ -23,8 +24,7 @@ impl GradientSum {
 
     /// The norm of all gradients together.
     pub fn norm(&self) -> f64 {
-        let squares = self.by_name.values().map(|gradient| gradient.clone().square().sum().into_scalar::<f64>());
-        squares.sum::<f64>().sqrt()
+        self.by_name.values().map(|gradient| sum_of_squares(gradient.clone())).sum::<f64>().sqrt()
     }
 
     /// The factor that brings the norm down to `max_norm`, or 1: that of PyTorch's `clip_grad_norm_`. 0 leaves it alone.

@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand};
 use kiln_dataset::Column;
 use kiln_hub::Source;
 
+use crate::recipe::Precision;
+
 #[derive(Debug, Parser)]
 #[command(name = "kiln", version, about = "Fine-tune, test and run BERT, without Python")]
 pub struct Cli {
@@ -148,6 +150,8 @@ pub struct EvalArgs {
     pub out: Option<PathBuf>,
     #[command(flatten)]
     pub columns: ColumnArgs,
+    #[command(flatten)]
+    pub precision: PrecisionArgs,
     /// Column of the label, by name or index
     #[arg(long)]
     pub label: Option<Column>,
@@ -172,6 +176,15 @@ pub struct PredictArgs {
     pub out: Option<PathBuf>,
     #[command(flatten)]
     pub columns: ColumnArgs,
+    #[command(flatten)]
+    pub precision: PrecisionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct PrecisionArgs {
+    /// What the operands of the encoder's products are rounded to; bf16 on backend flex alone
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub precision: Precision,
 }
 
 /// How a file is read where that is not as in the recipe beside the model.

@@ -48,7 +48,7 @@ impl Entry for OnBackend<'_> {
             Command::Pipeline(arguments) => commands::pipeline::run::<B>(arguments, *json, &device),
             Command::Train(arguments) => commands::train::run::<B>(arguments, *json, &device),
             Command::Eval(arguments) => commands::eval::run::<B>(arguments, *json, &device),
-            Command::Predict(arguments) => commands::predict::run(arguments, *json, &device),
+            Command::Predict(arguments) => commands::predict::run::<B>(arguments, *json, &device),
             Command::Pull(_) | Command::Data(_) => unreachable!("these run without a backend"),
         }
     }

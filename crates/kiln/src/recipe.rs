@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use data::{Data, Files};
 pub use error::RecipeError;
-pub use train::Train;
+pub use train::{Precision, Train, available};
 
 use data::DataFile;
 

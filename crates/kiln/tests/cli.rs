@@ -222,12 +222,17 @@ fn what_is_wrong_is_said_before_anything_is_lost() {
         ("model.source=dir:/no/such-model", 1, &["/no/such-model"]),
         ("data.label=verdict", 1, &["verdict", "train.tsv"]),
         ("data.labels=['negative', 'neutral']", 1, &["positive", "train.tsv", "line"]),
-        ("train.precision=bf16", 2, &["bf16", "f32"]),
+        ("train.precision=f16", 2, &["f16", "f32"]),
     ] {
         let (code, message) = with(set);
         assert!(code == expected && words.iter().all(|word| message.contains(word)), "{set}: {code} {message}");
         assert!(!out.exists(), "{set} leaves no folder behind");
     }
+    let bf16 = ["--backend", "ndarray", "--set", "train.precision=bf16"];
+    let refused = train(&out, &bf16);
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{message}");
+    assert!(message.contains("bf16") && message.contains("flex") && !out.exists(), "{message}");
     let run = MODEL.parent().expect("a model lies in a run");
     let again = train(run, &[]);
     assert_eq!(again.status.code(), Some(2));

@@ -14,7 +14,7 @@ pub struct AdamWStep {
     /// The weight is multiplied by this first: 1 − η·λ.
     pub decay: f32,
     /// β₁ and β₂.
-    pub betas: [f32; 2],
+    pub betas: [f64; 2],
     /// η / (1 − β₁ᵗ)
     pub step_size: f32,
     /// √(1 − β₂ᵗ)
@@ -52,11 +52,12 @@ vectorized! {
     }
 
     fn update(weights: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], step: AdamWStep) {
-        let [beta_1, beta_2] = step.betas;
+        let [beta_1, beta_2] = step.betas.map(|beta| beta as f32);
+        let [rest_1, rest_2] = step.betas.map(|beta| (1.0 - beta) as f32);
         for (((weight, gradient), first), second) in weights.iter_mut().zip(gradient).zip(first).zip(second) {
             let gradient = gradient * step.gradient_scale;
-            *first = *first * beta_1 + gradient * (1.0 - beta_1);
-            *second = *second * beta_2 + gradient * gradient * (1.0 - beta_2);
+            *first = *first * beta_1 + gradient * rest_1;
+            *second = *second * beta_2 + gradient * gradient * rest_2;
             let denominator = second.sqrt() / step.correction + step.epsilon;
             *weight = *weight * step.decay - *first / denominator * step.step_size;
         }

@@ -14,6 +14,7 @@ use crate::cli::EvalArgs;
 use crate::commands::predict::source;
 use crate::commands::train::MISTAKES;
 use crate::console;
+use crate::recipe::available;
 use crate::run_folder::write_report;
 
 pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> anyhow::Result<()> {
@@ -24,7 +25,8 @@ pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> any
     let default = if source.header { Column::from("label") } else { Column::Index(1) };
     source.columns.label.get_or_insert(default);
 
-    let predictor = Predictor::from_folder(&arguments.model, device)?;
+    let precision = available::<B>(arguments.precision.precision)?;
+    let predictor = Predictor::from_folder(&arguments.model, device)?.with_precision(precision);
     let (examples, labels) = read(&[source], Some(predictor.labels().clone()))?;
     let logits = predictor.logits(&predictor.encode(examples.iter().map(Example::texts))?);
     let targets: Vec<usize> = examples.iter().map(|example| example.target).collect();

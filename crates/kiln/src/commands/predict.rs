@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
+use kiln_backend::Backend;
 use kiln_bert::temporary_beside;
 use kiln_dataset::{Column, Columns, Row, Source, rows};
 use kiln_predict::{Prediction, Predictor};
@@ -13,10 +14,11 @@ use serde::de::IntoDeserializer;
 
 use crate::cli::{ColumnArgs, PredictArgs, UsageError};
 use crate::console;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, available};
 
-pub fn run(arguments: &PredictArgs, json: bool, device: &Device) -> anyhow::Result<()> {
-    let predictor = Predictor::from_folder(&arguments.model, device)?;
+pub fn run<B: Backend>(arguments: &PredictArgs, json: bool, device: &Device) -> anyhow::Result<()> {
+    let precision = available::<B>(arguments.precision.precision)?;
+    let predictor = Predictor::from_folder(&arguments.model, device)?.with_precision(precision);
     match (&arguments.text, &arguments.file) {
         (Some(text), _) => answer(&predictor, text, arguments.text_pair.as_deref(), json),
         (None, Some(file)) => {

@@ -21,7 +21,7 @@ use crate::cli::{RunArgs, TrainArgs, UsageError};
 use crate::commands::data::{encode, report_leaks, splits, token_lengths};
 use crate::console::{self, stage};
 use crate::environment::pull_config;
-use crate::recipe::{Encoder, Recipe};
+use crate::recipe::{Encoder, Recipe, available};
 use crate::run_folder::{RunFolder, peak_rss_bytes, sha256, write_report};
 
 use job::{Job, Trained};
@@ -62,6 +62,7 @@ impl Outcome {
 
 /// Pull, read, split, tokenize, audit, train, evaluate.
 pub fn train<B: Backend>(recipe: &Recipe, name: &str, arguments: &RunArgs, device: &Device) -> anyhow::Result<Outcome> {
+    let precision = available::<B>(recipe.train.precision)?;
     console::watch_ctrl_c()?;
     let checkpoint = pull(recipe, arguments)?;
 
@@ -80,7 +81,7 @@ pub fn train<B: Backend>(recipe: &Recipe, name: &str, arguments: &RunArgs, devic
     report_leaks(&audit, arguments.strict)?;
 
     device.seed(recipe.train.seed);
-    let pretrained = PretrainedConfig {
+    let mut pretrained = PretrainedConfig {
         start: recipe.model.initialize,
         frozen: recipe.model.encoder == Encoder::Frozen,
         pooling: recipe.model.pooling,
@@ -88,6 +89,7 @@ pub fn train<B: Backend>(recipe: &Recipe, name: &str, arguments: &RunArgs, devic
         num_labels: labels.len(),
     }
     .load(&checkpoint.folder, device)?;
+    pretrained.model.bert.precision = precision;
     describe_model(recipe, &pretrained, longest, labels.len());
 
     let folder = RunFolder::create(arguments.out.as_deref(), name, arguments.resume)?;

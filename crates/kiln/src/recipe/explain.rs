@@ -3,11 +3,10 @@
 use serde::de::DeserializeOwned;
 
 /// What the recipe's contract names and this version does not do: key, values.
-const PLANNED: [(&str, &[&str]); 4] = [
+const PLANNED: [(&str, &[&str]); 3] = [
     ("task", &["token-classification", "question-answering", "masked-lm"]),
     ("model.encoder", &["lora", "qlora"]),
     ("data.format", &["conll", "squad"]),
-    ("train.precision", &["bf16"]),
 ];
 
 /// The message of an error met while a `T` was read, at `key` (empty: the document).

@@ -1,7 +1,9 @@
+use kiln_backend::{Backend, Flex};
 use kiln_train::{LrScheduler, Metric, TrainConfig};
 use serde::{Deserialize, Serialize};
 
 use super::checked;
+use crate::cli::UsageError;
 
 /// `[train]`: how the weights are fitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,9 +84,27 @@ impl Train {
     }
 }
 
-/// The number format of weights and products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What the operands of the encoder's products are rounded to; weights stay f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     F32,
+    Bf16,
+}
+
+impl From<Precision> for kiln_kernels::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+/// The precision, if the backend has it.
+pub fn available<B: Backend>(precision: Precision) -> Result<kiln_kernels::Precision, UsageError> {
+    if precision == Precision::Bf16 && B::NAME != Flex::NAME {
+        return Err(UsageError(format!("precision `bf16` is computed by backend `flex` alone, not by `{}`", B::NAME)));
+    }
+    Ok(precision.into())
 }

@@ -119,16 +119,11 @@ fn what_is_planned_is_refused_as_such() {
             "`model.encoder = \"lora\"` is not available in this version of Kiln; there is `full` or `frozen`",
         ),
         (
-            "\"f32\"",
-            "\"bf16\"",
-            "`train.precision = \"bf16\"` is not available in this version of Kiln; there is `f32`",
-        ),
-        (
             "gradient_checkpointing = false",
             "gradient_checkpointing = true",
             "`train.gradient_checkpointing`: `true` is not available in this version of Kiln; there is `false`",
         ),
-        ("\"f32\"", "\"f16\"", "`train.precision`: found \"f16\", expected `f32`"),
+        ("\"f32\"", "\"f16\"", "`train.precision`: found \"f16\", expected `f32` or `bf16`"),
     ] {
         assert_eq!(message_with(old, new), expected);
     }

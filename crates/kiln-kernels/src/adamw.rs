@@ -1,0 +1,50 @@
+use burn::tensor::Tensor;
+
+use crate::cpu::AdamWStep;
+
+/// One AdamW update of a parameter: `[weights, first moment, second moment]`, in that order in and out, each `[elements]`.
+/// On the CPU in one pass, in place where nothing else holds the tensors.
+pub fn adamw([weights, first, second]: [Tensor<1>; 3], gradient: Tensor<1>, step: AdamWStep) -> [Tensor<1>; 3] {
+    #[cfg(feature = "flex")]
+    if crate::is_fused(&weights.device()) {
+        use burn::backend::Flex;
+
+        use crate::flex::{contiguous, values};
+
+        let primitive = |tensor: Tensor<1>| contiguous(tensor.try_into_primitive::<Flex>().expect("it is on flex"));
+        let [mut weights, gradient, mut first, mut second] = [weights, gradient, first, second].map(primitive);
+        crate::cpu::adamw(
+            crate::cpu::Simd::detect(),
+            weights.storage_mut(),
+            values(&gradient),
+            first.storage_mut(),
+            second.storage_mut(),
+            step,
+        );
+        return [weights, first, second].map(Tensor::from_primitive::<Flex>);
+    }
+    plain_adamw([weights, first, second], gradient, step)
+}
+
+/// [`adamw`] by burn's operations, in the order of PyTorch's.
+pub fn plain_adamw([weights, first, second]: [Tensor<1>; 3], gradient: Tensor<1>, step: AdamWStep) -> [Tensor<1>; 3] {
+    let [beta_1, beta_2] = step.betas;
+    let gradient = gradient * step.gradient_scale;
+    let second = second * beta_2 + gradient.clone().square() * (1.0 - beta_2);
+    let first = first * beta_1 + gradient * (1.0 - beta_1);
+    let denominator = second.clone().sqrt() / step.correction + step.epsilon;
+    let weights = weights * step.decay - first.clone() / denominator * step.step_size;
+    [weights, first, second]
+}
+
+/// Σ x².
+pub fn sum_of_squares(x: Tensor<1>) -> f64 {
+    #[cfg(feature = "flex")]
+    if crate::is_fused(&x.device()) {
+        use burn::backend::Flex;
+
+        let x = crate::flex::contiguous(x.try_into_primitive::<Flex>().expect("it is on flex"));
+        return crate::cpu::sum_of_squares(crate::cpu::Simd::detect(), crate::flex::values(&x));
+    }
+    x.square().sum().into_scalar::<f64>()
+}
