@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, Linear};
 use burn::tensor::{Bool, Device, Tensor};
-use kiln_kernels::{OutputBlock, Precision, SelfAttention};
+use kiln_kernels::{OutputBlock, Products, SelfAttention};
 
 use crate::BertConfig;
 
@@ -25,9 +25,9 @@ impl BertAttention {
     /// # Shapes
     /// - `hidden_states`, output: `[batch, seq, hidden]`
     /// - `padding`: `[batch, seq]`, true where a position is padding
-    pub fn forward(&self, hidden_states: Tensor<3>, padding: Tensor<2, Bool>, precision: Precision) -> Tensor<3> {
-        let context = self.self_attention.forward(hidden_states.clone(), padding, precision);
-        self.output.forward(context, hidden_states, precision)
+    pub fn forward(&self, hidden_states: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
+        let context = self.self_attention.forward(hidden_states.clone(), padding, products);
+        self.output.forward(context, hidden_states, products)
     }
 }
 
@@ -59,11 +59,11 @@ impl BertSelfAttention {
     /// # Shapes
     /// - `hidden_states`, output: `[batch, seq, hidden]`
     /// - `padding`: `[batch, seq]`, true where a position is padding
-    pub fn forward(&self, hidden_states: Tensor<3>, padding: Tensor<2, Bool>, precision: Precision) -> Tensor<3> {
+    pub fn forward(&self, hidden_states: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
         let [query, key, value] = [&self.query, &self.key, &self.value].map(weight_and_bias);
         let heads = self.num_attention_heads;
         let attention = SelfAttention { query, key, value, heads, dropout: probability(&self.dropout) };
-        attention.forward(hidden_states, padding, precision)
+        attention.forward(hidden_states, padding, products)
     }
 }
 
@@ -91,7 +91,7 @@ impl BertOutput {
     /// # Shapes
     /// - `x`: `[batch, seq, input]`
     /// - `residual`, output: `[batch, seq, hidden]`
-    pub fn forward(&self, x: Tensor<3>, residual: Tensor<3>, precision: Precision) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
         let (weight, bias) = weight_and_bias(&self.dense);
         let beta = self.layer_norm.beta.as_ref().expect("BERT's layer normalization shifts");
         let block = OutputBlock {
@@ -102,7 +102,7 @@ impl BertOutput {
             epsilon: self.layer_norm_eps,
             dropout: probability(&self.dropout),
         };
-        block.forward(x, residual, precision)
+        block.forward(x, residual, products)
     }
 }
 

@@ -1,6 +1,6 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kiln_kernels::Precision;
+use kiln_kernels::Products;
 
 use crate::{BertConfig, BertEmbeddings, BertEncoder, BertPooler};
 
@@ -13,9 +13,9 @@ pub struct Bert {
     pub encoder: BertEncoder,
     /// Absent in checkpoints trained without next-sentence prediction.
     pub pooler: Option<BertPooler>,
-    /// Of the encoder's products, where operations are fused.
+    /// How the encoder's products are computed, where operations are fused.
     #[module(skip)]
-    pub precision: Precision,
+    pub products: Products,
 }
 
 impl BertConfig {
@@ -25,7 +25,7 @@ impl BertConfig {
             embeddings: BertEmbeddings::init(self, device),
             encoder: BertEncoder::init(self, device),
             pooler: Some(self.init_pooler(device)),
-            precision: Precision::F32,
+            products: Products::default(),
         }
     }
 
@@ -49,7 +49,7 @@ impl Bert {
         // padding = [batch, seq]
         let padding = attention_mask.equal_elem(0);
         let embedded = self.embeddings.forward(input_ids, token_type_ids);
-        self.encoder.forward(embedded, padding, self.precision)
+        self.encoder.forward(embedded, padding, &self.products)
     }
 }
 

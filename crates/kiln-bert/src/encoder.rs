@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Bool, Device, Tensor, activation};
-use kiln_kernels::{Precision, linear_gelu};
+use kiln_kernels::{Products, linear_gelu};
 
 use crate::attention::weight_and_bias;
 use crate::{BertAttention, BertConfig, BertOutput, HiddenAct};
@@ -21,9 +21,9 @@ impl BertEncoder {
     /// # Shapes
     /// - `hidden_states`, output: `[batch, seq, hidden]`
     /// - `padding`: `[batch, seq]`, true where a position is padding
-    pub fn forward(&self, mut hidden_states: Tensor<3>, padding: Tensor<2, Bool>, precision: Precision) -> Tensor<3> {
+    pub fn forward(&self, mut hidden_states: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
         for layer in &self.layer {
-            hidden_states = layer.forward(hidden_states, padding.clone(), precision);
+            hidden_states = layer.forward(hidden_states, padding.clone(), products);
         }
         hidden_states
     }
@@ -52,9 +52,9 @@ impl BertLayer {
     /// # Shapes
     /// - `hidden_states`, output: `[batch, seq, hidden]`
     /// - `padding`: `[batch, seq]`, true where a position is padding
-    pub fn forward(&self, hidden_states: Tensor<3>, padding: Tensor<2, Bool>, precision: Precision) -> Tensor<3> {
-        let attended = self.attention.forward(hidden_states, padding, precision);
-        self.output.forward(self.intermediate.forward(attended.clone(), precision), attended, precision)
+    pub fn forward(&self, hidden_states: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
+        let attended = self.attention.forward(hidden_states, padding, products);
+        self.output.forward(self.intermediate.forward(attended.clone(), products), attended, products)
     }
 }
 
@@ -78,11 +78,11 @@ impl BertIntermediate {
     /// # Shapes
     /// - `hidden_states`: `[batch, seq, hidden]`
     /// - output: `[batch, seq, intermediate]`
-    pub fn forward(&self, hidden_states: Tensor<3>, precision: Precision) -> Tensor<3> {
+    pub fn forward(&self, hidden_states: Tensor<3>, products: &Products) -> Tensor<3> {
         match self.hidden_act {
             HiddenAct::Gelu => {
                 let (weight, bias) = weight_and_bias(&self.dense);
-                linear_gelu(hidden_states, weight, bias, precision)
+                linear_gelu(hidden_states, weight, bias, products)
             }
             HiddenAct::GeluNew => activation::gelu_approximate(self.dense.forward(hidden_states)),
             HiddenAct::Relu => activation::relu(self.dense.forward(hidden_states)),

@@ -3,17 +3,17 @@
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
-//! use kiln_kernels::{Precision, linear_gelu};
+//! use kiln_kernels::{Products, linear_gelu};
 //!
 //! let device = Device::flex();
 //! let (x, weight) = (Tensor::<2>::ones([4, 3], &device), Tensor::<2>::ones([3, 5], &device));
-//! let y = linear_gelu(x, weight, Tensor::<1>::zeros([5], &device), Precision::F32);
+//! let y = linear_gelu(x, weight, Tensor::<1>::zeros([5], &device), &Products::default());
 //! assert_eq!(y.dims(), [4, 5]);
 //! ```
 #![deny(missing_docs)]
 
 pub mod cpu;
-mod precision;
+mod products;
 mod dropout;
 #[cfg(feature = "flex")]
 mod flex;
@@ -25,7 +25,7 @@ mod adamw;
 pub use adamw::{adamw, plain_adamw, sum_of_squares};
 pub use cpu::AdamWStep;
 pub use linear::{linear_gelu, plain_linear_gelu};
-pub use precision::Precision;
+pub use products::{PackedWeights, Precision, Products};
 pub use residual_norm::OutputBlock;
 pub use self_attention::SelfAttention;
 

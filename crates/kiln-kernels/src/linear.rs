@@ -2,27 +2,22 @@ use std::f64::consts::FRAC_1_SQRT_2;
 
 use burn::tensor::{Tensor, activation, module};
 
-use crate::Precision;
+use crate::Products;
 
 /// `gelu(x · weight + bias)`, the exact GELU.
 ///
-/// On the CPU and with [`Precision::Bf16`] the output is bf16, for a product that reads it.
+/// On the CPU and with [`Precision::Bf16`](crate::Precision::Bf16) the output is bf16, for a product that reads it.
 ///
 /// # Shapes
 /// - `x`: `[…, input]`
 /// - `weight`: `[input, output]`; `bias`: `[output]`
 /// - output: `[…, output]`
-pub fn linear_gelu<const D: usize>(
-    x: Tensor<D>,
-    weight: Tensor<2>,
-    bias: Tensor<1>,
-    precision: Precision,
-) -> Tensor<D> {
+pub fn linear_gelu<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Tensor<1>, products: &Products) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if crate::is_fused(&x.device()) {
-        return fused::linear_gelu(x, weight, bias, precision);
+        return fused::linear_gelu(x, weight, bias, products.clone());
     }
-    let _ = precision;
+    let _ = products;
     plain_linear_gelu(x, weight, bias)
 }
 
@@ -50,9 +45,9 @@ pub(crate) mod fused {
     use burn_flex::FlexTensor;
     use half::bf16;
 
-    use crate::Precision;
     use crate::cpu::{Epilogue, Packed, Simd, Source, Target, View, gelu_backward, gelu_rows, product};
     use crate::flex::{self, Value, contiguous, rounded, rows_and_columns, values, with_last};
+    use crate::{Precision, Products};
 
     #[backend_extension(Flex, Autodiff)]
     pub trait LinearGelu: Backend {
@@ -60,7 +55,7 @@ pub(crate) mod fused {
             x: FloatTensor<Self>,
             weight: FloatTensor<Self>,
             bias: FloatTensor<Self>,
-            precision: Precision,
+            products: Products,
         ) -> FloatTensor<Self>;
     }
 
@@ -68,20 +63,25 @@ pub(crate) mod fused {
         x: Tensor<D>,
         weight: Tensor<2>,
         bias: Tensor<1>,
-        precision: Precision,
+        products: Products,
     ) -> Tensor<D> {
         let [weight, bias] = [weight.into_dispatch(), bias.into_dispatch()];
-        Tensor::from_dispatch(<Dispatch as LinearGelu>::linear_gelu(x.into_dispatch(), weight, bias, precision))
+        Tensor::from_dispatch(<Dispatch as LinearGelu>::linear_gelu(x.into_dispatch(), weight, bias, products))
     }
 
     /// `x · weight` through an epilogue; `x` is of `E`, the output of `O`.
-    pub(crate) fn linear<E: Value, O: Value>(x: &FlexTensor, weight: &FlexTensor, epilogue: Epilogue<'_>) -> Vec<O>
+    pub(crate) fn linear<E: Value, O: Value>(
+        x: &FlexTensor,
+        weight: &FlexTensor,
+        products: &Products,
+        epilogue: Epilogue<'_>,
+    ) -> Vec<O>
     where
         f32: Source<E>,
     {
         let simd = Simd::detect();
         let ([rows, input], [_, output]) = (rows_and_columns(x), rows_and_columns(weight));
-        let packed = Packed::<E>::new(simd, View::new(values::<f32>(weight), input, output, output));
+        let packed = products.pack::<E>(weight);
         let mut out = vec![O::default(); rows * output];
         product(
             simd,
@@ -119,20 +119,20 @@ pub(crate) mod fused {
         flex::new(out, &[input, output])
     }
 
-    fn forward<E: Value>(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor
+    fn forward<E: Value>(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, products: &Products) -> FlexTensor
     where
         f32: Source<E>,
     {
         let (x, weight, bias) = (rounded::<E>(x), contiguous(weight), contiguous(bias));
-        let out = linear::<E, E>(&x, &weight, Epilogue::BiasGelu(values(&bias)));
+        let out = linear::<E, E>(&x, &weight, products, Epilogue::BiasGelu(values(&bias)));
         flex::new(out, &with_last(&x, rows_and_columns(&weight)[1]))
     }
 
     impl LinearGelu for Flex {
-        fn linear_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, precision: Precision) -> FlexTensor {
-            match precision {
-                Precision::F32 => forward::<f32>(x, weight, bias),
-                Precision::Bf16 => forward::<bf16>(x, weight, bias),
+        fn linear_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, products: Products) -> FlexTensor {
+            match products.precision {
+                Precision::F32 => forward::<f32>(x, weight, bias, &products),
+                Precision::Bf16 => forward::<bf16>(x, weight, bias, &products),
             }
         }
     }
@@ -142,11 +142,11 @@ pub(crate) mod fused {
             x: FloatTensor<Self>,
             weight: FloatTensor<Self>,
             bias: FloatTensor<Self>,
-            precision: Precision,
+            products: Products,
         ) -> FloatTensor<Self> {
-            match precision {
-                Precision::F32 => tracked::<f32, C>(x, weight, bias),
-                Precision::Bf16 => tracked::<bf16, C>(x, weight, bias),
+            match products.precision {
+                Precision::F32 => tracked::<f32, C>(x, weight, bias, &products),
+                Precision::Bf16 => tracked::<bf16, C>(x, weight, bias, &products),
             }
         }
     }
@@ -155,6 +155,7 @@ pub(crate) mod fused {
         x: FloatTensor<Autodiff<Flex, C>>,
         weight: FloatTensor<Autodiff<Flex, C>>,
         bias: FloatTensor<Autodiff<Flex, C>>,
+        products: &Products,
     ) -> FloatTensor<Autodiff<Flex, C>>
     where
         f32: Source<E>,
@@ -169,12 +170,12 @@ pub(crate) mod fused {
             OpsKind::Tracked(prepared) => {
                 let (x, weight, bias) = (rounded::<E>(x), contiguous(weight), contiguous(bias));
                 let output = rows_and_columns(&weight)[1];
-                let before = linear::<E, E>(&x, &weight, Epilogue::Bias(values(&bias)));
+                let before = linear::<E, E>(&x, &weight, products, Epilogue::Bias(values(&bias)));
                 let out = gelu_rows(Simd::detect(), &before, output);
                 let shape = with_last(&x, output);
                 prepared.finish(State { x, weight, before: flex::new(before, &shape) }, flex::new(out, &shape))
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(forward::<E>(x, weight, bias)),
+            OpsKind::UnTracked(prepared) => prepared.finish(forward::<E>(x, weight, bias, products)),
         }
     }
 

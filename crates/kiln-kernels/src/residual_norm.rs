@@ -1,6 +1,6 @@
 use burn::tensor::{Tensor, module};
 
-use crate::Precision;
+use crate::Products;
 
 /// The end of a block of BERT's: a linear layer, dropout, a residual and layer normalization.
 #[derive(Clone, Debug)]
@@ -25,13 +25,13 @@ impl OutputBlock {
     /// # Shapes
     /// - `x`: `[batch, seq, input]`
     /// - `residual`, output: `[batch, seq, hidden]`
-    pub fn forward(self, x: Tensor<3>, residual: Tensor<3>, precision: Precision) -> Tensor<3> {
+    pub fn forward(self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
         #[cfg(feature = "flex")]
         if crate::is_fused(&residual.device()) {
             let dropout = crate::dropout(&residual, self.dropout);
-            return fused::output_block(self, x, residual, dropout, precision);
+            return fused::output_block(self, x, residual, dropout, products.clone());
         }
-        let _ = precision;
+        let _ = products;
         self.plain(x, residual)
     }
 
@@ -61,13 +61,13 @@ mod fused {
     use half::bf16;
 
     use super::OutputBlock;
-    use crate::Precision;
     use crate::cpu::{
         Dropout, Epilogue, Norm, NormGradients, Normalized, Simd, Source, Target, View, drop_and_sum, norm_backward,
         residual_norm,
     };
     use crate::flex::{self, Value, contiguous, rounded, rows_and_columns, values};
     use crate::linear::fused::{input_gradient, linear, weight_gradient};
+    use crate::{Precision, Products};
 
     #[backend_extension(Flex, Autodiff)]
     pub trait ResidualNorm: Backend {
@@ -82,11 +82,11 @@ mod fused {
         ) -> FloatTensor<Self>;
     }
 
-    #[derive(Clone, Copy, Debug)]
+    #[derive(Clone, Debug)]
     pub struct How {
         epsilon: f32,
         dropout: Option<Dropout>,
-        precision: Precision,
+        products: Products,
     }
 
     pub(super) fn output_block(
@@ -94,9 +94,9 @@ mod fused {
         x: Tensor<3>,
         residual: Tensor<3>,
         dropout: Option<Dropout>,
-        precision: Precision,
+        products: Products,
     ) -> Tensor<3> {
-        let how = How { epsilon: block.epsilon as f32, dropout, precision };
+        let how = How { epsilon: block.epsilon as f32, dropout, products };
         Tensor::from_dispatch(<Dispatch as ResidualNorm>::residual_norm(
             x.into_dispatch(),
             residual.into_dispatch(),
@@ -127,11 +127,11 @@ mod fused {
             Self { x: rounded::<E>(x), residual, weight, bias, gamma, beta }
         }
 
-        fn forward<E: Value>(&self, how: How, keep: bool) -> (FlexTensor, Option<Normalized<E>>)
+        fn forward<E: Value>(&self, how: &How, keep: bool) -> (FlexTensor, Option<Normalized<E>>)
         where
             f32: Source<E>,
         {
-            let mut out = linear::<E, f32>(&self.x, &self.weight, Epilogue::Bias(values(&self.bias)));
+            let mut out = linear::<E, f32>(&self.x, &self.weight, &how.products, Epilogue::Bias(values(&self.bias)));
             let norm = Norm { weight: values(&self.gamma), bias: values(&self.beta), epsilon: how.epsilon };
             let kept = residual_norm(Simd::detect(), &mut out, values(&self.residual), norm, how.dropout, keep);
             (flex::new(out, self.residual.layout().shape().as_slice()), kept)
@@ -149,9 +149,9 @@ mod fused {
             how: How,
         ) -> FlexTensor {
             let operands = [x, residual, weight, bias, gamma, beta];
-            match how.precision {
-                Precision::F32 => Operands::new::<f32>(operands).forward::<f32>(how, false).0,
-                Precision::Bf16 => Operands::new::<bf16>(operands).forward::<bf16>(how, false).0,
+            match how.products.precision {
+                Precision::F32 => Operands::new::<f32>(operands).forward::<f32>(&how, false).0,
+                Precision::Bf16 => Operands::new::<bf16>(operands).forward::<bf16>(&how, false).0,
             }
         }
     }
@@ -167,7 +167,7 @@ mod fused {
             how: How,
         ) -> FloatTensor<Self> {
             let operands = [x, residual, weight, bias, gamma, beta];
-            match how.precision {
+            match how.products.precision {
                 Precision::F32 => tracked::<f32, C>(operands, how),
                 Precision::Bf16 => tracked::<bf16, C>(operands, how),
             }
@@ -187,14 +187,14 @@ mod fused {
         let operands = Operands::new::<E>(tensors);
         match ResidualNormBackward::<E>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let (out, normalized) = operands.forward::<E>(how, true);
+                let (out, normalized) = operands.forward::<E>(&how, true);
                 let Normalized { rows, inverse_deviations } = normalized.expect("asked to be kept");
                 let Operands { x, weight, gamma, .. } = operands;
                 let normalized = flex::new(rows, out.layout().shape().as_slice());
                 let state = State { x, weight, gamma, normalized, inverse_deviations, dropout: how.dropout };
                 prepared.finish(state, out)
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(operands.forward::<E>(how, false).0),
+            OpsKind::UnTracked(prepared) => prepared.finish(operands.forward::<E>(&how, false).0),
         }
     }
 

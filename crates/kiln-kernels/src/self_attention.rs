@@ -2,7 +2,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Tensor, module};
 
-use crate::Precision;
+use crate::Products;
 
 /// The projections of BERT's self-attention: weights `[hidden, hidden]`, biases `[hidden]`.
 #[derive(Clone, Debug)]
@@ -27,13 +27,13 @@ impl SelfAttention {
     /// # Shapes
     /// - `x`, output: `[batch, seq, hidden]`
     /// - `padding`: `[batch, seq]`, true where a position is padding
-    pub fn forward(self, x: Tensor<3>, padding: Tensor<2, Bool>, precision: Precision) -> Tensor<3> {
+    pub fn forward(self, x: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
         #[cfg(feature = "flex")]
         if crate::is_fused(&x.device()) {
             let dropout = crate::dropout(&x, self.dropout);
-            return fused::self_attention(self, x, padding, dropout, precision);
+            return fused::self_attention(self, x, padding, dropout, products.clone());
         }
-        let _ = precision;
+        let _ = products;
         self.plain(x, padding)
     }
 
@@ -61,6 +61,7 @@ impl SelfAttention {
 }
 
 #[cfg(feature = "flex")]
+#[allow(clippy::too_many_arguments, reason = "a tensor each: what dispatches them takes no struct of them")]
 mod fused {
     use std::marker::PhantomData;
 
@@ -74,12 +75,12 @@ mod fused {
     use half::bf16;
 
     use super::SelfAttention;
-    use crate::Precision;
     use crate::cpu::{
-        Attention, Dropout, Epilogue, Packed, Simd, Source, Target, View, attention, attention_backward, product,
+        Attention, Dropout, Epilogue, Simd, Source, Target, View, attention, attention_backward, product,
     };
     use crate::flex::{self, Value, column_sums, contiguous, rounded, values};
     use crate::linear::fused::{input_gradient, weight_gradient};
+    use crate::{Precision, Products};
 
     #[backend_extension(Flex, Autodiff)]
     pub trait SelfAttentionOps: Backend {
@@ -96,11 +97,11 @@ mod fused {
         ) -> FloatTensor<Self>;
     }
 
-    #[derive(Clone, Copy, Debug)]
+    #[derive(Clone, Debug)]
     pub struct How {
         heads: usize,
         dropout: Option<Dropout>,
-        precision: Precision,
+        products: Products,
     }
 
     pub(super) fn self_attention(
@@ -108,10 +109,10 @@ mod fused {
         x: Tensor<3>,
         padding: Tensor<2, Bool>,
         dropout: Option<Dropout>,
-        precision: Precision,
+        products: Products,
     ) -> Tensor<3> {
         let SelfAttention { query, key, value, heads, .. } = projections;
-        let how = How { heads, dropout, precision };
+        let how = How { heads, dropout, products };
         Tensor::from_dispatch(<Dispatch as SelfAttentionOps>::self_attention(
             x.into_dispatch(),
             query.0.into_dispatch(),
@@ -161,7 +162,7 @@ mod fused {
         let mut qkv = vec![E::default(); batch * seq * 3 * hidden];
         for (part, (weight, bias)) in weights.iter().zip([query_bias, key_bias, value_bias]).enumerate() {
             let bias = contiguous(bias);
-            let packed = Packed::<E>::new(simd, View::new(values::<f32>(weight), hidden, hidden, hidden));
+            let packed = how.products.pack::<E>(weight);
             let out = Target::columns(&mut qkv, 3 * hidden, part * hidden);
             product(
                 simd,
@@ -196,7 +197,7 @@ mod fused {
             how: How,
         ) -> FlexTensor {
             let operands = [x, query, query_bias, key, key_bias, value, value_bias];
-            match how.precision {
+            match how.products.precision {
                 Precision::F32 => forward::<f32>(operands, padding, how).0,
                 Precision::Bf16 => forward::<bf16>(operands, padding, how).0,
             }
@@ -216,7 +217,7 @@ mod fused {
             how: How,
         ) -> FloatTensor<Self> {
             let operands = [x, query, query_bias, key, key_bias, value, value_bias];
-            match how.precision {
+            match how.products.precision {
                 Precision::F32 => tracked::<f32, C>(operands, padding, how),
                 Precision::Bf16 => tracked::<bf16, C>(operands, padding, how),
             }

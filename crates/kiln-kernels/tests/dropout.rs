@@ -4,7 +4,7 @@
 mod operations;
 
 use burn::tensor::{Device, Tensor};
-use kiln_kernels::Precision;
+use kiln_kernels::Products;
 use operations::*;
 
 /// The gradients along a direction, against the difference of two forward passes that draw the same numbers.
@@ -42,10 +42,10 @@ fn check_slope(what: &str, operands: &Operands, operation: impl Fn(&[Tensor<1>],
 #[test]
 fn dropout_of_the_forward_pass_is_that_of_the_backward_pass() {
     check_slope("output block", &output_block_operands([2, 9, 11, 13]), |x, o| {
-        output_block(x, o, 0.3).forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), Precision::F32)
+        output_block(x, o, 0.3).forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), &Products::default())
     });
     check_slope("self-attention", &self_attention_operands([2, 70, 6]), |x, o| {
         let padding = padding([2, 70], &x[0].device());
-        self_attention(x, o, 2, 0.3).forward(shaped(&x[0], &o[0]), padding, Precision::F32)
+        self_attention(x, o, 2, 0.3).forward(shaped(&x[0], &o[0]), padding, &Products::default())
     });
 }

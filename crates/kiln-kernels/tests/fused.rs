@@ -3,7 +3,7 @@
 mod operations;
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
-use kiln_kernels::{Precision, linear_gelu, plain_linear_gelu};
+use kiln_kernels::{PackedWeights, Precision, Products, linear_gelu, plain_linear_gelu};
 use operations::*;
 
 /// Within `tolerance` of the largest number of all that were computed together: what should be zero is its rounding.
@@ -21,14 +21,15 @@ fn assert_close(found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f32, what:
 fn check(
     what: &str,
     operands: &Operands,
-    fused: impl Fn(&[Tensor<1>], &Operands, Precision) -> Tensor<3>,
+    fused: impl Fn(&[Tensor<1>], &Operands, &Products) -> Tensor<3>,
     plain: impl Fn(&[Tensor<1>], &Operands) -> Tensor<3>,
 ) {
     let (expected, expected_gradients) = run(operands, &device(), &plain);
     for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 3e-2)] {
-        let (found, _) = run(operands, &Device::flex(), &|leaves, operands| fused(leaves, operands, precision));
+        let products = Products { precision, packed: None };
+        let (found, _) = run(operands, &Device::flex(), &|leaves, operands| fused(leaves, operands, &products));
         assert_close(&[found], &[expected.clone()], tolerance, &format!("{what} {precision:?} without autodiff"));
-        let (found, gradients) = run(operands, &device(), &|leaves, operands| fused(leaves, operands, precision));
+        let (found, gradients) = run(operands, &device(), &|leaves, operands| fused(leaves, operands, &products));
         assert_close(&[found], &[expected.clone()], tolerance, &format!("{what} {precision:?}"));
         assert_close(&gradients, &expected_gradients, tolerance, &format!("{what} {precision:?}, gradient"));
     }
@@ -41,8 +42,8 @@ fn linear_gelu_is_burn_s() {
         check(
             &format!("{batch}×{seq}×{input}×{output}"),
             &operands,
-            |x, o, precision| {
-                linear_gelu(shaped::<3>(&x[0], &o[0]), shaped(&x[1], &o[1]), shaped(&x[2], &o[2]), precision)
+            |x, o, products| {
+                linear_gelu(shaped::<3>(&x[0], &o[0]), shaped(&x[1], &o[1]), shaped(&x[2], &o[2]), products)
             },
             |x, o| plain_linear_gelu(shaped::<3>(&x[0], &o[0]), shaped(&x[1], &o[1]), shaped(&x[2], &o[2])),
         );
@@ -55,7 +56,7 @@ fn output_blocks_are_burn_s() {
         check(
             &format!("{dims:?}"),
             &output_block_operands(dims),
-            |x, o, precision| output_block(x, o, 0.0).forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), precision),
+            |x, o, products| output_block(x, o, 0.0).forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), products),
             |x, o| output_block(x, o, 0.0).plain(shaped(&x[0], &o[0]), shaped(&x[1], &o[1])),
         );
     }
@@ -79,8 +80,8 @@ fn self_attention_is_burn_s() {
         check(
             &format!("{batch}×{seq}×{hidden} in {heads}"),
             &operands,
-            |x, o, precision| {
-                let out = self_attention(x, o, heads, 0.0).forward(shaped(&x[0], &o[0]), padding(&x[0]), precision);
+            |x, o, products| {
+                let out = self_attention(x, o, heads, 0.0).forward(shaped(&x[0], &o[0]), padding(&x[0]), products);
                 without_padding(out, padding(&x[0]))
             },
             |x, o| {
@@ -94,6 +95,23 @@ fn self_attention_is_burn_s() {
 }
 
 #[test]
+fn packed_weights_are_kept_and_never_stale() {
+    let device = Device::flex();
+    let products = Products { packed: Some(PackedWeights::default()), ..Products::default() };
+    let (x, bias) = (random([4, 3], &device), Tensor::<1>::zeros([5], &device));
+    let mut weight = random([3, 5], &device);
+    for round in 0..50 {
+        for _ in 0..2 {
+            let found = linear_gelu::<2>(x.clone(), weight.clone(), bias.clone(), &products);
+            let expected = linear_gelu::<2>(x.clone(), weight.clone(), bias.clone(), &Products::default());
+            assert_eq!(numbers(found), numbers(expected), "round {round}");
+        }
+        // In place where burn can, at another's address otherwise.
+        weight = weight * 1.5 + 0.25;
+    }
+}
+
+#[test]
 fn operands_are_read_wherever_they_lie() {
     let device = Device::flex();
     let x = random([2, 6, 5], &device);
@@ -103,6 +121,6 @@ fn operands_are_read_wherever_they_lie() {
     let whole = Tensor::<3>::from_data(again(numbers(x.clone().swap_dims(0, 1)), vec![6, 2, 5]), &device);
     let across = Tensor::<2>::from_data(again(numbers(weight.clone().transpose()), vec![5, 7]), &device);
     let bias = bias.reshape([7]);
-    let found = linear_gelu(x.swap_dims(0, 1), weight.transpose(), bias.clone(), Precision::F32);
-    assert_eq!(numbers(found), numbers(linear_gelu(whole, across, bias, Precision::F32)));
+    let found = linear_gelu(x.swap_dims(0, 1), weight.transpose(), bias.clone(), &Products::default());
+    assert_eq!(numbers(found), numbers(linear_gelu(whole, across, bias, &Products::default())));
 }

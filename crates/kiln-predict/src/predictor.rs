@@ -2,7 +2,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kiln_heads::{Classifier, load_classifier};
-use kiln_kernels::Precision;
+use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::LabelSet;
 use kiln_tokenize::{Encoding, Tokenizer, lengths, pad};
 
@@ -25,7 +25,8 @@ impl Predictor {
     /// # Errors
     /// When one of them is missing or damaged, or the tokenizer is not the model's.
     pub fn from_folder(folder: &Path, device: &Device) -> Result<Self, Error> {
-        let classifier = load_classifier(folder, device)?;
+        let mut classifier = load_classifier(folder, device)?;
+        classifier.model.bert.products.packed = Some(PackedWeights::default());
         let tokenizer = Tokenizer::from_folder(folder)?;
         let config = &classifier.config;
         if tokenizer.vocab_size() > config.vocab_size {
@@ -47,7 +48,7 @@ impl Predictor {
 
     /// The same model with the products of its encoder in that precision, where its backend has it.
     pub fn with_precision(mut self, precision: Precision) -> Self {
-        self.classifier.model.bert.precision = precision;
+        self.classifier.model.bert.products.precision = precision;
         self
     }
 

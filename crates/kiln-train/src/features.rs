@@ -116,7 +116,7 @@ impl Features {
 /// A hash of all that features depend on: the encoder's weights, its precision, the pooling, and every token of every row.
 fn key(cache: &FeatureCache, model: &SequenceClassifier, rows: &Encoded) -> String {
     let mut hash = Sha256::new();
-    hash.update(format!("features 2 {} {:?} {:?}", cache.weights_hash, model.pooling, model.bert.precision));
+    hash.update(format!("features 2 {} {:?} {:?}", cache.weights_hash, model.pooling, model.bert.products.precision));
     for encoding in rows.encodings() {
         hash.update((encoding.input_ids.len() as u64).to_le_bytes());
         for (id, segment) in encoding.input_ids.iter().zip(&encoding.token_type_ids) {

@@ -46,7 +46,8 @@ fn file_problems(path: &str, text: &str) -> Vec<String> {
     }
 
     let mut is_test = path.starts_with("tests/") || path.contains("/tests/") || path.ends_with("/tests.rs");
-    let is_program = path.starts_with("crates/kiln/") || path.starts_with("xtask/") || path.contains("/examples/");
+    let is_program = ["/examples/", "/benches/"].iter().any(|folder| path.contains(folder))
+        || ["crates/kiln/", "xtask/"].iter().any(|folder| path.starts_with(folder));
     for (number, line) in (1..).zip(text.lines()) {
         is_test |= line.starts_with("mod tests {");
         let code = line.trim_start();
@@ -113,6 +114,7 @@ mod tests {
             "xtask/src/x.rs",
             "tests/src/x.rs",
             "crates/kiln-x/examples/x.rs",
+            "crates/kiln-x/benches/x.rs",
             "crates/kiln-x/src/x/tests.rs",
         ];
         for path in allowed {

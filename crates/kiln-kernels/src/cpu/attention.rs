@@ -4,7 +4,8 @@
 
 use rayon::prelude::*;
 
-use super::product::{Epilogue, Packed, Source, Target, product_serial};
+use super::pack::{Packed, Source};
+use super::product::{Epilogue, Target, product_serial};
 use super::random::Dropout;
 use super::simd::vectorized;
 use super::vector::{exp, max, sum};

@@ -5,6 +5,7 @@ mod element;
 mod view;
 mod vector;
 mod tile;
+mod pack;
 mod product;
 mod random;
 mod norm;
@@ -16,10 +17,9 @@ pub use adamw::{AdamWStep, adamw, sum_of_squares};
 pub use attention::{Attention, attention, attention_backward};
 pub use element::Element;
 pub use gelu::{gelu_backward, gelu_rows};
-pub use norm::{
-    Norm, NormGradients, Normalized, add, column_sums, drop_and_sum, drop_in_place, norm_backward, residual_norm,
-};
-pub use product::{Epilogue, Packed, Source, Target, product, product_serial, round, round_all};
+pub use norm::{Norm, NormGradients, Normalized, add, column_sums, drop_and_sum, norm_backward, residual_norm};
+pub use pack::{Packed, Source, round, round_all};
+pub use product::{Epilogue, Target, product, product_serial};
 pub use random::Dropout;
 pub use simd::Simd;
 pub use tile::Kernels;

@@ -1,10 +1,9 @@
 //! Products of matrices: operands packed into lanes, tiles from the micro-kernels, an epilogue on each while it is in the
 //! nearest cache.
 
-use aligned_vec::{AVec, ConstAlign};
-use half::bf16;
 use rayon::prelude::*;
 
+use super::pack::{Lanes, Packed, Source, pack_rows, round};
 use super::simd::vectorized;
 use super::tile::{self, Kernels, Tile};
 use super::vector::gelu;
@@ -16,170 +15,6 @@ const ROWS: usize = 64;
 const LANES: usize = 512;
 /// Of the widest panel.
 const WIDEST: usize = 48;
-
-/// A value that operands may be given in, and that can be rounded to `E`.
-pub trait Source<E>: Copy + Send + Sync {
-    /// Rounds.
-    fn rounded(self) -> E;
-
-    /// The values themselves, where they need no rounding.
-    fn unchanged(values: &[Self]) -> Option<&[E]>;
-}
-
-impl<E: Element> Source<E> for f32 {
-    #[inline(always)]
-    fn rounded(self) -> E {
-        E::from_f32(self)
-    }
-
-    fn unchanged(values: &[Self]) -> Option<&[E]> {
-        (E::PER_LANE == 1).then(|| bytemuck::cast_slice(values))
-    }
-}
-
-impl Source<bf16> for bf16 {
-    #[inline(always)]
-    fn rounded(self) -> bf16 {
-        self
-    }
-
-    fn unchanged(values: &[Self]) -> Option<&[bf16]> {
-        Some(values)
-    }
-}
-
-/// Values on a cache line's boundary.
-type Lanes<E> = AVec<E, ConstAlign<64>>;
-
-fn zeroed<E: Element>(len: usize) -> Lanes<E> {
-    AVec::from_iter(64, std::iter::repeat_n(E::default(), len))
-}
-
-/// A right operand, laid out for the micro-kernels: panels of columns, in each the lanes of one `k` side by side.
-#[derive(Clone, Debug)]
-pub struct Packed<E> {
-    k: usize,
-    n: usize,
-    width: usize,
-    lanes: Lanes<E>,
-}
-
-impl<E: Kernels> Packed<E> {
-    /// Packs a `k × n` matrix.
-    pub fn new<T: Source<E>>(simd: Simd, b: View<'_, T>) -> Self {
-        let mut packed = Self::empty(simd, b.rows(), b.cols());
-        let (width, panel) = (packed.width, packed.panel_len());
-        if panel > 0 {
-            let panels = packed.lanes.par_chunks_exact_mut(panel).enumerate();
-            panels.for_each(|(at, lanes)| pack(simd, b, at * width, width, lanes));
-        }
-        packed
-    }
-
-    /// The same, on the calling thread.
-    pub fn new_serial<T: Source<E>>(simd: Simd, b: View<'_, T>) -> Self {
-        let mut packed = Self::empty(simd, b.rows(), b.cols());
-        let (width, panel) = (packed.width, packed.panel_len());
-        if panel > 0 {
-            for (at, lanes) in packed.lanes.chunks_exact_mut(panel).enumerate() {
-                pack(simd, b, at * width, width, lanes);
-            }
-        }
-        packed
-    }
-
-    fn empty(simd: Simd, k: usize, n: usize) -> Self {
-        let waste = |width: &&usize| n.next_multiple_of(**width);
-        let width = *tile::widths(simd).iter().min_by_key(waste).expect("there is a width");
-        let len = n.div_ceil(width) * width * k.div_ceil(E::PER_LANE) * E::PER_LANE;
-        Self { k, n, width, lanes: zeroed(len) }
-    }
-
-    fn panel_len(&self) -> usize {
-        self.width * self.k.div_ceil(E::PER_LANE) * E::PER_LANE
-    }
-
-    fn panel(&self, at: usize) -> &[E] {
-        &self.lanes[at * self.panel_len()..][..self.panel_len()]
-    }
-
-    fn panels(&self) -> usize {
-        self.n.div_ceil(self.width)
-    }
-}
-
-/// Packs the columns from `first` on, at most `width` of them, into zeroed `lanes`.
-fn pack<E: Element, T: Source<E>>(simd: Simd, b: View<'_, T>, first: usize, width: usize, lanes: &mut [E]) {
-    let count = width.min(b.cols() - first);
-    if b.row(0).is_some() {
-        pack_rows(simd, b, first, count, width, lanes);
-    } else {
-        pack_columns(simd, b.transposed(), first, count, width, lanes);
-    }
-}
-
-/// Rounds values, on all threads.
-pub fn round_all<E: Element, T: Source<E>>(simd: Simd, from: &[T], to: &mut [E]) {
-    const VALUES: usize = 1 << 14;
-    to.par_chunks_mut(VALUES).zip(from.par_chunks(VALUES)).for_each(|(to, from)| round(simd, from, to));
-}
-
-vectorized! {
-    /// Columns lie side by side: a lane takes its values from neighbouring rows.
-    fn pack_rows<E: Element, T: Source<E>>(b: View<'_, T>, first: usize, count: usize, width: usize, lanes: &mut [E]) {
-        let row = |k: usize| &b.row(k).expect("its rows lie in one piece")[first..first + count];
-        for (at, lanes) in lanes.chunks_exact_mut(width * E::PER_LANE).enumerate() {
-            let k = at * E::PER_LANE;
-            if E::PER_LANE == 1 {
-                for (lane, value) in lanes.iter_mut().zip(row(k)) {
-                    *lane = value.rounded();
-                }
-            } else if k + 1 < b.rows() {
-                for (lane, (earlier, later)) in lanes.chunks_exact_mut(2).zip(row(k).iter().zip(row(k + 1))) {
-                    lane[0] = earlier.rounded();
-                    lane[1] = later.rounded();
-                }
-            } else {
-                for (lane, value) in lanes.chunks_exact_mut(2).zip(row(k)) {
-                    lane[0] = value.rounded();
-                }
-            }
-        }
-    }
-
-    /// What is summed over lies side by side: `b` is given transposed, `n × k`.
-    fn pack_columns<E: Element, T: Source<E>>(b: View<'_, T>, first: usize, count: usize, width: usize, lanes: &mut [E]) {
-        const BLOCK: usize = 16;
-        let mut rounded = [[E::default(); BLOCK]; BLOCK];
-        for k in (0..b.cols()).step_by(BLOCK) {
-            let depth = BLOCK.min(b.cols() - k);
-            for column in (0..count).step_by(BLOCK) {
-                let columns = BLOCK.min(count - column);
-                for (at, rounded) in rounded.iter_mut().enumerate().take(columns) {
-                    let values = &b.row(first + column + at).expect("its rows lie in one piece")[k..k + depth];
-                    for (rounded, value) in rounded.iter_mut().zip(values) {
-                        *rounded = value.rounded();
-                    }
-                    rounded[depth..].fill(E::default());
-                }
-                for lane in 0..depth.div_ceil(E::PER_LANE) {
-                    let to = ((k / E::PER_LANE + lane) * width + column) * E::PER_LANE;
-                    let to = &mut lanes[to..to + columns * E::PER_LANE];
-                    for (to, rounded) in to.chunks_exact_mut(E::PER_LANE).zip(&rounded) {
-                        to.copy_from_slice(&rounded[lane * E::PER_LANE..][..E::PER_LANE]);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Rounds a row.
-    pub fn round<E: Element, T: Source<E>>(from: &[T], to: &mut [E]) {
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = from.rounded();
-        }
-    }
-}
 
 /// What becomes of the sums.
 #[derive(Clone, Copy, Debug)]
@@ -357,6 +192,8 @@ vectorized! {
 
 #[cfg(test)]
 mod tests {
+    use half::bf16;
+
     use super::*;
 
     /// Values in [-1, 1) that bf16 holds exactly.

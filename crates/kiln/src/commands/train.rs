@@ -89,7 +89,7 @@ pub fn train<B: Backend>(recipe: &Recipe, name: &str, arguments: &RunArgs, devic
         num_labels: labels.len(),
     }
     .load(&checkpoint.folder, device)?;
-    pretrained.model.bert.precision = precision;
+    pretrained.model.bert.products.precision = precision;
     describe_model(recipe, &pretrained, longest, labels.len());
 
     let folder = RunFolder::create(arguments.out.as_deref(), name, arguments.resume)?;

@@ -1,0 +1,35 @@
+//! One product on every instruction set of this machine: `cargo run --release -p kiln-kernels --example paths`
+#![expect(clippy::print_stdout, reason = "an example prints")]
+
+use half::bf16;
+use kiln_kernels::cpu::{Epilogue, Kernels, Packed, Simd, Source, Target, View, product};
+
+const ROWS: usize = 128;
+const INNER: usize = 384;
+const COLUMNS: usize = 1536;
+
+/// `[ROWS, COLUMNS]` from `[ROWS, INNER]` and `[INNER, COLUMNS]`.
+fn multiply<E: Kernels>(simd: Simd, a: &[f32], b: &[f32]) -> Vec<f32>
+where
+    f32: Source<E>,
+{
+    let packed = Packed::<E>::new(simd, View::new(b, INNER, COLUMNS, COLUMNS));
+    let mut out = vec![0.0; ROWS * COLUMNS];
+    product(simd, View::new(a, ROWS, INNER, INNER), &packed, Target::whole(&mut out, COLUMNS), Epilogue::Store);
+    out
+}
+
+fn furthest(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+fn main() {
+    let wave = |len: usize, step: f32| -> Vec<f32> { (0..len).map(|i| (i as f32 * step).sin()).collect() };
+    let (a, b) = (wave(ROWS * INNER, 0.37), wave(INNER * COLUMNS, 0.73));
+    let expected = multiply::<f32>(Simd::Portable, &a, &b);
+    for &simd in Simd::available() {
+        let (in_f32, in_bf16) = (multiply::<f32>(simd, &a, &b), multiply::<bf16>(simd, &a, &b));
+        let apart = [furthest(&in_f32, &expected), furthest(&in_bf16, &expected)];
+        println!("{simd:?}: f32 {:.1e} and bf16 {:.1e} from the portable f32 product", apart[0], apart[1]);
+    }
+}

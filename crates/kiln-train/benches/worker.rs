@@ -1,0 +1,193 @@
+//! What `cargo xtask bench` runs of ours: reads the name of a piece of work from a line, does it once, writes the seconds that
+//! took; the peers' workers speak the same. With `KILN_ASSETS` come a real model and real reviews.
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark speaks to its driver")]
+
+use std::io::BufRead;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use kiln_backend::{Backend, Flex};
+use kiln_bert::{BertConfig, Inputs};
+use kiln_heads::{
+    ClassificationHeadConfig, Pooling, Pretrained, PretrainedConfig, SequenceClassifier, Start, cross_entropy_sum,
+};
+use kiln_kernels::{Precision, Products};
+use kiln_predict::{in_batches, inputs};
+use kiln_tokenize::{Encoding, Shuffle, Tokenizer, lengths, pad, shuffled};
+use kiln_train::{AdamW, GradientSum};
+
+const VOCABULARY: usize = 21_128;
+const REVIEWS: usize = 2_000;
+const MAX_LENGTH: usize = 128;
+
+fn main() {
+    let mut works = Works::default();
+    for line in std::io::stdin().lock().lines() {
+        let line = line.unwrap();
+        let (work, precision) = line.split_once(' ').unwrap();
+        let precision = match precision {
+            "f32" => Precision::F32,
+            "bf16" => Precision::Bf16,
+            other => panic!("there is no precision {other}"),
+        };
+        println!("{}", works.run(work, precision));
+    }
+}
+
+#[derive(Default)]
+struct Works {
+    base: Option<SequenceClassifier>,
+    training: Option<Training>,
+    reviews: Option<Reviews>,
+}
+
+struct Training {
+    /// Absent while the optimizer has it: nothing else may hold its weights, or they would be copied.
+    model: Option<SequenceClassifier>,
+    optimizer: AdamW,
+}
+
+/// A small real model and real reviews.
+struct Reviews {
+    model: SequenceClassifier,
+    tokenizer: Tokenizer,
+    texts: Vec<(String, i32)>,
+}
+
+impl Works {
+    fn run(&mut self, work: &str, precision: Precision) -> f64 {
+        let device = Flex::device(0);
+        match work {
+            "forward" => self.forward([8, 128], precision, &device),
+            "latency" => self.forward([1, 20], precision, &device),
+            "step" => {
+                let training = self.training.get_or_insert_with(|| Training::new(base(&device)));
+                training.set_precision(precision);
+                let ids = ids([8, 128]);
+                let batch = Inputs::new(&ids, &[1; 8 * 128], &[0; 8 * 128], [8, 128], &device.autodiff());
+                timed(|| training.step(batch, &[0, 1, 0, 1, 0, 1, 0, 1]))
+            }
+            "epoch" => {
+                let reviews = self.reviews.get_or_insert_with(|| Reviews::read(&device));
+                let mut training = Training::new(reviews.model.clone());
+                training.set_precision(precision);
+                timed(|| reviews.epoch(&mut training, &device.autodiff()))
+            }
+            "predict" => {
+                let reviews = self.reviews.get_or_insert_with(|| Reviews::read(&device));
+                let packed = reviews.model.bert.products.packed.take().unwrap_or_default();
+                reviews.model.bert.products = Products { precision, packed: Some(packed) };
+                timed(|| reviews.predict(&device))
+            }
+            // Not seconds: the most memory that this process has had, in MB.
+            "memory" => peak_memory(),
+            other => panic!("there is no work {other}"),
+        }
+    }
+
+    fn forward(&mut self, shape: [usize; 2], precision: Precision, device: &Device) -> f64 {
+        let model = self.base.get_or_insert_with(|| base(device));
+        let packed = model.bert.products.packed.take().unwrap_or_default();
+        model.bert.products = Products { precision, packed: Some(packed) };
+        let tokens = shape[0] * shape[1];
+        let batch = Inputs::new(&ids(shape), &vec![1; tokens], &vec![0; tokens], shape, device);
+        timed(|| model.forward(batch).into_data())
+    }
+}
+
+fn timed<T>(work: impl FnOnce() -> T) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_secs_f64()
+}
+
+fn ids([batch, seq]: [usize; 2]) -> Vec<i32> {
+    (0..batch * seq).map(|i| ((i * 7919 + 13) % VOCABULARY) as i32).collect()
+}
+
+/// bert-base's shape under a classifier of two labels, with fresh weights.
+fn base(device: &Device) -> SequenceClassifier {
+    let config = BertConfig { vocab_size: VOCABULARY, ..BertConfig::base() };
+    let head = ClassificationHeadConfig {
+        hidden_size: config.hidden_size,
+        hidden_layers: vec![],
+        num_labels: 2,
+        dropout: 0.1,
+        initializer_range: config.initializer_range,
+    };
+    let model = SequenceClassifier { bert: config.init(device), head: head.init(device), pooling: Pooling::Pooler };
+    kiln_bert::initialize(&model);
+    model
+}
+
+impl Training {
+    fn new(model: SequenceClassifier) -> Self {
+        let mut model = model.train();
+        model.bert.products.packed = None;
+        Self { model: Some(model), optimizer: AdamW::new(0.01) }
+    }
+
+    fn set_precision(&mut self, precision: Precision) {
+        self.model.as_mut().unwrap().bert.products.precision = precision;
+    }
+
+    fn step(&mut self, batch: Inputs, targets: &[i32]) {
+        let device = batch.input_ids.device();
+        let count = targets.len();
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets.to_vec(), [count]), &device);
+        let model = self.model.take().unwrap();
+        let loss = cross_entropy_sum(model.forward(batch), targets) / count as f64;
+        let mut gradients = GradientSum::default();
+        gradients.add(&model, loss.backward());
+        let scale = GradientSum::clip_factor(gradients.norm(), 1.0);
+        self.model = Some(self.optimizer.step(model, gradients, 5e-5, scale));
+    }
+}
+
+impl Reviews {
+    fn read(device: &Device) -> Self {
+        let assets = PathBuf::from(std::env::var_os("KILN_ASSETS").unwrap());
+        let folder = assets.join("models/multilingual-e5-small-zh");
+        let config = PretrainedConfig {
+            start: Start::Pretrained,
+            frozen: false,
+            pooling: Pooling::Cls,
+            hidden_layers: vec![],
+            num_labels: 2,
+        };
+        let Pretrained { model, .. } = config.load(&folder, device).unwrap();
+        let tokenizer = Tokenizer::from_folder(&folder).unwrap().with_max_length(MAX_LENGTH).unwrap();
+        let data = std::fs::read_to_string(assets.join("data/chnsenticorp/train.tsv")).unwrap();
+        let rows = data.lines().filter_map(|line| line.rsplit_once('\t')).take(REVIEWS);
+        let texts = rows.map(|(text, label)| (text.to_owned(), i32::from(label == "positive"))).collect();
+        Self { model, tokenizer, texts }
+    }
+
+    fn encode(&self) -> Vec<Encoding> {
+        self.tokenizer.encode_all(self.texts.iter().map(|(text, _)| (text.as_str(), None))).unwrap()
+    }
+
+    fn epoch(&self, training: &mut Training, device: &Device) {
+        let encodings = self.encode();
+        let shuffle = Shuffle { batch_size: 16, seed: 7, epoch: 0 };
+        for rows in shuffled(&lengths(&encodings), shuffle) {
+            let targets: Vec<i32> = rows.iter().map(|&row| self.texts[row].1).collect();
+            training.step(inputs(&pad(&encodings, &rows, self.tokenizer.pad_token_id()), device), &targets);
+        }
+    }
+
+    fn predict(&self, device: &Device) -> Vec<f32> {
+        let encodings = self.encode();
+        in_batches(&lengths(&encodings), 32, |rows| {
+            self.model.forward(inputs(&pad(&encodings, rows, self.tokenizer.pad_token_id()), device))
+        })
+    }
+}
+
+fn peak_memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1e3
+}
