@@ -28,9 +28,14 @@ fn check(
     for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 3e-2)] {
         let products = Products { precision, packed: None };
         let (found, _) = run(operands, &Device::flex(), &|leaves, operands| fused(leaves, operands, &products));
-        assert_close(&[found], &[expected.clone()], tolerance, &format!("{what} {precision:?} without autodiff"));
+        assert_close(
+            &[found],
+            std::slice::from_ref(&expected),
+            tolerance,
+            &format!("{what} {precision:?} without autodiff"),
+        );
         let (found, gradients) = run(operands, &device(), &|leaves, operands| fused(leaves, operands, &products));
-        assert_close(&[found], &[expected.clone()], tolerance, &format!("{what} {precision:?}"));
+        assert_close(&[found], std::slice::from_ref(&expected), tolerance, &format!("{what} {precision:?}"));
         assert_close(&gradients, &expected_gradients, tolerance, &format!("{what} {precision:?}, gradient"));
     }
 }
