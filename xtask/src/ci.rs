@@ -1,10 +1,8 @@
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use cargo_metadata::{Message, TargetKind};
-
-use crate::workspace::{self, cargo};
+use crate::workspace::{self, Program, cargo};
 use crate::{package, tidy};
+use anyhow::{Context, Result, bail};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -70,31 +68,17 @@ fn each_half(command: &str, options: &[&str], last: &[&str]) -> Result<()> {
 /// Runs the examples that the workspace has, without arguments. They are built all at once: built package by package,
 /// each would compile its dependencies with other features.
 fn run_examples() -> Result<()> {
-    let mut build = cargo(["build", "--workspace", "--exclude=xtask", "--examples", "--release"]);
-    build.arg("--message-format=json-render-diagnostics").stderr(std::process::Stdio::inherit());
-    let output = build.output().context("cannot run cargo")?;
-    if !output.status.success() {
-        bail!("`{}` failed: {}", workspace::shown(&build), output.status);
-    }
-    let mut examples = Vec::new();
-    for message in Message::parse_stream(output.stdout.as_slice()) {
-        if let Message::CompilerArtifact(artifact) = message?
-            && artifact.target.kind.contains(&TargetKind::Example)
-            && let Some(program) = artifact.executable
-        {
-            let folder = artifact.manifest_path.parent().context("a manifest lies in a folder")?.to_owned();
-            examples.push((folder, artifact.target.name, program));
-        }
-    }
-    examples.sort();
-    for (folder, name, program) in examples {
-        let shown = format!("{} --example {name}", folder.file_name().unwrap_or_default());
+    let mut examples =
+        workspace::programs(cargo(["build", "--workspace", "--exclude=xtask", "--examples", "--release"]))?;
+    examples.sort_by(|a, b| (&a.package, &a.name).cmp(&(&b.package, &b.name)));
+    for Program { package, name, path } in examples {
+        let shown = format!("{package} --example {name}");
         let start = Instant::now();
-        let output = std::process::Command::new(&program)
+        let output = std::process::Command::new(&path)
             .current_dir(workspace::root())
             .stdin(std::process::Stdio::null())
             .output()
-            .with_context(|| format!("cannot run {program}"))?;
+            .with_context(|| format!("cannot run {}", path.display()))?;
         if !output.status.success() {
             eprint!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             bail!("{shown} failed: {}", output.status);

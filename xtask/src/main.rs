@@ -2,6 +2,7 @@
 //! compiler checks.
 #![expect(clippy::print_stderr, reason = "a command line speaks to whoever runs it")]
 
+mod bench;
 mod ci;
 mod package;
 mod pipeline;
@@ -23,6 +24,8 @@ enum Command {
     Pipeline(pipeline::Args),
     /// Runs every check, or those named, the cheapest first, up to the first that fails.
     Ci(ci::Args),
+    /// Measures Kiln, and with `--peers` PyTorch beside it; writes `target/bench/report.md`.
+    Bench(bench::Args),
     /// Runs the project's own checks of its sources, its crate map and its files.
     Tidy,
 }
@@ -31,6 +34,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Pipeline(args) => pipeline::run(&args),
         Command::Ci(args) => ci::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Tidy => tidy::run(),
     }
 }

@@ -1,9 +1,9 @@
 use std::ffi::OsStr;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use cargo_metadata::{Metadata, MetadataCommand};
+use cargo_metadata::{Message, Metadata, MetadataCommand, TargetKind};
 
 /// The folder that holds the workspace's `Cargo.toml`.
 pub fn root() -> &'static Path {
@@ -33,6 +33,35 @@ pub fn run(command: &mut Command) -> Result<()> {
         bail!("`{shown}` failed: {status}");
     }
     Ok(())
+}
+
+/// A program that a build has made.
+pub struct Program {
+    /// Folder name of its package.
+    pub package: String,
+    pub name: String,
+    pub path: PathBuf,
+}
+
+/// Runs a build and returns the examples and benchmarks that it has made.
+pub fn programs(mut build: Command) -> Result<Vec<Program>> {
+    build.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
+    let output = build.output().context("cannot run cargo")?;
+    if !output.status.success() {
+        bail!("`{}` failed: {}", shown(&build), output.status);
+    }
+    let mut programs = Vec::new();
+    for message in Message::parse_stream(output.stdout.as_slice()) {
+        if let Message::CompilerArtifact(artifact) = message?
+            && artifact.target.kind.iter().any(|kind| matches!(kind, TargetKind::Example | TargetKind::Bench))
+            && let Some(path) = artifact.executable
+        {
+            let folder = artifact.manifest_path.parent().context("a manifest lies in a folder")?;
+            let package = folder.file_name().unwrap_or_default().to_owned();
+            programs.push(Program { package, name: artifact.target.name, path: path.into() });
+        }
+    }
+    Ok(programs)
 }
 
 /// The workspace's packages, without what they depend on.

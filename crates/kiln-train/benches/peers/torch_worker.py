@@ -1,0 +1,135 @@
+"""PyTorch's side of `cargo xtask bench`: reads the name of a piece of work from a line, does it once, writes the seconds.
+
+`f32` is PyTorch as it comes; `bf16` is autocast, and for latency, as in deployment, weights in bf16. Batches of reviews are
+sorted by length, which is PyTorch's best setting; `shuffled` is what transformers does unless told otherwise.
+"""
+
+import os
+import random
+import resource
+import sys
+import time
+
+import torch
+from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, BertModel
+
+VOCABULARY, REVIEWS, MAX_LENGTH, BATCH = 21_128, 2_000, 128, 16
+torch.set_num_threads(int(os.environ["KILN_BENCH_THREADS"]))
+torch.manual_seed(7)
+
+
+def autocast(precision):
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+
+
+def optimizer_of(model):
+    decayed = [p for n, p in model.named_parameters() if not n.endswith("bias") and "LayerNorm" not in n]
+    rest = [p for n, p in model.named_parameters() if n.endswith("bias") or "LayerNorm" in n]
+    groups = [{"params": decayed, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=5e-5, eps=1e-8)
+
+
+def step(model, optimizer, batch, targets, precision):
+    with autocast(precision):
+        loss = model(**batch, labels=targets).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+def ids(rows, columns):
+    numbers = [(i * 7919 + 13) % VOCABULARY for i in range(rows * columns)]
+    return {
+        "input_ids": torch.tensor(numbers).reshape(rows, columns),
+        "attention_mask": torch.ones(rows, columns, dtype=torch.long),
+    }
+
+
+class Works:
+    def __init__(self):
+        self.kept = {}
+
+    def keep(self, name, make):
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]
+
+    def base(self):
+        return self.keep("base", lambda: BertForSequenceClassification(BertConfig(vocab_size=VOCABULARY, num_labels=2)))
+
+    def small(self):
+        folder = os.path.join(os.environ["KILN_ASSETS"], "models/multilingual-e5-small-zh")
+        return BertForSequenceClassification.from_pretrained(folder, num_labels=2)
+
+    def reviews(self):
+        def read():
+            folder = os.environ["KILN_ASSETS"]
+            tokenizer = AutoTokenizer.from_pretrained(os.path.join(folder, "models/multilingual-e5-small-zh"))
+            with open(os.path.join(folder, "data/chnsenticorp/train.tsv"), encoding="utf-8") as file:
+                lines = file.read().split("\n")
+            rows = [line.rsplit("\t", 1) for line in lines if "\t" in line][:REVIEWS]
+            return tokenizer, [text for text, _ in rows], [int(label == "positive") for _, label in rows]
+
+        return self.keep("reviews", read)
+
+    def batches(self, size, order):
+        tokenizer, texts, labels = self.reviews()
+        encoded = tokenizer(texts, truncation=True, max_length=MAX_LENGTH)["input_ids"]
+        rows = list(range(len(texts)))
+        if order == "sorted":
+            rows.sort(key=lambda row: len(encoded[row]))
+        else:
+            random.Random(7).shuffle(rows)
+        for start in range(0, len(rows), size):
+            chosen = rows[start : start + size]
+            batch = tokenizer.pad({"input_ids": [encoded[row] for row in chosen]}, return_tensors="pt")
+            yield dict(batch), torch.tensor([labels[row] for row in chosen])
+
+    def epoch(self, precision, order):
+        model = self.small().train()
+        optimizer = optimizer_of(model)
+        start = time.perf_counter()
+        for batch, targets in self.batches(BATCH, order):
+            step(model, optimizer, batch, targets, precision)
+        return time.perf_counter() - start
+
+    def run(self, work, precision):
+        if work == "forward":
+            model, batch = self.base().eval(), ids(8, 128)
+            with torch.inference_mode(), autocast(precision):
+                return timed(lambda: model(**batch).logits)
+        if work == "latency":
+            kind = torch.bfloat16 if precision == "bf16" else torch.float32
+            model = self.keep(f"latency {precision}", lambda: BertModel(BertConfig(vocab_size=VOCABULARY)).to(kind).eval())
+            batch = ids(1, 20)
+            with torch.inference_mode():
+                return timed(lambda: model(**batch).pooler_output)
+        if work == "step":
+            model = self.keep("training", lambda: self.base().train())
+            optimizer = self.keep("optimizer", lambda: optimizer_of(model))
+            targets = torch.tensor([0, 1] * 4)
+            return timed(lambda: step(model, optimizer, ids(8, 128), targets, precision))
+        if work == "epoch":
+            return self.epoch(precision, "sorted")
+        if work == "shuffled":
+            return self.epoch(precision, "shuffled")
+        if work == "predict":
+            model = self.keep("predict", lambda: self.small().eval())
+            self.reviews()
+            with torch.inference_mode(), autocast(precision):
+                return timed(lambda: [model(**batch).logits for batch, _ in self.batches(32, "sorted")])
+        if work == "memory":
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+        raise ValueError(f"there is no work {work}")
+
+
+def timed(work):
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+works = Works()
+for line in sys.stdin:
+    print(works.run(*line.split()), flush=True)
