@@ -111,6 +111,6 @@ pub(crate) fn weight_and_bias(linear: &Linear) -> (Tensor<2>, Tensor<1>) {
 }
 
 /// What a dropout drops while it takes part in training; frozen, it drops nothing.
-fn probability(dropout: &Dropout) -> f64 {
+pub(crate) fn probability(dropout: &Dropout) -> f64 {
     if dropout.training.is_enabled() { dropout.prob } else { 0.0 }
 }

@@ -1,8 +1,10 @@
 use burn::module::Module;
 use burn::nn::{Dropout, Embedding, LayerNorm};
 use burn::tensor::{Device, Int, Tensor};
+use kiln_kernels::Embeddings;
 
 use crate::BertConfig;
+use crate::attention::probability;
 
 /// Word, position and segment embeddings, summed, normalized, dropped out.
 #[derive(Module, Debug)]
@@ -15,6 +17,7 @@ pub struct BertEmbeddings {
     pub token_type_embeddings: Embedding,
     /// Over the hidden axis.
     pub layer_norm: LayerNorm,
+    layer_norm_eps: f64,
     dropout: Dropout,
 }
 
@@ -25,6 +28,7 @@ impl BertEmbeddings {
             position_embeddings: config.init_embedding(config.max_position_embeddings, device),
             token_type_embeddings: config.init_embedding(config.type_vocab_size, device),
             layer_norm: config.init_layer_norm(device),
+            layer_norm_eps: config.layer_norm_eps,
             dropout: config.init_hidden_dropout(),
         }
     }
@@ -36,11 +40,16 @@ impl BertEmbeddings {
     /// # Panics
     /// When `seq` is above `max_position_embeddings`.
     pub fn forward(&self, input_ids: Tensor<2, Int>, token_type_ids: Tensor<2, Int>) -> Tensor<3> {
-        let [_, seq] = input_ids.dims();
-        let words = self.word_embeddings.forward(input_ids);
-        let segments = self.token_type_embeddings.forward(token_type_ids);
-        // Positions are 0, 1, 2 …: the first rows of the table, the same for every row of the batch.
-        let positions = self.position_embeddings.weight.val().narrow(0, 0, seq).unsqueeze();
-        self.dropout.forward(self.layer_norm.forward(words + positions + segments))
+        let beta = self.layer_norm.beta.as_ref().expect("BERT's layer normalization shifts");
+        let embeddings = Embeddings {
+            words: self.word_embeddings.weight.val(),
+            positions: self.position_embeddings.weight.val(),
+            segments: self.token_type_embeddings.weight.val(),
+            gamma: self.layer_norm.gamma.val(),
+            beta: beta.val(),
+            epsilon: self.layer_norm_eps,
+            dropout: probability(&self.dropout),
+        };
+        embeddings.forward(input_ids, token_type_ids)
     }
 }

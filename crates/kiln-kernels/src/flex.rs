@@ -28,6 +28,12 @@ where
     new(out, tensor.layout().shape().as_slice())
 }
 
+/// The values of a tensor of whole numbers, which are indices.
+pub(crate) fn indices(tensor: FlexTensor) -> Vec<usize> {
+    let data = contiguous(tensor).into_data();
+    data.iter::<i64>().map(|index| usize::try_from(index).expect("an index is not negative")).collect()
+}
+
 pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
 }

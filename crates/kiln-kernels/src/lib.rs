@@ -17,6 +17,7 @@ mod products;
 mod dropout;
 #[cfg(feature = "flex")]
 mod flex;
+mod embeddings;
 mod linear;
 mod self_attention;
 mod residual_norm;
@@ -24,6 +25,7 @@ mod adamw;
 
 pub use adamw::{adamw, plain_adamw, sum_of_squares};
 pub use cpu::AdamWStep;
+pub use embeddings::Embeddings;
 pub use linear::{linear_gelu, plain_linear_gelu};
 pub use products::{PackedWeights, Precision, Products};
 pub use residual_norm::OutputBlock;

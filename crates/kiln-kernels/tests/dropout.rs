@@ -44,6 +44,10 @@ fn dropout_of_the_forward_pass_is_that_of_the_backward_pass() {
     check_slope("output block", &output_block_operands([2, 9, 11, 13]), |x, o| {
         output_block(x, o, 0.3).forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), &Products::default())
     });
+    check_slope("embeddings", &embeddings_operands(9, 13), |x, o| {
+        let [words, segments] = ids([2, 9], &x[0].device());
+        embeddings(x, o, 0.3).forward(words, segments)
+    });
     check_slope("self-attention", &self_attention_operands([2, 70, 6]), |x, o| {
         let padding = padding([2, 70], &x[0].device());
         self_attention(x, o, 2, 0.3).forward(shaped(&x[0], &o[0]), padding, &Products::default())

@@ -3,7 +3,7 @@
 mod operations;
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
-use kiln_kernels::{PackedWeights, Precision, Products, linear_gelu, plain_linear_gelu};
+use kiln_kernels::{Embeddings, PackedWeights, Precision, Products, linear_gelu, plain_linear_gelu};
 use operations::*;
 
 /// Within `tolerance` of the largest number of all that were computed together: what should be zero is its rounding.
@@ -97,6 +97,43 @@ fn self_attention_is_burn_s() {
             },
         );
     }
+}
+
+#[test]
+fn embeddings_are_burn_s() {
+    for [batch, seq, hidden] in [[1, 1, 2], [2, 5, 7], [3, 40, 33]] {
+        check(
+            &format!("{batch}×{seq}×{hidden}"),
+            &embeddings_operands(seq, hidden),
+            |x, o, _| {
+                let [words, segments] = ids([batch, seq], &x[0].device());
+                embeddings(x, o, 0.0).forward(words, segments)
+            },
+            |x, o| {
+                let [words, segments] = ids([batch, seq], &x[0].device());
+                embeddings(x, o, 0.0).plain(words, segments)
+            },
+        );
+    }
+}
+
+#[test]
+#[should_panic(expected = "entry 11 of a table of 11")]
+fn ids_beyond_the_table_are_refused() {
+    let device = Device::flex();
+    let ids = Tensor::from_data([[3, 11]], &device);
+    let table = |entries| Tensor::<2>::ones([entries, 4], &device);
+    let vector = || Tensor::<1>::ones([4], &device);
+    let embeddings = Embeddings {
+        words: table(11),
+        positions: table(2),
+        segments: table(1),
+        gamma: vector(),
+        beta: vector(),
+        epsilon: 1e-12,
+        dropout: 0.0,
+    };
+    embeddings.forward(ids, Tensor::zeros([1, 2], &device));
 }
 
 #[test]

@@ -10,14 +10,18 @@ mod product;
 mod random;
 mod norm;
 mod attention;
+mod embedding;
 mod gelu;
 mod adamw;
 
 pub use adamw::{AdamWStep, adamw, sum_of_squares};
 pub use attention::{Attention, attention, attention_backward};
 pub use element::Element;
+pub use embedding::{Tables, Tokens, embed, table_gradient};
 pub use gelu::{gelu_backward, gelu_rows};
-pub use norm::{Norm, NormGradients, Normalized, add, column_sums, drop_and_sum, norm_backward, residual_norm};
+pub use norm::{
+    Norm, NormGradients, Normalized, add, column_sums, drop_and_sum, drop_in_place, norm_backward, residual_norm,
+};
 pub use pack::{Packed, Source, round, round_all};
 pub use product::{Epilogue, Target, product, product_serial};
 pub use random::Dropout;

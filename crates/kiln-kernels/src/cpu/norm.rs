@@ -9,7 +9,7 @@ use super::{Element, Simd};
 
 /// Rows that one thread takes at a time. Sums over rows are made block by block, in order, so that they do not depend on
 /// the number of threads.
-const ROWS: usize = 32;
+pub(super) const ROWS: usize = 32;
 
 /// What the backward pass of a normalization needs.
 #[derive(Clone, Debug)]
@@ -143,6 +143,13 @@ pub fn column_sums<E: Element>(simd: Simd, values: &[E], columns: usize) -> Vec<
     sum
 }
 
+/// Dropout of `[rows, columns]` in place.
+pub fn drop_in_place(simd: Simd, values: &mut [f32], columns: usize, dropout: Dropout) {
+    values.par_chunks_mut(ROWS * columns).enumerate().for_each(|(block, values)| {
+        drop_block(simd, values, columns, dropout, block * ROWS);
+    });
+}
+
 vectorized! {
     /// `to += values`
     pub fn add(to: &mut [f32], values: &[f32]) {
@@ -155,6 +162,15 @@ vectorized! {
         for row in values.chunks_exact(sums.len()) {
             for (sum, value) in sums.iter_mut().zip(row) {
                 *sum += value.to_f32();
+            }
+        }
+    }
+
+    fn drop_block(values: &mut [f32], columns: usize, dropout: Dropout, first: usize) {
+        for (at, row) in values.chunks_exact_mut(columns).enumerate() {
+            let dropout = dropout.row((first + at) as u64);
+            for (column, value) in row.iter_mut().enumerate() {
+                *value *= dropout.factor(column);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Operations on operands that are leaves of a graph, as the tests call them.
 
-use burn::tensor::{Bool, Device, Distribution, Tensor, TensorData};
-use kiln_kernels::{OutputBlock, SelfAttention};
+use burn::tensor::{Bool, Device, Distribution, Int, Tensor, TensorData};
+use kiln_kernels::{Embeddings, OutputBlock, SelfAttention};
 
 pub fn device() -> Device {
     Device::flex().autodiff()
@@ -81,4 +81,28 @@ pub fn self_attention_operands([batch, seq, hidden]: [usize; 3]) -> Operands {
 pub fn padding([batch, seq]: [usize; 2], device: &Device) -> Tensor<2, Bool> {
     let is_padding = (0..batch).flat_map(|row| (0..seq).map(move |at| at > 0 && (at + row >= seq || at == 2)));
     Tensor::from_data(TensorData::new(is_padding.collect::<Vec<bool>>(), [batch, seq]), device)
+}
+
+pub fn embeddings(x: &[Tensor<1>], o: &Operands, dropout: f64) -> Embeddings {
+    Embeddings {
+        words: shaped(&x[0], &o[0]),
+        positions: shaped(&x[1], &o[1]),
+        segments: shaped(&x[2], &o[2]),
+        gamma: shaped(&x[3], &o[3]),
+        beta: shaped(&x[4], &o[4]),
+        epsilon: 1e-12,
+        dropout,
+    }
+}
+
+pub fn embeddings_operands(seq: usize, hidden: usize) -> Operands {
+    operands(&[&[11, hidden], &[seq + 3, hidden], &[2, hidden], &[hidden], &[hidden]])
+}
+
+/// Ids of 11 words and of 2 segments, `[batch, seq]` each.
+pub fn ids([batch, seq]: [usize; 2], device: &Device) -> [Tensor<2, Int>; 2] {
+    [11, 2].map(|entries| {
+        let ids = (0..batch * seq).map(|i| (i * i + 3 * i) as i32 % entries);
+        Tensor::from_data(TensorData::new(ids.collect::<Vec<i32>>(), [batch, seq]), device)
+    })
 }

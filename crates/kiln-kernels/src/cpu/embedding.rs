@@ -1,0 +1,73 @@
+use rayon::prelude::*;
+
+use super::norm::{ROWS, drop_in_place};
+use super::{Dropout, Norm, Normalized, Simd, add, residual_norm};
+
+/// The tables that a token's vector is summed from, each `[entries, hidden]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Tables<'a> {
+    /// By token.
+    pub words: &'a [f32],
+    /// By place in the text.
+    pub positions: &'a [f32],
+    /// By segment.
+    pub segments: &'a [f32],
+}
+
+/// What a batch reads from the tables.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// Entry of each token, `[batch, seq]`.
+    pub words: Vec<usize>,
+    /// Segment of each token, `[batch, seq]`.
+    pub segments: Vec<usize>,
+    /// Positions of a text.
+    pub seq: usize,
+}
+
+/// `dropout(norm(words + positions + segments))`, `[batch, seq, hidden]`; `keep` says whether a backward pass follows.
+///
+/// # Panics
+/// When an entry is beyond its table.
+pub fn embed(
+    simd: Simd,
+    tables: Tables<'_>,
+    tokens: &Tokens,
+    norm: Norm<'_>,
+    dropout: Option<Dropout>,
+    keep: bool,
+) -> (Vec<f32>, Option<Normalized<f32>>) {
+    let hidden = norm.weight.len();
+    let mut out = vec![0.0; tokens.words.len() * hidden];
+    let mut rest = vec![0.0; out.len()];
+    let rows = out.par_chunks_mut(hidden).zip(rest.par_chunks_mut(hidden)).with_min_len(ROWS).enumerate();
+    rows.for_each(|(token, (out, rest))| {
+        let entry = |table: &'_ [f32], at: usize| -> std::ops::Range<usize> {
+            assert!((at + 1) * hidden <= table.len(), "entry {at} of a table of {}", table.len() / hidden);
+            at * hidden..(at + 1) * hidden
+        };
+        out.copy_from_slice(&tables.words[entry(tables.words, tokens.words[token])]);
+        rest.copy_from_slice(&tables.positions[entry(tables.positions, token % tokens.seq)]);
+        add(simd, rest, &tables.segments[entry(tables.segments, tokens.segments[token])]);
+    });
+    let normalized = residual_norm(simd, &mut out, &rest, norm, None, keep);
+    if let Some(dropout) = dropout {
+        drop_in_place(simd, &mut out, hidden, dropout);
+    }
+    (out, normalized)
+}
+
+/// The gradient of a table: of each row of `gradient`, `[rows, hidden]`, its part at the entry that `entry` names.
+pub fn table_gradient(
+    simd: Simd,
+    gradient: &[f32],
+    hidden: usize,
+    entries: usize,
+    entry: impl Fn(usize) -> usize,
+) -> Vec<f32> {
+    let mut table = vec![0.0; entries * hidden];
+    for (row, gradient) in gradient.chunks_exact(hidden).enumerate() {
+        add(simd, &mut table[entry(row) * hidden..][..hidden], gradient);
+    }
+    table
+}
