@@ -24,7 +24,10 @@ fn main() -> ExitCode {
         Command::Pull(arguments) => commands::pull::run(arguments, cli.json),
         Command::Data(DataCommand::Audit(arguments)) => commands::data::audit(arguments, cli.json),
         Command::Data(DataCommand::Split(arguments)) => commands::data::split(arguments, cli.json),
-        _ => kiln_backend::run(&cli.backend, OnBackend(&cli)).unwrap_or_else(|unknown| Err(unknown.into())),
+        // Inside the thread pool: from outside, every parallel operation would wake a thread and wait for it.
+        _ => rayon::scope(|_| {
+            kiln_backend::run(&cli.backend, OnBackend(&cli)).unwrap_or_else(|unknown| Err(unknown.into()))
+        }),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -80,14 +80,20 @@ pub fn product<E: Kernels, T: Source<E>, O: Element>(
         let each = b.panels().div_ceil(4 * threads).max(1);
         let starts: Vec<usize> = (0..b.panels()).step_by(each).collect();
         let parts = starts.into_par_iter().map(|start| {
-            let (mut part, end) = (Vec::new(), (start + each).min(b.panels()));
-            block(simd, a, b, start..end, |row, column, sums| part.push((row, column, sums.to_vec())));
-            part
+            let (first, end) = (start * b.width, (start + each).min(b.panels()));
+            let columns = b.n.min(end * b.width) - first;
+            let mut part = vec![0.0; a.rows() * columns];
+            block(simd, a, b, start..end, |row, column, sums| {
+                part[row * columns + column - first..][..sums.len()].copy_from_slice(sums);
+            });
+            (first, columns, part)
         });
         let parts: Vec<_> = parts.collect();
         let mut out = Target { data, row_step, first_column };
-        for (row, column, sums) in parts.into_iter().flatten() {
-            finish(simd, &sums, column, epilogue, out.row(row, column, sums.len()));
+        for (first, columns, part) in parts {
+            for (row, sums) in part.chunks_exact(columns).enumerate() {
+                finish(simd, sums, first, epilogue, out.row(row, first, columns));
+            }
         }
     }
 }
