@@ -77,6 +77,10 @@ pub fn product<E: Kernels, T: Source<E>, O: Element>(
         });
     } else {
         // Few rows: the threads share the columns, and with them what of `b` is to be read.
+        let (before, after) = match epilogue {
+            Epilogue::Accumulate => (Epilogue::Store, epilogue),
+            _ => (epilogue, Epilogue::Store),
+        };
         let each = b.panels().div_ceil(4 * threads).max(1);
         let starts: Vec<usize> = (0..b.panels()).step_by(each).collect();
         let parts = starts.into_par_iter().map(|start| {
@@ -84,7 +88,7 @@ pub fn product<E: Kernels, T: Source<E>, O: Element>(
             let columns = b.n.min(end * b.width) - first;
             let mut part = vec![0.0; a.rows() * columns];
             block(simd, a, b, start..end, |row, column, sums| {
-                part[row * columns + column - first..][..sums.len()].copy_from_slice(sums);
+                finish(simd, sums, column, before, &mut part[row * columns + column - first..][..sums.len()]);
             });
             (first, columns, part)
         });
@@ -92,7 +96,7 @@ pub fn product<E: Kernels, T: Source<E>, O: Element>(
         let mut out = Target { data, row_step, first_column };
         for (first, columns, part) in parts {
             for (row, sums) in part.chunks_exact(columns).enumerate() {
-                finish(simd, sums, first, epilogue, out.row(row, first, columns));
+                finish(simd, sums, first, after, out.row(row, first, columns));
             }
         }
     }
