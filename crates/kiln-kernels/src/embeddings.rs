@@ -44,7 +44,7 @@ impl Embeddings {
         let positions = self.positions.narrow(0, 0, seq).unsqueeze();
         let sum =
             module::embedding(self.words, input_ids) + positions + module::embedding(self.segments, token_type_ids);
-        let normalized = crate::residual_norm::plain_norm(sum, self.gamma, self.beta, self.epsilon);
+        let normalized = module::layer_norm(sum, self.gamma, Some(self.beta), self.epsilon);
         crate::plain_dropout(normalized, self.dropout)
     }
 }

@@ -39,17 +39,8 @@ impl OutputBlock {
     pub fn plain(self, x: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
         let x = module::linear(x, self.weight, Some(self.bias));
         let x = crate::plain_dropout(x, self.dropout) + residual;
-        plain_norm(x, self.gamma, self.beta, self.epsilon)
+        module::layer_norm(x, self.gamma, Some(self.beta), self.epsilon)
     }
-}
-
-/// Layer normalization over the last axis, by burn's operations.
-pub(crate) fn plain_norm(x: Tensor<3>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Tensor<3> {
-    let mean = x.clone().mean_dim(2);
-    let centered = x - mean;
-    let variance = centered.clone().square().mean_dim(2);
-    let normalized = centered / (variance + epsilon).sqrt();
-    normalized * gamma.unsqueeze() + beta.unsqueeze()
 }
 
 #[cfg(feature = "flex")]
