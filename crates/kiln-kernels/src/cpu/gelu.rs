@@ -1,12 +1,9 @@
 use rayon::prelude::*;
 
-use super::norm::add;
+use super::norm::{ROWS, total};
 use super::simd::vectorized;
 use super::vector::{gelu, gelu_derivative};
 use super::{Element, Simd};
-
-/// Rows that one thread takes at a time; sums over rows are made block by block, in order.
-const ROWS: usize = 32;
 
 /// Element-wise, of `[rows, columns]`.
 pub fn gelu_rows<E: Element>(simd: Simd, x: &[E], columns: usize) -> Vec<E> {
@@ -28,11 +25,7 @@ pub fn gelu_backward<E: Element>(simd: Simd, x: &[E], gradient: &[E], columns: u
             sums
         })
         .collect();
-    let mut sum = vec![0.0; columns];
-    for block in &sums {
-        add(simd, &mut sum, block);
-    }
-    (out, sum)
+    (out, total(simd, &sums, columns))
 }
 
 vectorized! {

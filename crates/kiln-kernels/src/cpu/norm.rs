@@ -119,11 +119,16 @@ pub fn drop_and_sum<E: Element>(
             sums
         })
         .collect();
-    let mut sum = vec![0.0; columns];
-    for block in &sums {
-        add(simd, &mut sum, block);
+    (rounded, total(simd, &sums, columns))
+}
+
+/// The sum of the blocks' sums, in order.
+pub(super) fn total(simd: Simd, blocks: &[Vec<f32>], columns: usize) -> Vec<f32> {
+    let mut total = vec![0.0; columns];
+    for block in blocks {
+        add(simd, &mut total, block);
     }
-    (rounded, sum)
+    total
 }
 
 /// Sums of `[rows, columns]` over the rows.
@@ -136,11 +141,7 @@ pub fn column_sums<E: Element>(simd: Simd, values: &[E], columns: usize) -> Vec<
             sums
         })
         .collect();
-    let mut sum = vec![0.0; columns];
-    for block in &blocks {
-        add(simd, &mut sum, block);
-    }
-    sum
+    total(simd, &blocks, columns)
 }
 
 /// Dropout of `[rows, columns]` in place.
