@@ -57,7 +57,7 @@ fn linear_gelu_is_burn_s() {
 
 #[test]
 fn output_blocks_are_burn_s() {
-    for dims in [[1, 1, 1, 2], [2, 3, 5, 7], [3, 33, 49, 24], [1, 70, 130, 63]] {
+    for dims in [[1, 1, 1, 3], [2, 3, 5, 7], [3, 33, 49, 24], [1, 70, 130, 63]] {
         check(
             &format!("{dims:?}"),
             &output_block_operands(dims),
@@ -101,7 +101,7 @@ fn self_attention_is_burn_s() {
 
 #[test]
 fn embeddings_are_burn_s() {
-    for [batch, seq, hidden] in [[1, 1, 2], [2, 5, 7], [3, 40, 33]] {
+    for [batch, seq, hidden] in [[1, 1, 3], [2, 5, 7], [3, 40, 33]] {
         check(
             &format!("{batch}×{seq}×{hidden}"),
             &embeddings_operands(seq, hidden),
