@@ -71,7 +71,7 @@ fn follow(assets: &Path, name: &str, precision: Precision) {
     // bf16 has three significant digits, and every layer rounds; what matters is that training goes the same way.
     let (allowed_loss, allowed_norm, [before, after]): (fn(f64) -> f64, f64, [f32; 2]) = match precision {
         Precision::F32 => (|_| 2e-3, 1e-2, [1e-4, 2e-2]),
-        Precision::Bf16 => (|loss| 3e-2 * loss, 5e-2, [2e-2, 5e-2]),
+        _ => (|loss| 3e-2 * loss, 5e-2, [2e-2, 5e-2]),
     };
     let first: Vec<usize> = (0..batch_size).collect();
     let logits = |model: &SequenceClassifier| {

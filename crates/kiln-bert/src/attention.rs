@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm, Linear};
 use burn::tensor::{Bool, Device, Tensor};
-use kiln_kernels::{OutputBlock, Products, SelfAttention};
+use kiln_kernels::{OutputBlock, Products, Queries, SelfAttention};
 
 use crate::BertConfig;
 
@@ -23,11 +23,18 @@ impl BertAttention {
     }
 
     /// # Shapes
-    /// - `hidden_states`, output: `[batch, seq, hidden]`
+    /// - `hidden_states`: `[batch, seq, hidden]`
     /// - `padding`: `[batch, seq]`, true where a position is padding
-    pub fn forward(&self, hidden_states: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
-        let context = self.self_attention.forward(hidden_states.clone(), padding, products);
-        self.output.forward(context, hidden_states, products)
+    /// - output: `[batch, queries, hidden]`
+    pub fn forward(
+        &self,
+        hidden_states: Tensor<3>,
+        padding: Tensor<2, Bool>,
+        queries: Queries,
+        products: &Products,
+    ) -> Tensor<3> {
+        let context = self.self_attention.forward(hidden_states.clone(), padding, queries, products);
+        self.output.forward(context, queries.of(hidden_states), products)
     }
 }
 
@@ -57,12 +64,19 @@ impl BertSelfAttention {
     }
 
     /// # Shapes
-    /// - `hidden_states`, output: `[batch, seq, hidden]`
+    /// - `hidden_states`: `[batch, seq, hidden]`
     /// - `padding`: `[batch, seq]`, true where a position is padding
-    pub fn forward(&self, hidden_states: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
+    /// - output: `[batch, queries, hidden]`
+    pub fn forward(
+        &self,
+        hidden_states: Tensor<3>,
+        padding: Tensor<2, Bool>,
+        queries: Queries,
+        products: &Products,
+    ) -> Tensor<3> {
         let [query, key, value] = [&self.query, &self.key, &self.value].map(weight_and_bias);
         let heads = self.num_attention_heads;
-        let attention = SelfAttention { query, key, value, heads, dropout: probability(&self.dropout) };
+        let attention = SelfAttention { query, key, value, heads, dropout: probability(&self.dropout), queries };
         attention.forward(hidden_states, padding, products)
     }
 }

@@ -1,6 +1,6 @@
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kiln_kernels::Products;
+use kiln_kernels::{Products, Queries};
 
 use crate::{BertConfig, BertEmbeddings, BertEncoder, BertPooler};
 
@@ -45,11 +45,25 @@ impl Bert {
     /// # Panics
     /// When `seq` is above the config's `max_position_embeddings`, or an id above its table.
     pub fn forward(&self, inputs: Inputs) -> Tensor<3> {
+        self.hidden_states(inputs, Queries::All)
+    }
+
+    /// [`Bert::forward`] of each row's first token, all that a pooler or a head on `[CLS]` reads: the last layer computes
+    /// nothing else.
+    ///
+    /// # Shapes
+    /// - `inputs`: three times `[batch, seq]`
+    /// - output: `[batch, 1, hidden]`
+    pub fn forward_first(&self, inputs: Inputs) -> Tensor<3> {
+        self.hidden_states(inputs, Queries::First)
+    }
+
+    fn hidden_states(&self, inputs: Inputs, queries: Queries) -> Tensor<3> {
         let Inputs { input_ids, attention_mask, token_type_ids } = inputs;
         // padding = [batch, seq]
         let padding = attention_mask.equal_elem(0);
         let embedded = self.embeddings.forward(input_ids, token_type_ids);
-        self.encoder.forward(embedded, padding, &self.products)
+        self.encoder.forward(embedded, padding, queries, &self.products)
     }
 }
 

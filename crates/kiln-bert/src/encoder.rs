@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::nn::Linear;
 use burn::tensor::{Bool, Device, Tensor, activation};
-use kiln_kernels::{Products, linear_gelu};
+use kiln_kernels::{Products, Queries, linear_gelu};
 
 use crate::attention::weight_and_bias;
 use crate::{BertAttention, BertConfig, BertOutput, HiddenAct};
@@ -18,14 +18,24 @@ impl BertEncoder {
         Self { layer: (0..config.num_hidden_layers).map(|_| BertLayer::init(config, device)).collect() }
     }
 
+    /// The last layer's hidden states, at the positions asked for: it computes no others.
+    ///
     /// # Shapes
-    /// - `hidden_states`, output: `[batch, seq, hidden]`
+    /// - `hidden_states`: `[batch, seq, hidden]`
     /// - `padding`: `[batch, seq]`, true where a position is padding
-    pub fn forward(&self, mut hidden_states: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
-        for layer in &self.layer {
-            hidden_states = layer.forward(hidden_states, padding.clone(), products);
+    /// - output: `[batch, queries, hidden]`
+    pub fn forward(
+        &self,
+        mut hidden_states: Tensor<3>,
+        padding: Tensor<2, Bool>,
+        queries: Queries,
+        products: &Products,
+    ) -> Tensor<3> {
+        let Some((last, earlier)) = self.layer.split_last() else { return queries.of(hidden_states) };
+        for layer in earlier {
+            hidden_states = layer.forward(hidden_states, padding.clone(), Queries::All, products);
         }
-        hidden_states
+        last.forward(hidden_states, padding, queries, products)
     }
 }
 
@@ -50,10 +60,17 @@ impl BertLayer {
     }
 
     /// # Shapes
-    /// - `hidden_states`, output: `[batch, seq, hidden]`
+    /// - `hidden_states`: `[batch, seq, hidden]`
     /// - `padding`: `[batch, seq]`, true where a position is padding
-    pub fn forward(&self, hidden_states: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
-        let attended = self.attention.forward(hidden_states, padding, products);
+    /// - output: `[batch, queries, hidden]`
+    pub fn forward(
+        &self,
+        hidden_states: Tensor<3>,
+        padding: Tensor<2, Bool>,
+        queries: Queries,
+        products: &Products,
+    ) -> Tensor<3> {
+        let attended = self.attention.forward(hidden_states, padding, queries, products);
         self.output.forward(self.intermediate.forward(attended.clone(), products), attended, products)
     }
 }

@@ -14,16 +14,6 @@ pub enum Pooling {
     Pooler,
 }
 
-/// The first token of each row.
-///
-/// # Shapes
-/// - `hidden_states`: `[batch, seq, hidden]`
-/// - output: `[batch, hidden]`
-pub(crate) fn first_token(hidden_states: Tensor<3>) -> Tensor<2> {
-    let [batch, _, hidden] = hidden_states.dims();
-    hidden_states.slice([0..batch, 0..1, 0..hidden]).squeeze_dim(1)
-}
-
 /// The mean over each row's real tokens.
 ///
 /// # Shapes

@@ -1,10 +1,10 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Tensor};
 use kiln_bert::{Bert, Inputs};
 
 use crate::Pooling;
-use crate::pooling::{first_token, mean_of_tokens};
+use crate::pooling::mean_of_tokens;
 
 /// The shape of a [`ClassificationHead`].
 #[derive(Clone, Debug, PartialEq)]
@@ -93,14 +93,15 @@ impl SequenceClassifier {
     /// - `inputs`: three times `[batch, seq]`
     /// - output: `[batch, hidden]`
     pub fn pooled_output(&self, inputs: Inputs) -> Tensor<2> {
-        let attention_mask: Tensor<2, Int> = inputs.attention_mask.clone();
-        let hidden_states = self.bert.forward(inputs);
         match self.pooling {
-            Pooling::Cls => first_token(hidden_states),
-            Pooling::Mean => mean_of_tokens(hidden_states, attention_mask),
+            Pooling::Cls => self.bert.forward_first(inputs).squeeze_dim(1),
+            Pooling::Mean => {
+                let attention_mask = inputs.attention_mask.clone();
+                mean_of_tokens(self.bert.forward(inputs), attention_mask)
+            }
             Pooling::Pooler => {
                 let pooler = self.bert.pooler.as_ref().expect("a classifier that reads the pooler is built with one");
-                pooler.forward(hidden_states)
+                pooler.forward(self.bert.forward_first(inputs))
             }
         }
     }

@@ -28,8 +28,8 @@ fn main() {
     let (a, b) = (wave(ROWS * INNER, 0.37), wave(INNER * COLUMNS, 0.73));
     let expected = multiply::<f32>(Simd::Portable, &a, &b);
     for &simd in Simd::available() {
-        let (in_f32, in_bf16) = (multiply::<f32>(simd, &a, &b), multiply::<bf16>(simd, &a, &b));
-        let apart = [furthest(&in_f32, &expected), furthest(&in_bf16, &expected)];
-        println!("{simd:?}: f32 {:.1e} and bf16 {:.1e} from the portable f32 product", apart[0], apart[1]);
+        let products = [multiply::<f32>(simd, &a, &b), multiply::<bf16>(simd, &a, &b), multiply::<i8>(simd, &a, &b)];
+        let [in_f32, in_bf16, in_i8] = products.map(|product| furthest(&product, &expected));
+        println!("{simd:?}: f32 {in_f32:.1e}, bf16 {in_bf16:.1e}, int8 {in_i8:.1e} from the portable f32 product");
     }
 }

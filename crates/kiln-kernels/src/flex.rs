@@ -3,7 +3,7 @@
 use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
 
-use crate::cpu::{Element, Kernels, Simd, Source};
+use crate::cpu::{Element, Kernels, Simd, Source, View};
 
 /// What a tensor's values may be, and a product's operands.
 pub(crate) trait Value: Kernels + Source<Self> + burn::tensor::Element {}
@@ -14,11 +14,14 @@ pub(crate) fn values<E: Value>(tensor: &FlexTensor) -> &[E] {
     tensor.as_slice().expect("it was made contiguous, and of this type")
 }
 
+/// The tensor as a matrix whose columns are its last axis.
+pub(crate) fn matrix<E: Value>(tensor: &FlexTensor) -> View<'_, E> {
+    let [rows, columns] = rows_and_columns(tensor);
+    View::new(values(tensor), rows, columns, columns)
+}
+
 /// The tensor with its values in one piece, rounded to `E`; the same memory where they are so already.
-pub(crate) fn rounded<E: Value>(tensor: FlexTensor) -> FlexTensor
-where
-    f32: Source<E>,
-{
+pub(crate) fn rounded<E: Value>(tensor: FlexTensor) -> FlexTensor {
     let tensor = contiguous(tensor);
     if tensor.dtype() == E::dtype() {
         return tensor;

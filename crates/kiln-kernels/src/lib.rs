@@ -29,7 +29,7 @@ pub use embeddings::Embeddings;
 pub use linear::{linear_gelu, plain_linear_gelu};
 pub use products::{PackedWeights, Precision, Products};
 pub use residual_norm::OutputBlock;
-pub use self_attention::SelfAttention;
+pub use self_attention::{Queries, SelfAttention};
 
 use dropout::plain_dropout;
 #[cfg(feature = "flex")]

@@ -45,8 +45,8 @@ pub(crate) mod fused {
     use burn_flex::FlexTensor;
     use half::bf16;
 
-    use crate::cpu::{Epilogue, Packed, Simd, Source, Target, View, gelu_backward, gelu_rows, product};
-    use crate::flex::{self, Value, contiguous, rounded, rows_and_columns, values, with_last};
+    use crate::cpu::{Epilogue, Kernels, Packed, Simd, Source, Target, View, gelu_backward, gelu_rows, product};
+    use crate::flex::{self, Value, contiguous, matrix, rounded, rows_and_columns, values, with_last};
     use crate::{Precision, Products};
 
     #[backend_extension(Flex, Autodiff)]
@@ -69,19 +69,16 @@ pub(crate) mod fused {
         Tensor::from_dispatch(<Dispatch as LinearGelu>::linear_gelu(x.into_dispatch(), weight, bias, products))
     }
 
-    /// `x · weight` through an epilogue; `x` is of `E`, the output of `O`.
-    pub(crate) fn linear<E: Value, O: Value>(
+    /// `x · weight` through an epilogue; `x` is of `E`, the product of `W`, the output of `O`.
+    pub(crate) fn linear<E: Value + Source<W>, W: Kernels, O: Value>(
         x: &FlexTensor,
         weight: &FlexTensor,
         products: &Products,
         epilogue: Epilogue<'_>,
-    ) -> Vec<O>
-    where
-        f32: Source<E>,
-    {
+    ) -> Vec<O> {
         let simd = Simd::detect();
         let ([rows, input], [_, output]) = (rows_and_columns(x), rows_and_columns(weight));
-        let packed = products.pack::<E>(weight);
+        let packed = products.pack::<W>(&[weight]);
         let mut out = vec![O::default(); rows * output];
         product(
             simd,
@@ -96,43 +93,42 @@ pub(crate) mod fused {
     /// The gradient of a linear layer's input, `gradient · weightᵀ`.
     pub(crate) fn input_gradient<E: Value, O: Value>(
         gradient: View<'_, E>,
-        weight: &FlexTensor,
+        weight: View<'_, f32>,
         out: Target<'_, O>,
         epilogue: Epilogue<'_>,
-    ) where
-        f32: Source<E>,
-    {
+    ) {
         let simd = Simd::detect();
-        let [input, output] = rows_and_columns(weight);
-        let packed = Packed::<E>::new(simd, View::new(values::<f32>(weight), input, output, output).transposed());
+        let packed = Packed::<E>::new(simd, weight.transposed());
         product(simd, gradient, &packed, out, epilogue);
     }
 
     /// The gradient of a linear layer's weight, `xᵀ · gradient`.
-    pub(crate) fn weight_gradient<E: Value>(x: &FlexTensor, gradient: View<'_, E>) -> FlexTensor {
+    pub(crate) fn weight_gradient<E: Value>(x: View<'_, E>, gradient: View<'_, E>) -> FlexTensor {
         let simd = Simd::detect();
-        let ([rows, input], output) = (rows_and_columns(x), gradient.cols());
+        let (input, output) = (x.cols(), gradient.cols());
         let packed = Packed::<E>::new(simd, gradient);
         let mut out = vec![0f32; input * output];
-        let x = View::new(values::<E>(x), rows, input, input).transposed();
-        product(simd, x, &packed, Target::whole(&mut out, output), Epilogue::Store);
+        product(simd, x.transposed(), &packed, Target::whole(&mut out, output), Epilogue::Store);
         flex::new(out, &[input, output])
     }
 
-    fn forward<E: Value>(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, products: &Products) -> FlexTensor
-    where
-        f32: Source<E>,
-    {
+    fn forward<E: Value + Source<W>, W: Kernels>(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        products: &Products,
+    ) -> FlexTensor {
         let (x, weight, bias) = (rounded::<E>(x), contiguous(weight), contiguous(bias));
-        let out = linear::<E, E>(&x, &weight, products, Epilogue::BiasGelu(values(&bias)));
+        let out = linear::<E, W, E>(&x, &weight, products, Epilogue::BiasGelu(values(&bias)));
         flex::new(out, &with_last(&x, rows_and_columns(&weight)[1]))
     }
 
     impl LinearGelu for Flex {
         fn linear_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, products: Products) -> FlexTensor {
             match products.precision {
-                Precision::F32 => forward::<f32>(x, weight, bias, &products),
-                Precision::Bf16 => forward::<bf16>(x, weight, bias, &products),
+                Precision::F32 => forward::<f32, f32>(x, weight, bias, &products),
+                Precision::Bf16 => forward::<bf16, bf16>(x, weight, bias, &products),
+                Precision::Int8 => forward::<bf16, i8>(x, weight, bias, &products),
             }
         }
     }
@@ -146,7 +142,7 @@ pub(crate) mod fused {
         ) -> FloatTensor<Self> {
             match products.precision {
                 Precision::F32 => tracked::<f32, C>(x, weight, bias, &products),
-                Precision::Bf16 => tracked::<bf16, C>(x, weight, bias, &products),
+                Precision::Bf16 | Precision::Int8 => tracked::<bf16, C>(x, weight, bias, &products),
             }
         }
     }
@@ -156,10 +152,7 @@ pub(crate) mod fused {
         weight: FloatTensor<Autodiff<Flex, C>>,
         bias: FloatTensor<Autodiff<Flex, C>>,
         products: &Products,
-    ) -> FloatTensor<Autodiff<Flex, C>>
-    where
-        f32: Source<E>,
-    {
+    ) -> FloatTensor<Autodiff<Flex, C>> {
         let ((x, x_node), (weight, weight_node), (bias, bias_node)) =
             (x.into_parts(), weight.into_parts(), bias.into_parts());
         match LinearGeluBackward::<E>(PhantomData)
@@ -170,12 +163,12 @@ pub(crate) mod fused {
             OpsKind::Tracked(prepared) => {
                 let (x, weight, bias) = (rounded::<E>(x), contiguous(weight), contiguous(bias));
                 let output = rows_and_columns(&weight)[1];
-                let before = linear::<E, E>(&x, &weight, products, Epilogue::Bias(values(&bias)));
+                let before = linear::<E, E, E>(&x, &weight, products, Epilogue::Bias(values(&bias)));
                 let out = gelu_rows(Simd::detect(), &before, output);
                 let shape = with_last(&x, output);
                 prepared.finish(State { x, weight, before: flex::new(before, &shape) }, flex::new(out, &shape))
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(forward::<E>(x, weight, bias, products)),
+            OpsKind::UnTracked(prepared) => prepared.finish(forward::<E, E>(x, weight, bias, products)),
         }
     }
 
@@ -190,10 +183,7 @@ pub(crate) mod fused {
         before: FlexTensor,
     }
 
-    impl<E: Value> Backward<Flex, 3> for LinearGeluBackward<E>
-    where
-        f32: Source<E>,
-    {
+    impl<E: Value> Backward<Flex, 3> for LinearGeluBackward<E> {
         type State = State;
 
         fn backward(self, ops: Ops<State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
@@ -203,14 +193,14 @@ pub(crate) mod fused {
             let [rows, output] = rows_and_columns(&before);
             let (gradient, of_bias) = gelu_backward::<E>(Simd::detect(), values(&before), values(&gradient), output);
             let gradient = View::new(&gradient, rows, output, output);
+            let (x, weight) = (matrix::<E>(&x), matrix(&weight));
             if let Some(node) = x_node {
-                let mut of_x = vec![0f32; x.layout().num_elements()];
-                let columns = rows_and_columns(&x)[1];
-                input_gradient::<E, f32>(gradient, &weight, Target::whole(&mut of_x, columns), Epilogue::Store);
-                gradients.register::<Flex>(node.id, flex::new(of_x, x.layout().shape().as_slice()));
+                let mut of_x = vec![0f32; rows * x.cols()];
+                input_gradient::<E, f32>(gradient, weight, Target::whole(&mut of_x, x.cols()), Epilogue::Store);
+                gradients.register::<Flex>(node.id, flex::new(of_x, &with_last(&before, x.cols())));
             }
             if let Some(node) = weight_node {
-                gradients.register::<Flex>(node.id, weight_gradient::<E>(&x, gradient));
+                gradients.register::<Flex>(node.id, weight_gradient(x, gradient));
             }
             if let Some(node) = bias_node {
                 gradients.register::<Flex>(node.id, flex::new(of_bias, &[output]));

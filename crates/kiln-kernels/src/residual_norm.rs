@@ -58,10 +58,10 @@ mod fused {
 
     use super::OutputBlock;
     use crate::cpu::{
-        Dropout, Epilogue, Norm, NormGradients, Normalized, Simd, Source, Target, View, drop_and_sum, norm_backward,
-        residual_norm,
+        Dropout, Epilogue, Kernels, Norm, NormGradients, Normalized, Simd, Source, Target, View, drop_and_sum,
+        norm_backward, residual_norm,
     };
-    use crate::flex::{self, Value, contiguous, rounded, rows_and_columns, values};
+    use crate::flex::{self, Value, contiguous, matrix, rounded, rows_and_columns, values, with_last};
     use crate::linear::fused::{input_gradient, linear, weight_gradient};
     use crate::{Precision, Products};
 
@@ -115,19 +115,17 @@ mod fused {
     }
 
     impl Operands {
-        fn new<E: Value>([x, residual, weight, bias, gamma, beta]: [FlexTensor; 6]) -> Self
-        where
-            f32: Source<E>,
-        {
+        fn new<E: Value>([x, residual, weight, bias, gamma, beta]: [FlexTensor; 6]) -> Self {
             let [residual, weight, bias, gamma, beta] = [residual, weight, bias, gamma, beta].map(contiguous);
             Self { x: rounded::<E>(x), residual, weight, bias, gamma, beta }
         }
 
-        fn forward<E: Value>(&self, how: &How, keep: bool) -> (FlexTensor, Option<Normalized<E>>)
-        where
-            f32: Source<E>,
-        {
-            let mut out = linear::<E, f32>(&self.x, &self.weight, &how.products, Epilogue::Bias(values(&self.bias)));
+        fn forward<E: Value + Source<W>, W: Kernels>(
+            &self,
+            how: &How,
+            keep: bool,
+        ) -> (FlexTensor, Option<Normalized<E>>) {
+            let mut out = linear::<E, W, f32>(&self.x, &self.weight, &how.products, Epilogue::Bias(values(&self.bias)));
             let norm = Norm { weight: values(&self.gamma), bias: values(&self.beta), epsilon: how.epsilon };
             let kept = residual_norm(Simd::detect(), &mut out, values(&self.residual), norm, how.dropout, keep);
             (flex::new(out, self.residual.layout().shape().as_slice()), kept)
@@ -146,8 +144,9 @@ mod fused {
         ) -> FlexTensor {
             let operands = [x, residual, weight, bias, gamma, beta];
             match how.products.precision {
-                Precision::F32 => Operands::new::<f32>(operands).forward::<f32>(&how, false).0,
-                Precision::Bf16 => Operands::new::<bf16>(operands).forward::<bf16>(&how, false).0,
+                Precision::F32 => Operands::new::<f32>(operands).forward::<f32, f32>(&how, false).0,
+                Precision::Bf16 => Operands::new::<bf16>(operands).forward::<bf16, bf16>(&how, false).0,
+                Precision::Int8 => Operands::new::<bf16>(operands).forward::<bf16, i8>(&how, false).0,
             }
         }
     }
@@ -165,7 +164,7 @@ mod fused {
             let operands = [x, residual, weight, bias, gamma, beta];
             match how.products.precision {
                 Precision::F32 => tracked::<f32, C>(operands, how),
-                Precision::Bf16 => tracked::<bf16, C>(operands, how),
+                Precision::Bf16 | Precision::Int8 => tracked::<bf16, C>(operands, how),
             }
         }
     }
@@ -173,24 +172,21 @@ mod fused {
     fn tracked<E: Value, C: CheckpointStrategy>(
         operands: [FloatTensor<Autodiff<Flex, C>>; 6],
         how: How,
-    ) -> FloatTensor<Autodiff<Flex, C>>
-    where
-        f32: Source<E>,
-    {
+    ) -> FloatTensor<Autodiff<Flex, C>> {
         let parts = operands.map(|operand| operand.into_parts());
         let tensors = parts.each_ref().map(|(tensor, _)| tensor.clone());
         let nodes = parts.map(|(_, node)| node);
         let operands = Operands::new::<E>(tensors);
         match ResidualNormBackward::<E>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let (out, normalized) = operands.forward::<E>(&how, true);
+                let (out, normalized) = operands.forward::<E, E>(&how, true);
                 let Normalized { rows, inverse_deviations } = normalized.expect("asked to be kept");
                 let Operands { x, weight, gamma, .. } = operands;
                 let normalized = flex::new(rows, out.layout().shape().as_slice());
                 let state = State { x, weight, gamma, normalized, inverse_deviations, dropout: how.dropout };
                 prepared.finish(state, out)
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(operands.forward::<E>(&how, false).0),
+            OpsKind::UnTracked(prepared) => prepared.finish(operands.forward::<E, E>(&how, false).0),
         }
     }
 
@@ -207,10 +203,7 @@ mod fused {
         dropout: Option<Dropout>,
     }
 
-    impl<E: Value> Backward<Flex, 6> for ResidualNormBackward<E>
-    where
-        f32: Source<E>,
-    {
+    impl<E: Value> Backward<Flex, 6> for ResidualNormBackward<E> {
         type State = State;
 
         fn backward(self, ops: Ops<State, 6>, gradients: &mut Gradients, _: &mut Checkpointer) {
@@ -224,15 +217,15 @@ mod fused {
             let NormGradients { residual, weight: of_gamma, bias: of_beta } = of_norm;
             let (of_linear, of_bias) = drop_and_sum::<E>(simd, &residual, hidden, dropout);
             let of_linear = View::new(&of_linear, rows, hidden, hidden);
+            let (x, weight) = (matrix::<E>(&x), matrix(&weight));
 
             if let Some(node) = x_node {
-                let mut of_x = vec![E::default(); x.layout().num_elements()];
-                let columns = rows_and_columns(&x)[1];
-                input_gradient::<E, E>(of_linear, &weight, Target::whole(&mut of_x, columns), Epilogue::Store);
-                gradients.register::<Flex>(node.id, flex::new(of_x, x.layout().shape().as_slice()));
+                let mut of_x = vec![E::default(); rows * x.cols()];
+                input_gradient(of_linear, weight, Target::whole(&mut of_x, x.cols()), Epilogue::Store);
+                gradients.register::<Flex>(node.id, flex::new(of_x, &with_last(&gradient, x.cols())));
             }
             if let Some(node) = weight_node {
-                gradients.register::<Flex>(node.id, weight_gradient::<E>(&x, of_linear));
+                gradients.register::<Flex>(node.id, weight_gradient(x, of_linear));
             }
             let shape = gradient.layout().shape();
             for (node, values, shape) in [

@@ -17,6 +17,39 @@ pub struct SelfAttention {
     pub heads: usize,
     /// Of the probabilities.
     pub dropout: f64,
+    /// Which positions ask.
+    pub queries: Queries,
+}
+
+/// Which positions of a text an attention is computed for; all are attended to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Queries {
+    /// Each.
+    All,
+    /// The first: what a sentence-level head reads of the last layer.
+    First,
+}
+
+impl Queries {
+    /// How many of `seq` positions.
+    pub(crate) fn count(self, seq: usize) -> usize {
+        match self {
+            Self::All => seq,
+            Self::First => seq.min(1),
+        }
+    }
+
+    /// The positions that ask.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, seq, hidden]`
+    /// - output: `[batch, queries, hidden]`
+    pub fn of(self, x: Tensor<3>) -> Tensor<3> {
+        match self {
+            Self::All => x,
+            Self::First => x.narrow(1, 0, 1),
+        }
+    }
 }
 
 impl SelfAttention {
@@ -25,8 +58,9 @@ impl SelfAttention {
     /// On the CPU the outputs of padding are zero.
     ///
     /// # Shapes
-    /// - `x`, output: `[batch, seq, hidden]`
+    /// - `x`: `[batch, seq, hidden]`
     /// - `padding`: `[batch, seq]`, true where a position is padding
+    /// - output: `[batch, queries, hidden]`
     pub fn forward(self, x: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
         #[cfg(feature = "flex")]
         if crate::is_fused(&x.device()) {
@@ -40,14 +74,15 @@ impl SelfAttention {
     /// [`SelfAttention::forward`] by burn's operations.
     pub fn plain(self, x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<3> {
         let [batch, seq, hidden] = x.dims();
-        let head = hidden / self.heads;
-        let project = |(weight, bias)| -> Tensor<4> {
-            let x = module::linear(x.clone(), weight, Some(bias));
-            x.reshape([batch, seq, self.heads, head]).swap_dims(1, 2)
+        let (head, asking) = (hidden / self.heads, self.queries.count(seq));
+        let project = |x: Tensor<3>, (weight, bias)| -> Tensor<4> {
+            let [_, positions, _] = x.dims();
+            module::linear(x, weight, Some(bias)).reshape([batch, positions, self.heads, head]).swap_dims(1, 2)
         };
-        let [query, key, value] = [self.query, self.key, self.value].map(project);
-        let padding: Tensor<4, Bool> = padding.reshape([batch, 1, 1, seq]).expand([batch, 1, seq, seq]);
-        // context = [batch, heads, seq, head]
+        let query = project(self.queries.of(x.clone()), self.query);
+        let [key, value] = [self.key, self.value].map(|projection| project(x.clone(), projection));
+        let padding: Tensor<4, Bool> = padding.reshape([batch, 1, 1, seq]).expand([batch, 1, asking, seq]);
+        // context = [batch, heads, queries, head]
         let context = if query.is_autodiff() {
             let scores = (query / (head as f64).sqrt()).matmul(key.transpose());
             let probabilities = softmax(scores.mask_fill(padding, f32::NEG_INFINITY), 3);
@@ -56,7 +91,7 @@ impl SelfAttention {
             // Fused on backends that can; it has neither dropout nor a backward pass, and needs neither here.
             module::attention(query, key, value, Some(padding), None, AttentionModuleOptions::default())
         };
-        context.swap_dims(1, 2).reshape([batch, seq, hidden])
+        context.swap_dims(1, 2).reshape([batch, asking, hidden])
     }
 }
 
@@ -74,12 +109,13 @@ mod fused {
     use burn_flex::FlexTensor;
     use half::bf16;
 
-    use super::SelfAttention;
+    use super::{Queries, SelfAttention};
     use crate::cpu::{
-        Attention, Dropout, Epilogue, Simd, Source, Target, View, attention, attention_backward, product,
+        Attention, Dropout, Epilogue, Kernels, Simd, Source, Target, View, attention, attention_backward, product,
     };
-    use crate::flex::{self, Value, column_sums, contiguous, rounded, values};
+    use crate::flex::{self, Value, column_sums, contiguous, matrix, rounded, values};
     use crate::linear::fused::{input_gradient, weight_gradient};
+    use crate::products::side_by_side;
     use crate::{Precision, Products};
 
     #[backend_extension(Flex, Autodiff)]
@@ -99,6 +135,7 @@ mod fused {
 
     #[derive(Clone, Debug)]
     pub struct How {
+        queries: Queries,
         heads: usize,
         dropout: Option<Dropout>,
         products: Products,
@@ -111,8 +148,8 @@ mod fused {
         dropout: Option<Dropout>,
         products: Products,
     ) -> Tensor<3> {
-        let SelfAttention { query, key, value, heads, .. } = projections;
-        let how = How { heads, dropout, products };
+        let SelfAttention { query, key, value, heads, queries, .. } = projections;
+        let how = How { queries, heads, dropout, products };
         Tensor::from_dispatch(<Dispatch as SelfAttentionOps>::self_attention(
             x.into_dispatch(),
             query.0.into_dispatch(),
@@ -133,8 +170,11 @@ mod fused {
         /// Of queries, keys and values.
         weights: [FlexTensor; 3],
         mask: Vec<bool>,
-        qkv: FlexTensor,
-        /// `[batch, heads, seq]`
+        /// `[batch · queries, hidden]`
+        queries: FlexTensor,
+        /// `[batch · seq, 2 · hidden]`
+        keys_values: FlexTensor,
+        /// `[batch, heads, queries]`
         log_sums: Vec<f32>,
         how: How,
     }
@@ -142,46 +182,65 @@ mod fused {
     impl State {
         fn shape(&self) -> Attention<'_> {
             let &[batch, seq, hidden] = self.x.layout().shape().as_slice() else { unreachable!("x has three axes") };
-            Attention { batch, seq, heads: self.how.heads, hidden, mask: &self.mask, dropout: self.how.dropout }
+            let queries = self.how.queries.count(seq);
+            Attention {
+                batch,
+                seq,
+                queries,
+                heads: self.how.heads,
+                hidden,
+                mask: &self.mask,
+                dropout: self.how.dropout,
+            }
+        }
+
+        /// The positions that ask, `[batch · queries, hidden]`.
+        fn asking<E: Value>(&self) -> View<'_, E> {
+            let Attention { batch, seq, queries, hidden, .. } = self.shape();
+            let row_step = if queries == seq { hidden } else { seq * hidden };
+            View::new(values(&self.x), batch * queries, hidden, row_step)
         }
     }
 
     /// The output, and what the backward pass needs.
-    fn forward<E: Value>(
+    fn forward<E: Value + Source<W>, W: Kernels>(
         [x, query, query_bias, key, key_bias, value, value_bias]: [FlexTensor; 7],
         padding: FlexTensor,
         how: How,
-    ) -> (FlexTensor, State)
-    where
-        f32: Source<E>,
-    {
+    ) -> (FlexTensor, State) {
         let simd = Simd::detect();
-        let x = rounded::<E>(x);
-        let weights = [query, key, value].map(contiguous);
-        let &[batch, seq, hidden] = x.layout().shape().as_slice() else { unreachable!("x has three axes") };
-        let mut qkv = vec![E::default(); batch * seq * 3 * hidden];
-        for (part, (weight, bias)) in weights.iter().zip([query_bias, key_bias, value_bias]).enumerate() {
-            let bias = contiguous(bias);
-            let packed = how.products.pack::<E>(weight);
-            let out = Target::columns(&mut qkv, 3 * hidden, part * hidden);
-            product(
-                simd,
-                View::new(values::<E>(&x), batch * seq, hidden, hidden),
-                &packed,
-                out,
-                Epilogue::Bias(values(&bias)),
-            );
-        }
         let padding = contiguous(padding);
-        let mask = padding.storage::<u8>()[padding.layout().start_offset()..][..batch * seq]
+        let mask = padding.storage::<u8>()[padding.layout().start_offset()..][..padding.layout().num_elements()]
             .iter()
             .map(|padding| *padding == 0)
             .collect();
-        let qkv = flex::new(qkv, &[batch, seq, 3 * hidden]);
-        let mut state = State { x, weights, mask, qkv, log_sums: vec![], how };
-        let (context, log_sums) = attention(simd, state.shape(), values::<E>(&state.qkv));
+        let nothing = || flex::new::<E>(vec![], &[0, 0]);
+        let mut state = State {
+            x: rounded::<E>(x),
+            weights: [query, key, value].map(contiguous),
+            mask,
+            queries: nothing(),
+            keys_values: nothing(),
+            log_sums: vec![],
+            how,
+        };
+        let [query_bias, key_bias, value_bias] = [query_bias, key_bias, value_bias].map(contiguous);
+        let project = |x: View<'_, E>, weights: &[&FlexTensor], bias: &[f32]| {
+            let packed = state.how.products.pack::<W>(weights);
+            let mut out = vec![E::default(); x.rows() * bias.len()];
+            product(simd, x, &packed, Target::whole(&mut out, bias.len()), Epilogue::Bias(bias));
+            flex::new(out, &[x.rows(), bias.len()])
+        };
+        let [query, key, value] = &state.weights;
+        let queries = project(state.asking(), &[query], values(&query_bias));
+        let biases = [values::<f32>(&key_bias), values(&value_bias)].concat();
+        let keys_values = project(matrix(&state.x), &[key, value], &biases);
+        (state.queries, state.keys_values) = (queries, keys_values);
+        let shape = state.shape();
+        let (context, log_sums) = attention::<E>(simd, shape, values(&state.queries), values(&state.keys_values));
+        let context = flex::new(context, &[shape.batch, shape.queries, shape.hidden]);
         state.log_sums = log_sums;
-        (flex::new(context, &[batch, seq, hidden]), state)
+        (context, state)
     }
 
     impl SelfAttentionOps for Flex {
@@ -198,8 +257,9 @@ mod fused {
         ) -> FlexTensor {
             let operands = [x, query, query_bias, key, key_bias, value, value_bias];
             match how.products.precision {
-                Precision::F32 => forward::<f32>(operands, padding, how).0,
-                Precision::Bf16 => forward::<bf16>(operands, padding, how).0,
+                Precision::F32 => forward::<f32, f32>(operands, padding, how).0,
+                Precision::Bf16 => forward::<bf16, bf16>(operands, padding, how).0,
+                Precision::Int8 => forward::<bf16, i8>(operands, padding, how).0,
             }
         }
     }
@@ -219,7 +279,7 @@ mod fused {
             let operands = [x, query, query_bias, key, key_bias, value, value_bias];
             match how.products.precision {
                 Precision::F32 => tracked::<f32, C>(operands, padding, how),
-                Precision::Bf16 => tracked::<bf16, C>(operands, padding, how),
+                Precision::Bf16 | Precision::Int8 => tracked::<bf16, C>(operands, padding, how),
             }
         }
     }
@@ -228,14 +288,11 @@ mod fused {
         operands: [FloatTensor<Autodiff<Flex, C>>; 7],
         padding: FlexTensor,
         how: How,
-    ) -> FloatTensor<Autodiff<Flex, C>>
-    where
-        f32: Source<E>,
-    {
+    ) -> FloatTensor<Autodiff<Flex, C>> {
         let parts = operands.map(|operand| operand.into_parts());
         let tensors = parts.each_ref().map(|(tensor, _)| tensor.clone());
         let nodes = parts.map(|(_, node)| node);
-        let (out, state) = forward::<E>(tensors, padding, how);
+        let (out, state) = forward::<E, E>(tensors, padding, how);
         match SelfAttentionBackward::<E>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => prepared.finish(state, out),
             OpsKind::UnTracked(prepared) => prepared.finish(out),
@@ -245,10 +302,7 @@ mod fused {
     #[derive(Debug)]
     struct SelfAttentionBackward<E>(PhantomData<E>);
 
-    impl<E: Value> Backward<Flex, 7> for SelfAttentionBackward<E>
-    where
-        f32: Source<E>,
-    {
+    impl<E: Value> Backward<Flex, 7> for SelfAttentionBackward<E> {
         type State = State;
 
         fn backward(self, ops: Ops<State, 7>, gradients: &mut Gradients, _: &mut Checkpointer) {
@@ -257,26 +311,40 @@ mod fused {
             let gradient = rounded::<E>(gradients.consume::<Flex>(&ops.node));
             let shape = state.shape();
             let (rows, hidden) = (shape.batch * shape.seq, shape.hidden);
-            let of_qkv =
-                attention_backward(Simd::detect(), shape, values::<E>(&state.qkv), &state.log_sums, values(&gradient));
-            let of_part = |part: usize| View::new(&of_qkv[part * hidden..], rows, hidden, 3 * hidden);
+            let [of_queries, of_keys_values] = attention_backward::<E>(
+                Simd::detect(),
+                shape,
+                values(&state.queries),
+                values(&state.keys_values),
+                &state.log_sums,
+                values(&gradient),
+            );
+            let asking = state.asking::<E>();
+            let of_queries_rows = View::new(&of_queries, asking.rows(), hidden, hidden);
+            let of_part = |part: usize| View::new(&of_keys_values[part * hidden..], rows, hidden, 2 * hidden);
 
             if let Some(node) = x_node {
+                let [query, key, value] = &state.weights;
                 let mut of_x = vec![0f32; rows * hidden];
-                for (part, weight) in state.weights.iter().enumerate() {
-                    let epilogue = if part == 0 { Epilogue::Store } else { Epilogue::Accumulate };
-                    input_gradient::<E, f32>(of_part(part), weight, Target::whole(&mut of_x, hidden), epilogue);
-                }
+                let (joined, [input, output]) = side_by_side(&[key, value]);
+                let joined = View::new(&joined, input, output, output);
+                let both = View::new(&of_keys_values, rows, output, output);
+                input_gradient::<E, f32>(both, joined, Target::whole(&mut of_x, hidden), Epilogue::Store);
+                let row_step = rows / asking.rows().max(1) * hidden;
+                let out = Target::columns(&mut of_x, row_step, 0);
+                input_gradient(of_queries_rows, matrix(query), out, Epilogue::Accumulate);
                 gradients.register::<Flex>(node.id, flex::new(of_x, state.x.layout().shape().as_slice()));
             }
-            let of_biases = column_sums(&of_qkv, 3 * hidden);
+            let of_query_bias = column_sums(&of_queries, hidden);
+            let of_biases = [of_query_bias, column_sums(&of_keys_values, 2 * hidden)].concat();
+            let x = matrix::<E>(&state.x);
             for (at, node) in parts.into_iter().enumerate() {
                 let (part, is_weight) = (at / 2, at % 2 == 0);
                 let Some(node) = node else { continue };
-                let gradient = if is_weight {
-                    weight_gradient::<E>(&state.x, of_part(part))
-                } else {
-                    flex::new(of_biases[part * hidden..][..hidden].to_vec(), &[hidden])
+                let gradient = match (is_weight, part) {
+                    (true, 0) => weight_gradient(asking, of_queries_rows),
+                    (true, _) => weight_gradient(x, of_part(part - 1)),
+                    (false, _) => flex::new(of_biases[part * hidden..][..hidden].to_vec(), &[hidden]),
                 };
                 gradients.register::<Flex>(node.id, gradient);
             }

@@ -24,11 +24,7 @@ fn check_slope(what: &str, operands: &Operands, operation: impl Fn(&[Tensor<1>],
         operands.iter().zip(&directions).map(along).collect()
     };
     let total = |values: &[f32]| {
-        values
-            .iter()
-            .enumerate()
-            .map(|(i, v)| f64::from(*v) * f64::from(((i * 7 + 3) as f32 * 0.73).sin()))
-            .sum::<f64>()
+        values.iter().enumerate().map(|(at, value)| f64::from(*value) * f64::from(coefficient(at))).sum::<f64>()
     };
     let (up, down) = (seeded(&moved(STEP)).0, seeded(&moved(-STEP)).0);
     let found: f64 = gradients.iter().flatten().zip(directions.iter().flatten()).map(|(g, d)| f64::from(g * d)).sum();

@@ -3,8 +3,11 @@
 mod operations;
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
-use kiln_kernels::{Embeddings, PackedWeights, Precision, Products, linear_gelu, plain_linear_gelu};
+use kiln_kernels::{
+    Embeddings, PackedWeights, Precision, Products, Queries, SelfAttention, linear_gelu, plain_linear_gelu,
+};
 use operations::*;
+use proptest::prelude::*;
 
 /// Within `tolerance` of the largest number of all that were computed together: what should be zero is its rounding.
 #[track_caller]
@@ -25,7 +28,7 @@ fn check(
     plain: impl Fn(&[Tensor<1>], &Operands) -> Tensor<3>,
 ) {
     let (expected, expected_gradients) = run(operands, &device(), &plain);
-    for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 3e-2)] {
+    for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 3e-2), (Precision::Int8, 5e-2)] {
         let products = Products { precision, packed: None };
         let (found, _) = run(operands, &Device::flex(), &|leaves, operands| fused(leaves, operands, &products));
         assert_close(
@@ -40,81 +43,162 @@ fn check(
     }
 }
 
-#[test]
-fn linear_gelu_is_burn_s() {
-    for [batch, seq, input, output] in [[1, 1, 1, 1], [2, 3, 5, 7], [3, 33, 24, 49], [1, 70, 63, 130]] {
-        let operands = operands(&[&[batch, seq, input], &[input, output], &[output]]);
-        check(
-            &format!("{batch}×{seq}×{input}×{output}"),
-            &operands,
-            |x, o, products| {
-                linear_gelu(shaped::<3>(&x[0], &o[0]), shaped(&x[1], &o[1]), shaped(&x[2], &o[2]), products)
-            },
-            |x, o| plain_linear_gelu(shaped::<3>(&x[0], &o[0]), shaped(&x[1], &o[1]), shaped(&x[2], &o[2])),
-        );
-    }
+fn check_linear_gelu([batch, seq, input, output]: [usize; 4]) {
+    check(
+        &format!("{batch}×{seq}×{input}×{output}"),
+        &operands(&[&[batch, seq, input], &[input, output], &[output]]),
+        |x, o, products| linear_gelu(shaped::<3>(&x[0], &o[0]), shaped(&x[1], &o[1]), shaped(&x[2], &o[2]), products),
+        |x, o| plain_linear_gelu(shaped::<3>(&x[0], &o[0]), shaped(&x[1], &o[1]), shaped(&x[2], &o[2])),
+    );
 }
 
-#[test]
-fn output_blocks_are_burn_s() {
-    for dims in [[1, 1, 1, 3], [2, 3, 5, 7], [3, 33, 49, 24], [1, 70, 130, 63]] {
-        check(
-            &format!("{dims:?}"),
-            &output_block_operands(dims),
-            |x, o, products| output_block(x, o, 0.0).forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), products),
-            |x, o| output_block(x, o, 0.0).plain(shaped(&x[0], &o[0]), shaped(&x[1], &o[1])),
-        );
-    }
+fn check_output_block(dims: [usize; 4]) {
+    check(
+        &format!("{dims:?}"),
+        &output_block_operands(dims),
+        |x, o, products| output_block(x, o, 0.0).forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), products),
+        |x, o| output_block(x, o, 0.0).plain(shaped(&x[0], &o[0]), shaped(&x[1], &o[1])),
+    );
 }
 
 /// Zero at padding: there the fused operation has nothing, burn's something that nobody reads.
 fn without_padding(x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<3> {
     let [batch, seq, hidden] = x.dims();
     let device = x.device();
-    x.cast(burn::tensor::DType::F32)
-        * (padding.bool_not().float().reshape([batch, seq, 1]).expand([batch, seq, hidden])).to_device(&device)
+    let tokens = padding.bool_not().float().narrow(1, 0, seq).reshape([batch, seq, 1]).expand([batch, seq, hidden]);
+    x.cast(burn::tensor::DType::F32) * tokens.to_device(&device)
 }
 
-#[test]
-fn self_attention_is_burn_s() {
-    for ([batch, seq, hidden], heads) in
-        [([1, 1, 2], 1), ([2, 5, 6], 2), ([3, 9, 24], 3), ([2, 67, 32], 2), ([1, 130, 16], 1)]
-    {
-        let operands = self_attention_operands([batch, seq, hidden]);
-        let padding = |x: &Tensor<1>| padding([batch, seq], &x.device());
+fn check_self_attention([batch, seq, hidden]: [usize; 3], heads: usize) {
+    let padding = |x: &Tensor<1>| padding([batch, seq], &x.device());
+    for queries in [Queries::All, Queries::First] {
+        let attention = |x: &[Tensor<1>], o: &Operands| SelfAttention { queries, ..self_attention(x, o, heads, 0.0) };
         check(
-            &format!("{batch}×{seq}×{hidden} in {heads}"),
-            &operands,
+            &format!("{batch}×{seq}×{hidden} in {heads}, {queries:?}"),
+            &self_attention_operands([batch, seq, hidden]),
             |x, o, products| {
-                let out = self_attention(x, o, heads, 0.0).forward(shaped(&x[0], &o[0]), padding(&x[0]), products);
+                let out = attention(x, o).forward(shaped(&x[0], &o[0]), padding(&x[0]), products);
                 without_padding(out, padding(&x[0]))
             },
-            |x, o| {
-                without_padding(
-                    self_attention(x, o, heads, 0.0).plain(shaped(&x[0], &o[0]), padding(&x[0])),
-                    padding(&x[0]),
-                )
-            },
+            |x, o| without_padding(attention(x, o).plain(shaped(&x[0], &o[0]), padding(&x[0])), padding(&x[0])),
         );
     }
 }
 
+fn check_embeddings([batch, seq, hidden]: [usize; 3]) {
+    check(
+        &format!("{batch}×{seq}×{hidden}"),
+        &embeddings_operands(seq, hidden),
+        |x, o, _| {
+            let [words, segments] = ids([batch, seq], &x[0].device());
+            embeddings(x, o, 0.0).forward(words, segments)
+        },
+        |x, o| {
+            let [words, segments] = ids([batch, seq], &x[0].device());
+            embeddings(x, o, 0.0).plain(words, segments)
+        },
+    );
+}
+
 #[test]
-fn embeddings_are_burn_s() {
-    for [batch, seq, hidden] in [[1, 1, 3], [2, 5, 7], [3, 40, 33]] {
-        check(
-            &format!("{batch}×{seq}×{hidden}"),
-            &embeddings_operands(seq, hidden),
-            |x, o, _| {
-                let [words, segments] = ids([batch, seq], &x[0].device());
-                embeddings(x, o, 0.0).forward(words, segments)
-            },
-            |x, o| {
-                let [words, segments] = ids([batch, seq], &x[0].device());
-                embeddings(x, o, 0.0).plain(words, segments)
-            },
+fn fused_operations_are_burn_s() {
+    for dims in [[1, 1, 1, 1], [2, 3, 5, 7], [3, 33, 24, 49], [1, 70, 63, 130]] {
+        check_linear_gelu(dims);
+    }
+    for dims in [[1, 1, 1, 3], [2, 3, 5, 7], [3, 33, 49, 24], [1, 70, 130, 63]] {
+        check_output_block(dims);
+    }
+    for (dims, heads) in [([1, 1, 2], 1), ([2, 5, 6], 2), ([3, 9, 24], 3), ([2, 67, 32], 2), ([1, 130, 16], 1)] {
+        check_self_attention(dims, heads);
+    }
+    for dims in [[1, 1, 3], [2, 5, 7], [3, 40, 33]] {
+        check_embeddings(dims);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn fused_operations_are_burn_s_at_any_size(
+        (batch, seq, input, hidden) in (1usize..4, 1usize..80, 1usize..70, 3usize..70),
+        (heads, head) in (1usize..4, 1usize..20),
+    ) {
+        check_linear_gelu([batch, seq, input, hidden]);
+        check_output_block([batch, seq, input, hidden]);
+        check_self_attention([batch, seq, heads * head], heads);
+        check_embeddings([batch, seq, hidden]);
+    }
+}
+
+/// Along a direction: the gradients in f32, against the difference of two passes of burn's operations in f64.
+fn check_slope(
+    what: &str,
+    operands: &Operands,
+    fused: impl Fn(&[Tensor<1>], &Operands) -> Tensor<3>,
+    plain: impl Fn(&[Tensor<1>], &Operands) -> Tensor<3>,
+) {
+    const STEP: f64 = 1e-5;
+    let (_, gradients) = run(operands, &device(), &fused);
+    let direction = |len| numbers(random([len], &Device::flex()));
+    let total = |by: f64| -> f64 {
+        let moved: Vec<Tensor<1>> = operands
+            .iter()
+            .map(|(values, _)| {
+                let along = values.iter().zip(direction(values.len()));
+                let moved: Vec<f64> = along.map(|(value, slope)| f64::from(*value) + by * f64::from(slope)).collect();
+                Tensor::from_data(TensorData::new(moved, [values.len()]), (&Device::flex(), burn::tensor::DType::F64))
+            })
+            .collect();
+        let out = plain(&moved, operands).into_data();
+        let values = out.try_into_vec::<f64>().expect("f64 in, f64 out");
+        values.iter().enumerate().map(|(at, value)| value * f64::from(coefficient(at))).sum()
+    };
+    let expected = (total(STEP) - total(-STEP)) / (2.0 * STEP);
+    let slope = |gradient: &Vec<f32>| -> f64 {
+        gradient.iter().zip(direction(gradient.len())).map(|(g, d)| f64::from(*g) * f64::from(d)).sum()
+    };
+    let found: f64 = gradients.iter().map(slope).sum();
+    assert!((found - expected).abs() <= 1e-5 * expected.abs().max(1.0), "{what}: a slope of {found}, not {expected}");
+}
+
+#[test]
+fn gradients_are_slopes_in_f64() {
+    let products = Products::default();
+    check_slope(
+        "linear and GELU",
+        &operands(&[&[2, 5, 7], &[7, 9], &[9]]),
+        |x, o| linear_gelu(shaped::<3>(&x[0], &o[0]), shaped(&x[1], &o[1]), shaped(&x[2], &o[2]), &products),
+        |x, o| plain_linear_gelu(shaped::<3>(&x[0], &o[0]), shaped(&x[1], &o[1]), shaped(&x[2], &o[2])),
+    );
+    check_slope(
+        "output block",
+        &output_block_operands([2, 5, 7, 9]),
+        |x, o| output_block(x, o, 0.0).forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), &products),
+        |x, o| output_block(x, o, 0.0).plain(shaped(&x[0], &o[0]), shaped(&x[1], &o[1])),
+    );
+    for queries in [Queries::All, Queries::First] {
+        let none = |x: &[Tensor<1>]| Tensor::<2, Bool>::from_data([[false; 9]; 2], &x[0].device());
+        let attention = |x: &[Tensor<1>], o: &Operands| SelfAttention { queries, ..self_attention(x, o, 2, 0.0) };
+        check_slope(
+            "self-attention",
+            &self_attention_operands([2, 9, 6]),
+            |x, o| attention(x, o).forward(shaped(&x[0], &o[0]), none(x), &products),
+            |x, o| attention(x, o).plain(shaped(&x[0], &o[0]), none(x)),
         );
     }
+    check_slope(
+        "embeddings",
+        &embeddings_operands(5, 7),
+        |x, o| {
+            let [words, segments] = ids([2, 5], &x[0].device());
+            embeddings(x, o, 0.0).forward(words, segments)
+        },
+        |x, o| {
+            let [words, segments] = ids([2, 5], &x[0].device());
+            embeddings(x, o, 0.0).plain(words, segments)
+        },
+    );
 }
 
 #[test]

@@ -182,7 +182,7 @@ pub struct PredictArgs {
 
 #[derive(Debug, Args)]
 pub struct PrecisionArgs {
-    /// What the operands of the encoder's products are rounded to; bf16 on backend flex alone
+    /// What the operands of the encoder's products are rounded to; bf16 and int8 on backend flex alone
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub precision: Precision,
 }

@@ -223,6 +223,7 @@ fn what_is_wrong_is_said_before_anything_is_lost() {
         ("data.label=verdict", 1, &["verdict", "train.tsv"]),
         ("data.labels=['negative', 'neutral']", 1, &["positive", "train.tsv", "line"]),
         ("train.precision=f16", 2, &["f16", "f32"]),
+        ("train.precision=int8", 2, &["int8", "bf16"]),
     ] {
         let (code, message) = with(set);
         assert!(code == expected && words.iter().all(|word| message.contains(word)), "{set}: {code} {message}");

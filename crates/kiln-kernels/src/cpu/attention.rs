@@ -1,4 +1,4 @@
-//! Attention of several heads on queries, keys and values side by side in one matrix. Nothing is transposed in memory;
+//! Attention of several heads on queries, and on keys and values side by side in one matrix. Nothing is transposed in memory;
 //! probabilities live only while their block of rows is computed, and the backward pass computes them again from the
 //! logarithm of their sums (Dao et al., 2022).
 
@@ -21,11 +21,13 @@ pub struct Attention<'a> {
     pub batch: usize,
     /// Positions of a text.
     pub seq: usize,
+    /// The first so many of them ask: all, or fewer.
+    pub queries: usize,
     /// Heads.
     pub heads: usize,
     /// All heads' width.
     pub hidden: usize,
-    /// Whether a position holds a token, `[batch, seq]`. The outputs of the others are zero.
+    /// Whether a position holds a token, `[batch, seq]`. The outputs of those behind a text's last token are zero.
     pub mask: &'a [bool],
     /// Of the probabilities.
     pub dropout: Option<Dropout>,
@@ -46,10 +48,16 @@ impl Attention<'_> {
         &mask[..mask.iter().rposition(|token| *token).map_or(0, |last| last + 1)]
     }
 
-    /// The queries (0), keys (1) or values (2) of a head, `[tokens, head]`.
-    fn part<'a, E>(&self, qkv: &'a [E], text: usize, head: usize, part: usize, tokens: usize) -> View<'a, E> {
-        let first = text * self.seq * 3 * self.hidden + part * self.hidden + head * self.head();
-        View::new(&qkv[first..], tokens, self.head(), 3 * self.hidden)
+    /// The queries of a head up to the last token, `[tokens, head]`.
+    fn queries<'a, E>(&self, queries: &'a [E], text: usize, head: usize, tokens: usize) -> View<'a, E> {
+        let first = text * self.queries * self.hidden + head * self.head();
+        View::new(&queries[first..], tokens.min(self.queries), self.head(), self.hidden)
+    }
+
+    /// Its keys (0) or values (1), `[tokens, head]`.
+    fn part<'a, E>(&self, keys_values: &'a [E], text: usize, head: usize, part: usize, tokens: usize) -> View<'a, E> {
+        let first = text * self.seq * 2 * self.hidden + part * self.hidden + head * self.head();
+        View::new(&keys_values[first..], tokens, self.head(), 2 * self.hidden)
     }
 
     fn row_key(&self, text: usize, head: usize, row: usize) -> u64 {
@@ -57,78 +65,82 @@ impl Attention<'_> {
     }
 }
 
-/// softmax(Q·Kᵀ/√d)·V of each head, `[batch, seq, hidden]`, from `qkv`, `[batch, seq, 3, hidden]`; and the logarithms of
-/// the softmax's sums, `[batch, heads, seq]`.
-pub fn attention<E: Kernels + Source<E>>(simd: Simd, shape: Attention<'_>, qkv: &[E]) -> (Vec<E>, Vec<f32>) {
+/// softmax(Q·Kᵀ/√d)·V of each head, `[batch, queries, hidden]`, from queries of that shape and `keys_values`,
+/// `[batch, seq, 2, hidden]`; and the logarithms of the softmax's sums, `[batch, heads, queries]`.
+pub fn attention<E: Kernels + Source<E>>(
+    simd: Simd,
+    shape: Attention<'_>,
+    queries: &[E],
+    keys_values: &[E],
+) -> (Vec<E>, Vec<f32>) {
     let head = shape.head();
-    let mut heads = vec![E::default(); shape.batch * shape.seq * shape.hidden];
-    let mut log_sums = vec![0.0; shape.batch * shape.heads * shape.seq];
-    let parts = heads.par_chunks_mut(shape.seq * head).zip(log_sums.par_chunks_mut(shape.seq)).enumerate();
+    let mut heads = vec![E::default(); shape.batch * shape.queries * shape.hidden];
+    let mut log_sums = vec![0.0; shape.batch * shape.heads * shape.queries];
+    let parts = heads.par_chunks_mut(shape.queries * head).zip(log_sums.par_chunks_mut(shape.queries)).enumerate();
     parts.for_each(|(at, (out, log_sums))| {
         let (text, head_at) = (at / shape.heads, at % shape.heads);
         let mask = shape.tokens(text);
-        let part = |part| shape.part(qkv, text, head_at, part, mask.len());
-        let (queries, keys, values) =
-            (part(0), Packed::new_serial(simd, part(1).transposed()), Packed::new_serial(simd, part(2)));
-        let mut scores = vec![0f32; ROWS * mask.len()];
-        let mut probabilities = vec![E::default(); ROWS * mask.len()];
-        for start in (0..mask.len()).step_by(ROWS) {
-            let rows = ROWS.min(mask.len() - start);
-            let len = rows * mask.len();
+        let tokens = mask.len();
+        let queries = shape.queries(queries, text, head_at, tokens);
+        let [keys, values] = [0, 1].map(|part| shape.part(keys_values, text, head_at, part, tokens));
+        let (keys, values) = (Packed::new_serial(simd, keys.transposed()), Packed::new_serial(simd, values));
+        let most = ROWS.min(queries.rows());
+        let (mut scores, mut probabilities) = (vec![0f32; most * tokens], vec![E::default(); most * tokens]);
+        for start in (0..queries.rows()).step_by(ROWS) {
+            let rows = ROWS.min(queries.rows() - start);
+            let len = rows * tokens;
             let (scores, probabilities) = (&mut scores[..len], &mut probabilities[..len]);
-            product_serial(
-                simd,
-                queries.narrow(start, rows),
-                &keys,
-                Target::whole(scores, mask.len()),
-                Epilogue::Store,
-            );
+            product_serial(simd, queries.narrow(start, rows), &keys, Target::whole(scores, tokens), Epilogue::Store);
             let key = shape.row_key(text, head_at, start);
             softmax(simd, scores, mask, shape.scale(), shape.dropout, key, probabilities, &mut log_sums[start..]);
             let out = Target::whole(&mut out[start * head..], head);
-            product_serial(simd, View::new(probabilities, rows, mask.len(), mask.len()), &values, out, Epilogue::Store);
+            product_serial(simd, View::new(probabilities, rows, tokens, tokens), &values, out, Epilogue::Store);
         }
     });
-    (side_by_side(shape, &heads, 1), log_sums)
+    (side_by_side(&heads, shape.queries, shape.heads, head, 1), log_sums)
 }
 
-/// The gradients of `qkv`, given those of the output.
+/// The gradients of the queries and of keys and values, given those of the output.
 pub fn attention_backward<E: Kernels + Source<E>>(
     simd: Simd,
     shape: Attention<'_>,
-    qkv: &[E],
+    queries: &[E],
+    keys_values: &[E],
     log_sums: &[f32],
     gradient: &[E],
-) -> Vec<E> {
+) -> [Vec<E>; 2] {
     let head = shape.head();
+    let mut of_queries = vec![E::default(); shape.batch * shape.queries * shape.hidden];
+    let mut of_keys_values = vec![E::default(); 2 * shape.batch * shape.seq * shape.hidden];
     let piece = shape.seq * head;
-    let mut heads = vec![E::default(); 3 * shape.batch * shape.heads * piece];
-    heads.par_chunks_mut(3 * piece).enumerate().for_each(|(at, out)| {
+    let parts =
+        of_queries.par_chunks_mut(shape.queries * head).zip(of_keys_values.par_chunks_mut(2 * piece)).enumerate();
+    parts.for_each(|(at, (of_queries, of_keys_values))| {
         let (text, head_at) = (at / shape.heads, at % shape.heads);
         let mask = shape.tokens(text);
         let tokens = mask.len();
-        let [queries, keys, values] = [0, 1, 2].map(|part| shape.part(qkv, text, head_at, part, tokens));
-        let first = text * shape.seq * shape.hidden + head_at * head;
-        let gradient = View::new(&gradient[first..], tokens, head, shape.hidden);
-        let log_sums = &log_sums[at * shape.seq..][..tokens];
+        let queries = shape.queries(queries, text, head_at, tokens);
+        let gradient = shape.queries(gradient, text, head_at, tokens);
+        let [keys, values] = [0, 1].map(|part| shape.part(keys_values, text, head_at, part, tokens));
+        let log_sums = &log_sums[at * shape.queries..][..queries.rows()];
 
         let keys_across = Packed::new_serial(simd, keys.transposed());
         let values_across = Packed::new_serial(simd, values.transposed());
         let keys = Packed::new_serial(simd, keys);
-        let (of_queries, rest) = out.split_at_mut(piece);
         let mut of_keys = vec![0f32; tokens * head];
         let mut of_values = vec![0f32; tokens * head];
-        let [mut scores, mut slopes] = [vec![0f32; ROWS * tokens], vec![0f32; ROWS * tokens]];
-        let [mut dropped, mut of_scores] = [vec![E::default(); ROWS * tokens], vec![E::default(); ROWS * tokens]];
-        for start in (0..tokens).step_by(ROWS) {
-            let rows = ROWS.min(tokens - start);
+        let most = ROWS.min(queries.rows());
+        let [mut scores, mut slopes] = [vec![0f32; most * tokens], vec![0f32; most * tokens]];
+        let [mut dropped, mut of_scores] = [vec![E::default(); most * tokens], vec![E::default(); most * tokens]];
+        for start in (0..queries.rows()).step_by(ROWS) {
+            let rows = ROWS.min(queries.rows() - start);
             let len = rows * tokens;
             let (scores, slopes) = (&mut scores[..len], &mut slopes[..len]);
             let (dropped, of_scores) = (&mut dropped[..len], &mut of_scores[..len]);
             let (queries, gradient) = (queries.narrow(start, rows), gradient.narrow(start, rows));
             product_serial(simd, queries, &keys_across, Target::whole(scores, tokens), Epilogue::Store);
             product_serial(simd, gradient, &values_across, Target::whole(slopes, tokens), Epilogue::Store);
-            let key = shape.row_key(text, head_at, start);
+            let (key, log_sums) = (shape.row_key(text, head_at, start), &log_sums[start..]);
             softmax_backward(
                 simd,
                 scores,
@@ -137,48 +149,40 @@ pub fn attention_backward<E: Kernels + Source<E>>(
                 shape.scale(),
                 shape.dropout,
                 key,
-                &log_sums[start..],
+                log_sums,
                 dropped,
                 of_scores,
             );
 
             let of_scores = View::new(of_scores, rows, tokens, tokens);
-            product_serial(
-                simd,
-                of_scores,
-                &keys,
-                Target::whole(&mut of_queries[start * head..], head),
-                Epilogue::Store,
-            );
+            let out = Target::whole(&mut of_queries[start * head..], head);
+            product_serial(simd, of_scores, &keys, out, Epilogue::Store);
             let queries = Packed::<E>::new_serial(simd, queries);
-            product_serial(
-                simd,
-                of_scores.transposed(),
-                &queries,
-                Target::whole(&mut of_keys, head),
-                Epilogue::Accumulate,
-            );
+            let out = Target::whole(&mut of_keys, head);
+            product_serial(simd, of_scores.transposed(), &queries, out, Epilogue::Accumulate);
             let gradient = Packed::<E>::new_serial(simd, gradient);
             let dropped = View::new(dropped, rows, tokens, tokens).transposed();
             product_serial(simd, dropped, &gradient, Target::whole(&mut of_values, head), Epilogue::Accumulate);
         }
-        for (to, from) in rest.chunks_exact_mut(piece).zip([of_keys, of_values]) {
+        for (to, from) in of_keys_values.chunks_exact_mut(piece).zip([of_keys, of_values]) {
             super::round(simd, &from, &mut to[..tokens * head]);
         }
     });
-    side_by_side(shape, &heads, 3)
+    [
+        side_by_side(&of_queries, shape.queries, shape.heads, head, 1),
+        side_by_side(&of_keys_values, shape.seq, shape.heads, head, 2),
+    ]
 }
 
 /// `[batch, heads, parts, seq, head]` to `[batch, seq, parts, heads, head]`
-fn side_by_side<E: Kernels>(shape: Attention<'_>, heads: &[E], parts: usize) -> Vec<E> {
-    let (head, seq) = (shape.head(), shape.seq);
-    let mut out = vec![E::default(); heads.len()];
-    let texts = out.par_chunks_mut(seq * parts * shape.hidden).zip(heads.par_chunks(seq * parts * shape.hidden));
-    texts.for_each(|(out, text)| {
+fn side_by_side<E: Kernels>(values: &[E], seq: usize, heads: usize, head: usize, parts: usize) -> Vec<E> {
+    let (row, hidden) = (parts * heads * head, heads * head);
+    let mut out = vec![E::default(); values.len()];
+    out.par_chunks_mut(seq * row).zip(values.par_chunks(seq * row)).for_each(|(out, text)| {
         for (at, values) in text.chunks_exact(seq * head).enumerate() {
-            let column = (at % parts) * shape.hidden + at / parts * head;
-            for (row, values) in values.chunks_exact(head).enumerate() {
-                out[row * parts * shape.hidden + column..][..head].copy_from_slice(values);
+            let column = (at % parts) * hidden + at / parts * head;
+            for (to, values) in values.chunks_exact(head).enumerate() {
+                out[to * row + column..][..head].copy_from_slice(values);
             }
         }
     });

@@ -1,10 +1,11 @@
 use half::bf16;
 
-/// What the operands of a product are rounded to. Values lie in 32-bit lanes, neighbours along the summed axis together;
-/// sums are f32.
+/// What the operands of a product are rounded to. Values lie in 32-bit lanes, neighbours along the summed axis together.
 pub trait Element: Copy + Default + Send + Sync + std::fmt::Debug + bytemuck::Pod {
     /// Values in a lane.
     const PER_LANE: usize;
+    /// Whether it holds whole numbers, of which each row and each column has a unit of its own.
+    const QUANTIZED: bool = false;
 
     /// Rounds to the nearest, ties to even.
     fn from_f32(value: f32) -> Self;
@@ -42,6 +43,22 @@ impl Element for bf16 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         f32::from_bits(u32::from(self.to_bits()) << 16)
+    }
+}
+
+/// In units of a column of the right operand, −127 to 127. Rows of the left operand lie as bytes from 0 to 255.
+impl Element for i8 {
+    const PER_LANE: usize = 4;
+    const QUANTIZED: bool = true;
+
+    #[inline(always)]
+    fn from_f32(value: f32) -> Self {
+        value.round_ties_even() as Self
+    }
+
+    #[inline(always)]
+    fn to_f32(self) -> f32 {
+        f32::from(self)
     }
 }
 

@@ -9,7 +9,7 @@ use super::tile::{self, Kernels};
 use super::{Element, Simd, View};
 
 /// A value that operands may be given in, and that can be rounded to `E`.
-pub trait Source<E>: Copy + Send + Sync {
+pub trait Source<E>: Element {
     /// Rounds.
     fn rounded(self) -> E;
 
@@ -25,6 +25,17 @@ impl<E: Element> Source<E> for f32 {
 
     fn unchanged(values: &[Self]) -> Option<&[E]> {
         (E::PER_LANE == 1).then(|| bytemuck::cast_slice(values))
+    }
+}
+
+impl Source<i8> for bf16 {
+    #[inline(always)]
+    fn rounded(self) -> i8 {
+        i8::from_f32(self.to_f32())
+    }
+
+    fn unchanged(_: &[Self]) -> Option<&[i8]> {
+        None
     }
 }
 
@@ -56,11 +67,38 @@ pub struct Packed<E> {
     /// Columns of a panel.
     pub(super) width: usize,
     lanes: Lanes<E>,
+    /// Where `E` is quantized, of each column: what 1 stands for, and the sum of the values.
+    pub(super) columns: Vec<(f32, i32)>,
 }
 
 impl<E: Kernels> Packed<E> {
     /// Packs a `k × n` matrix.
     pub fn new<T: Source<E>>(simd: Simd, b: View<'_, T>) -> Self {
+        if E::QUANTIZED { Self::quantized(simd, b) } else { Self::rounded(simd, b) }
+    }
+
+    /// In each column 127 stands for the largest of its magnitudes.
+    fn quantized<T: Element>(simd: Simd, b: View<'_, T>) -> Self {
+        let (k, n) = (b.rows(), b.cols());
+        let mut largest = vec![0f32; n];
+        let mut scaled = vec![0f32; k * n];
+        for (row, values) in scaled.chunks_exact_mut(n.max(1)).enumerate() {
+            for (column, (value, largest)) in values.iter_mut().zip(&mut largest).enumerate() {
+                *value = b.at(row, column).to_f32();
+                *largest = largest.max(value.abs());
+            }
+        }
+        let mut columns: Vec<(f32, i32)> = largest.into_iter().map(|largest| (largest / 127.0, 0)).collect();
+        for values in scaled.chunks_exact_mut(n.max(1)) {
+            for (value, (unit, sum)) in values.iter_mut().zip(&mut columns) {
+                *value = if *unit > 0.0 { (*value / *unit).round_ties_even() } else { 0.0 };
+                *sum += *value as i32;
+            }
+        }
+        Self { columns, ..Self::rounded(simd, View::new(&scaled, k, n, n)) }
+    }
+
+    fn rounded<T: Source<E>>(simd: Simd, b: View<'_, T>) -> Self {
         let mut packed = Self::empty(simd, b.rows(), b.cols());
         let (width, panel) = (packed.width, packed.panel_len());
         if panel > 0 {
@@ -86,7 +124,7 @@ impl<E: Kernels> Packed<E> {
         let waste = |width: &&usize| n.next_multiple_of(**width);
         let width = *tile::widths(simd).iter().min_by_key(waste).expect("there is a width");
         let len = n.div_ceil(width) * width * k.div_ceil(E::PER_LANE) * E::PER_LANE;
-        Self { k, n, width, lanes: zeroed(len) }
+        Self { k, n, width, lanes: zeroed(len), columns: vec![] }
     }
 
     fn panel_len(&self) -> usize {
@@ -124,18 +162,16 @@ vectorized! {
         let row = |k: usize| &b.row(k).expect("its rows lie in one piece")[first..first + count];
         for (at, lanes) in lanes.chunks_exact_mut(width * E::PER_LANE).enumerate() {
             let k = at * E::PER_LANE;
-            if E::PER_LANE == 1 {
-                for (lane, value) in lanes.iter_mut().zip(row(k)) {
-                    *lane = value.rounded();
-                }
-            } else if k + 1 < b.rows() {
+            if E::PER_LANE == 2 && k + 1 < b.rows() {
                 for (lane, (earlier, later)) in lanes.chunks_exact_mut(2).zip(row(k).iter().zip(row(k + 1))) {
                     lane[0] = earlier.rounded();
                     lane[1] = later.rounded();
                 }
             } else {
-                for (lane, value) in lanes.chunks_exact_mut(2).zip(row(k)) {
-                    lane[0] = value.rounded();
+                for at in 0..E::PER_LANE.min(b.rows() - k) {
+                    for (lane, value) in lanes.chunks_exact_mut(E::PER_LANE).zip(row(k + at)) {
+                        lane[at] = value.rounded();
+                    }
                 }
             }
         }
@@ -165,6 +201,38 @@ vectorized! {
                 }
             }
         }
+    }
+
+    /// Quantizes a row to bytes of which the smallest value is 0 or above it, and the largest 255 or below it; 0.0 is one of
+    /// them exactly. Returns what 1 stands for, and the byte of 0.0.
+    pub(super) fn quantize<T: Element>(from: &[T], to: &mut [i8]) -> (f32, i32) {
+        const BLOCK: usize = 16;
+        const ROUND: f32 = 12_582_912.0;
+        let (mut low, mut high) = ([0f32; BLOCK], [0f32; BLOCK]);
+        let blocks = from.chunks_exact(BLOCK);
+        let rest = blocks.remainder();
+        for block in blocks {
+            for ((low, high), value) in low.iter_mut().zip(&mut high).zip(block) {
+                let value = value.to_f32();
+                *low = if value < *low { value } else { *low };
+                *high = if value > *high { value } else { *high };
+            }
+        }
+        for ((low, high), value) in low.iter_mut().zip(&mut high).zip(rest) {
+            *low = low.min(value.to_f32());
+            *high = high.max(value.to_f32());
+        }
+        let low = low.into_iter().fold(0.0, f32::min);
+        let high = high.into_iter().fold(0.0, f32::max);
+        // A row of zeros has any unit.
+        let unit = if high - low > f32::MIN_POSITIVE { (high - low) / 255.0 } else { 1.0 };
+        let inverse = 1.0 / unit;
+        let zero = (-low * inverse).round_ties_even();
+        for (to, value) in to.iter_mut().zip(from) {
+            let byte = (value.to_f32() * inverse).clamp(-zero, 255.0 - zero) + (zero + ROUND);
+            *to = byte.to_bits() as i8;
+        }
+        (unit, zero as i32)
     }
 
     /// Rounds a row.

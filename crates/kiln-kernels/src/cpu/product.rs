@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::pack::{Lanes, Packed, Source, pack_rows, round};
+use super::pack::{Lanes, Packed, Source, pack_rows, quantize, round};
 use super::simd::vectorized;
 use super::tile::{self, Kernels, Tile};
 use super::vector::gelu;
@@ -56,7 +56,7 @@ impl<'a, O: Element> Target<'a, O> {
 /// `a · b` through the epilogue into `out`, on all threads.
 ///
 /// # Panics
-/// When the shapes do not fit.
+/// When the shapes do not fit; when `E` is quantized and the rows of `a` do not lie in one piece.
 pub fn product<E: Kernels, T: Source<E>, O: Element>(
     simd: Simd,
     a: View<'_, T>,
@@ -129,6 +129,7 @@ fn block<E: Kernels, T: Source<E>>(
     assert_eq!(a.cols(), b.k, "the columns of the left operand are summed with the rows of the right one");
     let (rows, lanes) = (a.rows(), b.k.div_ceil(E::PER_LANE));
     let mut scratch = Lanes::<E>::new(64);
+    let mut units = [(1.0, 0); ROWS];
     let (a, row_step, lane_step): (&[E], usize, usize) = match a.contiguous_rows() {
         Some((values, row_step)) if lanes * E::PER_LANE == b.k && T::unchanged(values).is_some() => {
             (T::unchanged(values).expect("just asked"), row_step, E::PER_LANE)
@@ -137,21 +138,27 @@ fn block<E: Kernels, T: Source<E>>(
             let row_len = lanes * E::PER_LANE;
             scratch.resize(rows * row_len, E::default());
             for (at, row) in scratch.chunks_exact_mut(row_len.max(1)).enumerate() {
-                round(simd, a.row(at).expect("its rows lie in one piece"), row);
+                let values = a.row(at).expect("its rows lie in one piece");
+                match bytemuck::try_cast_slice_mut(row) {
+                    Ok(row) if E::QUANTIZED => units[at] = quantize(simd, values, row),
+                    _ => round(simd, values, row),
+                }
             }
             (&scratch, row_len, E::PER_LANE)
         }
         None => {
+            assert!(!E::QUANTIZED, "rows of a quantized product lie in one piece");
             scratch.resize(rows * lanes * E::PER_LANE, E::default());
             pack_rows(simd, a.transposed(), 0, rows, rows, &mut scratch);
             (&scratch, E::PER_LANE, rows * E::PER_LANE)
         }
     };
 
-    let mut sums = [0.0; ROWS * WIDEST];
+    let mut sums = [E::Sum::default(); ROWS * WIDEST];
+    let mut real = [0.0; WIDEST];
     for panel in panels {
         let sums = &mut sums[..rows * b.width];
-        sums.fill(0.0);
+        sums.fill(E::Sum::default());
         for lane in (0..lanes).step_by(LANES) {
             let count = LANES.min(lanes - lane);
             let tile = Tile {
@@ -166,8 +173,9 @@ fn block<E: Kernels, T: Source<E>>(
         }
         let column = panel * b.width;
         let count = b.width.min(b.n - column);
+        let columns = if E::QUANTIZED { &b.columns[column..column + count] } else { &[] };
         for (row, sums) in sums.chunks_exact(b.width).enumerate() {
-            write(row, column, &sums[..count]);
+            write(row, column, E::real(simd, &sums[..count], units[row], columns, &mut real));
         }
     }
 }
@@ -221,10 +229,41 @@ mod tests {
         }
     }
 
-    fn check<E: Kernels>(simd: Simd, [m, n, k]: [usize; 3], [a_transposed, b_transposed]: [bool; 2], tolerance: f64)
-    where
-        f32: Source<E>,
-    {
+    /// Quantized rows and columns are half a unit off at most, each value of at most 1.
+    #[test]
+    fn quantized_products_of_every_remainder_on_every_path() {
+        for m in [1, 2, 5, 8, 67] {
+            for (n, k) in [(1, 1), (2, 7), (16, 2), (17, 33), (48, 64), (97, 31), (50, 1030)] {
+                for b_transposed in [false, true] {
+                    let mut paths = Simd::available().iter().map(|&simd| {
+                        check::<i8>(simd, [m, n, k], [false, b_transposed], 1.5 / 127.0);
+                        let a = values(m * k, 1);
+                        let b = values((n + 3) * (k + 3), 2);
+                        let packed = Packed::<i8>::new(simd, view(&b, k, n, b_transposed));
+                        let mut out = vec![0f32; m * n];
+                        product(simd, View::new(&a, m, k, k), &packed, Target::whole(&mut out, n), Epilogue::Store);
+                        out
+                    });
+                    let portable = paths.next().expect("`Portable` is always there");
+                    assert!(paths.all(|path| path == portable), "sums of whole numbers are exact");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn zero_is_exact_and_rows_have_their_own_units() {
+        let simd = Simd::detect();
+        let a = [0.0, 0.0, 0.0, 1000.0, -1000.0, 0.0, 0.001, 0.0, -0.0005];
+        let packed = Packed::<i8>::new(simd, View::new(&[1.0, 0.0, 1.0, 0.0, 1.0, 0.0], 3, 2, 2));
+        let mut out = [7f32; 6];
+        product(simd, View::new(&a, 3, 3, 3), &packed, Target::whole(&mut out, 2), Epilogue::Store);
+        assert_eq!([out[0], out[1], out[3], out[5]], [0.0; 4]);
+        // Half a unit, 2000/255 and 0.0015/255, for each of two values.
+        assert!(out[2].abs() < 7.9 && (out[4] - 0.0005).abs() < 6e-6, "{out:?}");
+    }
+
+    fn check<E: Kernels>(simd: Simd, [m, n, k]: [usize; 3], [a_transposed, b_transposed]: [bool; 2], tolerance: f64) {
         let (a, b) = (values((m + 3) * (k + 3), 1), values((n + 3) * (k + 3), 2));
         let at = |data: &[f32], row: usize, col: usize, rows: usize, cols: usize, transposed: bool| {
             f64::from(if transposed { data[col * (rows + 3) + row] } else { data[row * (cols + 3) + col] })
@@ -234,7 +273,8 @@ mod tests {
         let packed = Packed::<E>::new(simd, view(&b, k, n, b_transposed));
         let a_view = view(&a, m, k, a_transposed);
         product(simd, a_view, &packed, Target::whole(&mut parallel, n), Epilogue::Bias(&bias));
-        let packed = Packed::<E>::new_serial(simd, view(&b, k, n, b_transposed));
+        let view = view(&b, k, n, b_transposed);
+        let packed = if E::QUANTIZED { Packed::<E>::new(simd, view) } else { Packed::new_serial(simd, view) };
         product_serial(simd, a_view, &packed, Target::columns(&mut serial, n + 2, 1), Epilogue::Accumulate);
         for row in 0..m {
             for col in 0..n {

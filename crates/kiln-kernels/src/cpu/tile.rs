@@ -3,6 +3,7 @@
 
 use half::bf16;
 
+use super::simd::vectorized;
 use super::{Element, Simd};
 
 /// Columns of a panel are a multiple of this.
@@ -42,7 +43,7 @@ pub(super) fn widths(simd: Simd) -> &'static [usize] {
 ///
 /// # Panics
 /// When a slice is too short for what is asked.
-pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut [f32]) {
+pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut [E::Sum]) {
     let Tile { width, lanes, row_step, lane_step, .. } = *tile;
     let rows = sums.len() / width;
     assert!(sums.len() == rows * width && width % COLUMNS == 0 && tile.b.len() >= lanes * width * E::PER_LANE);
@@ -74,14 +75,14 @@ pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut
 }
 
 /// For machines without the instructions of the others, and what those are tested against.
-fn add_portably<E: Element>(tile: &Tile<'_, E>, sums: &mut [f32]) {
+fn add_portably<E: Kernels>(tile: &Tile<'_, E>, sums: &mut [E::Sum]) {
     for (row, sums) in sums.chunks_exact_mut(tile.width).enumerate() {
         for lane in 0..tile.lanes {
             let x = &tile.a[row * tile.row_step + lane * tile.lane_step..][..E::PER_LANE];
             let b = &tile.b[lane * tile.width * E::PER_LANE..][..tile.width * E::PER_LANE];
             for (sum, b) in sums.iter_mut().zip(b.chunks_exact(E::PER_LANE)) {
                 for (x, b) in x.iter().zip(b) {
-                    *sum += x.to_f32() * b.to_f32();
+                    E::multiply_add(sum, *x, *b);
                 }
             }
         }
@@ -90,6 +91,24 @@ fn add_portably<E: Element>(tile: &Tile<'_, E>, sums: &mut [f32]) {
 
 /// The micro-kernels of an element.
 pub trait Kernels: Element {
+    /// What products are added up in.
+    type Sum: Copy + Default + Send;
+
+    /// `sum += x · b`, `x` being of the left operand.
+    #[doc(hidden)]
+    fn multiply_add(sum: &mut Self::Sum, x: Self, b: Self);
+
+    /// The sums of a row as real numbers: those of a quantized product in the row's unit, with what stands for 0.0 in it,
+    /// and in the units of `columns`.
+    #[doc(hidden)]
+    fn real<'a>(
+        simd: Simd,
+        sums: &'a [Self::Sum],
+        row: (f32, i32),
+        columns: &[(f32, i32)],
+        buffer: &'a mut [f32],
+    ) -> &'a [f32];
+
     /// Runs one tile of `rows` rows.
     ///
     /// # Safety
@@ -101,6 +120,18 @@ pub trait Kernels: Element {
 }
 
 impl Kernels for f32 {
+    type Sum = f32;
+
+    #[inline(always)]
+    fn multiply_add(sum: &mut f32, x: f32, b: f32) {
+        *sum += x * b;
+    }
+
+    #[inline(always)]
+    fn real<'a>(_: Simd, sums: &'a [f32], _: (f32, i32), _: &[(f32, i32)], _: &'a mut [f32]) -> &'a [f32] {
+        sums
+    }
+
     #[cfg(target_arch = "x86_64")]
     unsafe fn run(simd: Simd, rows: usize, pointers: x86::Pointers<Self>) {
         // SAFETY: the caller's promise.
@@ -114,6 +145,18 @@ impl Kernels for f32 {
 }
 
 impl Kernels for bf16 {
+    type Sum = f32;
+
+    #[inline(always)]
+    fn multiply_add(sum: &mut f32, x: bf16, b: bf16) {
+        *sum += x.to_f32() * b.to_f32();
+    }
+
+    #[inline(always)]
+    fn real<'a>(_: Simd, sums: &'a [f32], _: (f32, i32), _: &[(f32, i32)], _: &'a mut [f32]) -> &'a [f32] {
+        sums
+    }
+
     #[cfg(target_arch = "x86_64")]
     unsafe fn run(simd: Simd, rows: usize, pointers: x86::Pointers<Self>) {
         // SAFETY: the caller's promise.
@@ -127,6 +170,50 @@ impl Kernels for bf16 {
     }
 }
 
+/// The left operand's bytes are taken without a sign, as the instructions take them.
+impl Kernels for i8 {
+    type Sum = i32;
+
+    #[inline(always)]
+    fn multiply_add(sum: &mut i32, x: i8, b: i8) {
+        *sum += i32::from(x.cast_unsigned()) * i32::from(b);
+    }
+
+    fn real<'a>(
+        simd: Simd,
+        sums: &'a [i32],
+        row: (f32, i32),
+        columns: &[(f32, i32)],
+        buffer: &'a mut [f32],
+    ) -> &'a [f32] {
+        let real = &mut buffer[..sums.len()];
+        dequantize(simd, sums, row, columns, real);
+        real
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn run(simd: Simd, rows: usize, pointers: x86::Pointers<Self>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match simd {
+                Simd::Avx512 { vnni: true, .. } => x86::i8_avx512::run(rows, pointers),
+                Simd::Avx512 { vnni: false, .. } => x86::i8_avx512_widened::run(rows, pointers),
+                _ => x86::i8_avx2::run(rows, pointers),
+            }
+        }
+    }
+}
+
+vectorized! {
+    /// Σ (x − zero)·b = Σ x·b − zero · Σ b, times both units.
+    fn dequantize(sums: &[i32], row: (f32, i32), columns: &[(f32, i32)], real: &mut [f32]) {
+        let (unit, zero) = row;
+        for ((real, sum), (column_unit, column_sum)) in real.iter_mut().zip(sums).zip(columns) {
+            *real = (sum - zero * column_sum) as f32 * (unit * column_unit);
+        }
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 pub mod x86 {
     use std::arch::x86_64::*;
@@ -135,13 +222,13 @@ pub mod x86 {
 
     /// What a micro-kernel gets, unchecked.
     #[derive(Clone, Copy, Debug)]
-    pub struct Pointers<E> {
+    pub struct Pointers<E: super::Kernels> {
         pub(super) a: *const E,
         pub(super) row_step: usize,
         pub(super) lane_step: usize,
         pub(super) b: *const E,
         pub(super) b_step: usize,
-        pub(super) sums: *mut f32,
+        pub(super) sums: *mut E::Sum,
         pub(super) width: usize,
         pub(super) lanes: usize,
     }
@@ -163,10 +250,10 @@ pub mod x86 {
                     // loads nor stores need alignment.
                     unsafe {
                         let at = p.sums.add(first * SUMS);
-                        let mut sums = [[$load(at); VECTORS]; ROWS];
+                        let mut sums = [[$load(at.cast()); VECTORS]; ROWS];
                         for row in 0..ROWS {
                             for v in 0..VECTORS {
-                                sums[row][v] = $load(at.add(row * p.width + v * SUMS));
+                                sums[row][v] = $load(at.add(row * p.width + v * SUMS).cast());
                             }
                         }
                         let (mut a, mut b) = (p.a, p.b.add(first * VALUES));
@@ -187,7 +274,7 @@ pub mod x86 {
                         }
                         for row in 0..ROWS {
                             for v in 0..VECTORS {
-                                $store(at.add(row * p.width + v * SUMS), sums[row][v]);
+                                $store(at.add(row * p.width + v * SUMS).cast(), sums[row][v]);
                             }
                         }
                     }
@@ -243,5 +330,22 @@ pub mod x86 {
         let later = _mm256_castsi256_ps(_mm256_and_si256(b, _mm256_set1_epi32(!0xffff)));
         let sum = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(x)), earlier, sum);
         _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32(!0xffff))), later, sum)
+    });
+    kernels!(i8_avx512, i8, "avx512f,avx512vnni", 512, _mm512_loadu_si512, _mm512_storeu_si512, _mm512_set1_epi32,
+        rows 1 2 3 4 5 6 7 8, vectors (upto 3), |sum, x, b| _mm512_dpbusd_epi32(sum, x, b));
+    // Without 8-bit instructions: a lane's four values become two pairs of 16 bits, whose products and sums are exact.
+    kernels!(i8_avx512_widened, i8, "avx512f,avx512bw", 512, _mm512_loadu_si512, _mm512_storeu_si512, _mm512_set1_epi32,
+    rows 1 2 3 4 5 6 7 8, vectors (upto 3), |sum, x, b| {
+        let (x_even, x_odd) = (_mm512_and_si512(x, _mm512_set1_epi16(0xff)), _mm512_srli_epi16::<8>(x));
+        let (b_even, b_odd) = (_mm512_srai_epi16::<8>(_mm512_slli_epi16::<8>(b)), _mm512_srai_epi16::<8>(b));
+        let sum = _mm512_add_epi32(sum, _mm512_madd_epi16(x_even, b_even));
+        _mm512_add_epi32(sum, _mm512_madd_epi16(x_odd, b_odd))
+    });
+    kernels!(i8_avx2, i8, "avx2", 256, _mm256_loadu_si256, _mm256_storeu_si256, _mm256_set1_epi32,
+    rows 1 2 3 4 5 6, vectors (pairs), |sum, x, b| {
+        let (x_even, x_odd) = (_mm256_and_si256(x, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(x));
+        let (b_even, b_odd) = (_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(b)), _mm256_srai_epi16::<8>(b));
+        let sum = _mm256_add_epi32(sum, _mm256_madd_epi16(x_even, b_even));
+        _mm256_add_epi32(sum, _mm256_madd_epi16(x_odd, b_odd))
     });
 }

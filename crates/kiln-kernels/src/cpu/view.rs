@@ -43,6 +43,13 @@ impl<'a, T> View<'a, T> {
         Self { data: &self.data[(start * self.row_step).min(self.data.len())..], rows: count, ..self }
     }
 
+    pub(super) fn at(&self, row: usize, col: usize) -> T
+    where
+        T: Copy,
+    {
+        self.data[row * self.row_step + col * self.col_step]
+    }
+
     /// The row as a slice; `None` where it does not lie in one piece.
     #[inline(always)]
     pub(super) fn row(&self, row: usize) -> Option<&'a [T]> {

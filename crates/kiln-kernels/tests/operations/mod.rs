@@ -1,7 +1,7 @@
 //! Operations on operands that are leaves of a graph, as the tests call them.
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use kiln_kernels::{Embeddings, OutputBlock, SelfAttention};
+use kiln_kernels::{Embeddings, OutputBlock, Queries, SelfAttention};
 
 pub fn device() -> Device {
     Device::flex().autodiff()
@@ -55,11 +55,16 @@ pub fn run(
     if !device.is_autodiff() {
         return (values, vec![]);
     }
-    let coefficients: Vec<f32> = (0..values.len()).map(|i| ((i * 7 + 3) as f32 * 0.73).sin()).collect();
+    let coefficients: Vec<f32> = (0..values.len()).map(coefficient).collect();
     let coefficients = Tensor::<3>::from_data(TensorData::new(coefficients, out.dims()), device);
     let gradients = (out.cast(burn::tensor::DType::F32) * coefficients).sum().backward();
     let of = |leaf: &Tensor<1>| numbers(leaf.grad(&gradients).expect("every operand takes part"));
     (values, leaves.iter().map(of).collect())
+}
+
+/// What [`run`] multiplies an output with.
+pub fn coefficient(at: usize) -> f32 {
+    ((at * 7 + 3) as f32 * 0.73).sin()
 }
 
 pub fn shaped<const D: usize>(leaf: &Tensor<1>, operand: &(Vec<f32>, Vec<usize>)) -> Tensor<D> {
@@ -83,7 +88,7 @@ pub fn output_block_operands([batch, seq, input, hidden]: [usize; 4]) -> Operand
 
 pub fn self_attention(x: &[Tensor<1>], o: &Operands, heads: usize, dropout: f64) -> SelfAttention {
     let part = |at: usize| (shaped::<2>(&x[at], &o[at]), shaped::<1>(&x[at + 1], &o[at + 1]));
-    SelfAttention { query: part(1), key: part(3), value: part(5), heads, dropout }
+    SelfAttention { query: part(1), key: part(3), value: part(5), heads, dropout, queries: Queries::All }
 }
 
 pub fn self_attention_operands([batch, seq, hidden]: [usize; 3]) -> Operands {

@@ -90,6 +90,9 @@ impl Train {
 pub enum Precision {
     F32,
     Bf16,
+    /// Nothing is trained in it.
+    #[serde(skip)]
+    Int8,
 }
 
 impl From<Precision> for kiln_kernels::Precision {
@@ -97,14 +100,21 @@ impl From<Precision> for kiln_kernels::Precision {
         match precision {
             Precision::F32 => Self::F32,
             Precision::Bf16 => Self::Bf16,
+            Precision::Int8 => Self::Int8,
         }
     }
 }
 
 /// The precision, if the backend has it.
 pub fn available<B: Backend>(precision: Precision) -> Result<kiln_kernels::Precision, UsageError> {
-    if precision == Precision::Bf16 && B::NAME != Flex::NAME {
-        return Err(UsageError(format!("precision `bf16` is computed by backend `flex` alone, not by `{}`", B::NAME)));
+    let name = match precision {
+        Precision::F32 => return Ok(precision.into()),
+        Precision::Bf16 => "bf16",
+        Precision::Int8 => "int8",
+    };
+    if B::NAME != Flex::NAME {
+        let message = format!("precision `{name}` is computed by backend `{}` alone, not by `{}`", Flex::NAME, B::NAME);
+        return Err(UsageError(message));
     }
     Ok(precision.into())
 }
