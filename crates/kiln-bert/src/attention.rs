@@ -102,6 +102,11 @@ impl BertOutput {
         }
     }
 
+    /// Whether its dropout takes part in training.
+    pub(crate) fn drops(&self) -> bool {
+        self.dropout.training.is_enabled()
+    }
+
     /// # Shapes
     /// - `x`: `[batch, seq, input]`
     /// - `residual`, output: `[batch, seq, hidden]`

@@ -1,8 +1,8 @@
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use kiln_kernels::{Products, Queries};
 
-use crate::{BertConfig, BertEmbeddings, BertEncoder, BertPooler};
+use crate::{BertConfig, BertEmbeddings, BertEncoder, BertPooler, LayerInputs};
 
 /// Embeddings, encoder and, where the checkpoint has one, the pooler.
 #[derive(Module, Debug)]
@@ -16,6 +16,9 @@ pub struct Bert {
     /// How the encoder's products are computed, where operations are fused.
     #[module(skip)]
     pub products: Products,
+    /// Where given, training keeps the layers' inputs alone, and [`Bert::backward`] ends its backward pass.
+    #[module(skip)]
+    pub layer_inputs: Option<LayerInputs>,
 }
 
 impl BertConfig {
@@ -26,6 +29,7 @@ impl BertConfig {
             encoder: BertEncoder::init(self, device),
             pooler: Some(self.init_pooler(device)),
             products: Products::default(),
+            layer_inputs: None,
         }
     }
 
@@ -63,7 +67,23 @@ impl Bert {
         // padding = [batch, seq]
         let padding = attention_mask.equal_elem(0);
         let embedded = self.embeddings.forward(input_ids, token_type_ids);
-        self.encoder.forward(embedded, padding, queries, &self.products)
+        match &self.layer_inputs {
+            Some(kept) if embedded.is_autodiff() => {
+                kept.forward(&self.encoder, embedded, padding, queries, &self.products)
+            }
+            _ => self.encoder.forward(embedded, padding, queries, &self.products),
+        }
+    }
+
+    /// With gradient checkpointing, what is left of a backward pass after the loss's own: `add` gets further gradients of
+    /// this module's parameters. Without it nothing is left.
+    ///
+    /// # Panics
+    /// When `gradients` are not those of a loss that the last forward pass led to.
+    pub fn backward(&self, gradients: &Gradients, add: impl FnMut(Gradients)) {
+        if let Some(kept) = &self.layer_inputs {
+            kept.backward(&self.encoder, &self.products, gradients, add);
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod embeddings;
 mod attention;
 mod encoder;
 mod pooler;
+mod checkpointing;
 mod bert;
 mod names;
 mod weights;
@@ -31,6 +32,7 @@ mod error;
 
 pub use attention::{BertAttention, BertOutput, BertSelfAttention};
 pub use bert::{Bert, Inputs};
+pub use checkpointing::LayerInputs;
 pub use config::{BertConfig, HiddenAct};
 pub use embeddings::BertEmbeddings;
 pub use encoder::{BertEncoder, BertIntermediate, BertLayer};

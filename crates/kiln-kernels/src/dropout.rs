@@ -1,8 +1,8 @@
 use burn::tensor::{Distribution, Tensor};
 
-/// Dropout by burn's operations, under autodiff alone.
-pub(crate) fn plain_dropout<const D: usize>(x: Tensor<D>, probability: f64) -> Tensor<D> {
-    if probability == 0.0 || !x.is_autodiff() {
+/// Dropout by burn's operations, under autodiff or where it is active anyway.
+pub(crate) fn plain_dropout<const D: usize>(x: Tensor<D>, probability: f64, drops: bool) -> Tensor<D> {
+    if probability == 0.0 || !(drops || x.is_autodiff()) {
         return x;
     }
     let keep = 1.0 - probability;
@@ -10,10 +10,10 @@ pub(crate) fn plain_dropout<const D: usize>(x: Tensor<D>, probability: f64) -> T
     x * kept / keep
 }
 
-/// The dropout of one fused operation: under autodiff alone, with a seed drawn from the device's own random stream.
+/// The dropout of one fused operation: as [`plain_dropout`], with a seed drawn from the device's own random stream.
 #[cfg(feature = "flex")]
-pub(crate) fn dropout<const D: usize>(x: &Tensor<D>, probability: f64) -> Option<crate::cpu::Dropout> {
-    if probability == 0.0 || !x.is_autodiff() {
+pub(crate) fn dropout<const D: usize>(x: &Tensor<D>, probability: f64, drops: bool) -> Option<crate::cpu::Dropout> {
+    if probability == 0.0 || !(drops || x.is_autodiff()) {
         return None;
     }
     let parts = Tensor::<1>::random([3], Distribution::Uniform(0.0, 1.0), &x.device().inner()).into_data();

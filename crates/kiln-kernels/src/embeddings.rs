@@ -31,7 +31,7 @@ impl Embeddings {
     pub fn forward(self, input_ids: Tensor<2, Int>, token_type_ids: Tensor<2, Int>) -> Tensor<3> {
         #[cfg(feature = "flex")]
         if crate::is_fused(&self.words.device()) {
-            let dropout = crate::dropout(&self.words, self.dropout);
+            let dropout = crate::dropout(&self.words, self.dropout, false);
             return fused::embeddings(self, input_ids, token_type_ids, dropout);
         }
         self.plain(input_ids, token_type_ids)
@@ -45,7 +45,7 @@ impl Embeddings {
         let sum =
             module::embedding(self.words, input_ids) + positions + module::embedding(self.segments, token_type_ids);
         let normalized = module::layer_norm(sum, self.gamma, Some(self.beta), self.epsilon);
-        crate::plain_dropout(normalized, self.dropout)
+        crate::plain_dropout(normalized, self.dropout, false)
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Products {
     /// Where packed weights are kept, for a model that is only read: its weights are laid out once, not for every product.
     /// They take the memory of the weights again.
     pub packed: Option<PackedWeights>,
+    /// Whether dropout is active without autodiff too, for a forward pass that will be computed again under it.
+    pub drops: bool,
 }
 
 pub use kept::PackedWeights;

@@ -20,7 +20,7 @@ pub struct OutputBlock {
 }
 
 impl OutputBlock {
-    /// `norm(dropout(x · weight + bias) + residual)`; dropout under autodiff alone.
+    /// `norm(dropout(x · weight + bias) + residual)`; dropout under autodiff, or where `products` has it active.
     ///
     /// # Shapes
     /// - `x`: `[batch, seq, input]`
@@ -28,17 +28,16 @@ impl OutputBlock {
     pub fn forward(self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
         #[cfg(feature = "flex")]
         if crate::is_fused(&residual.device()) {
-            let dropout = crate::dropout(&residual, self.dropout);
+            let dropout = crate::dropout(&residual, self.dropout, products.drops);
             return fused::output_block(self, x, residual, dropout, products.clone());
         }
-        let _ = products;
-        self.plain(x, residual)
+        self.plain(x, residual, products)
     }
 
     /// [`OutputBlock::forward`] by burn's operations.
-    pub fn plain(self, x: Tensor<3>, residual: Tensor<3>) -> Tensor<3> {
+    pub fn plain(self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
         let x = module::linear(x, self.weight, Some(self.bias));
-        let x = crate::plain_dropout(x, self.dropout) + residual;
+        let x = crate::plain_dropout(x, self.dropout, products.drops) + residual;
         module::layer_norm(x, self.gamma, Some(self.beta), self.epsilon)
     }
 }

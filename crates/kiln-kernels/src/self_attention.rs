@@ -53,7 +53,8 @@ impl Queries {
 }
 
 impl SelfAttention {
-    /// softmax(Q·Kᵀ/√d)·V of each head (Vaswani et al., 2017, equation 1); dropout under autodiff alone.
+    /// softmax(Q·Kᵀ/√d)·V of each head (Vaswani et al., 2017, equation 1); dropout under autodiff, or where `products` has it
+    /// active.
     ///
     /// On the CPU the outputs of padding are zero.
     ///
@@ -64,15 +65,14 @@ impl SelfAttention {
     pub fn forward(self, x: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
         #[cfg(feature = "flex")]
         if crate::is_fused(&x.device()) {
-            let dropout = crate::dropout(&x, self.dropout);
+            let dropout = crate::dropout(&x, self.dropout, products.drops);
             return fused::self_attention(self, x, padding, dropout, products.clone());
         }
-        let _ = products;
-        self.plain(x, padding)
+        self.plain(x, padding, products)
     }
 
     /// [`SelfAttention::forward`] by burn's operations.
-    pub fn plain(self, x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<3> {
+    pub fn plain(self, x: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
         let [batch, seq, hidden] = x.dims();
         let (head, asking) = (hidden / self.heads, self.queries.count(seq));
         let project = |x: Tensor<3>, (weight, bias)| -> Tensor<4> {
@@ -83,10 +83,10 @@ impl SelfAttention {
         let [key, value] = [self.key, self.value].map(|projection| project(x.clone(), projection));
         let padding: Tensor<4, Bool> = padding.reshape([batch, 1, 1, seq]).expand([batch, 1, asking, seq]);
         // context = [batch, heads, queries, head]
-        let context = if query.is_autodiff() {
+        let context = if query.is_autodiff() || products.drops {
             let scores = (query / (head as f64).sqrt()).matmul(key.transpose());
             let probabilities = softmax(scores.mask_fill(padding, f32::NEG_INFINITY), 3);
-            crate::plain_dropout(probabilities, self.dropout).matmul(value)
+            crate::plain_dropout(probabilities, self.dropout, products.drops).matmul(value)
         } else {
             // Fused on backends that can; it has neither dropout nor a backward pass, and needs neither here.
             module::attention(query, key, value, Some(padding), None, AttentionModuleOptions::default())

@@ -206,7 +206,11 @@ impl<S: TrainingSet> Fit<'_, S> {
             let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [batch.len()]), &device);
             let loss = cross_entropy_sum(logits, targets);
             loss_sum += loss.clone().inner().into_scalar::<f64>();
-            gradients.add(model, (loss / rows as f64).backward());
+            let of_loss = (loss / rows as f64).backward();
+            if let Some(bert) = S::bert(model) {
+                bert.backward(&of_loss, |of_layer| gradients.add(model, of_layer));
+            }
+            gradients.add(model, of_loss);
         }
         progress.loss_sum += loss_sum;
         progress.rows += rows;

@@ -1,5 +1,6 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use kiln_bert::Bert;
 use kiln_heads::SequenceClassifier;
 use kiln_predict::{in_batches, inputs};
 use kiln_schema::LabelId;
@@ -20,6 +21,11 @@ pub trait TrainingSet {
     /// - `rows`: `[batch]`, indices
     /// - output: `[batch, num_labels]`
     fn logits(&self, model: &Self::Model, rows: &[usize], device: &Device) -> Tensor<2>;
+
+    /// The encoder in it, if it has one: its part of a backward pass may be left to it.
+    fn bert(_model: &Self::Model) -> Option<&Bert> {
+        None
+    }
 }
 
 /// A model's logits for all rows, in their order.
@@ -71,5 +77,9 @@ impl TrainingSet for Encoded {
 
     fn logits(&self, model: &SequenceClassifier, rows: &[usize], device: &Device) -> Tensor<2> {
         model.forward(inputs(&pad(&self.encodings, rows, self.pad_token_id), device))
+    }
+
+    fn bert(model: &SequenceClassifier) -> Option<&Bert> {
+        Some(&model.bert)
     }
 }

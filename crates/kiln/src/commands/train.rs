@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_backend::Backend;
-use kiln_bert::BertConfig;
+use kiln_bert::{BertConfig, LayerInputs};
 use kiln_dataset::audit;
 use kiln_eval::{Report, SplitReport, TrainReport, mistakes, to_tsv};
 use kiln_heads::{Classifier, Pretrained, PretrainedConfig, SequenceClassifier, save_classifier};
@@ -90,6 +90,7 @@ pub fn train<B: Backend>(recipe: &Recipe, name: &str, arguments: &RunArgs, devic
     }
     .load(&checkpoint.folder, device)?;
     pretrained.model.bert.products.precision = precision;
+    pretrained.model.bert.layer_inputs = recipe.train.gradient_checkpointing.then(LayerInputs::default);
     describe_model(recipe, &pretrained, longest, labels.len());
 
     let folder = RunFolder::create(arguments.out.as_deref(), name, arguments.resume)?;

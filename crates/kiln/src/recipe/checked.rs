@@ -28,14 +28,6 @@ pub fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error
     number(deserializer, |number| (0.0..=1.0).contains(&number), "a number from 0 to 1")
 }
 
-/// `false`, for what the recipe's contract names and this version does not do.
-pub fn only_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    match bool::deserialize(deserializer)? {
-        true => Err(D::Error::custom("`true` is not available in this version of Kiln; there is `false`")),
-        false => Ok(false),
-    }
-}
-
 fn whole<E: Error>(number: i64, min: usize) -> Result<usize, E> {
     match usize::try_from(number) {
         Ok(number) if number >= min => Ok(number),

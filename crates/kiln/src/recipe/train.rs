@@ -34,7 +34,7 @@ pub struct Train {
     #[serde(deserialize_with = "checked::at_least::<2, _>")]
     pub max_length: usize,
     pub precision: Precision,
-    #[serde(deserialize_with = "checked::only_false")]
+    /// Whether a layer is computed once more in the backward pass, which takes time and saves memory.
     pub gradient_checkpointing: bool,
     /// Epochs without a better checkpoint after which training ends; 0: never.
     #[serde(deserialize_with = "checked::at_least::<0, _>")]

@@ -119,9 +119,9 @@ fn what_is_planned_is_refused_as_such() {
             "`model.encoder = \"lora\"` is not available in this version of Kiln; there is `full` or `frozen`",
         ),
         (
-            "gradient_checkpointing = false",
             "gradient_checkpointing = true",
-            "`train.gradient_checkpointing`: `true` is not available in this version of Kiln; there is `false`",
+            "gradient_checkpointing = 1",
+            "`train.gradient_checkpointing`: found integer `1`, expected true or false",
         ),
         ("\"f32\"", "\"f16\"", "`train.precision`: found \"f16\", expected `f32` or `bf16`"),
     ] {

@@ -1,0 +1,86 @@
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::module::Module;
+use burn::tensor::{Bool, Distribution, Gradients, Tensor};
+use kiln_kernels::{Products, Queries};
+
+use crate::BertEncoder;
+
+/// Gradient checkpointing (Chen et al., 2016): of the forward pass only each layer's input is kept, and the backward pass
+/// computes a layer once more before it goes through it. That costs a third more time, and memory for one layer instead
+/// of all. Without dropout the gradients are the same to the bit.
+///
+/// Clones share what is kept.
+#[derive(Clone, Debug, Default)]
+pub struct LayerInputs(Arc<Mutex<Option<Kept>>>);
+
+/// A forward pass that waits for its gradients.
+#[derive(Debug)]
+struct Kept {
+    /// Under autodiff: the graph of the embeddings goes on from here.
+    embedded: Tensor<3>,
+    padding: Tensor<2, Bool>,
+    queries: Queries,
+    layers: Vec<(Tensor<3>, u64)>,
+    /// What went on to the head: a leaf of its graph.
+    output: Tensor<3>,
+}
+
+impl LayerInputs {
+    /// [`BertEncoder::forward`] without a graph, and its inputs kept.
+    pub(crate) fn forward(
+        &self,
+        encoder: &BertEncoder,
+        embedded: Tensor<3>,
+        padding: Tensor<2, Bool>,
+        queries: Queries,
+        products: &Products,
+    ) -> Tensor<3> {
+        let products = Products { drops: true, ..products.clone() };
+        let device = embedded.device().inner();
+        let mut hidden_states = embedded.clone().inner();
+        let mut layers = Vec::with_capacity(encoder.layer.len());
+        for (at, layer) in encoder.layer.iter().enumerate() {
+            let draw = Tensor::<1>::random([2], Distribution::Uniform(0.0, 1.0), &device).into_data();
+            let seed = draw.iter::<f32>().fold(0, |seed, part| seed << 32 | u64::from(part.to_bits()));
+            layers.push((hidden_states.clone(), seed));
+            device.seed(seed);
+            let queries = if at + 1 == encoder.layer.len() { queries } else { Queries::All };
+            // Without autodiff burn turns dropout off, of a layer that is not frozen too.
+            let plain = if layer.output.drops() { layer.valid().unfreeze() } else { layer.valid() };
+            hidden_states = plain.forward(hidden_states, padding.clone(), queries, &products);
+        }
+        let output = Tensor::from_inner(hidden_states).require_grad();
+        let kept = Kept { embedded, padding, queries, layers, output: output.clone() };
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        output
+    }
+
+    /// Goes on where the backward pass of the head ended: through the layers from the last to the first, then the
+    /// embeddings. `add` gets the gradients of each.
+    ///
+    /// # Panics
+    /// When there was no forward pass, or `gradients` are not those of what was made of its output.
+    pub(crate) fn backward(
+        &self,
+        encoder: &BertEncoder,
+        products: &Products,
+        gradients: &Gradients,
+        mut add: impl FnMut(Gradients),
+    ) {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Kept { embedded, padding, mut queries, layers, output } = kept.expect("a forward pass has been kept");
+        let mut gradient = output.grad(gradients).expect("the loss depends on the hidden states");
+        let device = embedded.device().inner();
+        for (layer, (input, seed)) in encoder.layer.iter().zip(layers).rev() {
+            let input = Tensor::from_inner(input).require_grad();
+            device.seed(seed);
+            let output = layer.forward(input.clone(), padding.clone(), queries, products);
+            let gradients = (output * Tensor::from_inner(gradient)).sum().backward();
+            gradient = input.grad(&gradients).expect("a layer's output depends on its input");
+            add(gradients);
+            queries = Queries::All;
+        }
+        add((embedded * Tensor::from_inner(gradient)).sum().backward());
+    }
+}

@@ -1,0 +1,62 @@
+//! Gradient checkpointing under dropout. The device's random stream is the process's, so this is the one test of its
+//! process.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use kiln_backend::{Backend, Flex};
+use kiln_bert::{Bert, BertConfig, Inputs, LayerInputs, initialize};
+
+/// A number that depends on all hidden states.
+fn value(bert: &Bert, device: &Device) -> Tensor<1> {
+    let ids = [2, 7, 9, 3, 5, 8, 1, 0];
+    let inputs = Inputs::new(&ids, &[1, 1, 1, 1, 1, 1, 1, 0], &[0; 8], [2, 4], device);
+    Flex::device(0).seed(5);
+    bert.forward(inputs).sin().sum()
+}
+
+#[test]
+fn layers_drop_in_the_backward_pass_what_they_dropped_in_the_forward_pass() {
+    let plain = Flex::device(0);
+    let config = BertConfig {
+        vocab_size: 11,
+        hidden_size: 12,
+        num_attention_heads: 2,
+        num_hidden_layers: 3,
+        intermediate_size: 20,
+        max_position_embeddings: 4,
+        hidden_dropout_prob: 0.4,
+        attention_probs_dropout_prob: 0.4,
+        initializer_range: 0.3,
+        ..BertConfig::base()
+    };
+    let mut bert = config.init(&plain);
+    initialize(&bert);
+    bert.pooler = None;
+    bert.layer_inputs = Some(LayerInputs::default());
+    let bert = bert.train();
+    let device = plain.autodiff();
+
+    let gradients = value(&bert, &device).backward();
+    let bias =
+        |bert: &Bert| bert.encoder.layer[0].output.dense.bias.clone().expect("a linear layer of BERT has a bias");
+    let mut slope = None;
+    bert.backward(&gradients, |mut of_layer| {
+        slope = slope.take().or_else(|| bias(&bert).val().grad_remove(&mut of_layer));
+    });
+    let slope = slope.expect("the first layer takes part").into_data().try_into_vec::<f32>().expect("it is f32");
+
+    const STEP: f32 = 1e-2;
+    for (at, slope) in slope.into_iter().enumerate() {
+        let moved = |by: f32| {
+            let mut step = [0f32; 12];
+            step[at] = by;
+            let step = Tensor::<1>::from_data(step, &Flex::device(0));
+            let mut moved = bert.clone();
+            let along = bias(&bert).map(|values| Tensor::from_inner(values.inner() + step).require_grad());
+            moved.encoder.layer[0].output.dense.bias = Some(along);
+            value(&moved, &device).into_scalar::<f32>()
+        };
+        let expected = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);
+        assert!((slope - expected).abs() < 2e-2 * expected.abs().max(0.5), "{at}: {slope}, not {expected}");
+    }
+}
