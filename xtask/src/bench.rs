@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the same work by Kiln and, if asked, by PyTorch, alternately in one go, each in a process of its own.
+//! `cargo xtask bench`: the same work by Kiln and, if asked, by PyTorch and onnxruntime, alternately in one go, each in a process of its own.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -14,7 +14,7 @@ mod report;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Also measure PyTorch, installed from Python's registry under `target/peers`
+    /// Also measure PyTorch and onnxruntime, installed from Python's registry under `target/peers`
     #[arg(long)]
     peers: bool,
     /// Threads of each side
@@ -32,27 +32,72 @@ pub struct Args {
 struct Measure {
     name: &'static str,
     ours: &'static str,
+    peer: Peer,
     theirs: &'static str,
     rounds: usize,
     /// Whether it needs the assets.
     real: bool,
 }
 
-const MEASURES: [Measure; 9] = [
-    measure("forward of 8 × 128 tokens, f32", "forward f32", "forward f32", 9, false),
-    measure("forward of 8 × 128 tokens, bf16", "forward bf16", "forward bf16", 9, false),
-    measure("training step of 8 × 128 tokens, f32", "step f32", "step f32", 7, false),
-    measure("training step of 8 × 128 tokens, bf16", "step bf16", "step bf16", 7, false),
-    measure("one text of 20 tokens, f32", "latency f32", "latency f32", 9, false),
-    measure("one text of 20 tokens, bf16", "latency bf16", "latency bf16", 9, false),
-    measure("predicting 2,000 reviews, bf16", "predict bf16", "predict bf16", 3, true),
-    measure("epoch over 2,000 reviews, bf16", "epoch bf16", "epoch bf16", 2, true),
-    measure("the same, theirs f32, shuffled and padded", "epoch bf16", "shuffled f32", 1, true),
+/// Whom we are measured against.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    PyTorch,
+    OnnxRuntime,
+}
+
+impl Peer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::PyTorch => "PyTorch",
+            Self::OnnxRuntime => "onnxruntime",
+        }
+    }
+
+    fn script(self) -> PathBuf {
+        let name = match self {
+            Self::PyTorch => "torch_worker.py",
+            Self::OnnxRuntime => "onnx_worker.py",
+        };
+        workspace::root().join("crates/kiln-train/benches/peers").join(name)
+    }
+}
+
+use Peer::{OnnxRuntime, PyTorch};
+
+const MEASURES: [Measure; 15] = [
+    fresh("forward of 8 × 128 tokens, f32", "forward f32", PyTorch, "forward f32", 9),
+    fresh("forward of 8 × 128 tokens, f32", "forward f32", OnnxRuntime, "forward f32", 9),
+    fresh("forward of 8 × 128 tokens, bf16", "forward bf16", PyTorch, "forward bf16", 9),
+    fresh("forward of 8 × 128 tokens, int8", "forward int8", PyTorch, "forward int8", 9),
+    fresh("forward of 8 × 128 tokens, int8", "forward int8", OnnxRuntime, "forward int8", 9),
+    fresh("training step of 8 × 128 tokens, f32", "step f32", PyTorch, "step f32", 7),
+    fresh("training step of 8 × 128 tokens, bf16", "step bf16", PyTorch, "step bf16", 7),
+    fresh("one text of 20 tokens, f32", "latency f32", PyTorch, "latency f32", 9),
+    fresh("one text of 20 tokens, f32", "latency f32", OnnxRuntime, "latency f32", 9),
+    fresh("one text of 20 tokens, bf16", "latency bf16", PyTorch, "latency bf16", 9),
+    fresh("one text of 20 tokens, int8", "latency int8", OnnxRuntime, "latency int8", 9),
+    real("predicting 2,000 reviews, bf16", "predict bf16", "predict bf16", 3),
+    real("predicting 2,000 reviews, int8, theirs bf16", "predict int8", "predict bf16", 3),
+    real("epoch over 2,000 reviews, bf16", "epoch bf16", "epoch bf16", 2),
+    real("epoch over 2,000 reviews, bf16, theirs f32 and shuffled", "epoch bf16", "shuffled f32", 1),
 ];
 
-const fn measure(name: &'static str, ours: &'static str, theirs: &'static str, rounds: usize, real: bool) -> Measure {
-    Measure { name, ours, theirs, rounds, real }
+/// On bert-base with fresh weights.
+const fn fresh(name: &'static str, ours: &'static str, peer: Peer, theirs: &'static str, rounds: usize) -> Measure {
+    Measure { name, ours, peer, theirs, rounds, real: false }
 }
+
+/// On a real model and real reviews.
+const fn real(name: &'static str, ours: &'static str, theirs: &'static str, rounds: usize) -> Measure {
+    Measure { name, ours, peer: PyTorch, theirs, rounds, real: true }
+}
+
+/// Peak memory after some work, in processes that do nothing else: its name, the work, and whether it needs the assets.
+const MEMORY: [(&str, &str, bool); 2] = [
+    ("peak memory of a training step of 8 × 128 tokens, f32", "step f32", false),
+    ("peak memory of loading a model and one text of 20 tokens, f32", "load f32", true),
+];
 
 /// A side's seconds, or MB, one a round.
 type Samples = Vec<f64>;
@@ -60,6 +105,7 @@ type Samples = Vec<f64>;
 /// What was measured of one comparison.
 struct Measured {
     name: &'static str,
+    peer: &'static str,
     unit: &'static str,
     ours: Samples,
     theirs: Samples,
@@ -68,42 +114,45 @@ struct Measured {
 pub fn run(args: &Args) -> Result<()> {
     let folder = workspace::metadata()?.target_directory.into_std_path_buf();
     let worker = build_worker()?;
-    let ours = || Worker::start(Command::new(&worker), args);
-    let peer = if args.peers { Some(install_peers(&folder.join("peers"))?) } else { None };
-    let script = workspace::root().join("crates/kiln-train/benches/peers/torch_worker.py");
-    let theirs = || {
-        let Some(python) = &peer else { return Ok(None) };
+    let cache = folder.join("peers/onnx");
+    let ours = || Worker::start(Command::new(&worker), args, &cache);
+    let python = if args.peers { Some(install_peers(&folder.join("peers"))?) } else { None };
+    let theirs = |peer: Peer| {
+        let Some(python) = &python else { return Ok(None) };
         let mut command = Command::new(python);
-        command.arg(&script);
-        Worker::start(command, args).map(Some)
+        command.arg(peer.script());
+        Worker::start(command, args, &cache).map(Some)
     };
 
-    let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let wanted = |name: &str, real: bool| {
+        (!real || args.assets.is_some()) && args.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    };
     let mut all = Vec::new();
-    for measure in MEASURES.iter().filter(|measure| (!measure.real || args.assets.is_some()) && wanted(measure.name)) {
-        let (mut ours, mut theirs) = (ours()?, theirs()?);
-        let mut measured = Measured { name: measure.name, unit: "s", ours: vec![], theirs: vec![] };
+    for Measure { name, ours: our_work, peer, theirs: their_work, rounds, real } in MEASURES {
+        if !wanted(name, real) {
+            continue;
+        }
+        let (mut ours, mut theirs) = (ours()?, theirs(peer)?);
+        let mut measured = Measured { name, peer: peer.name(), unit: "s", ours: vec![], theirs: vec![] };
         // The first round warms caches and allocators up; a long one has time to do so itself.
-        for round in 0..measure.rounds + usize::from(!measure.real) {
-            let keep = measure.real || round > 0;
-            measured.ours.extend(Some(ours.ask(measure.ours)?).filter(|_| keep));
+        for round in 0..rounds + usize::from(!real) {
+            let keep = real || round > 0;
+            measured.ours.extend(Some(ours.ask(our_work)?).filter(|_| keep));
             if let Some(theirs) = &mut theirs {
-                measured.theirs.extend(Some(theirs.ask(measure.theirs)?).filter(|_| keep));
+                measured.theirs.extend(Some(theirs.ask(their_work)?).filter(|_| keep));
             }
         }
         eprintln!("{}", report::line(&measured));
         all.push(measured);
     }
-    if wanted("memory") {
-        let mut measured = Measured {
-            name: "peak memory of a training step of 8 × 128 tokens, f32",
-            unit: "MB",
-            ours: vec![],
-            theirs: vec![],
-        };
-        measured.ours.push(peak_memory(ours()?)?);
-        if let Some(theirs) = theirs()? {
-            measured.theirs.push(peak_memory(theirs)?);
+    for (name, work, real) in MEMORY {
+        if !wanted(name, real) {
+            continue;
+        }
+        let mut measured = Measured { name, peer: PyTorch.name(), unit: "MB", ours: vec![], theirs: vec![] };
+        measured.ours.push(peak_memory(ours()?, work)?);
+        if let Some(theirs) = theirs(PyTorch)? {
+            measured.theirs.push(peak_memory(theirs, work)?);
         }
         eprintln!("{}", report::line(&measured));
         all.push(measured);
@@ -124,9 +173,10 @@ struct Worker {
 const PAUSE: Duration = Duration::from_millis(300);
 
 impl Worker {
-    fn start(mut command: Command, args: &Args) -> Result<Self> {
+    fn start(mut command: Command, args: &Args, cache: &Path) -> Result<Self> {
         let threads = args.threads.to_string();
         command.envs(["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "KILN_BENCH_THREADS"].map(|name| (name, &threads)));
+        command.env("KILN_BENCH_CACHE", cache);
         if let Some(assets) = &args.assets {
             command.env("KILN_ASSETS", std::path::absolute(assets)?);
         }
@@ -156,9 +206,9 @@ impl Drop for Worker {
 }
 
 /// In MB, of a process that has done nothing else.
-fn peak_memory(mut worker: Worker) -> Result<f64> {
+fn peak_memory(mut worker: Worker, work: &str) -> Result<f64> {
     for _ in 0..3 {
-        worker.ask("step f32")?;
+        worker.ask(work)?;
     }
     worker.ask("memory f32")
 }

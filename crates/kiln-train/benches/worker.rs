@@ -19,6 +19,7 @@ use kiln_tokenize::{Encoding, Shuffle, Tokenizer, lengths, pad, shuffled};
 use kiln_train::{AdamW, GradientSum};
 
 const VOCABULARY: usize = 21_128;
+const MODEL: &str = "models/multilingual-e5-small-zh";
 const REVIEWS: usize = 2_000;
 const MAX_LENGTH: usize = 128;
 /// Texts after one another, of which latency is the mean: the machine is awake by then.
@@ -37,6 +38,7 @@ fn answer() {
         let precision = match precision {
             "f32" => Precision::F32,
             "bf16" => Precision::Bf16,
+            "int8" => Precision::Int8,
             other => panic!("there is no precision {other}"),
         };
         println!("{}", works.run(work, precision));
@@ -76,6 +78,11 @@ impl Works {
                 let batch = Inputs::new(&ids, &[1; 8 * 128], &[0; 8 * 128], [8, 128], &device.autodiff());
                 timed(|| training.step(batch, &[0, 1, 0, 1, 0, 1, 0, 1]))
             }
+            "load" => timed(|| {
+                let model = Reviews::read_model(&device);
+                let batch = Inputs::new(&ids([1, 20]), &[1; 20], &[0; 20], [1, 20], &device);
+                model.forward(batch).into_data()
+            }),
             "epoch" => {
                 let reviews = self.reviews.get_or_insert_with(|| Reviews::read(&device));
                 let mut training = Training::new(reviews.model.clone());
@@ -160,9 +167,11 @@ impl Training {
 }
 
 impl Reviews {
-    fn read(device: &Device) -> Self {
-        let assets = PathBuf::from(std::env::var_os("KILN_ASSETS").unwrap());
-        let folder = assets.join("models/multilingual-e5-small-zh");
+    fn folder() -> PathBuf {
+        PathBuf::from(std::env::var_os("KILN_ASSETS").unwrap())
+    }
+
+    fn read_model(device: &Device) -> SequenceClassifier {
         let config = PretrainedConfig {
             start: Start::Pretrained,
             frozen: false,
@@ -170,9 +179,15 @@ impl Reviews {
             hidden_layers: vec![],
             num_labels: 2,
         };
-        let Pretrained { model, .. } = config.load(&folder, device).unwrap();
-        let tokenizer = Tokenizer::from_folder(&folder).unwrap().with_max_length(MAX_LENGTH).unwrap();
-        let data = std::fs::read_to_string(assets.join("data/chnsenticorp/train.tsv")).unwrap();
+        let Pretrained { model, .. } = config.load(&Self::folder().join(MODEL), device).unwrap();
+        model
+    }
+
+    fn read(device: &Device) -> Self {
+        let model = Self::read_model(device);
+        let tokenizer = Tokenizer::from_folder(&Self::folder().join(MODEL)).unwrap();
+        let tokenizer = tokenizer.with_max_length(MAX_LENGTH).unwrap();
+        let data = std::fs::read_to_string(Self::folder().join("data/chnsenticorp/train.tsv")).unwrap();
         let rows = data.lines().filter_map(|line| line.rsplit_once('\t')).take(REVIEWS);
         let texts = rows.map(|(text, label)| (text.to_owned(), i32::from(label == "positive"))).collect();
         Self { model, tokenizer, texts }

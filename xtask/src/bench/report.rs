@@ -28,7 +28,7 @@ fn median(samples: &[f64]) -> Option<f64> {
 pub fn line(measured: &Measured) -> String {
     let [ours, theirs] = sides(measured);
     let ratio = ratio(measured).map(|ratio| format!("  ratio {ratio:.2}")).unwrap_or_default();
-    format!("{:<52} ours {ours}  theirs {theirs}{ratio}", measured.name)
+    format!("{:<56} ours {ours}  {} {theirs}{ratio}", measured.name, measured.peer)
 }
 
 /// Median and spread of each side.
@@ -47,13 +47,13 @@ fn sides(measured: &Measured) -> [String; 2] {
 /// Writes `report.md` and `ratios.svg`; returns the path of the former.
 pub fn write(folder: &Path, all: &[Measured], threads: usize) -> Result<PathBuf> {
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
-    let mut text = format!("# Kiln against PyTorch\n\n{}, {threads} threads a side.\n", machine());
+    let mut text = format!("# Kiln against its peers\n\n{}, {threads} threads a side.\n", machine());
     text.push_str("Medians, with the lowest and the highest round; the ratio is theirs ÷ ours.\n\n");
-    text.push_str("| work | Kiln | PyTorch | ratio |\n|---|---|---|---|\n");
+    text.push_str("| work | Kiln | peer | theirs | ratio |\n|---|---|---|---|---|\n");
     for measured in all {
         let [ours, theirs] = sides(measured);
         let ratio = ratio(measured).map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
-        writeln!(text, "| {} | {ours} | {theirs} | {ratio} |", measured.name)?;
+        writeln!(text, "| {} | {ours} | {} | {theirs} | {ratio} |", measured.name, measured.peer)?;
     }
     if all.iter().any(|measured| ratio(measured).is_some()) {
         text.push_str("\n![ratios](ratios.svg)\n");
@@ -75,9 +75,12 @@ fn machine() -> String {
 
 /// A bar for each ratio, and a line at 1, where both sides are equally fast.
 fn draw(path: &Path, all: &[Measured]) -> Result<()> {
-    let bars: Vec<(&str, f64)> = all.iter().filter_map(|measured| Some((measured.name, ratio(measured)?))).collect();
+    let bars: Vec<(String, f64)> = all
+        .iter()
+        .filter_map(|measured| Some((format!("{} · {}", measured.name, measured.peer), ratio(measured)?)))
+        .collect();
     let most = bars.iter().fold(1.0, |most, (_, ratio)| ratio.max(most)) * 1.15;
-    let (row, left, width) = (34, 400, 900);
+    let (row, left, width) = (34, 480, 980);
     let area = SVGBackend::new(path, (width, row * (bars.len() as u32 + 1))).into_drawing_area();
     area.fill(&WHITE)?;
     let x = |ratio: f64| left + (f64::from(width as i32 - left) * ratio / most) as i32;
@@ -86,12 +89,12 @@ fn draw(path: &Path, all: &[Measured]) -> Result<()> {
         let top = (at as u32 * row) as i32 + 12;
         let bar = [(left, top), (x(*ratio), top + 20)];
         area.draw(&Rectangle::new(bar, RGBColor(196, 84, 42).filled()))?;
-        area.draw(&Text::new((*name).to_owned(), (8, top + 3), font))?;
+        area.draw(&Text::new(name.clone(), (8, top + 3), font))?;
         area.draw(&Text::new(format!("{ratio:.2}"), (x(*ratio) + 6, top + 3), font))?;
     }
     let bottom = (bars.len() as u32 * row) as i32 + 12;
     area.draw(&PathElement::new([(x(1.0), 4), (x(1.0), bottom)], BLACK))?;
-    area.draw(&Text::new("as fast as PyTorch".to_owned(), (x(1.0) + 4, bottom), font))?;
+    area.draw(&Text::new("as fast as ours".to_owned(), (x(1.0) + 4, bottom), font))?;
     area.present().context("the picture cannot be written")
 }
 
@@ -104,7 +107,7 @@ mod tests {
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
-        let measured = Measured { name: "x", unit: "s", ours: vec![0.1, 0.2, 0.3], theirs: vec![0.5] };
+        let measured = Measured { name: "x", peer: "PyTorch", unit: "s", ours: vec![0.1, 0.2, 0.3], theirs: vec![0.5] };
         assert!(line(&measured).ends_with("ratio 2.50"), "{}", line(&measured));
     }
 
@@ -112,12 +115,12 @@ mod tests {
     fn a_report_has_a_row_a_measure_and_a_picture() -> Result<()> {
         let folder = std::env::temp_dir().join(format!("kiln-bench-{}", std::process::id()));
         let all = [
-            Measured { name: "alone", unit: "s", ours: vec![2.0], theirs: vec![] },
-            Measured { name: "both", unit: "MB", ours: vec![100.0], theirs: vec![150.0] },
+            Measured { name: "alone", peer: "PyTorch", unit: "s", ours: vec![2.0], theirs: vec![] },
+            Measured { name: "both", peer: "onnxruntime", unit: "MB", ours: vec![100.0], theirs: vec![150.0] },
         ];
         let text = std::fs::read_to_string(write(&folder, &all, 2)?)?;
-        assert!(text.contains("| alone | 2.00 s (2.00–2.00) | – | – |"), "{text}");
-        assert!(text.contains("| both | 100 MB | 150 MB | 1.50 |"), "{text}");
+        assert!(text.contains("| alone | 2.00 s (2.00–2.00) | PyTorch | – | – |"), "{text}");
+        assert!(text.contains("| both | 100 MB | onnxruntime | 150 MB | 1.50 |"), "{text}");
         assert!(std::fs::read_to_string(folder.join("ratios.svg"))?.contains("both"));
         Ok(std::fs::remove_dir_all(folder)?)
     }

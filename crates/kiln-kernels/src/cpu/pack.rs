@@ -80,21 +80,10 @@ impl<E: Kernels> Packed<E> {
     /// In each column 127 stands for the largest of its magnitudes.
     fn quantized<T: Element>(simd: Simd, b: View<'_, T>) -> Self {
         let (k, n) = (b.rows(), b.cols());
-        let mut largest = vec![0f32; n];
+        let values: Vec<f32> = (0..k).flat_map(|row| (0..n).map(move |column| b.at(row, column).to_f32())).collect();
+        let mut columns = vec![(0f32, 0); n];
         let mut scaled = vec![0f32; k * n];
-        for (row, values) in scaled.chunks_exact_mut(n.max(1)).enumerate() {
-            for (column, (value, largest)) in values.iter_mut().zip(&mut largest).enumerate() {
-                *value = b.at(row, column).to_f32();
-                *largest = largest.max(value.abs());
-            }
-        }
-        let mut columns: Vec<(f32, i32)> = largest.into_iter().map(|largest| (largest / 127.0, 0)).collect();
-        for values in scaled.chunks_exact_mut(n.max(1)) {
-            for (value, (unit, sum)) in values.iter_mut().zip(&mut columns) {
-                *value = if *unit > 0.0 { (*value / *unit).round_ties_even() } else { 0.0 };
-                *sum += *value as i32;
-            }
-        }
+        quantize_columns(simd, &values, &mut columns, &mut scaled);
         Self { columns, ..Self::rounded(simd, View::new(&scaled, k, n, n)) }
     }
 
@@ -139,6 +128,9 @@ impl<E: Kernels> Packed<E> {
         self.n.div_ceil(self.width)
     }
 }
+
+/// 1.5 · 2²³: added to a small number it leaves the nearest whole one in the lowest bits.
+const ROUND: f32 = 12_582_912.0;
 
 /// Packs the columns from `first` on, at most `width` of them, into zeroed `lanes`.
 fn pack<E: Element, T: Source<E>>(simd: Simd, b: View<'_, T>, first: usize, width: usize, lanes: &mut [E]) {
@@ -203,11 +195,30 @@ vectorized! {
         }
     }
 
+    /// Whole numbers from −127 to 127 in place of a matrix's values; the unit of each column and the sum of its numbers.
+    fn quantize_columns(values: &[f32], columns: &mut [(f32, i32)], whole: &mut [f32]) {
+        let n = columns.len().max(1);
+        for row in values.chunks_exact(n) {
+            for ((largest, _), value) in columns.iter_mut().zip(row) {
+                *largest = if value.abs() > *largest { value.abs() } else { *largest };
+            }
+        }
+        for (unit, _) in &mut *columns {
+            // A column of zeros has any unit.
+            *unit = if *unit > 127.0 * f32::MIN_POSITIVE { *unit / 127.0 } else { 1.0 };
+        }
+        for (whole, row) in whole.chunks_exact_mut(n).zip(values.chunks_exact(n)) {
+            for ((whole, value), (unit, sum)) in whole.iter_mut().zip(row).zip(&mut *columns) {
+                *whole = (value / *unit + ROUND) - ROUND;
+                *sum += *whole as i32;
+            }
+        }
+    }
+
     /// Quantizes a row to bytes of which the smallest value is 0 or above it, and the largest 255 or below it; 0.0 is one of
     /// them exactly. Returns what 1 stands for, and the byte of 0.0.
     pub(super) fn quantize<T: Element>(from: &[T], to: &mut [i8]) -> (f32, i32) {
         const BLOCK: usize = 16;
-        const ROUND: f32 = 12_582_912.0;
         let (mut low, mut high) = ([0f32; BLOCK], [0f32; BLOCK]);
         let blocks = from.chunks_exact(BLOCK);
         let rest = blocks.remainder();

@@ -69,36 +69,31 @@ pub fn product<E: Kernels, T: Source<E>, O: Element>(
     if a.rows() > ROWS {
         let rows = a.rows().div_ceil(2 * threads).next_multiple_of(tile::max_rows(simd)).min(ROWS);
         data.par_chunks_mut(rows * row_step).enumerate().for_each(|(at, data)| {
-            let a = a.narrow(at * rows, rows.min(a.rows() - at * rows));
+            let mut scratch = Lanes::<E>::new(64);
+            let a = Rows::new(simd, a.narrow(at * rows, rows.min(a.rows() - at * rows)), b, &mut scratch);
             let mut out = Target { data, row_step, first_column };
-            block(simd, a, b, 0..b.panels(), |row, column, sums| {
+            a.times(simd, b, 0..b.panels(), |row, column, sums| {
                 finish(simd, sums, column, epilogue, out.row(row, column, sums.len()));
             });
         });
     } else {
         // Few rows: the threads share the columns, and with them what of `b` is to be read.
-        let (before, after) = match epilogue {
-            Epilogue::Accumulate => (Epilogue::Store, epilogue),
-            _ => (epilogue, Epilogue::Store),
-        };
-        let each = b.panels().div_ceil(4 * threads).max(1);
-        let starts: Vec<usize> = (0..b.panels()).step_by(each).collect();
-        let parts = starts.into_par_iter().map(|start| {
-            let (first, end) = (start * b.width, (start + each).min(b.panels()));
-            let columns = b.n.min(end * b.width) - first;
-            let mut part = vec![0.0; a.rows() * columns];
-            block(simd, a, b, start..end, |row, column, sums| {
-                finish(simd, sums, column, before, &mut part[row * columns + column - first..][..sums.len()]);
-            });
-            (first, columns, part)
-        });
-        let parts: Vec<_> = parts.collect();
-        let mut out = Target { data, row_step, first_column };
-        for (first, columns, part) in parts {
-            for (row, sums) in part.chunks_exact(columns).enumerate() {
-                finish(simd, sums, first, after, out.row(row, first, columns));
+        let mut scratch = Lanes::<E>::new(64);
+        let a = Rows::new(simd, a, b, &mut scratch);
+        let panels = b.panels().div_ceil(4 * threads).max(1);
+        let columns = panels * b.width;
+        let mut parts: Vec<Vec<&mut [O]>> = vec![];
+        parts.resize_with(b.n.div_ceil(columns), Vec::new);
+        for row in data.chunks_mut(row_step.max(1)).take(a.rows) {
+            for (part, row) in parts.iter_mut().zip(row[first_column..][..b.n].chunks_mut(columns)) {
+                part.push(row);
             }
         }
+        parts.into_par_iter().enumerate().for_each(|(at, mut out)| {
+            a.times(simd, b, at * panels..((at + 1) * panels).min(b.panels()), |row, column, sums| {
+                finish(simd, sums, column, epilogue, &mut out[row][column - at * columns..][..sums.len()]);
+            });
+        });
     }
 }
 
@@ -111,71 +106,88 @@ pub fn product_serial<E: Kernels, T: Source<E>, O: Element>(
     epilogue: Epilogue<'_>,
 ) {
     for start in (0..a.rows()).step_by(ROWS) {
-        let a = a.narrow(start, ROWS.min(a.rows() - start));
-        block(simd, a, b, 0..b.panels(), |row, column, sums| {
+        let mut scratch = Lanes::<E>::new(64);
+        let a = Rows::new(simd, a.narrow(start, ROWS.min(a.rows() - start)), b, &mut scratch);
+        a.times(simd, b, 0..b.panels(), |row, column, sums| {
             finish(simd, sums, column, epilogue, out.row(start + row, column, sums.len()));
         });
     }
 }
 
-/// A block of at most [`ROWS`] rows times some panels; `write` gets a row, its first column and the sums from there on.
-fn block<E: Kernels, T: Source<E>>(
-    simd: Simd,
-    a: View<'_, T>,
-    b: &Packed<E>,
-    panels: std::ops::Range<usize>,
-    mut write: impl FnMut(usize, usize, &[f32]),
-) {
-    assert_eq!(a.cols(), b.k, "the columns of the left operand are summed with the rows of the right one");
-    let (rows, lanes) = (a.rows(), b.k.div_ceil(E::PER_LANE));
-    let mut scratch = Lanes::<E>::new(64);
-    let mut units = [(1.0, 0); ROWS];
-    let (a, row_step, lane_step): (&[E], usize, usize) = match a.contiguous_rows() {
-        Some((values, row_step)) if lanes * E::PER_LANE == b.k && T::unchanged(values).is_some() => {
-            (T::unchanged(values).expect("just asked"), row_step, E::PER_LANE)
-        }
-        Some(_) => {
-            let row_len = lanes * E::PER_LANE;
-            scratch.resize(rows * row_len, E::default());
-            for (at, row) in scratch.chunks_exact_mut(row_len.max(1)).enumerate() {
-                let values = a.row(at).expect("its rows lie in one piece");
-                match bytemuck::try_cast_slice_mut(row) {
-                    Ok(row) if E::QUANTIZED => units[at] = quantize(simd, values, row),
-                    _ => round(simd, values, row),
-                }
-            }
-            (&scratch, row_len, E::PER_LANE)
-        }
-        None => {
-            assert!(!E::QUANTIZED, "rows of a quantized product lie in one piece");
-            scratch.resize(rows * lanes * E::PER_LANE, E::default());
-            pack_rows(simd, a.transposed(), 0, rows, rows, &mut scratch);
-            (&scratch, E::PER_LANE, rows * E::PER_LANE)
-        }
-    };
+/// At most [`ROWS`] rows of a left operand, as the micro-kernels read them.
+struct Rows<'a, E> {
+    rows: usize,
+    values: &'a [E],
+    row_step: usize,
+    lane_step: usize,
+    /// Where `E` is quantized, what 1 stands for in each row, and what stands for 0.0.
+    units: [(f32, i32); ROWS],
+}
 
-    let mut sums = [E::Sum::default(); ROWS * WIDEST];
-    let mut real = [0.0; WIDEST];
-    for panel in panels {
-        let sums = &mut sums[..rows * b.width];
-        sums.fill(E::Sum::default());
-        for lane in (0..lanes).step_by(LANES) {
-            let count = LANES.min(lanes - lane);
-            let tile = Tile {
-                a: &a[lane * lane_step..],
-                row_step,
-                lane_step,
-                b: &b.panel(panel)[lane * b.width * E::PER_LANE..],
-                width: b.width,
-                lanes: count,
-            };
-            tile::add_product(simd, &tile, sums);
-        }
-        let column = panel * b.width;
-        let count = b.width.min(b.n - column);
-        let columns = if E::QUANTIZED { &b.columns[column..column + count] } else { &[] };
-        for (row, sums) in sums.chunks_exact(b.width).enumerate() {
-            write(row, column, E::real(simd, &sums[..count], units[row], columns, &mut real));
+impl<'a, E: Kernels> Rows<'a, E> {
+    /// The rows where they are, or rounded or transposed into `scratch`.
+    fn new<T: Source<E>>(simd: Simd, a: View<'a, T>, b: &Packed<E>, scratch: &'a mut Lanes<E>) -> Self {
+        assert_eq!(a.cols(), b.k, "the columns of the left operand are summed with the rows of the right one");
+        let (rows, lanes) = (a.rows(), b.k.div_ceil(E::PER_LANE));
+        let row_len = lanes * E::PER_LANE;
+        let mut units = [(1.0, 0); ROWS];
+        let (values, row_step, lane_step): (&[E], usize, usize) = match a.contiguous_rows() {
+            Some((values, row_step)) if row_len == b.k && T::unchanged(values).is_some() => {
+                (T::unchanged(values).expect("just asked"), row_step, E::PER_LANE)
+            }
+            Some(_) => {
+                scratch.resize(rows * row_len, E::default());
+                for (at, row) in scratch.chunks_exact_mut(row_len.max(1)).enumerate() {
+                    let values = a.row(at).expect("its rows lie in one piece");
+                    match bytemuck::try_cast_slice_mut(row) {
+                        Ok(row) if E::QUANTIZED => units[at] = quantize(simd, values, row),
+                        _ => round(simd, values, row),
+                    }
+                }
+                (scratch, row_len, E::PER_LANE)
+            }
+            None => {
+                assert!(!E::QUANTIZED, "rows of a quantized product lie in one piece");
+                scratch.resize(rows * row_len, E::default());
+                pack_rows(simd, a.transposed(), 0, rows, rows, scratch);
+                (scratch, E::PER_LANE, rows * E::PER_LANE)
+            }
+        };
+        Self { rows, values, row_step, lane_step, units }
+    }
+
+    /// The product with some panels; `write` gets a row, its first column and the sums from there on.
+    fn times(
+        &self,
+        simd: Simd,
+        b: &Packed<E>,
+        panels: std::ops::Range<usize>,
+        mut write: impl FnMut(usize, usize, &[f32]),
+    ) {
+        let lanes = b.k.div_ceil(E::PER_LANE);
+        let mut sums = [E::Sum::default(); ROWS * WIDEST];
+        let mut real = [0.0; WIDEST];
+        for panel in panels {
+            let sums = &mut sums[..self.rows * b.width];
+            sums.fill(E::Sum::default());
+            for lane in (0..lanes).step_by(LANES) {
+                let tile = Tile {
+                    a: &self.values[lane * self.lane_step..],
+                    row_step: self.row_step,
+                    lane_step: self.lane_step,
+                    b: &b.panel(panel)[lane * b.width * E::PER_LANE..],
+                    width: b.width,
+                    lanes: LANES.min(lanes - lane),
+                    next: LANES.min(lanes) * b.width * E::PER_LANE,
+                };
+                tile::add_product(simd, &tile, sums);
+            }
+            let column = panel * b.width;
+            let count = b.width.min(b.n - column);
+            let columns = if E::QUANTIZED { &b.columns[column..column + count] } else { &[] };
+            for (row, sums) in sums.chunks_exact(b.width).enumerate() {
+                write(row, column, E::real(simd, &sums[..count], self.units[row], columns, &mut real));
+            }
         }
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Tile<'a, E> {
     pub(super) width: usize,
     /// How many lanes to sum over.
     pub(super) lanes: usize,
+    /// How far behind `b` lies what will be read next.
+    pub(super) next: usize,
 }
 
 /// The most rows of a tile whose sums stay in registers, with as many columns as [`widths`] allows.
@@ -53,7 +55,8 @@ pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut
     assert!((rows - 1) * row_step + (lanes - 1) * lane_step + E::PER_LANE <= tile.a.len());
     #[cfg(target_arch = "x86_64")]
     if simd != Simd::Portable {
-        let most = max_rows(simd);
+        // Tiles of about one size: a low one keeps the multipliers waiting.
+        let most = rows.div_ceil(rows.div_ceil(max_rows(simd)));
         for start in (0..rows).step_by(most) {
             let pointers = x86::Pointers {
                 a: tile.a[start * row_step..].as_ptr(),
@@ -61,6 +64,8 @@ pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut
                 lane_step,
                 b: tile.b.as_ptr(),
                 b_step: width * E::PER_LANE,
+                // The first tile reads `b` from afar. While the others read it again, what comes next is on its way.
+                ahead: if start > 0 { tile.next } else { 0 },
                 sums: sums[start * width..].as_mut_ptr(),
                 width,
                 lanes,
@@ -228,6 +233,7 @@ pub mod x86 {
         pub(super) lane_step: usize,
         pub(super) b: *const E,
         pub(super) b_step: usize,
+        pub(super) ahead: usize,
         pub(super) sums: *mut E::Sum,
         pub(super) width: usize,
         pub(super) lanes: usize,
@@ -258,6 +264,9 @@ pub mod x86 {
                         }
                         let (mut a, mut b) = (p.a, p.b.add(first * VALUES));
                         for _ in 0..p.lanes {
+                            for v in 0..VECTORS {
+                                _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(p.ahead + v * VALUES).cast());
+                            }
                             let mut columns = [$load(b.cast()); VECTORS];
                             for v in 1..VECTORS {
                                 columns[v] = $load(b.add(v * VALUES).cast());

@@ -1,6 +1,7 @@
 """PyTorch's side of `cargo xtask bench`: reads the name of a piece of work from a line, does it once, writes the seconds.
 
-`f32` is PyTorch as it comes; `bf16` is autocast, and for latency, as in deployment, weights in bf16. Batches of reviews are
+`f32` is PyTorch as it comes; `bf16` is autocast, and for latency, as in deployment, weights in bf16; `int8` is dynamic
+quantization of the linear layers. Batches of reviews are
 sorted by length, which is PyTorch's best setting; `shuffled` is what transformers does unless told otherwise.
 """
 
@@ -63,6 +64,12 @@ class Works:
     def base(self):
         return self.keep("base", lambda: BertForSequenceClassification(BertConfig(vocab_size=VOCABULARY, num_labels=2)))
 
+    def quantized(self):
+        def quantize():
+            return torch.ao.quantization.quantize_dynamic(self.base().eval(), {torch.nn.Linear}, dtype=torch.qint8)
+
+        return self.keep("quantized", quantize)
+
     def small(self):
         folder = os.path.join(os.environ["KILN_ASSETS"], "models/multilingual-e5-small-zh")
         return BertForSequenceClassification.from_pretrained(folder, num_labels=2, dtype=torch.float32)
@@ -101,7 +108,7 @@ class Works:
 
     def run(self, work, precision):
         if work == "forward":
-            model, batch = self.base().eval(), ids(8, 128)
+            model, batch = self.quantized() if precision == "int8" else self.base().eval(), ids(8, 128)
             with torch.inference_mode(), autocast(precision):
                 return timed(lambda: model(**batch).logits)
         if work == "latency":
@@ -124,6 +131,9 @@ class Works:
             self.reviews()
             with torch.inference_mode(), autocast(precision):
                 return timed(lambda: [model(**batch).logits for batch, _ in self.batches(32, "sorted")])
+        if work == "load":
+            with torch.inference_mode():
+                return timed(lambda: self.small().eval()(**ids(1, 20)).logits)
         if work == "memory":
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
         raise ValueError(f"there is no work {work}")
