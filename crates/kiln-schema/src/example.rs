@@ -2,7 +2,8 @@ use crate::LabelId;
 
 /// One labelled row: a text, or a pair of texts, and what a model should say of it.
 ///
-/// The target's type belongs to the task: sequence classification has a [`LabelId`].
+/// The target's type belongs to the task: a [`LabelId`], `Vec<LabelId>` where several labels may be right, `f64` for a
+/// number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example<T = LabelId> {
     /// The text, trimmed, or the first text of a pair.

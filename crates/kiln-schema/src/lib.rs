@@ -18,11 +18,15 @@
 #![deny(missing_docs)]
 
 mod example;
+mod tagged;
+mod question;
 mod labels;
 mod split;
 mod task;
 
 pub use example::Example;
 pub use labels::{LabelId, LabelSet, LabelSetError};
+pub use question::{Answer, Question};
 pub use split::{Split, Splits};
-pub use task::Task;
+pub use tagged::TaggedText;
+pub use task::{ProblemType, Task};

@@ -6,8 +6,12 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
-    /// One label for a text or a pair of texts.
+    /// One label, several, or a number for a text or a pair of texts: which of them, [`ProblemType`] says.
     SequenceClassification,
+    /// A tag for each character or word of a text.
+    TokenClassification,
+    /// The passage of a text that answers a question.
+    QuestionAnswering,
 }
 
 impl Task {
@@ -15,6 +19,8 @@ impl Task {
     pub fn name(self) -> &'static str {
         match self {
             Self::SequenceClassification => "sequence-classification",
+            Self::TokenClassification => "token-classification",
+            Self::QuestionAnswering => "question-answering",
         }
     }
 }
@@ -23,4 +29,17 @@ impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
+}
+
+/// What a sequence classifier's logits are, by transformers' names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemType {
+    /// Exactly one label is right: softmax.
+    #[default]
+    SingleLabelClassification,
+    /// Each label is right or not: a sigmoid each.
+    MultiLabelClassification,
+    /// One number.
+    Regression,
 }

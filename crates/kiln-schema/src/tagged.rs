@@ -1,0 +1,21 @@
+use std::ops::Range;
+
+use crate::LabelId;
+
+/// A text whose units, characters or words, each have a tag: what named entities and word segmentation are learnt from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaggedText {
+    /// The text.
+    pub text: String,
+    /// Where each unit lies, in bytes of the text: in order, and none over another.
+    pub units: Vec<Range<usize>>,
+    /// The tag of each unit.
+    pub tags: Vec<LabelId>,
+}
+
+impl TaggedText {
+    /// The units themselves.
+    pub fn words(&self) -> impl Iterator<Item = &str> {
+        self.units.iter().map(|unit| &self.text[unit.clone()])
+    }
+}
