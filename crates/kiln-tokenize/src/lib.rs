@@ -21,6 +21,8 @@ mod wordpiece;
 
 mod encoding;
 mod tokenizer;
+mod units;
+mod context;
 
 mod batch;
 mod bucketing;
@@ -32,6 +34,8 @@ mod file;
 
 pub use batch::{Batch, pad};
 pub use bucketing::{Shuffle, by_length, padding_share, shuffled};
+pub use context::{ContextConfig, ContextWindow};
 pub use encoding::{Encoding, lengths};
 pub use error::Error;
 pub use tokenizer::Tokenizer;
+pub use units::{UnitWindow, characters, words};

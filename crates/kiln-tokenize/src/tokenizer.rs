@@ -124,7 +124,7 @@ impl Tokenizer {
     }
 
     /// How many special tokens a text, or a pair of texts, gets.
-    fn special_tokens(&self, pair: bool) -> usize {
+    pub(crate) fn special_tokens(&self, pair: bool) -> usize {
         self.pipeline.get_post_processor().map_or(0, |processor| processor.added_tokens(pair))
     }
 }
@@ -138,7 +138,7 @@ impl fmt::Debug for Tokenizer {
     }
 }
 
-fn cannot_encode(text: &str, source: tokenizers::Error) -> Error {
+pub(crate) fn cannot_encode(text: &str, source: tokenizers::Error) -> Error {
     Error::Encode { start: text.chars().take(40).collect(), source }
 }
 

@@ -1,0 +1,174 @@
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::tokenizer::cannot_encode;
+use crate::{Encoding, Error, Tokenizer};
+
+/// A question and a part of its context that fit the maximum length together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContextWindow {
+    /// Special tokens included.
+    pub encoding: Encoding,
+    /// The first token of the context's part.
+    pub first: usize,
+    /// What each token of that part spans in the context, in characters.
+    pub spans: Vec<(usize, usize)>,
+}
+
+/// How a context is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ContextConfig {
+    /// Tokens that neighbouring windows share, at most half of a window's.
+    pub stride: usize,
+    /// Tokens of a question; the rest of a longer one is cut off.
+    pub max_question_length: usize,
+}
+
+impl Default for ContextConfig {
+    /// As BERT's authors had it for SQuAD: 128 and 64.
+    fn default() -> Self {
+        Self { stride: 128, max_question_length: 64 }
+    }
+}
+
+impl ContextWindow {
+    /// The first and last token of the passage between two characters of the context, where this window has all of it.
+    pub fn tokens(&self, passage: Range<usize>) -> Option<(usize, usize)> {
+        let start = self.spans.iter().position(|&(_, end)| passage.start < end)?;
+        let end = self.spans.iter().rposition(|&(start, end)| start < passage.end && start < end)?;
+        let whole = self.spans[start].0 <= passage.start && passage.end <= self.spans[end].1;
+        // A window that begins behind the passage's start has its first token too far right, and so at the end.
+        (whole && start <= end).then_some((self.first + start, self.first + end))
+    }
+}
+
+impl Tokenizer {
+    /// Encodes a question with its context, in windows that overlap where one is not enough.
+    ///
+    /// # Errors
+    /// When a word is out of vocabulary and the tokenizer has no unknown token.
+    pub fn encode_context(
+        &self,
+        question: &str,
+        context: &str,
+        config: ContextConfig,
+    ) -> Result<Vec<ContextWindow>, Error> {
+        let mut asked = self.pipeline.encode_fast(question, false).map_err(|source| cannot_encode(question, source))?;
+        let special_tokens = self.special_tokens(true);
+        // A window without room for a context would be of no use.
+        let most = config.max_question_length.min((self.max_length - special_tokens) / 2);
+        asked.truncate(most, 0, tokenizers::TruncationDirection::Right);
+        asked.take_overflowing();
+        let read =
+            self.pipeline.encode_char_offsets(context, false).map_err(|source| cannot_encode(context, source))?;
+        let tokens: Vec<tokenizers::Token> = (read.get_ids().iter().zip(read.get_tokens()).zip(read.get_offsets()))
+            .map(|((&id, value), &offsets)| tokenizers::Token { id, value: value.clone(), offsets })
+            .collect();
+        let room = (self.max_length - special_tokens - asked.len()).max(1);
+        let step = room - config.stride.min(room / 2);
+        let mut windows = Vec::new();
+        for start in (0..).step_by(step) {
+            let part = &tokens[start..(start + room).min(tokens.len())];
+            windows.push(self.context_window(
+                asked.clone(),
+                part,
+                context,
+                asked.len() + tokens.len() + special_tokens,
+            )?);
+            if start + room >= tokens.len() {
+                break;
+            }
+        }
+        Ok(windows)
+    }
+
+    /// The same for many, on all threads of rayon's pool.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_context`], for any of them.
+    pub fn encode_contexts<'a>(
+        &self,
+        questions: impl IntoIterator<Item = (&'a str, &'a str)>,
+        config: ContextConfig,
+    ) -> Result<Vec<Vec<ContextWindow>>, Error> {
+        let questions: Vec<_> = questions.into_iter().collect();
+        questions.into_par_iter().map(|(question, context)| self.encode_context(question, context, config)).collect()
+    }
+
+    fn context_window(
+        &self,
+        question: tokenizers::Encoding,
+        part: &[tokenizers::Token],
+        context: &str,
+        full_length: usize,
+    ) -> Result<ContextWindow, Error> {
+        let question_tokens = question.len();
+        let mut read = tokenizers::Encoding::from_tokens(part.to_vec(), 1);
+        read.set_type_ids(vec![1; part.len()]);
+        let both =
+            self.pipeline.post_process(question, Some(read), true).map_err(|source| cannot_encode(context, source))?;
+        let real = both.get_special_tokens_mask().iter().enumerate().filter(|(_, special)| **special == 0);
+        let first = real.map(|(at, _)| at).nth(question_tokens).unwrap_or(both.len());
+        Ok(ContextWindow {
+            encoding: Encoding {
+                input_ids: both.get_ids().to_vec(),
+                token_type_ids: both.get_type_ids().to_vec(),
+                full_length,
+            },
+            first,
+            spans: part.iter().map(|token| token.offsets).collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn tiny(max_length: usize) -> Tokenizer {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiny");
+        Tokenizer::from_folder(&folder)
+            .and_then(|tokenizer| tokenizer.with_max_length(max_length))
+            .expect("it is whole")
+    }
+
+    #[test]
+    fn a_passage_is_found_by_its_characters() {
+        let windows = tiny(64).encode_context("房间", "间 Clean 房间", ContextConfig::default()).expect("all encode");
+        let [window] = windows.as_slice() else { panic!("one window is enough") };
+        assert_eq!(window.encoding.input_ids[..5], [2, 5, 6, 3, 6]);
+        assert_eq!(window.encoding.token_type_ids[3..5], [0, 1]);
+        assert_eq!(window.first, 4);
+        assert_eq!((window.spans[0], window.spans[1].0), ((0, 1), 2));
+        let (start, end) = window.tokens(2..7).expect("the word is there");
+        assert_eq!((window.spans[start - 4].0, window.spans[end - 4].1), (2, 7));
+        assert_eq!(
+            window.tokens(8..10),
+            Some((window.first + window.spans.len() - 2, window.first + window.spans.len() - 1))
+        );
+        assert_eq!(window.tokens(8..11), None, "it ends behind the context");
+    }
+
+    #[test]
+    fn windows_overlap_and_cover_the_context() {
+        let context = "房间".repeat(20);
+        for (max_length, stride) in [(12, 3), (9, 128), (7, 0)] {
+            let config = ContextConfig { stride, max_question_length: 2 };
+            let windows = tiny(max_length).encode_context("房间房间", &context, config).expect("all encode");
+            let mut covered = 0;
+            for window in &windows {
+                assert!(window.encoding.input_ids.len() <= max_length);
+                assert_eq!(window.encoding.input_ids[..4], [2, 5, 6, 3], "the question is cut to two tokens");
+                assert!(window.spans[0].0 <= covered, "no character is left out");
+                covered = window.spans.last().expect("a part").1;
+            }
+            assert_eq!(covered, 40);
+            let inside = windows.iter().filter(|window| window.tokens(20..21).is_some()).count();
+            assert!(inside >= 1, "{inside}");
+        }
+        assert_eq!(tiny(12).encode_context("房", "", ContextConfig::default()).expect("it encodes").len(), 1);
+    }
+}

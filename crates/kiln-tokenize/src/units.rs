@@ -1,0 +1,251 @@
+use std::ops::Range;
+
+use rayon::prelude::*;
+use tokenizers::{Model, NormalizedString, Normalizer, Token};
+
+use crate::tokenizer::cannot_encode;
+use crate::{Encoding, Error, Tokenizer};
+
+/// A part of a text that fits the maximum length, and where its units stand in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnitWindow {
+    /// Special tokens included.
+    pub encoding: Encoding,
+    /// Its units, in order: index and first token. Each unit of the text is in one window at least.
+    pub units: Vec<(usize, usize)>,
+    /// The units that this window speaks for: those that are farther from its edges than from those of the other windows.
+    pub own: Range<usize>,
+}
+
+/// Of a window, the share that its neighbour has too.
+const OVERLAP: usize = 4;
+
+impl Tokenizer {
+    /// Encodes a text unit by unit, so that no token belongs to two of them, in windows that overlap by a quarter where
+    /// one is not enough.
+    ///
+    /// A unit that the tokenizer drops, as a space or a control character, becomes the unknown token: no unit is lost. In
+    /// a SentencePiece vocabulary a unit that no space precedes gets the pieces from inside a sentence, without the mark
+    /// of a space; transformers, given a list of words, puts that mark before each.
+    ///
+    /// # Errors
+    /// When a unit is out of vocabulary and the tokenizer has no unknown token.
+    ///
+    /// # Panics
+    /// When a range of `units` is not one of `text`.
+    pub fn encode_units(&self, text: &str, units: &[Range<usize>]) -> Result<Vec<UnitWindow>, Error> {
+        let tokens = units.iter().map(|unit| self.unit_tokens(text, unit.clone())).collect::<Result<Vec<_>, _>>()?;
+        let room = self.max_length - self.special_tokens(false);
+        let mut windows = Vec::new();
+        let mut start = 0;
+        loop {
+            let end = fill(&tokens, start, room);
+            windows.push(self.window(text, &tokens, start..end)?);
+            if end == tokens.len() {
+                break;
+            }
+            // Back from the end by a quarter of the window's units, yet always ahead of its start.
+            start = (end - (end - start) / OVERLAP).max(start + 1);
+        }
+        share_out(&mut windows);
+        Ok(windows)
+    }
+
+    /// The same for many texts, on all threads of rayon's pool.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_units`], for any of them.
+    pub fn encode_units_all<'a>(
+        &self,
+        texts: impl IntoIterator<Item = (&'a str, &'a [Range<usize>])>,
+    ) -> Result<Vec<Vec<UnitWindow>>, Error> {
+        let texts: Vec<_> = texts.into_iter().collect();
+        texts.into_par_iter().map(|(text, units)| self.encode_units(text, units)).collect()
+    }
+
+    fn window(&self, text: &str, tokens: &[Vec<Token>], range: Range<usize>) -> Result<UnitWindow, Error> {
+        let body: Vec<Token> = tokens[range.clone()].concat();
+        let full_length = tokens.iter().map(Vec::len).sum::<usize>() + self.special_tokens(false);
+        let whole = tokenizers::Encoding::from_tokens(body, 0);
+        let whole = self.pipeline.post_process(whole, None, true).map_err(|source| cannot_encode(text, source))?;
+        let first = whole.get_special_tokens_mask().iter().position(|&special| special == 0).unwrap_or(0);
+        let mut at = first;
+        let units = range.clone().map(|unit| {
+            let first = at;
+            at += tokens[unit].len();
+            (unit, first)
+        });
+        let units = units.collect();
+        let encoding = Encoding {
+            input_ids: whole.get_ids().to_vec(),
+            token_type_ids: whole.get_type_ids().to_vec(),
+            full_length,
+        };
+        Ok(UnitWindow { encoding, units, own: range })
+    }
+
+    /// At least one token.
+    fn unit_tokens(&self, text: &str, unit: Range<usize>) -> Result<Vec<Token>, Error> {
+        let word = &text[unit.clone()];
+        let fail = |source| cannot_encode(word, source);
+        let whole = self.pipeline.encode_fast(word, false).map_err(fail)?;
+        let token = |&id: &u32| Token { id, value: String::new(), offsets: (0, 0) };
+        let mut tokens: Vec<Token> = whole.get_ids().iter().map(token).collect();
+        let first = whole.get_ids().first().and_then(|&id| self.pipeline.id_to_token(id)).unwrap_or_default();
+        if first.starts_with(SPACE_MARK) {
+            let inside = text[..unit.start].chars().next_back().is_some_and(|before| !before.is_whitespace());
+            if inside {
+                let mut normalized = NormalizedString::from(word);
+                if let Some(normalizer) = self.pipeline.get_normalizer() {
+                    normalizer.normalize(&mut normalized).map_err(fail)?;
+                }
+                tokens = self.pipeline.get_model().tokenize(normalized.get()).map_err(fail)?;
+            } else if tokens.len() > 1 && first.chars().eq([SPACE_MARK]) {
+                tokens.remove(0);
+            }
+        }
+        // What is left of a dropped unit, or of one longer than a whole window, is one unknown token.
+        let room = self.max_length - self.special_tokens(false);
+        if tokens.is_empty() || tokens.len() > room {
+            let unknown = self.unknown_token().ok_or_else(|| fail("there is no unknown token".into()))?;
+            tokens = vec![Token { id: unknown, value: String::new(), offsets: (0, 0) }];
+        }
+        Ok(tokens)
+    }
+
+    fn unknown_token(&self) -> Option<u32> {
+        let named = self.config.get("unk_token");
+        let named = named.and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()));
+        named.into_iter().chain(["[UNK]", "<unk>"]).find_map(|token| self.pipeline.token_to_id(token))
+    }
+}
+
+/// SentencePiece's mark of a space.
+const SPACE_MARK: char = '▁';
+
+/// The end of the longest run of units from `start` on whose tokens fit.
+fn fill(tokens: &[Vec<Token>], start: usize, room: usize) -> usize {
+    let mut used = 0;
+    let fits = |tokens: &&Vec<Token>| {
+        used += tokens.len();
+        used <= room
+    };
+    start + tokens[start..].iter().take_while(fits).count()
+}
+
+/// Where windows overlap, each speaks for the half that is nearer to its middle.
+fn share_out(windows: &mut [UnitWindow]) {
+    for at in 1..windows.len() {
+        let (earlier, later) = (&windows[at - 1].own, &windows[at].own);
+        let border = later.start + (earlier.end - later.start) / 2;
+        windows[at - 1].own.end = border;
+        windows[at].own.start = border;
+    }
+}
+
+/// The characters of a text but for white space, each with what only changes it: accents, variation selectors, and what
+/// zero-width joiners join. In bytes.
+pub fn characters(text: &str) -> Vec<Range<usize>> {
+    let mut units: Vec<Range<usize>> = Vec::new();
+    let mut joins = false;
+    for (start, char) in text.char_indices() {
+        let end = start + char.len_utf8();
+        let changes =
+            matches!(char, '\u{300}'..='\u{36f}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}');
+        match units.last_mut() {
+            Some(last) if last.end == start && (changes || joins) => last.end = end,
+            _ if char.is_whitespace() => {}
+            _ => units.push(start..end),
+        }
+        joins = char == '\u{200d}';
+    }
+    units
+}
+
+/// Runs of letters and digits; every Chinese character, Japanese kana and mark of punctuation by itself. In bytes.
+pub fn words(text: &str) -> Vec<Range<usize>> {
+    let mut units: Vec<Range<usize>> = Vec::new();
+    let mut run = false;
+    for unit in characters(text) {
+        let char = text[unit.clone()].chars().next().expect("a unit has a character");
+        let joins = char.is_alphanumeric() && !is_cjk(char);
+        match units.last_mut() {
+            Some(last) if run && joins && last.end == unit.start => last.end = unit.end,
+            _ => units.push(unit),
+        }
+        run = joins;
+    }
+    units
+}
+
+fn is_cjk(char: char) -> bool {
+    matches!(char, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn tiny(name: &str) -> Tokenizer {
+        Tokenizer::from_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)).expect("it is whole")
+    }
+
+    fn shown<'a>(text: &'a str, units: &[Range<usize>]) -> Vec<&'a str> {
+        units.iter().map(|unit| &text[unit.clone()]).collect()
+    }
+
+    #[test]
+    fn texts_fall_into_units() {
+        let text = "房 e\u{301}!\u{fe0f} 👩\u{200d}🔬ab";
+        assert_eq!(shown(text, &characters(text)), ["房", "e\u{301}", "!\u{fe0f}", "👩\u{200d}🔬", "a", "b"]);
+        let text = "我 love Rust2024, 真的";
+        assert_eq!(shown(text, &words(text)), ["我", "love", "Rust2024", ",", "真", "的"]);
+        assert!(characters(" \n").is_empty() && words("").is_empty());
+    }
+
+    #[test]
+    fn every_unit_has_a_token_of_its_own() {
+        let tokenizer = tiny("tiny");
+        // "cleaners" is two word pieces; the control character is dropped by the normalizer.
+        let text = "房cleaners\u{1}间";
+        let units = [0..3, 3..11, 11..12, 12..15];
+        let windows = tokenizer.encode_units(text, &units).expect("there is an unknown token");
+        let [window] = windows.as_slice() else { panic!("one window is enough") };
+        assert_eq!(window.encoding.input_ids, [2, 5, 7, 9, 10, 1, 6, 3]);
+        assert_eq!(window.units, [(0, 1), (1, 2), (2, 5), (3, 6)]);
+        assert_eq!(window.own, 0..4);
+        let empty = tokenizer.encode_units("", &[]).expect("nothing to tokenize");
+        assert_eq!((empty.len(), empty[0].encoding.input_ids.as_slice()), (1, [2, 3].as_slice()));
+    }
+
+    #[test]
+    fn sentence_pieces_inside_a_sentence_have_no_space() {
+        let tokenizer = tiny("tiny-unigram");
+        let text = "房间 房";
+        let windows = tokenizer.encode_units(text, &characters(text)).expect("there is an unknown token");
+        let ids = &windows[0].encoding.input_ids;
+        assert_eq!(windows[0].units.len(), 3);
+        assert_eq!(ids.len(), 5, "a token a character: {ids:?}");
+    }
+
+    #[test]
+    fn windows_lose_no_unit_and_none_speaks_twice() {
+        let text = "房间".repeat(23);
+        let units = characters(&text);
+        for max_length in 4..20 {
+            let tokenizer = tiny("tiny").with_max_length(max_length).expect("it is enough");
+            let windows = tokenizer.encode_units(&text, &units).expect("there is an unknown token");
+            assert!(windows.iter().all(|window| window.encoding.input_ids.len() <= max_length));
+            let spoken: Vec<usize> = windows.iter().flat_map(|window| window.own.clone()).collect();
+            assert_eq!(spoken, (0..46).collect::<Vec<_>>(), "{max_length}");
+            for window in &windows {
+                assert!(window.own.clone().all(|unit| window.units.iter().any(|(there, _)| *there == unit)));
+                for &(unit, token) in &window.units {
+                    assert_eq!(window.encoding.input_ids[token], 5 + (unit % 2) as u32);
+                }
+            }
+        }
+    }
+}
