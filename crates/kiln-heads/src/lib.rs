@@ -17,14 +17,20 @@
 
 mod pooling;
 mod sequence_classification;
+mod token_classification;
+mod crf;
+mod question_answering;
 mod loss;
 mod pretrained;
 mod model_folder;
 mod error;
 
+pub use crf::{Crf, TagBatch, Transitions};
 pub use error::Error;
-pub use loss::cross_entropy_sum;
-pub use model_folder::{Classifier, load_classifier, save_classifier};
+pub use loss::{binary_cross_entropy_sum, cross_entropy_sum, squared_error_sum};
+pub use model_folder::{Network, TaskModel, Units, load_model, save_model};
 pub use pooling::Pooling;
 pub use pretrained::{Pretrained, PretrainedConfig, Start};
+pub use question_answering::{QuestionAnswerer, answer_loss_sum};
 pub use sequence_classification::{ClassificationHead, ClassificationHeadConfig, SequenceClassifier};
+pub use token_classification::TokenClassifier;

@@ -1,7 +1,7 @@
 use burn::tensor::{Int, Tensor, activation::log_softmax};
 
-/// Softmax cross-entropy, summed over the batch: the caller divides by the examples of the whole optimizer step,
-/// so that gradient accumulation weighs every example the same.
+/// Softmax cross-entropy, summed over the batch: the caller divides by the targets of the whole optimizer step,
+/// so that gradient accumulation weighs each the same. So do the losses below.
 ///
 /// # Shapes
 /// - `logits`: `[batch, num_labels]`
@@ -10,4 +10,52 @@ use burn::tensor::{Int, Tensor, activation::log_softmax};
 pub fn cross_entropy_sum(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     let [batch, _] = logits.dims();
     log_softmax(logits, 1).gather(1, targets.reshape([batch, 1])).sum().neg()
+}
+
+/// Sigmoid cross-entropy, the mean over a row's labels, summed over the batch: for labels of which several may be right.
+///
+/// # Shapes
+/// - `logits`: `[batch, num_labels]`
+/// - `targets`: `[batch, num_labels]`, 1 where a label is right, 0 elsewhere
+/// - output: `[1]`, in nats
+pub fn binary_cross_entropy_sum(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+    let [_, num_labels] = logits.dims();
+    // −t·log σ(x) − (1 − t)·log σ(−x) = max(x, 0) − x·t + log(1 + exp(−|x|)), which cannot overflow.
+    let softplus = logits.clone().abs().neg().exp().log1p();
+    let losses = logits.clone().clamp_min(0.0) - logits * targets + softplus;
+    losses.sum() / num_labels as f64
+}
+
+/// Squared error, summed over the batch.
+///
+/// # Shapes
+/// - `logits`: `[batch, 1]`
+/// - `targets`: `[batch, 1]`
+/// - output: `[1]`
+pub fn squared_error_sum(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+    (logits - targets).square().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_backend::{Backend, Flex};
+
+    use super::*;
+
+    #[test]
+    fn losses_by_hand() {
+        let device = Flex::device(0);
+        let logits = || Tensor::<2>::from_data([[2.0, -1.0], [0.0, 300.0]], &device);
+        let close = |loss: Tensor<1>, expected: f64| {
+            let found = loss.into_scalar::<f64>();
+            assert!((found - expected).abs() < 1e-5, "{found}, not {expected}");
+        };
+        let targets = Tensor::<1, Int>::from_data([0, 1], &device);
+        close(cross_entropy_sum(logits(), targets), (1.0 + (-3f64).exp()).ln());
+        let targets = Tensor::<2>::from_data([[1.0, 1.0], [0.0, 1.0]], &device);
+        let each = (1.0 + (-2f64).exp()).ln() + (1.0 + 1f64.exp()).ln() + 2f64.ln();
+        close(binary_cross_entropy_sum(logits(), targets), each / 2.0);
+        let numbers = || Tensor::<2>::from_data([[2.5], [-1.0]], &device);
+        close(squared_error_sum(numbers(), Tensor::from_data([[2.0], [1.0]], &device)), 4.25);
+    }
 }

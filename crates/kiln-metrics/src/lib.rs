@@ -22,7 +22,18 @@ mod confusion;
 
 mod calibration;
 
+mod entities;
+mod segmentation;
+mod answers;
+mod correlation;
+mod multi_label;
+
 pub use accuracy::{accuracy, wilson_interval};
+pub use answers::{AnswerRules, answer_scores};
 pub use calibration::expected_calibration_error;
 pub use confusion::{ClassScores, ConfusionMatrix, NotSquare};
+pub use correlation::{mean_squared_error, pearson, spearman};
+pub use entities::{Entity, EntityScores, Scheme, entities, entity_scores, strict_entities};
 pub use logits::{argmax, cross_entropy, softmax};
+pub use multi_label::{MultiLabelScores, multi_label_scores};
+pub use segmentation::{word_scores, words};

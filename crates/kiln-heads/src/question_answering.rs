@@ -1,0 +1,52 @@
+use burn::module::Module;
+use burn::nn::Linear;
+use burn::tensor::{Bool, Device, Int, Tensor};
+use kiln_bert::{Bert, BertConfig, Inputs};
+
+use crate::cross_entropy_sum;
+
+/// BERT and one linear layer on every token's hidden state, which says where an answer starts and where it ends:
+/// transformers' `BertForQuestionAnswering`.
+#[derive(Module, Debug)]
+pub struct QuestionAnswerer {
+    /// The encoder.
+    pub bert: Bert,
+    /// `[hidden, 2]`: start and end.
+    pub qa_outputs: Linear,
+}
+
+impl QuestionAnswerer {
+    /// An encoder under a fresh output layer: normal, bias zero.
+    pub fn new(bert: Bert, config: &BertConfig, device: &Device) -> Self {
+        Self { bert, qa_outputs: config.init_linear(config.hidden_size, 2, device) }
+    }
+
+    /// The logits of an answer's first and last token.
+    ///
+    /// # Shapes
+    /// - `inputs`: three times `[batch, seq]`
+    /// - output, each: `[batch, seq]`
+    pub fn forward(&self, inputs: Inputs) -> [Tensor<2>; 2] {
+        let hidden_states = self.bert.forward(inputs);
+        let [batch, seq, _] = hidden_states.dims();
+        // logits = [batch, seq, 2]
+        let logits = self.qa_outputs.forward(hidden_states);
+        [0, 1].map(|part| logits.clone().slice([0..batch, 0..seq, part..part + 1]).squeeze_dim(2))
+    }
+}
+
+/// The mean of both cross-entropies of a row, summed over the batch. Padding takes no part in the softmax; in
+/// transformers it does.
+///
+/// # Shapes
+/// - `logits`: start and end, `[batch, seq]` each
+/// - `targets`: first and last token, `[batch]` each; both 0 where the row has no answer
+/// - `padding`: `[batch, seq]`, true where a position is padding
+/// - output: `[1]`, in nats
+pub fn answer_loss_sum(logits: [Tensor<2>; 2], targets: [Tensor<1, Int>; 2], padding: Tensor<2, Bool>) -> Tensor<1> {
+    /// As good as −∞, and finite.
+    const NEVER: f64 = -1e4;
+    let [start, end] = logits.map(|logits| logits.mask_fill(padding.clone(), NEVER));
+    let [first, last] = targets;
+    (cross_entropy_sum(start, first) + cross_entropy_sum(end, last)) / 2.0
+}

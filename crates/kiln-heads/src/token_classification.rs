@@ -1,0 +1,31 @@
+use burn::module::Module;
+use burn::tensor::{Int, Tensor};
+use kiln_bert::{Bert, Inputs};
+
+use crate::{ClassificationHead, Crf};
+
+/// BERT and a classification head on every token's hidden state: transformers' `BertForTokenClassification`, where the head
+/// has no hidden layers and no field is on top.
+#[derive(Module, Debug)]
+pub struct TokenClassifier {
+    /// The encoder.
+    pub bert: Bert,
+    /// What is added to it.
+    pub head: ClassificationHead,
+    /// What ties neighbouring tags together.
+    pub crf: Option<Crf>,
+}
+
+impl TokenClassifier {
+    /// The logits of some tokens.
+    ///
+    /// # Shapes
+    /// - `inputs`: three times `[batch, seq]`
+    /// - `tokens`: `[tokens]`, each `row · seq + position`
+    /// - output, `logits`: `[tokens, num_labels]`
+    pub fn forward(&self, inputs: Inputs, tokens: Tensor<1, Int>) -> Tensor<2> {
+        let hidden_states = self.bert.forward(inputs);
+        let [batch, seq, hidden] = hidden_states.dims();
+        self.head.forward(hidden_states.reshape([batch * seq, hidden]).select(0, tokens))
+    }
+}

@@ -1,0 +1,51 @@
+use std::ops::Range;
+
+use crate::entities::{EntityScores, scores};
+
+/// The words that tags B, M, E and S say, as ranges of units: B and S begin a word, E and S end one. Whatever the tags, the
+/// words cover all units.
+pub fn words(tags: &[&str]) -> Vec<Range<usize>> {
+    let mut words: Vec<Range<usize>> = Vec::new();
+    let mut ended = true;
+    for (at, tag) in tags.iter().enumerate() {
+        match words.last_mut() {
+            Some(word) if !ended && !tag.starts_with(['B', 'S']) => word.end = at + 1,
+            _ => words.push(at..at + 1),
+        }
+        ended = tag.starts_with(['E', 'S']);
+    }
+    words
+}
+
+/// Precision, recall and F1 over words, as the bakeoffs of SIGHAN count them: a word is right where both its borders are.
+///
+/// # Shapes
+/// - `targets`, `predictions`: the words of each text, in order
+pub fn word_scores(targets: &[Vec<Range<usize>>], predictions: &[Vec<Range<usize>>]) -> EntityScores {
+    let right = |(targets, predictions): (&Vec<Range<usize>>, &Vec<Range<usize>>)| {
+        let known: std::collections::HashSet<&Range<usize>> = targets.iter().collect();
+        predictions.iter().filter(|word| known.contains(word)).count()
+    };
+    let right = targets.iter().zip(predictions).map(right).sum();
+    let count = |texts: &[Vec<Range<usize>>]| texts.iter().map(Vec::len).sum();
+    scores([right, count(predictions), count(targets)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broken_tags_cover_every_unit_too() {
+        assert_eq!(words(&["B", "E", "S", "B", "M", "E"]), [0..2, 2..3, 3..6]);
+        assert_eq!(words(&["M", "B", "M", "B", "S", "E", "M"]), [0..1, 1..3, 3..4, 4..5, 5..6, 6..7]);
+        assert!(words(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_word_is_right_with_both_borders() {
+        let scores = word_scores(&[vec![0..2, 2..3, 3..6]], &[vec![0..2, 2..4, 4..5, 5..6]]);
+        assert_eq!((scores.precision, scores.recall), (0.25, 1.0 / 3.0));
+        assert!((scores.f1 - 2.0 / 7.0).abs() < 1e-12);
+    }
+}
