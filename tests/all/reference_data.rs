@@ -22,7 +22,7 @@ fn the_audit_finds_what_is_known_of_chnsenticorp() {
     let Some(assets) = assets() else { return };
     let (splits, labels) = chnsenticorp(&assets);
     assert_eq!(labels.names(), ["negative", "positive"]);
-    let audit = audit(&splits, &labels, None);
+    let audit = audit(&splits, labels.names(), None);
     let train = &audit.splits[0];
     assert_eq!((train.rows, train.distinct, train.conflicts.count), (9_600, 8_249, 24));
     assert_eq!(audit.leaks(), 338);

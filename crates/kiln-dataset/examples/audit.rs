@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tokens = splits.clone().try_map(|_, examples| {
         Ok::<_, std::convert::Infallible>(examples.iter().map(|example| example.text.chars().count() + 2).collect())
     })?;
-    let audit = audit(&splits, &labels, Some(Lengths { tokens, max_length: 13 }));
+    let audit = audit(&splits, labels.names(), Some(Lengths { tokens, max_length: 13 }));
     println!("{audit}");
     println!("in short\n{}\n", audit.summary());
 

@@ -1,8 +1,9 @@
 use std::collections::HashMap;
 
-use kiln_schema::{Example, LabelId, LabelSet, Split, Splits};
+use kiln_schema::{Split, Splits};
 use serde::Serialize;
 
+use crate::Item;
 use crate::key::{self, Key};
 
 mod lengths;
@@ -73,9 +74,9 @@ pub struct Finding {
 pub struct LabelCount {
     /// Its name.
     pub label: String,
-    /// How many rows have it.
+    /// How many rows have it, or of tagged texts, how many units.
     pub rows: usize,
-    /// The share of the split's rows, 0 to 1.
+    /// The share of all of the split's labels, 0 to 1.
     pub share: f64,
 }
 
@@ -90,11 +91,11 @@ impl Audit {
 /// Looks at labelled data; it holds hashes of the texts, not the texts, so a million rows fit.
 ///
 /// # Panics
-/// When an example's target is no id of `labels`.
-pub fn audit(splits: &Splits<Vec<Example>>, labels: &LabelSet, lengths: Option<Lengths>) -> Audit {
+/// When an item has a label that is no index into `labels`.
+pub fn audit<T: Item>(splits: &Splits<Vec<T>>, labels: &[String], lengths: Option<Lengths>) -> Audit {
     let mut audits = Vec::new();
     let mut overlaps = Vec::new();
-    let mut earlier: Vec<Part<'_>> = Vec::new();
+    let mut earlier: Vec<Part<'_, T>> = Vec::new();
     for (split, examples) in splits.iter() {
         let part = Part::new(split, examples);
         overlaps.extend(earlier.iter().map(|with| overlap(&part, with)));
@@ -106,9 +107,9 @@ pub fn audit(splits: &Splits<Vec<Example>>, labels: &LabelSet, lengths: Option<L
 }
 
 /// A split and what its texts are known by.
-struct Part<'a> {
+struct Part<'a, T> {
     split: Split,
-    examples: &'a [Example],
+    examples: &'a [T],
     /// The exact and the loose key of each row.
     keys: Vec<(Key, Key)>,
     /// By exact key.
@@ -120,38 +121,38 @@ struct Part<'a> {
 /// The rows of one text.
 struct Seen {
     first: u32,
-    label: LabelId,
-    /// Whether a later row has another label.
+    /// Whether a later row has other labels.
     conflict: bool,
 }
 
-impl<'a> Part<'a> {
-    fn new(split: Split, examples: &'a [Example]) -> Self {
-        let keys = examples.iter().map(|example| (key::exact(example), key::loose(example))).collect();
+impl<'a, T: Item> Part<'a, T> {
+    fn new(split: Split, examples: &'a [T]) -> Self {
+        let key = |example: &T| (key::exact(example.texts()), key::loose(example.texts()));
+        let keys = examples.iter().map(key).collect();
         let mut part = Self { split, examples, keys, texts: HashMap::new(), near: HashMap::new() };
         for ((row, example), (exact, loose)) in (0u32..).zip(examples).zip(&part.keys) {
-            let target = example.target;
-            let new = Seen { first: row, label: target, conflict: false };
-            let seen = part.texts.entry(*exact).or_insert(new);
-            seen.conflict |= seen.label != target;
+            let seen = part.texts.entry(*exact).or_insert(Seen { first: row, conflict: false });
+            seen.conflict |= examples[seen.first as usize].labels() != example.labels();
             part.near.entry(*loose).or_insert(row);
         }
         part
     }
 
-    fn rows(&self) -> impl Iterator<Item = (&Example, &(Key, Key))> {
+    fn rows(&self) -> impl Iterator<Item = (&T, &(Key, Key))> {
         self.examples.iter().zip(&self.keys)
     }
 }
 
-fn audit_part(part: &Part<'_>, labels: &LabelSet) -> SplitAudit {
+fn audit_part<T: Item>(part: &Part<'_, T>, labels: &[String]) -> SplitAudit {
     let mut duplicates = Finding::default();
     let mut near_duplicates = Finding::default();
     let mut conflicts = Finding::default();
     let mut empty = Finding::default();
     let mut counts = vec![0; labels.len()];
     for (row, (example, (exact, loose))) in (0u32..).zip(part.rows()) {
-        counts[example.target] += 1;
+        for label in example.labels() {
+            counts[*label] += 1;
+        }
         let seen = &part.texts[exact];
         if seen.first != row {
             duplicates.add(|| show(example));
@@ -170,10 +171,11 @@ fn audit_part(part: &Part<'_>, labels: &LabelSet) -> SplitAudit {
             empty.add(|| show(example));
         }
     }
-    let share = |rows: usize| if rows == 0 { 0.0 } else { rows as f64 / part.examples.len() as f64 };
+    let total = part.examples.iter().map(|example| example.labels().len()).sum::<usize>();
+    let share = |rows: usize| if rows == 0 { 0.0 } else { rows as f64 / total as f64 };
     let labels = counts
         .into_iter()
-        .zip(labels.names())
+        .zip(labels)
         .map(|(rows, label)| LabelCount { label: label.clone(), rows, share: share(rows) })
         .collect();
     SplitAudit {
@@ -189,13 +191,14 @@ fn audit_part(part: &Part<'_>, labels: &LabelSet) -> SplitAudit {
     }
 }
 
-fn overlap(part: &Part<'_>, with: &Part<'_>) -> Overlap {
+fn overlap<T: Item>(part: &Part<'_, T>, with: &Part<'_, T>) -> Overlap {
     let mut overlap = Overlap { split: part.split, with: with.split, rows: Finding::default(), near: 0, relabelled: 0 };
     for (example, (exact, loose)) in part.rows() {
         match with.texts.get(exact) {
             Some(seen) => {
                 overlap.rows.add(|| show(example));
-                overlap.relabelled += usize::from(seen.label != example.target && !seen.conflict);
+                overlap.relabelled +=
+                    usize::from(with.examples[seen.first as usize].labels() != example.labels() && !seen.conflict);
             }
             None => overlap.near += usize::from(with.near.contains_key(loose)),
         }
@@ -216,7 +219,7 @@ impl Finding {
 }
 
 /// The text, or both of a pair, cut to fit a line.
-fn show(example: &Example) -> String {
+fn show<T: Item>(example: &T) -> String {
     const CHARS: usize = 32;
     let cut = |text: &str| {
         let text = text.trim();
@@ -235,6 +238,8 @@ fn show(example: &Example) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kiln_schema::{Example, LabelId};
+
     use super::*;
 
     fn example(text: &str, target: LabelId) -> Example {
@@ -249,7 +254,7 @@ mod tests {
             validation: validation.map(|(text, target)| example(text, target)).to_vec(),
             test: Some(vec![example("新", 1)]),
         };
-        let labels = LabelSet::new(["good", "bad", "mixed"]).expect("three names");
+        let labels = ["good", "bad", "mixed"].map(str::to_owned);
         let tokens = Splits { train: vec![4, 4, 5, 3, 3, 2], validation: vec![3, 4, 4, 3], test: Some(vec![3]) };
         audit(&splits, &labels, Some(Lengths { tokens, max_length: 4 }))
     }
@@ -300,7 +305,7 @@ train: 1 text repeats an earlier one but for case, width, spaces and punctuation
             validation: vec![pair("b", "a"), pair("a", "c")],
             test: None,
         };
-        let audit = audit(&splits, &LabelSet::new(["0"]).expect("one name"), None);
+        let audit = audit(&splits, &["0".to_owned()], None);
         assert_eq!((audit.splits[0].duplicates.count, audit.splits[0].empty.count), (1, 1));
         assert_eq!(audit.splits[0].duplicates.examples, ["a | b"]);
         assert_eq!(audit.leaks(), 1);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use kiln_schema::{LabelSetError, Split};
 
-use crate::{Column, Encoding};
+use crate::{Column, Encoding, Format};
 
 /// Why data could not be read, split or written.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +114,40 @@ pub enum Error {
         /// The column.
         column: Column,
         /// The type found.
+        found: String,
+    },
+    /// A line that is no tagged text.
+    #[error("{place}: found `{found}`, expected {expected}")]
+    Tagged {
+        /// Where.
+        place: Place,
+        /// What stands there.
+        found: String,
+        /// What should.
+        expected: &'static str,
+    },
+    /// A file of questions that is not laid out as SQuAD's.
+    #[error("{}: not a file of questions as SQuAD has them", path.display())]
+    Questions {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with line and column.
+        source: serde_json::Error,
+    },
+    /// A file that has no rows of columns.
+    #[error("{}: a {format:?} file has tagged texts or questions, not rows of columns", path.display())]
+    NoColumns {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: Format,
+    },
+    /// A cell that should hold a number.
+    #[error("{place}: found `{found}`, expected a number")]
+    Number {
+        /// Where.
+        place: Place,
+        /// What stands there.
         found: String,
     },
     /// A quoted field of a CSV file has no end.

@@ -10,10 +10,10 @@
 //! std::fs::write(&path, rows)?;
 //!
 //! let columns = Columns { text: 0.into(), text_pair: None, label: Some(1.into()) };
-//! let (examples, labels) = read(&[Source::new(path, columns)], None)?;
+//! let (examples, labels) = read::<kiln_schema::Example>(&[Source::new(path, columns)], None)?;
 //! let splits = split(examples, &SplitConfig::default())?;
 //! assert_eq!((splits.train.len(), splits.validation.len()), (32, 4));
-//! assert_eq!(audit(&splits, &labels, None).leaks(), 0);
+//! assert_eq!(audit(&splits, labels.names(), None).leaks(), 0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -30,6 +30,9 @@ mod columnar;
 mod arrow;
 mod parquet;
 mod rows;
+mod item;
+mod tagged;
+mod questions;
 mod read;
 mod key;
 mod split;
@@ -41,7 +44,9 @@ mod testing;
 
 pub use audit::{Audit, Finding, LabelCount, LengthAudit, Lengths, Overlap, SplitAudit, audit};
 pub use error::{Error, Place, Unit};
-pub use read::{read, read_splits};
+pub use item::Item;
+pub use questions::{OffsetAudit, WrongOffset, mend_answers};
+pub use read::{Names, Record, read, read_splits};
 pub use rows::rows;
 pub use source::{Column, Columns, Encoding, Format, Row, Source};
 pub use split::{SplitConfig, drop_leaks, split};

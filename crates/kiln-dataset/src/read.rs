@@ -1,10 +1,93 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use kiln_schema::{Example, LabelId, LabelSet, Split, Splits};
+use kiln_schema::{Example, LabelId, LabelSet, Question, Split, Splits, TaggedText};
 
 use crate::error::Unit;
-use crate::{Error, Format, Place, Row, Source, arrow, rows};
+use crate::{Error, Format, Item, Place, Row, Source, arrow, questions, rows, tagged};
+
+/// What the rows of a data set become.
+///
+/// [`Example`]s come from rows of columns: with one label, or with several, parted by the source's `label_separator`, or with
+/// a number. [`TaggedText`]s come from lines: a unit and its tag a line and a blank one between texts; or a text a line, units
+/// parted by spaces, a tab, their tags; or words parted by spaces, which are tagged B, M, E and S by character; or JSON Lines
+/// with `text` and `entities`. [`Question`]s come from SQuAD's JSON.
+pub trait Record: Item + Sized {
+    /// The one label of what has none.
+    #[doc(hidden)]
+    const LABEL: Option<&'static str> = None;
+
+    /// Reads a source.
+    #[doc(hidden)]
+    fn read(source: &Source, names: &mut Names) -> Result<Vec<Self>, Error>;
+
+    /// Gives labels other numbers.
+    #[doc(hidden)]
+    fn renumber(&mut self, _ids: &[LabelId]) {}
+}
+
+impl Record for Example<LabelId> {
+    fn read(source: &Source, names: &mut Names) -> Result<Vec<Self>, Error> {
+        examples(source, |label, place| {
+            let label = label.ok_or_else(|| Error::NoLabel { place: place() })?;
+            names.place(label, place)
+        })
+    }
+
+    fn renumber(&mut self, ids: &[LabelId]) {
+        self.target = ids[self.target];
+    }
+}
+
+impl Record for Example<Vec<LabelId>> {
+    fn read(source: &Source, names: &mut Names) -> Result<Vec<Self>, Error> {
+        examples(source, |labels, place| {
+            let labels = labels.unwrap_or_default();
+            let labels = labels.split(source.label_separator).map(str::trim).filter(|label| !label.is_empty());
+            labels.map(|label| names.place(label.to_owned(), place)).collect()
+        })
+    }
+
+    fn renumber(&mut self, ids: &[LabelId]) {
+        for target in &mut self.target {
+            *target = ids[*target];
+        }
+        self.target.sort_unstable();
+        self.target.dedup();
+    }
+}
+
+impl Record for Example<f64> {
+    const LABEL: Option<&'static str> = Some("score");
+
+    fn read(source: &Source, _: &mut Names) -> Result<Vec<Self>, Error> {
+        examples(source, |number, place| {
+            let found = number.ok_or_else(|| Error::NoLabel { place: place() })?;
+            let number = found.parse().ok().filter(|number: &f64| number.is_finite());
+            number.ok_or_else(|| Error::Number { place: place(), found })
+        })
+    }
+}
+
+impl Record for TaggedText {
+    fn read(source: &Source, names: &mut Names) -> Result<Vec<Self>, Error> {
+        tagged::read(source, names)
+    }
+
+    fn renumber(&mut self, ids: &[LabelId]) {
+        for tag in &mut self.tags {
+            *tag = ids[*tag];
+        }
+    }
+}
+
+impl Record for Question {
+    const LABEL: Option<&'static str> = Some("answer");
+
+    fn read(source: &Source, _: &mut Names) -> Result<Vec<Self>, Error> {
+        questions::read(source)
+    }
+}
 
 /// Reads the files of each split, and the labels where they are not given.
 ///
@@ -13,61 +96,68 @@ use crate::{Error, Format, Place, Row, Source, arrow, rows};
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_splits(
+pub fn read_splits<T: Record>(
     sources: &Splits<Vec<Source>>,
     labels: Option<LabelSet>,
-) -> Result<(Splits<Vec<Example>>, LabelSet), Error> {
+) -> Result<(Splits<Vec<T>>, LabelSet), Error> {
     let mut names = Names::new(labels);
     let splits = sources.clone().try_map(|split, mut sources| {
         for source in &mut sources {
             choose_split(source, split)?;
         }
-        read_all(&sources, &mut names)
+        read_all::<T>(&sources, &mut names)
     })?;
-    let (labels, ids) = names.finish()?;
-    let splits = splits.try_map(|_, mut examples| {
-        renumber(&mut examples, &ids);
-        Ok::<_, Error>(examples)
-    })?;
+    let (labels, ids) = names.finish::<T>()?;
+    let splits = splits.map(|_, mut items| {
+        items.iter_mut().for_each(|item| item.renumber(&ids));
+        items
+    });
     Ok((splits, labels))
 }
 
 /// Reads labelled files one after another, and the labels where they are not given: then all names found, sorted,
-/// as numbers where all of them are whole numbers.
+/// as numbers where all of them are whole numbers; of tags, `O` comes first.
 ///
 /// # Errors
 /// As [`rows`]; and when a row has no label, when a label is not in `labels`, or when there is no row at all.
-pub fn read(sources: &[Source], labels: Option<LabelSet>) -> Result<(Vec<Example>, LabelSet), Error> {
+pub fn read<T: Record>(sources: &[Source], labels: Option<LabelSet>) -> Result<(Vec<T>, LabelSet), Error> {
     let mut names = Names::new(labels);
-    let mut examples = read_all(sources, &mut names)?;
-    let (labels, ids) = names.finish()?;
-    renumber(&mut examples, &ids);
-    Ok((examples, labels))
+    let mut items = read_all::<T>(sources, &mut names)?;
+    let (labels, ids) = names.finish::<T>()?;
+    items.iter_mut().for_each(|item| item.renumber(&ids));
+    Ok((items, labels))
 }
 
-fn read_all(sources: &[Source], names: &mut Names) -> Result<Vec<Example>, Error> {
-    let mut examples = Vec::new();
+fn read_all<T: Record>(sources: &[Source], names: &mut Names) -> Result<Vec<T>, Error> {
+    let mut items = Vec::new();
     for source in sources {
-        let path = &source.path;
-        if source.columns.label.is_none() {
-            return Err(Error::NoLabelColumn { path: path.clone() });
-        }
-        let unit = match source.format()? {
-            Format::Csv | Format::Tsv | Format::Jsonl => Unit::Line,
-            Format::Parquet | Format::Arrow => Unit::Row,
-        };
-        for row in rows(source)? {
-            let Row { text, text_pair, label, line } = row?;
-            let place = || Place { path: path.clone(), line, unit };
-            let label = label.ok_or_else(|| Error::NoLabel { place: place() })?;
-            let target =
-                names.id(label).map_err(|(found, labels)| Error::UnknownLabel { place: place(), found, labels })?;
-            examples.push(Example { text, text_pair, target });
-        }
+        items.extend(T::read(source, names)?);
     }
-    if examples.is_empty() {
+    if items.is_empty() {
         let paths: Vec<PathBuf> = sources.iter().map(|source| source.path.clone()).collect();
         return Err(Error::NoRows { paths });
+    }
+    Ok(items)
+}
+
+/// The rows of a source, `target` making of a label cell what they should have.
+fn examples<T>(
+    source: &Source,
+    mut target: impl FnMut(Option<String>, &dyn Fn() -> Place) -> Result<T, Error>,
+) -> Result<Vec<Example<T>>, Error> {
+    let path = &source.path;
+    if source.columns.label.is_none() {
+        return Err(Error::NoLabelColumn { path: path.clone() });
+    }
+    let unit = match source.format()? {
+        Format::Parquet | Format::Arrow => Unit::Row,
+        _ => Unit::Line,
+    };
+    let mut examples = Vec::new();
+    for row in rows(source)? {
+        let Row { text, text_pair, label, line } = row?;
+        let place = || Place { path: path.clone(), line, unit };
+        examples.push(Example { text, text_pair, target: target(label, &place)? });
     }
     Ok(examples)
 }
@@ -92,15 +182,23 @@ fn choose_split(source: &mut Source, split: Split) -> Result<(), Error> {
 }
 
 /// The labels given, or those met so far.
-enum Names {
+#[derive(Debug)]
+pub enum Names {
+    #[doc(hidden)]
     Given(LabelSet),
     /// Numbered as they are met.
+    #[doc(hidden)]
     Met(HashMap<String, LabelId>),
 }
 
 impl Names {
     fn new(labels: Option<LabelSet>) -> Self {
         labels.map_or_else(|| Self::Met(HashMap::new()), Self::Given)
+    }
+
+    /// The label's number, for now.
+    pub(crate) fn place(&mut self, label: String, place: impl Fn() -> Place) -> Result<LabelId, Error> {
+        self.id(label).map_err(|(found, labels)| Error::UnknownLabel { place: place(), found, labels })
     }
 
     /// The label's number, for now; `Err` holds it with the labels given when it is none of them.
@@ -115,7 +213,10 @@ impl Names {
     }
 
     /// The label set, and the final number of each number given so far.
-    fn finish(self) -> Result<(LabelSet, Vec<LabelId>), Error> {
+    fn finish<T: Record>(self) -> Result<(LabelSet, Vec<LabelId>), Error> {
+        if let Some(label) = T::LABEL {
+            return Ok((LabelSet::new([label])?, Vec::new()));
+        }
         match self {
             Self::Given(labels) => {
                 let ids = (0..labels.len()).collect();
@@ -141,15 +242,12 @@ fn sort_names(names: &mut [(String, LabelId)]) {
     match numbers {
         // Names as different as `1` and `01` have one value, so the name decides then.
         Some(numbers) => names.sort_by(|(a, _), (b, _)| (numbers[a], a).cmp(&(numbers[b], b))),
-        None => names.sort(),
+        None => names.sort_by(|(a, _), (b, _)| (a != OUTSIDE, a).cmp(&(b != OUTSIDE, b))),
     }
 }
 
-fn renumber(examples: &mut [Example], ids: &[LabelId]) {
-    for example in examples {
-        example.target = ids[example.target];
-    }
-}
+/// The tag of a unit that is part of nothing.
+const OUTSIDE: &str = "O";
 
 #[cfg(test)]
 mod tests {
@@ -160,7 +258,7 @@ mod tests {
     fn collected_labels_are_sorted_as_numbers_if_all_are() {
         let labels_of = |labels: &[&str]| {
             let file = file("a.tsv", labels.iter().map(|label| format!("text\t{label}\n")).collect::<String>());
-            let (examples, set) = read(std::slice::from_ref(&file.source), None).expect("rows with labels");
+            let (examples, set) = read::<Example>(std::slice::from_ref(&file.source), None).expect("rows with labels");
             let read: Vec<_> = examples.iter().map(|example| set.name(example.target)).collect();
             assert_eq!(read, labels, "each row keeps its own label");
             set.names().to_vec()
@@ -177,7 +275,7 @@ mod tests {
             validation: vec![validation.source.clone()],
             test: Some(vec![test.source.clone()]),
         };
-        let (splits, labels) = read_splits(&sources, None).expect("rows with labels");
+        let (splits, labels) = read_splits::<Example>(&sources, None).expect("rows with labels");
         assert_eq!(labels.names(), ["a", "b", "c"]);
         let targets = |examples: &[Example]| examples.iter().map(|example| example.target).collect::<Vec<_>>();
         assert_eq!(targets(&splits.train), [1, 2]);
@@ -189,7 +287,7 @@ mod tests {
     fn labels_given_keep_their_order_and_admit_no_other() {
         let labels = LabelSet::new(["positive", "negative"]).expect("two names");
         let file = file("a.tsv", "a\tnegative\n\nb\tpositve\n");
-        let error = read(std::slice::from_ref(&file.source), Some(labels)).expect_err("a slip of the hand");
+        let error = read::<Example>(std::slice::from_ref(&file.source), Some(labels)).expect_err("a slip of the hand");
         let message = error.to_string();
         let expected = "a.tsv, line 3: label `positve` is not in the list (did you mean `positive`?): \
                         the labels are `positive`, `negative`";
@@ -199,15 +297,35 @@ mod tests {
     #[test]
     fn rows_without_a_label_empty_and_missing_files_are_faults() {
         let unlabelled = file("a.tsv", "a\tx\nb\t \n");
-        let message = read(std::slice::from_ref(&unlabelled.source), None).expect_err("no label").to_string();
+        let message =
+            read::<Example>(std::slice::from_ref(&unlabelled.source), None).expect_err("no label").to_string();
         assert!(message.ends_with("a.tsv, line 2: the row has no label"), "{message}");
 
         let empty = file("a.tsv", "\n\n");
-        assert!(matches!(read(std::slice::from_ref(&empty.source), None), Err(Error::NoRows { .. })));
+        assert!(matches!(read::<Example>(std::slice::from_ref(&empty.source), None), Err(Error::NoRows { .. })));
 
         let mut missing = empty.source.clone();
         missing.path.set_file_name("absent.tsv");
-        let message = read(&[missing], None).expect_err("no such file").to_string();
+        let message = read::<Example>(&[missing], None).expect_err("no such file").to_string();
         assert!(message.starts_with("cannot read ") && message.ends_with("absent.tsv"), "{message}");
+    }
+
+    #[test]
+    fn several_labels_and_numbers() {
+        let sets = file("a.tsv", "x\tb, a,b\ny\t\nz\tc\n");
+        let (examples, labels) = read::<Example<Vec<LabelId>>>(std::slice::from_ref(&sets.source), None).expect("sets");
+        assert_eq!(labels.names(), ["a", "b", "c"]);
+        assert_eq!(
+            examples.iter().map(|example| example.target.clone()).collect::<Vec<_>>(),
+            [vec![0, 1], vec![], vec![2]]
+        );
+        let numbers = file("a.tsv", "x\t1.5\ny\t-2\n");
+        let (examples, _) = read::<Example<f64>>(std::slice::from_ref(&numbers.source), None).expect("numbers");
+        assert_eq!((examples[0].target, examples[1].target), (1.5, -2.0));
+        for bad in ["x", "NaN", "inf"] {
+            let file = file("a.tsv", format!("x\t1\ny\t{bad}\n"));
+            let message = read::<Example<f64>>(std::slice::from_ref(&file.source), None).expect_err(bad).to_string();
+            assert!(message.ends_with(&format!("a.tsv, line 2: found `{bad}`, expected a number")), "{message}");
+        }
     }
 }

@@ -26,12 +26,27 @@ pub struct Source {
     /// Which split of a folder with a `dataset_dict.json`.
     #[serde(default)]
     pub split: Option<String>,
+    /// What parts the labels of a cell, where it may have several.
+    #[serde(default = "comma")]
+    pub label_separator: char,
+}
+
+fn comma() -> char {
+    ','
 }
 
 impl Source {
     /// A file without a header; its format and encoding are told from it.
     pub fn new(path: impl Into<PathBuf>, columns: Columns) -> Self {
-        Self { path: path.into(), format: None, header: false, encoding: None, columns, split: None }
+        Self {
+            path: path.into(),
+            format: None,
+            header: false,
+            encoding: None,
+            columns,
+            split: None,
+            label_separator: ',',
+        }
     }
 
     /// The format given, or that of the path.
@@ -110,6 +125,10 @@ pub enum Format {
     Parquet,
     /// An Arrow IPC stream or file, or a folder of them.
     Arrow,
+    /// Tagged texts: a unit a line, or a text a line; see [`Record`](crate::Record).
+    Conll,
+    /// SQuAD's JSON.
+    Squad,
 }
 
 impl Format {
@@ -129,6 +148,7 @@ impl Format {
             Some("jsonl" | "json") => Ok(Self::Jsonl),
             Some("parquet") => Ok(Self::Parquet),
             Some("arrow") => Ok(Self::Arrow),
+            Some("conll" | "bmes" | "bio" | "iob") => Ok(Self::Conll),
             _ => {
                 // A mistyped folder should not be told that its name has no ending.
                 std::fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;

@@ -1,13 +1,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use kiln_schema::{Example, LabelId, Split, Splits};
+use kiln_schema::{LabelId, Split, Splits};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::key::{self, Key};
+use crate::{Error, Item};
 
 /// The share of each split; together they are 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -61,7 +61,7 @@ impl SplitConfig {
 ///
 /// # Errors
 /// When the config is not valid, or when there are too few rows for a split that is asked for.
-pub fn split(examples: Vec<Example>, config: &SplitConfig) -> Result<Splits<Vec<Example>>, Error> {
+pub fn split<T: Item>(examples: Vec<T>, config: &SplitConfig) -> Result<Splits<Vec<T>>, Error> {
     config.validate()?;
     let sides = assign(&examples, config);
     let rows = examples.len();
@@ -79,11 +79,11 @@ pub fn split(examples: Vec<Example>, config: &SplitConfig) -> Result<Splits<Vec<
 }
 
 /// The split of each example.
-fn assign(examples: &[Example], config: &SplitConfig) -> Vec<Split> {
+fn assign<T: Item>(examples: &[T], config: &SplitConfig) -> Vec<Split> {
     let groups = groups(examples);
     let mut strata: BTreeMap<LabelId, Vec<&[u32]>> = BTreeMap::new();
     for group in &groups {
-        let stratum = if config.stratify { examples[group[0] as usize].target } else { 0 };
+        let stratum = if config.stratify { examples[group[0] as usize].stratum() } else { 0 };
         strata.entry(stratum).or_default().push(group);
     }
 
@@ -136,11 +136,11 @@ impl Quota {
 }
 
 /// The rows of each text, in the order of the texts' first rows.
-fn groups(examples: &[Example]) -> Vec<Vec<u32>> {
+fn groups<T: Item>(examples: &[T]) -> Vec<Vec<u32>> {
     let mut groups: Vec<Vec<u32>> = Vec::new();
     let mut places: HashMap<Key, u32> = HashMap::with_capacity(examples.len());
     for (row, example) in (0u32..).zip(examples) {
-        let place = *places.entry(key::loose(example)).or_insert_with(|| {
+        let place = *places.entry(key::loose(example.source())).or_insert_with(|| {
             groups.push(Vec::new());
             groups.len() as u32 - 1
         });
@@ -150,16 +150,19 @@ fn groups(examples: &[Example]) -> Vec<Vec<u32>> {
 }
 
 /// Takes out of train every example whose text, trimmed, also stands in validation or test; returns how many it took.
-pub fn drop_leaks(mut splits: Splits<Vec<Example>>) -> (Splits<Vec<Example>>, usize) {
-    let held_out: HashSet<Key> = splits.validation.iter().chain(splits.test.iter().flatten()).map(key::exact).collect();
+pub fn drop_leaks<T: Item>(mut splits: Splits<Vec<T>>) -> (Splits<Vec<T>>, usize) {
+    let key = |item: &T| key::exact(item.source());
+    let held_out: HashSet<Key> = splits.validation.iter().chain(splits.test.iter().flatten()).map(key).collect();
     let before = splits.train.len();
-    splits.train.retain(|example| !held_out.contains(&key::exact(example)));
+    splits.train.retain(|example| !held_out.contains(&key(example)));
     let dropped = before - splits.train.len();
     (splits, dropped)
 }
 
 #[cfg(test)]
 mod tests {
+    use kiln_schema::Example;
+
     use super::*;
 
     /// 997 rows of three labels, 70 : 25 : 5, about a third of which repeat an earlier text, some but for punctuation.
@@ -181,7 +184,7 @@ mod tests {
     }
 
     fn keys(examples: &[Example]) -> HashSet<Key> {
-        examples.iter().map(key::loose).collect()
+        examples.iter().map(|example| key::loose(example.texts())).collect()
     }
 
     #[test]

@@ -1,0 +1,182 @@
+use std::fmt;
+
+use kiln_schema::{Answer, Question};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Source};
+
+/// SQuAD's file, versions 1.1 and 2.0, and CMRC 2018's, which has the same layout.
+#[derive(Deserialize)]
+struct File {
+    data: Vec<Article>,
+}
+
+#[derive(Deserialize)]
+struct Article {
+    paragraphs: Vec<Paragraph>,
+}
+
+#[derive(Deserialize)]
+struct Paragraph {
+    context: String,
+    qas: Vec<Asked>,
+}
+
+#[derive(Deserialize)]
+struct Asked {
+    id: String,
+    question: String,
+    #[serde(default)]
+    answers: Vec<Found>,
+    #[serde(default)]
+    is_impossible: bool,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    text: String,
+    answer_start: i64,
+}
+
+/// Reads the questions of a file as they stand in it; [`mend_answers`] looks after their offsets.
+pub(crate) fn read(source: &Source) -> Result<Vec<Question>, Error> {
+    let path = &source.path;
+    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    let file: File =
+        serde_json::from_slice(&bytes).map_err(|source| Error::Questions { path: path.clone(), source })?;
+    let mut questions = Vec::new();
+    for paragraph in file.data.into_iter().flat_map(|article| article.paragraphs) {
+        for asked in paragraph.qas {
+            // An offset of −1 is one that is not known; it cannot be right, and is looked for like any wrong one.
+            let answer = |found: Found| Answer {
+                text: found.text,
+                start: usize::try_from(found.answer_start).unwrap_or(usize::MAX),
+            };
+            let answers = if asked.is_impossible { vec![] } else { asked.answers };
+            questions.push(Question {
+                id: asked.id,
+                question: asked.question,
+                context: paragraph.context.clone(),
+                answers: answers.into_iter().map(answer).collect(),
+            });
+        }
+    }
+    Ok(questions)
+}
+
+/// What became of the answers that do not stand where they are said to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OffsetAudit {
+    /// All answers.
+    pub answers: usize,
+    /// Those with a wrong offset.
+    pub wrong: Vec<WrongOffset>,
+    /// Questions that lost their last answer, and were left out.
+    pub dropped_questions: usize,
+}
+
+/// An answer that does not stand where it is said to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WrongOffset {
+    /// Of the question.
+    pub id: String,
+    /// The answer.
+    pub text: String,
+    /// What stands at its offset.
+    pub found: String,
+    /// Where it stands instead, in characters; none where it stands nowhere, or more than once: then it is dropped.
+    pub mended: Option<usize>,
+}
+
+impl OffsetAudit {
+    /// How many offsets were mended.
+    pub fn mended(&self) -> usize {
+        self.wrong.iter().filter(|wrong| wrong.mended.is_some()).count()
+    }
+}
+
+/// A line of counts, then one for each answer that was dropped.
+impl fmt::Display for OffsetAudit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (wrong, mended) = (self.wrong.len(), self.mended());
+        write!(
+            f,
+            "{} answers, {wrong} with a wrong offset: {mended} mended, {} dropped, and {} questions with them",
+            self.answers,
+            wrong - mended,
+            self.dropped_questions
+        )?;
+        for wrong in self.wrong.iter().filter(|wrong| wrong.mended.is_none()) {
+            write!(f, "\n{}: `{}` stands at no one place; at its offset is `{}`", wrong.id, wrong.text, wrong.found)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sets right the offset of each answer that stands once in its context, drops those that stand nowhere or more than once,
+/// and questions with no answer left. Unanswerable questions stay.
+pub fn mend_answers(questions: &mut Vec<Question>) -> OffsetAudit {
+    let mut audit = OffsetAudit::default();
+    questions.retain_mut(|question| {
+        let Question { id, context, answers, .. } = question;
+        let unanswerable = answers.is_empty();
+        audit.answers += answers.len();
+        answers.retain_mut(|answer| {
+            let length = answer.text.chars().count();
+            let found: String = context.chars().skip(answer.start).take(length).collect();
+            if found == answer.text && length > 0 {
+                return true;
+            }
+            let mut places = context.match_indices(answer.text.as_str());
+            let mended = match (places.next(), places.next()) {
+                (Some((at, _)), None) if length > 0 => Some(context[..at].chars().count()),
+                _ => None,
+            };
+            audit.wrong.push(WrongOffset { id: id.clone(), text: answer.text.clone(), found, mended });
+            answer.start = mended.unwrap_or(answer.start);
+            mended.is_some()
+        });
+        let lost = answers.is_empty() && !unanswerable;
+        audit.dropped_questions += usize::from(lost);
+        !lost
+    });
+    audit
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::read as read_all;
+    use crate::testing::file;
+
+    use super::*;
+
+    #[test]
+    fn wrong_offsets_are_mended_or_dropped() {
+        let json = r#"{"version": "v2.0", "data": [{"title": "t", "paragraphs": [{"context": "北京是首都，北京很大", "qas": [
+            {"id": "right", "question": "?", "answers": [{"text": "首都", "answer_start": 3}]},
+            {"id": "mended", "question": "?", "answers": [{"text": "很大", "answer_start": 1}]},
+            {"id": "twice", "question": "?", "answers": [{"text": "北京", "answer_start": 1}, {"text": "上海", "answer_start": -1}]},
+            {"id": "none", "question": "?", "answers": [], "is_impossible": true}]}]}]}"#;
+        let mut file = file("a.json", json);
+        file.source.format = Some(crate::Format::Squad);
+        let (mut questions, _) = read_all::<Question>(std::slice::from_ref(&file.source), None).expect("questions");
+        assert_eq!(questions.len(), 4);
+        let audit = mend_answers(&mut questions);
+        assert_eq!((audit.answers, audit.wrong.len(), audit.mended(), audit.dropped_questions), (4, 3, 1, 1));
+        assert_eq!(
+            questions.iter().map(|question| question.id.as_str()).collect::<Vec<_>>(),
+            ["right", "mended", "none"]
+        );
+        assert_eq!(questions[1].answers[0].start, 8);
+        assert!(audit.to_string().contains("twice: `北京` stands at no one place; at its offset is `京是`"), "{audit}");
+    }
+
+    #[test]
+    fn what_is_no_question_file_is_said() {
+        let mut file = file("a.json", r#"{"data": [{"paragraphs": [{"context": 3}]}]}"#);
+        file.source.format = Some(crate::Format::Squad);
+        let error = read_all::<Question>(std::slice::from_ref(&file.source), None).expect_err("no question");
+        assert!(error.to_string().contains("a.json"), "{error}");
+        assert!(std::error::Error::source(&error).expect("why").to_string().contains("expected a string"));
+    }
+}

@@ -1,0 +1,255 @@
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use kiln_schema::TaggedText;
+use serde_json::{Map, Value};
+
+use crate::lines::Lines;
+use crate::read::Names;
+use crate::{Error, Format, Source};
+
+/// How tagged texts lie in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// A unit a line, its tag in the last column; a blank line between texts.
+    UnitALine,
+    /// A text a line: units parted by spaces, a tab, tags parted by spaces.
+    TextALine,
+    /// A text a line, its words parted by spaces: tagged B, M, E and S by character.
+    Segmented,
+}
+
+/// Reads tagged texts; see [`read`](crate::read()) for what may lie in the file.
+pub(crate) fn read(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>, Error> {
+    if source.format()? == Format::Jsonl {
+        return read_spans(source, names);
+    }
+    let mut lines = Lines::open(source)?;
+    // The first lines tell the layout.
+    let mut ahead = VecDeque::new();
+    while ahead.len() < LOOK_AHEAD
+        && let Some(line) = lines.next_line()?
+    {
+        ahead.push_back((line, lines.line()));
+    }
+    let layout = layout(ahead.iter().map(|(line, _)| line.as_str()));
+    let mut texts = Vec::new();
+    let mut open = Tagged::default();
+    loop {
+        let (line, number) = match ahead.pop_front() {
+            Some(next) => next,
+            None => match lines.next_line()? {
+                Some(line) => (line, lines.line()),
+                None => break,
+            },
+        };
+        let blank = line.trim().is_empty();
+        let fault =
+            |expected: &'static str| Error::Tagged { place: lines.place_of(number), found: line.clone(), expected };
+        match layout {
+            Layout::UnitALine if blank || line.starts_with("-DOCSTART-") => texts.extend(open.take(names, &lines)?),
+            Layout::UnitALine => {
+                let mut columns = line.split([' ', '\t']).filter(|column| !column.is_empty());
+                let unit = columns.next();
+                let (Some(unit), Some(tag)) = (unit, columns.next_back()) else {
+                    return Err(fault("a unit and its tag, parted by a tab or spaces"));
+                };
+                open.push(unit, tag, number);
+            }
+            _ if blank => {}
+            Layout::TextALine => {
+                let (units, tags) = line.split_once('\t').ok_or_else(|| fault("units, a tab, and their tags"))?;
+                let split = |part: &str| part.split(' ').filter(|unit| !unit.is_empty()).count();
+                if split(units) != split(tags) {
+                    return Err(fault("as many tags as units"));
+                }
+                let units = units.split(' ').filter(|unit| !unit.is_empty());
+                for (unit, tag) in units.zip(tags.split(' ').filter(|tag| !tag.is_empty())) {
+                    open.push(unit, tag.trim_end(), number);
+                }
+                texts.extend(open.take(names, &lines)?);
+            }
+            Layout::Segmented => {
+                for word in line.split_whitespace() {
+                    let last = word.chars().count() - 1;
+                    for (at, (start, char)) in word.char_indices().enumerate() {
+                        let tag = match at {
+                            0 if last == 0 => "S",
+                            0 => "B",
+                            _ if at == last => "E",
+                            _ => "M",
+                        };
+                        open.push(&word[start..start + char.len_utf8()], tag, number);
+                    }
+                }
+                texts.extend(open.take(names, &lines)?);
+            }
+        }
+    }
+    texts.extend(open.take(names, &lines)?);
+    Ok(texts)
+}
+
+/// Lines that are looked at before the first is read.
+const LOOK_AHEAD: usize = 64;
+
+/// Where a line has units parted by spaces, a tab, and as many tags: a text a line. Else where there is a tab, or every line
+/// ends in a tag: a unit a line. Else words parted by spaces.
+fn layout<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> Layout {
+    let filled = || lines.clone().filter(|line| !line.trim().is_empty());
+    let columns = |part: &str| part.split(' ').filter(|column| !column.is_empty()).count();
+    let whole = |line: &str| {
+        line.split_once('\t').is_some_and(|(units, tags)| columns(units) > 1 && columns(units) == columns(tags))
+    };
+    if filled().any(whole) {
+        Layout::TextALine
+    } else if filled().any(|line| line.contains('\t')) || filled().all(|line| columns(line) > 1 && is_tag(line)) {
+        Layout::UnitALine
+    } else {
+        Layout::Segmented
+    }
+}
+
+/// Whether a line ends in what looks like a tag of ASCII letters.
+fn is_tag(line: &str) -> bool {
+    let last = line.split(' ').rfind(|column| !column.is_empty()).unwrap_or_default();
+    last == "O"
+        || last.starts_with(['B', 'I', 'M', 'E', 'S'])
+            && last.is_ascii()
+            && (last.len() == 1 || last[1..].starts_with(['-', '_']))
+}
+
+/// A text that is being read.
+#[derive(Default)]
+struct Tagged {
+    units: Vec<(String, String)>,
+    line: u64,
+}
+
+impl Tagged {
+    fn push(&mut self, unit: &str, tag: &str, line: u64) {
+        self.units.push((unit.to_owned(), tag.to_owned()));
+        self.line = line;
+    }
+
+    /// The text, if there is one, without a space between units of one character, with one otherwise.
+    fn take(&mut self, names: &mut Names, lines: &Lines) -> Result<Option<TaggedText>, Error> {
+        if self.units.is_empty() {
+            return Ok(None);
+        }
+        let mut text = TaggedText { text: String::new(), units: Vec::new(), tags: Vec::new() };
+        let mut narrow = true;
+        for (unit, tag) in self.units.drain(..) {
+            let is_narrow = unit.chars().nth(1).is_none();
+            if !text.text.is_empty() && !(narrow && is_narrow) {
+                text.text.push(' ');
+            }
+            let start = text.text.len();
+            text.text.push_str(&unit);
+            text.units.push(start..text.text.len());
+            text.tags.push(names.place(tag, || lines.place_of(self.line))?);
+            narrow = is_narrow;
+        }
+        Ok(Some(text))
+    }
+}
+
+/// JSON Lines with `text` and `entities` (or `label`): spans of characters, tagged B and I by character.
+fn read_spans(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>, Error> {
+    let mut lines = Lines::open(source)?;
+    let mut texts = Vec::new();
+    while let Some(line) = lines.next_filled_line()? {
+        let place = || lines.place();
+        let object: Map<String, Value> =
+            serde_json::from_str(&line).map_err(|source| Error::Json { place: place(), source })?;
+        let fault = |found: &Value, expected| Error::Tagged { place: place(), found: found.to_string(), expected };
+        let none = Value::Null;
+        let text = object.get("text").unwrap_or(&none);
+        let text = text.as_str().ok_or_else(|| fault(text, "`text`, a string"))?.to_owned();
+        let spans = object.get("entities").or_else(|| object.get("label")).unwrap_or(&none);
+        let spans = spans.as_array().ok_or_else(|| fault(spans, "`entities`, a list of spans"))?;
+        let units: Vec<Range<usize>> = text.char_indices().map(|(at, char)| at..at + char.len_utf8()).collect();
+        let mut tags = vec!["O".to_owned(); units.len()];
+        for span in spans {
+            // `{"start": 0, "end": 2, "label": "X"}`, or `[0, 2, "X"]`.
+            let part = |key: &str, at: usize| span.get(key).or_else(|| span.get(at));
+            let number =
+                |key, at| part(key, at).and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok());
+            let label = part("label", 2).and_then(Value::as_str);
+            let (Some(start), Some(end), Some(label)) = (number("start", 0), number("end", 1), label) else {
+                return Err(fault(span, "a span with `start`, `end` and `label`"));
+            };
+            if start >= end || end > units.len() || tags[start..end].iter().any(|tag| tag != "O") {
+                return Err(fault(span, "a span of characters within the text, and none over another"));
+            }
+            for (at, tag) in tags[start..end].iter_mut().enumerate() {
+                *tag = format!("{}-{label}", if at == 0 { 'B' } else { 'I' });
+            }
+        }
+        let tags = tags.into_iter().map(|tag| names.place(tag, place)).collect::<Result<_, _>>()?;
+        texts.push(TaggedText { text, units, tags });
+    }
+    Ok(texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_schema::LabelSet;
+
+    use crate::read;
+    use crate::testing::file;
+
+    use super::*;
+
+    /// `unit/tag` of each text.
+    fn shown(name: &str, content: &str) -> Vec<String> {
+        let file = file(name, content);
+        let (texts, labels) = read::<TaggedText>(std::slice::from_ref(&file.source), None).expect("tagged texts");
+        let pairs = |text: &TaggedText| {
+            let tags = text.tags.iter().map(|tag| labels.name(*tag));
+            let pairs: Vec<String> = text.words().zip(tags).map(|(unit, tag)| format!("{unit}/{tag}")).collect();
+            format!("{} = {}", text.text, pairs.join(" "))
+        };
+        texts.iter().map(pairs).collect()
+    }
+
+    #[test]
+    fn each_layout_is_told_and_read() {
+        let characters = "中\tB-LOC\n国\tE-LOC\n\n好\tO\n";
+        assert_eq!(shown("a.conll", characters), ["中国 = 中/B-LOC 国/E-LOC", "好 = 好/O"]);
+        let words = "-DOCSTART- -X- O O\n\nEU NNP B-ORG\nrejects VBZ O\n\nA DT O\n";
+        assert_eq!(shown("a.conll", words), ["EU rejects = EU/B-ORG rejects/O", "A = A/O"]);
+        let whole = "中 国 ，\tB-LOC E-LOC O\n好\tO\n";
+        assert_eq!(shown("a.conll", whole), ["中国， = 中/B-LOC 国/E-LOC ，/O", "好 = 好/O"]);
+        let segmented = "共同  创造  美好\n我 爱你\n";
+        assert_eq!(shown("a.conll", segmented)[1], "我爱你 = 我/S 爱/B 你/E");
+        let spans = r#"{"text": "我在北京。", "entities": [{"start": 2, "end": 4, "label": "LOC"}]}"#;
+        assert_eq!(shown("a.jsonl", spans), ["我在北京。 = 我/O 在/O 北/B-LOC 京/I-LOC 。/O"]);
+    }
+
+    #[test]
+    fn nothing_tagged_comes_first_among_the_labels() {
+        let file = file("a.conll", "中\tB-LOC\n国\tE-LOC\n好\tO\n啊\tB-A\n\n");
+        let (_, labels) = read::<TaggedText>(std::slice::from_ref(&file.source), None).expect("tagged texts");
+        assert_eq!(labels.names(), ["O", "B-A", "B-LOC", "E-LOC"]);
+    }
+
+    #[test]
+    fn faults_name_the_line() {
+        let fault = |name: &str, content: &str, labels: Option<LabelSet>| {
+            let file = file(name, content);
+            let message =
+                read::<TaggedText>(std::slice::from_ref(&file.source), labels).expect_err("a fault").to_string();
+            message.rsplit_once('/').map_or(message.clone(), |(_, end)| end.to_owned())
+        };
+        let few = fault("a.conll", "中 国\tO O\n好 的\tO\n", None);
+        assert_eq!(few, "a.conll, line 2: found `好 的\tO`, expected as many tags as units");
+        let lone = fault("a.conll", "中\tO\n国\n", None);
+        assert!(lone.contains("line 2") || lone.contains("no rows"), "{lone}");
+        let over = fault("a.jsonl", r#"{"text": "ab", "entities": [[1, 3, "X"]]}"#, None);
+        assert!(over.contains("line 1") && over.contains("[1,3,\"X\"]") && over.contains("within the text"), "{over}");
+        let labels = LabelSet::new(["O"]).expect("a name");
+        let unknown = fault("a.conll", "中\tO\n国\tB-X\n", Some(labels));
+        assert!(unknown.contains("line 2") && unknown.contains("B-X"), "{unknown}");
+    }
+}
