@@ -1,0 +1,60 @@
+use std::fmt;
+
+use hf_hub::{Repo, RepoType};
+
+use crate::{Hub, Repository, dataset};
+
+/// What is asked of a hub.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) hub: Hub,
+    pub(crate) repository: &'a Repository,
+    pub(crate) wanted: Wanted<'a>,
+}
+
+/// The files wanted of a repository.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wanted<'a> {
+    /// Those of a model that it is read from.
+    Checkpoint,
+    /// One of a data set.
+    File(&'a str),
+}
+
+impl Ask<'_> {
+    /// A file that is there wherever what is asked for is there.
+    pub(crate) fn first_file(&self) -> &str {
+        match self.wanted {
+            Wanted::Checkpoint => "config.json",
+            Wanted::File(file) => file,
+        }
+    }
+
+    /// `model` or `dataset`: both hubs' word for it, of which addresses and folders have the plural.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.wanted {
+            Wanted::Checkpoint => "model",
+            Wanted::File(_) => "dataset",
+        }
+    }
+
+    /// The repository as `hf-hub` names it.
+    pub(crate) fn repo(&self) -> Repo {
+        let kind = match self.wanted {
+            Wanted::Checkpoint => RepoType::Model,
+            Wanted::File(_) => RepoType::Dataset,
+        };
+        let revision = self.repository.revision().unwrap_or("main").to_owned();
+        Repo::with_revision(self.repository.id().to_owned(), kind, revision)
+    }
+}
+
+/// The source, as one writes it.
+impl fmt::Display for Ask<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.wanted {
+            Wanted::Checkpoint => write!(f, "{}:{}", self.hub, self.repository),
+            Wanted::File(path) => dataset::fmt(self.hub, self.repository, path, f),
+        }
+    }
+}
