@@ -4,4 +4,9 @@ mod client;
 
 mod hugging_face;
 mod model_scope;
+mod datasets;
+mod fallback;
 
+mod faults;
+mod proxy;
+mod safety;
