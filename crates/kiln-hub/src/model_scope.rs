@@ -9,6 +9,7 @@ use crate::download::{Download, begun};
 use crate::gather::{Declared, Files, Found, Gathered, OnHub, gather};
 use crate::http::Client;
 use crate::listing::{self, Listing};
+use crate::source::is_commit;
 use crate::url::{Url, encoded};
 use crate::{Error, Progress, PullConfig, disk};
 
@@ -26,10 +27,11 @@ pub(crate) fn pull(
     let cache = disk::cache_root(config.model_scope.cache_dir.as_ref(), ".cache/modelscope")?;
     let revision = ask.repository.revision().unwrap_or("master").to_owned();
     let folder = cache.join(format!("{}s", ask.kind())).join(ask.repository.id().replace('/', "--"));
-    let record = match ask.wanted {
+    let record_of = |revision: &str| match ask.wanted {
         Wanted::Checkpoint => folder.join(".kiln").join(format!("{revision}.json")),
-        Wanted::File(name) => folder.join(".kiln").join(&revision).join(format!("{name}.json")),
+        Wanted::File(name) => folder.join(".kiln").join(revision).join(format!("{name}.json")),
     };
+    let record = record_of(&revision);
     let mut files = Cached {
         snapshot: folder.join("snapshots").join(&revision),
         revision,
@@ -40,6 +42,17 @@ pub(crate) fn pull(
     };
     if config.offline {
         files.listing = Listing::recorded(&record)?;
+        if files.listing.is_none() && is_commit(&files.revision) {
+            // A branch may have brought the commit.
+            for snapshot in files.snapshots() {
+                let name = snapshot.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let listing = Listing::recorded(&record_of(name))?;
+                if listing.as_ref().is_some_and(|listing| listing.commit.as_ref() == Some(&files.revision)) {
+                    (files.snapshot, files.listing) = (snapshot, listing);
+                    break;
+                }
+            }
+        }
         if !files.snapshot.is_dir()
             && ask.repository.revision().is_none()
             && let Some(older) = files.older_folders().into_iter().find(|folder| folder.is_dir())
@@ -164,12 +177,18 @@ impl Cached<'_> {
 
     /// Where the same file may lie already: under other revisions, and in the older layout.
     fn twins(&self, name: &str) -> Vec<PathBuf> {
-        let snapshots = self.snapshot.ancestors().find(|folder| folder.ends_with("snapshots"));
-        let entries = snapshots.and_then(|snapshots| fs::read_dir(snapshots).ok()).into_iter().flatten().flatten();
-        let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-        folders.sort();
+        let mut folders = self.snapshots();
         folders.extend(self.older_folders());
         folders.into_iter().map(|folder| folder.join(name)).collect()
+    }
+
+    /// The folders of all revisions that are here, but of those with a `/`.
+    fn snapshots(&self) -> Vec<PathBuf> {
+        let folder = self.snapshot.ancestors().find(|folder| folder.ends_with("snapshots"));
+        let entries = folder.and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+        let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        folders.sort();
+        folders
     }
 
     /// Where Python's `modelscope` before 1.38 puts the repository.

@@ -1,5 +1,6 @@
 //! Processes that pull at the same time, or are killed while they do. Each is this program once more, so the tests run
 //! without cargo's harness: a process of that would run every test.
+#![expect(clippy::print_stdout, reason = "a test's program says what it has tested")]
 
 use std::env;
 use std::path::{Path, PathBuf};

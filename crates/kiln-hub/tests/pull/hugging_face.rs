@@ -2,10 +2,10 @@ use std::fs;
 use std::path::Path;
 use std::thread;
 
-use kiln_hub::Error;
+use kiln_hub::{Error, Progress, pull};
 use kiln_loopback::{COMMIT, Hub, NO_REQUESTS, git_blob, sha256};
 
-use crate::client::{TOKEN, pull_from, pull_offline, tree};
+use crate::client::{TOKEN, config, pull_from, pull_offline, tree};
 
 const SOURCE: &str = "hf:owner/name";
 const FOLDER: &str = "models--owner--name";
@@ -222,4 +222,60 @@ fn a_revision_with_a_slash_is_one_part_of_the_address() {
     pull_from(&hub, "hf:owner/name@refs/pr/1", cache.path()).expect("a whole checkpoint");
     let reference = cache.path().join(FOLDER).join("refs/refs/pr/1");
     assert_eq!(fs::read_to_string(reference).expect("a reference"), COMMIT);
+}
+
+#[test]
+fn progress_is_of_each_file_and_of_all() {
+    let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
+    let location = SOURCE.parse().expect("a location");
+    let (mut said, mut last) = (Vec::new(), (0, 0));
+    pull(&location, &config(&hub, cache.path()), &mut |progress| match progress {
+        Progress::Planned { files, size } => said.push(format!("{files} files, {size} bytes")),
+        Progress::Downloading { received, size, all_received, all_size, .. } => {
+            assert!(received <= size && all_received <= all_size && last.0 <= all_received, "{progress:?}");
+            last = (all_received, all_size);
+        }
+        Progress::Verified { file } => said.push(file.to_owned()),
+        _ => {}
+    })
+    .expect("a whole checkpoint");
+    let size: usize = [22, 3, 0, 100_003].iter().sum();
+    let files = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
+    assert_eq!((&said[0], &said[1..]), (&format!("4 files, {size} bytes"), &files.map(str::to_owned)[..]));
+    assert_eq!(last, (size as u64, size as u64));
+    // What is on disk is not planned.
+    pull(&location, &config(&hub, cache.path()), &mut |progress| {
+        assert!(matches!(progress, Progress::Asking { .. }), "{progress:?}");
+    })
+    .expect("what is cached");
+}
+
+#[test]
+fn small_files_may_be_redirects_within_the_hub() {
+    let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
+    hub.change(|state| state.redirects_small = true);
+    let folder = pull_from(&hub, SOURCE, cache.path()).expect("a whole checkpoint").folder;
+    assert_eq!(fs::read(folder.join("config.json")).expect("a file"), hub.file("config.json"));
+    let target = format!("/api/resolve-cache/models/owner/name/{COMMIT}/config.json");
+    assert!(hub.requests()[0].contains(&format!("GET {target}")), "followed");
+}
+
+#[test]
+fn a_moved_branch_brings_what_changed_and_keeps_the_old_commit() {
+    let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
+    let old = pull_from(&hub, SOURCE, cache.path()).expect("a whole checkpoint");
+    assert_eq!(old.pinned.expect("a hub's").to_string(), format!("{SOURCE}@{COMMIT}"));
+    hub.requests();
+    let next = COMMIT.replace('8', "9");
+    hub.change(|state| {
+        state.commit = next.clone();
+        state.files.insert("config.json".to_owned(), b"{}".to_vec());
+    });
+    let new = pull_from(&hub, SOURCE, cache.path()).expect("the new configuration");
+    assert_eq!((new.revision, fs::read(new.folder.join("config.json")).expect("a file")), (Some(next), b"{}".to_vec()));
+    let [to_hub, to_content] = hub.requests();
+    assert_eq!(to_hub.iter().filter(|request| request.starts_with("GET")).count(), 1, "{to_hub:?}");
+    assert_eq!(to_content.len(), 0, "the weights have not changed");
+    let pinned = pull_offline(&hub, &format!("{SOURCE}@{COMMIT}"), cache.path()).expect("what is cached");
+    assert_eq!(pinned.folder, old.folder);
 }

@@ -90,3 +90,42 @@ fn what_is_not_there_is_named() {
     let error = pull_from(&hub, "modelscope:owner/other", cache.path()).expect_err("no such repository");
     assert!(matches!(error, Error::NotFound { .. }) && error.to_string().contains("owner/other"), "{error}");
 }
+
+#[test]
+fn a_commit_is_found_offline_where_a_branch_has_brought_it() {
+    let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
+    let first = pull_from(&hub, SOURCE, cache.path()).expect("a whole checkpoint");
+    let pinned = first.pinned.expect("a hub's").to_string();
+    assert_eq!(pinned, format!("{SOURCE}@{COMMIT}"));
+    hub.requests();
+    let again = pull_offline(&hub, &pinned, cache.path()).expect("what is cached");
+    assert_eq!((again.folder, again.verified), (first.folder.clone(), true));
+    assert_eq!(hub.requests(), NO_REQUESTS);
+
+    // Once the branch has moved on, it has not.
+    hub.change(|state| state.commit = COMMIT.replace('8', "9"));
+    pull_from(&hub, SOURCE, cache.path()).expect("the branch's new commit");
+    let error = pull_offline(&hub, &pinned, cache.path()).expect_err("not there any more");
+    assert!(matches!(error, Error::NotInCache { .. }), "{error}");
+}
+
+#[test]
+fn what_older_versions_of_pythons_client_left_is_found() {
+    for older in ["models/owner/name", "hub/models/owner/name"] {
+        let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
+        let older = cache.path().join(older);
+        fs::create_dir_all(&older).expect("a folder");
+        for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+            fs::write(older.join(name), hub.file(name)).expect("a file");
+        }
+        let offline = pull_offline(&hub, SOURCE, cache.path()).expect("what is there");
+        assert_eq!((&offline.folder, offline.verified), (&older, false));
+        pull_offline(&hub, "modelscope:owner/name@v1", cache.path()).expect_err("nobody knows which revision it is");
+
+        // Online it is taken where it has the right hash.
+        fs::write(older.join("config.json"), "{}").expect("a file");
+        let folder = pull_from(&hub, SOURCE, cache.path()).expect("a whole checkpoint").folder;
+        assert_eq!(fs::read(folder.join("config.json")).expect("a file"), hub.file("config.json"));
+        assert_eq!(hub.requests()[1].len(), 0);
+    }
+}

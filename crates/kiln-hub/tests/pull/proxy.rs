@@ -26,7 +26,7 @@ fn tunnel(mut client: TcpStream, sender: &mpsc::Sender<String>) -> Option<()> {
     let mut lines = BufReader::new(client.try_clone().ok()?).lines();
     let first = lines.next()?.ok()?;
     let target = first.strip_prefix("CONNECT ")?.split(' ').next()?.to_owned();
-    while lines.next()?.ok()? != "" {}
+    while !lines.next()?.ok()?.is_empty() {}
     sender.send(target.clone()).ok()?;
     let hub = TcpStream::connect(target).ok()?;
     client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").ok()?;
