@@ -38,14 +38,18 @@ impl Ask<'_> {
         }
     }
 
+    /// The branch, tag or commit, where none is said the default one.
+    pub(crate) fn revision(&self) -> &str {
+        self.repository.revision().unwrap_or(self.hub.default_branch())
+    }
+
     /// The repository as `hf-hub` names it.
     pub(crate) fn repo(&self) -> Repo {
         let kind = match self.wanted {
             Wanted::Checkpoint => RepoType::Model,
             Wanted::File(_) => RepoType::Dataset,
         };
-        let revision = self.repository.revision().unwrap_or("main").to_owned();
-        Repo::with_revision(self.repository.id().to_owned(), kind, revision)
+        Repo::with_revision(self.repository.id().to_owned(), kind, self.revision().to_owned())
     }
 }
 

@@ -21,8 +21,11 @@ pub(crate) fn parent(path: &Path) -> Result<&Path, Error> {
     Ok(folder)
 }
 
-/// Writes a whole file, or nothing.
+/// Writes a whole file, or nothing. What is there already is left alone, so that a cache may be read-only.
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
+    if fs::read(path).is_ok_and(|there| there == content) {
+        return Ok(());
+    }
     let write = |folder: &Path| {
         let mut file = NamedTempFile::new_in(folder)?;
         file.write_all(content)?;
@@ -167,5 +170,38 @@ pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
         Ok(text) => Ok(Some(text.trim().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io(path)(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_lock_that_was_deleted_is_not_held_by_whoever_waited_for_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("a.lock");
+        let first = lock(&path).expect("a lock");
+        let second = thread::scope(|scope| {
+            let waiting = scope.spawn(|| lock(&path).expect("a lock"));
+            // Most probably it waits by now; if not, it finds the new one at once.
+            thread::sleep(std::time::Duration::from_millis(100));
+            fs::remove_file(&path).expect("the lock");
+            drop(first);
+            waiting.join().expect("no panic")
+        });
+        assert!(is_still_at(&second, &path).expect("both are there"));
+    }
+
+    #[test]
+    fn links_are_resolved_without_a_look_at_the_disk() {
+        let lead = |target: &str| resolved(Path::new("/cache/a/b"), Path::new(target));
+        assert_eq!(lead("../../blobs/./x"), Some("/cache/blobs/x".into()));
+        assert_eq!(lead("../../../etc"), Some("/etc".into()));
+        assert_eq!(lead("../../../../.."), None);
+        assert_eq!(lead("/cache/blobs/x"), None);
     }
 }

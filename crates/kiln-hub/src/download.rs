@@ -126,16 +126,22 @@ impl Download<'_> {
                 return Ok(());
             }
             let mut answer = client.get(&self.url, part.received)?;
-            match answer.response.status().as_u16() {
+            let status = answer.response.status().as_u16();
+            if let Some(total) = total(&answer).filter(|total| *total != size && matches!(status, 200 | 206)) {
+                let found = format!("{total} bytes, not the {size} declared");
+                return Err(match (status, part.received) {
+                    // Some page, perhaps of a network that wants a login: it says nothing of what is here already.
+                    (200, 1..) => Failure::Final(self.mismatch(found)),
+                    _ => self.discard(part, found),
+                });
+            }
+            match status {
                 206 if starts_at(&answer, part.received) => {}
                 // The whole file, though the rest was asked for.
                 200 => part.restart(self)?,
                 // The file ends before this byte.
                 416 => return Err(self.discard(part, format!("fewer than the {size} bytes declared"))),
-                status => return Err(answer.error("the file (status 200 or 206)", format!("status {status}")).into()),
-            }
-            if let Some(total) = total(&answer).filter(|total| *total != size) {
-                return Err(self.discard(part, format!("{total} bytes, not the {size} declared")));
+                _ => return Err(answer.error("the file (status 200 or 206)", format!("status {status}")).into()),
             }
             let broken = self.read(part, &mut answer, report)?;
             if part.received > most {
@@ -189,8 +195,12 @@ impl Download<'_> {
         if let Err(error) = remove(part) {
             return error.into();
         }
+        Failure::Begun(self.mismatch(found))
+    }
+
+    fn mismatch(&self, found: String) -> Error {
         let expected = self.declared.digest.to_string();
-        Failure::Begun(Error::Mismatch { file: self.file.to_owned(), address: self.url.shown(), expected, found })
+        Error::Mismatch { file: self.file.to_owned(), address: self.url.shown(), expected, found }
     }
 }
 

@@ -134,7 +134,7 @@ pub enum Error {
         /// What the last attempt met, if it was not a plain end.
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// What came is not what the hub declared. It has been deleted.
+    /// What came is not what the hub declared. None of it is kept.
     #[error("{address} sent a {file} that is not the one declared: expected {expected}, found {found}")]
     Mismatch {
         /// The file.

@@ -25,7 +25,7 @@ pub(crate) fn pull(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Gathered, Error> {
     let cache = disk::cache_root(config.model_scope.cache_dir.as_ref(), ".cache/modelscope")?;
-    let revision = ask.repository.revision().unwrap_or("master").to_owned();
+    let revision = ask.revision().to_owned();
     let folder = cache.join(format!("{}s", ask.kind())).join(ask.repository.id().replace('/', "--"));
     let record_of = |revision: &str| match ask.wanted {
         Wanted::Checkpoint => folder.join(".kiln").join(format!("{revision}.json")),

@@ -96,9 +96,9 @@ pub fn pull(
         Location::Directory(folder) => return directory(folder),
     };
     let ask = Ask { hub, repository, wanted: Wanted::Checkpoint };
-    let (hub, gathered) = fallback::pull(ask, config, progress)?;
+    let (hub, repository, gathered) = fallback::pull(ask, config, progress)?;
     Ok(Snapshot {
-        pinned: Some(Location::on(hub, repository.pinned(gathered.commit.as_deref()))),
+        pinned: Some(Location::on(hub, repository)),
         folder: gathered.folder,
         revision: gathered.commit,
         address: gathered.address,
@@ -116,10 +116,10 @@ pub fn pull_file(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<PulledFile, Error> {
     let ask = Ask { hub: file.hub(), repository: file.repository(), wanted: Wanted::File(file.path()) };
-    let (hub, gathered) = fallback::pull(ask, config, progress)?;
+    let (hub, repository, gathered) = fallback::pull(ask, config, progress)?;
     Ok(PulledFile {
         path: gathered.folder.join(file.path()),
-        pinned: file.on(hub, file.repository().pinned(gathered.commit.as_deref())),
+        pinned: file.on(hub, repository),
         revision: gathered.commit,
         address: gathered.address,
         verified: gathered.verified,

@@ -41,6 +41,15 @@ pub enum Hub {
     ModelScope,
 }
 
+impl Hub {
+    pub(crate) fn default_branch(self) -> &'static str {
+        match self {
+            Self::HuggingFace => "main",
+            Self::ModelScope => "master",
+        }
+    }
+}
+
 /// `owner/name[@revision]`, checked: both are safe as parts of a path and of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repository {
@@ -81,6 +90,12 @@ impl Repository {
     /// The branch, tag or commit asked for; the hub's default branch where there is none.
     pub fn revision(&self) -> Option<&str> {
         self.revision.as_deref()
+    }
+
+    /// The repository as another hub has it: that its default branch is called otherwise says nothing.
+    pub(crate) fn elsewhere(&self, hub: Hub) -> Self {
+        let revision = self.revision.clone().filter(|revision| revision != hub.default_branch());
+        Self { id: self.id.clone(), revision }
     }
 
     /// The same repository at a commit, where the hub tells a whole one; else as it was asked for.

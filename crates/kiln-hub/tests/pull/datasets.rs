@@ -42,6 +42,16 @@ fn hugging_faces_land_in_the_standard_layout() {
 }
 
 #[test]
+fn hugging_faces_own_references_are_revisions() {
+    let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
+    let source = format!("hf-dataset:owner/name@refs/convert/parquet/{FILE}");
+    let pulled = pull(&config(&hub, cache.path()), &source).expect("a whole file");
+    assert_eq!(fs::read(&pulled.path).expect("a file"), hub.file(FILE));
+    let asked = "HEAD /datasets/owner/name/resolve/refs%2Fconvert%2Fparquet/data/train%201.tsv";
+    assert_eq!(hub.requests()[0][0], asked);
+}
+
+#[test]
 fn model_scopes_are_found_page_by_page() {
     let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
     hub.change(|state| state.files.extend((0..450).map(|at| (format!("data/a{at:03}.tsv"), vec![b'x'; 3]))));

@@ -40,6 +40,11 @@ fn the_next_hub_stands_in_for_one_that_cannot_be_reached() {
     assert_eq!((said.len(), &said[2]), (3, &hub.server.address));
     assert!(said[1].contains("cannot be reached") && said[1].ends_with("; modelscope"), "{said:?}");
 
+    // The hubs' default branches have different names.
+    assert_eq!(pull_with(&config, "hf:owner/name@main").expect("ModelScope's").folder, snapshot.folder);
+    let error = pull_with(&config, "hf:owner/name@v1").expect_err("ModelScope has none of that name");
+    assert!(matches!(error, Error::NotFound { .. }), "{error}");
+
     // Offline too, and nowhere else than where it is.
     let offline = PullConfig { offline: true, ..config };
     assert_eq!(pull_with(&offline, "hf:owner/name").expect("ModelScope's").folder, snapshot.folder);

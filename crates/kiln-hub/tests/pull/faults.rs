@@ -132,3 +132,19 @@ fn what_another_program_began_wrongly_is_begun_anew() {
         assert!(!cache.path().join(part).exists());
     }
 }
+
+#[test]
+fn a_page_instead_of_the_file_does_not_cost_what_is_there() {
+    for source in SOURCES {
+        let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
+        hub.change(|state| state.cuts = vec![70_001, 0, 0, 0, 0]);
+        pull_from(&hub, source, cache.path()).expect_err("four answers in a row without a byte");
+        // As a network does that wants a login first.
+        hub.change(|state| state.faults = faults(Host::Content, 200, None, 1));
+        let error = pull_from(&hub, source, cache.path()).expect_err("an empty page");
+        assert!(matches!(&error, Error::Mismatch { found, .. } if found.starts_with("0 bytes")), "{error}");
+        hub.content.requests();
+        pull_from(&hub, source, cache.path()).expect("the rest");
+        assert_eq!(hub.content.requests()[0].headers["range"], "bytes=70001-");
+    }
+}
