@@ -144,7 +144,7 @@ impl Client {
     }
 }
 
-/// How long a hub asks to be left alone; none where it says a date, which both hubs do not.
+/// How long a hub asks to be left alone, in seconds; none where it names a date instead.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }

@@ -135,13 +135,15 @@ pub fn watch_ctrl_c() -> anyhow::Result<()> {
 }
 
 /// For as long as the guard lives, the first Ctrl-C ends the process, and says `text`.
-pub fn leave_at_ctrl_c(text: &'static str) -> anyhow::Result<impl Drop> {
+pub fn leave_at_ctrl_c(text: &'static str) -> anyhow::Result<Leaving> {
     watch_ctrl_c()?;
     *leaving() = Some(text);
     Ok(Leaving)
 }
 
-struct Leaving;
+/// See [`leave_at_ctrl_c`].
+#[derive(Debug)]
+pub struct Leaving;
 
 impl Drop for Leaving {
     fn drop(&mut self) {

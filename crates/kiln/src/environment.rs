@@ -33,7 +33,8 @@ impl Variables<'_> {
     fn pull_config(&self, arguments: &HubArgs, fallback: &[Hub]) -> PullConfig {
         let cache_dir = |from_environment: Option<PathBuf>| arguments.cache_dir.clone().or(from_environment);
         let mut patience = Patience::default();
-        if let Some(seconds) = self.text("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok()) {
+        let seconds = self.text("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok());
+        if let Some(seconds @ 1..) = seconds {
             patience.silence = Duration::from_secs(seconds);
         }
         PullConfig {
