@@ -2,7 +2,7 @@ use std::fmt;
 
 use hf_hub::{Repo, RepoType};
 
-use crate::{Hub, Repository, dataset};
+use crate::{Hub, PullConfig, Repository, dataset};
 
 /// What is asked of a hub.
 #[derive(Clone, Copy, Debug)]
@@ -10,6 +10,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) hub: Hub,
     pub(crate) repository: &'a Repository,
     pub(crate) wanted: Wanted<'a>,
+    /// What a user types before the source to have it fetched.
+    pub(crate) command: &'a str,
 }
 
 /// The files wanted of a repository.
@@ -21,7 +23,21 @@ pub(crate) enum Wanted<'a> {
     File(&'a str),
 }
 
-impl Ask<'_> {
+impl<'a> Ask<'a> {
+    pub(crate) fn new(hub: Hub, repository: &'a Repository, wanted: Wanted<'a>, config: &'a PullConfig) -> Self {
+        Self { hub, repository, wanted, command: config.command.as_deref().unwrap_or("kiln pull") }
+    }
+
+    /// What fetches it, as one types it in a shell.
+    pub(crate) fn command(&self) -> String {
+        let source = self.to_string();
+        let is_plain = |letter: char| letter.is_alphanumeric() || "@%+=:,./_-".contains(letter);
+        match source.chars().all(is_plain) {
+            true => format!("{} {source}", self.command),
+            false => format!("{} '{}'", self.command, source.replace('\'', r"'\''")),
+        }
+    }
+
     /// A file that is there wherever what is asked for is there.
     pub(crate) fn first_file(&self) -> &str {
         match self.wanted {

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
     use crate::ask::{Ask, Wanted};
     use crate::gather::{Declared, Files, Found, OnHub, gather};
-    use crate::{Hub, Repository};
+    use crate::{Hub, PullConfig, Repository};
 
     /// A repository that is wholly on disk.
     struct Folder<'a> {
@@ -101,7 +101,8 @@ mod tests {
     fn asked(folder: &Path, has: &[&str]) -> Result<Vec<String>, Error> {
         let mut files = Folder { folder, has, asked: Vec::new() };
         let repository = Repository::new("owner/name", None)?;
-        let ask = Ask { hub: Hub::HuggingFace, repository: &repository, wanted: Wanted::Checkpoint };
+        let config = PullConfig::default();
+        let ask = Ask::new(Hub::HuggingFace, &repository, Wanted::Checkpoint, &config);
         gather(&mut files, ask, &mut Declared::default(), &mut |_| ())?;
         Ok(files.asked)
     }

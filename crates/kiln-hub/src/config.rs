@@ -9,6 +9,8 @@ use crate::Hub;
 pub struct PullConfig {
     /// Makes no call at all: the answer comes from the cache, or is an error that names the file that is not there.
     pub offline: bool,
+    /// What a user types before a source to have it fetched, for messages; none: `kiln pull`.
+    pub command: Option<String>,
     /// Hubs to try, in this order, where a source's own cannot be reached.
     pub fallback: Vec<Hub>,
     /// What stands between this machine and the hubs.

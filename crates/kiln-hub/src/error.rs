@@ -35,7 +35,7 @@ pub enum Error {
     #[error("there is no home folder to keep the cache in: give a folder for the cache")]
     NoCache,
     /// Offline, and a file of the checkpoint is not in the cache.
-    #[error("offline, and {file} of {location} is not in {}; `kiln pull {location}` fetches it", folder.display())]
+    #[error("offline, and {file} of {location} is not in {}; `{command}` fetches it", folder.display())]
     NotInCache {
         /// The checkpoint's source, as it is written.
         location: String,
@@ -43,18 +43,20 @@ pub enum Error {
         file: String,
         /// The folder that was looked in.
         folder: PathBuf,
+        /// What fetches it.
+        command: String,
     },
     /// Offline, and a file in the cache is not what the hub declared.
-    #[error("offline, and {} is damaged: expected {expected}, found {found}; `kiln pull {location}` fetches it again", path.display())]
+    #[error("offline, and {} is damaged: expected {expected}, found {found}; `{command}` fetches it again", path.display())]
     Damaged {
-        /// The checkpoint's source, as it is written.
-        location: String,
         /// The file.
         path: PathBuf,
         /// The hash that the hub declared.
         expected: String,
         /// The hash of what is there.
         found: String,
+        /// What fetches it again.
+        command: String,
     },
     /// The repository lacks a file that a checkpoint must have.
     #[error("{location} has no {file} at {address}")]

@@ -19,7 +19,7 @@ pub(crate) fn pull(
     let mut attempts = Vec::new();
     for (at, hub) in hubs.iter().enumerate() {
         let repository = if *hub == ask.hub { ask.repository.clone() } else { ask.repository.elsewhere(ask.hub) };
-        let ask = Ask { hub: *hub, repository: &repository, wanted: ask.wanted };
+        let ask = Ask { hub: *hub, repository: &repository, ..ask };
         let outcome = match hub {
             Hub::HuggingFace => hugging_face::pull(ask, config, &mut declared, progress),
             Hub::ModelScope => model_scope::pull(ask, config, &mut declared, progress),

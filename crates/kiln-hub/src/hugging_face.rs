@@ -45,7 +45,7 @@ pub(crate) fn pull(
             Some(commit) if is_commit(&commit) => commit,
             _ => {
                 let file = ask.first_file().to_owned();
-                return Err(Error::NotInCache { location: ask.to_string(), file, folder });
+                return Err(Error::NotInCache { location: ask.to_string(), file, folder, command: ask.command() });
             }
         },
     };
@@ -110,7 +110,7 @@ impl Files for Cached<'_> {
             return match content {
                 Content::Unknown => Ok(Some(Found::OnDisk { digest: None })),
                 Content::Damaged { expected, found } => Err(Error::Damaged {
-                    location: self.ask.to_string(),
+                    command: self.ask.command(),
                     path,
                     expected: expected.to_string(),
                     found: found.to_string(),
@@ -163,7 +163,7 @@ impl Files for Cached<'_> {
         let (location, file) = (self.ask.to_string(), name.to_owned());
         match &self.remote {
             Some(remote) => Error::MissingFile { location, file, address: remote.url(&self.commit, "").shown() },
-            None => Error::NotInCache { location, file, folder: self.snapshot.clone() },
+            None => Error::NotInCache { location, file, folder: self.snapshot.clone(), command: self.ask.command() },
         }
     }
 

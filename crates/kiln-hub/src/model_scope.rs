@@ -112,7 +112,7 @@ impl Files for Cached<'_> {
             Some(found) if found == digest => return Ok(Some(on_disk)),
             Some(found) if self.remote.is_none() => {
                 return Err(Error::Damaged {
-                    location: self.ask.to_string(),
+                    command: self.ask.command(),
                     path,
                     expected: digest.to_string(),
                     found: found.to_string(),
@@ -151,7 +151,7 @@ impl Files for Cached<'_> {
                 let address = listing::url(client, self.ask, &self.revision, "", None).shown();
                 Error::MissingFile { location, file, address }
             }
-            None => Error::NotInCache { location, file, folder: self.snapshot.clone() },
+            None => Error::NotInCache { location, file, folder: self.snapshot.clone(), command: self.ask.command() },
         }
     }
 

@@ -95,7 +95,7 @@ pub fn pull(
         Location::ModelScope(repository) => (Hub::ModelScope, repository),
         Location::Directory(folder) => return directory(folder),
     };
-    let ask = Ask { hub, repository, wanted: Wanted::Checkpoint };
+    let ask = Ask::new(hub, repository, Wanted::Checkpoint, config);
     let (hub, repository, gathered) = fallback::pull(ask, config, progress)?;
     Ok(Snapshot {
         pinned: Some(Location::on(hub, repository)),
@@ -115,7 +115,7 @@ pub fn pull_file(
     config: &PullConfig,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<PulledFile, Error> {
-    let ask = Ask { hub: file.hub(), repository: file.repository(), wanted: Wanted::File(file.path()) };
+    let ask = Ask::new(file.hub(), file.repository(), Wanted::File(file.path()), config);
     let (hub, repository, gathered) = fallback::pull(ask, config, progress)?;
     Ok(PulledFile {
         path: gathered.folder.join(file.path()),

@@ -39,6 +39,7 @@ impl Variables<'_> {
         }
         PullConfig {
             offline: arguments.offline || self.is_true("HF_HUB_OFFLINE") || self.is_true("TRANSFORMERS_OFFLINE"),
+            command: arguments.cache_dir.as_ref().map(|folder| format!("kiln pull --cache-dir {}", folder.display())),
             fallback: fallback.to_vec(),
             proxies: self.proxies(),
             patience,

@@ -93,7 +93,12 @@ fn what_is_missing_is_named_with_the_command_that_fetches_it() {
     for hub_name in ["hf", "modelscope"] {
         let source = format!("{hub_name}-dataset:owner/name@refs/pr/1/{FILE}");
         let error = pull(&offline(&hub, cache.path()), &source).expect_err("an empty cache").to_string();
-        assert!(error.contains(FILE) && error.contains(&format!("`kiln pull {source}`")), "{error}");
+        assert!(error.contains(FILE) && error.contains(&format!("`kiln pull '{source}'`")), "{error}");
+        let command = Some("kiln pull --cache-dir /x".to_owned());
+        let with_folder = PullConfig { command, ..offline(&hub, cache.path()) };
+        let source = format!("{hub_name}-dataset:owner/name/no.tsv");
+        let error = pull(&with_folder, &source).expect_err("an empty cache").to_string();
+        assert!(error.contains(&format!("`kiln pull --cache-dir /x {source}`")), "{error}");
         let source = format!("{hub_name}-dataset:owner/name/no.tsv");
         let error = pull(&config(&hub, cache.path()), &source).expect_err("no such file");
         assert!(matches!(&error, Error::MissingFile { file, .. } if file == "no.tsv"), "{error}");
