@@ -81,11 +81,11 @@ fn is_still_at(_: &File, _: &Path) -> io::Result<bool> {
 pub(crate) fn check_space(folder: &Path, needed: u64) -> Result<(), Error> {
     // Nearest of those that are there: the folder itself is made later.
     let there = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
-    let available = fs4::available_space(there).map_err(Error::io(there))?;
-    if needed <= available {
-        return Ok(());
+    match fs4::available_space(there) {
+        Ok(available) if needed > available => Err(Error::NoSpace { folder: folder.to_owned(), needed, available }),
+        // Where the system cannot tell, it says so once the disk is full.
+        _ => Ok(()),
     }
-    Err(Error::NoSpace { folder: folder.to_owned(), needed, available })
 }
 
 /// Refuses a file of a cache whose name is, or goes through, a link out of the cache: links are relative and lead to
