@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
+use crate::python;
 use crate::workspace::{self, cargo};
 
 mod report;
@@ -116,7 +117,8 @@ pub fn run(args: &Args) -> Result<()> {
     let worker = build_worker()?;
     let cache = folder.join("peers/onnx");
     let ours = || Worker::start(Command::new(&worker), args, &cache);
-    let python = if args.peers { Some(install_peers(&folder.join("peers"))?) } else { None };
+    let requirements = "crates/kiln-train/benches/peers/requirements.txt";
+    let python = if args.peers { Some(python::environment(&folder.join("peers"), requirements)?) } else { None };
     let theirs = |peer: Peer| {
         let Some(python) = &python else { return Ok(None) };
         let mut command = Command::new(python);
@@ -218,21 +220,4 @@ fn build_worker() -> Result<PathBuf> {
     let mut programs: BTreeMap<String, PathBuf> =
         workspace::programs(build)?.into_iter().map(|program| (program.name, program.path)).collect();
     programs.remove("worker").context("the build has made no worker")
-}
-
-/// The virtual environment's Python, with the pinned packages in it.
-fn install_peers(folder: &Path) -> Result<PathBuf> {
-    let requirements = workspace::root().join("crates/kiln-train/benches/peers/requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements).context("cannot read the peers' requirements")?;
-    let (python, installed) = (folder.join("bin/python"), folder.join("installed.txt"));
-    if std::fs::read_to_string(&installed).is_ok_and(|installed| installed == wanted) {
-        return Ok(python);
-    }
-    workspace::run(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
-    workspace::run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&requirements))?;
-    if !python.exists() {
-        bail!("{} is not there", python.display());
-    }
-    std::fs::write(&installed, wanted).context("cannot note what is installed")?;
-    Ok(python)
 }

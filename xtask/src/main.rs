@@ -4,8 +4,10 @@
 
 mod bench;
 mod ci;
+mod clients;
 mod package;
 mod pipeline;
+mod python;
 mod tidy;
 mod workspace;
 

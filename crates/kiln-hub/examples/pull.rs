@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     };
     let snapshot = pull(&location, &PullConfig::default(), &mut |progress| match progress {
-        Progress::Downloading { file, received, size } => println!("{received:>12} of {size} bytes of {file}"),
+        Progress::Downloading { file, received, size, .. } => println!("{received:>12} of {size} bytes of {file}"),
         other => println!("{other:?}"),
     })?;
     println!("folder  {}\ncommit  {:?}", snapshot.folder.display(), snapshot.revision);

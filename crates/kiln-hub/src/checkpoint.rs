@@ -1,39 +1,42 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::gather::Gatherer;
 use crate::{Error, source};
 
 const INDEX: &str = "model.safetensors.index.json";
 
-/// Fetches the files that a checkpoint is read from, and no other; small ones first.
-///
-/// `fetch` gives a file's path once it is on disk and verified, or none where the repository does not have it.
-/// `missing` makes the error for a file, or a choice of files, that a checkpoint cannot do without.
-pub(crate) fn fetch_all(
-    mut fetch: impl FnMut(&str) -> Result<Option<PathBuf>, Error>,
-    missing: impl Fn(&str) -> Error,
-) -> Result<(), Error> {
-    fetch("config.json")?.ok_or_else(|| missing("config.json"))?;
-    if fetch("tokenizer.json")?.is_none() {
-        fetch("vocab.txt")?.ok_or_else(|| missing("tokenizer.json or vocab.txt"))?;
+/// Finds the files that a checkpoint is read from, and no other; small ones first.
+pub(crate) fn find(files: &mut Gatherer<'_>) -> Result<(), Error> {
+    require(files, "config.json")?;
+    if !files.find("tokenizer.json")? && !files.find("vocab.txt")? {
+        return Err(files.missing("tokenizer.json or vocab.txt"));
     }
-    fetch("tokenizer_config.json")?;
-    fetch("special_tokens_map.json")?;
+    files.find("tokenizer_config.json")?;
+    files.find("special_tokens_map.json")?;
 
-    if fetch("model.safetensors")?.is_some() {
+    if files.find("model.safetensors")? {
         return Ok(());
     }
-    if let Some(index) = fetch(INDEX)? {
-        for shard in shards(&index)? {
-            fetch(&shard)?.ok_or_else(|| missing(&shard))?;
+    if files.find(INDEX)? {
+        // It says what else there is.
+        files.fetch()?;
+        for shard in shards(&files.folder().join(INDEX))? {
+            require(files, &shard)?;
         }
         return Ok(());
     }
-    let weights = "model.safetensors, model.safetensors.index.json or pytorch_model.bin";
-    fetch("pytorch_model.bin")?.ok_or_else(|| missing(weights)).map(drop)
+    if files.find("pytorch_model.bin")? {
+        return Ok(());
+    }
+    Err(files.missing("model.safetensors, model.safetensors.index.json or pytorch_model.bin"))
+}
+
+fn require(files: &mut Gatherer<'_>, name: &str) -> Result<(), Error> {
+    if files.find(name)? { Ok(()) } else { Err(files.missing(name)) }
 }
 
 #[derive(Deserialize)]
@@ -60,21 +63,54 @@ fn shards(index: &Path) -> Result<BTreeSet<String>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ask::{Ask, Wanted};
+    use crate::gather::{Declared, Files, Found, OnHub, gather};
+    use crate::{Hub, PullConfig, Repository};
+
+    /// A repository that is wholly on disk.
+    struct Folder<'a> {
+        folder: &'a Path,
+        has: &'a [&'a str],
+        asked: Vec<String>,
+    }
+
+    impl Files for Folder<'_> {
+        fn folder(&self) -> &Path {
+            self.folder
+        }
+
+        fn find(&mut self, name: &str) -> Result<Option<Found>, Error> {
+            self.asked.push(name.to_owned());
+            Ok(self.has.contains(&name).then_some(Found::OnDisk { digest: None }))
+        }
+
+        fn fetch(&mut self, name: &str, _: &OnHub, _: &mut dyn FnMut(u64)) -> Result<(), Error> {
+            panic!("{name} is on disk")
+        }
+
+        fn missing(&self, name: &str) -> Error {
+            Error::Directory { folder: name.into(), problem: "missing" }
+        }
+
+        fn address(&self) -> Option<String> {
+            None
+        }
+    }
 
     /// What is asked for, in order, of a repository that has the files `has`.
     fn asked(folder: &Path, has: &[&str]) -> Result<Vec<String>, Error> {
-        let mut asked = Vec::new();
-        let fetch = |name: &str| {
-            asked.push(name.to_owned());
-            Ok(has.contains(&name).then(|| folder.join(name)))
-        };
-        let missing = |file: &str| Error::Directory { folder: file.into(), problem: "missing" };
-        fetch_all(fetch, missing).map(|()| asked)
+        let mut files = Folder { folder, has, asked: Vec::new() };
+        let repository = Repository::new("owner/name", None)?;
+        let config = PullConfig::default();
+        let ask = Ask::new(Hub::HuggingFace, &repository, Wanted::Checkpoint, &config);
+        gather(&mut files, ask, &mut Declared::default(), &mut |_| ())?;
+        Ok(files.asked)
     }
 
     fn folder_with_index(weight_map: &str) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a temporary folder");
         fs::write(folder.path().join(INDEX), format!("{{\"weight_map\": {weight_map}}}")).expect("a small file");
+        fs::write(folder.path().join("pytorch_model.bin"), b"\x80\x02}.".repeat(5)).expect("a small file");
         folder
     }
 

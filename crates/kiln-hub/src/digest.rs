@@ -34,6 +34,11 @@ impl Digest {
         }
     }
 
+    /// Whether two digests of one content would be equal.
+    pub(crate) fn is_of_kind(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+
     /// Begins a digest of the same kind, of a file of `size` bytes.
     pub(crate) fn hasher(self, size: u64) -> Hasher {
         match self {

@@ -1,15 +1,13 @@
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::PathBuf;
-use std::thread;
+use std::path::{Path, PathBuf};
 
-use crate::digest::{Digest, Hasher};
-use crate::http::{Answer, Client, PAUSE};
+use crate::digest::Hasher;
+use crate::gather::OnHub;
+use crate::http::{Answer, Client};
 use crate::url::Url;
-use crate::{Error, Progress, disk};
+use crate::{Error, disk, pickle};
 
-/// How many answers in a row may end without a single new byte.
-const FRUITLESS: u32 = 3;
 /// Between two reports of a download.
 const REPORT_BYTES: u64 = 1 << 20;
 
@@ -18,9 +16,7 @@ pub(crate) struct Download<'a> {
     /// Its name in the repository.
     pub(crate) file: &'a str,
     pub(crate) url: Url,
-    /// Bytes declared.
-    pub(crate) size: u64,
-    pub(crate) digest: Digest,
+    pub(crate) declared: OnHub,
     /// Where it lands once verified; it grows beside that, under the same name with `.incomplete`.
     pub(crate) target: PathBuf,
     /// Held while it is fetched, so that processes do not write one file together.
@@ -35,38 +31,64 @@ struct Partial {
     received: u64,
 }
 
+/// Why a file is not there: for good, or because what an earlier attempt left is not its beginning.
+enum Failure {
+    Final(Error),
+    /// The error to give where there was no earlier attempt.
+    Begun(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// Bytes that an earlier attempt at `target` has left.
+pub(crate) fn begun(target: &Path) -> u64 {
+    fs::symlink_metadata(part_path(target)).map_or(0, |metadata| metadata.len())
+}
+
+fn part_path(target: &Path) -> PathBuf {
+    let mut path = target.to_owned().into_os_string();
+    path.push(".incomplete");
+    path.into()
+}
+
 impl Download<'_> {
-    /// Brings the file to its target, unless a whole one is there.
-    pub(crate) fn run(&self, client: &Client, progress: &mut dyn FnMut(Progress<'_>)) -> Result<(), Error> {
+    /// Brings the file to its target, unless a whole one is there. `report` takes how many bytes there are so far.
+    pub(crate) fn run(&self, client: &Client, report: &mut dyn FnMut(u64)) -> Result<(), Error> {
         let _lock = disk::lock(&self.lock)?;
-        if self.digest.of_file(&self.target)? == Some(self.digest) {
+        if self.declared.digest.of_file(&self.target)? == Some(self.declared.digest) {
+            report(self.declared.size);
             return Ok(());
         }
-        let mut partial = self.open()?;
-        self.fill(&mut partial, client, progress)?;
-
-        let found = partial.hasher.clone().finish();
-        if found != self.digest {
-            return Err(self.discard(&partial, found.to_string()));
+        let mut part = self.open()?;
+        let had = part.received > 0;
+        match self.complete(&mut part, client, report) {
+            // A part may be of another program's, or have lost its end with the machine's power.
+            Err(Failure::Begun(_)) if had => {
+                let mut part = self.open()?;
+                self.complete(&mut part, client, report)
+            }
+            outcome => outcome,
         }
-        partial.file.sync_all().map_err(Error::io(&partial.path))?;
-        fs::rename(&partial.path, &self.target).map_err(Error::io(&self.target))?;
-        progress(Progress::Verified { file: self.file });
-        Ok(())
+        .map_err(|(Failure::Final(error) | Failure::Begun(error))| error)
     }
 
     /// Opens what an earlier attempt left, or an empty file.
     fn open(&self) -> Result<Partial, Error> {
         disk::parent(&self.target)?;
-        let mut path = self.target.clone().into_os_string();
-        path.push(".incomplete");
-        let path = PathBuf::from(path);
+        let path = part_path(&self.target);
+        if let Ok(target) = fs::read_link(&path) {
+            return Err(Error::UnsafeLink { path, target });
+        }
         let open = || {
             let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
-            if file.metadata()?.len() > self.size {
+            if file.metadata()?.len() > self.declared.size {
                 file.set_len(0)?;
             }
-            let mut hasher = self.digest.hasher(self.size);
+            let mut hasher = self.declared.digest.hasher(self.declared.size);
             hasher.read(&mut file)?;
             let received = file.stream_position()?;
             Ok((file, hasher, received))
@@ -75,58 +97,78 @@ impl Download<'_> {
         Ok(Partial { path, file, hasher, received })
     }
 
+    /// Fills a part, and gives it the file's name if that is what it is.
+    fn complete(&self, part: &mut Partial, client: &Client, report: &mut dyn FnMut(u64)) -> Result<(), Failure> {
+        self.fill(part, client, report)?;
+        let found = part.hasher.clone().finish();
+        if found != self.declared.digest {
+            return Err(self.discard(part, found.to_string()));
+        }
+        if pickle::is_meant(self.file)
+            && let Err(error) = pickle::check(&part.path)
+        {
+            remove(part)?;
+            return Err(error.into());
+        }
+        part.file.sync_all().map_err(Error::io(&part.path))?;
+        fs::rename(&part.path, &self.target).map_err(Error::io(&self.target))?;
+        Ok(disk::sync_parent(&self.target)?)
+    }
+
     /// Asks for the rest until there is none.
-    fn fill(
-        &self,
-        partial: &mut Partial,
-        client: &Client,
-        progress: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<(), Error> {
+    fn fill(&self, part: &mut Partial, client: &Client, report: &mut dyn FnMut(u64)) -> Result<(), Failure> {
+        let size = self.declared.size;
         let mut fruitless = 0;
-        let mut most = partial.received;
+        let mut most = part.received;
         loop {
-            progress(Progress::Downloading { file: self.file, received: partial.received, size: self.size });
-            if partial.received == self.size {
+            report(part.received);
+            if part.received == size {
                 return Ok(());
             }
-            let mut answer = client.get(&self.url, partial.received)?;
-            match answer.response.status().as_u16() {
-                206 if starts_at(&answer, partial.received) => {}
+            let mut answer = client.get(&self.url, part.received)?;
+            let status = answer.response.status().as_u16();
+            if let Some(total) = total(&answer).filter(|total| *total != size && matches!(status, 200 | 206)) {
+                let found = format!("{total} bytes, not the {size} declared");
+                return Err(match (status, part.received) {
+                    // Some page, perhaps of a network that wants a login: it says nothing of what is here already.
+                    (200, 1..) => Failure::Final(self.mismatch(found)),
+                    _ => self.discard(part, found),
+                });
+            }
+            match status {
+                206 if starts_at(&answer, part.received) => {}
                 // The whole file, though the rest was asked for.
-                200 => partial.restart(self)?,
+                200 => part.restart(self)?,
                 // The file ends before this byte.
-                416 => return Err(self.discard(partial, format!("fewer than the {} bytes declared", self.size))),
-                status => return Err(answer.error("the file (status 200 or 206)", format!("status {status}"))),
+                416 => return Err(self.discard(part, format!("fewer than the {size} bytes declared"))),
+                _ => return Err(answer.error("the file (status 200 or 206)", format!("status {status}")).into()),
             }
-            if let Some(total) = total(&answer).filter(|total| *total != self.size) {
-                return Err(self.discard(partial, format!("{total} bytes, not the {} declared", self.size)));
-            }
-            let broken = self.read(partial, &mut answer, progress)?;
-            if partial.received > most {
-                (most, fruitless) = (partial.received, 0);
+            let broken = self.read(part, &mut answer, report)?;
+            if part.received > most {
+                (most, fruitless) = (part.received, 0);
                 continue;
             }
             fruitless += 1;
-            thread::sleep(PAUSE * fruitless);
-            if fruitless == FRUITLESS {
-                return Err(Error::Interrupted {
+            if fruitless == client.attempts() {
+                return Err(Failure::Final(Error::Interrupted {
                     file: self.file.to_owned(),
                     address: answer.url.shown(),
-                    received: partial.received,
-                    size: self.size,
+                    received: part.received,
+                    size,
                     source: broken.map(Into::into),
-                });
+                }));
             }
+            client.pause(fruitless);
         }
     }
 
     /// Takes in one answer's body, up to its end or to where it breaks.
     fn read(
         &self,
-        partial: &mut Partial,
+        part: &mut Partial,
         answer: &mut Answer,
-        progress: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<Option<io::Error>, Error> {
+        report: &mut dyn FnMut(u64),
+    ) -> Result<Option<io::Error>, Failure> {
         let mut body = answer.response.body_mut().as_reader();
         let mut buffer = vec![0; 1 << 16];
         loop {
@@ -135,34 +177,42 @@ impl Download<'_> {
                 Ok(read) => &buffer[..read],
                 Err(error) => return Ok(Some(error)),
             };
-            let received = partial.received + bytes.len() as u64;
-            if received > self.size {
-                return Err(self.discard(partial, format!("more than the {} bytes declared", self.size)));
+            let received = part.received + bytes.len() as u64;
+            if received > self.declared.size {
+                return Err(self.discard(part, format!("more than the {} bytes declared", self.declared.size)));
             }
-            partial.file.write_all(bytes).map_err(Error::io(&partial.path))?;
-            partial.hasher.update(bytes);
-            if received / REPORT_BYTES > partial.received / REPORT_BYTES {
-                progress(Progress::Downloading { file: self.file, received, size: self.size });
+            part.file.write_all(bytes).map_err(Error::io(&part.path))?;
+            part.hasher.update(bytes);
+            if received / REPORT_BYTES > part.received / REPORT_BYTES {
+                report(received);
             }
-            partial.received = received;
+            part.received = received;
         }
     }
 
-    /// Deletes what came, for it is not what was declared, and gives the error that says so.
-    fn discard(&self, partial: &Partial, found: String) -> Error {
-        if let Err(error) = fs::remove_file(&partial.path) {
-            return Error::io(&partial.path)(error);
+    /// Deletes what came, for it is not what was declared.
+    fn discard(&self, part: &Partial, found: String) -> Failure {
+        if let Err(error) = remove(part) {
+            return error.into();
         }
-        let expected = self.digest.to_string();
+        Failure::Begun(self.mismatch(found))
+    }
+
+    fn mismatch(&self, found: String) -> Error {
+        let expected = self.declared.digest.to_string();
         Error::Mismatch { file: self.file.to_owned(), address: self.url.shown(), expected, found }
     }
+}
+
+fn remove(part: &Partial) -> Result<(), Error> {
+    fs::remove_file(&part.path).map_err(Error::io(&part.path))
 }
 
 impl Partial {
     fn restart(&mut self, download: &Download<'_>) -> Result<(), Error> {
         let restart = |file: &mut File| file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
         restart(&mut self.file).map_err(Error::io(&self.path))?;
-        self.hasher = download.digest.hasher(download.size);
+        self.hasher = download.declared.digest.hasher(download.declared.size);
         self.received = 0;
         Ok(())
     }

@@ -1,5 +1,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Why there is no snapshot.
 ///
@@ -34,7 +35,7 @@ pub enum Error {
     #[error("there is no home folder to keep the cache in: give a folder for the cache")]
     NoCache,
     /// Offline, and a file of the checkpoint is not in the cache.
-    #[error("offline, and {file} of {location} is not in {}; `kiln pull {location}` fetches it", folder.display())]
+    #[error("offline, and {file} of {location} is not in {}; `{command}` fetches it", folder.display())]
     NotInCache {
         /// The checkpoint's source, as it is written.
         location: String,
@@ -42,18 +43,20 @@ pub enum Error {
         file: String,
         /// The folder that was looked in.
         folder: PathBuf,
+        /// What fetches it.
+        command: String,
     },
     /// Offline, and a file in the cache is not what the hub declared.
-    #[error("offline, and {} is damaged: expected {expected}, found {found}; `kiln pull {location}` fetches it again", path.display())]
+    #[error("offline, and {} is damaged: expected {expected}, found {found}; `{command}` fetches it again", path.display())]
     Damaged {
-        /// The checkpoint's source, as it is written.
-        location: String,
         /// The file.
         path: PathBuf,
         /// The hash that the hub declared.
         expected: String,
         /// The hash of what is there.
         found: String,
+        /// What fetches it again.
+        command: String,
     },
     /// The repository lacks a file that a checkpoint must have.
     #[error("{location} has no {file} at {address}")]
@@ -83,6 +86,32 @@ pub enum Error {
         /// What went wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The hub, or its content host, is overloaded or broken, and stays so.
+    #[error("{address}: status {status}{}", asked(retry_after))]
+    Unavailable {
+        /// The address, without its query.
+        address: String,
+        /// 429 or 500 and above.
+        status: u16,
+        /// How long it asks to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// Neither the source's hub nor one that may stand in for it has it.
+    #[error("{}", joined(attempts))]
+    Nowhere {
+        /// Why, one for each hub.
+        attempts: Vec<Error>,
+    },
+    /// Two hubs have different files under one name.
+    #[error("{file} is not the same everywhere: {} in {}, {} in {}", first.1, first.0, second.1, second.0)]
+    Contradiction {
+        /// The file.
+        file: String,
+        /// Where, and its hash there.
+        first: (String, String),
+        /// Where else, and its hash there.
+        second: (String, String),
+    },
     /// The hub's answer is not what its interface promises.
     #[error("{address}: expected {expected}, found {found}")]
     Answer {
@@ -107,7 +136,7 @@ pub enum Error {
         /// What the last attempt met, if it was not a plain end.
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// What came is not what the hub declared. It has been deleted.
+    /// What came is not what the hub declared. None of it is kept.
     #[error("{address} sent a {file} that is not the one declared: expected {expected}, found {found}")]
     Mismatch {
         /// The file.
@@ -118,6 +147,44 @@ pub enum Error {
         expected: String,
         /// The hash of what came.
         found: String,
+    },
+    /// A declared size that no such file has.
+    #[error("{address} declares {size} bytes for {file}: expected at most {most}")]
+    TooLarge {
+        /// The file.
+        file: String,
+        /// Who declares it.
+        address: String,
+        /// Bytes declared.
+        size: u64,
+        /// Bytes that are believed.
+        most: u64,
+    },
+    /// The disk is too full.
+    #[error("{}: {needed} bytes are to be downloaded, and {available} are free", folder.display())]
+    NoSpace {
+        /// Where to.
+        folder: PathBuf,
+        /// Bytes that are still to come.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+    },
+    /// A pickle that would run code where Python reads it.
+    #[error("{}: refusing a pickle that holds {found}: expected nothing but tensors", path.display())]
+    Pickle {
+        /// The file. If it was downloaded just now, it has been deleted.
+        path: PathBuf,
+        /// The function that it names, or what cannot be read.
+        found: String,
+    },
+    /// A link in the cache that leads out of it.
+    #[error("{}: refusing a link to {}: it leads out of the cache", path.display(), target.display())]
+    UnsafeLink {
+        /// The file.
+        path: PathBuf,
+        /// Where the link leads to.
+        target: PathBuf,
     },
     /// A file name that does not stay in its folder.
     #[error("{}: refusing the file name `{name}`: it does not stay in the folder", origin.display())]
@@ -148,8 +215,34 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether another hub may have what this one could not give.
+    pub(crate) fn may_be_elsewhere(&self) -> bool {
+        matches!(
+            self,
+            Self::Request { .. } | Self::Unavailable { .. } | Self::Interrupted { .. } | Self::NotInCache { .. }
+        )
+    }
+
     /// For `map_err`: names the path that an operation was about.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { path: path.to_owned(), source }
     }
+}
+
+fn asked(retry_after: &Option<Duration>) -> String {
+    retry_after.map_or_else(String::new, |wait| format!(", to be asked again in {} s", wait.as_secs()))
+}
+
+/// Each with its causes.
+fn joined(errors: &[Error]) -> String {
+    let chain = |error: &Error| {
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            text.push_str(&format!(": {error}"));
+            cause = error.source();
+        }
+        text
+    };
+    errors.iter().map(chain).collect::<Vec<_>>().join("; ")
 }

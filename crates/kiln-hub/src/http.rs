@@ -3,26 +3,22 @@ use std::thread;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, COOKIE, LOCATION, RANGE};
+use ureq::Body;
+use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, COOKIE, LOCATION, RANGE, RETRY_AFTER};
 use ureq::http::{HeaderMap, Method, Request, Response};
-use ureq::{Agent, Body, Proxy};
 
+use crate::agents::Agents;
 use crate::url::Url;
-use crate::{Error, HubConfig, PullConfig, Secret};
+use crate::{Error, HubConfig, Patience, PullConfig, Secret};
 
-/// How often a request is tried when nothing comes back, or a status that asks to come again.
-const ATTEMPTS: u32 = 3;
-/// Before the second attempt; longer before each further one.
-pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 const MAX_REDIRECTS: usize = 10;
-/// A silent peer is given up after this; each read starts anew, so that a slow large file is not.
-const SILENCE: Duration = Duration::from_secs(30);
 /// A listing of 3,000 files has about 2 MiB.
 const MAX_JSON_BYTES: u64 = 64 << 20;
 
 /// Speaks to one hub: repeats what is worth repeating, and follows redirects without taking the token along.
 pub(crate) struct Client {
-    agent: Agent,
+    agents: Agents,
+    patience: Patience,
     endpoint: Url,
     token: Option<Secret>,
     /// The cookie that carries the token besides the `Authorization` header, where the hub wants one.
@@ -37,25 +33,13 @@ pub(crate) struct Answer {
 
 impl Client {
     pub(crate) fn new(config: &PullConfig, hub: &HubConfig, default_endpoint: &str) -> Result<Self, Error> {
-        let proxy = match &config.proxy {
-            None => None,
-            Some(address) => Some(Proxy::new(address.expose()).map_err(|_| Error::Address {
-                address: "the proxy's".to_owned(),
-                expected: "expected http://host:port, https://host:port or socks5://host:port",
-            })?),
-        };
-        let agent = Agent::config_builder()
-            .proxy(proxy)
-            .user_agent(concat!("kiln/", env!("CARGO_PKG_VERSION")))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .timeout_connect(Some(SILENCE))
-            .timeout_recv_response(Some(SILENCE))
-            .timeout_per_read(Some(SILENCE))
-            .build()
-            .new_agent();
-        let endpoint = Url::parse(hub.endpoint.as_deref().unwrap_or(default_endpoint))?;
-        Ok(Self { agent, endpoint, token: hub.token.clone(), token_cookie: None })
+        Ok(Self {
+            agents: Agents::new(&config.proxies, &config.patience)?,
+            patience: config.patience,
+            endpoint: Url::parse(hub.endpoint.as_deref().unwrap_or(default_endpoint))?,
+            token: hub.token.clone(),
+            token_cookie: None,
+        })
     }
 
     /// The same client, which also sends the token as the cookie `name`.
@@ -65,6 +49,21 @@ impl Client {
 
     pub(crate) fn endpoint(&self) -> &Url {
         &self.endpoint
+    }
+
+    /// How often something may be tried in vain.
+    pub(crate) fn attempts(&self) -> u32 {
+        self.patience.attempts.max(1)
+    }
+
+    /// Waits after the `attempt`th failure in a row, longer each time.
+    pub(crate) fn pause(&self, attempt: u32) {
+        thread::sleep(self.backoff(attempt));
+    }
+
+    fn backoff(&self, attempt: u32) -> Duration {
+        let doubled = 2_u32.saturating_pow(attempt.saturating_sub(1));
+        self.patience.pause.saturating_mul(doubled).min(self.patience.longest_pause)
     }
 
     /// Asks what a file is. A redirect whose own headers `describe` the file is the answer; it leads to a host that
@@ -100,18 +99,27 @@ impl Client {
         Err(Error::Answer { address: url.shown(), expected: "a file", found })
     }
 
+    /// Sends a request until it is answered by something other than 429 or a server's error.
     fn send(&self, method: &Method, url: &Url, start: Option<u64>) -> Result<Response<Body>, Error> {
+        let agent = self.agents.of(url);
         let mut attempt = 1;
         loop {
-            let result = self.agent.run(self.request(method, url, start)?);
-            let again = match &result {
-                Ok(response) => response.status().is_server_error() || response.status() == 429,
-                Err(_) => true,
+            let (error, wait) = match agent.run(self.request(method, url, start)?) {
+                Ok(response) if !response.status().is_server_error() && response.status() != 429 => {
+                    return Ok(response);
+                }
+                Ok(response) => {
+                    let asked = retry_after(response.headers());
+                    let (address, status) = (url.shown(), response.status().as_u16());
+                    (Error::Unavailable { address, status, retry_after: asked }, asked)
+                }
+                Err(source) => (Error::Request { address: url.shown(), source: Box::new(source) }, None),
             };
-            if !again || attempt == ATTEMPTS {
-                return result.map_err(|source| Error::Request { address: url.shown(), source: Box::new(source) });
+            let wait = wait.unwrap_or_else(|| self.backoff(attempt));
+            if attempt >= self.attempts() || wait > self.patience.longest_pause {
+                return Err(error);
             }
-            thread::sleep(PAUSE * attempt);
+            thread::sleep(wait);
             attempt += 1;
         }
     }
@@ -134,6 +142,11 @@ impl Client {
             expected: "expected an address, and a token, of visible ASCII characters",
         })
     }
+}
+
+/// How long a hub asks to be left alone, in seconds; none where it names a date instead.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 impl Answer {

@@ -1,121 +1,116 @@
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use hf_hub::{Cache, CacheRepo, Repo, RepoType};
+use hf_hub::{Cache, CacheRepo};
 use ureq::http::HeaderMap;
 
+use crate::ask::Ask;
 use crate::digest::Digest;
-use crate::download::Download;
+use crate::download::{Download, begun};
+use crate::gather::{Declared, Files, Found, Gathered, OnHub, gather};
 use crate::http::{Answer, Client};
-use crate::url::Url;
-use crate::{Error, Location, Progress, PullConfig, Repository, Snapshot, checkpoint, disk};
+use crate::source::is_commit;
+use crate::url::{Url, encoded};
+use crate::{Error, Progress, PullConfig, disk};
 
 // `hf-hub` gives the names: of the cache's folders, and of a repository in an address. Its client is not used: it
 // compares no hash, makes a file's name of any `ETag`, and appends a whole answer to a part when a range is ignored.
 
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// Finds or fetches a snapshot in the layout `models--owner--name/{blobs,refs,snapshots}`.
+/// Finds or fetches what is asked for in the layout `models--owner--name/{blobs,refs,snapshots}`, or `datasets--…`.
 pub(crate) fn pull(
-    repository: &Repository,
+    ask: Ask<'_>,
     config: &PullConfig,
+    declared: &mut Declared,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Snapshot, Error> {
-    let location = Location::HuggingFace(repository.clone()).to_string();
-    let hub = &config.hugging_face;
-    let root = disk::cache_root(hub.cache_dir.as_ref(), ".cache/huggingface/hub")?;
-    let revision = repository.revision().unwrap_or("main").to_owned();
-    let repo = Repo::with_revision(repository.id().to_owned(), RepoType::Model, revision);
+) -> Result<Gathered, Error> {
+    let root = disk::cache_root(config.hugging_face.cache_dir.as_ref(), ".cache/huggingface/hub")?;
+    let repo = ask.repo();
     let folder = root.join(repo.folder_name());
     let reference = folder.join("refs").join(repo.revision());
 
     let remote = if config.offline {
         None
     } else {
-        let client = Client::new(config, hub, ENDPOINT)?;
+        let client = Client::new(config, &config.hugging_face, ENDPOINT)?;
         progress(Progress::Asking { address: &client.endpoint().shown() });
-        Some(Remote { client, repo: repo.clone(), location: location.clone() })
+        Some(Remote { client, ask })
     };
     let commit = match &remote {
         _ if is_commit(repo.revision()) => repo.revision().to_owned(),
         Some(remote) => remote.commit()?,
         None => match disk::read(&reference)? {
             Some(commit) if is_commit(&commit) => commit,
-            _ => return Err(Error::NotInCache { location, file: "config.json".to_owned(), folder }),
+            _ => {
+                let file = ask.first_file().to_owned();
+                return Err(Error::NotInCache { location: ask.to_string(), file, folder, command: ask.command() });
+            }
         },
     };
 
     let cache = Cache::new(root.clone()).repo(repo.clone());
-    let snapshot = cache.pointer_path(&commit);
-    let mut files = Files {
+    let mut files = Cached {
         locks: root.join(".locks").join(repo.folder_name()),
         absent: folder.join(".no_exist").join(&commit),
-        snapshot: snapshot.clone(),
+        snapshot: cache.pointer_path(&commit),
+        root,
         cache,
         commit,
         remote,
-        location,
-        progress,
-        verified: true,
+        ask,
     };
-    files.fetch_all()?;
+    let verified = gather(&mut files, ask, declared, progress)?;
 
     // Last, so that a branch never leads offline to half a snapshot.
     if files.remote.is_some() && files.commit != repo.revision() {
         disk::write(&reference, files.commit.as_bytes())?;
     }
-    let address = files.remote.map(|remote| remote.client.endpoint().shown());
-    Ok(Snapshot { folder: snapshot, revision: Some(files.commit), address, verified: files.verified })
+    Ok(Gathered { address: files.address(), folder: files.snapshot, commit: Some(files.commit), verified })
 }
 
-/// The files of one commit, on disk and, unless offline, on the hub.
-struct Files<'a> {
+/// The files of one commit, in the cache and, unless offline, on the hub.
+struct Cached<'a> {
+    root: PathBuf,
     cache: CacheRepo,
     commit: String,
     snapshot: PathBuf,
     /// Holds an empty file for each that the commit is known not to have.
     absent: PathBuf,
     locks: PathBuf,
-    remote: Option<Remote>,
-    location: String,
-    progress: &'a mut dyn FnMut(Progress<'_>),
-    verified: bool,
+    remote: Option<Remote<'a>>,
+    ask: Ask<'a>,
 }
 
 /// What the cache holds under a file's name.
-enum Cached {
+enum Content {
     Nothing,
-    Whole { verified: bool },
-    Damaged { expected: Digest, found: Digest },
+    /// Nothing tells its hash.
+    Unknown,
+    Whole(Digest),
+    Damaged {
+        expected: Digest,
+        found: Digest,
+    },
 }
 
-impl Files<'_> {
-    fn fetch_all(&mut self) -> Result<(), Error> {
-        let location = self.location.clone();
-        let folder = self.snapshot.clone();
-        let address = self.remote.as_ref().map(|remote| remote.url(&self.commit, "").shown());
-        let missing = |file: &str| {
-            let (location, file) = (location.clone(), file.to_owned());
-            match &address {
-                Some(address) => Error::MissingFile { location, file, address: address.clone() },
-                None => Error::NotInCache { location, file, folder: folder.clone() },
-            }
-        };
-        checkpoint::fetch_all(|file| self.fetch(file), missing)
+impl Files for Cached<'_> {
+    fn folder(&self) -> &Path {
+        &self.snapshot
     }
 
-    fn fetch(&mut self, file: &str) -> Result<Option<PathBuf>, Error> {
-        let path = self.snapshot.join(file);
-        let cached = self.cached(file)?;
-        if let Cached::Whole { verified } = cached {
-            self.verified &= verified;
-            return Ok(Some(path));
+    fn find(&mut self, name: &str) -> Result<Option<Found>, Error> {
+        let path = self.snapshot.join(name);
+        let content = self.content(name)?;
+        if let Content::Whole(digest) = content {
+            return Ok(Some(Found::OnDisk { digest: Some(digest) }));
         }
         let Some(remote) = &self.remote else {
-            return match cached {
-                Cached::Damaged { expected, found } => Err(Error::Damaged {
-                    location: self.location.clone(),
+            return match content {
+                Content::Unknown => Ok(Some(Found::OnDisk { digest: None })),
+                Content::Damaged { expected, found } => Err(Error::Damaged {
+                    command: self.ask.command(),
                     path,
                     expected: expected.to_string(),
                     found: found.to_string(),
@@ -123,11 +118,11 @@ impl Files<'_> {
                 _ => Ok(None),
             };
         };
-        let absent = self.absent.join(file);
+        let absent = self.absent.join(name);
         if absent.exists() {
             return Ok(None);
         }
-        let (size, digest) = match remote.entry(&self.commit, file)? {
+        let (size, digest) = match remote.entry(&self.commit, name)? {
             Entry::File { size, digest } => (size, digest),
             Entry::Nothing { certain } => {
                 if certain {
@@ -136,49 +131,81 @@ impl Files<'_> {
                 return Ok(None);
             }
         };
-        let name = digest.to_string();
+        let on_disk = Found::OnDisk { digest: Some(digest) };
+        if matches!(content, Content::Unknown) && digest.of_file(&path)? == Some(digest) {
+            return Ok(Some(on_disk));
+        }
+        // Another commit may have brought the same content.
+        let blob = self.cache.blob_path(&digest.to_string());
+        if digest.of_file(&blob)? == Some(digest) {
+            self.link(name, digest)?;
+            return Ok(Some(on_disk));
+        }
+        let begun = begun(&blob).min(size);
+        Ok(Some(Found::OnHub(OnHub { size, digest, begun })))
+    }
+
+    fn fetch(&mut self, name: &str, declared: &OnHub, report: &mut dyn FnMut(u64)) -> Result<(), Error> {
+        let remote = self.remote.as_ref().expect("offline nothing is found on the hub");
+        let blob = declared.digest.to_string();
         let download = Download {
-            file,
-            url: remote.url(&self.commit, file),
-            size,
-            digest,
-            target: self.cache.blob_path(&name),
-            lock: self.locks.join(format!("{name}.lock")),
+            file: name,
+            url: remote.url(&self.commit, name),
+            declared: *declared,
+            target: self.cache.blob_path(&blob),
+            lock: self.locks.join(format!("{blob}.lock")),
         };
-        download.run(&remote.client, self.progress)?;
-        // From the folder that holds the link: once more `..` than `file` has folders.
-        let up = "../".repeat(file.split('/').count() + 1);
-        disk::link(format!("{up}blobs/{name}").as_ref(), &path)?;
-        Ok(Some(path))
+        download.run(&remote.client, report)?;
+        self.link(name, declared.digest)
+    }
+
+    fn missing(&self, name: &str) -> Error {
+        let (location, file) = (self.ask.to_string(), name.to_owned());
+        match &self.remote {
+            Some(remote) => Error::MissingFile { location, file, address: remote.url(&self.commit, "").shown() },
+            None => Error::NotInCache { location, file, folder: self.snapshot.clone(), command: self.ask.command() },
+        }
+    }
+
+    fn address(&self) -> Option<String> {
+        self.remote.as_ref().map(|remote| remote.client.endpoint().shown())
+    }
+}
+
+impl Cached<'_> {
+    fn link(&self, name: &str, digest: Digest) -> Result<(), Error> {
+        // From the folder that holds the link: once more `..` than the name has folders.
+        let up = "../".repeat(name.split('/').count() + 1);
+        disk::link(format!("{up}blobs/{digest}").as_ref(), &self.snapshot.join(name))
     }
 
     /// Holds a cached file against the hash that its blob is named by.
-    fn cached(&self, file: &str) -> Result<Cached, Error> {
-        let path = self.snapshot.join(file);
+    fn content(&self, name: &str) -> Result<Content, Error> {
+        let path = self.snapshot.join(name);
+        disk::check_links(&self.root, &self.snapshot, name)?;
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_symlink() => {}
-            // A file, not a link, as on systems without links: nothing tells its hash.
-            Ok(_) => return Ok(Cached::Whole { verified: false }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Cached::Nothing),
+            // A file, not a link, as on systems without links.
+            Ok(_) => return Ok(Content::Unknown),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::Nothing),
             Err(error) => return Err(Error::io(&path)(error)),
         }
         let blob = fs::read_link(&path).map_err(Error::io(&path))?;
         let Some(expected) = blob.file_name().and_then(|name| name.to_str()).and_then(Digest::parse) else {
-            return Ok(if path.exists() { Cached::Whole { verified: false } } else { Cached::Nothing });
+            return Ok(if path.exists() { Content::Unknown } else { Content::Nothing });
         };
         Ok(match expected.of_file(&path)? {
-            None => Cached::Nothing,
-            Some(found) if found == expected => Cached::Whole { verified: true },
-            Some(found) => Cached::Damaged { expected, found },
+            None => Content::Nothing,
+            Some(found) if found == expected => Content::Whole(expected),
+            Some(found) => Content::Damaged { expected, found },
         })
     }
 }
 
 /// A repository on the hub.
-struct Remote {
+struct Remote<'a> {
     client: Client,
-    repo: Repo,
-    location: String,
+    ask: Ask<'a>,
 }
 
 /// What the hub has under a name.
@@ -193,15 +220,15 @@ enum Entry {
     },
 }
 
-impl Remote {
+impl Remote<'_> {
     fn url(&self, revision: &str, file: &str) -> Url {
-        let revision = revision.replace('/', "%2F");
-        self.client.endpoint().append(&format!("/{}/resolve/{revision}/{file}", self.repo.url()))
+        let (revision, file) = (revision.replace('/', "%2F"), encoded(file));
+        self.client.endpoint().append(&format!("/{}/resolve/{revision}/{file}", self.ask.repo().url()))
     }
 
     /// The commit that the revision stands for now.
     fn commit(&self) -> Result<String, Error> {
-        let answer = self.head(self.repo.revision(), "config.json")?;
+        let answer = self.head(self.ask.repo().revision(), self.ask.first_file())?;
         match answer.header("x-repo-commit") {
             Some(commit) if is_commit(commit) => Ok(commit.to_owned()),
             _ if answer.response.status() == 404 => Err(self.not_found(&answer)),
@@ -243,14 +270,9 @@ impl Remote {
     fn not_found(&self, answer: &Answer) -> Error {
         let reason = answer.header("x-error-message").map(str::to_owned);
         Error::NotFound {
-            location: self.location.clone(),
+            location: self.ask.to_string(),
             address: answer.url.shown(),
             reason: reason.unwrap_or_else(|| answer.response.status().to_string()),
         }
     }
-}
-
-/// Whether a revision is a whole commit, which means the same for ever.
-fn is_commit(revision: &str) -> bool {
-    revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }

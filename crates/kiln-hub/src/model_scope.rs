@@ -1,222 +1,200 @@
-use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::ask::{Ask, Wanted};
 use crate::digest::Digest;
-use crate::download::Download;
+use crate::download::{Download, begun};
+use crate::gather::{Declared, Files, Found, Gathered, OnHub, gather};
 use crate::http::Client;
-use crate::url::Url;
-use crate::{Error, Location, Progress, PullConfig, Repository, Snapshot, checkpoint, disk};
+use crate::listing::{self, Listing};
+use crate::source::is_commit;
+use crate::url::{Url, encoded};
+use crate::{Error, Progress, PullConfig, disk};
 
 const ENDPOINT: &str = "https://www.modelscope.cn";
 
-/// Finds or fetches a snapshot in the layout `models/owner--name/snapshots/revision`, which Python's `modelscope` has
-/// since 1.38. Its older one, `models/owner/name`, keeps no revisions apart and is not read.
+/// Finds or fetches what is asked for in the layout `models/owner--name/snapshots/revision`, or `datasets/…`, which
+/// Python's `modelscope` has since 1.38. Its older one, `models/owner/name`, keeps no revisions apart: what lies there is
+/// taken where it has the right hash, and offline where no revision is asked for.
 pub(crate) fn pull(
-    repository: &Repository,
+    ask: Ask<'_>,
     config: &PullConfig,
+    declared: &mut Declared,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<Snapshot, Error> {
-    let hub = &config.model_scope;
-    let cache = disk::cache_root(hub.cache_dir.as_ref(), ".cache/modelscope")?;
-    let revision = repository.revision().unwrap_or("master").to_owned();
-    let folder = cache.join("models").join(repository.id().replace('/', "--"));
-    let record = folder.join(".kiln").join(format!("{revision}.json"));
-    let mut files = Files {
-        location: Location::ModelScope(repository.clone()).to_string(),
+) -> Result<Gathered, Error> {
+    let cache = disk::cache_root(config.model_scope.cache_dir.as_ref(), ".cache/modelscope")?;
+    let revision = ask.revision().to_owned();
+    let folder = cache.join(format!("{}s", ask.kind())).join(ask.repository.id().replace('/', "--"));
+    let record_of = |revision: &str| match ask.wanted {
+        Wanted::Checkpoint => folder.join(".kiln").join(format!("{revision}.json")),
+        Wanted::File(name) => folder.join(".kiln").join(revision).join(format!("{name}.json")),
+    };
+    let record = record_of(&revision);
+    let mut files = Cached {
         snapshot: folder.join("snapshots").join(&revision),
-        id: repository.id().to_owned(),
         revision,
         cache,
-        client: None,
+        remote: None,
         listing: None,
-        progress,
+        ask,
     };
     if config.offline {
-        files.listing = recorded(&record)?;
-        files.fetch_all()?;
+        files.listing = Listing::recorded(&record)?;
+        if files.listing.is_none() && is_commit(&files.revision) {
+            // A branch may have brought the commit.
+            for snapshot in files.snapshots() {
+                let name = snapshot.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let listing = Listing::recorded(&record_of(name))?;
+                if listing.as_ref().is_some_and(|listing| listing.commit.as_ref() == Some(&files.revision)) {
+                    (files.snapshot, files.listing) = (snapshot, listing);
+                    break;
+                }
+            }
+        }
+        if !files.snapshot.is_dir()
+            && ask.repository.revision().is_none()
+            && let Some(older) = files.older_folders().into_iter().find(|folder| folder.is_dir())
+        {
+            files.snapshot = older;
+        }
     } else {
-        let client = Client::new(config, hub, ENDPOINT)?.with_token_cookie("m_session_id");
-        (files.progress)(Progress::Asking { address: &client.endpoint().shown() });
-        files.listing = Some(files.list(&client)?);
-        files.client = Some(client);
-        files.fetch_all()?;
-        // Last, so that offline it vouches for whole snapshots alone.
-        let text = serde_json::to_vec_pretty(&files.listing).expect("strings and numbers are valid JSON");
-        disk::write(&record, &text)?;
+        let client = Client::new(config, &config.model_scope, ENDPOINT)?.with_token_cookie("m_session_id");
+        progress(Progress::Asking { address: &client.endpoint().shown() });
+        files.listing = Some(Listing::default());
+        files.remote = Some(client);
     }
-    Ok(Snapshot {
-        folder: files.snapshot,
-        verified: files.listing.is_some(),
-        revision: files.listing.and_then(|listing| listing.commit),
-        address: files.client.map(|client| client.endpoint().shown()),
-    })
+    let verified = gather(&mut files, ask, declared, progress)?;
+    if let (Some(listing), Some(_)) = (&files.listing, &files.remote) {
+        // Last, so that offline it vouches for whole snapshots alone.
+        listing.record(&record)?;
+    }
+    let address = files.address();
+    let commit = files.listing.and_then(|listing| listing.commit);
+    Ok(Gathered { folder: files.snapshot, commit, address, verified })
 }
 
-/// A repository's files at one time, by name. What the hub said is kept beside the snapshot, so that offline the files
-/// can be held against it.
-#[derive(Serialize, Deserialize)]
-struct Listing {
-    commit: Option<String>,
-    files: BTreeMap<String, Declared>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Declared {
-    size: u64,
-    sha256: String,
-}
-
-fn recorded(record: &Path) -> Result<Option<Listing>, Error> {
-    let Some(text) = disk::read(record)? else { return Ok(None) };
-    serde_json::from_str(&text).map(Some).map_err(|source| Error::Json {
-        path: record.to_owned(),
-        expected: "the listing of a repository",
-        source,
-    })
-}
-
-/// The files of one revision, on disk and, unless offline, on the hub.
-struct Files<'a> {
-    location: String,
-    id: String,
+/// The files of one revision, in the cache and, unless offline, on the hub.
+struct Cached<'a> {
+    ask: Ask<'a>,
     revision: String,
     cache: PathBuf,
     snapshot: PathBuf,
     /// None offline.
-    client: Option<Client>,
+    remote: Option<Client>,
     /// None offline where another program filled the cache.
     listing: Option<Listing>,
-    progress: &'a mut dyn FnMut(Progress<'_>),
 }
 
-impl Files<'_> {
-    fn fetch_all(&mut self) -> Result<(), Error> {
-        let location = self.location.clone();
-        let folder = self.snapshot.clone();
-        let address = self.client.as_ref().map(|client| self.list_url(client).shown());
-        let missing = |file: &str| {
-            let (location, file) = (location.clone(), file.to_owned());
-            match &address {
-                Some(address) => Error::MissingFile { location, file, address: address.clone() },
-                None => Error::NotInCache { location, file, folder: folder.clone() },
-            }
-        };
-        checkpoint::fetch_all(|file| self.fetch(file), missing)
+impl Files for Cached<'_> {
+    fn folder(&self) -> &Path {
+        &self.snapshot
     }
 
-    fn fetch(&mut self, file: &str) -> Result<Option<PathBuf>, Error> {
-        let path = self.snapshot.join(file);
-        let Some(listing) = &self.listing else { return Ok(path.is_file().then_some(path)) };
-        let Some(declared) = listing.files.get(file) else { return Ok(None) };
+    fn find(&mut self, name: &str) -> Result<Option<Found>, Error> {
+        let path = self.snapshot.join(name);
+        disk::check_links(&self.cache, &self.snapshot, name)?;
+        if let (Some(listing), Some(client)) = (&mut self.listing, &self.remote) {
+            listing.extend(client, self.ask, &self.revision, name)?;
+        }
+        let Some(listing) = &self.listing else {
+            return Ok(path.is_file().then_some(Found::OnDisk { digest: None }));
+        };
+        let Some(declared) = listing.files.get(name) else { return Ok(None) };
         let Some(digest @ Digest::Sha256(_)) = Digest::parse(&declared.sha256) else {
-            let address = self.client.as_ref().map_or_else(String::new, |client| self.list_url(client).shown());
-            let found = format!("`{}` for {file}", declared.sha256);
+            let found = format!("`{}` for {name}", declared.sha256);
+            let address = self.address().unwrap_or_default();
             return Err(Error::Answer { address, expected: "a file's SHA-256", found });
         };
-        let Some(client) = &self.client else {
-            return match digest.of_file(&path)? {
-                None => Ok(None),
-                Some(found) if found == digest => Ok(Some(path)),
-                Some(found) => Err(Error::Damaged {
-                    location: self.location.clone(),
+        let on_disk = Found::OnDisk { digest: Some(digest) };
+        match digest.of_file(&path)? {
+            Some(found) if found == digest => return Ok(Some(on_disk)),
+            Some(found) if self.remote.is_none() => {
+                return Err(Error::Damaged {
+                    command: self.ask.command(),
                     path,
                     expected: digest.to_string(),
                     found: found.to_string(),
-                }),
-            };
-        };
+                });
+            }
+            None if self.remote.is_none() => return Ok(None),
+            _ => {}
+        }
+        let size = declared.size;
+        for twin in self.twins(name) {
+            let is_it = fs::symlink_metadata(&twin).is_ok_and(|twin| twin.is_file() && twin.len() == size);
+            if is_it && digest.of_file(&twin)? == Some(digest) {
+                disk::share(&twin, &path)?;
+                return Ok(Some(on_disk));
+            }
+        }
+        Ok(Some(Found::OnHub(OnHub { size, digest, begun: begun(&path).min(size) })))
+    }
+
+    fn fetch(&mut self, name: &str, declared: &OnHub, report: &mut dyn FnMut(u64)) -> Result<(), Error> {
+        let client = self.remote.as_ref().expect("offline nothing is found on the hub");
         let download = Download {
-            file,
-            url: self.file_url(client, file),
-            size: declared.size,
-            digest,
-            target: path.clone(),
-            lock: self.lock(file),
+            file: name,
+            url: self.file_url(client, name),
+            declared: *declared,
+            target: self.snapshot.join(name),
+            lock: self.lock(name),
         };
-        download.run(client, self.progress)?;
-        Ok(Some(path))
+        download.run(client, report)
     }
 
-    fn list_url(&self, client: &Client) -> Url {
-        let revision = self.revision.replace('/', "%2F");
-        let path = format!("/api/v1/models/{}/repo/files?Revision={revision}&Recursive=true", self.id);
-        client.endpoint().append(&path)
+    fn missing(&self, name: &str) -> Error {
+        let (location, file) = (self.ask.to_string(), name.to_owned());
+        match &self.remote {
+            Some(client) => {
+                let address = listing::url(client, self.ask, &self.revision, "", None).shown();
+                Error::MissingFile { location, file, address }
+            }
+            None => Error::NotInCache { location, file, folder: self.snapshot.clone(), command: self.ask.command() },
+        }
     }
 
-    fn file_url(&self, client: &Client, file: &str) -> Url {
-        let [revision, file] = [&self.revision, file].map(|part| part.replace('/', "%2F"));
-        let path = format!("/api/v1/models/{}/repo?Revision={revision}&FilePath={file}", self.id);
-        client.endpoint().append(&path)
+    fn address(&self) -> Option<String> {
+        self.remote.as_ref().map(|client| client.endpoint().shown())
+    }
+}
+
+impl Cached<'_> {
+    fn file_url(&self, client: &Client, name: &str) -> Url {
+        let [revision, name] = [encoded(&self.revision), encoded(name)].map(|part| part.replace('/', "%2F"));
+        let (kind, id) = (self.ask.kind(), self.ask.repository.id());
+        client.endpoint().append(&format!("/api/v1/{kind}s/{id}/repo?Revision={revision}&FilePath={name}"))
     }
 
     /// Where Python's client locks this file: a digest of what it is, in a folder of the cache.
-    fn lock(&self, file: &str) -> PathBuf {
-        let key = format!("modelscope-hub-download-lock-v2\0file\0model\0{}\0{file}", self.id);
-        let name = Digest::Sha256(Sha256::digest(key).into());
-        self.cache.join(".lock").join(format!("file_{name}.lock"))
+    fn lock(&self, name: &str) -> PathBuf {
+        let (kind, id) = (self.ask.kind(), self.ask.repository.id());
+        let key = format!("modelscope-hub-download-lock-v2\0file\0{kind}\0{id}\0{name}");
+        let digest = Digest::Sha256(Sha256::digest(key).into());
+        self.cache.join(".lock").join(format!("file_{digest}.lock"))
     }
 
-    /// Asks the hub what the revision holds.
-    fn list(&self, client: &Client) -> Result<Listing, Error> {
-        let answer = client.get(&self.list_url(client), 0)?;
-        let status = answer.response.status();
-        let address = answer.url.shown();
-        let refused = |reason| Error::NotFound { location: self.location.clone(), address: address.clone(), reason };
-        match status.as_u16() {
-            200 => {}
-            401 | 403 | 404 => return Err(refused(status.to_string())),
-            _ => return Err(answer.error("a listing of the repository", status.to_string())),
-        }
-        let ListAnswer { success, message, data } = answer.json()?;
-        let Some(data) = data.filter(|_| success) else { return Err(refused(message.unwrap_or_default())) };
-        let latest = data.latest_committer.unwrap_or_default();
-        let files = data.files.into_iter().filter(|entry| entry.kind.as_deref() != Some("tree"));
-        let declared = |entry: Entry| {
-            let (size, sha256) = (entry.size.unwrap_or_default(), entry.sha256.unwrap_or_default());
-            (entry.path, Declared { size, sha256 })
-        };
-        Ok(Listing {
-            commit: [latest.id, latest.short_id].into_iter().flatten().find(|commit| !commit.is_empty()),
-            files: files.map(declared).collect(),
-        })
+    /// Where the same file may lie already: under other revisions, and in the older layout.
+    fn twins(&self, name: &str) -> Vec<PathBuf> {
+        let mut folders = self.snapshots();
+        folders.extend(self.older_folders());
+        folders.into_iter().map(|folder| folder.join(name)).collect()
     }
-}
 
-// What the hub leaves out, or says `null` for, is none here.
+    /// The folders of all revisions that are here, but of those with a `/`.
+    fn snapshots(&self) -> Vec<PathBuf> {
+        let folder = self.snapshot.ancestors().find(|folder| folder.ends_with("snapshots"));
+        let entries = folder.and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
+        let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        folders.sort();
+        folders
+    }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ListAnswer {
-    success: bool,
-    message: Option<String>,
-    data: Option<ListData>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ListData {
-    files: Vec<Entry>,
-    latest_committer: Option<Commit>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Entry {
-    path: String,
-    /// `blob` or `tree`.
-    #[serde(rename = "Type")]
-    kind: Option<String>,
-    size: Option<u64>,
-    sha256: Option<String>,
-}
-
-/// The latest one; some answers have the short name alone.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Commit {
-    id: Option<String>,
-    short_id: Option<String>,
+    /// Where Python's `modelscope` before 1.38 puts the repository.
+    fn older_folders(&self) -> Vec<PathBuf> {
+        let (owner, name) = self.ask.repository.id().split_once('/').expect("a repository's id is owner/name");
+        let below = Path::new(&format!("{}s", self.ask.kind())).join(owner).join(name.replace('.', "___"));
+        vec![self.cache.join(&below), self.cache.join("hub").join(&below)]
+    }
 }

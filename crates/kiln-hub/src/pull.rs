@@ -1,12 +1,16 @@
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Location, PullConfig, hugging_face, model_scope};
+use crate::ask::{Ask, Wanted};
+use crate::{DatasetFile, Error, Hub, Location, PullConfig, fallback};
 
 /// A checkpoint's files on disk, in Hugging Face's layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// Holds `config.json`, the tokenizer's files and the weights.
     pub folder: PathBuf,
+    /// What was asked for, at the commit that came, where the hub tells it whole; none for a folder.
+    /// It is another hub's where that stood in.
+    pub pinned: Option<Location>,
     /// The commit, where the hub tells it.
     pub revision: Option<String>,
     /// The hub that was asked; none offline and for a folder.
@@ -16,14 +20,43 @@ pub struct Snapshot {
     pub verified: bool,
 }
 
-/// What [`pull`] is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A data set's file on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PulledFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What was asked for, at the commit that came; see [`Snapshot::pinned`].
+    pub pinned: DatasetFile,
+    /// As of a [`Snapshot`].
+    pub revision: Option<String>,
+    /// As of a [`Snapshot`].
+    pub address: Option<String>,
+    /// As of a [`Snapshot`].
+    pub verified: bool,
+}
+
+/// What [`pull`] and [`pull_file`] are doing.
+#[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Progress<'a> {
     /// A hub is about to be asked.
     Asking {
         /// Its address.
         address: &'a str,
+    },
+    /// A hub cannot be reached, and the next one is tried.
+    Unreachable {
+        /// Why.
+        error: &'a Error,
+        /// The next one.
+        next: Hub,
+    },
+    /// What is not in the cache is about to be downloaded. An index of weights comes before the weights that it names.
+    Planned {
+        /// How many files.
+        files: usize,
+        /// Their sizes in all.
+        size: u64,
     },
     /// A download begins, goes on or is through; at most one call each MiB.
     Downloading {
@@ -33,6 +66,10 @@ pub enum Progress<'a> {
         received: u64,
         /// Bytes in all.
         size: u64,
+        /// The same of all files that were [planned](Progress::Planned).
+        all_received: u64,
+        /// The same of all files that were [planned](Progress::Planned).
+        all_size: u64,
     },
     /// A download is on disk under its name, and is what the hub declared.
     Verified {
@@ -43,8 +80,8 @@ pub enum Progress<'a> {
 
 /// Finds or fetches a checkpoint: `config.json`, the tokenizer's files and the weights, safetensors before pickles.
 ///
-/// What the cache holds is verified, not fetched again. A download that broke off goes on where it stopped. A folder
-/// is taken as it is: it must have `config.json`, and whoever reads it says what else it lacks.
+/// What the cache holds is verified, not fetched again. A download that broke off, whatever ended it, goes on where it
+/// stopped. A folder is taken as it is: it must have `config.json`, and whoever reads it says what else it lacks.
 ///
 /// # Errors
 /// Where no whole, verified snapshot comes of it; see [`Error`].
@@ -53,11 +90,40 @@ pub fn pull(
     config: &PullConfig,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Snapshot, Error> {
-    match location {
-        Location::HuggingFace(repository) => hugging_face::pull(repository, config, progress),
-        Location::ModelScope(repository) => model_scope::pull(repository, config, progress),
-        Location::Directory(folder) => directory(folder),
-    }
+    let (hub, repository) = match location {
+        Location::HuggingFace(repository) => (Hub::HuggingFace, repository),
+        Location::ModelScope(repository) => (Hub::ModelScope, repository),
+        Location::Directory(folder) => return directory(folder),
+    };
+    let ask = Ask::new(hub, repository, Wanted::Checkpoint, config);
+    let (hub, repository, gathered) = fallback::pull(ask, config, progress)?;
+    Ok(Snapshot {
+        pinned: Some(Location::on(hub, repository)),
+        folder: gathered.folder,
+        revision: gathered.commit,
+        address: gathered.address,
+        verified: gathered.verified,
+    })
+}
+
+/// Finds or fetches one file of a data set, as [`pull`] does a checkpoint's.
+///
+/// # Errors
+/// Where no whole, verified file comes of it; see [`Error`].
+pub fn pull_file(
+    file: &DatasetFile,
+    config: &PullConfig,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<PulledFile, Error> {
+    let ask = Ask::new(file.hub(), file.repository(), Wanted::File(file.path()), config);
+    let (hub, repository, gathered) = fallback::pull(ask, config, progress)?;
+    Ok(PulledFile {
+        path: gathered.folder.join(file.path()),
+        pinned: file.on(hub, repository),
+        revision: gathered.commit,
+        address: gathered.address,
+        verified: gathered.verified,
+    })
 }
 
 fn directory(folder: &Path) -> Result<Snapshot, Error> {
@@ -71,7 +137,7 @@ fn directory(folder: &Path) -> Result<Snapshot, Error> {
     if !folder.join("config.json").is_file() {
         return refuse("there is no config.json in this folder");
     }
-    Ok(Snapshot { folder: folder.to_owned(), revision: None, address: None, verified: false })
+    Ok(Snapshot { folder: folder.to_owned(), pinned: None, revision: None, address: None, verified: false })
 }
 
 #[cfg(test)]

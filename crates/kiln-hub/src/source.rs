@@ -30,6 +30,26 @@ pub enum Location {
     Directory(PathBuf),
 }
 
+/// A hub by the name that sources and recipes call it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hub {
+    /// Hugging Face, or a mirror of it.
+    #[serde(rename = "hf")]
+    HuggingFace,
+    /// ModelScope.
+    #[serde(rename = "modelscope")]
+    ModelScope,
+}
+
+impl Hub {
+    pub(crate) fn default_branch(self) -> &'static str {
+        match self {
+            Self::HuggingFace => "main",
+            Self::ModelScope => "master",
+        }
+    }
+}
+
 /// `owner/name[@revision]`, checked: both are safe as parts of a path and of an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repository {
@@ -71,6 +91,30 @@ impl Repository {
     pub fn revision(&self) -> Option<&str> {
         self.revision.as_deref()
     }
+
+    /// The repository as another hub has it: that its default branch is called otherwise says nothing.
+    pub(crate) fn elsewhere(&self, hub: Hub) -> Self {
+        let revision = self.revision.clone().filter(|revision| revision != hub.default_branch());
+        Self { id: self.id.clone(), revision }
+    }
+
+    /// The same repository at a commit, where the hub tells a whole one; else as it was asked for.
+    pub(crate) fn pinned(&self, commit: Option<&str>) -> Self {
+        let revision = commit.filter(|commit| is_commit(commit)).map(str::to_owned).or_else(|| self.revision.clone());
+        Self { id: self.id.clone(), revision }
+    }
+}
+
+/// Whether a revision is a whole commit, which means the same for ever.
+pub(crate) fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// Whether a repository's file name stays in the folder that it is joined to, on every system. What is not ASCII is
+/// welcome: data sets have files in every language.
+pub(crate) fn stays_inside(name: &str) -> bool {
+    let stays = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', ':']);
+    name.split('/').all(stays) && !name.contains(char::is_control)
 }
 
 /// Whether a part of a path or an address means nothing but itself.
@@ -114,6 +158,25 @@ impl FromStr for Repository {
             Some((id, revision)) => Self::new(id, Some(revision.to_owned())),
             None => Self::new(text, None),
         }
+    }
+}
+
+impl Location {
+    /// A repository on a hub.
+    pub(crate) fn on(hub: Hub, repository: Repository) -> Self {
+        match hub {
+            Hub::HuggingFace => Self::HuggingFace(repository),
+            Hub::ModelScope => Self::ModelScope(repository),
+        }
+    }
+}
+
+impl fmt::Display for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::HuggingFace => "hf",
+            Self::ModelScope => "modelscope",
+        })
     }
 }
 

@@ -35,6 +35,16 @@ impl Url {
         without_query(&self.text).to_owned()
     }
 
+    pub(crate) fn is_https(&self) -> bool {
+        self.text.starts_with("https:")
+    }
+
+    /// The host, with its port where one is given.
+    pub(crate) fn host(&self) -> &str {
+        let origin = &self.text[..self.origin_len];
+        origin.split_once("://").map_or(origin, |(_, host)| host)
+    }
+
     /// Whether scheme, host and port are the same, so that a token may go along.
     pub(crate) fn same_origin(&self, other: &Self) -> bool {
         self.text[..self.origin_len].eq_ignore_ascii_case(&other.text[..other.origin_len])
@@ -66,6 +76,18 @@ impl Url {
     }
 }
 
+/// A name as part of an address; a `/` stays as it is.
+pub(crate) fn encoded(name: &str) -> String {
+    let mut text = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => text.push(byte.into()),
+            _ => text.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    text
+}
+
 fn without_query(text: &str) -> &str {
     text.split(['?', '#']).next().unwrap_or_default()
 }
@@ -76,6 +98,11 @@ mod tests {
 
     fn url(text: &str) -> Url {
         Url::parse(text).expect("an address")
+    }
+
+    #[test]
+    fn names_of_any_kind_fit_into_an_address() {
+        assert_eq!(encoded("data/年=1/a b+c?d#e%2F.tsv"), "data/%E5%B9%B4%3D1/a%20b%2Bc%3Fd%23e%252F.tsv");
     }
 
     #[test]

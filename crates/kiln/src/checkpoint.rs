@@ -1,38 +1,53 @@
-//! A source, as a folder on disk.
+//! A source, as files on disk.
 
 use std::path::PathBuf;
 
-use kiln_hub::{Progress, PullConfig, Snapshot, Source, pull};
+use anyhow::Context;
+use kiln_hub::{DatasetFile, PullConfig, PulledFile, Snapshot, Source, pull, pull_file};
 
+use crate::recipe::{Data, DataPath, Files};
+use crate::transfers::Transfers;
 use crate::{console, environment};
 
 /// Fetches, finds or unpacks a checkpoint.
 pub fn fetch(source: &Source, config: &PullConfig) -> anyhow::Result<Snapshot> {
     let Source::Location(location) = source else {
         let folder = kiln_sample::unpack(&sample_folder())?.model;
-        return Ok(Snapshot { folder, revision: None, address: None, verified: true });
+        return Ok(Snapshot { folder, pinned: None, revision: None, address: None, verified: true });
     };
-    let mut bar: Option<(String, console::Progress)> = None;
-    let snapshot = pull(location, config, &mut |progress| match progress {
-        Progress::Asking { address } => console::log(format_args!("asking {address}")),
-        Progress::Downloading { file, received, size } => {
-            if bar.as_ref().is_none_or(|(name, _)| name != file) {
-                console::log(format_args!("downloading {file}, {size} bytes"));
-                bar = Some((file.to_owned(), console::Progress::new("pull", size as usize)));
-            }
-            if let Some((_, bar)) = &mut bar {
-                bar.set(received as usize, String::new);
-            }
+    let _interruptible = console::leave_at_ctrl_c(KEPT)?;
+    let mut transfers = Transfers::default();
+    Ok(pull(location, config, &mut |progress| transfers.show(&progress))?)
+}
+
+/// Fetches or finds a data set's file.
+pub fn fetch_file(file: &DatasetFile, config: &PullConfig) -> anyhow::Result<PulledFile> {
+    let _interruptible = console::leave_at_ctrl_c(KEPT)?;
+    let mut transfers = Transfers::default();
+    Ok(pull_file(file, config, &mut |progress| transfers.show(&progress))?)
+}
+
+/// What Ctrl-C leaves of a download.
+const KEPT: &str = "what has come is kept, and the next time goes on from there";
+
+/// A recipe's files on disk, and its data with those of hubs at the commits that came.
+pub fn fetch_data(data: &Data, config: &PullConfig) -> anyhow::Result<(Files<PathBuf>, Data)> {
+    let mut verified = true;
+    let fetched = data.files.try_map(|path| match path {
+        DataPath::Local(path) => anyhow::Ok((path.clone(), DataPath::Local(path.clone()))),
+        DataPath::Hub(file) => {
+            let pulled = fetch_file(file, config).with_context(|| format!("data set file \"{file}\""))?;
+            verified &= pulled.verified;
+            Ok((pulled.path, DataPath::Hub(pulled.pinned)))
         }
-        Progress::Verified { file } => {
-            if let Some((_, bar)) = &bar {
-                bar.finish();
-            }
-            console::log(format_args!("verified {file}"));
-        }
-        _ => {}
     })?;
-    Ok(snapshot)
+    if !verified {
+        console::log("no hub declared hashes of some data set files, so they were taken as they are");
+    }
+    Ok((
+        fetched.map(|(path, _)| path.clone()),
+        Data { files: fetched.map(|(_, pinned)| pinned.clone()), ..data.clone() },
+    ))
 }
 
 /// Where the embedded sample is unpacked.

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use kiln_dataset::Column;
-use kiln_hub::Source;
+use kiln_hub::{DatasetFile, Source};
 
 use crate::recipe::Precision;
 
@@ -29,7 +30,7 @@ pub struct Cli {
 pub enum Command {
     /// The whole way: pull, read, split, tokenize, audit, train, evaluate
     Pipeline(PipelineArgs),
-    /// Fetch a checkpoint and print its folder
+    /// Fetch a checkpoint or a data set's file, and print its folder or path
     Pull(PullArgs),
     /// Look at or divide the data of a recipe
     #[command(subcommand)]
@@ -95,7 +96,7 @@ pub struct SetArgs {
 
 #[derive(Debug, Args)]
 pub struct HubArgs {
-    /// Root of the checkpoints' cache
+    /// Root of the cache of checkpoints and data sets
     #[arg(long)]
     pub cache_dir: Option<PathBuf>,
     /// Make no call to any hub
@@ -105,10 +106,29 @@ pub struct HubArgs {
 
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    /// hf:owner/name or modelscope:owner/name, either with @revision behind it; dir:PATH; sample
-    pub source: Source,
+    /// hf:owner/name or modelscope:owner/name, either with @revision behind it; dir:PATH; sample; or
+    /// hf-dataset:owner/name/path or modelscope-dataset:owner/name/path, either with @revision behind the name
+    pub source: PullSource,
     #[command(flatten)]
     pub hub: HubArgs,
+}
+
+/// What there is to pull.
+#[derive(Clone, Debug)]
+pub enum PullSource {
+    Checkpoint(Source),
+    File(DatasetFile),
+}
+
+impl FromStr for PullSource {
+    type Err = kiln_hub::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match DatasetFile::is_meant(text) {
+            true => text.parse().map(Self::File),
+            false => text.parse().map(Self::Checkpoint),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -135,6 +155,8 @@ pub struct SplitArgs {
     pub out: PathBuf,
     #[command(flatten)]
     pub set: SetArgs,
+    #[command(flatten)]
+    pub hub: HubArgs,
 }
 
 #[derive(Debug, Args)]

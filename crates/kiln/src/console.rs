@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::{IsTerminal, stderr};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
@@ -111,16 +112,47 @@ impl fmt::Display for Interrupted {
 impl std::error::Error for Interrupted {}
 
 static CTRL_C: AtomicBool = AtomicBool::new(false);
+/// What Ctrl-C says as it ends the process, where it does so at once.
+static LEAVING: Mutex<Option<&str>> = Mutex::new(None);
 
 /// From here on the first Ctrl-C asks a training to stop after its step, the second ends the process.
 pub fn watch_ctrl_c() -> anyhow::Result<()> {
+    static WATCHED: AtomicBool = AtomicBool::new(false);
+    if WATCHED.swap(true, Ordering::SeqCst) {
+        return Ok(());
+    }
     ctrlc::set_handler(|| {
+        if let Some(text) = *leaving() {
+            log(format_args!("interrupted; {text}"));
+            std::process::exit(130);
+        }
         if CTRL_C.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
         log("finishing this step, then saving; once more to leave at once");
     })?;
     Ok(())
+}
+
+/// For as long as the guard lives, the first Ctrl-C ends the process, and says `text`.
+pub fn leave_at_ctrl_c(text: &'static str) -> anyhow::Result<Leaving> {
+    watch_ctrl_c()?;
+    *leaving() = Some(text);
+    Ok(Leaving)
+}
+
+/// See [`leave_at_ctrl_c`].
+#[derive(Debug)]
+pub struct Leaving;
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        *leaving() = None;
+    }
+}
+
+fn leaving() -> MutexGuard<'static, Option<&'static str>> {
+    LEAVING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Break once Ctrl-C was pressed.

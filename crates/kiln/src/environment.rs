@@ -1,44 +1,201 @@
 //! The environment variables that users of Hugging Face and ModelScope know. This file alone reads any.
 
 use std::env::var_os;
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use kiln_hub::{HubConfig, PullConfig, Secret};
+use kiln_hub::{Hub, HubConfig, Patience, Proxies, PullConfig, Secret};
 
 use crate::cli::HubArgs;
 
-/// How hubs are reached: the command line first, then the environment.
-pub fn pull_config(arguments: &HubArgs) -> PullConfig {
-    let text = |name: &str| var_os(name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty());
-    let path = |name: &str| var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let offline = arguments.offline || text("HF_HUB_OFFLINE").is_some_and(|value| is_true(&value));
-    let hugging_face_cache = path("HF_HUB_CACHE").or_else(|| path("HF_HOME").map(|home| home.join("hub")));
-    PullConfig {
-        offline,
-        proxy: ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().find_map(text).map(Secret::from),
-        hugging_face: HubConfig {
-            endpoint: text("HF_ENDPOINT"),
-            cache_dir: arguments.cache_dir.clone().or(hugging_face_cache),
-            token: text("HF_TOKEN").map(Secret::from),
-        },
-        model_scope: HubConfig {
-            endpoint: text("MODELSCOPE_ENDPOINT"),
-            cache_dir: arguments.cache_dir.clone().or_else(|| path("MODELSCOPE_CACHE")),
-            token: text("MODELSCOPE_API_TOKEN").map(Secret::from),
-        },
-    }
+/// How hubs are reached: the command line first, then the environment. `fallback` is the recipe's.
+pub fn pull_config(arguments: &HubArgs, fallback: &[Hub]) -> PullConfig {
+    Variables { read: &|name| var_os(name), home: std::env::home_dir() }.pull_config(arguments, fallback)
 }
 
 /// Where Kiln keeps what it can make again: features of frozen encoders, the unpacked sample.
 pub fn cache_folder() -> PathBuf {
-    let path = |name: &str| var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    path("KILN_CACHE")
-        .or_else(|| path("XDG_CACHE_HOME").map(|cache| cache.join("kiln")))
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache/kiln")))
+    let variables = Variables { read: &|name| var_os(name), home: std::env::home_dir() };
+    variables
+        .path("KILN_CACHE")
+        .or_else(|| Some(variables.caches()?.join("kiln")))
         .unwrap_or_else(|| std::env::temp_dir().join("kiln"))
 }
 
-/// As Python's `huggingface_hub` reads its switches.
-fn is_true(value: &str) -> bool {
-    ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
+/// The environment, or what a test takes for it. An empty variable is none.
+struct Variables<'a> {
+    read: &'a dyn Fn(&str) -> Option<OsString>,
+    home: Option<PathBuf>,
+}
+
+impl Variables<'_> {
+    fn pull_config(&self, arguments: &HubArgs, fallback: &[Hub]) -> PullConfig {
+        let cache_dir = |from_environment: Option<PathBuf>| arguments.cache_dir.clone().or(from_environment);
+        let mut patience = Patience::default();
+        let seconds = self.text("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok());
+        if let Some(seconds @ 1..) = seconds {
+            patience.silence = Duration::from_secs(seconds);
+        }
+        PullConfig {
+            offline: arguments.offline || self.is_true("HF_HUB_OFFLINE") || self.is_true("TRANSFORMERS_OFFLINE"),
+            command: arguments.cache_dir.as_ref().map(|folder| format!("kiln pull --cache-dir {}", folder.display())),
+            fallback: fallback.to_vec(),
+            proxies: self.proxies(),
+            patience,
+            hugging_face: HubConfig {
+                endpoint: self.text("HF_ENDPOINT"),
+                cache_dir: cache_dir(self.hugging_face_cache()),
+                token: self.hugging_face_token(),
+            },
+            model_scope: HubConfig {
+                endpoint: self.text("MODELSCOPE_ENDPOINT").map(with_scheme),
+                cache_dir: cache_dir(self.path("MODELSCOPE_CACHE")),
+                token: self.text("MODELSCOPE_API_TOKEN").map(Secret::from),
+            },
+        }
+    }
+
+    fn proxies(&self) -> Proxies {
+        let first =
+            |names: [&str; 4]| names.into_iter().find_map(|name| self.text(name)).map(with_http).map(Secret::from);
+        let direct = ["NO_PROXY", "no_proxy"].into_iter().find_map(|name| self.text(name)).unwrap_or_default();
+        Proxies {
+            https: first(["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]),
+            http: first(["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"]),
+            direct: direct.split(',').map(|host| host.trim().to_owned()).filter(|host| !host.is_empty()).collect(),
+        }
+    }
+
+    /// As Python's `huggingface_hub` looks for it.
+    fn hugging_face_cache(&self) -> Option<PathBuf> {
+        let given = self.path("HF_HUB_CACHE").or_else(|| self.path("HUGGINGFACE_HUB_CACHE"));
+        given.or_else(|| Some(self.hugging_face_home()?.join("hub")))
+    }
+
+    fn hugging_face_home(&self) -> Option<PathBuf> {
+        self.path("HF_HOME").or_else(|| Some(self.caches()?.join("huggingface")))
+    }
+
+    /// The variable's, or that of `hf auth login`.
+    fn hugging_face_token(&self) -> Option<Secret> {
+        let named = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].into_iter().find_map(|name| self.text(name));
+        let stored = || {
+            let path = self.path("HF_TOKEN_PATH").or_else(|| Some(self.hugging_face_home()?.join("token")))?;
+            // Where there is none, nobody has logged in.
+            let token = std::fs::read_to_string(path).ok()?;
+            Some(token).filter(|token| !token.trim().is_empty())
+        };
+        let stored = || if self.is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") { None } else { stored() };
+        named.or_else(stored).map(Secret::from)
+    }
+
+    /// Where programs keep their caches.
+    fn caches(&self) -> Option<PathBuf> {
+        self.path("XDG_CACHE_HOME").or_else(|| Some(self.home.as_ref()?.join(".cache")))
+    }
+
+    fn text(&self, name: &str) -> Option<String> {
+        (self.read)(name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty())
+    }
+
+    /// A path, in which `~` is the home folder, as in the variables of Python's clients.
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        let path = PathBuf::from((self.read)(name).filter(|value| !value.is_empty())?);
+        match (path.strip_prefix(Path::new("~")), &self.home) {
+            (Ok(below), Some(home)) => Some(home.join(below)),
+            _ => Some(path),
+        }
+    }
+
+    /// As Python's `huggingface_hub` reads its switches.
+    fn is_true(&self, name: &str) -> bool {
+        let value = self.text(name).unwrap_or_default();
+        ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
+    }
+}
+
+/// An address without a scheme is meant to be secure.
+fn with_scheme(address: String) -> String {
+    if address.contains("://") { address } else { format!("https://{address}") }
+}
+
+/// Whereas proxies are spoken to plainly, as by other programs.
+fn with_http(address: String) -> String {
+    if address.contains("://") { address } else { format!("http://{address}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(variables: &[(&str, &str)], arguments: &HubArgs) -> PullConfig {
+        let read = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        Variables { read: &read, home: Some("/home/me".into()) }.pull_config(arguments, &[Hub::ModelScope])
+    }
+
+    #[test]
+    fn the_caches_are_those_of_pythons_clients() {
+        let none = HubArgs { cache_dir: None, offline: false };
+        for (variables, expected) in [
+            (&[][..], "/home/me/.cache/huggingface/hub"),
+            (&[("XDG_CACHE_HOME", "/c")], "/c/huggingface/hub"),
+            (&[("HF_HOME", "~/hf"), ("XDG_CACHE_HOME", "/c")], "/home/me/hf/hub"),
+            (&[("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HOME", "/hf")], "/old"),
+            (&[("HF_HUB_CACHE", "/new"), ("HUGGINGFACE_HUB_CACHE", "/old")], "/new"),
+            (&[("HF_HUB_CACHE", ""), ("HF_HOME", "/hf")], "/hf/hub"),
+        ] {
+            assert_eq!(config(variables, &none).hugging_face.cache_dir, Some(expected.into()), "{variables:?}");
+        }
+        let model_scope = config(&[("MODELSCOPE_CACHE", "~/ms")], &none).model_scope;
+        assert_eq!(model_scope.cache_dir, Some("/home/me/ms".into()));
+        let given = HubArgs { cache_dir: Some("/given".into()), offline: true };
+        let config = config(&[("HF_HUB_CACHE", "/new"), ("MODELSCOPE_CACHE", "/ms")], &given);
+        assert_eq!(
+            (config.hugging_face.cache_dir, config.model_scope.cache_dir),
+            (given.cache_dir.clone(), given.cache_dir)
+        );
+        assert!(config.offline && config.fallback == [Hub::ModelScope]);
+    }
+
+    #[test]
+    fn switches_addresses_and_proxies() {
+        let none = HubArgs { cache_dir: None, offline: false };
+        for (value, offline) in [("1", true), ("YES", true), ("on", true), ("0", false), ("", false)] {
+            assert_eq!(config(&[("HF_HUB_OFFLINE", value)], &none).offline, offline, "{value}");
+        }
+        let config = config(
+            &[
+                ("HF_ENDPOINT", "https://mirror.test"),
+                ("MODELSCOPE_ENDPOINT", "modelscope.test"),
+                ("HF_HUB_DOWNLOAD_TIMEOUT", "7"),
+                ("all_proxy", "proxy.test:3128"),
+                ("HTTP_PROXY", "socks5://other.test"),
+                ("NO_PROXY", "localhost, .lan,"),
+            ],
+            &none,
+        );
+        assert_eq!(config.hugging_face.endpoint.as_deref(), Some("https://mirror.test"));
+        assert_eq!(config.model_scope.endpoint.as_deref(), Some("https://modelscope.test"));
+        assert_eq!(config.patience.silence, Duration::from_secs(7));
+        assert_eq!(config.proxies.https, Some(Secret::from("http://proxy.test:3128".to_owned())));
+        assert_eq!(config.proxies.http, Some(Secret::from("socks5://other.test".to_owned())));
+        assert_eq!(config.proxies.direct, ["localhost", ".lan"]);
+    }
+
+    #[test]
+    fn the_token_is_the_variables_or_the_logins() {
+        let none = HubArgs { cache_dir: None, offline: false };
+        let home = tempfile::tempdir().expect("a folder");
+        let home_path = home.path().to_str().expect("UTF-8");
+        std::fs::write(home.path().join("token"), "hf_stored\n").expect("a small file");
+        let token = |variables: &[(&str, &str)]| {
+            config(&[variables, &[("HF_HOME", home_path)]].concat(), &none).hugging_face.token
+        };
+        let secret = |text: &str| Some(Secret::from(text.to_owned()));
+        assert_eq!(token(&[]), secret("hf_stored"));
+        assert_eq!(token(&[("HF_TOKEN", "hf_named")]), secret("hf_named"));
+        assert_eq!(token(&[("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]), None);
+        assert_eq!(token(&[("HF_TOKEN_PATH", "/x/no-such-file")]), None);
+    }
 }

@@ -4,6 +4,7 @@ mod cli;
 mod recipe;
 mod environment;
 mod console;
+mod transfers;
 mod checkpoint;
 mod run_folder;
 mod commands;

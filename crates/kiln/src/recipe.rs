@@ -14,11 +14,11 @@ mod train;
 use std::path::{Path, PathBuf};
 
 use kiln_heads::{Pooling, Start};
-use kiln_hub::{Location, Source};
+use kiln_hub::{Hub, Location, Source};
 use kiln_schema::Task;
 use serde::{Deserialize, Serialize};
 
-pub use data::{Data, Files};
+pub use data::{Data, DataPath, Files};
 pub use error::RecipeError;
 pub use train::{Precision, Train, available};
 
@@ -31,6 +31,7 @@ pub struct Recipe {
     pub model: Model,
     pub data: Data,
     pub train: Train,
+    pub hub: HubSettings,
 }
 
 /// `[model]`: where the network comes from, and what is put on it.
@@ -47,6 +48,14 @@ pub struct Model {
     /// Sizes of extra fully connected layers before the output layer.
     #[serde(default, deserialize_with = "checked::each_at_least_one")]
     pub hidden_layers: Vec<usize>,
+}
+
+/// `[hub]`: where checkpoints and data sets come from besides where their sources say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HubSettings {
+    /// Hubs to try, in this order, where a source's own cannot be reached: `hf`, `modelscope`.
+    pub fallback: Vec<Hub>,
 }
 
 /// What is trained besides the head.
@@ -84,7 +93,8 @@ impl Recipe {
         if let Source::Location(Location::Directory(path)) = &mut model.source {
             *path = folder.join(&path);
         }
-        Ok(Self { task: file.task, model, data: file.data.resolve(&folder, &places)?, train: file.train })
+        let data = file.data.resolve(&folder, &places)?;
+        Ok(Self { task: file.task, model, data, train: file.train, hub: file.hub })
     }
 
     /// The recipe with every setting written out; reading it gives the same recipe again, from any folder.
@@ -94,6 +104,7 @@ impl Recipe {
             model: self.model.clone(),
             data: DataFile::from(&self.data),
             train: self.train.clone(),
+            hub: self.hub.clone(),
         };
         toml::to_string_pretty(&file).expect("a checked recipe holds strings, numbers and UTF-8 paths")
     }
@@ -108,6 +119,8 @@ struct RecipeFile {
     data: DataFile,
     #[serde(default)]
     train: Train,
+    #[serde(default)]
+    hub: HubSettings,
 }
 
 /// The folder of the file at `path`, which TOML must be able to hold.

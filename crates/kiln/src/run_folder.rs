@@ -55,15 +55,18 @@ impl RunFolder {
         self.path.join("checkpoints")
     }
 
-    /// Every setting, loadable as a recipe, with what else the run depends on in comments above.
-    pub fn write_recipe(&self, recipe: &Recipe, backend: &str, weights_hash: &str) -> anyhow::Result<()> {
+    /// Every setting, loadable as a recipe, with what else the run depends on in comments above. The recipe's sources are
+    /// those that came, and `files` is where its data lie.
+    pub fn write_recipe(
+        &self,
+        recipe: &Recipe,
+        files: &Files<PathBuf>,
+        backend: &str,
+        weights_hash: &str,
+    ) -> anyhow::Result<()> {
         let mut text = format!("# kiln {}, backend {backend}\n", env!("CARGO_PKG_VERSION"));
         writeln!(text, "# sha256 {weights_hash} of the checkpoint's weights")?;
-        let files: Vec<&PathBuf> = match &recipe.data.files {
-            Files::Splits(splits) => splits.iter().map(|(_, file)| file).collect(),
-            Files::Divided { files, .. } => files.iter().collect(),
-        };
-        for file in files.into_iter().filter(|file| file.is_file()) {
+        for file in files.all().into_iter().filter(|file| file.is_file()) {
             writeln!(text, "# sha256 {} of {}", sha256([file])?, file.display())?;
         }
         writeln!(text, "\n{}", recipe.to_toml())?;

@@ -1,25 +1,27 @@
 //! `kiln data audit`, `kiln data split`, and the reading of a recipe's data.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use kiln_dataset::{
     Audit, Lengths, Source, audit as audit_splits, drop_leaks, read, read_splits, split as divide, write_splits,
 };
+use kiln_hub::PullConfig;
 use kiln_schema::{Example, LabelSet, Splits};
 use kiln_tokenize::{Encoding, Tokenizer};
 use serde_json::json;
 
-use crate::checkpoint::fetch;
-use crate::cli::{AuditArgs, HubArgs, SplitArgs};
+use crate::checkpoint::{fetch, fetch_data};
+use crate::cli::{AuditArgs, SplitArgs};
 use crate::console;
 use crate::environment::pull_config;
 use crate::recipe::{Data, Files, Recipe};
 
 pub fn audit(arguments: &AuditArgs, json: bool) -> anyhow::Result<()> {
     let recipe = Recipe::load(&arguments.recipe, &arguments.set.set)?;
-    let (splits, labels) = splits(&recipe.data)?;
-    let lengths = match tokenizer(&recipe, &arguments.hub) {
+    let config = pull_config(&arguments.hub, &recipe.hub.fallback);
+    let (splits, labels) = splits(&recipe.data, &fetch_data(&recipe.data, &config)?.0)?;
+    let lengths = match tokenizer(&recipe, &config) {
         Ok(tokenizer) => Some(count_tokens(&tokenizer, &splits)?),
         Err(error) => {
             console::warn(format_args!("no lengths in tokens, because there is no tokenizer: {error:#}"));
@@ -35,8 +37,8 @@ pub fn audit(arguments: &AuditArgs, json: bool) -> anyhow::Result<()> {
     report_leaks(&audit, arguments.strict)
 }
 
-fn tokenizer(recipe: &Recipe, hub: &HubArgs) -> anyhow::Result<Tokenizer> {
-    let folder = fetch(&recipe.model.source, &pull_config(hub))?.folder;
+fn tokenizer(recipe: &Recipe, config: &PullConfig) -> anyhow::Result<Tokenizer> {
+    let folder = fetch(&recipe.model.source, config)?.folder;
     Ok(Tokenizer::from_folder(&folder)?.with_max_length(recipe.train.max_length)?)
 }
 
@@ -58,7 +60,8 @@ const CHUNK: usize = 16_384;
 
 pub fn split(arguments: &SplitArgs, json: bool) -> anyhow::Result<()> {
     let recipe = Recipe::load(&arguments.recipe, &arguments.set.set)?;
-    let (splits, labels) = splits(&recipe.data)?;
+    let config = pull_config(&arguments.hub, &recipe.hub.fallback);
+    let (splits, labels) = splits(&recipe.data, &fetch_data(&recipe.data, &config)?.0)?;
     std::fs::create_dir_all(&arguments.out)?;
     let paths = write_splits(&splits, &labels, &arguments.out)?;
     let written: Vec<(String, usize, &Path)> = paths
@@ -79,15 +82,15 @@ pub fn split(arguments: &SplitArgs, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The examples of a recipe's splits, given or made.
-pub fn splits(data: &Data) -> anyhow::Result<(Splits<Vec<Example>>, LabelSet)> {
+/// The examples of a recipe's splits, given or made, from its files on disk.
+pub fn splits(data: &Data, files: &Files<PathBuf>) -> anyhow::Result<(Splits<Vec<Example>>, LabelSet)> {
     let source = |path: &Path| Source {
         format: data.format,
         header: data.header,
         encoding: data.encoding,
         ..Source::new(path, data.columns.clone())
     };
-    let (splits, labels) = match &data.files {
+    let (splits, labels) = match files {
         Files::Splits(files) => {
             let sources = files.as_ref().map(|_, path| vec![source(path)]);
             read_splits(&sources, data.labels.clone())?

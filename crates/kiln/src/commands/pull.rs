@@ -1,25 +1,58 @@
-//! `kiln pull`: a source to a folder.
+//! `kiln pull`: a source to a folder, or to a file.
 
+use std::path::Path;
+
+use kiln_hub::Source;
 use serde_json::json;
 
-use crate::checkpoint::fetch;
-use crate::cli::PullArgs;
+use crate::checkpoint::{fetch, fetch_file};
+use crate::cli::{PullArgs, PullSource};
 use crate::console;
 use crate::environment::pull_config;
 
 pub fn run(arguments: &PullArgs, json: bool) -> anyhow::Result<()> {
-    let snapshot = fetch(&arguments.source, &pull_config(&arguments.hub))?;
-    if json {
-        return console::json(&json!({
-            "source": arguments.source.to_string(),
-            "folder": snapshot.folder,
-            "revision": snapshot.revision,
-            "verified": snapshot.verified,
-        }));
+    let config = pull_config(&arguments.hub, &[]);
+    match &arguments.source {
+        PullSource::Checkpoint(source) => {
+            let snapshot = fetch(source, &config)?;
+            let pinned = snapshot.pinned.map_or_else(|| source.clone(), Source::from);
+            let pulled = Pulled { source, pinned, place: ("folder", &snapshot.folder), verified: snapshot.verified };
+            pulled.print(snapshot.revision.as_deref(), json)
+        }
+        PullSource::File(file) => {
+            let pulled = fetch_file(file, &config)?;
+            let place = ("file", pulled.path.as_path());
+            Pulled { source: file, pinned: pulled.pinned, place, verified: pulled.verified }
+                .print(pulled.revision.as_deref(), json)
+        }
     }
-    if !snapshot.verified {
-        console::log("no hub declared hashes of these files, so they were taken as they are");
+}
+
+/// What was asked for, and what came.
+struct Pulled<'a, S, P> {
+    source: &'a S,
+    pinned: P,
+    /// What it is, and where.
+    place: (&'a str, &'a Path),
+    verified: bool,
+}
+
+impl<S: ToString, P: ToString> Pulled<'_, S, P> {
+    fn print(&self, revision: Option<&str>, json: bool) -> anyhow::Result<()> {
+        let (kind, path) = self.place;
+        if json {
+            return console::json(&json!({
+                "source": self.source.to_string(),
+                "pinned": self.pinned.to_string(),
+                kind: path,
+                "revision": revision,
+                "verified": self.verified,
+            }));
+        }
+        if !self.verified {
+            console::log("no hub declared hashes of what was pulled, so it was taken as it is");
+        }
+        console::result(path.display());
+        Ok(())
     }
-    console::result(snapshot.folder.display());
-    Ok(())
 }

@@ -12,16 +12,17 @@ use kiln_bert::{BertConfig, LayerInputs};
 use kiln_dataset::audit;
 use kiln_eval::{Report, SplitReport, TrainReport, mistakes, to_tsv};
 use kiln_heads::{Classifier, Pretrained, PretrainedConfig, SequenceClassifier, save_classifier};
+use kiln_hub::{PullConfig, Source};
 use kiln_schema::Example;
 use kiln_tokenize::Tokenizer;
 use kiln_train::Encoded;
 
-use crate::checkpoint::fetch;
+use crate::checkpoint::{fetch, fetch_data};
 use crate::cli::{RunArgs, TrainArgs, UsageError};
 use crate::commands::data::{encode, report_leaks, splits, token_lengths};
 use crate::console::{self, stage};
 use crate::environment::pull_config;
-use crate::recipe::{Encoder, Recipe, available};
+use crate::recipe::{Encoder, Model, Recipe, available};
 use crate::run_folder::{RunFolder, peak_rss_bytes, sha256, write_report};
 
 use job::{Job, Trained};
@@ -64,9 +65,11 @@ impl Outcome {
 pub fn train<B: Backend>(recipe: &Recipe, name: &str, arguments: &RunArgs, device: &Device) -> anyhow::Result<Outcome> {
     let precision = available::<B>(recipe.train.precision)?;
     console::watch_ctrl_c()?;
-    let checkpoint = pull(recipe, arguments)?;
+    let config = pull_config(&arguments.hub, &recipe.hub.fallback);
+    let checkpoint = pull(recipe, &config)?;
+    let (files, data) = fetch_data(&recipe.data, &config)?;
 
-    let (examples, labels) = splits(&recipe.data)?;
+    let (examples, labels) = splits(&recipe.data, &files)?;
     let sizes: Vec<String> = examples.iter().map(|(split, rows)| format!("{split} [{}]", rows.len())).collect();
     stage("read", "kiln-dataset", format_args!("{}; labels {}", sizes.join(", "), labels.names().join(", ")));
 
@@ -95,7 +98,8 @@ pub fn train<B: Backend>(recipe: &Recipe, name: &str, arguments: &RunArgs, devic
 
     let folder = RunFolder::create(arguments.out.as_deref(), name, arguments.resume)?;
     let weights_hash = weights_hash(&checkpoint.folder)?;
-    folder.write_recipe(recipe, B::NAME, &weights_hash)?;
+    let pinned = Recipe { model: Model { source: checkpoint.source, ..recipe.model.clone() }, data, ..recipe.clone() };
+    folder.write_recipe(&pinned, &files, B::NAME, &weights_hash)?;
 
     let pad_token_id = tokenizer.pad_token_id();
     let targets = examples.as_ref().map(|_, rows| rows.iter().map(|example| example.target).collect());
@@ -138,15 +142,16 @@ pub fn train<B: Backend>(recipe: &Recipe, name: &str, arguments: &RunArgs, devic
 pub const MISTAKES: usize = 50;
 
 struct Checkpoint {
+    /// At the commit that came, where there are commits.
+    source: Source,
     folder: PathBuf,
     tokenizer: Tokenizer,
 }
 
 /// The checkpoint's folder, its config and tokenizer held against the recipe before anything costs time.
-fn pull(recipe: &Recipe, arguments: &RunArgs) -> anyhow::Result<Checkpoint> {
+fn pull(recipe: &Recipe, config: &PullConfig) -> anyhow::Result<Checkpoint> {
     let source = &recipe.model.source;
-    let snapshot =
-        fetch(source, &pull_config(&arguments.hub)).with_context(|| format!("model.source = \"{source}\""))?;
+    let snapshot = fetch(source, config).with_context(|| format!("model.source = \"{source}\""))?;
     let config = BertConfig::from_folder(&snapshot.folder)?;
     let max_length = recipe.train.max_length;
     if max_length > config.max_position_embeddings {
@@ -165,7 +170,8 @@ fn pull(recipe: &Recipe, arguments: &RunArgs) -> anyhow::Result<Checkpoint> {
         );
     }
     stage("pull", "kiln-hub", format_args!("{source} → {}", snapshot.folder.display()));
-    Ok(Checkpoint { folder: snapshot.folder, tokenizer })
+    let source = snapshot.pinned.map_or_else(|| source.clone(), Source::from);
+    Ok(Checkpoint { source, folder: snapshot.folder, tokenizer })
 }
 
 fn describe_model(recipe: &Recipe, pretrained: &Pretrained, longest: usize, num_labels: usize) {

@@ -1,8 +1,11 @@
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use kiln_dataset::{Column, Columns, Encoding, Format, SplitConfig};
+use kiln_hub::DatasetFile;
 use kiln_schema::{LabelSet, Splits};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::RecipeError;
 use super::document::Places;
@@ -10,7 +13,7 @@ use super::document::Places;
 /// `[data]`: the labelled files, and how they are read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Data {
-    pub files: Files,
+    pub files: Files<DataPath>,
     /// From each file's ending when absent.
     pub format: Option<Format>,
     /// From each file's bytes when absent.
@@ -26,23 +29,96 @@ pub struct Data {
     pub drop_leaks: bool,
 }
 
-/// Where the splits come from.
+/// Where the splits come from: files in a recipe are of the type [`DataPath`], on disk of the type `PathBuf`.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Files {
+pub enum Files<F> {
     /// A file for each.
-    Splits(Splits<PathBuf>),
+    Splits(Splits<F>),
     /// The rows of all files, divided.
-    Divided { files: Vec<PathBuf>, split: SplitConfig },
+    Divided { files: Vec<F>, split: SplitConfig },
+}
+
+/// A file as a recipe names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataPath {
+    /// On disk.
+    Local(PathBuf),
+    /// Of a data set on a hub.
+    Hub(DatasetFile),
+}
+
+impl<F> Files<F> {
+    /// The same of other files.
+    pub fn map<G>(&self, mut f: impl FnMut(&F) -> G) -> Files<G> {
+        let Ok(files) = self.try_map(|file| Ok::<_, Infallible>(f(file)));
+        files
+    }
+
+    /// The same of other files, up to the first that fails.
+    pub fn try_map<G, E>(&self, mut f: impl FnMut(&F) -> Result<G, E>) -> Result<Files<G>, E> {
+        Ok(match self {
+            Self::Splits(splits) => Files::Splits(splits.as_ref().try_map(|_, file| f(file))?),
+            Self::Divided { files, split } => {
+                Files::Divided { files: files.iter().map(f).collect::<Result<_, E>>()?, split: *split }
+            }
+        })
+    }
+
+    /// One after another.
+    pub fn all(&self) -> Vec<&F> {
+        match self {
+            Self::Splits(splits) => splits.iter().map(|(_, file)| file).collect(),
+            Self::Divided { files, .. } => files.iter().collect(),
+        }
+    }
+}
+
+impl DataPath {
+    /// A path of its own is relative to the recipe's folder.
+    fn in_folder(self, folder: &Path) -> Self {
+        match self {
+            Self::Local(path) => Self::Local(folder.join(path)),
+            hub => hub,
+        }
+    }
+
+    /// Its name, which says what format it has.
+    fn named(&self) -> &Path {
+        match self {
+            Self::Local(path) => path,
+            Self::Hub(file) => Path::new(file.path()),
+        }
+    }
+}
+
+impl Serialize for DataPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Local(path) => path.serialize(serializer),
+            Self::Hub(file) => file.serialize(serializer),
+        }
+    }
+}
+
+/// What begins as a data set's source is one; everything else is a path.
+impl<'de> Deserialize<'de> for DataPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let path = PathBuf::deserialize(deserializer)?;
+        match path.to_str().filter(|text| DatasetFile::is_meant(text)) {
+            Some(text) => text.parse().map(Self::Hub).map_err(D::Error::custom),
+            None => Ok(Self::Local(path)),
+        }
+    }
 }
 
 /// `[data]` as it stands in a file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataFile {
-    train: Option<PathBuf>,
-    validation: Option<PathBuf>,
-    test: Option<PathBuf>,
-    files: Option<Vec<PathBuf>>,
+    train: Option<DataPath>,
+    validation: Option<DataPath>,
+    test: Option<DataPath>,
+    files: Option<Vec<DataPath>>,
     format: Option<Format>,
     encoding: Option<Encoding>,
     header: Option<bool>,
@@ -90,11 +166,11 @@ impl DataFile {
             // A file that is not there is reported where it is read.
             None => named
                 .chain(self.files.iter().flatten())
-                .all(|path| Format::from_path(&folder.join(path)).is_ok_and(delimited)),
+                .all(|path| Format::from_path(&folder.join(path.named())).is_ok_and(delimited)),
         }
     }
 
-    fn files(self, folder: &Path, places: &Places) -> Result<Files, RecipeError> {
+    fn files(self, folder: &Path, places: &Places) -> Result<Files<DataPath>, RecipeError> {
         match (self.files, self.train, self.validation, self.test) {
             (Some(_), Some(_), ..) => {
                 Err(places.error("data.files", "`data.files` and `data.train` are both given; expected one of them"))
@@ -109,16 +185,16 @@ impl DataFile {
             (Some(files), None, None, None) => {
                 let split = self.split.unwrap_or_default();
                 check_shares(&split, places)?;
-                Ok(Files::Divided { files: files.iter().map(|path| folder.join(path)).collect(), split })
+                Ok(Files::Divided { files: files.into_iter().map(|path| path.in_folder(folder)).collect(), split })
             }
             (None, ..) if self.split.is_some() => Err(places.error(
                 "data.split",
                 "`data.split` divides the rows of `data.files`, which is not given; files of their own are not divided",
             )),
             (None, Some(train), Some(validation), test) => Ok(Files::Splits(Splits {
-                train: folder.join(train),
-                validation: folder.join(validation),
-                test: test.map(|test| folder.join(test)),
+                train: train.in_folder(folder),
+                validation: validation.in_folder(folder),
+                test: test.map(|test| test.in_folder(folder)),
             })),
             (None, Some(_), None, _) => Err(places.error(
                 "data.train",

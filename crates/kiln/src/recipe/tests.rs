@@ -58,11 +58,18 @@ gradient_checkpointing = true
 early_stopping_patience = 2
 metric = "macro_f1"
 seed = 18446744073709551615
+
+[hub]
+fallback = ["modelscope", "hf"]
 "#;
 
 fn parse(text: &str, overrides: &[&str]) -> Result<Recipe, RecipeError> {
     let overrides: Vec<String> = overrides.iter().map(|setting| (*setting).to_owned()).collect();
     Recipe::from_toml(text, Path::new("/recipes/recipe.toml"), &overrides)
+}
+
+fn local(path: impl AsRef<Path>) -> DataPath {
+    DataPath::Local(path.as_ref().to_owned())
 }
 
 fn good(text: &str, overrides: &[&str]) -> Recipe {
@@ -77,10 +84,11 @@ fn defaults_are_filled_in() {
     assert_eq!(recipe.model.initialize, Start::Pretrained);
     assert_eq!(recipe.train, Train::default());
     assert_eq!(recipe.data.labels, None);
+    assert_eq!(recipe.hub.fallback, []);
     assert!(!recipe.data.drop_leaks);
     let Files::Splits(splits) = recipe.data.files else { panic!("each split has its file") };
-    assert_eq!(splits.train, Path::new("/recipes/train.tsv"));
-    assert_eq!(splits.validation, Path::new("/recipes/dev.tsv"));
+    assert_eq!(splits.train, local("/recipes/train.tsv"));
+    assert_eq!(splits.validation, local("/recipes/dev.tsv"));
     assert_eq!(splits.test, None);
 }
 
@@ -94,10 +102,28 @@ fn every_key_is_read_and_paths_are_the_recipes_own() {
     assert_eq!(recipe.data.columns.text_pair, Some("second".into()));
     assert_eq!(recipe.data.labels.expect("given").names(), ["no", "yes"]);
     let Files::Divided { files, split } = recipe.data.files else { panic!("the files are divided") };
-    assert_eq!(files, [Path::new("/recipes/a.csv"), Path::new("/elsewhere/b.csv")]);
+    assert_eq!(files, [local("/recipes/a.csv"), local("/elsewhere/b.csv")]);
     assert_eq!((split.train, split.stratify, split.seed), (0.7, false, 7));
     assert_eq!((recipe.train.warmup_ratio, recipe.train.seed), (0.0, u64::MAX));
     assert_eq!((recipe.train.metric, recipe.train.lr_scheduler), (Metric::MacroF1, LrScheduler::Cosine));
+    assert_eq!(recipe.hub.fallback, [Hub::ModelScope, Hub::HuggingFace]);
+}
+
+#[test]
+fn data_may_be_files_of_data_sets() {
+    let train = "hf-dataset:seamew/ChnSentiCorp@refs/convert/parquet/default/train/0000.parquet";
+    let test = "modelscope-dataset:owner/name@v1.0/测试集.parquet";
+    let recipe =
+        good(SHORT, &[&format!("data.train={train}"), "data.validation=dev.parquet", &format!("data.test={test}")]);
+    let Files::Splits(splits) = &recipe.data.files else { panic!("each split has its file") };
+    assert_eq!(splits.train, DataPath::Hub(train.parse().expect("a data set's file")));
+    assert_eq!(splits.test, Some(DataPath::Hub(test.parse().expect("a data set's file"))));
+    assert_eq!(splits.validation, local("/recipes/dev.parquet"));
+    // The format is that of the file in the data set.
+    assert!(recipe.data.header);
+    let written = recipe.to_toml();
+    assert!(written.contains(train) && written.contains(test), "{written}");
+    assert_eq!(Recipe::from_toml(&written, Path::new("runs/1/run.toml"), &[]).expect("Kiln wrote it"), recipe);
 }
 
 #[test]
@@ -154,7 +180,7 @@ fn overrides_are_as_strong_as_the_file() {
     assert_eq!(recipe.model.source.to_string(), "hf:google-bert/bert-base-chinese@main");
     assert_eq!(recipe.data.labels.expect("given").names(), ["no", "yes"]);
     let Files::Splits(splits) = recipe.data.files else { panic!("each split has its file") };
-    assert_eq!(splits.test.expect("given"), Path::new("/recipes/test set.tsv"));
+    assert_eq!(splits.test.expect("given"), local("/recipes/test set.tsv"));
     assert_eq!(recipe.train.batch_size, Train::default().batch_size);
 
     let many = ["train.seed=1"; 100];
@@ -169,7 +195,7 @@ fn a_recipe_is_loaded_from_its_folder() {
     let recipe = Recipe::load(&path, &["train.epochs=1".to_owned()]).expect("the recipe is good");
     assert_eq!(recipe.train.epochs, 1);
     let Files::Splits(splits) = recipe.data.files else { panic!("each split has its file") };
-    assert_eq!(splits.train, folder.path().join("train.tsv"));
+    assert_eq!(splits.train, local(folder.path().join("train.tsv")));
 
     let missing = Recipe::load(&folder.path().join("nowhere.toml"), &[]).expect_err("there is no such file");
     assert!(missing.to_string().contains("nowhere.toml"), "{missing}");

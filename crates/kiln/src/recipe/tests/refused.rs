@@ -230,3 +230,16 @@ fn a_bad_override_is_named_instead_of_a_line() {
         );
     }
 }
+
+#[test]
+fn a_data_sets_file_is_checked_and_so_are_hubs() {
+    let text = |path: &str| SHORT.replace("\"train.tsv\"", &format!("\"{path}\""));
+    for path in ["hf-dataset:owner/name", "hf-dataset:owner/name/../../x.tsv", "modelscope-dataset:name/x.tsv"] {
+        let message = message(&text(path), &[]);
+        assert!(message.starts_with("/recipes/recipe.toml, line 5: `data.train`: "), "{message}");
+    }
+    assert_eq!(
+        message_with("\"modelscope\", \"hf\"", "\"modelscop\""),
+        "`hub.fallback`: found \"modelscop\", expected `hf` or `modelscope`"
+    );
+}
