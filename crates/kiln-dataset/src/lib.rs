@@ -45,7 +45,7 @@ mod testing;
 pub use audit::{Audit, Finding, LabelCount, LengthAudit, Lengths, Overlap, SplitAudit, audit};
 pub use error::{Error, Place, Unit};
 pub use item::Item;
-pub use questions::{OffsetAudit, WrongOffset, mend_answers};
+pub use questions::{OffsetAudit, Unplaced, WrongOffset, mend_answers};
 pub use read::{Names, Record, read, read_splits};
 pub use rows::rows;
 pub use source::{Column, Columns, Encoding, Format, Row, Source};

@@ -84,7 +84,7 @@ pub struct WrongOffset {
     pub text: String,
     /// What stands at its offset.
     pub found: String,
-    /// Where it stands instead, in characters; none where it stands nowhere, or more than once: then it is dropped.
+    /// Where it stands instead, in characters; none where it stands nowhere, or more than once.
     pub mended: Option<usize>,
 }
 
@@ -95,17 +95,19 @@ impl OffsetAudit {
     }
 }
 
-/// A line of counts, then one for each answer that was dropped.
+/// A line of counts, then one for each answer without a place.
 impl fmt::Display for OffsetAudit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (wrong, mended) = (self.wrong.len(), self.mended());
         write!(
             f,
-            "{} answers, {wrong} with a wrong offset: {mended} mended, {} dropped, and {} questions with them",
+            "{} answers, {wrong} with a wrong offset: {mended} mended, {} without a place",
             self.answers,
-            wrong - mended,
-            self.dropped_questions
+            wrong - mended
         )?;
+        if self.dropped_questions > 0 {
+            write!(f, ", and {} questions left out", self.dropped_questions)?;
+        }
         for wrong in self.wrong.iter().filter(|wrong| wrong.mended.is_none()) {
             write!(f, "\n{}: `{}` stands at no one place; at its offset is `{}`", wrong.id, wrong.text, wrong.found)?;
         }
@@ -113,9 +115,18 @@ impl fmt::Display for OffsetAudit {
     }
 }
 
-/// Sets right the offset of each answer that stands once in its context, drops those that stand nowhere or more than once,
-/// and questions with no answer left. Unanswerable questions stay.
-pub fn mend_answers(questions: &mut Vec<Question>) -> OffsetAudit {
+/// What becomes of answers whose place is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unplaced {
+    /// They are dropped, and questions that have no other: nothing can be learnt from them.
+    Drop,
+    /// They stay, as if they stood behind the context: an evaluation compares texts, and needs no places.
+    Keep,
+}
+
+/// Sets right the offset of each answer that stands once in its context; `unplaced` says what becomes of those that stand
+/// nowhere or more than once. Unanswerable questions stay.
+pub fn mend_answers(questions: &mut Vec<Question>, unplaced: Unplaced) -> OffsetAudit {
     let mut audit = OffsetAudit::default();
     questions.retain_mut(|question| {
         let Question { id, context, answers, .. } = question;
@@ -133,8 +144,8 @@ pub fn mend_answers(questions: &mut Vec<Question>) -> OffsetAudit {
                 _ => None,
             };
             audit.wrong.push(WrongOffset { id: id.clone(), text: answer.text.clone(), found, mended });
-            answer.start = mended.unwrap_or(answer.start);
-            mended.is_some()
+            answer.start = mended.unwrap_or_else(|| context.chars().count());
+            mended.is_some() || unplaced == Unplaced::Keep
         });
         let lost = answers.is_empty() && !unanswerable;
         audit.dropped_questions += usize::from(lost);
@@ -161,13 +172,16 @@ mod tests {
         file.source.format = Some(crate::Format::Squad);
         let (mut questions, _) = read_all::<Question>(std::slice::from_ref(&file.source), None).expect("questions");
         assert_eq!(questions.len(), 4);
-        let audit = mend_answers(&mut questions);
+        let mut kept = questions.clone();
+        let audit = mend_answers(&mut questions, Unplaced::Drop);
         assert_eq!((audit.answers, audit.wrong.len(), audit.mended(), audit.dropped_questions), (4, 3, 1, 1));
         assert_eq!(
             questions.iter().map(|question| question.id.as_str()).collect::<Vec<_>>(),
             ["right", "mended", "none"]
         );
         assert_eq!(questions[1].answers[0].start, 8);
+        assert_eq!(mend_answers(&mut kept, Unplaced::Keep).dropped_questions, 0);
+        assert_eq!((kept.len(), kept[2].answers.len(), kept[2].answers[0].start), (4, 2, 10));
         assert!(audit.to_string().contains("twice: `北京` stands at no one place; at its offset is `京是`"), "{audit}");
     }
 

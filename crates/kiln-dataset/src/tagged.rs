@@ -141,7 +141,8 @@ impl Tagged {
         let mut narrow = true;
         for (unit, tag) in self.units.drain(..) {
             let is_narrow = unit.chars().nth(1).is_none();
-            if !text.text.is_empty() && !(narrow && is_narrow) {
+            let wide = !(narrow && is_narrow);
+            if wide && !text.text.is_empty() {
                 text.text.push(' ');
             }
             let start = text.text.len();

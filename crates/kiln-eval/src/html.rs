@@ -1,6 +1,6 @@
 use std::fmt::Write;
 
-use crate::{Report, SplitReport};
+use crate::{Report, Scores, SplitReport};
 
 /// A report as one page without scripts or outside resources.
 pub fn to_html(report: &Report) -> String {
@@ -29,21 +29,27 @@ pub fn to_html(report: &Report) -> String {
 }
 
 fn split_section(page: &mut String, split: &SplitReport) {
-    let [low, high] = split.accuracy_interval;
-    put(
-        page,
-        format_args!(
-            "<p>{} examples, loss {:.4}, accuracy {:.4} (95 % interval {low:.4} to {high:.4}), macro F1 {:.4}, \
-             calibration error {:.4}</p>\n",
-            split.examples, split.loss, split.accuracy, split.macro_f1, split.calibration_error
-        ),
-    );
+    put(page, format_args!("<p>{} examples", split.examples));
+    for (name, score) in split.named() {
+        put(page, format_args!(", {} {score:.4}", name.replace('_', " ")));
+    }
+    let mut matrix: &[Vec<u64>] = &[];
+    if let Scores::Labels(scores) = &split.scores {
+        let [low, high] = scores.accuracy_interval;
+        put(page, format_args!("; accuracy within {low:.4} to {high:.4} (95 %), "));
+        put(page, format_args!("calibration error {:.4}", scores.calibration_error));
+        matrix = scores.confusion_matrix.counts();
+    }
+    page.push_str("</p>\n");
+    if split.labels().is_empty() {
+        return;
+    }
     page.push_str("<table><tr><th>label</th><th>precision</th><th>recall</th><th>F1</th><th>support</th>");
-    for label in &split.labels {
+    for (label, _) in split.labels().iter().zip(matrix) {
         put(page, format_args!("<th>→ {}</th>", escape(&label.label)));
     }
     page.push_str("</tr>\n");
-    for (label, row) in split.labels.iter().zip(split.confusion_matrix.counts()) {
+    for (at, label) in split.labels().iter().enumerate() {
         put(
             page,
             format_args!(
@@ -55,7 +61,7 @@ fn split_section(page: &mut String, split: &SplitReport) {
                 label.support
             ),
         );
-        for count in row {
+        for count in matrix.get(at).into_iter().flatten() {
             put(page, format_args!("<td>{count}</td>"));
         }
         page.push_str("</tr>\n");

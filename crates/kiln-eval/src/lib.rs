@@ -8,7 +8,7 @@
 //! let labels = LabelSet::new(["negative", "positive"])?;
 //! let logits = [2.0, -1.0, 0.5, 0.1, -3.0, 1.0];
 //! let report = evaluate(&logits, &[0, 1, 1], &labels);
-//! assert_eq!((report.examples, report.accuracy), (3, 2.0 / 3.0));
+//! assert_eq!((report.examples, report.score("accuracy")), (3, Some(2.0 / 3.0)));
 //! # Ok::<(), kiln_schema::LabelSetError>(())
 //! ```
 //!
@@ -23,4 +23,7 @@ mod html;
 pub use html::to_html;
 pub use mistakes::{Mistake, mistakes, to_tsv};
 pub use report::{Report, TrainReport};
-pub use split_report::{LabelReport, SplitReport, evaluate};
+pub use split_report::{
+    AnswerScores, LabelReport, LabelScores, LabelSetScores, NumberScores, Scores, SplitReport, TagScores, evaluate,
+    evaluate_answers, evaluate_numbers, evaluate_sets, evaluate_tags,
+};

@@ -3,8 +3,8 @@
 
 use kiln_backend::{Backend, Flex};
 use kiln_bert::{BertConfig, Inputs};
-use kiln_heads::{ClassificationHeadConfig, Classifier, Pooling, SequenceClassifier, load_classifier, save_classifier};
-use kiln_schema::LabelSet;
+use kiln_heads::{ClassificationHeadConfig, Network, Pooling, SequenceClassifier, TaskModel, load_model, save_model};
+use kiln_schema::{LabelSet, ProblemType};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Flex::device(0);
@@ -24,17 +24,21 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         initializer_range: 0.02,
     };
     let model = SequenceClassifier { bert: config.init(&device), head: head.init(&device), pooling: Pooling::Mean };
-    let classifier = Classifier { model, config, labels: LabelSet::new(["negative", "positive"])? };
+    let labels = LabelSet::new(["negative", "positive"])?;
+    let network =
+        Network::SequenceClassification { model: model.clone(), labels, problem_type: ProblemType::default() };
 
     let folder = tempfile::tempdir()?;
-    save_classifier(folder.path(), &classifier)?;
+    save_model(folder.path(), &TaskModel { network, config })?;
     for entry in std::fs::read_dir(folder.path())? {
         println!("{}", entry?.file_name().display());
     }
 
-    let loaded = load_classifier(folder.path(), &device)?;
+    let Network::SequenceClassification { model: loaded, .. } = load_model(folder.path(), &device)?.network else {
+        return Err("it was saved as a sequence classifier".into());
+    };
     let inputs = || Inputs::new(&[2, 7, 9, 3], &[1; 4], &[0; 4], [1, 4], &device);
-    println!("logits before {}", classifier.model.forward(inputs()));
-    println!("logits after  {}", loaded.model.forward(inputs()));
+    println!("logits before {}", model.forward(inputs()));
+    println!("logits after  {}", loaded.forward(inputs()));
     Ok(())
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use kiln_backend::{Backend, Flex};
 use kiln_bert::BertConfig;
-use kiln_heads::{ClassificationHeadConfig, Classifier, Pooling, SequenceClassifier, save_classifier};
+use kiln_heads::{ClassificationHeadConfig, Network, Pooling, SequenceClassifier, TaskModel, save_model};
 use kiln_predict::Predictor;
-use kiln_schema::LabelSet;
+use kiln_schema::{LabelSet, ProblemType};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let temporary = tempfile::tempdir()?;
@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let predictor = Predictor::from_folder(&folder, &Flex::device(0))?;
     for prediction in predictor.predict(&[("房间很干净", None), ("屏幕太暗", None)])? {
-        println!("{} → {} ({:.3})", prediction.text, prediction.label, prediction.score);
+        println!("{}", serde_json::to_string(&prediction)?);
     }
     Ok(())
 }
@@ -48,5 +48,6 @@ fn untrained(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     };
     let model = SequenceClassifier { bert: config.init(&device), head: head.init(&device), pooling: Pooling::Cls };
     let labels = LabelSet::new(["negative", "positive"])?;
-    Ok(save_classifier(folder, &Classifier { model, config, labels })?)
+    let network = Network::SequenceClassification { model, labels, problem_type: ProblemType::default() };
+    Ok(save_model(folder, &TaskModel { network, config })?)
 }

@@ -36,4 +36,10 @@ pub enum Error {
         /// `max_position_embeddings` of the model.
         model: usize,
     },
+    /// A question without a text that answers it.
+    #[error("`{question}` has no context; a question is answered from a second text")]
+    NoContext {
+        /// The question.
+        question: String,
+    },
 }

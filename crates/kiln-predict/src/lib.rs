@@ -1,4 +1,4 @@
-//! A model folder to labelled answers: text in, label and scores out.
+//! A model folder to answers: text in, label and scores, entities or a passage out.
 //! A [`Predictor`] holds the model, its tokenizer and its labels' names, and answers in batches bucketed by length.
 //!
 //! ```no_run
@@ -7,7 +7,7 @@
 //!
 //! let predictor = Predictor::from_folder("runs/hotel/model".as_ref(), &Flex::device(0))?;
 //! for prediction in predictor.predict(&[("房间很干净", None)])? {
-//!     assert!(prediction.score <= 1.0);
+//!     assert!(serde_json::to_string(&prediction).is_ok());
 //! }
 //! # Ok::<(), kiln_predict::Error>(())
 //! ```
@@ -17,10 +17,17 @@
 
 mod batches;
 mod prediction;
+mod tags;
+mod answers;
 mod predictor;
 mod error;
 
+pub use answers::{AnswerConfig, AnswerLogits, answer_logits, best_answer};
 pub use batches::{in_batches, inputs};
 pub use error::Error;
-pub use prediction::Prediction;
+pub use prediction::{
+    AnswerPrediction, EntitiesPrediction, EntityPrediction, LabelPrediction, LabelsPrediction, NumberPrediction,
+    Prediction, Texts,
+};
 pub use predictor::Predictor;
+pub use tags::{Tags, tag, unit_tokens};

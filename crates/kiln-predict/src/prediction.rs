@@ -1,16 +1,30 @@
 use kiln_metrics::{argmax, softmax};
-use kiln_schema::LabelSet;
+use kiln_schema::{LabelSet, ProblemType};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-/// What a classifier says of a text.
+/// What a model says of a text, as one JSON object.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Prediction {
-    /// The text.
-    pub text: String,
-    /// The second text of a pair.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub text_pair: Option<String>,
+#[serde(untagged)]
+pub enum Prediction {
+    /// One label.
+    Label(LabelPrediction),
+    /// Any number of labels.
+    Labels(LabelsPrediction),
+    /// A number.
+    Number(NumberPrediction),
+    /// Entities, or words.
+    Entities(EntitiesPrediction),
+    /// A passage.
+    Answer(AnswerPrediction),
+}
+
+/// One label of a text or a pair.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LabelPrediction {
+    /// What was read.
+    #[serde(flatten)]
+    pub texts: Texts,
     /// The most probable label.
     pub label: String,
     /// Its probability.
@@ -20,18 +34,102 @@ pub struct Prediction {
     pub scores: Vec<(String, f64)>,
 }
 
+/// Any number of labels of a text or a pair.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LabelsPrediction {
+    /// What was read.
+    #[serde(flatten)]
+    pub texts: Texts,
+    /// The labels whose probability is at least a half.
+    pub labels: Vec<String>,
+    /// Every label's probability, in the order of the logits.
+    #[serde(serialize_with = "as_map")]
+    pub scores: Vec<(String, f64)>,
+}
+
+/// A number for a text or a pair.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct NumberPrediction {
+    /// What was read.
+    #[serde(flatten)]
+    pub texts: Texts,
+    /// The number.
+    pub score: f64,
+}
+
+/// A text, or a pair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Texts {
+    /// The text.
+    pub text: String,
+    /// The second text of a pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_pair: Option<String>,
+}
+
+/// What tags spell: entities, or where they have no labels, words.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EntitiesPrediction {
+    /// The text.
+    pub text: String,
+    /// In order.
+    pub entities: Vec<EntityPrediction>,
+}
+
+/// A passage of a text and its label.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EntityPrediction {
+    /// What its tags say, `_` where they have no labels.
+    pub label: String,
+    /// The first character (Unicode scalar values).
+    pub start: usize,
+    /// Behind the last character.
+    pub end: usize,
+    /// The passage.
+    pub text: String,
+    /// The mean probability of its tags.
+    pub score: f64,
+}
+
+/// A passage of a context.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AnswerPrediction {
+    /// What was asked.
+    pub question: String,
+    /// The passage; empty where the model finds none.
+    pub answer: String,
+    /// Its first character in the context (Unicode scalar values).
+    pub start: usize,
+    /// Behind its last character.
+    pub end: usize,
+    /// Its probability among the passages looked at.
+    pub score: f64,
+}
+
 impl Prediction {
     /// # Shapes
     /// - `logits`: `[num_labels]`
-    pub(crate) fn new((text, text_pair): (&str, Option<&str>), logits: &[f32], labels: &LabelSet) -> Self {
-        let probabilities = softmax(logits);
-        let best = argmax(logits);
-        Self {
-            text: text.to_owned(),
-            text_pair: text_pair.map(str::to_owned),
-            label: labels.name(best).to_owned(),
-            score: probabilities[best],
-            scores: labels.names().iter().cloned().zip(probabilities).collect(),
+    pub(crate) fn of_sequence(
+        (text, text_pair): (&str, Option<&str>),
+        logits: &[f32],
+        labels: &LabelSet,
+        problem_type: ProblemType,
+    ) -> Self {
+        let texts = Texts { text: text.to_owned(), text_pair: text_pair.map(str::to_owned) };
+        let named = |scores: Vec<f64>| labels.names().iter().cloned().zip(scores).collect::<Vec<_>>();
+        match problem_type {
+            ProblemType::SingleLabelClassification => {
+                let probabilities = softmax(logits);
+                let best = argmax(logits);
+                let (label, score) = (labels.name(best).to_owned(), probabilities[best]);
+                Self::Label(LabelPrediction { texts, label, score, scores: named(probabilities) })
+            }
+            ProblemType::MultiLabelClassification => {
+                let scores = named(logits.iter().map(|&logit| 1.0 / (1.0 + f64::from(-logit).exp())).collect());
+                let said = scores.iter().filter(|(_, score)| *score >= 0.5).map(|(label, _)| label.clone()).collect();
+                Self::Labels(LabelsPrediction { texts, labels: said, scores })
+            }
+            ProblemType::Regression => Self::Number(NumberPrediction { texts, score: f64::from(logits[0]) }),
         }
     }
 }

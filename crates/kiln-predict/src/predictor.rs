@@ -1,17 +1,18 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use kiln_heads::{Classifier, load_classifier};
+use kiln_heads::{Network, TaskModel, Units, load_model};
 use kiln_kernels::{PackedWeights, Precision};
-use kiln_schema::LabelSet;
-use kiln_tokenize::{Encoding, Tokenizer, lengths, pad};
+use kiln_schema::Task;
+use kiln_tokenize::{ContextConfig, ContextWindow, Tokenizer, UnitWindow, characters, lengths, pad, words};
 
-use crate::{Error, Prediction, in_batches, inputs};
+use crate::tags::spell;
+use crate::{AnswerConfig, EntitiesPrediction, Error, Prediction, answer_logits, best_answer, in_batches, inputs, tag};
 
 /// A model that answers.
 #[derive(Debug)]
 pub struct Predictor {
-    classifier: Classifier,
+    model: TaskModel,
     tokenizer: Tokenizer,
     device: Device,
 }
@@ -25,10 +26,10 @@ impl Predictor {
     /// # Errors
     /// When one of them is missing or damaged, or the tokenizer is not the model's.
     pub fn from_folder(folder: &Path, device: &Device) -> Result<Self, Error> {
-        let mut classifier = load_classifier(folder, device)?;
-        classifier.model.bert.products.packed = Some(PackedWeights::default());
+        let mut model = load_model(folder, device)?;
+        model.network.bert_mut().products.packed = Some(PackedWeights::default());
         let tokenizer = Tokenizer::from_folder(folder)?;
-        let config = &classifier.config;
+        let config = &model.config;
         if tokenizer.vocab_size() > config.vocab_size {
             return Err(Error::Vocabulary {
                 folder: folder.to_owned(),
@@ -43,48 +44,81 @@ impl Predictor {
                 model: config.max_position_embeddings,
             });
         }
-        Ok(Self { classifier, tokenizer, device: device.clone() })
+        Ok(Self { model, tokenizer, device: device.clone() })
     }
 
     /// The same model with the products of its encoder in that precision, where its backend has it.
     pub fn with_precision(mut self, precision: Precision) -> Self {
-        self.classifier.model.bert.products.precision = precision;
+        self.model.network.bert_mut().products.precision = precision;
         self
     }
 
-    /// The labels it chooses from.
-    pub fn labels(&self) -> &LabelSet {
-        &self.classifier.labels
+    /// What it has learnt.
+    pub fn task(&self) -> Task {
+        self.model.network.task()
     }
 
-    /// Answers for texts and pairs, in their order.
+    /// The model.
+    pub fn network(&self) -> &Network {
+        &self.model.network
+    }
+
+    /// Encodes as the model was trained to read.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// Answers for texts and pairs, in their order. Of questions the first text is the question and the second the context.
     ///
     /// # Errors
-    /// When a text cannot be tokenized.
+    /// When a text cannot be tokenized, or a question has no context.
     pub fn predict(&self, texts: &[(&str, Option<&str>)]) -> Result<Vec<Prediction>, Error> {
-        let encodings = self.tokenizer.encode_all(texts.iter().copied())?;
-        let logits = self.logits(&encodings);
-        let rows = logits.chunks(self.labels().len());
-        Ok(texts.iter().zip(rows).map(|(&texts, logits)| Prediction::new(texts, logits, self.labels())).collect())
+        let (pad_token_id, device) = (self.tokenizer.pad_token_id(), &self.device);
+        match &self.model.network {
+            Network::SequenceClassification { model, labels, problem_type } => {
+                let encodings = self.tokenizer.encode_all(texts.iter().copied())?;
+                let logits = in_batches(&lengths(&encodings), BATCH_SIZE, |rows| {
+                    model.forward(inputs(&pad(&encodings, rows, pad_token_id), device))
+                });
+                let rows = texts.iter().zip(logits.chunks(labels.len()));
+                Ok(rows.map(|(&texts, logits)| Prediction::of_sequence(texts, logits, labels, *problem_type)).collect())
+            }
+            Network::TokenClassification { model, labels, units } => {
+                let units: Vec<_> = texts.iter().map(|(text, _)| divide(text, *units)).collect();
+                let rows = texts.iter().zip(&units).map(|((text, _), units)| (*text, units.as_slice()));
+                let windows: Vec<Vec<UnitWindow>> = self.tokenizer.encode_units_all(rows)?;
+                let found = tag(model, &windows, pad_token_id, BATCH_SIZE, device);
+                let rows = texts.iter().zip(&units).zip(found.tags.iter().zip(&found.scores));
+                let prediction = |(((text, _), units), (tags, scores)): ((&(&str, _), &Vec<_>), (&Vec<_>, &Vec<_>))| {
+                    let entities = spell(text, units, tags, scores, labels);
+                    Prediction::Entities(EntitiesPrediction { text: (*text).to_owned(), entities })
+                };
+                Ok(rows.map(prediction).collect())
+            }
+            Network::QuestionAnswering { model } => {
+                let asked = |&(question, context): &(&'_ str, Option<&'_ str>)| match context {
+                    Some(context) => Ok((question.to_owned(), context.to_owned())),
+                    None => Err(Error::NoContext { question: question.to_owned() }),
+                };
+                let questions = texts.iter().map(asked).collect::<Result<Vec<_>, _>>()?;
+                let pairs = || questions.iter().map(|(question, context)| (question.as_str(), context.as_str()));
+                let windows: Vec<Vec<ContextWindow>> =
+                    self.tokenizer.encode_contexts(pairs(), ContextConfig::default())?;
+                let flat: Vec<&ContextWindow> = windows.iter().flatten().collect();
+                let mut logits = answer_logits(model, &flat, pad_token_id, BATCH_SIZE, device).into_iter();
+                let answer = |(pair, windows): ((&str, &str), &Vec<ContextWindow>)| {
+                    let logits: Vec<_> = logits.by_ref().take(windows.len()).collect();
+                    Prediction::Answer(best_answer(pair, windows, &logits, AnswerConfig::default()))
+                };
+                Ok(pairs().zip(&windows).map(answer).collect())
+            }
+        }
     }
+}
 
-    /// Encodes texts as the model was trained to read them.
-    ///
-    /// # Errors
-    /// When a text cannot be tokenized.
-    pub fn encode<'a>(
-        &self,
-        texts: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
-    ) -> Result<Vec<Encoding>, Error> {
-        Ok(self.tokenizer.encode_all(texts)?)
-    }
-
-    /// # Shapes
-    /// - output: row-major `[encodings, num_labels]`
-    pub fn logits(&self, encodings: &[Encoding]) -> Vec<f32> {
-        let pad_token_id = self.tokenizer.pad_token_id();
-        in_batches(&lengths(encodings), BATCH_SIZE, |rows| {
-            self.classifier.model.forward(inputs(&pad(encodings, rows, pad_token_id), &self.device))
-        })
+fn divide(text: &str, units: Units) -> Vec<std::ops::Range<usize>> {
+    match units {
+        Units::Characters => characters(text),
+        Units::Words => words(text),
     }
 }

@@ -52,7 +52,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Fit { train: &set, validation: &set, labels: &labels, config: &config, device: &device, checkpoints, resume };
     fit.run(head.init(&device), &mut |event| {
         if let Event::Epoch(report) = event {
-            println!("epoch {} loss {:.3} accuracy {:.3}", report.epoch, report.train_loss, report.validation_accuracy);
+            println!(
+                "epoch {} loss {:.3} accuracy {:.3}",
+                report.epoch, report.train_loss, report.validation["accuracy"]
+            );
         }
         ControlFlow::Continue(())
     })?;

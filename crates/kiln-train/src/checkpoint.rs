@@ -20,9 +20,10 @@ pub(crate) struct Progress {
     pub step: usize,
     /// Sum of the losses of the rows seen in this epoch.
     pub loss_sum: f64,
-    /// How many of them were right.
-    pub correct: usize,
-    /// How many they are.
+    /// How many of their targets were right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correct: Option<usize>,
+    /// How many targets they have.
     pub rows: usize,
     /// The best epoch so far and its score.
     pub best: Option<(usize, f64)>,

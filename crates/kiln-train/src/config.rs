@@ -48,26 +48,41 @@ impl Default for TrainConfig {
     }
 }
 
-/// A number of the validation that picks the best checkpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A number of the validation that picks the best checkpoint. All but the loss are the better the higher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "they are the names of the numbers in a report")]
 pub enum Metric {
-    /// The higher the better.
-    #[default]
     Accuracy,
-    /// The higher the better.
     MacroF1,
-    /// The lower the better.
+    MicroF1,
     Loss,
+    Pearson,
+    Spearman,
+    EntityF1,
+    ExactMatch,
+    F1,
 }
 
 impl Metric {
-    /// Its value, turned so that higher is better.
-    pub(crate) fn score(self, report: &SplitReport) -> f64 {
+    /// Its name in recipes and reports.
+    pub fn name(self) -> &'static str {
         match self {
-            Self::Accuracy => report.accuracy,
-            Self::MacroF1 => report.macro_f1,
-            Self::Loss => -report.loss,
+            Self::Accuracy => "accuracy",
+            Self::MacroF1 => "macro_f1",
+            Self::MicroF1 => "micro_f1",
+            Self::Loss => "loss",
+            Self::Pearson => "pearson",
+            Self::Spearman => "spearman",
+            Self::EntityF1 => "entity_f1",
+            Self::ExactMatch => "exact_match",
+            Self::F1 => "f1",
         }
+    }
+
+    /// Its value, turned so that higher is better; none where the task does not have it.
+    pub(crate) fn score(self, report: &SplitReport) -> Option<f64> {
+        let score = report.score(self.name())?;
+        Some(if self == Self::Loss { -score } else { score })
     }
 }

@@ -37,4 +37,12 @@ pub enum Error {
         /// Which one.
         split: kiln_schema::Split,
     },
+    /// A metric that the task does not have.
+    #[error("the metric `{metric}` is none of this task's, which has {known}")]
+    NoMetric {
+        /// What was to pick the best checkpoint.
+        metric: &'static str,
+        /// What could.
+        known: String,
+    },
 }

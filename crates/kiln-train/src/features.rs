@@ -2,13 +2,13 @@ use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_bert::{FloatType, NamedParameter, Weights, save};
+use kiln_eval::SplitReport;
 use kiln_heads::{ClassificationHead, SequenceClassifier};
 use kiln_predict::{in_batches, inputs};
-use kiln_schema::LabelId;
 use kiln_tokenize::pad;
 use sha2::{Digest, Sha256};
 
-use crate::{Encoded, Error, TrainingSet};
+use crate::{BatchLoss, Encoded, Error, Targets, TrainingSet};
 
 /// What a frozen encoder says of each row, under a head.
 #[derive(Clone, Debug)]
@@ -17,24 +17,29 @@ pub struct Features {
     values: Vec<f32>,
     width: usize,
     lengths: Vec<usize>,
-    targets: Vec<LabelId>,
+    targets: Targets,
 }
 
 impl TrainingSet for Features {
     type Model = ClassificationHead;
+    /// Logits, row-major `[rows, num_labels]`.
+    type Output = Vec<f32>;
 
     /// The tokens that went in; a head's batches need no bucketing by them, and it does no harm.
     fn lengths(&self) -> &[usize] {
         &self.lengths
     }
 
-    fn targets(&self) -> &[LabelId] {
-        &self.targets
+    fn loss(&self, head: &ClassificationHead, rows: &[usize], device: &Device) -> BatchLoss {
+        self.targets.loss(self.logits(head, rows, device), rows, device)
     }
 
-    fn logits(&self, head: &ClassificationHead, rows: &[usize], device: &Device) -> Tensor<2> {
-        let values: Vec<f32> = rows.iter().flat_map(|&row| self.row(row)).copied().collect();
-        head.forward(Tensor::from_data(TensorData::new(values, [rows.len(), self.width]), device))
+    fn output(&self, head: &ClassificationHead, batch_size: usize, device: &Device) -> Vec<f32> {
+        in_batches(&self.lengths, batch_size, |rows| self.logits(head, rows, device))
+    }
+
+    fn report(&self, logits: &Vec<f32>) -> SplitReport {
+        self.targets.report(logits)
     }
 }
 
@@ -42,6 +47,11 @@ impl Features {
     /// Numbers a row: the encoder's hidden size.
     pub fn width(&self) -> usize {
         self.width
+    }
+
+    fn logits(&self, head: &ClassificationHead, rows: &[usize], device: &Device) -> Tensor<2> {
+        let values: Vec<f32> = rows.iter().flat_map(|&row| self.row(row)).copied().collect();
+        head.forward(Tensor::from_data(TensorData::new(values, [rows.len(), self.width]), device))
     }
 
     fn row(&self, row: usize) -> &[f32] {
@@ -108,7 +118,7 @@ impl Features {
             let tensor = NamedParameter { name: TENSOR.to_owned(), shape: vec![count, width], values: values.clone() };
             save(&file, &[tensor], FloatType::F32)?;
         }
-        let features = Self { values, width, lengths: rows.lengths().to_vec(), targets: rows.targets().to_vec() };
+        let features = Self { values, width, lengths: rows.lengths().to_vec(), targets: rows.targets().clone() };
         Ok((features, is_kept))
     }
 }

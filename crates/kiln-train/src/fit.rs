@@ -1,18 +1,16 @@
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use kiln_eval::evaluate;
-use kiln_heads::cross_entropy_sum;
-use kiln_metrics::argmax;
-use kiln_schema::{LabelSet, Split};
+use burn::tensor::Device;
+use kiln_schema::Split;
 use kiln_tokenize::{Shuffle, padding_share, shuffled};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{Progress, read_best, read_last, write_best, write_last};
-use crate::{AdamW, Error, GradientSum, TrainConfig, TrainingSet, logits};
+use crate::{AdamW, BatchLoss, Error, GradientSum, TrainConfig, TrainingSet};
 
 /// A training to be run: the data, the settings, and where checkpoints go.
 #[derive(Debug)]
@@ -21,8 +19,6 @@ pub struct Fit<'a, S> {
     pub train: &'a S,
     /// What picks the best checkpoint, after each epoch.
     pub validation: &'a S,
-    /// Names of the logits.
-    pub labels: &'a LabelSet,
     /// How to train.
     pub config: &'a TrainConfig,
     /// Where to compute. Autodiff is turned on for the updates alone.
@@ -60,14 +56,11 @@ pub struct EpochReport {
     pub epoch: usize,
     /// Mean loss of the training rows, each before the update it was part of, with dropout.
     pub train_loss: f64,
-    /// Share of them that were right.
-    pub train_accuracy: f64,
-    /// Mean loss on the validation split.
-    pub validation_loss: f64,
-    /// Its share of right answers.
-    pub validation_accuracy: f64,
-    /// Its mean F1 over labels.
-    pub validation_macro_f1: f64,
+    /// Share of their targets that were right, where there is right and wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train_accuracy: Option<f64>,
+    /// The numbers of the validation split, by the names that they have in a report.
+    pub validation: BTreeMap<String, f64>,
     /// The rate of the epoch's last update.
     pub learning_rate: f64,
     /// Wall time, validation included.
@@ -110,11 +103,11 @@ impl<S: TrainingSet> Fit<'_, S> {
     ) -> Result<Fitted<S::Model>, Error> {
         let config = self.config;
         for (split, set) in [(Split::Train, self.train), (Split::Validation, self.validation)] {
-            if set.targets().is_empty() {
+            if set.lengths().is_empty() {
                 return Err(Error::Empty { split });
             }
         }
-        let rows = self.train.targets().len();
+        let rows = self.train.lengths().len();
         let batches_an_epoch = rows.div_ceil(config.batch_size);
         let total_steps = config.epochs * batches_an_epoch.div_ceil(config.gradient_accumulation_steps);
         let fingerprint = format!("{config:?} on {rows} rows");
@@ -149,17 +142,19 @@ impl<S: TrainingSet> Fit<'_, S> {
             }
             let train_seconds = started.elapsed().as_secs_f64();
             let plain = model.valid();
-            let logits = logits(self.validation, &plain, config.batch_size, self.device);
-            let validation = evaluate(&logits, self.validation.targets(), self.labels);
-            let score = config.metric.score(&validation);
+            let output = self.validation.output(&plain, config.batch_size, self.device);
+            let validation = self.validation.report(&output);
+            let names = || validation.named().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+            let score = config
+                .metric
+                .score(&validation)
+                .ok_or_else(|| Error::NoMetric { metric: config.metric.name(), known: names().join(", ") })?;
             let best = progress.best.is_none_or(|(_, best)| score > best);
             let report = EpochReport {
                 epoch: progress.epoch + 1,
                 train_loss: progress.loss_sum / progress.rows as f64,
-                train_accuracy: progress.correct as f64 / progress.rows as f64,
-                validation_loss: validation.loss,
-                validation_accuracy: validation.accuracy,
-                validation_macro_f1: validation.macro_f1,
+                train_accuracy: progress.correct.map(|correct| correct as f64 / progress.rows as f64),
+                validation: validation.named().into_iter().map(|(name, score)| (name.to_owned(), score)).collect(),
                 learning_rate,
                 seconds: started.elapsed().as_secs_f64(),
                 train_seconds,
@@ -174,7 +169,7 @@ impl<S: TrainingSet> Fit<'_, S> {
                 epoch: progress.epoch + 1,
                 updates_in_epoch: 0,
                 loss_sum: 0.0,
-                correct: 0,
+                correct: None,
                 rows: 0,
                 ..progress
             };
@@ -191,30 +186,28 @@ impl<S: TrainingSet> Fit<'_, S> {
         shuffled(self.train.lengths(), shuffle)
     }
 
-    /// The gradient of the mean loss over all rows of an update's batches, and that loss.
+    /// The gradient of the mean loss over all targets of an update's batches, and that loss.
     fn gradients(&self, model: &S::Model, batches: &[Vec<usize>], progress: &mut Progress) -> (GradientSum, f64) {
         let device = self.device.clone().autodiff();
         device.seed(stream(self.config.seed, progress.step as u64));
-        let rows: usize = batches.iter().map(Vec::len).sum();
+        let targets: usize = batches.iter().flatten().map(|&row| self.train.weight(row)).sum();
         let mut gradients = GradientSum::default();
         let mut loss_sum = 0.0;
         for batch in batches {
-            let targets: Vec<i32> = batch.iter().map(|&row| self.train.targets()[row] as i32).collect();
-            let logits = self.train.logits(model, batch, &device);
-            let [_, num_labels] = logits.dims();
-            progress.correct += correct(logits.clone().inner(), &targets, num_labels);
-            let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [batch.len()]), &device);
-            let loss = cross_entropy_sum(logits, targets);
-            loss_sum += loss.clone().inner().into_scalar::<f64>();
-            let of_loss = (loss / rows as f64).backward();
+            let BatchLoss { sum, right } = self.train.loss(model, batch, &device);
+            if let Some(right) = right {
+                *progress.correct.get_or_insert(0) += right;
+            }
+            loss_sum += sum.clone().inner().into_scalar::<f64>();
+            let of_loss = (sum / targets.max(1) as f64).backward();
             if let Some(bert) = S::bert(model) {
                 bert.backward(&of_loss, |of_layer| gradients.add(model, of_layer));
             }
             gradients.add(model, of_loss);
         }
         progress.loss_sum += loss_sum;
-        progress.rows += rows;
-        (gradients, loss_sum / rows as f64)
+        progress.rows += targets;
+        (gradients, loss_sum / targets.max(1) as f64)
     }
 
     /// Whether the metric has not improved for as many epochs as one was willing to wait.
@@ -235,11 +228,6 @@ impl<S: TrainingSet> Fit<'_, S> {
             interrupted,
         })
     }
-}
-
-fn correct(logits: Tensor<2>, targets: &[i32], num_labels: usize) -> usize {
-    let logits = logits.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
-    logits.chunks(num_labels).zip(targets).filter(|(row, target)| argmax(row) as i32 == **target).count()
 }
 
 /// A seed for each step of a run: SplitMix64 (Steele et al., 2014).

@@ -1,5 +1,5 @@
 //! Fine-tuning: optimizer, schedule, the loop, checkpoints and the feature cache of frozen encoders.
-//! There is one loop, [`Fit`]; what it trains on is a [`TrainingSet`]: encodings under a whole model, or features under a head.
+//! There is one loop, [`Fit`]; what it trains on is a [`TrainingSet`]: encodings under a whole model, features under a head, tagged texts, questions.
 //!
 //! ```
 //! use kiln_train::{LrScheduler, TrainConfig};
@@ -15,7 +15,10 @@
 mod config;
 mod schedule;
 mod training_set;
+mod targets;
 mod features;
+mod tagged;
+mod asked;
 mod gradients;
 mod adamw;
 mod checkpoint;
@@ -23,10 +26,13 @@ mod fit;
 mod error;
 
 pub use adamw::AdamW;
+pub use asked::{Answered, AskedSet};
 pub use config::{Metric, TrainConfig};
 pub use error::Error;
 pub use features::{FeatureCache, Features, FeaturesConfig};
 pub use fit::{EpochReport, Event, Fit, Fitted};
 pub use gradients::GradientSum;
 pub use schedule::LrScheduler;
-pub use training_set::{Encoded, TrainingSet, logits};
+pub use tagged::TaggedSet;
+pub use targets::Targets;
+pub use training_set::{BatchLoss, Encoded, TrainingSet};

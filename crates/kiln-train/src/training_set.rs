@@ -1,39 +1,51 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kiln_bert::Bert;
+use kiln_eval::SplitReport;
 use kiln_heads::SequenceClassifier;
 use kiln_predict::{in_batches, inputs};
-use kiln_schema::LabelId;
 use kiln_tokenize::{Encoding, lengths, pad};
 
-/// What the loop trains and validates on: labelled rows, and the logits that a model gives some of them.
+use crate::Targets;
+
+/// What the loop trains and validates on: rows, what a model should say of them, and what it does say.
 pub trait TrainingSet {
     /// What is trained.
     type Model: Module;
 
+    /// What a model says of all rows.
+    type Output;
+
     /// Tokens of each row: what batches are bucketed by and throughput is counted in.
     fn lengths(&self) -> &[usize];
 
-    /// The label of each row.
-    fn targets(&self) -> &[LabelId];
+    /// How many targets a row has: the loss is a mean over them.
+    fn weight(&self, _row: usize) -> usize {
+        1
+    }
 
-    /// # Shapes
-    /// - `rows`: `[batch]`, indices
-    /// - output: `[batch, num_labels]`
-    fn logits(&self, model: &Self::Model, rows: &[usize], device: &Device) -> Tensor<2>;
+    /// The loss of some rows, for the model on a device with autodiff.
+    fn loss(&self, model: &Self::Model, rows: &[usize], device: &Device) -> BatchLoss;
 
-    /// The encoder in it, if it has one: its part of a backward pass may be left to it.
+    /// What the model, on a device without autodiff, says of all rows.
+    fn output(&self, model: &Self::Model, batch_size: usize, device: &Device) -> Self::Output;
+
+    /// What that is worth.
+    fn report(&self, output: &Self::Output) -> SplitReport;
+
+    /// The encoder in a model, if it has one: its part of a backward pass may be left to it.
     fn bert(_model: &Self::Model) -> Option<&Bert> {
         None
     }
 }
 
-/// A model's logits for all rows, in their order.
-///
-/// # Shapes
-/// - output: row-major `[rows, num_labels]`
-pub fn logits<S: TrainingSet>(set: &S, model: &S::Model, batch_size: usize, device: &Device) -> Vec<f32> {
-    in_batches(set.lengths(), batch_size, |rows| set.logits(model, rows, device))
+/// The loss of a batch.
+#[derive(Debug)]
+pub struct BatchLoss {
+    /// Over all targets of its rows, `[1]`.
+    pub sum: Tensor<1>,
+    /// How many of them the model is right about; none where there is no right or wrong.
+    pub right: Option<usize>,
 }
 
 /// Encoded texts under a whole model.
@@ -41,14 +53,14 @@ pub fn logits<S: TrainingSet>(set: &S, model: &S::Model, batch_size: usize, devi
 pub struct Encoded {
     encodings: Vec<Encoding>,
     lengths: Vec<usize>,
-    targets: Vec<LabelId>,
+    targets: Targets,
     pad_token_id: u32,
 }
 
 impl Encoded {
     /// # Panics
     /// When there is not one target for each encoding.
-    pub fn new(encodings: Vec<Encoding>, targets: Vec<LabelId>, pad_token_id: u32) -> Self {
+    pub fn new(encodings: Vec<Encoding>, targets: Targets, pad_token_id: u32) -> Self {
         assert_eq!(encodings.len(), targets.len(), "a target for each encoding");
         Self { lengths: lengths(&encodings), encodings, targets, pad_token_id }
     }
@@ -58,25 +70,40 @@ impl Encoded {
         &self.encodings
     }
 
+    /// What a model should say of them.
+    pub fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
     /// The id that fills the shorter rows of a batch.
     pub fn pad_token_id(&self) -> u32 {
         self.pad_token_id
+    }
+
+    fn logits(&self, model: &SequenceClassifier, rows: &[usize], device: &Device) -> Tensor<2> {
+        model.forward(inputs(&pad(&self.encodings, rows, self.pad_token_id), device))
     }
 }
 
 impl TrainingSet for Encoded {
     type Model = SequenceClassifier;
+    /// Logits, row-major `[rows, num_labels]`.
+    type Output = Vec<f32>;
 
     fn lengths(&self) -> &[usize] {
         &self.lengths
     }
 
-    fn targets(&self) -> &[LabelId] {
-        &self.targets
+    fn loss(&self, model: &SequenceClassifier, rows: &[usize], device: &Device) -> BatchLoss {
+        self.targets.loss(self.logits(model, rows, device), rows, device)
     }
 
-    fn logits(&self, model: &SequenceClassifier, rows: &[usize], device: &Device) -> Tensor<2> {
-        model.forward(inputs(&pad(&self.encodings, rows, self.pad_token_id), device))
+    fn output(&self, model: &SequenceClassifier, batch_size: usize, device: &Device) -> Vec<f32> {
+        in_batches(&self.lengths, batch_size, |rows| self.logits(model, rows, device))
+    }
+
+    fn report(&self, logits: &Vec<f32>) -> SplitReport {
+        self.targets.report(logits)
     }
 
     fn bert(model: &SequenceClassifier) -> Option<&Bert> {

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 
 use kiln_heads::{Pooling, Start};
 use kiln_hub::{Hub, Location, Source};
-use kiln_schema::Task;
+use kiln_schema::{ProblemType, Task};
+use kiln_train::Metric;
 use serde::{Deserialize, Serialize};
 
 pub use data::{Data, DataPath, Files};
@@ -43,11 +44,17 @@ pub struct Model {
     pub initialize: Start,
     #[serde(default)]
     pub encoder: Encoder,
+    /// What a sequence classifier's logits are.
+    #[serde(default)]
+    pub problem_type: ProblemType,
     #[serde(default)]
     pub pooling: Pooling,
     /// Sizes of extra fully connected layers before the output layer.
     #[serde(default, deserialize_with = "checked::each_at_least_one")]
     pub hidden_layers: Vec<usize>,
+    /// Whether a token classifier has a conditional random field on top.
+    #[serde(default)]
+    pub crf: bool,
 }
 
 /// `[hub]`: where checkpoints and data sets come from besides where their sources say.
@@ -93,8 +100,22 @@ impl Recipe {
         if let Source::Location(Location::Directory(path)) = &mut model.source {
             *path = folder.join(&path);
         }
+        if file.task != Task::TokenClassification && model.crf {
+            return Err(places.error("model.crf", "`model.crf`: a field ties tags together, and the task has none"));
+        }
         let data = file.data.resolve(&folder, &places)?;
         Ok(Self { task: file.task, model, data, train: file.train, hub: file.hub })
+    }
+
+    /// What picks the best checkpoint: the recipe's own metric, or the task's.
+    pub fn metric(&self) -> Metric {
+        self.train.metric.unwrap_or(match (self.task, self.model.problem_type) {
+            (Task::SequenceClassification, ProblemType::SingleLabelClassification) => Metric::Accuracy,
+            (Task::SequenceClassification, ProblemType::MultiLabelClassification) => Metric::MicroF1,
+            (Task::SequenceClassification, ProblemType::Regression) => Metric::Pearson,
+            (Task::TokenClassification, _) => Metric::EntityF1,
+            (Task::QuestionAnswering, _) => Metric::F1,
+        })
     }
 
     /// The recipe with every setting written out; reading it gives the same recipe again, from any folder.

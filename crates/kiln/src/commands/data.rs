@@ -4,31 +4,61 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use kiln_dataset::{
-    Audit, Lengths, Source, audit as audit_splits, drop_leaks, read, read_splits, split as divide, write_splits,
+    Audit, Format, Item, Lengths, Record, Source, Unplaced, audit as audit_splits, drop_leaks, mend_answers, read,
+    read_splits, split as divide, write_splits,
 };
 use kiln_hub::PullConfig;
-use kiln_schema::{Example, LabelSet, Splits};
-use kiln_tokenize::{Encoding, Tokenizer};
+use kiln_schema::{Example, LabelId, LabelSet, ProblemType, Question, Splits, TaggedText, Task};
+use kiln_tokenize::Tokenizer;
 use serde_json::json;
 
 use crate::checkpoint::{fetch, fetch_data};
-use crate::cli::{AuditArgs, SplitArgs};
+use crate::cli::{AuditArgs, SplitArgs, UsageError};
 use crate::console;
 use crate::environment::pull_config;
-use crate::recipe::{Data, Files, Recipe};
+use crate::recipe::{Files, Recipe};
 
 pub fn audit(arguments: &AuditArgs, json: bool) -> anyhow::Result<()> {
     let recipe = Recipe::load(&arguments.recipe, &arguments.set.set)?;
+    match (recipe.task, recipe.model.problem_type) {
+        (Task::SequenceClassification, ProblemType::SingleLabelClassification) => {
+            audit_of::<Example>(&recipe, arguments, json)
+        }
+        (Task::SequenceClassification, ProblemType::MultiLabelClassification) => {
+            audit_of::<Example<Vec<LabelId>>>(&recipe, arguments, json)
+        }
+        (Task::SequenceClassification, ProblemType::Regression) => audit_of::<Example<f64>>(&recipe, arguments, json),
+        (Task::TokenClassification, _) => audit_of::<TaggedText>(&recipe, arguments, json),
+        (Task::QuestionAnswering, _) => {
+            if !json {
+                audit_offsets(&recipe, arguments)?;
+            }
+            audit_of::<Question>(&recipe, arguments, json)
+        }
+    }
+}
+
+/// The answers that do not stand where they are said to, split by split.
+fn audit_offsets(recipe: &Recipe, arguments: &AuditArgs) -> anyhow::Result<()> {
     let config = pull_config(&arguments.hub, &recipe.hub.fallback);
-    let (splits, labels) = splits(&recipe.data, &fetch_data(&recipe.data, &config)?.0)?;
-    let lengths = match tokenizer(&recipe, &config) {
+    let (questions, _) = splits::<Question>(recipe, &fetch_data(&recipe.data, &config)?.0)?;
+    for (split, questions) in questions.iter() {
+        console::result(format_args!("{split}: {}", mend_answers(&mut questions.clone(), Unplaced::Drop)));
+    }
+    Ok(())
+}
+
+fn audit_of<T: Record>(recipe: &Recipe, arguments: &AuditArgs, json: bool) -> anyhow::Result<()> {
+    let config = pull_config(&arguments.hub, &recipe.hub.fallback);
+    let (splits, labels) = splits::<T>(recipe, &fetch_data(&recipe.data, &config)?.0)?;
+    let lengths = match tokenizer(recipe, &config) {
         Ok(tokenizer) => Some(count_tokens(&tokenizer, &splits)?),
         Err(error) => {
             console::warn(format_args!("no lengths in tokens, because there is no tokenizer: {error:#}"));
             None
         }
     };
-    let audit = audit_splits(&splits, &labels, lengths);
+    let audit = audit_splits(&splits, names::<T>(&labels), lengths);
     if json {
         console::json(&audit)?;
     } else {
@@ -37,17 +67,22 @@ pub fn audit(arguments: &AuditArgs, json: bool) -> anyhow::Result<()> {
     report_leaks(&audit, arguments.strict)
 }
 
+/// The labels, of what has some.
+pub fn names<T: Record>(labels: &LabelSet) -> &[String] {
+    if T::LABEL.is_some() { &[] } else { labels.names() }
+}
+
 fn tokenizer(recipe: &Recipe, config: &PullConfig) -> anyhow::Result<Tokenizer> {
     let folder = fetch(&recipe.model.source, config)?.folder;
     Ok(Tokenizer::from_folder(&folder)?.with_max_length(recipe.train.max_length)?)
 }
 
 /// Lengths without keeping the encodings, a chunk at a time, so that a million rows fit.
-fn count_tokens(tokenizer: &Tokenizer, splits: &Splits<Vec<Example>>) -> anyhow::Result<Lengths> {
+fn count_tokens<T: Item>(tokenizer: &Tokenizer, splits: &Splits<Vec<T>>) -> anyhow::Result<Lengths> {
     let tokens = splits.as_ref().try_map(|_, examples| {
         let mut lengths = Vec::with_capacity(examples.len());
         for chunk in examples.chunks(CHUNK) {
-            let encodings = tokenizer.encode_all(chunk.iter().map(Example::texts))?;
+            let encodings = tokenizer.encode_all(chunk.iter().map(Item::texts))?;
             lengths.extend(encodings.iter().map(|encoding| encoding.full_length));
         }
         anyhow::Ok(lengths)
@@ -61,7 +96,12 @@ const CHUNK: usize = 16_384;
 pub fn split(arguments: &SplitArgs, json: bool) -> anyhow::Result<()> {
     let recipe = Recipe::load(&arguments.recipe, &arguments.set.set)?;
     let config = pull_config(&arguments.hub, &recipe.hub.fallback);
-    let (splits, labels) = splits(&recipe.data, &fetch_data(&recipe.data, &config)?.0)?;
+    if recipe.task != Task::SequenceClassification
+        || recipe.model.problem_type != ProblemType::SingleLabelClassification
+    {
+        bail!(UsageError(format!("`kiln data split` writes rows of one label; this is {}", recipe.task)));
+    }
+    let (splits, labels) = splits::<Example>(&recipe, &fetch_data(&recipe.data, &config)?.0)?;
     std::fs::create_dir_all(&arguments.out)?;
     let paths = write_splits(&splits, &labels, &arguments.out)?;
     let written: Vec<(String, usize, &Path)> = paths
@@ -82,12 +122,15 @@ pub fn split(arguments: &SplitArgs, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The examples of a recipe's splits, given or made, from its files on disk.
-pub fn splits(data: &Data, files: &Files<PathBuf>) -> anyhow::Result<(Splits<Vec<Example>>, LabelSet)> {
+/// The items of a recipe's splits, given or made, from its files on disk.
+pub fn splits<T: Record>(recipe: &Recipe, files: &Files<PathBuf>) -> anyhow::Result<(Splits<Vec<T>>, LabelSet)> {
+    let data = &recipe.data;
+    let questions = recipe.task == Task::QuestionAnswering;
     let source = |path: &Path| Source {
-        format: data.format,
+        format: data.format.or(questions.then_some(Format::Squad)),
         header: data.header,
         encoding: data.encoding,
+        label_separator: data.label_separator,
         ..Source::new(path, data.columns.clone())
     };
     let (splits, labels) = match files {
@@ -97,8 +140,8 @@ pub fn splits(data: &Data, files: &Files<PathBuf>) -> anyhow::Result<(Splits<Vec
         }
         Files::Divided { files, split } => {
             let sources: Vec<Source> = files.iter().map(|path| source(path)).collect();
-            let (examples, labels) = read(&sources, data.labels.clone())?;
-            (divide(examples, split)?, labels)
+            let (items, labels) = read(&sources, data.labels.clone())?;
+            (divide(items, split)?, labels)
         }
     };
     if !data.drop_leaks {
@@ -107,17 +150,6 @@ pub fn splits(data: &Data, files: &Files<PathBuf>) -> anyhow::Result<(Splits<Vec
     let (splits, dropped) = drop_leaks(splits);
     console::log(format_args!("{dropped} examples of train stand in validation or test too and were dropped"));
     Ok((splits, labels))
-}
-
-/// Each split's examples, in their order, as encodings.
-pub fn encode(tokenizer: &Tokenizer, splits: &Splits<Vec<Example>>) -> anyhow::Result<Splits<Vec<Encoding>>> {
-    splits.as_ref().try_map(|_, examples| Ok(tokenizer.encode_all(examples.iter().map(Example::texts))?))
-}
-
-/// What the audit counts of the encodings.
-pub fn token_lengths(encodings: &Splits<Vec<Encoding>>, max_length: usize) -> Lengths {
-    let tokens = encodings.as_ref().map(|_, encodings| encodings.iter().map(|encoding| encoding.full_length).collect());
-    Lengths { tokens, max_length }
 }
 
 /// Warns of texts that stand on two sides, or fails where that was asked for.

@@ -5,17 +5,24 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use burn::tensor::Device;
 use kiln_backend::Backend;
-use kiln_dataset::{Column, read};
-use kiln_eval::{Report, evaluate, mistakes, to_tsv};
+use kiln_dataset::{Column, Format, Item, Record, Source, Unplaced, mend_answers, read};
+use kiln_eval::{Report, SplitReport};
+use kiln_heads::{Network, SequenceClassifier};
 use kiln_predict::Predictor;
-use kiln_schema::{Example, Split, Task};
+use kiln_schema::{Example, LabelId, LabelSet, ProblemType, Question, Split, TaggedText};
+use kiln_tokenize::ContextConfig;
+use kiln_train::{AskedSet, Encoded, TaggedSet, TrainingSet};
 
 use crate::cli::EvalArgs;
 use crate::commands::predict::source;
-use crate::commands::train::MISTAKES;
+use crate::commands::train::sequences::Target;
+use crate::commands::train::{answers, print_splits, tags};
 use crate::console;
 use crate::recipe::available;
 use crate::run_folder::write_report;
+
+/// Rows computed at once.
+const BATCH_SIZE: usize = 32;
 
 pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> anyhow::Result<()> {
     let mut source = source(&arguments.model, &arguments.data, &arguments.columns)?;
@@ -27,34 +34,78 @@ pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> any
 
     let precision = available::<B>(arguments.precision.precision)?;
     let predictor = Predictor::from_folder(&arguments.model, device)?.with_precision(precision);
-    let (examples, labels) = read(&[source], Some(predictor.labels().clone()))?;
-    let logits = predictor.logits(&predictor.encode(examples.iter().map(Example::texts))?);
-    let targets: Vec<usize> = examples.iter().map(|example| example.target).collect();
-    let split = evaluate(&logits, &targets, &labels);
+    let (split, errors) = evaluate(&predictor, source, device)?;
     let report = Report {
-        task: Task::SequenceClassification,
+        task: predictor.task(),
         model: arguments.model.display().to_string(),
         backend: B::NAME.to_owned(),
-        splits: BTreeMap::from([(Split::Test, split.clone())]),
+        splits: BTreeMap::from([(Split::Test, split)]),
         train: None,
     };
     if let Some(out) = &arguments.out {
         std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
-        write_report(out, &report, &to_tsv(&mistakes(&logits, &targets, MISTAKES), &examples, &labels))?;
+        write_report(out, &report, &errors)?;
     }
     if json {
         return console::json(&report);
     }
-    let [low, high] = split.accuracy_interval;
-    console::result(format_args!(
-        "examples {}  loss {:.4}  accuracy {:.4} (95 % interval {low:.4} to {high:.4})  macro F1 {:.4}",
-        split.examples, split.loss, split.accuracy, split.macro_f1
-    ));
-    for label in &split.labels {
+    print_splits(&report);
+    for label in report.splits.values().flat_map(SplitReport::labels) {
         console::result(format_args!(
             "{:<16} precision {:.4}  recall {:.4}  F1 {:.4}  support {}",
             label.label, label.precision, label.recall, label.f1, label.support
         ));
     }
     Ok(())
+}
+
+/// The report of a source, and what the model is wrong about.
+fn evaluate(predictor: &Predictor, mut source: Source, device: &Device) -> anyhow::Result<(SplitReport, String)> {
+    let (tokenizer, pad_token_id) = (predictor.tokenizer(), predictor.tokenizer().pad_token_id());
+    match predictor.network() {
+        Network::SequenceClassification { model, labels, problem_type } => match problem_type {
+            ProblemType::SingleLabelClassification => sequences::<LabelId>(predictor, model, labels, &source, device),
+            ProblemType::MultiLabelClassification => {
+                sequences::<Vec<LabelId>>(predictor, model, labels, &source, device)
+            }
+            ProblemType::Regression => sequences::<f64>(predictor, model, labels, &source, device),
+        },
+        Network::TokenClassification { model, labels, .. } => {
+            let (texts, labels) = read::<TaggedText>(&[source], Some(labels.clone()))?;
+            let windows =
+                tokenizer.encode_units_all(texts.iter().map(|text| (text.text.as_str(), text.units.as_slice())))?;
+            let targets = texts.iter().map(|text| text.tags.clone()).collect();
+            let set = TaggedSet::new(windows, targets, labels.clone(), pad_token_id);
+            let output = set.output(model, BATCH_SIZE, device);
+            Ok((set.report(&output), tags::errors(&output, &texts, &labels)))
+        }
+        Network::QuestionAnswering { model } => {
+            source.format = Some(Format::Squad);
+            let (mut questions, _) = read::<Question>(&[source], None)?;
+            mend_answers(&mut questions, Unplaced::Keep);
+            let pairs = questions.iter().map(|question| (question.question.as_str(), question.context.as_str()));
+            let windows = tokenizer.encode_contexts(pairs, ContextConfig::default())?;
+            let set = AskedSet::new(questions, windows, pad_token_id);
+            let output = set.output(model, BATCH_SIZE, device);
+            Ok((set.report(&output), answers::errors(&output, &set)))
+        }
+    }
+}
+
+fn sequences<T: Target>(
+    predictor: &Predictor,
+    model: &SequenceClassifier,
+    labels: &LabelSet,
+    source: &Source,
+    device: &Device,
+) -> anyhow::Result<(SplitReport, String)>
+where
+    Example<T>: Record,
+{
+    let (examples, _) = read::<Example<T>>(std::slice::from_ref(source), Some(labels.clone()))?;
+    let encodings = predictor.tokenizer().encode_all(examples.iter().map(Item::texts))?;
+    let targets = examples.iter().map(|example| example.target.clone()).collect();
+    let set = Encoded::new(encodings, T::targets(targets, labels), predictor.tokenizer().pad_token_id());
+    let logits = set.output(model, BATCH_SIZE, device);
+    Ok((set.report(&logits), T::errors(&logits, &examples, labels)))
 }

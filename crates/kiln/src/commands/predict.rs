@@ -1,6 +1,7 @@
 //! `kiln predict`: one text, a file of any length, or an interactive prompt.
 
 use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -9,6 +10,7 @@ use kiln_backend::Backend;
 use kiln_bert::temporary_beside;
 use kiln_dataset::{Column, Columns, Row, Source, rows};
 use kiln_predict::{Prediction, Predictor};
+use kiln_schema::Task;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 
@@ -37,7 +39,13 @@ pub fn source(model: &Path, file: &Path, arguments: &ColumnArgs) -> anyhow::Resu
     let recipe = model.join("../run.toml");
     let mut source = if recipe.is_file() {
         let data = Recipe::load(&recipe, &[])?.data;
-        Source { header: data.header, encoding: data.encoding, format: data.format, ..Source::new(file, data.columns) }
+        Source {
+            header: data.header,
+            encoding: data.encoding,
+            format: data.format,
+            label_separator: data.label_separator,
+            ..Source::new(file, data.columns)
+        }
     } else {
         Source::new(file, Columns { text: Column::Index(0), text_pair: None, label: None })
     };
@@ -65,23 +73,69 @@ fn answer(predictor: &Predictor, text: &str, text_pair: Option<&str>, json: bool
         if json {
             console::json(&prediction)?;
         } else {
-            console::result(in_words(&prediction));
+            console::result(in_words(&prediction, text_pair));
         }
     }
     Ok(())
 }
 
-fn in_words(prediction: &Prediction) -> String {
-    let scores: Vec<String> = prediction.scores.iter().map(|(label, score)| format!("{label} {score:.4}")).collect();
-    format!("{}  ({})", prediction.label, scores.join(", "))
+/// A prediction as people read it. On a terminal passages are coloured where they stand, elsewhere put in brackets.
+fn in_words(prediction: &Prediction, context: Option<&str>) -> String {
+    let listed = |scores: &[(String, f64)]| {
+        scores.iter().map(|(label, score)| format!("{label} {score:.4}")).collect::<Vec<_>>().join(", ")
+    };
+    match prediction {
+        Prediction::Label(found) => format!("{}  ({})", found.label, listed(&found.scores)),
+        Prediction::Labels(found) => format!("{}  ({})", found.labels.join(", "), listed(&found.scores)),
+        Prediction::Number(found) => format!("{:.4}", found.score),
+        Prediction::Entities(found) => {
+            let spans = found.entities.iter().map(|entity| {
+                let label = if entity.label == "_" { "" } else { entity.label.as_str() };
+                (entity.start..entity.end, label)
+            });
+            marked(&found.text, spans)
+        }
+        Prediction::Answer(found) if found.answer.is_empty() => format!("no answer  ({:.4})", found.score),
+        Prediction::Answer(found) => {
+            // As much of the context as fits a few lines.
+            const AROUND: usize = 60;
+            let context: Vec<char> = context.unwrap_or_default().chars().collect();
+            let (from, to) = (found.start.saturating_sub(AROUND), (found.end + AROUND).min(context.len()));
+            let part: String = context[from..to].iter().collect();
+            let place = marked(&part, [(found.start - from..found.end - from, "")]);
+            format!("{}  ({:.4})\n{place}", found.answer, found.score)
+        }
+    }
 }
 
-/// Lines typed in, each answered, until `q` or the end of input.
+/// A text with passages, ranges of characters, made to stand out and their labels behind them.
+fn marked<'a>(text: &str, spans: impl IntoIterator<Item = (Range<usize>, &'a str)>) -> String {
+    let (open, close) = if io::stdout().is_terminal() { ("\u{1b}[1;33m", "\u{1b}[0m") } else { ("[", "]") };
+    let mut marked = String::new();
+    let mut chars = text.chars();
+    let mut at = 0;
+    for (span, label) in spans {
+        marked.extend(chars.by_ref().take(span.start - at));
+        let passage: String = chars.by_ref().take(span.len()).collect();
+        let label = if label.is_empty() { String::new() } else { format!(" {label}") };
+        marked.push_str(&format!("{open}{passage}{label}{close}"));
+        at = span.end;
+    }
+    marked.extend(chars);
+    marked
+}
+
+/// Lines typed in, each answered, until `q` or the end of input. A tab parts the texts of a pair, or a question from its
+/// context, which stays until another is given.
 fn prompt(predictor: &Predictor, json: bool) -> anyhow::Result<()> {
     let terminal = io::stdin().is_terminal();
+    let asks = predictor.task() == Task::QuestionAnswering;
     if terminal {
-        console::log("a text a line; q or Ctrl-D leaves");
+        let what =
+            if asks { "question⇥context, then further questions on it" } else { "a text a line, or text⇥text" };
+        console::log(format_args!("{what}; q or Ctrl-D leaves"));
     }
+    let mut context: Option<String> = None;
     let mut lines = io::stdin().lock().lines();
     loop {
         if terminal {
@@ -89,10 +143,21 @@ fn prompt(predictor: &Predictor, json: bool) -> anyhow::Result<()> {
         }
         let Some(line) = lines.next() else { return Ok(()) };
         let line = line.context("standard input cannot be read; is it UTF-8?")?;
-        match line.trim() {
+        let (text, pair) = match line.split_once('\t') {
+            Some((text, pair)) => (text.trim(), Some(pair.trim().to_owned())),
+            None => (line.trim(), None),
+        };
+        match text {
             "" => {}
             "q" => return Ok(()),
-            text => answer(predictor, text, None, json)?,
+            text if asks => {
+                context = pair.or(context);
+                match &context {
+                    Some(context) => answer(predictor, text, Some(context), json)?,
+                    None => console::log("there is no context yet: question⇥context"),
+                }
+            }
+            text => answer(predictor, text, pair.as_deref(), json)?,
         }
     }
 }

@@ -1,31 +1,35 @@
 //! `kiln train`: the stages of a training, one after another. `kiln pipeline` runs the same.
 
 mod job;
+pub mod sequences;
+pub mod tags;
+pub mod answers;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_backend::Backend;
-use kiln_bert::{BertConfig, LayerInputs};
-use kiln_dataset::audit;
-use kiln_eval::{Report, SplitReport, TrainReport, mistakes, to_tsv};
-use kiln_heads::{Classifier, Pretrained, PretrainedConfig, SequenceClassifier, save_classifier};
+use kiln_bert::{Bert, BertConfig, LayerInputs};
+use kiln_dataset::{Lengths, Record, audit};
+use kiln_eval::{Report, Scores, SplitReport, TrainReport};
+use kiln_heads::{Pretrained, PretrainedConfig, TaskModel, save_model};
 use kiln_hub::{PullConfig, Source};
-use kiln_schema::Example;
+use kiln_kernels::Precision;
+use kiln_schema::{LabelId, LabelSet, ProblemType, Split, Splits, Task};
 use kiln_tokenize::Tokenizer;
-use kiln_train::Encoded;
 
 use crate::checkpoint::{fetch, fetch_data};
 use crate::cli::{RunArgs, TrainArgs, UsageError};
-use crate::commands::data::{encode, report_leaks, splits, token_lengths};
+use crate::commands::data::{names, report_leaks, splits};
 use crate::console::{self, stage};
 use crate::environment::pull_config;
-use crate::recipe::{Encoder, Model, Recipe, available};
+use crate::recipe::{Data, Encoder, Files, Model, Recipe, available};
 use crate::run_folder::{RunFolder, peak_rss_bytes, sha256, write_report};
 
-use job::{Job, Trained};
+use job::Job;
 
 pub fn run<B: Backend>(arguments: &TrainArgs, json: bool, device: &Device) -> anyhow::Result<()> {
     let recipe = Recipe::load(&arguments.recipe, &arguments.run.set.set)?;
@@ -45,19 +49,24 @@ impl Outcome {
         if json {
             return console::json(&self.report);
         }
-        console::result(format_args!(
-            "\n{:<10} {:>8} {:>8} {:>9} {:>17} {:>9}",
-            "split", "examples", "loss", "accuracy", "95 % interval", "macro F1"
-        ));
-        for (split, report) in &self.report.splits {
-            let SplitReport { examples, loss, accuracy, accuracy_interval: [low, high], macro_f1, .. } = report;
-            let interval = format!("{low:.4} to {high:.4}");
-            console::result(format_args!(
-                "{split:<10} {examples:>8} {loss:>8.4} {accuracy:>9.4} {interval:>17} {macro_f1:>9.4}"
-            ));
-        }
+        print_splits(&self.report);
         console::result(format_args!("\n{}", self.folder.display()));
         Ok(())
+    }
+}
+
+/// A row a split: its examples, and the numbers that stand for the whole.
+pub fn print_splits(report: &Report) {
+    let Some(first) = report.splits.values().next() else { return };
+    let heads: String = first.named().iter().map(|(name, _)| format!(" {name:>16}")).collect();
+    console::result(format_args!("\n{:<10} {:>8}{heads}", "split", "examples"));
+    for (split, report) in &report.splits {
+        let numbers: String = report.named().iter().map(|(_, number)| format!(" {number:>16.4}")).collect();
+        console::result(format_args!("{split:<10} {:>8}{numbers}", report.examples));
+        if let Scores::Labels(scores) = &report.scores {
+            let [low, high] = scores.accuracy_interval;
+            console::result(format_args!("{:<19} accuracy within {low:.4} to {high:.4} (95 %)", ""));
+        }
     }
 }
 
@@ -67,79 +76,140 @@ pub fn train<B: Backend>(recipe: &Recipe, name: &str, arguments: &RunArgs, devic
     console::watch_ctrl_c()?;
     let config = pull_config(&arguments.hub, &recipe.hub.fallback);
     let checkpoint = pull(recipe, &config)?;
-    let (files, data) = fetch_data(&recipe.data, &config)?;
-
-    let (examples, labels) = splits(&recipe.data, &files)?;
-    let sizes: Vec<String> = examples.iter().map(|(split, rows)| format!("{split} [{}]", rows.len())).collect();
-    stage("read", "kiln-dataset", format_args!("{}; labels {}", sizes.join(", "), labels.names().join(", ")));
-
-    let tokenizer = checkpoint.tokenizer.with_max_length(recipe.train.max_length)?;
-    let encodings = encode(&tokenizer, &examples)?;
-    let longest = encodings.train.iter().map(|encoding| encoding.input_ids.len()).max().unwrap_or(0);
-    let shape = format!("train input_ids [{}, ≤ {longest}]", encodings.train.len());
-    stage("tokenize", "kiln-tokenize", format_args!("{shape}, vocabulary {}", tokenizer.vocab_size()));
-
-    let audit = audit(&examples, &labels, Some(token_lengths(&encodings, recipe.train.max_length)));
-    stage("audit", "kiln-dataset", audit.summary().trim_end());
-    report_leaks(&audit, arguments.strict)?;
-
-    device.seed(recipe.train.seed);
-    let mut pretrained = PretrainedConfig {
-        start: recipe.model.initialize,
-        frozen: recipe.model.encoder == Encoder::Frozen,
-        pooling: recipe.model.pooling,
-        hidden_layers: recipe.model.hidden_layers.clone(),
-        num_labels: labels.len(),
+    let (files, pinned_data) = fetch_data(&recipe.data, &config)?;
+    let run = Run { recipe, name, arguments, device, backend: B::NAME, precision, checkpoint, files, pinned_data };
+    match (recipe.task, recipe.model.problem_type) {
+        (Task::SequenceClassification, ProblemType::SingleLabelClassification) => run.sequences::<LabelId>(),
+        (Task::SequenceClassification, ProblemType::MultiLabelClassification) => run.sequences::<Vec<LabelId>>(),
+        (Task::SequenceClassification, ProblemType::Regression) => run.sequences::<f64>(),
+        (Task::TokenClassification, _) => run.tags(),
+        (Task::QuestionAnswering, _) => run.answers(),
     }
-    .load(&checkpoint.folder, device)?;
-    pretrained.model.bert.products.precision = precision;
-    pretrained.model.bert.layer_inputs = recipe.train.gradient_checkpointing.then(LayerInputs::default);
-    describe_model(recipe, &pretrained, longest, labels.len());
+}
 
-    let folder = RunFolder::create(arguments.out.as_deref(), name, arguments.resume)?;
-    let weights_hash = weights_hash(&checkpoint.folder)?;
-    let pinned = Recipe { model: Model { source: checkpoint.source, ..recipe.model.clone() }, data, ..recipe.clone() };
-    folder.write_recipe(&pinned, &files, B::NAME, &weights_hash)?;
+/// A training whose recipe, checkpoint and files are there.
+struct Run<'a> {
+    recipe: &'a Recipe,
+    name: &'a str,
+    arguments: &'a RunArgs,
+    device: &'a Device,
+    backend: &'static str,
+    precision: Precision,
+    checkpoint: Checkpoint,
+    files: Files<PathBuf>,
+    /// The recipe's data at the commits that came.
+    pinned_data: Data,
+}
 
-    let pad_token_id = tokenizer.pad_token_id();
-    let targets = examples.as_ref().map(|_, rows| rows.iter().map(|example| example.target).collect());
-    let sets = encodings.zip(targets).map(|_, (encodings, targets)| Encoded::new(encodings, targets, pad_token_id));
-    let job = Job { recipe, labels: &labels, folder: &folder, device, resume: arguments.resume };
-    let (trained, model) = match recipe.model.encoder {
-        Encoder::Full => {
-            let trained = job.fit(&sets, pretrained.model, 0.0)?;
-            let model = trained.model.clone();
-            (trained.without_model(), model)
+impl Run<'_> {
+    fn read<T: Record>(&self) -> anyhow::Result<(Splits<Vec<T>>, LabelSet)> {
+        let (items, labels) = splits::<T>(self.recipe, &self.files)?;
+        let sizes: Vec<String> = items.iter().map(|(split, rows)| format!("{split} [{}]", rows.len())).collect();
+        let labelled = match names::<T>(&labels) {
+            [] => String::new(),
+            names => format!("; labels {}", names.join(", ")),
+        };
+        stage("read", "kiln-dataset", format_args!("{}{labelled}", sizes.join(", ")));
+        Ok((items, labels))
+    }
+
+    /// `tokens` are the lengths of the whole items.
+    fn audit<T: Record>(
+        &self,
+        items: &Splits<Vec<T>>,
+        labels: &LabelSet,
+        tokens: Splits<Vec<usize>>,
+    ) -> anyhow::Result<()> {
+        let lengths = Lengths { tokens, max_length: self.recipe.train.max_length };
+        let audit = audit(items, names::<T>(labels), Some(lengths));
+        stage("audit", "kiln-dataset", audit.summary().trim_end());
+        report_leaks(&audit, self.arguments.strict)
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.checkpoint.tokenizer
+    }
+
+    /// A line on what the encoder will read: rows, and the tokens of the longest.
+    fn tell_shape(&self, rows: usize, lengths: &[usize]) {
+        let longest = lengths.iter().max().copied().unwrap_or(0);
+        let shape = format!("train input_ids [{rows}, ≤ {longest}]");
+        stage("tokenize", "kiln-tokenize", format_args!("{shape}, vocabulary {}", self.tokenizer().vocab_size()));
+    }
+
+    fn pretrained(&self, num_labels: usize) -> PretrainedConfig {
+        self.device.seed(self.recipe.train.seed);
+        PretrainedConfig {
+            start: self.recipe.model.initialize,
+            frozen: self.recipe.model.encoder == Encoder::Frozen,
+            hidden_layers: self.recipe.model.hidden_layers.clone(),
+            num_labels,
         }
-        Encoder::Frozen => {
-            let (features, seconds) = job.features(&sets, &pretrained.model, weights_hash)?;
-            let trained = job.fit(&features, pretrained.model.head.clone(), seconds)?;
-            let model = SequenceClassifier { head: trained.model.clone(), ..pretrained.model };
-            (trained.without_model(), model)
-        }
-    };
+    }
 
-    let Trained { train, splits, logits, .. } = trained;
-    let report = Report {
-        task: recipe.task,
-        model: recipe.model.source.to_string(),
-        backend: B::NAME.to_owned(),
-        splits,
-        train: Some(TrainReport { peak_rss_bytes: peak_rss_bytes(), ..train }),
-    };
-    // The mistakes of the test, or where there is none, of the validation.
-    let judged: &[Example] = examples.test.as_ref().unwrap_or(&examples.validation);
-    let targets: Vec<usize> = judged.iter().map(|example| example.target).collect();
-    let errors = to_tsv(&mistakes(&logits, &targets, MISTAKES), judged, &labels);
-    save_classifier(&folder.model(), &Classifier { model, config: pretrained.config, labels })?;
-    tokenizer.save(&folder.model())?;
-    write_report(&folder.path, &report, &errors)?;
-    stage("evaluate", "kiln-eval", "report.json, report.html, errors.tsv");
-    Ok(Outcome { report, folder: folder.path })
+    /// Sets the encoder up as the recipe says.
+    fn prepare(&self, bert: &mut Bert) {
+        bert.products.precision = self.precision;
+        let full = self.recipe.model.encoder == Encoder::Full;
+        bert.layer_inputs = (full && self.recipe.train.gradient_checkpointing).then(LayerInputs::default);
+    }
+
+    /// The run's folder with its recipe in it, and the hash of the checkpoint's weights.
+    fn begin(&self) -> anyhow::Result<(RunFolder, String)> {
+        let folder = RunFolder::create(self.arguments.out.as_deref(), self.name, self.arguments.resume)?;
+        let weights_hash = weights_hash(&self.checkpoint.folder)?;
+        let model = Model { source: self.checkpoint.source.clone(), ..self.recipe.model.clone() };
+        let pinned = Recipe { model, data: self.pinned_data.clone(), ..self.recipe.clone() };
+        folder.write_recipe(&pinned, &self.files, self.backend, &weights_hash)?;
+        Ok((folder, weights_hash))
+    }
+
+    fn job<'b>(&'b self, folder: &'b RunFolder) -> Job<'b> {
+        Job { recipe: self.recipe, folder, device: self.device, resume: self.arguments.resume }
+    }
+
+    /// Saves the model and writes the report.
+    fn finish(
+        &self,
+        folder: RunFolder,
+        model: &TaskModel,
+        train: TrainReport,
+        splits: BTreeMap<Split, SplitReport>,
+        errors: &str,
+    ) -> anyhow::Result<Outcome> {
+        let report = Report {
+            task: self.recipe.task,
+            model: self.recipe.model.source.to_string(),
+            backend: self.backend.to_owned(),
+            splits,
+            train: Some(TrainReport { peak_rss_bytes: peak_rss_bytes(), ..train }),
+        };
+        save_model(&folder.model(), model)?;
+        self.tokenizer().save(&folder.model())?;
+        write_report(&folder.path, &report, errors)?;
+        stage("evaluate", "kiln-eval", "report.json, report.html, errors.tsv");
+        Ok(Outcome { report, folder: folder.path })
+    }
+
+    /// A line on the encoder, one on the head, and what was found in the checkpoint.
+    fn describe<M>(&self, pretrained: &Pretrained<M>, bert: &Bert, longest: usize, head: &str) {
+        let config = &pretrained.config;
+        let batch = self.recipe.train.batch_size;
+        let (layers, heads, hidden) = (config.num_hidden_layers, config.num_attention_heads, config.hidden_size);
+        let encoder = format!("L{layers} H{hidden} A{heads}, {} parameters", bert.num_params());
+        stage("model", "kiln-bert", format_args!("{encoder}; hidden_states [{batch}, ≤ {longest}, {hidden}]"));
+        stage("", "kiln-heads", head);
+        if pretrained.fresh_pooler {
+            console::warn("the checkpoint has no pooler; a fresh one is trained");
+        }
+        if !pretrained.unused.is_empty() {
+            console::log(format_args!("unused tensors of the checkpoint: {}", pretrained.unused.join(", ")));
+        }
+    }
 }
 
 /// How many mistakes `errors.tsv` lists.
-pub const MISTAKES: usize = 50;
+const MISTAKES: usize = 50;
 
 struct Checkpoint {
     /// At the commit that came, where there are commits.
@@ -160,7 +230,7 @@ fn pull(recipe: &Recipe, config: &PullConfig) -> anyhow::Result<Checkpoint> {
             config.max_position_embeddings
         )));
     }
-    let tokenizer = Tokenizer::from_folder(&snapshot.folder)?;
+    let tokenizer = Tokenizer::from_folder(&snapshot.folder)?.with_max_length(max_length)?;
     if tokenizer.vocab_size() > config.vocab_size {
         bail!(
             "{}: the tokenizer has {} entries and the model's word embeddings only {}; they are not of one model",
@@ -172,23 +242,6 @@ fn pull(recipe: &Recipe, config: &PullConfig) -> anyhow::Result<Checkpoint> {
     stage("pull", "kiln-hub", format_args!("{source} → {}", snapshot.folder.display()));
     let source = snapshot.pinned.map_or_else(|| source.clone(), Source::from);
     Ok(Checkpoint { source, folder: snapshot.folder, tokenizer })
-}
-
-fn describe_model(recipe: &Recipe, pretrained: &Pretrained, longest: usize, num_labels: usize) {
-    let Pretrained { model, config, unused, fresh_pooler } = pretrained;
-    let batch = recipe.train.batch_size;
-    let (layers, heads, hidden) = (config.num_hidden_layers, config.num_attention_heads, config.hidden_size);
-    let encoder = format!("L{layers} H{hidden} A{heads}, {} parameters", model.bert.num_params());
-    stage("model", "kiln-bert", format_args!("{encoder}; hidden_states [{batch}, ≤ {longest}, {hidden}]"));
-    let pooling = format!("{:?}", model.pooling).to_lowercase();
-    let head = format!("{pooling} pooling, {} parameters", model.head.num_params());
-    stage("", "kiln-heads", format_args!("{head}; pooled [{batch}, {hidden}] → logits [{batch}, {num_labels}]"));
-    if *fresh_pooler {
-        console::warn("the checkpoint has no pooler; a fresh one is trained");
-    }
-    if !unused.is_empty() {
-        console::log(format_args!("unused tensors of the checkpoint: {}", unused.join(", ")));
-    }
 }
 
 /// One hash for all files of weights in a folder.

@@ -25,6 +25,8 @@ pub struct Data {
     pub columns: Columns,
     /// Collected from the training split and sorted when absent.
     pub labels: Option<LabelSet>,
+    /// What parts the labels of a cell, where a row may have several.
+    pub label_separator: char,
     /// Whether rows of the training split whose text stands in another split too are left out.
     pub drop_leaks: bool,
 }
@@ -126,6 +128,7 @@ pub struct DataFile {
     text_pair: Option<Column>,
     label: Option<Column>,
     labels: Option<LabelSet>,
+    label_separator: Option<char>,
     #[serde(default)]
     drop_leaks: bool,
     split: Option<SplitConfig>,
@@ -150,6 +153,7 @@ impl DataFile {
             header,
             columns: Columns { text, text_pair: self.text_pair.clone(), label: Some(label) },
             labels: self.labels.clone(),
+            label_separator: self.label_separator.unwrap_or(','),
             drop_leaks: self.drop_leaks,
             files: self.files(folder, places)?,
         };
@@ -257,6 +261,7 @@ impl From<&Data> for DataFile {
             text_pair: data.columns.text_pair.clone(),
             label: data.columns.label.clone(),
             labels: data.labels.clone(),
+            label_separator: (data.label_separator != ',').then_some(data.label_separator),
             drop_leaks: data.drop_leaks,
             split,
         }

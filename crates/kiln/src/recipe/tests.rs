@@ -105,7 +105,7 @@ fn every_key_is_read_and_paths_are_the_recipes_own() {
     assert_eq!(files, [local("/recipes/a.csv"), local("/elsewhere/b.csv")]);
     assert_eq!((split.train, split.stratify, split.seed), (0.7, false, 7));
     assert_eq!((recipe.train.warmup_ratio, recipe.train.seed), (0.0, u64::MAX));
-    assert_eq!((recipe.train.metric, recipe.train.lr_scheduler), (Metric::MacroF1, LrScheduler::Cosine));
+    assert_eq!((recipe.train.metric, recipe.train.lr_scheduler), (Some(Metric::MacroF1), LrScheduler::Cosine));
     assert_eq!(recipe.hub.fallback, [Hub::ModelScope, Hub::HuggingFace]);
 }
 
@@ -176,7 +176,7 @@ fn overrides_are_as_strong_as_the_file() {
             "train.epochs=8",
         ],
     );
-    assert_eq!((recipe.train.epochs, recipe.train.metric, recipe.train.learning_rate), (8, Metric::Loss, 1e-3));
+    assert_eq!((recipe.train.epochs, recipe.train.metric, recipe.train.learning_rate), (8, Some(Metric::Loss), 1e-3));
     assert_eq!(recipe.model.source.to_string(), "hf:google-bert/bert-base-chinese@main");
     assert_eq!(recipe.data.labels.expect("given").names(), ["no", "yes"]);
     let Files::Splits(splits) = recipe.data.files else { panic!("each split has its file") };

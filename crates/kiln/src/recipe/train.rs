@@ -39,8 +39,9 @@ pub struct Train {
     /// Epochs without a better checkpoint after which training ends; 0: never.
     #[serde(deserialize_with = "checked::at_least::<0, _>")]
     pub early_stopping_patience: usize,
-    /// What picks the best checkpoint.
-    pub metric: Metric,
+    /// What picks the best checkpoint; the task's own when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metric: Option<Metric>,
     pub seed: u64,
 }
 
@@ -59,7 +60,7 @@ impl Default for Train {
             precision: Precision::F32,
             gradient_checkpointing: false,
             early_stopping_patience: 0,
-            metric: Metric::Accuracy,
+            metric: None,
             seed: 42,
         }
     }
@@ -67,7 +68,7 @@ impl Default for Train {
 
 impl Train {
     /// The part of it that the loop reads.
-    pub fn config(&self) -> TrainConfig {
+    pub fn config(&self, metric: Metric) -> TrainConfig {
         TrainConfig {
             epochs: self.epochs,
             batch_size: self.batch_size,
@@ -78,7 +79,7 @@ impl Train {
             weight_decay: self.weight_decay,
             max_grad_norm: self.max_grad_norm,
             early_stopping_patience: self.early_stopping_patience,
-            metric: self.metric,
+            metric,
             seed: self.seed,
         }
     }

@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use burn::tensor::Device;
-use kiln_eval::{SplitReport, TrainReport, evaluate};
+use kiln_eval::{SplitReport, TrainReport};
 use kiln_heads::SequenceClassifier;
-use kiln_schema::{LabelSet, Split, Splits};
-use kiln_train::{
-    Encoded, EpochReport, Event, FeatureCache, Features, FeaturesConfig, Fit, Fitted, TrainingSet, logits,
-};
+use kiln_schema::{Split, Splits};
+use kiln_train::{Encoded, EpochReport, Event, FeatureCache, Features, FeaturesConfig, Fit, Fitted, TrainingSet};
 
 use crate::console::{self, Interrupted, Progress, stage};
 use crate::environment::cache_folder;
@@ -19,26 +17,18 @@ use crate::run_folder::RunFolder;
 /// What both kinds of training share.
 pub struct Job<'a> {
     pub recipe: &'a Recipe,
-    pub labels: &'a LabelSet,
     pub folder: &'a RunFolder,
     pub device: &'a Device,
     pub resume: bool,
 }
 
 /// A trained model, what it cost, and how it does.
-pub struct Trained<M> {
+pub struct Trained<M, O> {
     pub model: M,
     pub train: TrainReport,
     pub splits: BTreeMap<Split, SplitReport>,
-    /// Of the test split, or where there is none, of the validation.
-    pub logits: Vec<f32>,
-}
-
-impl<M> Trained<M> {
-    pub fn without_model(self) -> Trained<()> {
-        let Self { train, splits, logits, .. } = self;
-        Trained { model: (), train, splits, logits }
-    }
+    /// What it says of the test split, or where there is none, of the validation.
+    pub judged: O,
 }
 
 impl Job<'_> {
@@ -47,12 +37,11 @@ impl Job<'_> {
         sets: &Splits<S>,
         model: S::Model,
         encoder_seconds: f64,
-    ) -> anyhow::Result<Trained<S::Model>> {
-        let config = self.recipe.train.config();
+    ) -> anyhow::Result<Trained<S::Model, S::Output>> {
+        let config = self.recipe.train.config(self.recipe.metric());
         let fit = Fit {
             train: &sets.train,
             validation: &sets.validation,
-            labels: self.labels,
             config: &config,
             device: self.device,
             checkpoints: &self.folder.checkpoints(),
@@ -94,7 +83,7 @@ impl Job<'_> {
 
         let update_seconds: f64 = epochs.iter().map(|epoch| epoch.train_seconds).sum();
         let tokens: usize = sets.train.lengths().iter().sum();
-        let encoded: usize = sets.iter().map(|(_, set)| set.targets().len()).sum();
+        let encoded: usize = sets.iter().map(|(_, set)| set.lengths().len()).sum();
         let an_epoch = |amount: usize| (amount * epochs.len()) as f64 / update_seconds;
         let train = TrainReport {
             epochs: epochs.len(),
@@ -103,19 +92,20 @@ impl Job<'_> {
             seconds: started.elapsed().as_secs_f64() + encoder_seconds,
             encoder_seconds,
             update_seconds,
-            examples_per_second: an_epoch(sets.train.targets().len()),
+            examples_per_second: an_epoch(sets.train.lengths().len()),
             tokens_per_second: an_epoch(tokens),
             encoder_examples_per_second: if encoder_seconds > 0.0 { encoded as f64 / encoder_seconds } else { 0.0 },
             padding_share,
             peak_rss_bytes: 0,
         };
         let mut splits = BTreeMap::new();
-        let mut judged = Vec::new();
+        let mut judged = None;
         for (split, set) in sets.iter().filter(|(split, _)| *split != Split::Train) {
-            judged = logits(set, &model, config.batch_size, self.device);
-            splits.insert(split, evaluate(&judged, set.targets(), self.labels));
+            let output = set.output(&model, config.batch_size, self.device);
+            splits.insert(split, set.report(&output));
+            judged = Some(output);
         }
-        Ok(Trained { model, train, splits, logits: judged })
+        Ok(Trained { model, train, splits, judged: judged.expect("there is a validation split") })
     }
 
     /// What the frozen encoder says of every row, and the seconds that took; 0 when all was cached.
@@ -130,7 +120,7 @@ impl Job<'_> {
         let mut seconds = 0.0;
         let features = sets.clone().try_map(|split, set| {
             let started = Instant::now();
-            let mut progress = Progress::new("features", set.targets().len());
+            let mut progress = Progress::new("features", set.lengths().len());
             let (features, cached) = Features::compute(model, &set, &config, self.device, &mut |done| {
                 progress.set(done, String::new);
             })?;
@@ -138,7 +128,7 @@ impl Job<'_> {
             let took = started.elapsed().as_secs_f64();
             let how = if cached { "from the cache".to_owned() } else { format!("computed in {took:.1} s") };
             seconds += if cached { 0.0 } else { took };
-            let shape = format!("{split} [{}, {}]", set.targets().len(), features.width());
+            let shape = format!("{split} [{}, {}]", set.lengths().len(), features.width());
             stage("features", "kiln-train", format_args!("{shape} {how}"));
             anyhow::Ok(features)
         })?;
@@ -150,10 +140,15 @@ impl Job<'_> {
 const FEATURE_BATCH: usize = 32;
 
 fn epoch_line(report: &EpochReport, epochs: usize) -> String {
-    let EpochReport { epoch, train_loss, train_accuracy, validation_loss, validation_accuracy, .. } = report;
+    let EpochReport { epoch, train_loss, train_accuracy, validation, .. } = report;
+    let accuracy = train_accuracy.map(|accuracy| format!(" accuracy {accuracy:.4}")).unwrap_or_default();
+    let mut numbers: Vec<(&String, &f64)> = validation.iter().collect();
+    // The loss first, as everywhere.
+    numbers.sort_by_key(|(name, _)| *name != "loss");
+    let numbers: Vec<String> = numbers.into_iter().map(|(name, number)| format!("{name} {number:.4}")).collect();
     format!(
-        "epoch {epoch:>3}/{epochs}  train loss {train_loss:.4} accuracy {train_accuracy:.4}  validation loss \
-         {validation_loss:.4} accuracy {validation_accuracy:.4}  {:.1} s  rate {:.2e}{}",
+        "epoch {epoch:>3}/{epochs}  train loss {train_loss:.4}{accuracy}  validation {}  {:.1} s  rate {:.2e}{}",
+        numbers.join(" "),
         report.seconds,
         report.learning_rate,
         if report.best { "  best" } else { "" }

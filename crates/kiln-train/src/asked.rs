@@ -1,0 +1,129 @@
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use kiln_bert::Bert;
+use kiln_eval::{SplitReport, evaluate_answers};
+use kiln_heads::{QuestionAnswerer, answer_loss_sum};
+use kiln_metrics::{AnswerRules, answer_scores, cross_entropy};
+use kiln_predict::{AnswerConfig, AnswerLogits, AnswerPrediction, answer_logits, best_answer, inputs};
+use kiln_schema::Question;
+use kiln_tokenize::{ContextWindow, Encoding, lengths, pad};
+
+use crate::targets::right;
+use crate::{BatchLoss, TrainingSet};
+
+/// Questions with their contexts in windows: a row is a window, and its target is the first of its answers that the window
+/// has whole, or its first token where it has none.
+#[derive(Clone, Debug)]
+pub struct AskedSet {
+    questions: Vec<Question>,
+    windows: Vec<Vec<ContextWindow>>,
+    encodings: Vec<Encoding>,
+    lengths: Vec<usize>,
+    /// Of each row, the first and the last token.
+    targets: Vec<(usize, usize)>,
+    rules: AnswerRules,
+    /// Whether some have no answer.
+    nulls: bool,
+    pad_token_id: u32,
+}
+
+/// What a model says of all questions.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// The logits of each row.
+    pub logits: AnswerLogits,
+    /// An answer to each question.
+    pub answers: Vec<AnswerPrediction>,
+}
+
+impl AskedSet {
+    /// # Panics
+    /// When there are not windows for each question.
+    pub fn new(questions: Vec<Question>, windows: Vec<Vec<ContextWindow>>, pad_token_id: u32) -> Self {
+        assert_eq!(questions.len(), windows.len(), "windows for each question");
+        let passages = |question: &Question| -> Vec<_> {
+            let of = |answer: &kiln_schema::Answer| answer.start..answer.start + answer.text.chars().count();
+            question.answers.iter().map(of).collect()
+        };
+        let mut targets = Vec::new();
+        for (question, windows) in questions.iter().zip(&windows) {
+            let passages = passages(question);
+            let target = |window: &ContextWindow| {
+                passages.iter().find_map(|passage| window.tokens(passage.clone())).unwrap_or((0, 0))
+            };
+            targets.extend(windows.iter().map(target));
+        }
+        let encodings: Vec<Encoding> = windows.iter().flatten().map(|window| window.encoding.clone()).collect();
+        let chinese =
+            |question: &Question| question.context.chars().any(|char| ('\u{4e00}'..='\u{9fff}').contains(&char));
+        let rules = match questions.iter().take(100).filter(|question| chinese(question)).count() {
+            most if most * 2 > questions.len().min(100) => AnswerRules::Chinese,
+            _ => AnswerRules::English,
+        };
+        let nulls = questions.iter().any(|question| question.answers.is_empty());
+        Self { lengths: lengths(&encodings), encodings, questions, windows, targets, rules, nulls, pad_token_id }
+    }
+
+    /// Exact match and F1 of each question.
+    pub fn scores(&self, output: &Answered) -> Vec<(f64, f64)> {
+        let score = |(question, answer): (&Question, &AnswerPrediction)| {
+            let answers: Vec<&str> = question.answers.iter().map(|answer| answer.text.as_str()).collect();
+            answer_scores(&answer.answer, &answers, self.rules)
+        };
+        self.questions.iter().zip(&output.answers).map(score).collect()
+    }
+
+    /// The questions.
+    pub fn questions(&self) -> &[Question] {
+        &self.questions
+    }
+}
+
+impl TrainingSet for AskedSet {
+    type Model = QuestionAnswerer;
+    type Output = Answered;
+
+    fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    fn loss(&self, model: &QuestionAnswerer, rows: &[usize], device: &Device) -> BatchLoss {
+        let batch = inputs(&pad(&self.encodings, rows, self.pad_token_id), device);
+        let padding = batch.attention_mask.clone().equal_elem(0);
+        let logits = model.forward(batch);
+        let first: Vec<i32> = rows.iter().map(|&row| self.targets[row].0 as i32).collect();
+        let last: Vec<i32> = rows.iter().map(|&row| self.targets[row].1 as i32).collect();
+        let right = right(logits[0].clone(), &first);
+        let tensor = |ids: Vec<i32>| Tensor::<1, Int>::from_data(TensorData::new(ids, [rows.len()]), device);
+        BatchLoss { sum: answer_loss_sum(logits, [tensor(first), tensor(last)], padding), right: Some(right) }
+    }
+
+    fn output(&self, model: &QuestionAnswerer, batch_size: usize, device: &Device) -> Answered {
+        let windows: Vec<&ContextWindow> = self.windows.iter().flatten().collect();
+        let logits = answer_logits(model, &windows, self.pad_token_id, batch_size, device);
+        let config = AnswerConfig { null_threshold: self.nulls.then_some(0.0), ..AnswerConfig::default() };
+        let mut rest = logits.as_slice();
+        let mut answers = Vec::with_capacity(self.questions.len());
+        for (question, windows) in self.questions.iter().zip(&self.windows) {
+            let (these, others) = rest.split_at(windows.len());
+            rest = others;
+            answers.push(best_answer((&question.question, &question.context), windows, these, config));
+        }
+        Answered { logits, answers }
+    }
+
+    fn report(&self, output: &Answered) -> SplitReport {
+        let each = |part: usize| {
+            let of = |(logits, target): (&[Vec<f32>; 2], &(usize, usize))| {
+                let target = if part == 0 { target.0 } else { target.1 };
+                cross_entropy(&logits[part], logits[part].len(), &[target])
+            };
+            output.logits.iter().zip(&self.targets).map(of).sum::<f64>()
+        };
+        let loss = (each(0) + each(1)) / 2.0 / self.targets.len().max(1) as f64;
+        evaluate_answers(loss, &self.scores(output))
+    }
+
+    fn bert(model: &QuestionAnswerer) -> Option<&Bert> {
+        Some(&model.bert)
+    }
+}
