@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use burn::tensor::{Int, Tensor};
 use kiln_backend::{Backend, Flex};
-use kiln_bert::{Error, FloatType, NamedParameter, Weights, load_bert, parameters, save, write_atomically};
-use kiln_heads::{Classifier, Pooling, load_classifier, save_classifier};
-use kiln_schema::LabelSet;
+use kiln_bert::{Bert, Error, FloatType, NamedParameter, Weights, load_bert, parameters, save, write_atomically};
+use kiln_heads::{Crf, Network, Pooling, QuestionAnswerer, TaskModel, TokenClassifier, Units, load_model, save_model};
+use kiln_schema::{LabelSet, ProblemType};
 
 use crate::tiny;
 
@@ -112,23 +113,71 @@ fn model_folders_come_back() {
                 .init(&device);
             }
             let labels = LabelSet::new(["a", "b", "c"]).expect("three names");
-            let classifier = Classifier { model, config: tiny::config(), labels };
+            let network = Network::SequenceClassification {
+                model: model.clone(),
+                labels: labels.clone(),
+                problem_type: ProblemType::MultiLabelClassification,
+            };
             let folder = tempfile::tempdir().expect("a folder");
-            save_classifier(folder.path(), &classifier).expect("it is writable");
+            save_model(folder.path(), &TaskModel { network, config: tiny::config() }).expect("it is writable");
 
             let config = std::fs::read_to_string(folder.path().join("config.json")).expect("it was written");
             let native = pooling == Pooling::Pooler && !hidden;
             assert_eq!(config.contains("BertForSequenceClassification"), native, "{config}");
             assert_eq!(folder.path().join("head.safetensors").exists(), !native);
 
-            let loaded = load_classifier(folder.path(), &device).expect("it was saved");
-            assert_eq!(loaded.labels, classifier.labels);
+            let loaded = load_model(folder.path(), &device).expect("it was saved").network;
+            let Network::SequenceClassification { model: loaded, labels: names, problem_type } = loaded else {
+                panic!("it was a sequence classifier")
+            };
+            assert_eq!((names, problem_type), (labels, ProblemType::MultiLabelClassification));
             let rows = [3, 0, 4];
-            let expected = tiny::numbers(classifier.model.forward(tiny::inputs(&rows, &device)));
-            let ours = tiny::numbers(loaded.model.forward(tiny::inputs(&rows, &device)));
+            let expected = tiny::numbers(model.forward(tiny::inputs(&rows, &device)));
+            let ours = tiny::numbers(loaded.forward(tiny::inputs(&rows, &device)));
             assert_eq!(ours, expected, "{pooling:?}");
         }
     }
+}
+
+#[test]
+fn model_folders_of_the_other_tasks_come_back() {
+    let device = Flex::device(0);
+    let tokens = || Tensor::<1, Int>::from_data([2, 13, 5], &device);
+    for (hidden_layers, with_crf) in [(vec![], false), (vec![5], false), (vec![], true)] {
+        let bert = Bert { pooler: None, ..tiny::bert(&device) };
+        let native = hidden_layers.is_empty() && !with_crf;
+        let head = kiln_heads::ClassificationHeadConfig {
+            hidden_size: 24,
+            hidden_layers,
+            num_labels: 3,
+            dropout: 0.0,
+            initializer_range: 0.3,
+        };
+        let model = TokenClassifier { bert, head: head.init(&device), crf: with_crf.then(|| Crf::new(3, &device)) };
+        let labels = LabelSet::new(["O", "B-A", "I-A"]).expect("three names");
+        let network = Network::TokenClassification { model: model.clone(), labels, units: Units::Characters };
+        let folder = tempfile::tempdir().expect("a folder");
+        save_model(folder.path(), &TaskModel { network, config: tiny::config() }).expect("it is writable");
+        let config = std::fs::read_to_string(folder.path().join("config.json")).expect("it was written");
+        assert_eq!(config.contains("BertForTokenClassification"), native, "{config}");
+        let loaded = load_model(folder.path(), &device).expect("it was saved").network;
+        let Network::TokenClassification { model: loaded, units: Units::Characters, .. } = loaded else {
+            panic!("it was a token classifier of characters")
+        };
+        let logits = |model: &TokenClassifier| tiny::numbers(model.forward(tiny::inputs(&[0, 2], &device), tokens()));
+        assert_eq!(logits(&loaded), logits(&model));
+        assert_eq!(loaded.crf.map(|crf| crf.to_host()), model.crf.map(|crf| crf.to_host()));
+    }
+
+    let bert = Bert { pooler: None, ..tiny::bert(&device) };
+    let model = QuestionAnswerer::new(bert, &tiny::config(), &device);
+    let folder = tempfile::tempdir().expect("a folder");
+    let network = Network::QuestionAnswering { model: model.clone() };
+    save_model(folder.path(), &TaskModel { network, config: tiny::config() }).expect("it is writable");
+    let loaded = load_model(folder.path(), &device).expect("it was saved").network;
+    let Network::QuestionAnswering { model: loaded } = loaded else { panic!("it was a question answerer") };
+    let logits = |model: &QuestionAnswerer| model.forward(tiny::inputs(&[1, 4], &device)).map(tiny::numbers);
+    assert_eq!(logits(&loaded), logits(&model));
 }
 
 /// `tests/fixtures/tiny-pickle` holds these weights as `torch.save` wrote them; its script, which computes their sines in

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use kiln_dataset::{Columns, Source, audit, read_splits};
-use kiln_schema::{Example, LabelSet, Splits};
+use kiln_dataset::{Columns, Format, Source, Unplaced, audit, mend_answers, read, read_splits};
+use kiln_schema::{Example, LabelSet, Question, Splits, TaggedText};
 use kiln_tokenize::{Shuffle, Tokenizer, lengths, padding_share, shuffled};
 
 use crate::assets::assets;
@@ -43,4 +43,28 @@ fn padding_is_at_most_five_percent_at_batch_16() {
             assert!(share <= 0.05, "{model}: {share}");
         }
     }
+}
+
+#[test]
+fn the_other_data_sets_are_as_large_as_they_are_said_to_be() {
+    let Some(assets) = assets() else { return };
+    let columns = Columns { text: 0.into(), text_pair: Some(1.into()), label: Some(2.into()) };
+    let source = |path: &str| Source::new(assets.join("data").join(path), columns.clone());
+    for (name, rows) in [("train", 3_821), ("dev", 463), ("test", 477)] {
+        let source = source(&format!("resume-ner/{name}.char.bmes"));
+        let (texts, labels) = read::<TaggedText>(&[source], None).expect("tagged texts");
+        assert_eq!((texts.len(), labels.names()[0].as_str()), (rows, "O"), "{name}");
+        assert!(texts.iter().all(|text| text.words().all(|unit| !unit.is_empty())));
+    }
+    for (name, rows) in [("train", 34_334), ("dev", 4_316)] {
+        let (pairs, labels) = read::<Example>(&[source(&format!("afqmc/{name}.txt"))], None).expect("pairs");
+        assert_eq!((pairs.len(), labels.names()), (rows, ["0", "1"].map(str::to_owned).as_slice()), "{name}");
+    }
+    let squad = Source { format: Some(Format::Squad), ..source("cmrc2018/cmrc2018_dev.json") };
+    let (mut questions, _) = read::<Question>(&[squad], None).expect("questions");
+    let contexts: std::collections::HashSet<&str> =
+        questions.iter().map(|question| question.context.as_str()).collect();
+    assert_eq!((questions.len(), contexts.len()), (3_219, 848));
+    let offsets = mend_answers(&mut questions, Unplaced::Drop);
+    assert_eq!((offsets.answers, offsets.wrong.len(), offsets.mended(), questions.len()), (9_657, 200, 7, 3_219));
 }

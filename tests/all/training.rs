@@ -10,7 +10,7 @@ use kiln_backend::{Backend, Flex};
 use kiln_bert::{LayerInputs, NamedParameter, parameters};
 use kiln_heads::{Pooling, SequenceClassifier, cross_entropy_sum};
 use kiln_schema::LabelSet;
-use kiln_train::{AdamW, Encoded, Event, Fit, Fitted, GradientSum, TrainConfig};
+use kiln_train::{AdamW, Encoded, Event, Fit, Fitted, GradientSum, Targets, TrainConfig};
 
 use crate::tiny;
 
@@ -99,8 +99,8 @@ fn dropout_is_for_training_alone() {
 
 fn fit(folder: &Path, resume: bool, stop_after: usize) -> Fitted<SequenceClassifier> {
     let device = Flex::device(0);
-    let train = Encoded::new(tiny::encodings(), TARGETS.to_vec(), 0);
     let labels = LabelSet::new(["a", "b", "c"]).expect("three names");
+    let train = Encoded::new(tiny::encodings(), Targets::Labels(TARGETS.to_vec(), labels), 0);
     let config = TrainConfig {
         epochs: 3,
         batch_size: 2,
@@ -108,15 +108,7 @@ fn fit(folder: &Path, resume: bool, stop_after: usize) -> Fitted<SequenceClassif
         learning_rate: 1e-2,
         ..TrainConfig::default()
     };
-    let fit = Fit {
-        train: &train,
-        validation: &train,
-        labels: &labels,
-        config: &config,
-        device: &device,
-        checkpoints: folder,
-        resume,
-    };
+    let fit = Fit { train: &train, validation: &train, config: &config, device: &device, checkpoints: folder, resume };
     // The head's fresh weights are random; both runs must start from the same.
     let mut model = tiny::classifier(Pooling::Cls, &device);
     model.head = kiln_bert::load(model.head, &head_weights(folder), "").expect("the same shape").module;
@@ -155,7 +147,7 @@ fn a_resumed_run_is_the_uninterrupted_one_to_the_bit() {
     assert_eq!(read(whole.path(), "best.safetensors"), read(parted.path(), "best.safetensors"));
     for (expected, resumed) in expected.epochs.iter().zip(&resumed.epochs) {
         assert_eq!(expected.train_loss.to_bits(), resumed.train_loss.to_bits());
-        assert_eq!(expected.validation_loss.to_bits(), resumed.validation_loss.to_bits());
+        assert_eq!(expected.validation["loss"].to_bits(), resumed.validation["loss"].to_bits());
     }
 }
 
@@ -164,12 +156,11 @@ fn a_run_with_other_settings_is_not_resumed() {
     let folder = tempfile::tempdir().expect("a folder");
     fit(folder.path(), false, 1);
     let device = Flex::device(0);
-    let train = Encoded::new(tiny::encodings(), TARGETS.to_vec(), 0);
     let labels = LabelSet::new(["a", "b", "c"]).expect("three names");
+    let train = Encoded::new(tiny::encodings(), Targets::Labels(TARGETS.to_vec(), labels), 0);
     let fit = Fit {
         train: &train,
         validation: &train,
-        labels: &labels,
         config: &TrainConfig::default(),
         device: &device,
         checkpoints: folder.path(),

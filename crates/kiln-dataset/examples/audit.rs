@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use kiln_dataset::{Columns, Lengths, Source, SplitConfig, audit, read, split, write_splits};
+use kiln_schema::Example;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
@@ -18,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let columns = Columns { text: "review".into(), text_pair: None, label: Some("label".into()) };
     let source = Source { header: true, ..Source::new(path, columns) };
-    let (examples, labels) = read(&[source], None)?;
+    let (examples, labels) = read::<Example>(&[source], None)?;
     let splits = split(examples, &SplitConfig { validation: 0.2, test: 0.0, ..SplitConfig::default() })?;
 
     // Characters stand for tokens here; a tokenizer counts them in earnest.

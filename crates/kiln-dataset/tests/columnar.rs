@@ -23,7 +23,7 @@ fn labels(source: &Source) -> Vec<Option<String>> {
 fn a_saved_data_set_gives_each_split_its_own_and_class_names() {
     let folder = source("reviews", "sentence", "stars");
     let sources = Splits { train: vec![folder.clone()], validation: vec![folder], test: None };
-    let (splits, labels) = read_splits(&sources, None).expect("two splits");
+    let (splits, labels) = read_splits::<kiln_schema::Example>(&sources, None).expect("two splits");
     assert_eq!(labels.names(), ["neg", "pos"]);
     let texts: Vec<_> = splits.train.iter().map(|example| (example.text.as_str(), example.target)).collect();
     assert_eq!(

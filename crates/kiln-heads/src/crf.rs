@@ -222,7 +222,8 @@ mod tests {
                 step[at] = by;
                 let step = Tensor::<2>::from_data(TensorData::new(step, [TAGS, TAGS]), &device);
                 let mut moved = crf.clone();
-                moved.transitions = Param::from_tensor(crf.transitions.val() + step);
+                let values = crf.transitions.val().inner() + step.inner();
+                moved.transitions = Param::from_tensor(Tensor::from_inner(values).require_grad());
                 loss(&moved).into_scalar::<f32>()
             };
             let expected = (moved(1e-2) - moved(-1e-2)) / 2e-2;

@@ -172,14 +172,9 @@ impl Reviews {
     }
 
     fn read_model(device: &Device) -> SequenceClassifier {
-        let config = PretrainedConfig {
-            start: Start::Pretrained,
-            frozen: false,
-            pooling: Pooling::Cls,
-            hidden_layers: vec![],
-            num_labels: 2,
-        };
-        let Pretrained { model, .. } = config.load(&Self::folder().join(MODEL), device).unwrap();
+        let config = PretrainedConfig { start: Start::Pretrained, frozen: false, hidden_layers: vec![], num_labels: 2 };
+        let Pretrained { model, .. } =
+            config.sequence_classifier(&Self::folder().join(MODEL), Pooling::Cls, device).unwrap();
         model
     }
 

@@ -22,6 +22,7 @@ const LONG: &str = r#"task = "sequence-classification"
 source = "dir:models/tiny"
 initialize = "random"
 encoder = "frozen"
+problem_type = "multi_label_classification"
 pooling = "mean"
 hidden_layers = [13, 7]
 
@@ -34,6 +35,7 @@ text = "first"
 text_pair = "second"
 label = "same"
 labels = ["no", "yes"]
+label_separator = ";"
 drop_leaks = true
 
 [data.split]

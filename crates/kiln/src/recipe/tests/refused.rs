@@ -38,7 +38,7 @@ fn an_unknown_key_names_its_line_and_the_nearest_known_one() {
     assert_eq!(
         message_with("pooling = \"mean\"", "qqq = 3"),
         "unknown key `model.qqq`; \
-         the keys known here are `source`, `initialize`, `encoder`, `pooling`, `hidden_layers`"
+         the keys known here are `source`, `initialize`, `encoder`, `problem_type`, `pooling`, `hidden_layers`, `crf`"
     );
     // In an inline table.
     assert_eq!(
@@ -110,8 +110,9 @@ fn what_is_planned_is_refused_as_such() {
     for (old, new, expected) in [
         (
             "\"sequence-classification\"",
-            "\"question-answering\"",
-            "`task = \"question-answering\"` is not available in this version of Kiln; there is `sequence-classification`",
+            "\"masked-lm\"",
+            "`task = \"masked-lm\"` is not available in this version of Kiln; there is one of `sequence-classification`, \
+             `token-classification`, `question-answering`",
         ),
         (
             "\"frozen\"",
@@ -127,8 +128,8 @@ fn what_is_planned_is_refused_as_such() {
     ] {
         assert_eq!(message_with(old, new), expected);
     }
-    let conll = message_with("format = \"csv\"", "format = \"conll\"");
-    assert!(conll.contains("`data.format = \"conll\"` is not available"), "{conll}");
+    let field = message_with("hidden_layers = [13, 7]", "crf = true");
+    assert_eq!(field, "`model.crf`: a field ties tags together, and the task has none");
 }
 
 #[test]
