@@ -38,6 +38,7 @@ mod key;
 mod split;
 mod audit;
 mod write;
+mod vectors;
 mod error;
 #[cfg(test)]
 mod testing;
@@ -50,4 +51,5 @@ pub use read::{Names, Record, read, read_splits};
 pub use rows::rows;
 pub use source::{Column, Columns, Encoding, Format, Row, Source};
 pub use split::{SplitConfig, drop_leaks, split};
+pub use vectors::VectorWriter;
 pub use write::write_splits;

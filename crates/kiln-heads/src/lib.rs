@@ -29,7 +29,7 @@ pub use crf::{Crf, TagBatch, Transitions};
 pub use error::Error;
 pub use loss::{binary_cross_entropy_sum, cross_entropy_sum, squared_error_sum};
 pub use model_folder::{Network, TaskModel, Units, load_model, save_model};
-pub use pooling::Pooling;
+pub use pooling::{Pooling, pool};
 pub use pretrained::{Pretrained, PretrainedConfig, Start};
 pub use question_answering::{QuestionAnswerer, answer_loss_sum};
 pub use sequence_classification::{ClassificationHead, ClassificationHeadConfig, SequenceClassifier};

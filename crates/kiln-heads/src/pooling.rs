@@ -1,4 +1,5 @@
 use burn::tensor::{Int, Tensor};
+use kiln_bert::{Bert, Inputs};
 use serde::{Deserialize, Serialize};
 
 /// What of the hidden states a sentence-level head reads.
@@ -14,13 +15,35 @@ pub enum Pooling {
     Pooler,
 }
 
+/// One vector of each row.
+///
+/// # Shapes
+/// - `inputs`: three times `[batch, seq]`
+/// - output: `[batch, hidden]`
+///
+/// # Panics
+/// When `pooling` asks for a pooler that the encoder does not have.
+pub fn pool(bert: &Bert, inputs: Inputs, pooling: Pooling) -> Tensor<2> {
+    match pooling {
+        Pooling::Cls => bert.forward_first(inputs).squeeze_dim(1),
+        Pooling::Mean => {
+            let attention_mask = inputs.attention_mask.clone();
+            mean_of_tokens(bert.forward(inputs), attention_mask)
+        }
+        Pooling::Pooler => {
+            let pooler = bert.pooler.as_ref().expect("a pooler is asked for where there is one");
+            pooler.forward(bert.forward_first(inputs))
+        }
+    }
+}
+
 /// The mean over each row's real tokens.
 ///
 /// # Shapes
 /// - `hidden_states`: `[batch, seq, hidden]`
 /// - `attention_mask`: `[batch, seq]`
 /// - output: `[batch, hidden]`
-pub(crate) fn mean_of_tokens(hidden_states: Tensor<3>, attention_mask: Tensor<2, Int>) -> Tensor<2> {
+fn mean_of_tokens(hidden_states: Tensor<3>, attention_mask: Tensor<2, Int>) -> Tensor<2> {
     // mask = [batch, seq, 1]
     let mask = attention_mask.float().unsqueeze_dim::<3>(2);
     let tokens = mask.clone().sum_dim(1);

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use kiln_bert::{Bert, Inputs};
 
 use crate::Pooling;
-use crate::pooling::mean_of_tokens;
+use crate::pooling::pool;
 
 /// The shape of a [`ClassificationHead`].
 #[derive(Clone, Debug, PartialEq)]
@@ -93,16 +93,6 @@ impl SequenceClassifier {
     /// - `inputs`: three times `[batch, seq]`
     /// - output: `[batch, hidden]`
     pub fn pooled_output(&self, inputs: Inputs) -> Tensor<2> {
-        match self.pooling {
-            Pooling::Cls => self.bert.forward_first(inputs).squeeze_dim(1),
-            Pooling::Mean => {
-                let attention_mask = inputs.attention_mask.clone();
-                mean_of_tokens(self.bert.forward(inputs), attention_mask)
-            }
-            Pooling::Pooler => {
-                let pooler = self.bert.pooler.as_ref().expect("a classifier that reads the pooler is built with one");
-                pooler.forward(self.bert.forward_first(inputs))
-            }
-        }
+        pool(&self.bert, inputs, self.pooling)
     }
 }

@@ -42,4 +42,10 @@ pub enum Error {
         /// The question.
         question: String,
     },
+    /// Vectors of a pooler that the checkpoint does not have.
+    #[error("{}: the checkpoint has no pooler; pool by cls or mean", folder.display())]
+    NoPooler {
+        /// The checkpoint's folder.
+        folder: PathBuf,
+    },
 }

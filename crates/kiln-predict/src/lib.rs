@@ -20,10 +20,12 @@ mod prediction;
 mod tags;
 mod answers;
 mod predictor;
+mod embedder;
 mod error;
 
 pub use answers::{AnswerConfig, AnswerLogits, answer_logits, best_answer};
 pub use batches::{in_batches, inputs};
+pub use embedder::{EmbedConfig, Embedder, cosine};
 pub use error::Error;
 pub use prediction::{
     AnswerPrediction, EntitiesPrediction, EntityPrediction, LabelPrediction, LabelsPrediction, NumberPrediction,

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use kiln_bert::BertConfig;
 use kiln_heads::{Network, TaskModel, Units, load_model};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::Task;
@@ -18,7 +19,7 @@ pub struct Predictor {
 }
 
 /// Rows computed at once. More would gain little on a CPU and cost memory.
-const BATCH_SIZE: usize = 32;
+pub(crate) const BATCH_SIZE: usize = 32;
 
 impl Predictor {
     /// Reads a model folder: weights, head, labels, tokenizer.
@@ -29,21 +30,7 @@ impl Predictor {
         let mut model = load_model(folder, device)?;
         model.network.bert_mut().products.packed = Some(PackedWeights::default());
         let tokenizer = Tokenizer::from_folder(folder)?;
-        let config = &model.config;
-        if tokenizer.vocab_size() > config.vocab_size {
-            return Err(Error::Vocabulary {
-                folder: folder.to_owned(),
-                tokenizer: tokenizer.vocab_size(),
-                model: config.vocab_size,
-            });
-        }
-        if tokenizer.max_length() > config.max_position_embeddings {
-            return Err(Error::MaxLength {
-                folder: folder.to_owned(),
-                tokenizer: tokenizer.max_length(),
-                model: config.max_position_embeddings,
-            });
-        }
+        check_tokenizer(&tokenizer, &model.config, folder)?;
         Ok(Self { model, tokenizer, device: device.clone() })
     }
 
@@ -114,6 +101,19 @@ impl Predictor {
             }
         }
     }
+}
+
+/// Whether the model has an embedding for each of the tokenizer's ids and positions.
+pub(crate) fn check_tokenizer(tokenizer: &Tokenizer, config: &BertConfig, folder: &Path) -> Result<(), Error> {
+    let folder = folder.to_owned();
+    if tokenizer.vocab_size() > config.vocab_size {
+        return Err(Error::Vocabulary { folder, tokenizer: tokenizer.vocab_size(), model: config.vocab_size });
+    }
+    if tokenizer.max_length() > config.max_position_embeddings {
+        let (tokenizer, model) = (tokenizer.max_length(), config.max_position_embeddings);
+        return Err(Error::MaxLength { folder, tokenizer, model });
+    }
+    Ok(())
 }
 
 fn divide(text: &str, units: Units) -> Vec<std::ops::Range<usize>> {

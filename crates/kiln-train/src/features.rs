@@ -44,6 +44,18 @@ impl TrainingSet for Features {
 }
 
 impl Features {
+    /// Features that are known already.
+    ///
+    /// # Shapes
+    /// - `values`: row-major `[rows, width]`
+    ///
+    /// # Panics
+    /// When there is not a row for each target.
+    pub fn new(values: Vec<f32>, width: usize, targets: Targets) -> Self {
+        assert_eq!(values.len(), targets.len() * width, "a row of features for each target");
+        Self { lengths: vec![1; targets.len()], values, width, targets }
+    }
+
     /// Numbers a row: the encoder's hidden size.
     pub fn width(&self) -> usize {
         self.width

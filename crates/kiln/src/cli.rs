@@ -39,8 +39,10 @@ pub enum Command {
     Train(TrainArgs),
     /// Metrics of a labelled file
     Eval(EvalArgs),
-    /// Classify a text, a file or, with neither, what one types
+    /// Answer for a text, a file or, with neither, what one types
     Predict(PredictArgs),
+    /// Turn texts into vectors
+    Embed(EmbedArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -200,6 +202,53 @@ pub struct PredictArgs {
     pub columns: ColumnArgs,
     #[command(flatten)]
     pub precision: PrecisionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct EmbedArgs {
+    /// Checkpoint or model folder
+    #[arg(long)]
+    pub model: PathBuf,
+    /// One text, whose vector is printed as JSON; a hyphen may begin it
+    #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
+    pub text: Option<String>,
+    /// Another, whose cosine with the first is printed instead
+    #[arg(long, allow_hyphen_values = true, requires = "text")]
+    pub text_pair: Option<String>,
+    /// A file of texts, of any length
+    #[arg(long, requires = "out")]
+    pub file: Option<PathBuf>,
+    /// Where its vectors go: .parquet with columns text and embedding, or .npy
+    #[arg(long, requires = "file")]
+    pub out: Option<PathBuf>,
+    /// What of the hidden states makes the vector
+    #[arg(long, value_enum, default_value_t = Pooled::Mean)]
+    pub pooling: Pooled,
+    /// Divide each vector by its length
+    #[arg(long)]
+    pub normalize: bool,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
+    #[command(flatten)]
+    pub precision: PrecisionArgs,
+}
+
+/// [`kiln_heads::Pooling`] on a command line.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Pooled {
+    Cls,
+    Mean,
+    Pooler,
+}
+
+impl From<Pooled> for kiln_heads::Pooling {
+    fn from(pooled: Pooled) -> Self {
+        match pooled {
+            Pooled::Cls => Self::Cls,
+            Pooled::Mean => Self::Mean,
+            Pooled::Pooler => Self::Pooler,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -6,3 +6,4 @@ pub mod train;
 pub mod pipeline;
 pub mod eval;
 pub mod predict;
+pub mod embed;

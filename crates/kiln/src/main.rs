@@ -53,6 +53,7 @@ impl Entry for OnBackend<'_> {
             Command::Train(arguments) => commands::train::run::<B>(arguments, *json, &device),
             Command::Eval(arguments) => commands::eval::run::<B>(arguments, *json, &device),
             Command::Predict(arguments) => commands::predict::run::<B>(arguments, *json, &device),
+            Command::Embed(arguments) => commands::embed::run::<B>(arguments, *json, &device),
             Command::Pull(_) | Command::Data(_) => unreachable!("these run without a backend"),
         }
     }

@@ -163,7 +163,7 @@ fn prompt(predictor: &Predictor, json: bool) -> anyhow::Result<()> {
 }
 
 /// Rows read and answered at a time: enough to fill batches of one length, little enough to stay small.
-const CHUNK: usize = 1024;
+pub const CHUNK: usize = 1024;
 
 fn to_file(predictor: &Predictor, source: &Source, out: &Path) -> anyhow::Result<()> {
     let cannot_write = || format!("{}: cannot be written", out.display());

@@ -1,0 +1,157 @@
+use std::fs::File;
+use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use polars::prelude::*;
+use tempfile::NamedTempFile;
+
+use crate::Error;
+
+/// Writes vectors of one width with their texts, chunk by chunk, so that memory does not grow with them: `.parquet` with the
+/// columns `text` and `embedding`, or `.npy`, the vectors alone. The file gets its name once it is whole.
+pub struct VectorWriter {
+    path: PathBuf,
+    temporary: NamedTempFile,
+    width: usize,
+    rows: usize,
+    format: Writer,
+}
+
+enum Writer {
+    Parquet(Box<polars::io::parquet::write::BatchedWriter<File>>),
+    Npy(BufWriter<File>),
+}
+
+impl std::fmt::Debug for VectorWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("VectorWriter").field("path", &self.path).field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+impl VectorWriter {
+    /// Begins a file; its ending says how it is written.
+    ///
+    /// # Errors
+    /// When the ending is another one, or the folder cannot be written.
+    pub fn create(path: &Path, width: usize) -> Result<Self, Error> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let cannot = |source| Error::Write { path: path.to_owned(), source };
+        let temporary = NamedTempFile::new_in(folder).map_err(cannot)?;
+        let file = temporary.as_file().try_clone().map_err(cannot)?;
+        let format = match path.extension().and_then(|ending| ending.to_str()) {
+            Some("parquet") => {
+                let list = DataType::List(Box::new(DataType::Float32));
+                let schema = Schema::from_iter([
+                    Field::new("text".into(), DataType::String),
+                    Field::new("embedding".into(), list),
+                ]);
+                let writer = ParquetWriter::new(file).batched(&schema).map_err(|error| columnar(path, &error))?;
+                Writer::Parquet(Box::new(writer))
+            }
+            Some("npy") => {
+                let mut writer = BufWriter::new(file);
+                writer.write_all(&header(0, width)).map_err(cannot)?;
+                Writer::Npy(writer)
+            }
+            _ => return Err(Error::UnknownFormat { path: path.to_owned() }),
+        };
+        Ok(Self { path: path.to_owned(), temporary, width, rows: 0, format })
+    }
+
+    /// Adds some rows.
+    ///
+    /// # Shapes
+    /// - `vectors`: row-major `[texts, width]`
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    ///
+    /// # Panics
+    /// When there is not a vector for each text.
+    pub fn write(&mut self, texts: &[&str], vectors: &[f32]) -> Result<(), Error> {
+        assert_eq!(vectors.len(), texts.len() * self.width, "a vector for each text");
+        self.rows += texts.len();
+        match &mut self.format {
+            Writer::Npy(writer) => {
+                let bytes: Vec<u8> = vectors.iter().flat_map(|value| value.to_le_bytes()).collect();
+                writer.write_all(&bytes).map_err(|source| Error::Write { path: self.path.clone(), source })
+            }
+            Writer::Parquet(writer) => {
+                let mut lists = ListPrimitiveChunkedBuilder::<Float32Type>::new(
+                    "embedding".into(),
+                    texts.len(),
+                    vectors.len(),
+                    DataType::Float32,
+                );
+                vectors.chunks(self.width).for_each(|vector| lists.append_slice(vector));
+                let columns = vec![Column::new("text".into(), texts), lists.finish().into_series().into()];
+                let frame = DataFrame::new(texts.len(), columns).map_err(|error| columnar(&self.path, &error))?;
+                writer.write_batch(&frame).map_err(|error| columnar(&self.path, &error))
+            }
+        }
+    }
+
+    /// Ends the file and gives it its name; returns how many rows it has.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn finish(self) -> Result<usize, Error> {
+        let Self { path, temporary, width, rows, format } = self;
+        let cannot = |source| Error::Write { path: path.clone(), source };
+        match format {
+            Writer::Parquet(writer) => {
+                writer.finish().map_err(|error| columnar(&path, &error))?;
+            }
+            Writer::Npy(mut writer) => {
+                // How many rows there are is known now.
+                writer.seek(SeekFrom::Start(0)).map_err(cannot)?;
+                writer.write_all(&header(rows, width)).and_then(|()| writer.flush()).map_err(cannot)?;
+            }
+        }
+        temporary.as_file().sync_all().map_err(cannot)?;
+        temporary.persist(&path).map_err(|error| cannot(error.error))?;
+        Ok(rows)
+    }
+}
+
+fn columnar(path: &Path, error: &PolarsError) -> Error {
+    Error::Write { path: path.to_owned(), source: std::io::Error::other(error.to_string()) }
+}
+
+/// NumPy's header, version 1.0, always of 128 bytes.
+fn header(rows: usize, width: usize) -> Vec<u8> {
+    let shape = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}");
+    let mut header = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    header.extend(format!("{shape:<117}\n").bytes());
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_formats_hold_what_was_written() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["a.npy", "a.parquet"] {
+            let path = folder.path().join(name);
+            let mut writer = VectorWriter::create(&path, 2).expect("it is writable");
+            writer.write(&["x", "好"], &[1.0, 2.0, 3.0, 4.0]).expect("it is writable");
+            writer.write(&["z"], &[5.0, -6.5]).expect("it is writable");
+            assert!(!path.exists(), "it has no name before it is whole");
+            assert_eq!(writer.finish().expect("it is writable"), 3);
+        }
+        let bytes = std::fs::read(folder.path().join("a.npy")).expect("it is there");
+        assert_eq!(bytes.len(), 128 + 6 * 4);
+        assert!(String::from_utf8_lossy(&bytes[10..128]).contains("'shape': (3, 2)") && bytes[127] == b'\n');
+        assert_eq!(bytes[bytes.len() - 4..], (-6.5f32).to_le_bytes());
+        let file = File::open(folder.path().join("a.parquet")).expect("it is there");
+        let frame = ParquetReader::new(file).finish().expect("a parquet file");
+        assert_eq!(frame.shape(), (3, 2));
+        let text = frame.column("text").expect("a column").str().expect("texts");
+        assert_eq!(text.get(1), Some("好"));
+        let list = frame.column("embedding").expect("a column").list().expect("lists").get_as_series(2).expect("a row");
+        assert_eq!(list.f32().expect("floats").into_no_null_iter().collect::<Vec<_>>(), [5.0, -6.5]);
+        assert!(matches!(VectorWriter::create(&folder.path().join("a.txt"), 2), Err(Error::UnknownFormat { .. })));
+    }
+}

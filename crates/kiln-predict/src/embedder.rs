@@ -1,0 +1,102 @@
+use std::path::Path;
+
+use burn::tensor::Device;
+use kiln_bert::{Bert, BertConfig, Weights, load_bert};
+use kiln_heads::{Pooling, pool};
+use kiln_kernels::{PackedWeights, Precision};
+use kiln_tokenize::{Tokenizer, lengths, pad};
+
+use crate::predictor::{BATCH_SIZE, check_tokenizer};
+use crate::{Error, in_batches, inputs};
+
+/// A checkpoint that turns texts into vectors; a head, if it has one, plays no part.
+#[derive(Debug)]
+pub struct Embedder {
+    bert: Bert,
+    tokenizer: Tokenizer,
+    config: EmbedConfig,
+    device: Device,
+}
+
+/// How vectors are made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EmbedConfig {
+    /// What of the hidden states.
+    pub pooling: Pooling,
+    /// Whether vectors are divided by their length, so that a product of two is their cosine.
+    pub normalize: bool,
+    /// Of the encoder's products, where its backend has it.
+    pub precision: Precision,
+}
+
+impl EmbedConfig {
+    /// Reads a checkpoint of any kind: its encoder and its tokenizer.
+    ///
+    /// # Errors
+    /// When one of them is missing or damaged, the tokenizer is not the model's, or there is no pooler to read.
+    pub fn load(self, folder: &Path, device: &Device) -> Result<Embedder, Error> {
+        let config = BertConfig::from_folder(folder).map_err(kiln_heads::Error::from)?;
+        let weights = Weights::from_folder(folder).map_err(kiln_heads::Error::from)?;
+        let mut bert = load_bert(&config, &weights, device).map_err(kiln_heads::Error::from)?.module;
+        if self.pooling == Pooling::Pooler && bert.pooler.is_none() {
+            return Err(Error::NoPooler { folder: folder.to_owned() });
+        }
+        bert.products.precision = self.precision;
+        bert.products.packed = Some(PackedWeights::default());
+        let tokenizer = Tokenizer::from_folder(folder)?;
+        // A sentence encoder's own maximum may be that of its training, and is kept; one beyond its positions is not.
+        let max_length = tokenizer.max_length().min(config.max_position_embeddings);
+        let tokenizer = tokenizer.with_max_length(max_length)?;
+        check_tokenizer(&tokenizer, &config, folder)?;
+        Ok(Embedder { bert, tokenizer, config: self, device: device.clone() })
+    }
+}
+
+impl Embedder {
+    /// The vectors of texts and pairs, in their order.
+    ///
+    /// # Shapes
+    /// - output: row-major `[texts, hidden]`
+    ///
+    /// # Errors
+    /// When a text cannot be tokenized.
+    pub fn embed(&self, texts: &[(&str, Option<&str>)]) -> Result<Vec<f32>, Error> {
+        let encodings = self.tokenizer.encode_all(texts.iter().copied())?;
+        let pad_token_id = self.tokenizer.pad_token_id();
+        let mut vectors = in_batches(&lengths(&encodings), BATCH_SIZE, |rows| {
+            pool(&self.bert, inputs(&pad(&encodings, rows, pad_token_id), &self.device), self.config.pooling)
+        });
+        if self.config.normalize {
+            for vector in vectors.chunks_mut(self.width()) {
+                let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+                vector.iter_mut().for_each(|x| *x /= length);
+            }
+        }
+        Ok(vectors)
+    }
+
+    /// Numbers a vector.
+    pub fn width(&self) -> usize {
+        self.bert.embeddings.word_embeddings.weight.dims()[1]
+    }
+}
+
+/// The cosine of the angle between two vectors; 0 where one is all zeros.
+pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    let lengths = (product(a, a) * product(b, b)).sqrt();
+    if lengths > 0.0 { product(a, b) / lengths } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cosines_by_hand() {
+        assert_eq!(cosine(&[3.0, 4.0], &[6.0, 8.0]), 1.0);
+        assert_eq!(cosine(&[1.0, 0.0], &[0.0, 2.0]), 0.0);
+        assert!((cosine(&[1.0, 0.0], &[-1.0, 1.0]) + 0.5f64.sqrt()).abs() < 1e-12);
+        assert_eq!(cosine(&[0.0], &[1.0]), 0.0);
+    }
+}
