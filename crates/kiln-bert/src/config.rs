@@ -57,6 +57,25 @@ pub enum HiddenAct {
     Relu,
 }
 
+/// The sizes in which BERT was published: base and large by Devlin et al. (2019), the others by Turc et al. (*Well-Read
+/// Students Learn Better*, 2019).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Size {
+    /// L2 H128 A2.
+    Tiny,
+    /// L4 H256 A4.
+    Mini,
+    /// L4 H512 A8.
+    Small,
+    /// L8 H512 A8.
+    Medium,
+    /// L12 H768 A12.
+    Base,
+    /// L24 H1024 A16.
+    Large,
+}
+
 impl Default for BertConfig {
     fn default() -> Self {
         Self::base()
@@ -84,15 +103,28 @@ impl BertConfig {
         }
     }
 
-    /// `bert-large`: L24 H1024 A16.
-    pub fn large() -> Self {
+    /// A published size, with the vocabulary of `bert-base-uncased`.
+    pub fn of_size(size: Size) -> Self {
+        let (num_hidden_layers, hidden_size) = match size {
+            Size::Tiny => (2, 128),
+            Size::Mini => (4, 256),
+            Size::Small => (4, 512),
+            Size::Medium => (8, 512),
+            Size::Base => (12, 768),
+            Size::Large => (24, 1_024),
+        };
         Self {
-            hidden_size: 1_024,
-            num_hidden_layers: 24,
-            num_attention_heads: 16,
-            intermediate_size: 4_096,
+            hidden_size,
+            num_hidden_layers,
+            num_attention_heads: hidden_size / 64,
+            intermediate_size: 4 * hidden_size,
             ..Self::base()
         }
+    }
+
+    /// `bert-large`: L24 H1024 A16.
+    pub fn large() -> Self {
+        Self::of_size(Size::Large)
     }
 
     /// Reads and checks a folder's `config.json`.
@@ -176,7 +208,8 @@ impl BertConfig {
         linear
     }
 
-    pub(crate) fn init_layer_norm(&self, device: &Device) -> LayerNorm {
+    /// Fresh layer normalization over the hidden axis: weight one, bias zero.
+    pub fn init_layer_norm(&self, device: &Device) -> LayerNorm {
         LayerNormConfig::new(self.hidden_size).with_epsilon(self.layer_norm_eps).init(device)
     }
 

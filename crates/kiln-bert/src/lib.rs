@@ -33,7 +33,7 @@ mod error;
 pub use attention::{BertAttention, BertOutput, BertSelfAttention};
 pub use bert::{Bert, Inputs};
 pub use checkpointing::LayerInputs;
-pub use config::{BertConfig, HiddenAct};
+pub use config::{BertConfig, HiddenAct, Size};
 pub use embeddings::BertEmbeddings;
 pub use encoder::{BertEncoder, BertIntermediate, BertLayer};
 pub use error::Error;

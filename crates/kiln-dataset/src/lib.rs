@@ -39,16 +39,20 @@ mod split;
 mod audit;
 mod write;
 mod vectors;
+mod sentences;
+mod corpus;
 mod error;
 #[cfg(test)]
 mod testing;
 
 pub use audit::{Audit, Finding, LabelCount, LengthAudit, Lengths, Overlap, SplitAudit, audit};
+pub use corpus::{Passage, corpus};
 pub use error::{Error, Place, Unit};
 pub use item::Item;
 pub use questions::{OffsetAudit, Unplaced, WrongOffset, mend_answers};
 pub use read::{Names, Record, read, read_splits};
 pub use rows::rows;
+pub use sentences::sentences;
 pub use source::{Column, Columns, Encoding, Format, Row, Source};
 pub use split::{SplitConfig, drop_leaks, split};
 pub use vectors::VectorWriter;

@@ -17,7 +17,7 @@ pub fn rows(source: &Source) -> Result<Box<dyn Iterator<Item = Result<Row, Error
         Format::Jsonl => until_error(Jsonl::open(source)?),
         Format::Parquet => until_error(parquet::rows(source)?),
         Format::Arrow => until_error(arrow::rows(source)?),
-        format @ (Format::Conll | Format::Squad) => {
+        format @ (Format::Conll | Format::Squad | Format::Text) => {
             return Err(Error::NoColumns { path: source.path.clone(), format });
         }
     })

@@ -129,6 +129,8 @@ pub enum Format {
     Conll,
     /// SQuAD's JSON.
     Squad,
+    /// Plain text; see [`corpus`](crate::corpus()).
+    Text,
 }
 
 impl Format {

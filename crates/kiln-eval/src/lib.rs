@@ -24,6 +24,6 @@ pub use html::to_html;
 pub use mistakes::{Mistake, mistakes, to_tsv};
 pub use report::{Report, TrainReport};
 pub use split_report::{
-    AnswerScores, LabelReport, LabelScores, LabelSetScores, NumberScores, Scores, SplitReport, TagScores, evaluate,
-    evaluate_answers, evaluate_numbers, evaluate_sets, evaluate_tags,
+    AnswerScores, LabelReport, LabelScores, LabelSetScores, MaskedScores, NumberScores, Scores, SplitReport, TagScores,
+    evaluate, evaluate_answers, evaluate_masked, evaluate_numbers, evaluate_sets, evaluate_tags,
 };

@@ -33,6 +33,8 @@ pub enum Scores {
     Tags(TagScores),
     /// Of passages.
     Answers(AnswerScores),
+    /// Of masked tokens.
+    Masked(MaskedScores),
 }
 
 impl SplitReport {
@@ -53,6 +55,11 @@ impl SplitReport {
                 ("entity_f1", scores.entity_f1),
             ],
             Scores::Answers(scores) => vec![("exact_match", scores.exact_match), ("f1", scores.f1)],
+            Scores::Masked(scores) => {
+                let next = scores.next_sentence_accuracy.map(|accuracy| ("next_sentence_accuracy", accuracy));
+                let masked = [("masked_accuracy", scores.masked_accuracy), ("perplexity", scores.perplexity)];
+                masked.into_iter().chain(next).collect()
+            }
         });
         named
     }
@@ -68,7 +75,7 @@ impl SplitReport {
             Scores::Labels(scores) => &scores.labels,
             Scores::LabelSets(scores) => &scores.labels,
             Scores::Tags(scores) => &scores.labels,
-            Scores::Numbers(_) | Scores::Answers(_) => &[],
+            Scores::Numbers(_) | Scores::Answers(_) | Scores::Masked(_) => &[],
         }
     }
 }
@@ -149,6 +156,22 @@ pub struct AnswerScores {
     pub exact_match: f64,
     /// Mean F1 with the nearest true one.
     pub f1: f64,
+}
+
+/// How well masked tokens are told, and whether one sentence follows another.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MaskedScores {
+    /// Share of the masked tokens that were told.
+    pub masked_accuracy: f64,
+    /// Their mean cross-entropy.
+    pub masked_loss: f64,
+    /// `exp(masked_loss)`: of how many equally likely tokens the model would have to choose.
+    pub perplexity: f64,
+    /// Masked tokens.
+    pub masked: usize,
+    /// Share of the rows of which it was told whether the second segment follows the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_sentence_accuracy: Option<f64>,
 }
 
 /// How a classifier does on one label.
@@ -301,6 +324,26 @@ impl LabelReport {
     fn new(label: &str, EntityScores { precision, recall, f1, support }: EntityScores) -> Self {
         Self { label: label.to_owned(), precision, recall, f1, support: support as u64 }
     }
+}
+
+/// Of masked tokens and of next sentences: how many were told, of how many, and their cross-entropy, summed. The loss is the
+/// mean of the one and the mean of the other.
+pub fn evaluate_masked(
+    (right, masked, loss_sum): (usize, usize, f64),
+    next: Option<(usize, f64)>,
+    examples: usize,
+) -> SplitReport {
+    let mean = |sum: f64, count: usize| sum / count.max(1) as f64;
+    let masked_loss = mean(loss_sum, masked);
+    let scores = MaskedScores {
+        masked_accuracy: mean(right as f64, masked),
+        masked_loss,
+        perplexity: masked_loss.exp(),
+        masked,
+        next_sentence_accuracy: next.map(|(right, _)| mean(right as f64, examples)),
+    };
+    let loss = masked_loss + next.map_or(0.0, |(_, loss_sum)| mean(loss_sum, examples));
+    SplitReport { loss, examples, scores: Scores::Masked(scores) }
 }
 
 #[cfg(test)]

@@ -33,9 +33,15 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A masked language model whose decoder has weights of its own.
+    #[error("{}: `tie_word_embeddings` is false; expected a decoder that shares the word embeddings", path.display())]
+    Untied {
+        /// Its config file.
+        path: PathBuf,
+    },
     /// A model folder that holds an encoder and no head.
     #[error(
-        "{}: there is no classification head: config.json says {architectures}, and there is no head.safetensors",
+        "{}: there is no head that Kiln knows: config.json says {architectures}, and there is no head.safetensors",
         folder.display()
     )]
     NoHead {

@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::Device;
 use kiln_bert::{
     Bert, BertConfig, FloatType, NamedParameter, Weights, load, load_bert, parameters, save, write_atomically,
@@ -10,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::pretrained::classifier_dropout;
 use crate::{
-    ClassificationHead, ClassificationHeadConfig, Crf, Error, Pooling, QuestionAnswerer, SequenceClassifier,
-    TokenClassifier,
+    ClassificationHead, ClassificationHeadConfig, Crf, Error, MaskedLm, Pooling, PreTrainingHeads, QuestionAnswerer,
+    SequenceClassifier, TokenClassifier,
 };
 
 /// A trained model and what belongs to it.
@@ -50,6 +51,11 @@ pub enum Network {
         /// The model.
         model: QuestionAnswerer,
     },
+    /// The tokens that were masked.
+    MaskedLm {
+        /// The model.
+        model: MaskedLm,
+    },
 }
 
 /// What a text is divided into before it is tagged.
@@ -70,6 +76,7 @@ impl Network {
             Self::SequenceClassification { .. } => Task::SequenceClassification,
             Self::TokenClassification { .. } => Task::TokenClassification,
             Self::QuestionAnswering { .. } => Task::QuestionAnswering,
+            Self::MaskedLm { .. } => Task::MaskedLm,
         }
     }
 
@@ -79,6 +86,7 @@ impl Network {
             Self::SequenceClassification { model, .. } => &mut model.bert,
             Self::TokenClassification { model, .. } => &mut model.bert,
             Self::QuestionAnswering { model } => &mut model.bert,
+            Self::MaskedLm { model } => &mut model.bert,
         }
     }
 
@@ -87,6 +95,7 @@ impl Network {
             Self::SequenceClassification { model, .. } => &model.bert,
             Self::TokenClassification { model, .. } => &model.bert,
             Self::QuestionAnswering { model } => &model.bert,
+            Self::MaskedLm { model } => &model.bert,
         }
     }
 
@@ -95,14 +104,11 @@ impl Network {
         match self {
             Self::SequenceClassification { model, .. } => parameters(&model.head),
             Self::TokenClassification { model, .. } => {
-                let crf = model.crf.iter().flat_map(parameters);
-                let crf = crf.map(|p| NamedParameter { name: format!("{CRF_PREFIX}{}", p.name), ..p });
+                let crf = model.crf.iter().flat_map(|crf| prefixed(CRF_PREFIX, crf));
                 parameters(&model.head).into_iter().chain(crf).collect()
             }
-            Self::QuestionAnswering { model } => {
-                let outputs = parameters(&model.qa_outputs).into_iter();
-                outputs.map(|p| NamedParameter { name: format!("{QA_PREFIX}{}", p.name), ..p }).collect()
-            }
+            Self::QuestionAnswering { model } => prefixed(QA_PREFIX, &model.qa_outputs),
+            Self::MaskedLm { model } => prefixed(PRETRAINING_PREFIX, &model.cls),
         }
     }
 
@@ -116,16 +122,26 @@ impl Network {
                 (TOKEN_CLASS, model.crf.is_none() && model.head.hidden_layers.is_empty())
             }
             Self::QuestionAnswering { .. } => (ANSWER_CLASS, true),
+            Self::MaskedLm { model } if model.cls.seq_relationship.is_some() => (PRETRAINING_CLASS, true),
+            Self::MaskedLm { .. } => (MASKED_LM_CLASS, true),
         }
     }
 }
 
 const CRF_PREFIX: &str = "crf.";
 const QA_PREFIX: &str = "qa_outputs.";
+const PRETRAINING_PREFIX: &str = "cls.";
 
 const SEQUENCE_CLASS: &str = "BertForSequenceClassification";
 const TOKEN_CLASS: &str = "BertForTokenClassification";
 const ANSWER_CLASS: &str = "BertForQuestionAnswering";
+const PRETRAINING_CLASS: &str = "BertForPreTraining";
+const MASKED_LM_CLASS: &str = "BertForMaskedLM";
+
+fn prefixed<M: Module>(prefix: &str, module: &M) -> Vec<NamedParameter> {
+    let named = |p: NamedParameter| NamedParameter { name: format!("{prefix}{}", p.name), ..p };
+    parameters(module).into_iter().map(named).collect()
+}
 
 /// What `config.json` says of a head beyond what transformers' classes do.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -174,7 +190,7 @@ pub fn save_model(folder: &Path, model: &TaskModel) -> Result<(), Error> {
             entry.crf = model.crf.is_some();
             entry.hidden_layers = widths(&model.head);
         }
-        Network::QuestionAnswering { .. } => {}
+        Network::QuestionAnswering { .. } | Network::MaskedLm { .. } => {}
     }
     let entry = serde_json::to_value(entry).expect("a head's entry is JSON");
     config.extra.remove(HEAD_KEY);
@@ -218,6 +234,8 @@ pub fn load_model(folder: &Path, device: &Device) -> Result<TaskModel, Error> {
         (SEQUENCE_CLASS, Task::SequenceClassification),
         (TOKEN_CLASS, Task::TokenClassification),
         (ANSWER_CLASS, Task::QuestionAnswering),
+        (PRETRAINING_CLASS, Task::MaskedLm),
+        (MASKED_LM_CLASS, Task::MaskedLm),
     ]
     .into_iter()
     .find(|(class, _)| is_class(class));
@@ -279,6 +297,19 @@ pub fn load_model(folder: &Path, device: &Device) -> Result<TaskModel, Error> {
             let fresh = config.init_linear(config.hidden_size, 2, device);
             let qa_outputs = load(fresh, &head_weights, QA_PREFIX)?.module;
             Network::QuestionAnswering { model: QuestionAnswerer { bert, qa_outputs } }
+        }
+        Task::MaskedLm => {
+            if config.extra.get("tie_word_embeddings") == Some(&Value::Bool(false)) {
+                return Err(Error::Untied { path });
+            }
+            // A checkpoint of both heads that is no `BertForPreTraining` is one whose pooler nobody promises.
+            let next_sentence = is_class(PRETRAINING_CLASS);
+            if !next_sentence {
+                bert.pooler = None;
+            }
+            let fresh = PreTrainingHeads::new(&config, next_sentence, device);
+            let cls = load(fresh, &head_weights, PRETRAINING_PREFIX)?.module;
+            Network::MaskedLm { model: MaskedLm { bert, cls } }
         }
     };
     Ok(TaskModel { network, config })

@@ -1,10 +1,13 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use kiln_bert::{Bert, BertConfig, Weights, initialize, load_bert};
+use kiln_bert::{Bert, BertConfig, Weights, initialize, load, load_bert};
 use serde::{Deserialize, Serialize};
 
-use crate::{ClassificationHeadConfig, Crf, Error, Pooling, QuestionAnswerer, SequenceClassifier, TokenClassifier};
+use crate::{
+    ClassificationHeadConfig, Crf, Error, MaskedLm, Pooling, PreTrainingHeads, QuestionAnswerer, SequenceClassifier,
+    TokenClassifier,
+};
 
 /// Where the encoder's weights come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +25,8 @@ pub enum Start {
 pub struct PretrainedConfig {
     /// The encoder's weights.
     pub start: Start,
+    /// An architecture in place of the checkpoint's; its weights are fresh, and the folder is not read.
+    pub architecture: Option<BertConfig>,
     /// Whether the encoder will stay as it is; a fresh pooler is refused then.
     pub frozen: bool,
     /// Widths of the head's extra layers.
@@ -103,6 +108,45 @@ impl PretrainedConfig {
         Ok(pretrained)
     }
 
+    /// The same under the heads of pre-training: the checkpoint's own where it has them, otherwise fresh. The second head,
+    /// where asked for, brings a pooler.
+    ///
+    /// # Errors
+    /// When the checkpoint cannot be read.
+    pub fn masked_lm(
+        &self,
+        folder: &Path,
+        next_sentence: bool,
+        device: &Device,
+    ) -> Result<Pretrained<MaskedLm>, Error> {
+        let mut fresh_pooler = false;
+        let mut pretrained = self.load(folder, device, next_sentence, |mut bert, config| {
+            if next_sentence && bert.pooler.is_none() {
+                bert.pooler = Some(config.init_pooler(device));
+                fresh_pooler = true;
+            }
+            Ok(MaskedLm { bert, cls: PreTrainingHeads::new(config, next_sentence, device) })
+        })?;
+        let cls = &mut pretrained.model.cls;
+        for (prefix, head) in [("cls.predictions.", true), ("cls.seq_relationship.", false)] {
+            let names = || pretrained.unused.iter().filter(|name| name.starts_with(prefix));
+            if self.is_fresh() || names().next().is_none() || !(head || next_sentence) {
+                continue;
+            }
+            let weights = Weights::from_folder(folder)?;
+            if head {
+                cls.predictions = load(cls.predictions.clone(), &weights, prefix)?.module;
+            } else {
+                let linear = cls.seq_relationship.take().expect("the second head was asked for");
+                cls.seq_relationship = Some(load(linear, &weights, prefix)?.module);
+            }
+            // The decoder's weights are the word embeddings' and its bias the head's: copies of them say nothing new.
+            pretrained.unused.retain(|name| !name.starts_with(prefix));
+        }
+        initialize(&pretrained.model);
+        Ok(Pretrained { fresh_pooler, ..pretrained })
+    }
+
     fn load<M>(
         &self,
         folder: &Path,
@@ -110,19 +154,22 @@ impl PretrainedConfig {
         keeps_pooler: bool,
         add: impl FnOnce(Bert, &BertConfig) -> Result<M, Error>,
     ) -> Result<Pretrained<M>, Error> {
-        let config = BertConfig::from_folder(folder)?;
-        let (mut bert, mut unused) = match self.start {
-            Start::Pretrained => {
-                let loaded = load_bert(&config, &Weights::from_folder(folder)?, device)?;
-                (loaded.module, loaded.unused)
-            }
-            Start::Random => (config.init(device), Vec::new()),
+        let config = self.architecture.clone().map_or_else(|| BertConfig::from_folder(folder), Ok)?;
+        let (mut bert, mut unused) = if self.is_fresh() {
+            (config.init(device), Vec::new())
+        } else {
+            let loaded = load_bert(&config, &Weights::from_folder(folder)?, device)?;
+            (loaded.module, loaded.unused)
         };
-        if !keeps_pooler && bert.pooler.take().is_some() && self.start == Start::Pretrained {
+        if !keeps_pooler && bert.pooler.take().is_some() && !self.is_fresh() {
             unused.extend(["pooler.dense.bias", "pooler.dense.weight"].map(str::to_owned));
         }
         let model = add(bert, &config)?;
         Ok(Pretrained { model, config, unused, fresh_pooler: false })
+    }
+
+    fn is_fresh(&self) -> bool {
+        self.start == Start::Random || self.architecture.is_some()
     }
 
     fn head(&self, config: &BertConfig) -> ClassificationHeadConfig {

@@ -42,6 +42,17 @@ pub enum Error {
         /// The question.
         question: String,
     },
+    /// A text without anything to tell.
+    #[error("there is no {mask} in the text `{text}`")]
+    NoMask {
+        /// What stands for a token to be told.
+        mask: String,
+        /// The text.
+        text: String,
+    },
+    /// A vocabulary without a token to mask with.
+    #[error("the tokenizer's vocabulary has no mask token")]
+    NoMaskToken,
     /// Vectors of a pooler that the checkpoint does not have.
     #[error("{}: the checkpoint has no pooler; pool by cls or mean", folder.display())]
     NoPooler {

@@ -19,6 +19,7 @@ mod batches;
 mod prediction;
 mod tags;
 mod answers;
+mod masks;
 mod predictor;
 mod embedder;
 mod error;
@@ -28,8 +29,8 @@ pub use batches::{in_batches, inputs};
 pub use embedder::{EmbedConfig, Embedder, cosine};
 pub use error::Error;
 pub use prediction::{
-    AnswerPrediction, EntitiesPrediction, EntityPrediction, LabelPrediction, LabelsPrediction, NumberPrediction,
-    Prediction, Texts,
+    AnswerPrediction, EntitiesPrediction, EntityPrediction, FilledPrediction, LabelPrediction, LabelsPrediction,
+    MaskPrediction, NumberPrediction, Prediction, Texts, TokenPrediction,
 };
 pub use predictor::Predictor;
 pub use tags::{Tags, tag, unit_tokens};

@@ -17,6 +17,8 @@ pub enum Prediction {
     Entities(EntitiesPrediction),
     /// A passage.
     Answer(AnswerPrediction),
+    /// Masked tokens.
+    Filled(FilledPrediction),
 }
 
 /// One label of a text or a pair.
@@ -103,6 +105,33 @@ pub struct AnswerPrediction {
     /// Behind its last character.
     pub end: usize,
     /// Its probability among the passages looked at.
+    pub score: f64,
+}
+
+/// What stands behind the masks of a text.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct FilledPrediction {
+    /// The text with its masks.
+    pub text: String,
+    /// The same with the most probable token in place of each.
+    pub filled: String,
+    /// In order.
+    pub masks: Vec<MaskPrediction>,
+}
+
+/// What may stand behind a mask.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MaskPrediction {
+    /// The most probable first.
+    pub tokens: Vec<TokenPrediction>,
+}
+
+/// A token and its probability.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TokenPrediction {
+    /// As the vocabulary has it.
+    pub token: String,
+    /// Its probability.
     pub score: f64,
 }
 

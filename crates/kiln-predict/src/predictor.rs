@@ -1,14 +1,18 @@
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use kiln_bert::BertConfig;
-use kiln_heads::{Network, TaskModel, Units, load_model};
+use kiln_heads::{MaskedLm, Network, TaskModel, Units, load_model};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::Task;
-use kiln_tokenize::{ContextConfig, ContextWindow, Tokenizer, UnitWindow, characters, lengths, pad, words};
+use kiln_tokenize::{ContextConfig, ContextWindow, Tokenizer, UnitWindow, by_length, characters, lengths, pad, words};
 
+use crate::masks::{TOP, most_probable, places};
 use crate::tags::spell;
-use crate::{AnswerConfig, EntitiesPrediction, Error, Prediction, answer_logits, best_answer, in_batches, inputs, tag};
+use crate::{
+    AnswerConfig, EntitiesPrediction, Error, FilledPrediction, MaskPrediction, Prediction, answer_logits, best_answer,
+    in_batches, inputs, tag,
+};
 
 /// A model that answers.
 #[derive(Debug)]
@@ -16,6 +20,8 @@ pub struct Predictor {
     model: TaskModel,
     tokenizer: Tokenizer,
     device: Device,
+    /// Tokens told of each mask.
+    top: usize,
 }
 
 /// Rows computed at once. More would gain little on a CPU and cost memory.
@@ -31,7 +37,7 @@ impl Predictor {
         model.network.bert_mut().products.packed = Some(PackedWeights::default());
         let tokenizer = Tokenizer::from_folder(folder)?;
         check_tokenizer(&tokenizer, &model.config, folder)?;
-        Ok(Self { model, tokenizer, device: device.clone() })
+        Ok(Self { model, tokenizer, device: device.clone(), top: TOP })
     }
 
     /// The same model with the products of its encoder in that precision, where its backend has it.
@@ -99,7 +105,51 @@ impl Predictor {
                 };
                 Ok(pairs().zip(&windows).map(answer).collect())
             }
+            Network::MaskedLm { model } => self.fill(model, texts),
         }
+    }
+}
+
+impl Predictor {
+    /// The same model, which tells so many tokens of each mask.
+    pub fn with_top(mut self, top: usize) -> Self {
+        self.top = top;
+        self
+    }
+
+    fn fill(&self, model: &MaskedLm, texts: &[(&str, Option<&str>)]) -> Result<Vec<Prediction>, Error> {
+        let mask_token_id = self.tokenizer.mask_token_id().ok_or(Error::NoMaskToken)?;
+        let mask = self.tokenizer.token(mask_token_id).unwrap_or_default();
+        let encodings = self.tokenizer.encode_all(texts.iter().copied())?;
+        for ((text, _), encoding) in texts.iter().zip(&encodings) {
+            if !encoding.input_ids.contains(&mask_token_id) {
+                return Err(Error::NoMask { mask, text: (*text).to_owned() });
+            }
+        }
+        let mut masks: Vec<Vec<MaskPrediction>> = vec![Vec::new(); texts.len()];
+        for rows in by_length(&lengths(&encodings), BATCH_SIZE) {
+            let batch = pad(&encodings, &rows, self.tokenizer.pad_token_id());
+            let places = places(&batch, &encodings, mask_token_id);
+            let tokens: Vec<i32> = places.iter().map(|(_, place)| *place).collect();
+            let count = tokens.len();
+            let tokens = Tensor::from_data(TensorData::new(tokens, [count]), &self.device);
+            let logits = model.forward(inputs(&batch, &self.device), tokens).predictions;
+            let width = logits.dims()[1];
+            let logits = logits.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
+            for ((row, _), logits) in places.iter().zip(logits.chunks(width)) {
+                let token = |id| self.tokenizer.token(id).unwrap_or_default();
+                masks[*row].push(most_probable(logits, self.top, token));
+            }
+        }
+        let filled = |((text, _), masks): (&(&str, Option<&str>), Vec<MaskPrediction>)| {
+            let mut filled = (*text).to_owned();
+            for found in &masks {
+                let best = found.tokens.first().map_or("", |token| token.token.as_str());
+                filled = filled.replacen(&mask, best.trim_start_matches("##").trim_start_matches('▁'), 1);
+            }
+            Prediction::Filled(FilledPrediction { text: (*text).to_owned(), filled, masks })
+        };
+        Ok(texts.iter().zip(masks).map(filled).collect())
     }
 }
 

@@ -12,6 +12,8 @@ pub enum Task {
     TokenClassification,
     /// The passage of a text that answers a question.
     QuestionAnswering,
+    /// The tokens that were masked, and, where asked for, whether one sentence follows another: pre-training.
+    MaskedLm,
 }
 
 impl Task {
@@ -21,6 +23,7 @@ impl Task {
             Self::SequenceClassification => "sequence-classification",
             Self::TokenClassification => "token-classification",
             Self::QuestionAnswering => "question-answering",
+            Self::MaskedLm => "masked-lm",
         }
     }
 }

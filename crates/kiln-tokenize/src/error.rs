@@ -60,6 +60,12 @@ pub enum Error {
         /// How many special tokens a pair of texts gets.
         special_tokens: usize,
     },
+    /// No vocabulary can be made of the texts.
+    #[error("no vocabulary can be made: {reason}")]
+    Vocabulary {
+        /// Why.
+        reason: String,
+    },
     /// A text cannot be encoded, because it has a word out of vocabulary and there is no unknown token.
     #[error("cannot encode a text that starts with `{start}`")]
     Encode {

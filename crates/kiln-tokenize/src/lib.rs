@@ -23,6 +23,8 @@ mod encoding;
 mod tokenizer;
 mod units;
 mod context;
+mod pieces;
+mod vocabulary;
 
 mod batch;
 mod bucketing;
@@ -39,3 +41,4 @@ pub use encoding::{Encoding, lengths};
 pub use error::Error;
 pub use tokenizer::Tokenizer;
 pub use units::{UnitWindow, characters, words};
+pub use vocabulary::VocabularyConfig;

@@ -172,7 +172,13 @@ impl Reviews {
     }
 
     fn read_model(device: &Device) -> SequenceClassifier {
-        let config = PretrainedConfig { start: Start::Pretrained, frozen: false, hidden_layers: vec![], num_labels: 2 };
+        let config = PretrainedConfig {
+            start: Start::Pretrained,
+            architecture: None,
+            frozen: false,
+            hidden_layers: vec![],
+            num_labels: 2,
+        };
         let Pretrained { model, .. } =
             config.sequence_classifier(&Self::folder().join(MODEL), Pooling::Cls, device).unwrap();
         model

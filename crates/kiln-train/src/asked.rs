@@ -1,3 +1,6 @@
+use std::borrow::Cow;
+use std::ops::Range;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_bert::Bert;
 use kiln_eval::{SplitReport, evaluate_answers};
@@ -82,8 +85,12 @@ impl TrainingSet for AskedSet {
     type Model = QuestionAnswerer;
     type Output = Answered;
 
-    fn lengths(&self) -> &[usize] {
-        &self.lengths
+    fn rows(&self) -> usize {
+        self.lengths.len()
+    }
+
+    fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> {
+        Cow::Borrowed(&self.lengths[rows])
     }
 
     fn loss(&self, model: &QuestionAnswerer, rows: &[usize], device: &Device) -> BatchLoss {

@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -26,8 +28,12 @@ impl TrainingSet for Features {
     type Output = Vec<f32>;
 
     /// The tokens that went in; a head's batches need no bucketing by them, and it does no harm.
-    fn lengths(&self) -> &[usize] {
-        &self.lengths
+    fn rows(&self) -> usize {
+        self.lengths.len()
+    }
+
+    fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> {
+        Cow::Borrowed(&self.lengths[rows])
     }
 
     fn loss(&self, head: &ClassificationHead, rows: &[usize], device: &Device) -> BatchLoss {
@@ -114,7 +120,7 @@ impl Features {
             Some(values) if is_kept => values,
             _ => {
                 let mut done = 0;
-                in_batches(rows.lengths(), config.batch_size, |batch| {
+                in_batches(&rows.lengths(0..rows.rows()), config.batch_size, |batch| {
                     let output =
                         model.pooled_output(inputs(&pad(rows.encodings(), batch, rows.pad_token_id()), device));
                     done += batch.len();
@@ -130,7 +136,8 @@ impl Features {
             let tensor = NamedParameter { name: TENSOR.to_owned(), shape: vec![count, width], values: values.clone() };
             save(&file, &[tensor], FloatType::F32)?;
         }
-        let features = Self { values, width, lengths: rows.lengths().to_vec(), targets: rows.targets().clone() };
+        let features =
+            Self { values, width, lengths: rows.lengths(0..rows.rows()).into_owned(), targets: rows.targets().clone() };
         Ok((features, is_kept))
     }
 }

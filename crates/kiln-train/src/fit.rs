@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::time::Instant;
 
@@ -88,6 +88,9 @@ pub struct Fitted<M> {
     pub interrupted: bool,
 }
 
+/// Drawn rows that are batched together: enough for rows to meet others of their length.
+const BLOCK_BATCHES: usize = 64;
+
 impl<S: TrainingSet> Fit<'_, S> {
     /// Trains, validates after each epoch, and returns the best epoch's model.
     ///
@@ -103,11 +106,11 @@ impl<S: TrainingSet> Fit<'_, S> {
     ) -> Result<Fitted<S::Model>, Error> {
         let config = self.config;
         for (split, set) in [(Split::Train, self.train), (Split::Validation, self.validation)] {
-            if set.lengths().is_empty() {
+            if set.rows() == 0 {
                 return Err(Error::Empty { split });
             }
         }
-        let rows = self.train.lengths().len();
+        let rows = self.train.rows();
         let batches_an_epoch = rows.div_ceil(config.batch_size);
         let total_steps = config.epochs * batches_an_epoch.div_ceil(config.gradient_accumulation_steps);
         let fingerprint = format!("{config:?} on {rows} rows");
@@ -121,11 +124,15 @@ impl<S: TrainingSet> Fit<'_, S> {
         while progress.epoch < config.epochs && !self.is_stalled(&progress) {
             let started = Instant::now();
             let mut learning_rate = 0.0;
-            let batches = self.batches(progress.epoch);
-            let updates = batches.chunks(config.gradient_accumulation_steps);
-            for update in updates.skip(progress.updates_in_epoch) {
+            let accumulated = config.gradient_accumulation_steps;
+            let mut batches = self.batches(progress.epoch).skip(progress.updates_in_epoch * accumulated);
+            loop {
+                let update: Vec<Vec<usize>> = batches.by_ref().take(accumulated).collect();
+                if update.is_empty() {
+                    break;
+                }
                 learning_rate = config.learning_rate_at(progress.step, total_steps);
-                let (gradients, loss) = self.gradients(&model, update, &mut progress);
+                let (gradients, loss) = self.gradients(&model, &update, &mut progress);
                 let gradient_norm = gradients.norm();
                 progress.step += 1;
                 progress.updates_in_epoch += 1;
@@ -181,9 +188,29 @@ impl<S: TrainingSet> Fit<'_, S> {
         self.fitted(model, progress, false)
     }
 
-    fn batches(&self, epoch: usize) -> Vec<Vec<usize>> {
+    fn batches(&self, epoch: usize) -> impl Iterator<Item = Vec<usize>> {
+        let rows = self.train.rows();
+        let (first, block) = if S::DRAWN { (epoch * rows, self.block_rows()) } else { (0, rows) };
+        let starts = (0..rows).step_by(block);
+        starts.flat_map(move |start| self.block(epoch, first + start..first + rows.min(start + block)))
+    }
+
+    fn block_rows(&self) -> usize {
+        BLOCK_BATCHES * self.config.batch_size
+    }
+
+    /// Batches of neighbouring rows.
+    fn block(&self, epoch: usize, rows: Range<usize>) -> Vec<Vec<usize>> {
         let shuffle = Shuffle { batch_size: self.config.batch_size, seed: self.config.seed, epoch: epoch as u64 };
-        shuffled(self.train.lengths(), shuffle)
+        let mut batches = shuffled(&self.train.lengths(rows.clone()), shuffle);
+        batches.iter_mut().flatten().for_each(|row| *row += rows.start);
+        batches
+    }
+
+    /// The share of padding in the first epoch, or in the first block of rows that are drawn.
+    fn padding_share(&self) -> f64 {
+        let rows = if S::DRAWN { self.train.rows().min(self.block_rows()) } else { self.train.rows() };
+        padding_share(&self.train.lengths(0..rows), &self.block(0, 0..rows))
     }
 
     /// The gradient of the mean loss over all targets of an update's batches, and that loss.
@@ -224,7 +251,7 @@ impl<S: TrainingSet> Fit<'_, S> {
             best_epoch: progress.best.map_or(0, |(epoch, _)| epoch),
             epochs: progress.reports,
             steps: progress.step,
-            padding_share: padding_share(self.train.lengths(), &self.batches(0)),
+            padding_share: self.padding_share(),
             interrupted,
         })
     }

@@ -1,3 +1,6 @@
+use std::borrow::Cow;
+use std::ops::Range;
+
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use kiln_bert::Bert;
 use kiln_eval::{SplitReport, evaluate_tags};
@@ -75,8 +78,12 @@ impl TrainingSet for TaggedSet {
     type Model = TokenClassifier;
     type Output = Tags;
 
-    fn lengths(&self) -> &[usize] {
-        &self.lengths
+    fn rows(&self) -> usize {
+        self.lengths.len()
+    }
+
+    fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> {
+        Cow::Borrowed(&self.lengths[rows])
     }
 
     /// Units.

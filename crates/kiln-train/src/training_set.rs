@@ -1,3 +1,6 @@
+use std::borrow::Cow;
+use std::ops::Range;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kiln_bert::Bert;
@@ -16,8 +19,20 @@ pub trait TrainingSet {
     /// What a model says of all rows.
     type Output;
 
-    /// Tokens of each row: what batches are bucketed by and throughput is counted in.
-    fn lengths(&self) -> &[usize];
+    /// Whether rows are drawn anew in each epoch, and numbered on from one to the next. They are then batched a block at a
+    /// time, so that memory does not grow with their number.
+    const DRAWN: bool = false;
+
+    /// How many rows an epoch has.
+    fn rows(&self) -> usize;
+
+    /// Tokens of each of some rows: what batches are bucketed by and throughput is counted in.
+    fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]>;
+
+    /// Tokens of an epoch.
+    fn tokens(&self) -> usize {
+        self.lengths(0..self.rows()).iter().sum()
+    }
 
     /// How many targets a row has: the loss is a mean over them.
     fn weight(&self, _row: usize) -> usize {
@@ -90,8 +105,12 @@ impl TrainingSet for Encoded {
     /// Logits, row-major `[rows, num_labels]`.
     type Output = Vec<f32>;
 
-    fn lengths(&self) -> &[usize] {
-        &self.lengths
+    fn rows(&self) -> usize {
+        self.lengths.len()
+    }
+
+    fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> {
+        Cow::Borrowed(&self.lengths[rows])
     }
 
     fn loss(&self, model: &SequenceClassifier, rows: &[usize], device: &Device) -> BatchLoss {

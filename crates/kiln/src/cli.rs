@@ -41,6 +41,12 @@ pub enum Command {
     Eval(EvalArgs),
     /// Answer for a text, a file or, with neither, what one types
     Predict(PredictArgs),
+    /// Tell the tokens behind a text's [MASK]s
+    FillMask(FillMaskArgs),
+    /// Train on raw text: masked tokens and next sentences
+    Pretrain(TrainArgs),
+    /// Make a WordPiece vocabulary of raw text
+    Vocabulary(VocabularyArgs),
     /// Turn texts into vectors
     Embed(EmbedArgs),
 }
@@ -202,6 +208,37 @@ pub struct PredictArgs {
     pub columns: ColumnArgs,
     #[command(flatten)]
     pub precision: PrecisionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct FillMaskArgs {
+    #[command(flatten)]
+    pub predict: PredictArgs,
+    /// Tokens told of each mask
+    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    pub top: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct VocabularyArgs {
+    /// Raw text: .txt, or any format of labelled files, whose text column is read; may be given several times
+    #[arg(long, required = true)]
+    pub file: Vec<PathBuf>,
+    /// Folder for tokenizer.json, vocab.txt and tokenizer_config.json
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Tokens, at most
+    #[arg(long, default_value_t = 21_128)]
+    pub size: usize,
+    /// How often a character or a pair of tokens must occur to become a token
+    #[arg(long, default_value_t = 2)]
+    pub min_count: u64,
+    /// Keep upper case and accents
+    #[arg(long)]
+    pub cased: bool,
+    /// Column of the text, by name or index
+    #[arg(long, value_name = "COLUMN")]
+    pub text_column: Option<Column>,
 }
 
 #[derive(Debug, Args)]

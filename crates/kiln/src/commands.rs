@@ -7,3 +7,5 @@ pub mod pipeline;
 pub mod eval;
 pub mod predict;
 pub mod embed;
+pub mod pretrain;
+pub mod vocabulary;

@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Pull(arguments) => commands::pull::run(arguments, cli.json),
         Command::Data(DataCommand::Audit(arguments)) => commands::data::audit(arguments, cli.json),
         Command::Data(DataCommand::Split(arguments)) => commands::data::split(arguments, cli.json),
+        Command::Vocabulary(arguments) => commands::vocabulary::run(arguments, cli.json),
         // Inside the thread pool: from outside, every parallel operation would wake a thread and wait for it.
         _ => rayon::scope(|_| {
             kiln_backend::run(&cli.backend, OnBackend(&cli)).unwrap_or_else(|unknown| Err(unknown.into()))
@@ -53,8 +54,10 @@ impl Entry for OnBackend<'_> {
             Command::Train(arguments) => commands::train::run::<B>(arguments, *json, &device),
             Command::Eval(arguments) => commands::eval::run::<B>(arguments, *json, &device),
             Command::Predict(arguments) => commands::predict::run::<B>(arguments, *json, &device),
+            Command::FillMask(arguments) => commands::predict::fill_mask::<B>(arguments, *json, &device),
+            Command::Pretrain(arguments) => commands::pretrain::run::<B>(arguments, *json, &device),
             Command::Embed(arguments) => commands::embed::run::<B>(arguments, *json, &device),
-            Command::Pull(_) | Command::Data(_) => unreachable!("these run without a backend"),
+            Command::Pull(_) | Command::Data(_) | Command::Vocabulary(_) => unreachable!("these run without a backend"),
         }
     }
 }

@@ -9,10 +9,12 @@ mod data;
 mod document;
 mod error;
 mod explain;
+mod pretraining;
 mod train;
 
 use std::path::{Path, PathBuf};
 
+use kiln_bert::Size;
 use kiln_heads::{Pooling, Start};
 use kiln_hub::{Hub, Location, Source};
 use kiln_schema::{ProblemType, Task};
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use data::{Data, DataPath, Files};
 pub use error::RecipeError;
+pub use pretraining::Masking;
 pub use train::{Precision, Train, available};
 
 use data::DataFile;
@@ -29,8 +32,11 @@ use data::DataFile;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
     pub task: Task,
+    /// Of a masked language model: whether it is trained on next sentences too.
+    pub next_sentence: bool,
     pub model: Model,
     pub data: Data,
+    pub masking: Masking,
     pub train: Train,
     pub hub: HubSettings,
 }
@@ -42,6 +48,9 @@ pub struct Model {
     pub source: Source,
     #[serde(default)]
     pub initialize: Start,
+    /// A published architecture in place of the checkpoint's, with fresh weights; the source then needs but a tokenizer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<Size>,
     #[serde(default)]
     pub encoder: Encoder,
     /// What a sequence classifier's logits are.
@@ -103,8 +112,19 @@ impl Recipe {
         if file.task != Task::TokenClassification && model.crf {
             return Err(places.error("model.crf", "`model.crf`: a field ties tags together, and the task has none"));
         }
-        let data = file.data.resolve(&folder, &places)?;
-        Ok(Self { task: file.task, model, data, train: file.train, hub: file.hub })
+        let pretrains = file.task == Task::MaskedLm;
+        for (key, given) in [("next_sentence", file.next_sentence.is_some()), ("masking", file.masking.is_some())] {
+            if given && !pretrains {
+                return Err(places.error(key, format!("`{key}` is of task `masked-lm` alone")));
+            }
+        }
+        if pretrains && model.encoder != Encoder::Full {
+            return Err(places.error("model.encoder", "`model.encoder`: pre-training trains it; expected `full`"));
+        }
+        let data = file.data.resolve(&folder, pretrains, &places)?;
+        let next_sentence = pretrains && file.next_sentence.unwrap_or(true);
+        let masking = file.masking.unwrap_or_default().in_folder(&folder);
+        Ok(Self { task: file.task, next_sentence, model, data, masking, train: file.train, hub: file.hub })
     }
 
     /// What picks the best checkpoint: the recipe's own metric, or the task's.
@@ -115,6 +135,7 @@ impl Recipe {
             (Task::SequenceClassification, ProblemType::Regression) => Metric::Pearson,
             (Task::TokenClassification, _) => Metric::EntityF1,
             (Task::QuestionAnswering, _) => Metric::F1,
+            (Task::MaskedLm, _) => Metric::Loss,
         })
     }
 
@@ -122,8 +143,10 @@ impl Recipe {
     pub fn to_toml(&self) -> String {
         let file = RecipeFile {
             task: self.task,
+            next_sentence: (self.task == Task::MaskedLm).then_some(self.next_sentence),
             model: self.model.clone(),
             data: DataFile::from(&self.data),
+            masking: (self.task == Task::MaskedLm).then(|| self.masking.clone()),
             train: self.train.clone(),
             hub: self.hub.clone(),
         };
@@ -136,8 +159,12 @@ impl Recipe {
 #[serde(deny_unknown_fields)]
 struct RecipeFile {
     task: Task,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_sentence: Option<bool>,
     model: Model,
     data: DataFile,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    masking: Option<Masking>,
     #[serde(default)]
     train: Train,
     #[serde(default)]

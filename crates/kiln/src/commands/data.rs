@@ -35,6 +35,9 @@ pub fn audit(arguments: &AuditArgs, json: bool) -> anyhow::Result<()> {
             }
             audit_of::<Question>(&recipe, arguments, json)
         }
+        (Task::MaskedLm, _) => {
+            bail!(UsageError("`kiln data audit` is of labelled data; a corpus has no labels".to_owned()))
+        }
     }
 }
 
@@ -143,6 +146,7 @@ pub fn splits<T: Record>(recipe: &Recipe, files: &Files<PathBuf>) -> anyhow::Res
             let (items, labels) = read(&sources, data.labels.clone())?;
             (divide(items, split)?, labels)
         }
+        Files::Corpus { .. } => unreachable!("a corpus has no labelled rows"),
     };
     if !data.drop_leaks {
         return Ok((splits, labels));

@@ -9,12 +9,14 @@ use kiln_dataset::{Column, Format, Item, Record, Source, Unplaced, mend_answers,
 use kiln_eval::{Report, SplitReport};
 use kiln_heads::{Network, SequenceClassifier};
 use kiln_predict::Predictor;
+use kiln_pretrain::{Drawing, MaskingConfig};
 use kiln_schema::{Example, LabelId, LabelSet, ProblemType, Question, Split, TaggedText};
 use kiln_tokenize::ContextConfig;
 use kiln_train::{AskedSet, Encoded, TaggedSet, TrainingSet};
 
 use crate::cli::EvalArgs;
 use crate::commands::predict::source;
+use crate::commands::train::pretraining::whole;
 use crate::commands::train::sequences::Target;
 use crate::commands::train::{answers, print_splits, tags};
 use crate::console;
@@ -23,6 +25,9 @@ use crate::run_folder::write_report;
 
 /// Rows computed at once.
 const BATCH_SIZE: usize = 32;
+
+/// Of the masks: the same for every model.
+const SEED: u64 = 42;
 
 pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> anyhow::Result<()> {
     let mut source = source(&arguments.model, &arguments.data, &arguments.columns)?;
@@ -88,6 +93,14 @@ fn evaluate(predictor: &Predictor, mut source: Source, device: &Device) -> anyho
             let set = AskedSet::new(questions, windows, pad_token_id);
             let output = set.output(model, BATCH_SIZE, device);
             Ok((set.report(&output), answers::errors(&output, &set)))
+        }
+        Network::MaskedLm { model } => {
+            let next_sentence = model.cls.seq_relationship.is_some();
+            let masking = MaskingConfig::default().init(tokenizer)?;
+            let drawing = Drawing { tokenizer: tokenizer.clone(), masking, next_sentence, seed: SEED };
+            let set = whole(&source, drawing)?;
+            let tally = set.output(model, BATCH_SIZE, device);
+            Ok((set.report(&tally), String::new()))
         }
     }
 }

@@ -14,23 +14,38 @@ use kiln_schema::Task;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 
-use crate::cli::{ColumnArgs, PredictArgs, UsageError};
+use crate::cli::{ColumnArgs, FillMaskArgs, PredictArgs, UsageError};
 use crate::console;
 use crate::recipe::{Recipe, available};
 
 pub fn run<B: Backend>(arguments: &PredictArgs, json: bool, device: &Device) -> anyhow::Result<()> {
     let precision = available::<B>(arguments.precision.precision)?;
     let predictor = Predictor::from_folder(&arguments.model, device)?.with_precision(precision);
+    answer_all(&predictor, arguments, json)
+}
+
+/// `kiln fill-mask`: the same of a masked language model, with as many tokens a mask as asked for.
+pub fn fill_mask<B: Backend>(arguments: &FillMaskArgs, json: bool, device: &Device) -> anyhow::Result<()> {
+    let FillMaskArgs { predict: arguments, top } = arguments;
+    let precision = available::<B>(arguments.precision.precision)?;
+    let predictor = Predictor::from_folder(&arguments.model, device)?.with_precision(precision).with_top(*top);
+    if predictor.task() != Task::MaskedLm {
+        bail!("{}: the model's task is {}, expected masked-lm", arguments.model.display(), predictor.task());
+    }
+    answer_all(&predictor, arguments, json)
+}
+
+fn answer_all(predictor: &Predictor, arguments: &PredictArgs, json: bool) -> anyhow::Result<()> {
     match (&arguments.text, &arguments.file) {
-        (Some(text), _) => answer(&predictor, text, arguments.text_pair.as_deref(), json),
+        (Some(text), _) => answer(predictor, text, arguments.text_pair.as_deref(), json),
         (None, Some(file)) => {
             let source = source(&arguments.model, file, &arguments.columns)?;
             match &arguments.out {
-                Some(out) => to_file(&predictor, &source, out),
-                None => to_stdout(&predictor, &source),
+                Some(out) => to_file(predictor, &source, out),
+                None => to_stdout(predictor, &source),
             }
         }
-        (None, None) => prompt(&predictor, json),
+        (None, None) => prompt(predictor, json),
     }
 }
 
@@ -94,6 +109,13 @@ fn in_words(prediction: &Prediction, context: Option<&str>) -> String {
                 (entity.start..entity.end, label)
             });
             marked(&found.text, spans)
+        }
+        Prediction::Filled(found) => {
+            let told = found.masks.iter().map(|mask| {
+                let tokens = mask.tokens.iter().map(|found| format!("{} {:.4}", found.token, found.score));
+                tokens.collect::<Vec<_>>().join(", ")
+            });
+            format!("{}  ({})", found.filled, told.collect::<Vec<_>>().join("; "))
         }
         Prediction::Answer(found) if found.answer.is_empty() => format!("no answer  ({:.4})", found.score),
         Prediction::Answer(found) => {

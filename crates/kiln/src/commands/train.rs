@@ -4,6 +4,7 @@ mod job;
 pub mod sequences;
 pub mod tags;
 pub mod answers;
+pub mod pretraining;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use kiln_bert::{Bert, BertConfig, LayerInputs};
 use kiln_dataset::{Lengths, Record, audit};
 use kiln_eval::{Report, Scores, SplitReport, TrainReport};
 use kiln_heads::{Pretrained, PretrainedConfig, TaskModel, save_model};
-use kiln_hub::{PullConfig, Source};
+use kiln_hub::{Location, PullConfig, Source};
 use kiln_kernels::Precision;
 use kiln_schema::{LabelId, LabelSet, ProblemType, Split, Splits, Task};
 use kiln_tokenize::Tokenizer;
@@ -84,6 +85,7 @@ pub fn train<B: Backend>(recipe: &Recipe, name: &str, arguments: &RunArgs, devic
         (Task::SequenceClassification, ProblemType::Regression) => run.sequences::<f64>(),
         (Task::TokenClassification, _) => run.tags(),
         (Task::QuestionAnswering, _) => run.answers(),
+        (Task::MaskedLm, _) => run.masked_lm(),
     }
 }
 
@@ -141,6 +143,7 @@ impl Run<'_> {
         self.device.seed(self.recipe.train.seed);
         PretrainedConfig {
             start: self.recipe.model.initialize,
+            architecture: self.recipe.model.size.is_some().then(|| self.checkpoint.config.clone()),
             frozen: self.recipe.model.encoder == Encoder::Frozen,
             hidden_layers: self.recipe.model.hidden_layers.clone(),
             num_labels,
@@ -157,11 +160,17 @@ impl Run<'_> {
     /// The run's folder with its recipe in it, and the hash of the checkpoint's weights.
     fn begin(&self) -> anyhow::Result<(RunFolder, String)> {
         let folder = RunFolder::create(self.arguments.out.as_deref(), self.name, self.arguments.resume)?;
+        let weights_hash = self.record(&folder)?;
+        Ok((folder, weights_hash))
+    }
+
+    /// Writes the recipe into the run's folder.
+    fn record(&self, folder: &RunFolder) -> anyhow::Result<String> {
         let weights_hash = weights_hash(&self.checkpoint.folder)?;
         let model = Model { source: self.checkpoint.source.clone(), ..self.recipe.model.clone() };
         let pinned = Recipe { model, data: self.pinned_data.clone(), ..self.recipe.clone() };
         folder.write_recipe(&pinned, &self.files, self.backend, &weights_hash)?;
-        Ok((folder, weights_hash))
+        Ok(weights_hash)
     }
 
     fn job<'b>(&'b self, folder: &'b RunFolder) -> Job<'b> {
@@ -215,33 +224,48 @@ struct Checkpoint {
     /// At the commit that came, where there are commits.
     source: Source,
     folder: PathBuf,
+    config: BertConfig,
     tokenizer: Tokenizer,
 }
 
 /// The checkpoint's folder, its config and tokenizer held against the recipe before anything costs time.
 fn pull(recipe: &Recipe, config: &PullConfig) -> anyhow::Result<Checkpoint> {
     let source = &recipe.model.source;
-    let snapshot = fetch(source, config).with_context(|| format!("model.source = \"{source}\""))?;
-    let config = BertConfig::from_folder(&snapshot.folder)?;
+    let (folder, pinned) = match (recipe.model.size, source) {
+        // A tokenizer alone is no checkpoint.
+        (Some(_), Source::Location(Location::Directory(folder))) => (folder.clone(), None),
+        _ => {
+            let snapshot = fetch(source, config).with_context(|| format!("model.source = \"{source}\""))?;
+            (snapshot.folder, snapshot.pinned)
+        }
+    };
     let max_length = recipe.train.max_length;
+    let tokenizer = Tokenizer::from_folder(&folder)?.with_max_length(max_length)?;
+    let config = match recipe.model.size {
+        Some(size) => BertConfig {
+            vocab_size: tokenizer.vocab_size(),
+            pad_token_id: tokenizer.pad_token_id(),
+            ..BertConfig::of_size(size)
+        },
+        None => BertConfig::from_folder(&folder)?,
+    };
     if max_length > config.max_position_embeddings {
         bail!(UsageError(format!(
             "train.max_length is {max_length}, and {source} has {} positions",
             config.max_position_embeddings
         )));
     }
-    let tokenizer = Tokenizer::from_folder(&snapshot.folder)?.with_max_length(max_length)?;
     if tokenizer.vocab_size() > config.vocab_size {
         bail!(
             "{}: the tokenizer has {} entries and the model's word embeddings only {}; they are not of one model",
-            snapshot.folder.display(),
+            folder.display(),
             tokenizer.vocab_size(),
             config.vocab_size
         );
     }
-    stage("pull", "kiln-hub", format_args!("{source} → {}", snapshot.folder.display()));
-    let source = snapshot.pinned.map_or_else(|| source.clone(), Source::from);
-    Ok(Checkpoint { source, folder: snapshot.folder, tokenizer })
+    stage("pull", "kiln-hub", format_args!("{source} → {}", folder.display()));
+    let source = pinned.map_or_else(|| source.clone(), Source::from);
+    Ok(Checkpoint { source, folder, config, tokenizer })
 }
 
 /// One hash for all files of weights in a folder.

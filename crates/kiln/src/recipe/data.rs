@@ -38,6 +38,8 @@ pub enum Files<F> {
     Splits(Splits<F>),
     /// The rows of all files, divided.
     Divided { files: Vec<F>, split: SplitConfig },
+    /// Text without labels, and what is held back of it; where that is none, some of its rows.
+    Corpus { files: Vec<F>, validation: Option<F> },
 }
 
 /// A file as a recipe names it.
@@ -63,6 +65,10 @@ impl<F> Files<F> {
             Self::Divided { files, split } => {
                 Files::Divided { files: files.iter().map(f).collect::<Result<_, E>>()?, split: *split }
             }
+            Self::Corpus { files, validation } => {
+                let files = files.iter().map(&mut f).collect::<Result<_, E>>()?;
+                Files::Corpus { files, validation: validation.as_ref().map(f).transpose()? }
+            }
         })
     }
 
@@ -71,6 +77,7 @@ impl<F> Files<F> {
         match self {
             Self::Splits(splits) => splits.iter().map(|(_, file)| file).collect(),
             Self::Divided { files, .. } => files.iter().collect(),
+            Self::Corpus { files, validation } => files.iter().chain(validation).collect(),
         }
     }
 }
@@ -136,7 +143,7 @@ pub struct DataFile {
 
 impl DataFile {
     /// Fills in the defaults, makes paths absolute, and checks what concerns several keys.
-    pub fn resolve(self, folder: &Path, places: &Places) -> Result<Data, RecipeError> {
+    pub fn resolve(self, folder: &Path, is_corpus: bool, places: &Places) -> Result<Data, RecipeError> {
         let delimited = self.is_delimited(folder);
         let columns = [&self.text, &self.text_pair, &self.label];
         let named = columns.iter().any(|column| matches!(column, Some(Column::Name(_))));
@@ -155,7 +162,7 @@ impl DataFile {
             labels: self.labels.clone(),
             label_separator: self.label_separator.unwrap_or(','),
             drop_leaks: self.drop_leaks,
-            files: self.files(folder, places)?,
+            files: if is_corpus { self.corpus(folder, places)? } else { self.files(folder, places)? },
         };
         data.check_columns(delimited, places)?;
         Ok(data)
@@ -172,6 +179,22 @@ impl DataFile {
                 .chain(self.files.iter().flatten())
                 .all(|path| Format::from_path(&folder.join(path.named())).is_ok_and(delimited)),
         }
+    }
+
+    fn corpus(self, folder: &Path, places: &Places) -> Result<Files<DataPath>, RecipeError> {
+        for (key, given) in [("data.test", self.test.is_some()), ("data.split", self.split.is_some())] {
+            if given {
+                let what = format!("`{key}`: a corpus is trained on and validated with, nothing else");
+                return Err(places.error(key, what));
+            }
+        }
+        let files = match (self.files, self.train) {
+            (Some(files), None) if !files.is_empty() => files,
+            (None, Some(train)) => vec![train],
+            _ => return Err(places.error("data.train", "expected `data.train`, a file, or `data.files`, some")),
+        };
+        let files = files.into_iter().map(|path| path.in_folder(folder)).collect();
+        Ok(Files::Corpus { files, validation: self.validation.map(|path| path.in_folder(folder)) })
     }
 
     fn files(self, folder: &Path, places: &Places) -> Result<Files<DataPath>, RecipeError> {
@@ -245,13 +268,14 @@ fn check_shares(split: &SplitConfig, places: &Places) -> Result<(), RecipeError>
 
 impl From<&Data> for DataFile {
     fn from(data: &Data) -> Self {
-        let (splits, files, split) = match &data.files {
-            Files::Splits(splits) => (Some(splits), None, None),
-            Files::Divided { files, split } => (None, Some(files.clone()), Some(*split)),
+        let (splits, files, split, held_back) = match &data.files {
+            Files::Splits(splits) => (Some(splits), None, None, None),
+            Files::Divided { files, split } => (None, Some(files.clone()), Some(*split), None),
+            Files::Corpus { files, validation } => (None, Some(files.clone()), None, validation.clone()),
         };
         Self {
             train: splits.map(|splits| splits.train.clone()),
-            validation: splits.map(|splits| splits.validation.clone()),
+            validation: splits.map(|splits| splits.validation.clone()).or(held_back),
             test: splits.and_then(|splits| splits.test.clone()),
             files,
             format: data.format,

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 
 /// What the recipe's contract names and this version does not do: key, values.
-const PLANNED: [(&str, &[&str]); 2] = [("task", &["masked-lm"]), ("model.encoder", &["lora", "qlora"])];
+const PLANNED: [(&str, &[&str]); 1] = [("model.encoder", &["lora", "qlora"])];
 
 /// The message of an error met while a `T` was read, at `key` (empty: the document).
 pub fn message<T: DeserializeOwned>(message: &str, key: &str) -> String {

@@ -65,6 +65,24 @@ seed = 18446744073709551615
 fallback = ["modelscope", "hf"]
 "#;
 
+/// A recipe of raw text.
+const CORPUS: &str = r#"task = "masked-lm"
+next_sentence = false
+
+[model]
+source = "dir:vocabulary"
+size = "small"
+
+[data]
+files = ["a.txt", "b.parquet"]
+validation = "c.txt"
+
+[masking]
+share = 0.2
+unit = "word"
+words = "words.txt"
+"#;
+
 fn parse(text: &str, overrides: &[&str]) -> Result<Recipe, RecipeError> {
     let overrides: Vec<String> = overrides.iter().map(|setting| (*setting).to_owned()).collect();
     Recipe::from_toml(text, Path::new("/recipes/recipe.toml"), &overrides)
@@ -112,6 +130,20 @@ fn every_key_is_read_and_paths_are_the_recipes_own() {
 }
 
 #[test]
+fn raw_text_is_files_and_what_validates() {
+    let recipe = good(CORPUS, &[]);
+    let Files::Corpus { files, validation } = &recipe.data.files else { panic!("the text is a corpus") };
+    assert_eq!(files, &[local("/recipes/a.txt"), local("/recipes/b.parquet")]);
+    assert_eq!(validation, &Some(local("/recipes/c.txt")));
+    assert_eq!(recipe.masking.words.as_deref(), Some(Path::new("/recipes/words.txt")));
+    assert!(!recipe.next_sentence && recipe.metric() == Metric::Loss);
+    let test = parse(CORPUS, &["data.test=x.txt"]).expect_err("nothing is tested").to_string();
+    assert!(test.contains("`data.test`"), "{test}");
+    let elsewhere = parse(SHORT, &["masking.share=0.3"]).expect_err("nothing is masked").to_string();
+    assert!(elsewhere.contains("`masked-lm` alone"), "{elsewhere}");
+}
+
+#[test]
 fn data_may_be_files_of_data_sets() {
     let train = "hf-dataset:seamew/ChnSentiCorp@refs/convert/parquet/default/train/0000.parquet";
     let test = "modelscope-dataset:owner/name@v1.0/测试集.parquet";
@@ -130,7 +162,7 @@ fn data_may_be_files_of_data_sets() {
 
 #[test]
 fn what_is_written_reads_back_the_same() {
-    for text in [SHORT, LONG] {
+    for text in [SHORT, LONG, CORPUS] {
         let recipe = good(text, &[]);
         let written = recipe.to_toml();
         let elsewhere = Recipe::from_toml(&written, Path::new("runs/1/run.toml"), &[]).expect("Kiln wrote it");

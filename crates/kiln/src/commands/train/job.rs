@@ -82,8 +82,8 @@ impl Job<'_> {
         stage("train", "kiln-train", format_args!("{steps} updates; epoch {best_epoch} is the best"));
 
         let update_seconds: f64 = epochs.iter().map(|epoch| epoch.train_seconds).sum();
-        let tokens: usize = sets.train.lengths().iter().sum();
-        let encoded: usize = sets.iter().map(|(_, set)| set.lengths().len()).sum();
+        let tokens: usize = sets.train.tokens();
+        let encoded: usize = sets.iter().map(|(_, set)| set.rows()).sum();
         let an_epoch = |amount: usize| (amount * epochs.len()) as f64 / update_seconds;
         let train = TrainReport {
             epochs: epochs.len(),
@@ -92,7 +92,7 @@ impl Job<'_> {
             seconds: started.elapsed().as_secs_f64() + encoder_seconds,
             encoder_seconds,
             update_seconds,
-            examples_per_second: an_epoch(sets.train.lengths().len()),
+            examples_per_second: an_epoch(sets.train.rows()),
             tokens_per_second: an_epoch(tokens),
             encoder_examples_per_second: if encoder_seconds > 0.0 { encoded as f64 / encoder_seconds } else { 0.0 },
             padding_share,
@@ -120,7 +120,7 @@ impl Job<'_> {
         let mut seconds = 0.0;
         let features = sets.clone().try_map(|split, set| {
             let started = Instant::now();
-            let mut progress = Progress::new("features", set.lengths().len());
+            let mut progress = Progress::new("features", set.rows());
             let (features, cached) = Features::compute(model, &set, &config, self.device, &mut |done| {
                 progress.set(done, String::new);
             })?;
@@ -128,7 +128,7 @@ impl Job<'_> {
             let took = started.elapsed().as_secs_f64();
             let how = if cached { "from the cache".to_owned() } else { format!("computed in {took:.1} s") };
             seconds += if cached { 0.0 } else { took };
-            let shape = format!("{split} [{}, {}]", set.lengths().len(), features.width());
+            let shape = format!("{split} [{}, {}]", set.rows(), features.width());
             stage("features", "kiln-train", format_args!("{shape} {how}"));
             anyhow::Ok(features)
         })?;

@@ -38,7 +38,7 @@ fn an_unknown_key_names_its_line_and_the_nearest_known_one() {
     assert_eq!(
         message_with("pooling = \"mean\"", "qqq = 3"),
         "unknown key `model.qqq`; \
-         the keys known here are `source`, `initialize`, `encoder`, `problem_type`, `pooling`, `hidden_layers`, `crf`"
+         the keys known here are `source`, `initialize`, `size`, `encoder`, `problem_type`, `pooling`, `hidden_layers`, `crf`"
     );
     // In an inline table.
     assert_eq!(
@@ -108,12 +108,6 @@ fn a_wrong_value_names_line_key_found_and_expected() {
 #[test]
 fn what_is_planned_is_refused_as_such() {
     for (old, new, expected) in [
-        (
-            "\"sequence-classification\"",
-            "\"masked-lm\"",
-            "`task = \"masked-lm\"` is not available in this version of Kiln; there is one of `sequence-classification`, \
-             `token-classification`, `question-answering`",
-        ),
         (
             "\"frozen\"",
             "\"lora\"",

@@ -1,0 +1,27 @@
+//! Rows of a small corpus as a model sees them, twice: `cargo run --release -p kiln-pretrain --example masks TOKENIZER`
+#![expect(clippy::print_stdout, reason = "an example prints")]
+
+use kiln_dataset::{Passage, sentences};
+use kiln_pretrain::{Drawing, MaskingConfig, TokenStoreConfig};
+use kiln_tokenize::Tokenizer;
+
+const DOCUMENTS: [&str; 2] = ["房间很干净。早餐也不错！下次还来。", "书的封面破了。内容还可以。"];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = std::env::args().nth(1).ok_or("expected the folder of a tokenizer")?;
+    let tokenizer = Tokenizer::from_folder(folder.as_ref())?;
+    let passages = DOCUMENTS.iter().flat_map(|document| {
+        let sentences = sentences(document).into_iter().map(|text| Ok(Passage::Sentence(text.to_owned())));
+        sentences.chain([Ok(Passage::End)])
+    });
+    let store = TokenStoreConfig { folder: std::env::temp_dir(), max_tokens: 61 }.build(passages, &tokenizer)?;
+    let masking = MaskingConfig::default().init(&tokenizer)?;
+    let drawing = Drawing { tokenizer, masking, next_sentence: true, seed: 1 };
+    for (epoch, row) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let drawn = drawing.draw(&store, row, epoch * store.rows() + row)?;
+        let tokens: Vec<String> =
+            drawn.encoding.input_ids.iter().map(|&id| drawing.tokenizer.token(id).unwrap_or_default()).collect();
+        println!("epoch {epoch}, {}: {}", if drawn.is_random { "random" } else { "follows" }, tokens.join(" "));
+    }
+    Ok(())
+}

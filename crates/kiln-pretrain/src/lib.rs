@@ -1,0 +1,31 @@
+//! Pre-training rows from raw text: a token store on disk, masks and next sentences drawn anew each epoch.
+//! The loop is that of `kiln-train`; what is here is its [`TrainingSet`](kiln_train::TrainingSet).
+//!
+//! ```
+//! use kiln_dataset::Passage;
+//! use kiln_pretrain::TokenStoreConfig;
+//! # let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../kiln-tokenize/tests/tiny");
+//!
+//! let tokenizer = kiln_tokenize::Tokenizer::from_folder(folder.as_ref())?;
+//! let passages = ["房间", "干净", "房"].map(|text| Ok(Passage::Sentence(text.to_owned())));
+//! let passages = passages.into_iter().chain([Ok(Passage::End)]);
+//! let store = TokenStoreConfig { folder: std::env::temp_dir(), max_tokens: 4 }.build(passages, &tokenizer)?;
+//! assert_eq!((store.documents(), store.tokens(), store.rows()), (1, 5, 2));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! See `examples/masks.rs`.
+#![deny(missing_docs)]
+
+mod token_store;
+mod permutation;
+mod masking;
+mod drawing;
+mod pretraining_set;
+mod error;
+
+pub use drawing::{Drawing, Drawn};
+pub use error::Error;
+pub use masking::{MaskUnit, Masking, MaskingConfig};
+pub use pretraining_set::{PretrainingSet, Tally, split};
+pub use token_store::{TokenRow, TokenStore, TokenStoreConfig};

@@ -1,0 +1,247 @@
+use std::collections::HashSet;
+use std::ops::Range;
+
+use kiln_tokenize::Tokenizer;
+use rand::rngs::StdRng;
+use rand::seq::{IndexedRandom, SliceRandom};
+use rand::{Rng, RngExt};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// What is masked together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MaskUnit {
+    /// A token: BERT as it was published.
+    #[default]
+    Token,
+    /// A word: all tokens of an English one; of Chinese characters the longest words of a list.
+    Word,
+    /// The same, but Chinese characters in runs of 1, 2, 3 or 4, of which 40, 30, 20 and 10 in a hundred (MacBERT, Cui et al.,
+    /// 2020).
+    Ngram,
+}
+
+/// How tokens are masked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MaskingConfig {
+    /// The share of tokens that a model must tell: of 100 of them 80 are masked, 10 another token, 10 left as they are.
+    pub share: f64,
+    /// What is masked together.
+    pub unit: MaskUnit,
+    /// Words that stay together under [`MaskUnit::Word`].
+    pub words: Vec<String>,
+}
+
+impl Default for MaskingConfig {
+    /// 15 % of the tokens, one by one.
+    fn default() -> Self {
+        Self { share: 0.15, unit: MaskUnit::default(), words: Vec::new() }
+    }
+}
+
+/// A [`MaskingConfig`] for a vocabulary.
+#[derive(Clone, Debug)]
+pub struct Masking {
+    share: f64,
+    unit: MaskUnit,
+    mask_token_id: u32,
+    /// The ids that another token is drawn from: all but special ones.
+    ordinary: Vec<u32>,
+    /// Of each id, how it is joined to its neighbours.
+    joins: Vec<Joins>,
+    words: HashSet<Vec<u32>>,
+    longest_word: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Joins {
+    /// It begins a word.
+    No,
+    /// It goes on with the word before it.
+    Before,
+    /// It is a Chinese character.
+    Characters,
+}
+
+/// Of 10 runs of Chinese characters, how many have each length.
+const RUN_LENGTHS: [usize; 10] = [1, 1, 1, 1, 2, 2, 2, 3, 3, 4];
+
+impl MaskingConfig {
+    /// # Errors
+    /// When the vocabulary has no mask token, or a word cannot be tokenized.
+    pub fn init(&self, tokenizer: &Tokenizer) -> Result<Masking, Error> {
+        let mask_token_id = tokenizer.mask_token_id().ok_or(Error::NoMaskToken)?;
+        let ids = 0..u32::try_from(tokenizer.vocab_size()).expect("ids are u32");
+        let ordinary = ids.clone().filter(|&id| tokenizer.token(id).is_some() && !tokenizer.is_special(id)).collect();
+        let tokens: Vec<String> = ids.map(|id| tokenizer.token(id).unwrap_or_default()).collect();
+        let spaced = tokens.iter().any(|token| token.starts_with(SPACE_MARK));
+        let joins = tokens.iter().map(|token| joins(token, spaced)).collect();
+        let words: HashSet<Vec<u32>> = tokenizer.pieces(&self.words)?.into_iter().collect();
+        let longest_word = words.iter().map(Vec::len).max().unwrap_or(0);
+        let (share, unit) = (self.share, self.unit);
+        Ok(Masking { share, unit, mask_token_id, ordinary, joins, words, longest_word })
+    }
+}
+
+/// SentencePiece's mark of a space.
+const SPACE_MARK: char = '▁';
+
+fn joins(token: &str, spaced: bool) -> Joins {
+    let bare = token.trim_start_matches("##").trim_start_matches(SPACE_MARK);
+    match bare.chars().next() {
+        Some(first) if is_chinese(first) => Joins::Characters,
+        _ if token.len() > 2 && token.starts_with("##") => Joins::Before,
+        Some(first) if spaced && !token.starts_with(SPACE_MARK) && first.is_alphanumeric() => Joins::Before,
+        _ => Joins::No,
+    }
+}
+
+/// The blocks of CJK ideographs that BERT parts.
+fn is_chinese(c: char) -> bool {
+    matches!(c, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
+}
+
+impl Masking {
+    /// Masks some of the ids, and returns the places of those that a model must tell with what they were, in order: the
+    /// share of them, rounded, at least one.
+    ///
+    /// # Panics
+    /// When there are no ids.
+    pub fn mask(&self, ids: &mut [u32], random: &mut StdRng) -> Vec<(usize, u32)> {
+        let wanted = ((ids.len() as f64 * self.share).round() as usize).max(1);
+        let mut units = self.units(ids, random);
+        units.shuffle(random);
+        let mut places: Vec<usize> = Vec::with_capacity(wanted);
+        for unit in &units {
+            if places.len() + unit.len() <= wanted {
+                places.extend(unit.clone());
+            }
+        }
+        if places.is_empty() {
+            places.extend(units.iter().min_by_key(|unit| unit.len()).expect("there are ids").clone());
+        }
+        places.sort_unstable();
+        let targets = places.iter().map(|&place| (place, ids[place])).collect();
+        for place in places {
+            ids[place] = match random.random_range(0..10) {
+                0..8 => self.mask_token_id,
+                8 => *self.ordinary.choose(random).unwrap_or(&self.mask_token_id),
+                _ => ids[place],
+            };
+        }
+        targets
+    }
+
+    /// What is masked together.
+    fn units(&self, ids: &[u32], random: &mut impl Rng) -> Vec<Range<usize>> {
+        let joins = |at: usize| self.joins.get(ids[at] as usize).copied().unwrap_or(Joins::No);
+        let mut units = Vec::with_capacity(ids.len());
+        let mut start = 0;
+        while start < ids.len() {
+            let run = |matches: Joins, most: usize| {
+                (start + 1..ids.len().min(start + most)).take_while(|&at| joins(at) == matches).count() + 1
+            };
+            let length = match (self.unit, joins(start)) {
+                (MaskUnit::Token, _) => 1,
+                (MaskUnit::Ngram, Joins::Characters) => {
+                    run(Joins::Characters, RUN_LENGTHS[random.random_range(0..RUN_LENGTHS.len())])
+                }
+                (MaskUnit::Word, Joins::Characters) => self.word(&ids[start..]),
+                _ => run(Joins::Before, usize::MAX - start),
+            };
+            units.push(start..start + length);
+            start += length;
+        }
+        units
+    }
+
+    /// Tokens of the longest word of the list that the ids begin with, 1 where there is none.
+    fn word(&self, ids: &[u32]) -> usize {
+        let most = self.longest_word.min(ids.len());
+        (2..=most).rev().find(|&length| self.words.contains(&ids[..length])).unwrap_or(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+
+    /// Ids: 0 to 4 special, 4 the mask; 5 and 6 characters, 7 a word, 8 its continuation, 9 punctuation.
+    fn masking(unit: MaskUnit) -> Masking {
+        let tokens = ["", "", "", "", "", "房", "间", "un", "##able", "!"];
+        Masking {
+            share: 0.15,
+            unit,
+            mask_token_id: 4,
+            ordinary: (5..10).collect(),
+            joins: tokens.iter().map(|token| joins(token, false)).collect(),
+            words: HashSet::from([vec![5, 6]]),
+            longest_word: 2,
+        }
+    }
+
+    #[test]
+    fn units_are_tokens_words_or_runs() {
+        let ids = [5, 6, 5, 7, 8, 8, 9, 6];
+        let random = &mut StdRng::seed_from_u64(1);
+        assert_eq!(masking(MaskUnit::Token).units(&ids, random).len(), 8);
+        assert_eq!(masking(MaskUnit::Word).units(&ids, random), [0..2, 2..3, 3..6, 6..7, 7..8]);
+        let mut lengths = [0usize; 5];
+        for _ in 0..20_000 {
+            lengths[masking(MaskUnit::Ngram).units(&[5, 6, 5, 6, 5], random)[0].len()] += 1;
+        }
+        for (length, share) in [(1, 0.4), (2, 0.3), (3, 0.2), (4, 0.1)] {
+            assert!((lengths[length] as f64 / 20_000.0 - share).abs() < 0.015, "{lengths:?}");
+        }
+    }
+
+    #[test]
+    fn sentencepiece_goes_on_where_there_is_no_space() {
+        assert_eq!(["▁un", "able", "▁", "好", "▁好", "!"].map(|token| joins(token, true)), {
+            use Joins::{Before, Characters, No};
+            [No, Before, No, Characters, Characters, No]
+        });
+    }
+
+    /// A token in seven is chosen; of these eight tenths are masked, a tenth drawn anew (of five ids one is the same), and a
+    /// tenth left.
+    #[test]
+    fn shares_are_those_of_bert() {
+        for unit in [MaskUnit::Token, MaskUnit::Word, MaskUnit::Ngram] {
+            let masking = masking(unit);
+            let random = &mut StdRng::seed_from_u64(2);
+            let [mut chosen, mut masked, mut other, mut same] = [0.0f64; 4];
+            for _ in 0..4_000 {
+                let before: Vec<u32> = (0..100).map(|_| random.random_range(5..10)).collect();
+                let mut after = before.clone();
+                let targets = masking.mask(&mut after, random);
+                assert!(targets.is_sorted() && targets.iter().all(|&(place, id)| before[place] == id));
+                let changed = (0..100).filter(|&place| before[place] != after[place]);
+                assert!(changed.into_iter().all(|place| targets.iter().any(|&(target, _)| target == place)));
+                chosen += targets.len() as f64;
+                for (place, id) in targets {
+                    match after[place] {
+                        4 => masked += 1.0,
+                        found if found == id => same += 1.0,
+                        _ => other += 1.0,
+                    }
+                }
+            }
+            assert!((chosen / 400_000.0 - 0.15).abs() < 0.002, "{unit:?}: {chosen}");
+            assert!((masked / chosen - 0.8).abs() < 0.01, "{unit:?}: {masked} of {chosen}");
+            assert!((other / chosen - 0.08).abs() < 0.01, "{unit:?}: {other} of {chosen}");
+            assert!((same / chosen - 0.12).abs() < 0.01, "{unit:?}: {same} of {chosen}");
+        }
+    }
+
+    #[test]
+    fn at_least_one_token_is_told() {
+        let random = &mut StdRng::seed_from_u64(3);
+        assert_eq!(masking(MaskUnit::Token).mask(&mut [5, 6], random).len(), 1);
+        assert_eq!(masking(MaskUnit::Word).mask(&mut [7, 8], random).len(), 2, "a word is not cut");
+    }
+}

@@ -1,0 +1,325 @@
+use std::borrow::Cow;
+use std::ops::Range;
+use std::rc::Rc;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use kiln_bert::Bert;
+use kiln_eval::{SplitReport, evaluate_masked};
+use kiln_heads::{MaskedLm, MaskedLmOutput, cross_entropy_sum};
+use kiln_predict::inputs;
+use kiln_tokenize::{Encoding, by_length, pad};
+use kiln_train::{BatchLoss, TrainingSet};
+
+use crate::{Drawing, Drawn, Error, TokenStore};
+
+/// Rows of a store, masked anew in each epoch.
+#[derive(Clone, Debug)]
+pub struct PretrainingSet {
+    store: Rc<TokenStore>,
+    drawing: Rc<Drawing>,
+    part: Part,
+}
+
+/// Which rows of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    All,
+    /// All but one in `every`.
+    Kept {
+        every: usize,
+    },
+    /// One in `every`.
+    HeldBack {
+        every: usize,
+    },
+}
+
+/// One row in so many is held back, and more are not needed than these.
+const HOLD_BACK: usize = 50;
+const ENOUGH: usize = 2_000;
+
+/// A store's rows to train on, and those held back to validate with: one in 50, at most 2,000 of them, or those of a store of
+/// their own. Order and masks of the second never change.
+///
+/// # Errors
+/// When there are too few rows, or too few documents for a sentence of another one.
+pub fn split(
+    store: TokenStore,
+    validation: Option<TokenStore>,
+    drawing: Drawing,
+) -> Result<(PretrainingSet, PretrainingSet), Error> {
+    if let Some(validation) = validation {
+        let train = PretrainingSet::whole(store, drawing)?;
+        let validation = PretrainingSet::of(Rc::new(validation), train.drawing.clone(), Part::All, 1)?;
+        return Ok((train, validation));
+    }
+    let rows = store.rows();
+    let every = HOLD_BACK.max(rows / ENOUGH).min(rows);
+    let train = PretrainingSet::of(Rc::new(store), Rc::new(drawing), Part::Kept { every }, 2)?;
+    let validation = PretrainingSet { part: Part::HeldBack { every }, ..train.clone() };
+    Ok((train, validation))
+}
+
+impl PretrainingSet {
+    /// All rows of a store.
+    ///
+    /// # Errors
+    /// When there is none, or too few documents for a sentence of another one.
+    pub fn whole(store: TokenStore, drawing: Drawing) -> Result<Self, Error> {
+        Self::of(Rc::new(store), Rc::new(drawing), Part::All, 1)
+    }
+
+    fn of(store: Rc<TokenStore>, drawing: Rc<Drawing>, part: Part, expected: usize) -> Result<Self, Error> {
+        if store.rows() < expected {
+            let found = format!("{} rows of two tokens or more", store.rows());
+            return Err(Error::TooSmall { found, expected: "one to train on, and one to validate with" });
+        }
+        if drawing.next_sentence && store.documents() < 2 {
+            let expected = "two, parted by a blank line, for a next sentence that is of another one";
+            return Err(Error::TooSmall { found: format!("{} documents", store.documents()), expected });
+        }
+        Ok(Self { store, drawing, part })
+    }
+
+    /// The store's row at a place of this part.
+    fn row(&self, index: usize) -> usize {
+        match self.part {
+            Part::All => index,
+            Part::Kept { every } => index + index / (every - 1),
+            Part::HeldBack { every } => index * every + every - 1,
+        }
+    }
+
+    /// The store's row behind a number: rows are numbered on from epoch to epoch, each in an order of its own.
+    fn numbered(&self, number: usize) -> usize {
+        let count = self.rows();
+        self.row(self.drawing.order(number % count, count, number / count))
+    }
+
+    /// A row with its masks.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn draw(&self, number: usize) -> Result<Drawn, Error> {
+        self.drawing.draw(&self.store, self.numbered(number), number)
+    }
+
+    fn drawn(&self, numbers: &[usize]) -> Vec<Drawn> {
+        numbers.iter().map(|&number| self.draw(number).expect("the store has been read before")).collect()
+    }
+
+    /// The model's logits for some rows, and what they should say.
+    fn forward(&self, model: &MaskedLm, drawn: Vec<Drawn>, device: &Device) -> Asked {
+        let (mut encodings, mut targets, mut next) = (Vec::<Encoding>::new(), Vec::new(), Vec::new());
+        for drawn in drawn {
+            encodings.push(drawn.encoding);
+            targets.push(drawn.targets);
+            next.push(i32::from(drawn.is_random));
+        }
+        let rows: Vec<usize> = (0..encodings.len()).collect();
+        let batch = pad(&encodings, &rows, self.drawing.tokenizer.pad_token_id());
+        let places = targets.iter().enumerate().flat_map(|(row, targets)| {
+            let start = row * batch.seq;
+            targets.iter().map(move |&(place, _)| (start + place) as i32)
+        });
+        let ids = targets.iter().flatten().map(|&(_, id)| id.cast_signed());
+        let tensor = |ids: Vec<i32>| {
+            let count = ids.len();
+            Tensor::<1, Int>::from_data(TensorData::new(ids, [count]), device)
+        };
+        let output = model.forward(inputs(&batch, device), tensor(places.collect()));
+        Asked { output, targets: tensor(ids.collect()), next: tensor(next) }
+    }
+}
+
+/// Logits beside what they should say.
+struct Asked {
+    output: MaskedLmOutput,
+    targets: Tensor<1, Int>,
+    next: Tensor<1, Int>,
+}
+
+/// What a model was right about.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// Tokens asked for.
+    pub masked: usize,
+    /// How many were told.
+    pub masked_right: usize,
+    /// Their cross-entropy, summed.
+    pub masked_loss_sum: f64,
+    /// Rows.
+    pub rows: usize,
+    /// Of how many it was told whether the second segment follows; none where that is not asked.
+    pub next_right: Option<usize>,
+    /// Cross-entropy of that, summed.
+    pub next_loss_sum: f64,
+}
+
+fn right(logits: Tensor<2>, targets: Tensor<1, Int>) -> usize {
+    let [count, _] = logits.dims();
+    let said = logits.inner().argmax(1).reshape([count]);
+    said.equal(targets.inner()).int().sum().into_scalar::<i64>() as usize
+}
+
+impl TrainingSet for PretrainingSet {
+    type Model = MaskedLm;
+    type Output = Tally;
+
+    const DRAWN: bool = true;
+
+    fn rows(&self) -> usize {
+        let rows = self.store.rows();
+        match self.part {
+            Part::All => rows,
+            Part::Kept { every } => rows - rows / every,
+            Part::HeldBack { every } => rows / every,
+        }
+    }
+
+    /// A segment of another document may be shorter.
+    fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> {
+        let special = self.drawing.tokenizer.num_special_tokens(self.drawing.next_sentence);
+        let length = |number| self.store.shape(self.numbered(number)).expect("the store has been read before").1;
+        Cow::Owned(rows.map(|number| length(number) + special).collect())
+    }
+
+    fn tokens(&self) -> usize {
+        (0..self.rows()).map(|row| self.lengths(row..row + 1)[0]).sum()
+    }
+
+    /// Tokens to be told.
+    fn weight(&self, row: usize) -> usize {
+        self.drawn(&[row])[0].targets.len()
+    }
+
+    /// The mean over masked tokens and the mean over rows count the same: the second is scaled to the weight of the first.
+    fn loss(&self, model: &MaskedLm, rows: &[usize], device: &Device) -> BatchLoss {
+        let Asked { output, targets, next } = self.forward(model, self.drawn(rows), device);
+        let [masked] = targets.dims();
+        let right = Some(right(output.predictions.clone(), targets.clone()));
+        let mut sum = cross_entropy_sum(output.predictions, targets);
+        if let Some(logits) = output.seq_relationship {
+            sum = sum + cross_entropy_sum(logits, next) * (masked as f64 / rows.len() as f64);
+        }
+        BatchLoss { sum, right }
+    }
+
+    fn output(&self, model: &MaskedLm, batch_size: usize, device: &Device) -> Tally {
+        let mut tally = Tally::default();
+        let block = batch_size * BLOCK_BATCHES;
+        for start in (0..self.rows()).step_by(block) {
+            let lengths = self.lengths(start..self.rows().min(start + block));
+            for batch in by_length(&lengths, batch_size) {
+                let numbers: Vec<usize> = batch.iter().map(|row| start + row).collect();
+                let Asked { output, targets, next } = self.forward(model, self.drawn(&numbers), device);
+                tally.masked += targets.dims()[0];
+                tally.masked_right += right(output.predictions.clone(), targets.clone());
+                tally.masked_loss_sum += cross_entropy_sum(output.predictions, targets).into_scalar::<f64>();
+                tally.rows += numbers.len();
+                if let Some(logits) = output.seq_relationship {
+                    *tally.next_right.get_or_insert(0) += right(logits.clone(), next.clone());
+                    tally.next_loss_sum += cross_entropy_sum(logits, next).into_scalar::<f64>();
+                }
+            }
+        }
+        tally
+    }
+
+    fn report(&self, tally: &Tally) -> SplitReport {
+        let next = tally.next_right.map(|right| (right, tally.next_loss_sum));
+        evaluate_masked((tally.masked_right, tally.masked, tally.masked_loss_sum), next, tally.rows)
+    }
+
+    fn bert(model: &MaskedLm) -> Option<&Bert> {
+        Some(&model.bert)
+    }
+}
+
+/// Batches that are ordered by length together.
+const BLOCK_BATCHES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use kiln_dataset::Passage;
+    use kiln_tokenize::{Tokenizer, VocabularyConfig};
+
+    use super::*;
+    use crate::{MaskingConfig, TokenStoreConfig};
+
+    /// Documents of which each has a character of its own, four sentences of six of them.
+    fn sets(documents: u32, next_sentence: bool) -> Result<(PretrainingSet, PretrainingSet), Error> {
+        let character = |document| char::from_u32(0x4e00 + document).expect("a character of Chinese");
+        let sentence = |document| character(document).to_string().repeat(6);
+        let config = VocabularyConfig { size: documents as usize + 6, min_count: 1, lower_case: true };
+        let tokenizer: Tokenizer = config.train((0..documents.max(1)).map(sentence)).expect("there are characters");
+        let passages = (0..documents).flat_map(|document| {
+            let sentences = (0..4).map(move |_| Ok(Passage::Sentence(sentence(document))));
+            sentences.chain([Ok(Passage::End)])
+        });
+        let store = TokenStoreConfig { folder: std::env::temp_dir(), max_tokens: 12 };
+        let store = store.build(passages, &tokenizer).expect("the temporary folder is writable");
+        let masking = MaskingConfig::default().init(&tokenizer).expect("there is a mask token");
+        split(store, None, Drawing { tokenizer, masking, next_sentence, seed: 7 })
+    }
+
+    #[test]
+    fn an_epoch_draws_each_row_once_and_the_next_masks_it_anew() {
+        let (train, validation) = sets(500, false).expect("there is enough");
+        assert_eq!((train.rows(), validation.rows(), train.tokens()), (980, 20, 980 * 14));
+        let rows = |set: &PretrainingSet, epoch: usize| -> Vec<usize> {
+            (epoch * set.rows()..(epoch + 1) * set.rows()).map(|number| set.numbered(number)).collect()
+        };
+        let all: HashSet<usize> = rows(&train, 0).into_iter().chain(rows(&validation, 0)).collect();
+        assert_eq!(all.len(), 1_000, "no row is on both sides");
+        assert_ne!(rows(&train, 0), rows(&train, 1));
+        let masks = |epoch: usize| -> HashSet<(usize, Vec<usize>)> {
+            let numbers = epoch * 980..(epoch + 1) * 980;
+            numbers
+                .map(|number| {
+                    let drawn = train.draw(number).expect("it can be read");
+                    (train.numbered(number), drawn.targets.iter().map(|(place, _)| *place).collect())
+                })
+                .collect()
+        };
+        let same = masks(0).intersection(&masks(1)).count();
+        assert!(same < 60, "of 66 choices of two places: {same} of 980 are the same");
+        assert_eq!(train.draw(3).expect("it can be read"), train.draw(3).expect("it can be read"));
+    }
+
+    #[test]
+    fn half_of_the_second_segments_are_of_another_document() {
+        let (train, _) = sets(500, true).expect("there is enough");
+        let (mut random, mut masked, mut tokens) = (0, 0, 0);
+        let numbers = 0..10 * train.rows();
+        for number in numbers.clone() {
+            let drawn = train.draw(number).expect("it can be read");
+            let before: HashSet<u32> = drawn.targets.iter().map(|(_, id)| *id).collect();
+            let first_end = drawn.encoding.token_type_ids.iter().position(|&kind| kind == 1).expect("two segments");
+            let of = |kind: u32| -> HashSet<u32> {
+                let ids = drawn.encoding.input_ids.iter().zip(&drawn.encoding.token_type_ids).enumerate();
+                let told: Vec<usize> = drawn.targets.iter().map(|(place, _)| *place).collect();
+                ids.filter(|(at, (id, of))| **of == kind && **id > 4 && !told.contains(at))
+                    .map(|(_, (id, _))| *id)
+                    .collect()
+            };
+            assert!(first_end > 2 && !before.is_empty());
+            let apart = of(0).is_disjoint(&of(1));
+            assert_eq!(apart, drawn.is_random, "{drawn:?}");
+            random += usize::from(drawn.is_random);
+            masked += drawn.targets.len();
+            tokens += drawn.encoding.input_ids.len() - 3;
+        }
+        let share = random as f64 / numbers.len() as f64;
+        assert!((share - 0.5).abs() < 0.02, "{share}");
+        assert!((masked as f64 / tokens as f64 - 0.15).abs() < 0.02, "2 of 12: {masked} of {tokens}");
+    }
+
+    #[test]
+    fn too_little_text_is_refused() {
+        assert!(sets(1, true).expect_err("no other document").to_string().contains("1 documents"));
+        assert!(sets(0, false).expect_err("nothing").to_string().contains("0 rows"));
+    }
+}

@@ -1,0 +1,259 @@
+use std::fs::File;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::PathBuf;
+
+use kiln_dataset::Passage;
+use kiln_tokenize::Tokenizer;
+
+use crate::Error;
+
+/// A corpus as tokens, in files without a name that end with the process: memory does not grow with it. Its sentences are
+/// gathered into rows, each as many neighbours of one document as fit.
+#[derive(Debug)]
+pub struct TokenStore {
+    folder: PathBuf,
+    /// Ids, one after another: u32.
+    tokens: File,
+    /// Where each sentence begins, and where the last ends, in tokens: u64.
+    sentences: File,
+    /// Of each row its first sentence, the one behind its last, its document and its tokens: u64.
+    rows: File,
+    counts: Counts,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    tokens: u64,
+    sentences: u64,
+    rows: u64,
+    documents: u64,
+}
+
+/// How a store is made.
+#[derive(Clone, Debug)]
+pub struct TokenStoreConfig {
+    /// Where its files lie, without a name.
+    pub folder: PathBuf,
+    /// Tokens of a row, without special ones. A sentence of more than half of them is cut, so that a row can always have two.
+    pub max_tokens: usize,
+}
+
+/// A row of a [`TokenStore`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRow {
+    /// Which document it is of.
+    pub document: u64,
+    /// Its ids, without special tokens.
+    pub tokens: Vec<u32>,
+    /// Where its sentences begin, the first at 0.
+    pub starts: Vec<usize>,
+}
+
+/// Sentences that are tokenized at once, by all threads.
+const CHUNK: usize = 8192;
+
+/// u64s of a row's record.
+const RECORD: usize = 4;
+
+impl TokenStoreConfig {
+    /// Tokenizes a corpus.
+    ///
+    /// # Errors
+    /// When a passage cannot be read or tokenized, or the store cannot be written.
+    pub fn build(
+        &self,
+        passages: impl IntoIterator<Item = Result<Passage, kiln_dataset::Error>>,
+        tokenizer: &Tokenizer,
+    ) -> Result<TokenStore, Error> {
+        let cannot = |source| Error::Store { folder: self.folder.clone(), source };
+        let mut writer = StoreWriter::new(self).map_err(cannot)?;
+        let mut passages = passages.into_iter();
+        loop {
+            let chunk: Vec<Passage> = passages.by_ref().take(CHUNK).collect::<Result<_, _>>()?;
+            if chunk.is_empty() {
+                break;
+            }
+            let texts: Vec<&str> = chunk
+                .iter()
+                .map(|passage| match passage {
+                    Passage::Sentence(text) => text.as_str(),
+                    Passage::End => "",
+                })
+                .collect();
+            let pieces = tokenizer.pieces(&texts)?;
+            for (passage, pieces) in chunk.iter().zip(pieces) {
+                match passage {
+                    Passage::Sentence(_) => writer.sentence(&pieces),
+                    Passage::End => writer.end_document(),
+                }
+                .map_err(cannot)?;
+            }
+        }
+        writer.finish().map_err(cannot)
+    }
+}
+
+struct StoreWriter {
+    config: TokenStoreConfig,
+    tokens: BufWriter<File>,
+    sentences: BufWriter<File>,
+    rows: BufWriter<File>,
+    counts: Counts,
+    /// Of the row that is being gathered.
+    first_sentence: u64,
+    row_tokens: usize,
+}
+
+impl StoreWriter {
+    fn new(config: &TokenStoreConfig) -> io::Result<Self> {
+        let file = || tempfile::tempfile_in(&config.folder).map(BufWriter::new);
+        Ok(Self {
+            tokens: file()?,
+            sentences: file()?,
+            rows: file()?,
+            counts: Counts::default(),
+            first_sentence: 0,
+            row_tokens: 0,
+            config: config.clone(),
+        })
+    }
+
+    fn sentence(&mut self, pieces: &[u32]) -> io::Result<()> {
+        for part in pieces.chunks((self.config.max_tokens / 2).max(1)) {
+            if self.row_tokens + part.len() > self.config.max_tokens {
+                self.end_row()?;
+            }
+            self.sentences.write_all(&self.counts.tokens.to_le_bytes())?;
+            self.tokens.write_all(bytemuck::cast_slice(part))?;
+            self.counts.sentences += 1;
+            self.counts.tokens += part.len() as u64;
+            self.row_tokens += part.len();
+        }
+        Ok(())
+    }
+
+    fn end_document(&mut self) -> io::Result<()> {
+        self.end_row()?;
+        self.counts.documents += 1;
+        Ok(())
+    }
+
+    /// A row of a single token has nothing to tell it from.
+    fn end_row(&mut self) -> io::Result<()> {
+        if self.row_tokens > 1 {
+            let Counts { sentences, documents, .. } = self.counts;
+            let record = [self.first_sentence, sentences, documents, self.row_tokens as u64];
+            self.rows.write_all(bytemuck::cast_slice(&record))?;
+            self.counts.rows += 1;
+        }
+        self.first_sentence = self.counts.sentences;
+        self.row_tokens = 0;
+        Ok(())
+    }
+
+    fn finish(mut self) -> io::Result<TokenStore> {
+        self.end_row()?;
+        self.sentences.write_all(&self.counts.tokens.to_le_bytes())?;
+        let whole = |writer: BufWriter<File>| writer.into_inner().map_err(io::IntoInnerError::into_error);
+        Ok(TokenStore {
+            folder: self.config.folder,
+            tokens: whole(self.tokens)?,
+            sentences: whole(self.sentences)?,
+            rows: whole(self.rows)?,
+            counts: self.counts,
+        })
+    }
+}
+
+impl TokenStore {
+    /// How many rows there are.
+    pub fn rows(&self) -> usize {
+        self.counts.rows as usize
+    }
+
+    /// How many documents there are.
+    pub fn documents(&self) -> u64 {
+        self.counts.documents
+    }
+
+    /// How many tokens there are, without special ones.
+    pub fn tokens(&self) -> u64 {
+        self.counts.tokens
+    }
+
+    /// Document and tokens of a row.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn shape(&self, row: usize) -> Result<(u64, usize), Error> {
+        let [_, _, document, tokens] = self.record(row)?;
+        Ok((document, tokens as usize))
+    }
+
+    /// A row.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row(&self, row: usize) -> Result<TokenRow, Error> {
+        let [first, end, document, tokens] = self.record(row)?;
+        let cannot = |source| Error::Store { folder: self.folder.clone(), source };
+        let mut starts = vec![0u64; (end - first) as usize];
+        read_at(&self.sentences, first * 8, bytemuck::cast_slice_mut(&mut starts)).map_err(cannot)?;
+        let mut ids = vec![0u32; tokens as usize];
+        let start = starts[0];
+        read_at(&self.tokens, start * 4, bytemuck::cast_slice_mut(&mut ids)).map_err(cannot)?;
+        let starts = starts.into_iter().map(|at| (at - start) as usize).collect();
+        Ok(TokenRow { document, tokens: ids, starts })
+    }
+
+    fn record(&self, row: usize) -> Result<[u64; RECORD], Error> {
+        assert!(row < self.rows(), "row {row} of {}", self.rows());
+        let mut record = [0u64; RECORD];
+        let place = (row * size_of_val(&record)) as u64;
+        read_at(&self.rows, place, bytemuck::cast_slice_mut(&mut record))
+            .map_err(|source| Error::Store { folder: self.folder.clone(), source })?;
+        Ok(record)
+    }
+}
+
+fn read_at(mut file: &File, place: u64, bytes: &mut [u8]) -> io::Result<()> {
+    file.seek(SeekFrom::Start(place))?;
+    file.read_exact(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(max_tokens: usize, documents: &[&[&str]]) -> TokenStore {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../kiln-tokenize/tests/tiny");
+        let tokenizer = Tokenizer::from_folder(folder.as_ref()).expect("the fixture is whole");
+        let passages = documents.iter().flat_map(|sentences| {
+            let sentences = sentences.iter().map(|text| Ok(Passage::Sentence((*text).to_owned())));
+            sentences.chain([Ok(Passage::End)])
+        });
+        let config = TokenStoreConfig { folder: std::env::temp_dir(), max_tokens };
+        config.build(passages, &tokenizer).expect("the temporary folder is writable")
+    }
+
+    #[test]
+    fn rows_are_neighbouring_sentences_of_one_document() {
+        let store = store(6, &[&["房间", "房房房", "间", "间间"], &["房"], &["间间间间间间间"]]);
+        assert_eq!((store.rows(), store.documents(), store.tokens()), (4, 3, 16));
+        let read = |row| store.row(row).expect("it can be read");
+        assert_eq!(read(0), TokenRow { document: 0, tokens: vec![5, 6, 5, 5, 5, 6], starts: vec![0, 2, 5] });
+        assert_eq!(read(1), TokenRow { document: 0, tokens: vec![6, 6], starts: vec![0] });
+        assert_eq!(read(2), TokenRow { document: 2, tokens: vec![6; 6], starts: vec![0, 3] }, "one token is no row");
+        assert_eq!(store.shape(2).expect("it can be read"), (2, 6));
+        assert!(store.rows() == 4 || store.row(3).is_err());
+    }
+
+    #[test]
+    fn a_corpus_of_nothing_has_no_rows() {
+        let store = store(6, &[]);
+        assert_eq!((store.rows(), store.documents(), store.tokens()), (0, 0, 0));
+    }
+}

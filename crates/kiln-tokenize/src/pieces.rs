@@ -1,0 +1,112 @@
+use rayon::prelude::*;
+use tokenizers::Token;
+
+use crate::config::SpecialToken;
+use crate::tokenizer::cannot_encode;
+use crate::{Encoding, Error, Tokenizer};
+
+impl Tokenizer {
+    /// The ids of texts alone, on all threads of rayon's pool: no special tokens, nothing cut off.
+    ///
+    /// # Errors
+    /// When a word is out of vocabulary and the tokenizer has no unknown token.
+    pub fn pieces<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Vec<u32>>, Error> {
+        let pieces = |text: &S| match self.pipeline.encode_fast(text.as_ref(), false) {
+            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
+            Err(source) => Err(cannot_encode(text.as_ref(), source)),
+        };
+        texts.par_iter().map(pieces).collect()
+    }
+
+    /// Ids, or a pair of them, between their special tokens, and the place of the first of each; nothing is cut off.
+    ///
+    /// # Errors
+    /// When the tokenizer's own template fails.
+    pub fn assemble(&self, first: &[u32], second: Option<&[u32]>) -> Result<(Encoding, usize, usize), Error> {
+        let of = |ids: &[u32], type_id: u32| {
+            let token = |&id: &u32| Token { id, value: String::new(), offsets: (0, 0) };
+            tokenizers::Encoding::from_tokens(ids.iter().map(token).collect(), type_id)
+        };
+        let whole = self.pipeline.post_process(of(first, 0), second.map(|second| of(second, 1)), true);
+        let whole = whole.map_err(|source| cannot_encode("", source))?;
+        let special = whole.get_special_tokens_mask();
+        let after = |start: usize| special[start..].iter().position(|&special| special == 0).map(|at| start + at);
+        let first_place = after(0).unwrap_or(special.len());
+        let second_place = after((first_place + first.len()).min(special.len())).unwrap_or(special.len());
+        let encoding = Encoding {
+            input_ids: whole.get_ids().to_vec(),
+            token_type_ids: whole.get_type_ids().to_vec(),
+            full_length: whole.len(),
+        };
+        Ok((encoding, first_place, second_place))
+    }
+
+    /// How many special tokens [`Tokenizer::assemble`] adds.
+    pub fn num_special_tokens(&self, pair: bool) -> usize {
+        self.special_tokens(pair)
+    }
+
+    /// The id that hides a token from a masked language model, if the vocabulary has one.
+    pub fn mask_token_id(&self) -> Option<u32> {
+        let named = self.config.get("mask_token").and_then(|token| serde_json::from_value(token.clone()).ok());
+        let named: Option<SpecialToken> = named;
+        let tried = named.as_ref().map(SpecialToken::name).into_iter().chain(["[MASK]", "<mask>"]);
+        tried.into_iter().find_map(|token| self.pipeline.token_to_id(token))
+    }
+
+    /// A token as the vocabulary has it, `##` or `▁` included.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.pipeline.id_to_token(id)
+    }
+
+    /// Whether a token is one of those that stand for no text.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.token(id).is_some_and(|token| self.pipeline.get_added_vocabulary().is_special_token(&token))
+    }
+
+    /// Tokens as the text that they spell.
+    ///
+    /// # Errors
+    /// When an id is not in the vocabulary's range.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
+        self.pipeline.decode(ids, true).map_err(|source| cannot_encode("", source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn tiny(name: &str) -> Tokenizer {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
+        Tokenizer::from_folder(&folder).expect("the fixture is whole")
+    }
+
+    #[test]
+    fn assembled_pieces_are_an_encoding() {
+        for name in ["tiny", "tiny-unigram"] {
+            let tokenizer = tiny(name);
+            let pieces = tokenizer.pieces(&["房间 clean", "间", ""]).expect("there is an unknown token");
+            let (single, first, _) = tokenizer.assemble(&pieces[0], None).expect("it has a template");
+            assert_eq!(single, tokenizer.encode("房间 clean", None).expect("there is an unknown token"));
+            assert_eq!(single.input_ids.len(), pieces[0].len() + tokenizer.num_special_tokens(false));
+            let pair = tokenizer.assemble(&pieces[0], Some(&pieces[1])).expect("it has a template");
+            assert_eq!(pair.0, tokenizer.encode("房间 clean", Some("间")).expect("there is an unknown token"));
+            for (encoding, first, second) in [(single, first, None), (pair.0, pair.1, Some(pair.2))] {
+                assert_eq!(encoding.input_ids[first..][..pieces[0].len()], pieces[0]);
+                assert!(second.is_none_or(|second| encoding.input_ids[second..][..pieces[1].len()] == pieces[1]));
+            }
+        }
+    }
+
+    #[test]
+    fn special_tokens_are_known() {
+        let tokenizer = tiny("tiny");
+        assert!(tokenizer.is_special(tokenizer.pad_token_id()));
+        assert_eq!(tokenizer.token(5).as_deref(), Some("房"));
+        assert!(!tokenizer.is_special(5) && !tokenizer.is_special(999));
+        assert_eq!(tokenizer.decode(&[5, 6]).expect("both are known"), "房 间");
+    }
+}

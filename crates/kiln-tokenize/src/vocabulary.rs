@@ -1,0 +1,154 @@
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::{Map, Value};
+use tokenizers::models::wordpiece::{WordPiece, WordPieceTrainer};
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::{
+    AddedToken, Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+    Trainer,
+};
+
+use crate::config::TokenizerConfig;
+use crate::{Error, Tokenizer, wordpiece};
+
+/// How a WordPiece vocabulary is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VocabularyConfig {
+    /// Tokens, the five special ones included; fewer where the texts have no more.
+    pub size: usize,
+    /// How often a character, or a pair of tokens, must occur to become one.
+    pub min_count: u64,
+    /// Whether texts are lower-cased and lose their accents.
+    pub lower_case: bool,
+}
+
+impl Default for VocabularyConfig {
+    /// As `bert-base-chinese`: 21,128, of what occurs twice at least.
+    fn default() -> Self {
+        Self { size: 21_128, min_count: 2, lower_case: true }
+    }
+}
+
+/// In the order of `bert-base-chinese`'s ids.
+const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+
+impl VocabularyConfig {
+    /// Counts the words of texts, Chinese characters one by one, and merges the most frequent pairs into pieces. Memory grows
+    /// with the different words, not with the texts.
+    ///
+    /// # Errors
+    /// When there is nothing to count, or no room for a single character.
+    pub fn train<S: AsRef<str> + Send>(&self, texts: impl Iterator<Item = S> + Send) -> Result<Tokenizer, Error> {
+        let fail = |reason: String| Error::Vocabulary { reason };
+        let cannot = |source: tokenizers::Error| Error::Vocabulary { reason: source.to_string() };
+        let room = self.size.saturating_sub(SPECIAL_TOKENS.len());
+        if room == 0 {
+            return Err(fail(format!("a vocabulary of {} has no room beside its special tokens", self.size)));
+        }
+        let normalizer = BertNormalizer::new(true, true, None, self.lower_case);
+        let characters = Mutex::new(HashMap::<char, u64>::new());
+        let mut trainer = WordPieceTrainer::builder()
+            .show_progress(false)
+            .vocab_size(self.size)
+            .min_frequency(self.min_count)
+            .special_tokens(SPECIAL_TOKENS.map(|token| AddedToken::from(token, true)).to_vec())
+            .build();
+        let words = |text: &str| {
+            let mut normalized = NormalizedString::from(text);
+            normalizer.normalize(&mut normalized)?;
+            let mut divided = PreTokenizedString::from(normalized);
+            BertPreTokenizer.pre_tokenize(&mut divided)?;
+            let words = divided.get_splits(OffsetReferential::Normalized, OffsetType::Byte).into_iter();
+            let words: Vec<String> = words.map(|(word, ..)| word.to_owned()).collect();
+            let mut counts = characters.lock().unwrap_or_else(PoisonError::into_inner);
+            words.iter().flat_map(|word| word.chars()).for_each(|c| *counts.entry(c).or_default() += 1);
+            Ok(words)
+        };
+        trainer.feed(texts, words).map_err(cannot)?;
+        let counts = characters.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let alphabet = alphabet(counts.into_values().collect(), self.min_count, room);
+        if alphabet == 0 {
+            return Err(fail(format!("no character of the texts occurs {} times or more", self.min_count)));
+        }
+        trainer.set_limit_alphabet(Some(alphabet));
+        let mut model = WordPiece::default();
+        trainer.train(&mut model).map_err(cannot)?;
+
+        let mut tokens: Vec<(String, u32)> = model.get_vocab().into_iter().collect();
+        tokens.sort_by_key(|(_, id)| *id);
+        let vocab: String = tokens.into_iter().map(|(token, _)| token + "\n").collect();
+        let mut keys = Map::new();
+        keys.insert("do_lower_case".to_owned(), Value::from(self.lower_case));
+        for (key, token) in
+            ["pad_token", "unk_token", "cls_token", "sep_token", "mask_token"].iter().zip([0, 1, 2, 3, 4])
+        {
+            keys.insert((*key).to_owned(), Value::from(SPECIAL_TOKENS[token]));
+        }
+        let settings = serde_json::from_value(Value::Object(keys.clone())).expect("the keys are those of the settings");
+        let config = TokenizerConfig { keys, settings, ..TokenizerConfig::default() };
+        let pipeline = wordpiece::from_vocab(Path::new(""), vocab.as_bytes(), &config)?;
+        let (max_length, companions) = (config.max_length(), vec![("vocab.txt", vocab.into_bytes())]);
+        Ok(Tokenizer { pipeline, max_length, pad_token_id: 0, config: config.keys, companions })
+    }
+}
+
+/// How many of the most frequent characters become tokens: those that occur `min_count` times, as far as there is room; of
+/// equally frequent ones all or none, so that the same texts always give the same vocabulary.
+fn alphabet(mut counts: Vec<u64>, min_count: u64, room: usize) -> usize {
+    counts.sort_unstable_by_key(|count| std::cmp::Reverse(*count));
+    let frequent = counts.iter().take_while(|count| **count >= min_count.max(1)).count();
+    if frequent <= room {
+        return frequent;
+    }
+    let first_out = counts[room];
+    counts.iter().take_while(|count| **count > first_out).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn train(size: usize, min_count: u64, texts: &[&str]) -> Result<Tokenizer, Error> {
+        VocabularyConfig { size, min_count, lower_case: true }.train(texts.iter())
+    }
+
+    #[test]
+    fn chinese_is_split_and_english_merged() {
+        let texts = ["好好好 running runner Runs 好房间", "run 房间 runs 稀"];
+        let tokenizer = train(60, 2, &texts).expect("there are characters");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        tokenizer.save(folder.path()).expect("it is writable");
+        let vocab = std::fs::read_to_string(folder.path().join("vocab.txt")).expect("it was saved");
+        let tokens: Vec<&str> = vocab.lines().collect();
+        assert_eq!(tokens[..5], SPECIAL_TOKENS);
+        for token in ["好", "房", "间", "run", "##s"] {
+            assert!(tokens.contains(&token), "{token} of {tokens:?}");
+        }
+        assert!(!tokens.contains(&"稀") && !tokens.contains(&"好房"), "{tokens:?}");
+        let again = Tokenizer::from_folder(folder.path()).expect("what was saved is whole");
+        assert_eq!((again.mask_token_id(), again.vocab_size()), (Some(4), tokens.len()));
+        let ids =
+            |tokenizer: &Tokenizer| tokenizer.encode("好RUNS 稀", None).expect("there is an unknown token").input_ids;
+        assert_eq!(ids(&again), ids(&tokenizer));
+        assert_eq!(ids(&again)[4], 1);
+        let same = train(60, 2, &texts).expect("there are characters");
+        assert_eq!(same.pipeline.get_vocab(false), tokenizer.pipeline.get_vocab(false));
+    }
+
+    #[test]
+    fn what_gives_no_vocabulary_is_refused() {
+        assert!(train(5, 1, &["好"]).expect_err("no room").to_string().contains("5"));
+        assert!(train(60, 2, &["好"]).expect_err("all are rare").to_string().contains("2 times"));
+        assert!(train(60, 1, &[]).is_err());
+    }
+
+    #[test]
+    fn rare_characters_stay_out_and_ties_go_together() {
+        assert_eq!(alphabet(vec![5, 3, 3, 1], 2, 10), 3);
+        assert_eq!(alphabet(vec![5, 3, 3, 1], 1, 2), 1);
+        assert_eq!(alphabet(vec![5, 3, 3, 1], 1, 3), 3);
+    }
+}

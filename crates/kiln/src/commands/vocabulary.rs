@@ -1,0 +1,31 @@
+//! `kiln vocabulary`: the words of raw text to a WordPiece vocabulary.
+
+use anyhow::Context;
+use kiln_dataset::{Column, Columns};
+use kiln_tokenize::VocabularyConfig;
+use serde_json::json;
+
+use super::train::pretraining::texts;
+use crate::cli::VocabularyArgs;
+use crate::console;
+
+pub fn run(arguments: &VocabularyArgs, json: bool) -> anyhow::Result<()> {
+    let VocabularyArgs { file, out, size, min_count, cased, text_column } = arguments;
+    let text = text_column.clone().unwrap_or(Column::Index(0));
+    let columns = Columns { text, text_pair: None, label: None };
+    let config = VocabularyConfig { size: *size, min_count: *min_count, lower_case: !cased };
+    let mut failed = None;
+    let trained = config.train(texts(file, &columns, &mut failed)?);
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    let tokenizer = trained?;
+    std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
+    tokenizer.save(out)?;
+    if json {
+        return console::json(&json!({ "path": out, "vocab_size": tokenizer.vocab_size() }));
+    }
+    console::log(format_args!("{} tokens", tokenizer.vocab_size()));
+    console::result(out.display());
+    Ok(())
+}

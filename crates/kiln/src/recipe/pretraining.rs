@@ -1,0 +1,47 @@
+use std::path::{Path, PathBuf};
+
+use kiln_pretrain::MaskUnit;
+use serde::{Deserialize, Serialize};
+
+use super::RecipeError;
+use super::checked;
+
+/// `[masking]`: what a masked language model must tell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Masking {
+    /// The share of tokens.
+    #[serde(deserialize_with = "checked::share")]
+    pub share: f64,
+    /// What is masked together: `token`, `word` or `ngram`.
+    pub unit: MaskUnit,
+    /// A file of words, one a line, that stay together where the unit is a word: how Chinese is known to be divided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub words: Option<PathBuf>,
+}
+
+impl Default for Masking {
+    fn default() -> Self {
+        Self { share: 0.15, unit: MaskUnit::default(), words: None }
+    }
+}
+
+impl Masking {
+    /// Makes paths absolute.
+    pub fn in_folder(self, folder: &Path) -> Self {
+        Self { words: self.words.map(|path| folder.join(path)), ..self }
+    }
+
+    /// With the words of its file.
+    pub fn config(&self) -> Result<kiln_pretrain::MaskingConfig, RecipeError> {
+        let words = match &self.words {
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|source| RecipeError::Read { path: path.clone(), source })?
+                .lines()
+                .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+                .collect(),
+            None => Vec::new(),
+        };
+        Ok(kiln_pretrain::MaskingConfig { share: self.share, unit: self.unit, words })
+    }
+}

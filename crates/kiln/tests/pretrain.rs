@@ -1,0 +1,121 @@
+//! From raw text to a vocabulary, a masked language model, and what it tells.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_kiln")).args(arguments).output().expect("the binary runs")
+}
+
+fn succeed(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("results are UTF-8")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("test paths are UTF-8")
+}
+
+/// Documents about one of two things each: sentences go with their like alone.
+fn corpus(documents: usize) -> String {
+    let mut corpus = String::new();
+    for document in 0..documents {
+        let (thing, verb) = if document % 2 == 0 { ("天气", "晴朗") } else { ("茶杯", "打碎") };
+        for sentence in 0..4 {
+            writeln!(corpus, "今天{thing}很{verb}，第{}次。", ["一", "二", "三", "四"][(document + sentence) % 4])
+                .expect("a string takes any text");
+        }
+        corpus.push('\n');
+    }
+    corpus
+}
+
+#[test]
+fn raw_text_becomes_a_vocabulary_and_a_model_that_fills_masks() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("corpus.txt"), corpus(400)).expect("a small file");
+    let vocabulary = path("vocabulary");
+    succeed(&["vocabulary", "--file", text(&path("corpus.txt")), "--out", text(&vocabulary), "--size", "100"]);
+    assert!(fs::read_to_string(vocabulary.join("vocab.txt")).expect("it was written").contains("\n晴\n"));
+
+    let recipe = r#"task = "masked-lm"
+next_sentence = true
+[model]
+source = "dir:vocabulary"
+size = "tiny"
+[data]
+train = "corpus.txt"
+[train]
+epochs = 6
+batch_size = 32
+learning_rate = 3e-3
+max_length = 48
+"#;
+    fs::write(path("recipe.toml"), recipe).expect("a small file");
+    let run_folder = path("run");
+    let report = succeed(&["pretrain", "--recipe", text(&path("recipe.toml")), "--out", text(&run_folder), "--json"]);
+    let report: Value = serde_json::from_str(&report).expect("one JSON object");
+    let validation = &report["splits"]["validation"];
+    // A tenth would be chance for the one, a half for the other.
+    assert!(validation["masked_accuracy"].as_f64().expect("a number") > 0.5, "{validation}");
+    assert!(validation["next_sentence_accuracy"].as_f64().is_some(), "{validation}");
+    assert!(validation["perplexity"].as_f64().expect("a number") < 10.0, "{validation}");
+    assert!(report["train"]["tokens_per_second"].as_f64().expect("a number") > 0.0);
+
+    let model = run_folder.join("model");
+    let filled =
+        succeed(&["fill-mask", "--model", text(&model), "--text", "今天[MASK]气很晴朗", "--json", "--top", "3"]);
+    let filled: Value = serde_json::from_str(&filled).expect("one JSON object");
+    assert_eq!(filled["filled"], "今天天气很晴朗", "{filled}");
+    assert_eq!(filled["masks"][0]["tokens"].as_array().map(Vec::len), Some(3));
+    let spoken = succeed(&["predict", "--model", text(&model), "--text", "今天茶[MASK]很打碎"]);
+    assert!(spoken.starts_with("今天茶杯很打碎"), "{spoken}");
+    let none = run(&["fill-mask", "--model", text(&model), "--text", "茶杯"]);
+    assert!(!none.status.success() && String::from_utf8_lossy(&none.stderr).contains("no [MASK]"));
+
+    let judged = succeed(&["eval", "--model", text(&model), "--data", text(&path("corpus.txt")), "--json"]);
+    let judged: Value = serde_json::from_str(&judged).expect("one JSON object");
+    assert!(judged["splits"]["test"]["masked_accuracy"].as_f64().expect("a number") > 0.5, "{judged}");
+
+    // Domain adaptation: its own heads are where it goes on from.
+    let further =
+        recipe.replace("dir:vocabulary\"\nsize = \"tiny\"", "dir:run/model\"").replace("epochs = 6", "epochs = 1");
+    fs::write(path("further.toml"), further).expect("a small file");
+    let report =
+        succeed(&["pretrain", "--recipe", text(&path("further.toml")), "--out", text(&path("more")), "--json"]);
+    let report: Value = serde_json::from_str(&report).expect("one JSON object");
+    assert!(report["splits"]["validation"]["masked_accuracy"].as_f64().expect("a number") > 0.5, "{report}");
+}
+
+#[test]
+fn what_cannot_be_trained_on_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let recipe = folder.path().join("recipe.toml");
+    let refused = |data: &str, more: &str| {
+        fs::write(folder.path().join("corpus.txt"), data).expect("a small file");
+        let head = "task = \"masked-lm\"\nmodel.source = \"sample\"\n";
+        fs::write(&recipe, format!("{head}{more}\n[data]\ntrain = \"corpus.txt\"\n")).expect("a small file");
+        let output = run(&["pretrain", "--recipe", text(&recipe), "--out", text(&folder.path().join("run"))]);
+        assert!(!output.status.success());
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (_, message) = refused("", "");
+    assert!(message.contains("0 rows"), "{message}");
+    let (_, message) = refused("一句话很短。\n又一句话。\n", "train.max_length = 12");
+    assert!(message.contains("1 documents") && message.contains("blank line"), "{message}");
+    let (code, message) = refused("一", "masking.share = 1.5");
+    assert!(code == Some(2) && message.contains("masking.share"), "{message}");
+    let (code, message) = refused("一", "model.encoder = \"frozen\"");
+    assert!(code == Some(2) && message.contains("model.encoder"), "{message}");
+    fs::write(&recipe, "task = \"sequence-classification\"\nmodel.source = \"sample\"\ndata.files = [\"a.tsv\"]\n")
+        .expect("a small file");
+    let output = run(&["pretrain", "--recipe", text(&recipe)]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("expected `masked-lm`"));
+}
