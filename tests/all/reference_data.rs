@@ -10,7 +10,7 @@ use crate::assets::assets;
 
 fn chnsenticorp(assets: &Path) -> (Splits<Vec<Example>>, LabelSet) {
     let source = |name: &str| {
-        let columns = Columns { text: 0.into(), text_pair: None, label: Some(1.into()) };
+        let columns = Columns { text: 0.into(), text_pair: None, label: Some(1.into()), flags: vec![] };
         vec![Source::new(assets.join("data/chnsenticorp").join(name), columns)]
     };
     let sources = Splits { train: source("train.tsv"), validation: source("dev.tsv"), test: None };
@@ -48,7 +48,7 @@ fn padding_is_at_most_five_percent_at_batch_16() {
 #[test]
 fn the_other_data_sets_are_as_large_as_they_are_said_to_be() {
     let Some(assets) = assets() else { return };
-    let columns = Columns { text: 0.into(), text_pair: Some(1.into()), label: Some(2.into()) };
+    let columns = Columns { text: 0.into(), text_pair: Some(1.into()), label: Some(2.into()), flags: vec![] };
     let source = |path: &str| Source::new(assets.join("data").join(path), columns.clone());
     for (name, rows) in [("train", 3_821), ("dev", 463), ("test", 477)] {
         let source = source(&format!("resume-ner/{name}.char.bmes"));

@@ -8,6 +8,7 @@ mod clients;
 mod package;
 mod pipeline;
 mod python;
+mod sample_model;
 mod tidy;
 mod workspace;
 
@@ -28,6 +29,8 @@ enum Command {
     Ci(ci::Args),
     /// Measures Kiln, and with `--peers` PyTorch beside it; writes `target/bench/report.md`.
     Bench(bench::Args),
+    /// Makes the sample's checkpoint anew from raw text; takes an hour.
+    SampleModel(sample_model::Args),
     /// Runs the project's own checks of its sources, its crate map and its files.
     Tidy,
 }
@@ -37,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         Command::Pipeline(args) => pipeline::run(&args),
         Command::Ci(args) => ci::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::SampleModel(args) => sample_model::make(&args),
         Command::Tidy => tidy::run(),
     }
 }

@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     file += "第0次入住，房间很干净\tpositive\n第0次入住，房间很干净。\tpositive\n第1次入住，空调坏了\tpositive\n";
     std::fs::write(&path, file)?;
 
-    let columns = Columns { text: "review".into(), text_pair: None, label: Some("label".into()) };
+    let columns = Columns { text: "review".into(), text_pair: None, label: Some("label".into()), flags: vec![] };
     let source = Source { header: true, ..Source::new(path, columns) };
     let (examples, labels) = read::<Example>(&[source], None)?;
     let splits = split(examples, &SplitConfig { validation: 0.2, test: 0.0, ..SplitConfig::default() })?;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::error::Unit;
 use crate::picks::Picks;
 use crate::source::number;
-use crate::{Columns, Error, Place, Row};
+use crate::{Column, Columns, Error, Place, Row};
 
 /// Columns of equal length, in the order of [`Picks::projection`].
 pub(crate) type Batch = Vec<Box<dyn Array>>;
@@ -61,7 +61,7 @@ impl Iterator for Columnar {
 
 impl Columnar {
     fn row(&self, at: usize) -> Result<Row, Error> {
-        let cell = |column, pick: usize| {
+        let cell = |column: &Column, pick: usize| {
             cell(self.cursor.batch[pick].as_ref(), at).map_err(|found| self.bad_cell(column, found))
         };
         let text = cell(&self.columns.text, self.picks.text)?.unwrap_or_default();
@@ -76,12 +76,16 @@ impl Columnar {
                 }
                 (label, _) => label,
             },
+            _ if !self.picks.flags.is_empty() => self.columns.flagged(
+                |at, column| cell(column, self.picks.flags[at]),
+                |column, found| self.bad_cell(column, found),
+            )?,
             _ => None,
         };
         Ok(Row::new(text, text_pair, label, self.cursor.row))
     }
 
-    fn bad_cell(&self, column: &crate::Column, found: String) -> Error {
+    fn bad_cell(&self, column: &Column, found: String) -> Error {
         let place = Place { path: self.path.clone(), line: self.cursor.row, unit: Unit::Row };
         Error::Cell { place, column: column.clone(), found }
     }

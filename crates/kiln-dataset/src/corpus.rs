@@ -26,7 +26,7 @@ pub fn corpus(source: &Source) -> Result<Box<dyn Iterator<Item = Result<Passage,
         let lines = Lines::open(source)?;
         return Ok(Box::new(PlainText { lines, waiting: VecDeque::new(), open: false, ended: false }));
     }
-    let columns = Columns { text_pair: None, label: None, ..source.columns.clone() };
+    let columns = Columns { text_pair: None, ..source.columns.unlabelled() };
     let documents = rows(&Source { columns, format: Some(format), ..source.clone() })?;
     Ok(Box::new(documents.flat_map(|row: Result<Row, Error>| match row {
         Ok(row) => {

@@ -1,12 +1,13 @@
 use crate::lines::Lines;
 use crate::picks::Picks;
-use crate::{Error, Row, Source};
+use crate::{Column, Columns, Error, Row, Source};
 
 /// The rows of a CSV or TSV file.
 #[derive(Debug)]
 pub(crate) struct Delimited {
     lines: Lines,
     dialect: Dialect,
+    columns: Columns,
     picks: Picks,
 }
 
@@ -29,7 +30,7 @@ impl Delimited {
         } else {
             Picks::by_indices(&source.columns, lines.path())?
         };
-        Ok(Self { lines, dialect, picks })
+        Ok(Self { lines, dialect, columns: source.columns.clone(), picks })
     }
 }
 
@@ -48,7 +49,15 @@ impl Iterator for Delimited {
             };
             let text = field(self.picks.text)?;
             let text_pair = self.picks.text_pair.map(field).transpose()?;
-            let label = self.picks.label.map(field).transpose()?;
+            let mut label = self.picks.label.map(field).transpose()?;
+            if !self.picks.flags.is_empty() {
+                let bad = |column: &_, found| Error::Cell {
+                    place: self.lines.place_of(line),
+                    column: Column::clone(column),
+                    found,
+                };
+                label = self.columns.flagged(|at, _| field(self.picks.flags[at]).map(Some), bad)?;
+            }
             Ok(Row::new(text, text_pair, label, line))
         })
     }
@@ -174,7 +183,7 @@ mod tests {
     #[test]
     fn pairs_and_rows_without_labels() {
         let mut pairs = file("a.tsv", "a\tb\n");
-        pairs.source.columns = crate::Columns { text: 1.into(), text_pair: Some(0.into()), label: None };
+        pairs.source.columns = crate::Columns { text: 1.into(), text_pair: Some(0.into()), label: None, flags: vec![] };
         let rows = pairs.rows();
         assert_eq!((rows[0].text.as_str(), rows[0].text_pair.as_deref()), ("b", Some("a")));
         assert_eq!(rows[0].label, None);

@@ -31,13 +31,12 @@ impl Jsonl {
             serde_json::from_str(line).map_err(|source| Error::Json { place: self.lines.place(), source })?;
         let text = self.cell(&object, &self.columns.text)?;
         let text_pair = self.columns.text_pair.as_ref().map(|column| self.cell(&object, column)).transpose()?;
-        let label = self.columns.label.as_ref().map(|column| self.cell(&object, column)).transpose()?;
-        Ok(Row::new(
-            text.unwrap_or_default(),
-            text_pair.map(Option::unwrap_or_default),
-            label.flatten(),
-            self.lines.line(),
-        ))
+        let mut label = self.columns.label.as_ref().map(|column| self.cell(&object, column)).transpose()?.flatten();
+        if !self.columns.flags.is_empty() {
+            let bad = |column: &Column, found| Error::Cell { place: self.lines.place(), column: column.clone(), found };
+            label = self.columns.flagged(|_, column| self.cell(&object, column), bad)?;
+        }
+        Ok(Row::new(text.unwrap_or_default(), text_pair.map(Option::unwrap_or_default), label, self.lines.line()))
     }
 
     fn cell(&self, object: &Map<String, Value>, column: &Column) -> Result<Option<String>, Error> {

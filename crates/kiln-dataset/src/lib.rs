@@ -9,7 +9,7 @@
 //! let rows: String = (0..40).map(|i| format!("review {i}\t{}\n", ["negative", "positive"][i % 2])).collect();
 //! std::fs::write(&path, rows)?;
 //!
-//! let columns = Columns { text: 0.into(), text_pair: None, label: Some(1.into()) };
+//! let columns = Columns { text: 0.into(), text_pair: None, label: Some(1.into()), flags: vec![] };
 //! let (examples, labels) = read::<kiln_schema::Example>(&[Source::new(path, columns)], None)?;
 //! let splits = split(examples, &SplitConfig::default())?;
 //! assert_eq!((splits.train.len(), splits.validation.len()), (32, 4));

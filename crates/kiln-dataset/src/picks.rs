@@ -1,11 +1,12 @@
 use crate::{Column, Columns, Error, Place};
 
 /// Where the columns of a [`crate::Source`] stand, from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Picks {
     pub(crate) text: usize,
     pub(crate) text_pair: Option<usize>,
     pub(crate) label: Option<usize>,
+    pub(crate) flags: Vec<usize>,
 }
 
 impl Picks {
@@ -37,12 +38,17 @@ impl Picks {
 
     /// The columns to load, each once and in order, and the picks among these.
     pub(crate) fn projection(&self) -> (Vec<usize>, Self) {
-        let mut needed: Vec<usize> = [Some(self.text), self.text_pair, self.label].into_iter().flatten().collect();
+        let single = [Some(self.text), self.text_pair, self.label].into_iter().flatten();
+        let mut needed: Vec<usize> = single.chain(self.flags.iter().copied()).collect();
         needed.sort_unstable();
         needed.dedup();
         let within = |column: usize| needed.binary_search(&column).expect("the column was collected above");
-        let picks =
-            Self { text: within(self.text), text_pair: self.text_pair.map(within), label: self.label.map(within) };
+        let picks = Self {
+            text: within(self.text),
+            text_pair: self.text_pair.map(within),
+            label: self.label.map(within),
+            flags: self.flags.iter().copied().map(within).collect(),
+        };
         (needed, picks)
     }
 
@@ -51,6 +57,7 @@ impl Picks {
             text: find(&columns.text)?,
             text_pair: columns.text_pair.as_ref().map(&find).transpose()?,
             label: columns.label.as_ref().map(&find).transpose()?,
+            flags: columns.flags.iter().map(|name| find(&Column::Name(name.clone()))).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -61,9 +68,9 @@ mod tests {
 
     #[test]
     fn a_projection_has_each_column_once_and_in_order() {
-        let picks = Picks { text: 6, text_pair: Some(2), label: Some(6) };
+        let picks = Picks { text: 6, text_pair: Some(2), label: Some(6), flags: vec![9] };
         let (needed, within) = picks.projection();
-        assert_eq!(needed, [2, 6]);
-        assert_eq!(within, Picks { text: 1, text_pair: Some(0), label: Some(1) });
+        assert_eq!(needed, [2, 6, 9]);
+        assert_eq!(within, Picks { text: 1, text_pair: Some(0), label: Some(1), flags: vec![2] });
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use kiln_schema::{Example, LabelId, LabelSet, Question, Split, Splits, TaggedText};
 
 use crate::error::Unit;
+use crate::source::FLAG_SEPARATOR;
 use crate::{Error, Format, Item, Place, Row, Source, arrow, questions, rows, tagged};
 
 /// What the rows of a data set become.
@@ -43,7 +44,12 @@ impl Record for Example<Vec<LabelId>> {
     fn read(source: &Source, names: &mut Names) -> Result<Vec<Self>, Error> {
         examples(source, |labels, place| {
             let labels = labels.unwrap_or_default();
-            let labels = labels.split(source.label_separator).map(str::trim).filter(|label| !label.is_empty());
+            let mut buffer = [0; 4];
+            let separator = match source.columns.flags.is_empty() {
+                true => &*source.label_separator.encode_utf8(&mut buffer),
+                false => FLAG_SEPARATOR,
+            };
+            let labels = labels.split(separator).map(str::trim).filter(|label| !label.is_empty());
             labels.map(|label| names.place(label.to_owned(), place)).collect()
         })
     }
@@ -146,7 +152,7 @@ fn examples<T>(
     mut target: impl FnMut(Option<String>, &dyn Fn() -> Place) -> Result<T, Error>,
 ) -> Result<Vec<Example<T>>, Error> {
     let path = &source.path;
-    if source.columns.label.is_none() {
+    if source.columns.label.is_none() && source.columns.flags.is_empty() {
         return Err(Error::NoLabelColumn { path: path.clone() });
     }
     let unit = match source.format()? {
@@ -281,6 +287,28 @@ mod tests {
         assert_eq!(targets(&splits.train), [1, 2]);
         assert_eq!(targets(&splits.validation), [2]);
         assert_eq!(splits.test.as_deref().map(targets), Some(vec![0]));
+    }
+
+    #[test]
+    fn labels_may_have_a_column_each() {
+        let csv = "text,rude,sad\na,1,0\nb,0,\nc,1,1\n";
+        let jsonl = "{\"text\": \"a\", \"rude\": 1, \"sad\": false}\n{\"text\": \"b\", \"rude\": null, \"sad\": 0}\n\
+                     {\"text\": \"c\", \"rude\": true, \"sad\": 1.0}\n";
+        let labels = LabelSet::new(["rude", "sad"]).expect("two names");
+        for (name, content) in [("a.csv", csv), ("a.jsonl", jsonl)] {
+            let mut file = file(name, content).with_header("text", "none");
+            file.source.columns.label = None;
+            file.source.columns.flags = labels.names().to_vec();
+            let source = std::slice::from_ref(&file.source);
+            let (examples, _) = read::<Example<Vec<LabelId>>>(source, Some(labels.clone())).expect("rows of flags");
+            let targets: Vec<Vec<LabelId>> = examples.into_iter().map(|example| example.target).collect();
+            assert_eq!(targets, [vec![0], vec![], vec![0, 1]], "{name}");
+        }
+        let mut bad = file("a.csv", "text,rude\na,2\n").with_header("text", "none");
+        bad.source.columns.label = None;
+        bad.source.columns.flags = vec!["rude".to_owned()];
+        let message = bad.fault();
+        assert!(message.contains("line 2: column `rude` holds `2`"), "{message}");
     }
 
     #[test]

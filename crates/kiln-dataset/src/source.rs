@@ -69,7 +69,40 @@ pub struct Columns {
     /// The label; none where rows have none, as in prediction.
     #[serde(default)]
     pub label: Option<Column>,
+    /// In place of one column of labels, names of columns that each say whether their label is right: 1 or 0, true or false.
+    #[serde(default)]
+    pub flags: Vec<String>,
 }
+
+impl Columns {
+    /// A text, or a pair of them, and no label.
+    pub fn unlabelled(&self) -> Self {
+        Self { label: None, flags: Vec::new(), ..self.clone() }
+    }
+
+    /// Of some flags' cells, the names of those that are set, between [`FLAG_SEPARATOR`]s.
+    pub(crate) fn flagged<E>(
+        &self,
+        mut cell: impl FnMut(usize, &Column) -> Result<Option<String>, E>,
+        bad: impl Fn(&Column, String) -> E,
+    ) -> Result<Option<String>, E> {
+        let mut set = Vec::new();
+        for (at, name) in self.flags.iter().enumerate() {
+            let column = Column::Name(name.clone());
+            match cell(at, &column)?.as_deref().map(str::trim) {
+                None | Some("" | "0" | "0.0" | "false" | "False") => {}
+                Some("1" | "1.0" | "true" | "True") => set.push(name.as_str()),
+                Some(other) => {
+                    return Err(bad(&column, format!("`{other}`, where 0 or 1 says whether the label is right")));
+                }
+            }
+        }
+        Ok(Some(set.join(FLAG_SEPARATOR)))
+    }
+}
+
+/// Between names of flags; no name has it.
+pub(crate) const FLAG_SEPARATOR: &str = "\u{1f}";
 
 /// A column by its place, from 0, or by its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -248,7 +281,7 @@ mod tests {
     #[test]
     fn serde_names_are_the_recipes() {
         let columns: Columns = serde_json::from_str(r#"{"text": 0, "label": "stars"}"#).expect("a valid recipe");
-        assert_eq!(columns, Columns { text: 0.into(), text_pair: None, label: Some("stars".into()) });
+        assert_eq!(columns, Columns { text: 0.into(), text_pair: None, label: Some("stars".into()), flags: vec![] });
         assert_eq!(serde_json::to_string(&Encoding::Gb18030).expect("a name"), r#""gb18030""#);
         assert_eq!(serde_json::from_str::<Format>(r#""jsonl""#).expect("a name"), Format::Jsonl);
         assert_eq!("12".parse(), Ok(Column::Index(12)));

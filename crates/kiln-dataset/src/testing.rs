@@ -16,14 +16,14 @@ pub(crate) fn file(name: &str, content: impl AsRef<[u8]>) -> File {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join(name);
     fs::write(&path, content).expect("a small file");
-    let columns = Columns { text: 0.into(), text_pair: None, label: Some(1.into()) };
+    let columns = Columns { text: 0.into(), text_pair: None, label: Some(1.into()), flags: vec![] };
     File { source: Source::new(path, columns), _folder: folder }
 }
 
 impl File {
     pub(crate) fn with_header(mut self, text: &str, label: &str) -> Self {
         self.source.header = true;
-        self.source.columns = Columns { text: text.into(), text_pair: None, label: Some(label.into()) };
+        self.source.columns = Columns { text: text.into(), label: Some(label.into()), ..self.source.columns };
         self
     }
 

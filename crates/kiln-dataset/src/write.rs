@@ -80,7 +80,12 @@ mod tests {
         let paths = write_splits(&splits, &labels, &folder.path().join("new")).expect("a folder to write to");
         assert!(paths.train.ends_with("new/train.jsonl"));
 
-        let columns = Columns { text: "text".into(), text_pair: Some("text_pair".into()), label: Some("label".into()) };
+        let columns = Columns {
+            text: "text".into(),
+            text_pair: Some("text_pair".into()),
+            label: Some("label".into()),
+            flags: vec![],
+        };
         let sources = paths.try_map(|_, path| Ok::<_, Error>(vec![Source::new(path, columns.clone())]));
         let read = read_splits(&sources.expect("nothing fails"), Some(labels)).expect("the same rows");
         assert_eq!(read.0, splits);

@@ -7,7 +7,7 @@ use kiln_schema::Splits;
 
 fn source(name: &str, text: &str, label: &str) -> Source {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
-    let columns = Columns { text: text.into(), text_pair: None, label: Some(label.into()) };
+    let columns = Columns { text: text.into(), text_pair: None, label: Some(label.into()), flags: vec![] };
     Source::new(path, columns)
 }
 

@@ -12,6 +12,20 @@ pub fn cross_entropy_sum(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1
     log_softmax(logits, 1).gather(1, targets.reshape([batch, 1])).sum().neg()
 }
 
+/// The same with each row's cross-entropy times the weight of its target's label. As the sum is divided by the number of
+/// targets, not by their weights, weights should be 1 on the mean over the training rows.
+///
+/// # Shapes
+/// - `logits`: `[batch, num_labels]`
+/// - `targets`: `[batch]`, ids of labels
+/// - `class_weights`: `[num_labels]`
+/// - output: `[1]`, in nats
+pub fn weighted_cross_entropy_sum(logits: Tensor<2>, targets: Tensor<1, Int>, class_weights: Tensor<1>) -> Tensor<1> {
+    let [batch, _] = logits.dims();
+    let weights = class_weights.select(0, targets.clone()).reshape([batch, 1]);
+    (log_softmax(logits, 1).gather(1, targets.reshape([batch, 1])) * weights).sum().neg()
+}
+
 /// Sigmoid cross-entropy, the mean over a row's labels, summed over the batch: for labels of which several may be right.
 ///
 /// # Shapes
@@ -51,7 +65,9 @@ mod tests {
             assert!((found - expected).abs() < 1e-5, "{found}, not {expected}");
         };
         let targets = Tensor::<1, Int>::from_data([0, 1], &device);
-        close(cross_entropy_sum(logits(), targets), (1.0 + (-3f64).exp()).ln());
+        close(cross_entropy_sum(logits(), targets.clone()), (1.0 + (-3f64).exp()).ln());
+        let weights = Tensor::<1>::from_data([0.5, 7.0], &device);
+        close(weighted_cross_entropy_sum(logits(), targets, weights), 0.5 * (1.0 + (-3f64).exp()).ln());
         let targets = Tensor::<2>::from_data([[1.0, 1.0], [0.0, 1.0]], &device);
         let each = (1.0 + (-2f64).exp()).ln() + (1.0 + 1f64.exp()).ln() + 2f64.ln();
         close(binary_cross_entropy_sum(logits(), targets), each / 2.0);

@@ -22,7 +22,7 @@ pub struct PreTrainingHeads {
     pub seq_relationship: Option<Linear>,
 }
 
-/// `decoder(norm(gelu(dense(x))))`, where the decoder's weights are the word embeddings.
+/// `decoder(norm(gelu(dense(x))))`, where the decoder's weights are the word embeddings; in f32, whatever the encoder's precision.
 #[derive(Module, Debug)]
 pub struct MaskedLmHead {
     /// Before the decoder.
@@ -70,10 +70,11 @@ impl MaskedLmHead {
     /// - `hidden_states`: `[tokens, hidden]`
     /// - `words`: the word embeddings, `[vocab_size, hidden]`
     /// - output, `logits`: `[tokens, vocab_size]`
-    pub fn forward(&self, hidden_states: Tensor<2>, words: Tensor<2>, products: &Products) -> Tensor<2> {
+    pub fn forward(&self, hidden_states: Tensor<2>, words: Tensor<2>) -> Tensor<2> {
         let MaskedLmTransform { dense, layer_norm } = &self.transform;
         let bias = dense.bias.as_ref().expect("every linear layer of BERT has a bias").val();
-        let transformed = layer_norm.forward(linear_gelu(hidden_states, dense.weight.val(), bias, products));
+        let transformed =
+            layer_norm.forward(linear_gelu(hidden_states, dense.weight.val(), bias, &Products::default()));
         transformed.matmul(words.transpose()) + self.bias.val().unsqueeze()
     }
 }
@@ -96,9 +97,6 @@ impl MaskedLm {
         });
         let masked = hidden_states.reshape([batch * seq, hidden]).select(0, tokens);
         let words = self.bert.embeddings.word_embeddings.weight.val();
-        MaskedLmOutput {
-            predictions: self.cls.predictions.forward(masked, words, &self.bert.products),
-            seq_relationship,
-        }
+        MaskedLmOutput { predictions: self.cls.predictions.forward(masked, words), seq_relationship }
     }
 }

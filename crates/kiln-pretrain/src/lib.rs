@@ -10,7 +10,7 @@
 //! let passages = ["房间", "干净", "房"].map(|text| Ok(Passage::Sentence(text.to_owned())));
 //! let passages = passages.into_iter().chain([Ok(Passage::End)]);
 //! let store = TokenStoreConfig { folder: std::env::temp_dir(), max_tokens: 4 }.build(passages, &tokenizer)?;
-//! assert_eq!((store.documents(), store.tokens(), store.rows()), (1, 5, 2));
+//! assert_eq!((store.documents(), store.tokens(), store.rows()), (1, 5, 1));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

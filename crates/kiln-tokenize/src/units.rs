@@ -13,6 +13,8 @@ pub struct UnitWindow {
     pub encoding: Encoding,
     /// Its units, in order: index and first token. Each unit of the text is in one window at least.
     pub units: Vec<(usize, usize)>,
+    /// Behind the last token of the last of them.
+    pub end: usize,
     /// The units that this window speaks for: those that are farther from its edges than from those of the other windows.
     pub own: Range<usize>,
 }
@@ -75,13 +77,13 @@ impl Tokenizer {
             at += tokens[unit].len();
             (unit, first)
         });
-        let units = units.collect();
+        let units: Vec<(usize, usize)> = units.collect();
         let encoding = Encoding {
             input_ids: whole.get_ids().to_vec(),
             token_type_ids: whole.get_type_ids().to_vec(),
             full_length,
         };
-        Ok(UnitWindow { encoding, units, own: range })
+        Ok(UnitWindow { encoding, units, end: at, own: range })
     }
 
     /// At least one token.

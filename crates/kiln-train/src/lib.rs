@@ -34,5 +34,5 @@ pub use fit::{EpochReport, Event, Fit, Fitted};
 pub use gradients::GradientSum;
 pub use schedule::LrScheduler;
 pub use tagged::TaggedSet;
-pub use targets::Targets;
+pub use targets::{Targets, balanced};
 pub use training_set::{BatchLoss, Encoded, TrainingSet};

@@ -4,13 +4,13 @@ use std::ops::Range;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use kiln_bert::Bert;
 use kiln_eval::{SplitReport, evaluate_tags};
-use kiln_heads::{TagBatch, TokenClassifier, cross_entropy_sum};
+use kiln_heads::{TagBatch, TokenClassifier};
 use kiln_metrics::cross_entropy;
-use kiln_predict::{Tags, inputs, tag, unit_tokens};
+use kiln_predict::{Tags, inputs, tag};
 use kiln_schema::{LabelId, LabelSet};
 use kiln_tokenize::{Encoding, UnitWindow, lengths, pad};
 
-use crate::targets::right;
+use crate::targets::{right, weighted_loss};
 use crate::{BatchLoss, TrainingSet};
 
 /// Tagged texts in windows: a row is a window, and each unit is a target in the window that speaks for it.
@@ -24,6 +24,8 @@ pub struct TaggedSet {
     targets: Vec<Vec<LabelId>>,
     labels: LabelSet,
     pad_token_id: u32,
+    all_tokens: bool,
+    class_weights: Option<Vec<f32>>,
 }
 
 impl TaggedSet {
@@ -34,7 +36,39 @@ impl TaggedSet {
         let row = |(text, windows): (usize, &Vec<UnitWindow>)| (0..windows.len()).map(move |at| (text, at)).collect();
         let rows: Vec<(usize, usize)> = texts.iter().enumerate().flat_map(|text| -> Vec<_> { row(text) }).collect();
         let encodings: Vec<Encoding> = rows.iter().map(|&(text, at)| texts[text][at].encoding.clone()).collect();
-        Self { lengths: lengths(&encodings), texts, rows, encodings, targets, labels, pad_token_id }
+        Self {
+            lengths: lengths(&encodings),
+            texts,
+            rows,
+            encodings,
+            targets,
+            labels,
+            pad_token_id,
+            all_tokens: false,
+            class_weights: None,
+        }
+    }
+
+    /// The same, with the loss on every token of a unit, not on its first alone. It is not for a model with a field.
+    pub fn with_all_tokens(self) -> Self {
+        Self { all_tokens: true, ..self }
+    }
+
+    /// The same, with the loss of a tag times its weight, of which there is one for each. It is not for a model with a field.
+    pub fn with_class_weights(self, class_weights: Vec<f32>) -> Self {
+        Self { class_weights: Some(class_weights), ..self }
+    }
+
+    /// What the loss is made of in a row: tokens and their tags.
+    fn marked(&self, row: usize) -> Vec<(usize, LabelId)> {
+        let UnitWindow { units, end, own, .. } = self.window(row);
+        let ends = units.iter().skip(1).map(|(_, first)| *first).chain([*end]);
+        let spans = units.iter().zip(ends).filter(|((unit, _), _)| own.contains(unit));
+        let tokens = |((&(_, first), end), &tag): ((&(usize, usize), usize), &LabelId)| {
+            let end = if self.all_tokens { end } else { first + 1 };
+            (first..end).map(move |token| (token, tag))
+        };
+        spans.zip(self.tags(row)).flat_map(tokens).collect()
     }
 
     fn window(&self, row: usize) -> &UnitWindow {
@@ -86,27 +120,31 @@ impl TrainingSet for TaggedSet {
         Cow::Borrowed(&self.lengths[rows])
     }
 
-    /// Units.
+    /// Units, or all their tokens.
     fn weight(&self, row: usize) -> usize {
-        self.tags(row).len()
+        if self.all_tokens { self.marked(row).len() } else { self.tags(row).len() }
     }
 
     fn loss(&self, model: &TokenClassifier, rows: &[usize], device: &Device) -> BatchLoss {
         let batch = pad(&self.encodings, rows, self.pad_token_id);
-        let tokens = unit_tokens(&batch, |row| self.window(row));
+        let (mut tokens, mut targets) = (Vec::<i32>::new(), Vec::<i32>::new());
+        for (at, &row) in rows.iter().enumerate() {
+            for (token, tag) in self.marked(row) {
+                tokens.push((at * batch.seq + token) as i32);
+                targets.push(tag as i32);
+            }
+        }
         let count = tokens.len();
-        let targets: Vec<i32> = rows.iter().flat_map(|&row| self.tags(row)).map(|&tag| tag as i32).collect();
         let tokens = Tensor::<1, Int>::from_data(TensorData::new(tokens, [count]), device);
         let logits = model.forward(inputs(&batch, device), tokens);
-        let right = Some(right(logits.clone(), &targets));
-        let sum = match &model.crf {
+        match &model.crf {
             Some(crf) if count > 0 => {
+                let right = Some(right(logits.clone(), &targets));
                 let (emissions, tags) = self.sequences(logits, rows, device);
-                crf.loss_sum(emissions, tags)
+                BatchLoss { sum: crf.loss_sum(emissions, tags), right }
             }
-            _ => cross_entropy_sum(logits, Tensor::from_data(TensorData::new(targets, [count]), device)),
-        };
-        BatchLoss { sum, right }
+            _ => weighted_loss(logits, targets, self.class_weights.as_ref(), device),
+        }
     }
 
     fn output(&self, model: &TokenClassifier, batch_size: usize, device: &Device) -> Tags {
@@ -121,5 +159,25 @@ impl TrainingSet for TaggedSet {
 
     fn bert(model: &TokenClassifier) -> Option<&Bert> {
         Some(&model.bert)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_tokenize::Tokenizer;
+
+    use super::*;
+
+    #[test]
+    fn a_word_s_loss_is_on_its_first_token_or_on_all() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../kiln-tokenize/tests/tiny");
+        let tokenizer = Tokenizer::from_folder(folder.as_ref()).expect("the fixture is whole");
+        let windows =
+            tokenizer.encode_units("unable 房 unable", &[0..6, 7..10, 11..17]).expect("there is an unknown token");
+        let labels = LabelSet::new(["O", "X"]).expect("two names");
+        let set = TaggedSet::new(vec![windows], vec![vec![1, 0, 1]], labels, 0);
+        assert_eq!((set.marked(0), set.weight(0)), (vec![(1, 1), (3, 0), (4, 1)], 3));
+        let all = set.with_all_tokens();
+        assert_eq!((all.marked(0), all.weight(0)), (vec![(1, 1), (2, 1), (3, 0), (4, 1), (5, 1)], 5));
     }
 }

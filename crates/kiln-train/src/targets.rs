@@ -1,6 +1,6 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_eval::{SplitReport, evaluate, evaluate_numbers, evaluate_sets};
-use kiln_heads::{binary_cross_entropy_sum, cross_entropy_sum, squared_error_sum};
+use kiln_heads::{binary_cross_entropy_sum, cross_entropy_sum, squared_error_sum, weighted_cross_entropy_sum};
 use kiln_metrics::argmax;
 use kiln_schema::{LabelId, LabelSet};
 
@@ -11,6 +11,8 @@ use crate::BatchLoss;
 pub enum Targets {
     /// One label: softmax and cross-entropy.
     Labels(Vec<LabelId>, LabelSet),
+    /// The same, but the loss of a row counts as much as its label's weight, of which there is one for each label.
+    WeightedLabels(Vec<LabelId>, LabelSet, Vec<f32>),
     /// Any number of labels: a sigmoid and cross-entropy for each.
     LabelSets(Vec<Vec<LabelId>>, LabelSet),
     /// A number: squared error.
@@ -21,7 +23,7 @@ impl Targets {
     /// How many rows there are.
     pub fn len(&self) -> usize {
         match self {
-            Self::Labels(labels, _) => labels.len(),
+            Self::Labels(labels, _) | Self::WeightedLabels(labels, ..) => labels.len(),
             Self::LabelSets(sets, _) => sets.len(),
             Self::Numbers(numbers) => numbers.len(),
         }
@@ -41,10 +43,10 @@ impl Targets {
         let [batch, num_labels] = logits.dims();
         match self {
             Self::Labels(labels, _) => {
-                let targets: Vec<i32> = rows.iter().map(|&row| labels[row] as i32).collect();
-                let right = right(logits.clone(), &targets);
-                let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [batch]), device);
-                BatchLoss { sum: cross_entropy_sum(logits, targets), right: Some(right) }
+                weighted_loss(logits, rows.iter().map(|&row| labels[row] as i32).collect(), None, device)
+            }
+            Self::WeightedLabels(labels, _, weights) => {
+                weighted_loss(logits, rows.iter().map(|&row| labels[row] as i32).collect(), Some(weights), device)
             }
             Self::LabelSets(sets, _) => {
                 let of =
@@ -67,11 +69,47 @@ impl Targets {
     /// - `logits`: row-major `[rows, num_labels]`
     pub fn report(&self, logits: &[f32]) -> SplitReport {
         match self {
-            Self::Labels(targets, labels) => evaluate(logits, targets, labels),
+            Self::Labels(targets, labels) | Self::WeightedLabels(targets, labels, _) => {
+                evaluate(logits, targets, labels)
+            }
             Self::LabelSets(targets, labels) => evaluate_sets(logits, targets, labels),
             Self::Numbers(targets) => evaluate_numbers(logits, targets),
         }
     }
+}
+
+/// Cross-entropy of some targets, each times the weight of its label where there are weights.
+///
+/// # Shapes
+/// - `logits`: `[batch, num_labels]`
+pub(crate) fn weighted_loss(
+    logits: Tensor<2>,
+    targets: Vec<i32>,
+    class_weights: Option<&Vec<f32>>,
+    device: &Device,
+) -> BatchLoss {
+    let right = Some(right(logits.clone(), &targets));
+    let count = targets.len();
+    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), device);
+    let sum = match class_weights {
+        Some(weights) => {
+            let weights = Tensor::from_data(TensorData::new(weights.clone(), [weights.len()]), device);
+            weighted_cross_entropy_sum(logits, targets, weights)
+        }
+        None => cross_entropy_sum(logits, targets),
+    };
+    BatchLoss { sum, right }
+}
+
+/// A weight for each label by which all labels count the same, however rare: scikit-learn's `balanced`. A label without a
+/// target has weight 1.
+pub fn balanced(targets: impl IntoIterator<Item = LabelId>, num_labels: usize) -> Vec<f32> {
+    let mut counts = vec![0usize; num_labels];
+    targets.into_iter().for_each(|target| counts[target] += 1);
+    let total: usize = counts.iter().sum();
+    let present = counts.iter().filter(|count| **count > 0).count();
+    let weight = |&count: &usize| if count > 0 { total as f32 / (present * count) as f32 } else { 1.0 };
+    counts.iter().map(weight).collect()
 }
 
 /// How many rows of logits are highest at their target.
@@ -82,4 +120,17 @@ pub(crate) fn right(logits: Tensor<2>, targets: &[i32]) -> usize {
     let [_, num_labels] = logits.dims();
     let logits = logits.inner().into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
     logits.chunks(num_labels).zip(targets).filter(|(row, target)| argmax(row) as i32 == **target).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn balanced_weights_are_one_on_the_mean_over_rows() {
+        let targets = [0, 0, 0, 2];
+        let weights = balanced(targets, 3);
+        assert_eq!(weights, [4.0 / 6.0, 1.0, 2.0]);
+        assert!((targets.iter().map(|&target| weights[target]).sum::<f32>() - 4.0).abs() < 1e-6);
+    }
 }

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use data::{Data, DataPath, Files};
 pub use error::RecipeError;
 pub use pretraining::Masking;
-pub use train::{Precision, Train, available};
+pub use train::{ClassWeights, Precision, Train, available};
 
 use data::DataFile;
 
@@ -121,7 +121,26 @@ impl Recipe {
         if pretrains && model.encoder != Encoder::Full {
             return Err(places.error("model.encoder", "`model.encoder`: pre-training trains it; expected `full`"));
         }
+        let single =
+            file.task == Task::SequenceClassification && model.problem_type == ProblemType::SingleLabelClassification;
+        let tags = file.task == Task::TokenClassification && !model.crf;
+        if file.train.class_weights.is_some() && !single && !tags {
+            let what =
+                "`train.class_weights`: only labels of which one is right have weights, and tags without a field";
+            return Err(places.error("train.class_weights", what));
+        }
+        if file.train.label_all_tokens && !tags {
+            let what = "`train.label_all_tokens`: only tags without a field are learnt from all tokens";
+            return Err(places.error("train.label_all_tokens", what));
+        }
         let data = file.data.resolve(&folder, pretrains, &places)?;
+        let multi_label =
+            file.task == Task::SequenceClassification && model.problem_type == ProblemType::MultiLabelClassification;
+        if !data.columns.flags.is_empty() && !multi_label {
+            let what = "`data.label`: several columns are several labels; \
+                        expected `model.problem_type = \"multi_label_classification\"`, or one column";
+            return Err(places.error("data.label", what));
+        }
         let next_sentence = pretrains && file.next_sentence.unwrap_or(true);
         let masking = file.masking.unwrap_or_default().in_folder(&folder);
         Ok(Self { task: file.task, next_sentence, model, data, masking, train: file.train, hub: file.hub })

@@ -87,8 +87,16 @@ max_length = 48
     let further =
         recipe.replace("dir:vocabulary\"\nsize = \"tiny\"", "dir:run/model\"").replace("epochs = 6", "epochs = 1");
     fs::write(path("further.toml"), further).expect("a small file");
-    let report =
-        succeed(&["pretrain", "--recipe", text(&path("further.toml")), "--out", text(&path("more")), "--json"]);
+    let report = succeed(&[
+        "pretrain",
+        "--recipe",
+        text(&path("further.toml")),
+        "--out",
+        text(&path("more")),
+        "--json",
+        "--set",
+        "train.precision=bf16",
+    ]);
     let report: Value = serde_json::from_str(&report).expect("one JSON object");
     assert!(report["splits"]["validation"]["masked_accuracy"].as_f64().expect("a number") > 0.5, "{report}");
 }

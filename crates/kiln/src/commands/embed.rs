@@ -3,7 +3,7 @@
 use anyhow::bail;
 use burn::tensor::Device;
 use kiln_backend::Backend;
-use kiln_dataset::{Columns, Row, Source, VectorWriter, rows};
+use kiln_dataset::{Row, Source, VectorWriter, rows};
 use kiln_predict::{EmbedConfig, Embedder, cosine};
 use serde_json::json;
 
@@ -47,7 +47,7 @@ pub fn run<B: Backend>(arguments: &EmbedArgs, json: bool, device: &Device) -> an
 }
 
 fn write(embedder: &Embedder, source: &Source, writer: &mut VectorWriter) -> anyhow::Result<()> {
-    let unlabelled = Source { columns: Columns { label: None, ..source.columns.clone() }, ..source.clone() };
+    let unlabelled = Source { columns: source.columns.unlabelled(), ..source.clone() };
     let mut rows = rows(&unlabelled)?;
     let mut any = false;
     loop {

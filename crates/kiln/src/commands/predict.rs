@@ -62,7 +62,7 @@ pub fn source(model: &Path, file: &Path, arguments: &ColumnArgs) -> anyhow::Resu
             ..Source::new(file, data.columns)
         }
     } else {
-        Source::new(file, Columns { text: Column::Index(0), text_pair: None, label: None })
+        Source::new(file, Columns { text: Column::Index(0), text_pair: None, label: None, flags: vec![] })
     };
     // The recipe's format is its files'; this file's ending speaks for itself.
     if kiln_dataset::Format::from_path(file).is_ok() {
@@ -213,7 +213,7 @@ fn each_prediction(
     source: &Source,
     mut write: impl FnMut(&Prediction) -> anyhow::Result<()>,
 ) -> anyhow::Result<usize> {
-    let unlabelled = Source { columns: Columns { label: None, ..source.columns.clone() }, ..source.clone() };
+    let unlabelled = Source { columns: source.columns.unlabelled(), ..source.clone() };
     let mut rows = rows(&unlabelled)?;
     let mut count = 0;
     loop {

@@ -12,7 +12,7 @@ use crate::console;
 pub fn run(arguments: &VocabularyArgs, json: bool) -> anyhow::Result<()> {
     let VocabularyArgs { file, out, size, min_count, cased, text_column } = arguments;
     let text = text_column.clone().unwrap_or(Column::Index(0));
-    let columns = Columns { text, text_pair: None, label: None };
+    let columns = Columns { text, text_pair: None, label: None, flags: vec![] };
     let config = VocabularyConfig { size: *size, min_count: *min_count, lower_case: !cased };
     let mut failed = None;
     let trained = config.train(texts(file, &columns, &mut failed)?);

@@ -120,6 +120,14 @@ impl<'de> Deserialize<'de> for DataPath {
     }
 }
 
+/// `data.label`: a column, or the names of several that hold 0 or 1.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Labelled {
+    InColumn(Column),
+    InColumns(Vec<String>),
+}
+
 /// `[data]` as it stands in a file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -133,7 +141,7 @@ pub struct DataFile {
     header: Option<bool>,
     text: Option<Column>,
     text_pair: Option<Column>,
-    label: Option<Column>,
+    label: Option<Labelled>,
     labels: Option<LabelSet>,
     label_separator: Option<char>,
     #[serde(default)]
@@ -145,21 +153,34 @@ impl DataFile {
     /// Fills in the defaults, makes paths absolute, and checks what concerns several keys.
     pub fn resolve(self, folder: &Path, is_corpus: bool, places: &Places) -> Result<Data, RecipeError> {
         let delimited = self.is_delimited(folder);
-        let columns = [&self.text, &self.text_pair, &self.label];
-        let named = columns.iter().any(|column| matches!(column, Some(Column::Name(_))));
-        let given = columns.iter().any(|column| column.is_some());
+        let (label, flags) = match &self.label {
+            Some(Labelled::InColumn(column)) => (Some(column.clone()), Vec::new()),
+            Some(Labelled::InColumns(names)) => (None, names.clone()),
+            None => (None, Vec::new()),
+        };
+        let columns = [&self.text, &self.text_pair, &label];
+        let named = !flags.is_empty() || columns.iter().any(|column| matches!(column, Some(Column::Name(_))));
+        let given = named || columns.iter().any(|column| column.is_some());
         let header = self.header.unwrap_or(named || (!given && !delimited));
         let or_default = |column: Option<Column>, name: &str, index| {
             column.unwrap_or_else(|| if header { Column::Name(name.to_owned()) } else { Column::Index(index) })
         };
         let text = or_default(self.text.clone(), "text", 0);
-        let label = or_default(self.label.clone(), "label", if self.text_pair.is_some() { 2 } else { 1 });
+        let index = if self.text_pair.is_some() { 2 } else { 1 };
+        let label = flags.is_empty().then(|| or_default(label, "label", index));
+        let labels = match &self.labels {
+            None if !flags.is_empty() => {
+                let invalid = |error| places.error("data.label", format!("`data.label`: {error}"));
+                Some(LabelSet::new(flags.clone()).map_err(invalid)?)
+            }
+            labels => labels.clone(),
+        };
         let data = Data {
             format: self.format,
             encoding: self.encoding,
             header,
-            columns: Columns { text, text_pair: self.text_pair.clone(), label: Some(label) },
-            labels: self.labels.clone(),
+            columns: Columns { text, text_pair: self.text_pair.clone(), label, flags },
+            labels,
             label_separator: self.label_separator.unwrap_or(','),
             drop_leaks: self.drop_leaks,
             files: if is_corpus { self.corpus(folder, places)? } else { self.files(folder, places)? },
@@ -238,7 +259,7 @@ impl DataFile {
 
 impl Data {
     fn check_columns(&self, delimited: bool, places: &Places) -> Result<(), RecipeError> {
-        let Columns { text, text_pair, label } = &self.columns;
+        let Columns { text, text_pair, label, flags: _ } = &self.columns;
         let columns =
             [("data.text", Some(text)), ("data.text_pair", text_pair.as_ref()), ("data.label", label.as_ref())];
         for (at, (key, column)) in columns.iter().enumerate() {
@@ -283,7 +304,10 @@ impl From<&Data> for DataFile {
             header: Some(data.header),
             text: Some(data.columns.text.clone()),
             text_pair: data.columns.text_pair.clone(),
-            label: data.columns.label.clone(),
+            label: match data.columns.label.clone() {
+                Some(column) => Some(Labelled::InColumn(column)),
+                None => Some(Labelled::InColumns(data.columns.flags.clone())),
+            },
             labels: data.labels.clone(),
             label_separator: (data.label_separator != ',').then_some(data.label_separator),
             drop_leaks: data.drop_leaks,

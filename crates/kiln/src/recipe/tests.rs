@@ -57,6 +57,7 @@ max_grad_norm = 2.5
 max_length = 64
 precision = "f32"
 gradient_checkpointing = true
+label_all_tokens = false
 early_stopping_patience = 2
 metric = "macro_f1"
 seed = 18446744073709551615
@@ -169,6 +170,9 @@ fn what_is_written_reads_back_the_same() {
         assert_eq!(elsewhere, recipe, "{written}");
         assert_eq!(elsewhere.to_toml(), written);
     }
+    let flags = good(LONG, &["data.label=[\"yes\", \"no\"]"]);
+    assert_eq!((flags.data.columns.label.as_ref(), flags.data.columns.flags.len()), (None, 2));
+    assert_eq!(Recipe::from_toml(&flags.to_toml(), Path::new("run.toml"), &[]).expect("Kiln wrote it"), flags);
     let written = good(SHORT, &[]).to_toml();
     for line in
         ["epochs = 3", "learning_rate = 0.00005", "header = false", "text = 0", "label = 1", "pooling = \"cls\""]

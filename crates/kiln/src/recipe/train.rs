@@ -1,5 +1,6 @@
 use kiln_backend::{Backend, Flex};
-use kiln_train::{LrScheduler, Metric, TrainConfig};
+use kiln_schema::{LabelId, LabelSet};
+use kiln_train::{LrScheduler, Metric, TrainConfig, balanced};
 use serde::{Deserialize, Serialize};
 
 use super::checked;
@@ -36,6 +37,11 @@ pub struct Train {
     pub precision: Precision,
     /// Whether a layer is computed once more in the backward pass, which takes time and saves memory.
     pub gradient_checkpointing: bool,
+    /// What the loss of a label counts: `balanced`, or a number for each label, in their order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
+    /// Whether a tagger's loss is on all tokens of a word, not on its first alone.
+    pub label_all_tokens: bool,
     /// Epochs without a better checkpoint after which training ends; 0: never.
     #[serde(deserialize_with = "checked::at_least::<0, _>")]
     pub early_stopping_patience: usize,
@@ -59,6 +65,8 @@ impl Default for Train {
             max_length: 128,
             precision: Precision::F32,
             gradient_checkpointing: false,
+            class_weights: None,
+            label_all_tokens: false,
             early_stopping_patience: 0,
             metric: None,
             seed: 42,
@@ -81,6 +89,38 @@ impl Train {
             early_stopping_patience: self.early_stopping_patience,
             metric,
             seed: self.seed,
+        }
+    }
+}
+
+/// `train.class_weights`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ClassWeights {
+    Named(Balanced),
+    Given(Vec<f64>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Balanced {
+    Balanced,
+}
+
+impl ClassWeights {
+    /// A weight for each label, for these targets to train on.
+    pub fn of(&self, targets: impl IntoIterator<Item = LabelId>, labels: &LabelSet) -> Result<Vec<f32>, UsageError> {
+        match self {
+            Self::Named(Balanced::Balanced) => Ok(balanced(targets, labels.len())),
+            Self::Given(weights) if weights.len() == labels.len() => {
+                Ok(weights.iter().map(|&weight| weight as f32).collect())
+            }
+            Self::Given(weights) => Err(UsageError(format!(
+                "train.class_weights has {} numbers, and there are {} labels: {}",
+                weights.len(),
+                labels.len(),
+                labels.names().join(", ")
+            ))),
         }
     }
 }

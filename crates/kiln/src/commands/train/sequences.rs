@@ -6,17 +6,23 @@ use burn::module::Module;
 use kiln_dataset::{Item, Record};
 use kiln_eval::{mistakes, to_tsv};
 use kiln_heads::{Network, Pretrained, SequenceClassifier, TaskModel};
-use kiln_schema::{Example, LabelId, LabelSet};
+use kiln_schema::{Example, LabelId, LabelSet, Split};
 use kiln_train::{Encoded, Targets};
 
 use super::job::Trained;
 use super::{MISTAKES, Outcome, Run};
-use crate::recipe::Encoder;
+use crate::cli::UsageError;
+use crate::recipe::{ClassWeights, Encoder};
 
 /// What a row may be labelled with.
 pub trait Target: Sized + Clone {
     /// Of all rows.
     fn targets(rows: Vec<Self>, labels: &LabelSet) -> Targets;
+
+    /// The same of rows to train on, whose labels may have weights.
+    fn weighted(rows: Vec<Self>, labels: &LabelSet, _: Option<&ClassWeights>) -> Result<Targets, UsageError> {
+        Ok(Self::targets(rows, labels))
+    }
 
     /// What a model is wrong about, the worst first, as a table.
     fn errors(logits: &[f32], examples: &[Example<Self>], labels: &LabelSet) -> String;
@@ -25,6 +31,14 @@ pub trait Target: Sized + Clone {
 impl Target for LabelId {
     fn targets(rows: Vec<Self>, labels: &LabelSet) -> Targets {
         Targets::Labels(rows, labels.clone())
+    }
+
+    fn weighted(rows: Vec<Self>, labels: &LabelSet, weights: Option<&ClassWeights>) -> Result<Targets, UsageError> {
+        let weights = weights.map(|weights| weights.of(rows.iter().copied(), labels)).transpose()?;
+        Ok(match weights {
+            Some(weights) => Targets::WeightedLabels(rows, labels.clone(), weights),
+            None => Self::targets(rows, labels),
+        })
     }
 
     fn errors(logits: &[f32], examples: &[Example], labels: &LabelSet) -> String {
@@ -104,9 +118,10 @@ impl Run<'_> {
 
         let pad_token_id = self.tokenizer().pad_token_id();
         let targets = examples.as_ref().map(|_, rows| rows.iter().map(|example| example.target.clone()).collect());
-        let sets = encodings
-            .zip(targets)
-            .map(|_, (encodings, targets)| Encoded::new(encodings, T::targets(targets, &labels), pad_token_id));
+        let sets = encodings.zip(targets).try_map(|split, (encodings, targets): (_, Vec<T>)| {
+            let weights = self.recipe.train.class_weights.as_ref().filter(|_| split == Split::Train);
+            anyhow::Ok(Encoded::new(encodings, T::weighted(targets, &labels, weights)?, pad_token_id))
+        })?;
         let job = self.job(&folder);
         let (model, train, splits, logits) = match self.recipe.model.encoder {
             Encoder::Full => {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use burn::module::Module;
 use kiln_heads::{Network, Pretrained, TaskModel, TokenClassifier, Units};
 use kiln_predict::Tags;
-use kiln_schema::{LabelSet, TaggedText};
+use kiln_schema::{LabelSet, Splits, TaggedText};
 use kiln_tokenize::UnitWindow;
 use kiln_train::TaggedSet;
 
@@ -39,6 +39,7 @@ impl Run<'_> {
         let tags = texts.as_ref().map(|_, texts| texts.iter().map(|text| text.tags.clone()).collect());
         let sets =
             windows.zip(tags).map(|_, (windows, tags)| TaggedSet::new(windows, tags, labels.clone(), pad_token_id));
+        let sets = self.marked(sets, &texts.train, &labels)?;
         let mut model = pretrained.model;
         if self.recipe.model.encoder == Encoder::Frozen {
             model.bert = model.bert.freeze();
@@ -49,6 +50,25 @@ impl Run<'_> {
         let units = if narrow { Units::Characters } else { Units::Words };
         let network = Network::TokenClassification { model, labels, units };
         self.finish(folder, &TaskModel { network, config: pretrained.config }, train, splits, &errors)
+    }
+}
+
+impl Run<'_> {
+    /// The training split with the recipe's weights and tokens.
+    fn marked(
+        &self,
+        sets: Splits<TaggedSet>,
+        train: &[TaggedText],
+        labels: &LabelSet,
+    ) -> anyhow::Result<Splits<TaggedSet>> {
+        let mut set = sets.train;
+        if let Some(weights) = &self.recipe.train.class_weights {
+            set = set.with_class_weights(weights.of(train.iter().flat_map(|text| text.tags.iter().copied()), labels)?);
+        }
+        if self.recipe.train.label_all_tokens {
+            set = set.with_all_tokens();
+        }
+        Ok(Splits { train: set, ..sets })
     }
 }
 

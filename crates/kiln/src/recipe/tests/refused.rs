@@ -122,6 +122,14 @@ fn what_is_planned_is_refused_as_such() {
     ] {
         assert_eq!(message_with(old, new), expected);
     }
+    let several = message(SHORT, &["data.label=[\"a\", \"b\"]"]);
+    assert!(several.contains("`data.label`: several columns are several labels"), "{several}");
+    for (line, key) in
+        [("class_weights = \"balanced\"", "class_weights"), ("label_all_tokens = true", "label_all_tokens")]
+    {
+        let refused = message_with("label_all_tokens = false", line);
+        assert!(refused.starts_with(&format!("`train.{key}`: only ")), "{refused}");
+    }
     let field = message_with("hidden_layers = [13, 7]", "crf = true");
     assert_eq!(field, "`model.crf`: a field ties tags together, and the task has none");
 }

