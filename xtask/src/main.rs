@@ -8,6 +8,7 @@ mod clients;
 mod package;
 mod pipeline;
 mod python;
+mod sample_curve;
 mod sample_model;
 mod tidy;
 mod workspace;
@@ -31,6 +32,8 @@ enum Command {
     Bench(bench::Args),
     /// Makes the sample's checkpoint anew from raw text; takes an hour.
     SampleModel(sample_model::Args),
+    /// Fine-tunes the sample's checkpoint and, beside it, its architecture from random weights; draws the curve of its card.
+    SampleCurve(sample_curve::Args),
     /// Runs the project's own checks of its sources, its crate map and its files.
     Tidy,
 }
@@ -41,6 +44,7 @@ fn main() -> anyhow::Result<()> {
         Command::Ci(args) => ci::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::SampleModel(args) => sample_model::make(&args),
+        Command::SampleCurve(args) => sample_curve::measure(&args),
         Command::Tidy => tidy::run(),
     }
 }

@@ -89,24 +89,20 @@ fn a_run_s_folder_is_whole_and_eval_agrees_with_its_report() {
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let weights = |name: &str, more: &[&str]| {
+    let trained = |name: &str, more: &[&str]| {
         let out = folder.path().join(name);
         assert!(train(&out, more).status.success());
-        fs::read(out.join("model/model.safetensors")).expect("it was written")
+        weights(&out)
     };
-    let first = fs::read(MODEL.join("model.safetensors")).expect("it was written");
-    assert!(first == weights("again", &[]), "the same seed");
-    assert!(first != weights("other", &["--set", "train.seed=43"]), "another seed");
+    let first = weights(MODEL.parent().expect("a model lies in a run"));
+    assert!(first == trained("again", &[]), "the same seed");
+    assert!(first != trained("other", &["--set", "train.seed=43"]), "another seed");
 }
 
+/// Runs a training until its first epoch has ended, presses Ctrl-C, and goes on.
 #[cfg(unix)]
-#[test]
-fn ctrl_c_saves_and_resume_ends_with_the_same_bytes() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let out = folder.path().join("run");
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/sample/recipe.toml");
-    let arguments = ["train", "--recipe", text(&recipe), "--out", text(&out), "--set", "train.epochs=3"];
-    let mut child = kiln(&arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary runs");
+fn interrupted(arguments: &[&str]) {
+    let mut child = kiln(arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary runs");
     // The first epoch's line is there once training is well under way.
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().expect("it is piped")));
     lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("epoch")).expect("an epoch ends");
@@ -115,16 +111,43 @@ fn ctrl_c_saves_and_resume_ends_with_the_same_bytes() {
     let rest: Vec<String> = lines.map_while(Result::ok).collect();
     assert_eq!(child.wait().expect("it ends").code(), Some(130), "{rest:?}");
     assert!(rest.iter().any(|line| line.contains("--resume")), "{rest:?}");
+    succeed(&[arguments, &["--resume"]].concat());
+}
 
-    let mut resume = arguments.to_vec();
-    resume.push("--resume");
-    succeed(&resume);
-    let whole = folder.path().join("whole");
+fn weights(run: &Path) -> Vec<u8> {
+    fs::read(run.join("model/model.safetensors")).expect("it was written")
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_saves_and_resume_ends_with_the_same_bytes() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (out, whole) = (folder.path().join("run"), folder.path().join("whole"));
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/sample/recipe.toml");
+    interrupted(&["train", "--recipe", text(&recipe), "--out", text(&out), "--set", "train.epochs=3"]);
     assert!(train(&whole, &["--set", "train.epochs=3"]).status.success());
-    let weights = |run: &Path| fs::read(run.join("model/model.safetensors")).expect("it was written");
     assert!(weights(&out) == weights(&whole));
     let epochs = fs::read_to_string(out.join("metrics.jsonl")).expect("it was written").lines().count();
     assert_eq!(epochs, 3);
+}
+
+#[cfg(unix)]
+#[test]
+fn pre_training_goes_on_as_if_it_had_not_been_interrupted() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (out, whole, recipe) =
+        (folder.path().join("run"), folder.path().join("whole"), folder.path().join("recipe.toml"));
+    let reviews = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kiln-sample/files/train.tsv");
+    let settings = format!(
+        "task = \"masked-lm\"\nnext_sentence = true\nmodel.source = \"sample\"\nmodel.initialize = \"random\"\n\
+         [data]\ntrain = {:?}\nheader = true\ntext = \"text\"\n[train]\nepochs = 3\nmax_length = 64\n",
+        text(&reviews)
+    );
+    fs::write(&recipe, settings).expect("a small file");
+    let pretrain = |out| ["pretrain", "--recipe", text(&recipe), "--out", text(out)];
+    interrupted(&pretrain(&out));
+    succeed(&pretrain(&whole));
+    assert!(weights(&out) == weights(&whole));
 }
 
 #[test]

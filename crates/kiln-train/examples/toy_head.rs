@@ -1,0 +1,59 @@
+//! A head of one's own, the highest of each feature over the tokens, in the loop as it is; its task is to find token 7.
+//! `cargo run --release -p kiln-train --example toy_head`
+#![expect(clippy::print_stdout, reason = "an example prints")]
+
+use std::{borrow::Cow, ops::ControlFlow, ops::Range};
+
+use burn::{module::Module, nn::Linear, tensor::Device, tensor::Tensor};
+use kiln_backend::{Backend, Flex};
+use kiln_bert::{Bert, BertConfig, Inputs, Size};
+use kiln_predict::{in_batches, inputs};
+use kiln_tokenize::{Encoding, lengths, pad};
+use kiln_train::{BatchLoss, Fit, Targets, TrainConfig, TrainingSet};
+
+#[derive(Module, Debug)]
+struct Finder {
+    bert: Bert,
+    output: Linear,
+}
+
+impl Finder {
+    fn forward(&self, inputs: Inputs) -> Tensor<2> {
+        self.output.forward(self.bert.forward(inputs).max_dim(1).squeeze_dim(1))
+    }
+}
+
+struct Rows(Vec<Encoding>, Targets);
+
+#[rustfmt::skip]
+impl TrainingSet for Rows {
+    type Model = Finder;
+    type Output = Vec<f32>;
+    fn rows(&self) -> usize { self.0.len() }
+    fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> { lengths(&self.0[rows]).into() }
+    fn loss(&self, model: &Finder, rows: &[usize], device: &Device) -> BatchLoss {
+        self.1.loss(model.forward(inputs(&pad(&self.0, rows, 0), device)), rows, device)
+    }
+    fn output(&self, model: &Finder, batch_size: usize, device: &Device) -> Vec<f32> {
+        in_batches(&lengths(&self.0), batch_size, |rows| model.forward(inputs(&pad(&self.0, rows, 0), device)))
+    }
+    fn report(&self, logits: &Vec<f32>) -> kiln_eval::SplitReport { self.1.report(logits) }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let (device, folder) = (&Flex::device(0), tempfile::tempdir()?);
+    // Twelve tokens of twenty, and for every other row one of them a 7.
+    let token = |row: u32, at: u32| if row % 2 == 0 && at == row % 11 { 7 } else { 8 + (row * 31 + at * row) % 12 };
+    let row = |row| (0..12).map(move |at| token(row, at)).collect();
+    let encodings = (0..256).map(|at| Encoding { input_ids: row(at), token_type_ids: vec![0; 12], full_length: 12 });
+    let labels = kiln_schema::LabelSet::new(["found", "absent"])?;
+    let set = &Rows(encodings.collect(), Targets::Labels((0..256).map(|row| row % 2).collect(), labels));
+    let config = BertConfig { vocab_size: 20, ..BertConfig::of_size(Size::Tiny) };
+    let finder = Finder { bert: config.init(device), output: config.init_linear(config.hidden_size, 2, device) };
+    let config = &TrainConfig { epochs: 3, learning_rate: 1e-3, ..TrainConfig::default() };
+    let fit = Fit { train: set, validation: set, config, device, checkpoints: folder.path(), resume: false };
+    for report in fit.run(finder, &mut |_| ControlFlow::Continue(()))?.epochs {
+        println!("epoch {} {:?}", report.epoch, report.validation);
+    }
+    Ok(())
+}
