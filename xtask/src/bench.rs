@@ -114,7 +114,7 @@ struct Measured {
 
 pub fn run(args: &Args) -> Result<()> {
     let folder = workspace::metadata()?.target_directory.into_std_path_buf();
-    let worker = build_worker()?;
+    let [worker, products_program] = build()?;
     let cache = folder.join("peers/onnx");
     let ours = || Worker::start(Command::new(&worker), args, &cache);
     let requirements = "crates/kiln-train/benches/peers/requirements.txt";
@@ -159,7 +159,9 @@ pub fn run(args: &Args) -> Result<()> {
         eprintln!("{}", report::line(&measured));
         all.push(measured);
     }
-    let written = report::write(&folder.join("bench"), &all, args.threads)?;
+    let products = products(&products_program, args.threads)?;
+    eprint!("{products}");
+    let written = report::write(&folder.join("bench"), &all, &products, args.threads)?;
     eprintln!("{}", written.display());
     Ok(())
 }
@@ -215,9 +217,18 @@ fn peak_memory(mut worker: Worker, work: &str) -> Result<f64> {
     worker.ask("memory f32")
 }
 
-fn build_worker() -> Result<PathBuf> {
-    let build = cargo(["build", "--workspace", "--exclude=xtask", "--bench=worker", "--release"]);
+/// The programs that measure ours: the worker, and the table of its products.
+fn build() -> Result<[PathBuf; 2]> {
+    let build = cargo(["build", "--workspace", "--exclude=xtask", "--bench=worker", "--bench=products", "--release"]);
     let mut programs: BTreeMap<String, PathBuf> =
         workspace::programs(build)?.into_iter().map(|program| (program.name, program.path)).collect();
-    programs.remove("worker").context("the build has made no worker")
+    let mut program = |name: &str| programs.remove(name).with_context(|| format!("the build has made no {name}"));
+    Ok([program("worker")?, program("products")?])
+}
+
+/// A table of how fast our products are.
+fn products(program: &Path, threads: usize) -> Result<String> {
+    let output = Command::new(program).env("RAYON_NUM_THREADS", threads.to_string()).output()?;
+    anyhow::ensure!(output.status.success(), "{} failed: {}", program.display(), output.status);
+    String::from_utf8(output.stdout).context("a table is text")
 }

@@ -18,7 +18,7 @@ pub struct Args {
 }
 
 /// Labelled reviews, and the epochs for which they are trained on.
-const SIZES: [(usize, usize); 3] = [(200, 20), (1_000, 10), (9_600, 3)];
+const SIZES: [(usize, usize); 3] = [(200, 10), (1_000, 10), (9_600, 3)];
 const SEEDS: [u64; 3] = [1, 2, 3];
 const STARTS: [&str; 2] = ["pretrained", "random"];
 

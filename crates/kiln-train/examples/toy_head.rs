@@ -43,7 +43,8 @@ impl TrainingSet for Rows {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (device, folder) = (&Flex::device(0), tempfile::tempdir()?);
     // Twelve tokens of twenty, and for every other row one of them a 7.
-    let token = |row: u32, at: u32| if row % 2 == 0 && at == row % 11 { 7 } else { 8 + (row * 31 + at * row) % 12 };
+    let token =
+        |row: u32, at: u32| if row.is_multiple_of(2) && at == row % 11 { 7 } else { 8 + (row * 31 + at * row) % 12 };
     let row = |row| (0..12).map(move |at| token(row, at)).collect();
     let encodings = (0..256).map(|at| Encoding { input_ids: row(at), token_type_ids: vec![0; 12], full_length: 12 });
     let labels = kiln_schema::LabelSet::new(["found", "absent"])?;

@@ -45,7 +45,7 @@ fn sides(measured: &Measured) -> [String; 2] {
 }
 
 /// Writes `report.md` and `ratios.svg`; returns the path of the former.
-pub fn write(folder: &Path, all: &[Measured], threads: usize) -> Result<PathBuf> {
+pub fn write(folder: &Path, all: &[Measured], products: &str, threads: usize) -> Result<PathBuf> {
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
     let mut text = format!("# Kiln against its peers\n\n{}, {threads} threads a side.\n", machine());
     text.push_str("Medians, with the lowest and the highest round; the ratio is theirs ÷ ours.\n\n");
@@ -59,6 +59,7 @@ pub fn write(folder: &Path, all: &[Measured], threads: usize) -> Result<PathBuf>
         text.push_str("\n![ratios](ratios.svg)\n");
         draw(&folder.join("ratios.svg"), all)?;
     }
+    writeln!(text, "\n## Our products\n\n{products}")?;
     let path = folder.join("report.md");
     std::fs::write(&path, text).with_context(|| format!("{}: cannot be written", path.display()))?;
     Ok(path)
@@ -118,7 +119,7 @@ mod tests {
             Measured { name: "alone", peer: "PyTorch", unit: "s", ours: vec![2.0], theirs: vec![] },
             Measured { name: "both", peer: "onnxruntime", unit: "MB", ours: vec![100.0], theirs: vec![150.0] },
         ];
-        let text = std::fs::read_to_string(write(&folder, &all, 2)?)?;
+        let text = std::fs::read_to_string(write(&folder, &all, "| product |", 2)?)?;
         assert!(text.contains("| alone | 2.00 s (2.00–2.00) | PyTorch | – | – |"), "{text}");
         assert!(text.contains("| both | 100 MB | onnxruntime | 150 MB | 1.50 |"), "{text}");
         assert!(std::fs::read_to_string(folder.join("ratios.svg"))?.contains("both"));

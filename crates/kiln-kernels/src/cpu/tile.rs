@@ -56,16 +56,19 @@ pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut
     #[cfg(target_arch = "x86_64")]
     if simd != Simd::Portable {
         // Tiles of about one size: a low one keeps the multipliers waiting.
-        let most = rows.div_ceil(rows.div_ceil(max_rows(simd)));
-        for start in (0..rows).step_by(most) {
+        let tiles = rows.div_ceil(max_rows(simd));
+        let most = rows.div_ceil(tiles);
+        let vectors = width / COLUMNS;
+        for (at, start) in (0..rows).step_by(most).enumerate() {
             let pointers = x86::Pointers {
                 a: tile.a[start * row_step..].as_ptr(),
                 row_step,
                 lane_step,
                 b: tile.b.as_ptr(),
                 b_step: width * E::PER_LANE,
-                // The first tile reads `b` from afar. While the others read it again, what comes next is on its way.
-                ahead: if start > 0 { tile.next } else { 0 },
+                // Each tile fetches its share of what comes next, so that memory is never idle.
+                ahead: tile.next,
+                fetched: (at * vectors / tiles, (at + 1) * vectors / tiles),
                 sums: sums[start * width..].as_mut_ptr(),
                 width,
                 lanes,
@@ -234,6 +237,8 @@ pub mod x86 {
         pub(super) b: *const E,
         pub(super) b_step: usize,
         pub(super) ahead: usize,
+        /// Of a lane's vectors `ahead`, the first and the end of those to fetch.
+        pub(super) fetched: (usize, usize),
         pub(super) sums: *mut E::Sum,
         pub(super) width: usize,
         pub(super) lanes: usize,
@@ -265,7 +270,9 @@ pub mod x86 {
                         let (mut a, mut b) = (p.a, p.b.add(first * VALUES));
                         for _ in 0..p.lanes {
                             for v in 0..VECTORS {
-                                _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(p.ahead + v * VALUES).cast());
+                                if p.fetched.0 <= v && v < p.fetched.1 {
+                                    _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(p.ahead + v * VALUES).cast());
+                                }
                             }
                             let mut columns = [$load(b.cast()); VECTORS];
                             for v in 1..VECTORS {
