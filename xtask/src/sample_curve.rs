@@ -136,16 +136,17 @@ fn shown(seeds: &Seeds) -> String {
 fn draw(path: &Path, curves: &[Vec<(f64, Seeds)>; 2]) -> Result<()> {
     let area = SVGBackend::new(path, (640, 400)).into_drawing_area();
     area.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&area)
-        .margin(16)
-        .x_label_area_size(40)
-        .y_label_area_size(50)
-        .build_cartesian_2d((150f64..13_000f64).log_scale(), 50f64..95f64)?;
+    let mut chart = ChartBuilder::on(&area).margin(16).x_label_area_size(40).y_label_area_size(50).build_cartesian_2d(
+        (150f64..13_000f64).log_scale().with_key_points(SIZES.map(|(size, _)| size as f64).to_vec()),
+        60f64..95f64,
+    )?;
     chart
         .configure_mesh()
         .x_desc("labelled reviews")
         .y_desc("accuracy on ChnSentiCorp's dev set, %")
+        .light_line_style(WHITE)
         .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&|y| format!("{y:.0}"))
         .draw()?;
     let looks = [("pre-trained", RGBColor(196, 84, 42)), ("random weights", RGBColor(90, 90, 90))];
     for (curve, (name, colour)) in curves.iter().zip(looks) {

@@ -1,15 +1,14 @@
-//! Rows of a small corpus as a model sees them, twice: `cargo run --release -p kiln-pretrain --example masks TOKENIZER`
+//! Rows of a small corpus as a model sees them, twice: `cargo run --release -p kiln-pretrain --example masks`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use kiln_dataset::{Passage, sentences};
 use kiln_pretrain::{Drawing, MaskingConfig, TokenStoreConfig};
-use kiln_tokenize::Tokenizer;
+use kiln_tokenize::VocabularyConfig;
 
 const DOCUMENTS: [&str; 2] = ["房间很干净。早餐也不错！下次还来。", "书的封面破了。内容还可以。"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let folder = std::env::args().nth(1).ok_or("expected the folder of a tokenizer")?;
-    let tokenizer = Tokenizer::from_folder(folder.as_ref())?;
+    let tokenizer = VocabularyConfig { size: 100, min_count: 1, lower_case: true }.train(DOCUMENTS.iter())?;
     let passages = DOCUMENTS.iter().flat_map(|document| {
         let sentences = sentences(document).into_iter().map(|text| Ok(Passage::Sentence(text.to_owned())));
         sentences.chain([Ok(Passage::End)])

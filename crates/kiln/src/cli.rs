@@ -41,7 +41,7 @@ pub enum Command {
     Eval(EvalArgs),
     /// Answer for a text, a file or, with neither, what one types
     Predict(PredictArgs),
-    /// Tell the tokens behind a text's [MASK]s
+    /// Tell the tokens that are masked in a text
     FillMask(FillMaskArgs),
     /// Train on raw text: masked tokens and next sentences
     Pretrain(TrainArgs),
