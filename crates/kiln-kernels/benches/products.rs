@@ -1,4 +1,4 @@
-//! How fast bert-base's products are, beside the same tiles on operands that stay in the cache and beside what memory gives:
+//! How fast bert-base's products are, beside products whose operands stay in the cache, and beside what memory gives:
 //! a table for the report of `cargo xtask bench`.
 #![expect(clippy::print_stdout, reason = "a benchmark speaks to its driver")]
 
@@ -18,7 +18,10 @@ fn main() {
     rayon::scope(|_| {
         let simd = Simd::detect();
         println!("| product | f32 | bf16 | int8 |\n|---|---|---|---|");
-        row("a tile in the cache, GFLOP/s", [in_cache::<f32>(simd), in_cache::<bf16>(simd), in_cache::<i8>(simd)]);
+        row(
+            "64 rows in the second cache, GFLOP/s",
+            [in_cache::<f32>(simd), in_cache::<bf16>(simd), in_cache::<i8>(simd)],
+        );
         for (inner, columns, _) in WEIGHTS {
             let name = format!("1,024 rows, {inner} to {columns}, GFLOP/s");
             let shape = [1024, inner, columns];
@@ -54,7 +57,8 @@ where
     f32: Source<E>,
 {
     const REPEATS: usize = 100;
-    let [rows, inner, columns] = [64, 256, 384];
+    // Of the right operand 384 KB.
+    let [rows, inner, columns] = [64, 1024 / size_of::<E>(), 384];
     let (a, b) =
         (values(rows * inner), Packed::<E>::new(simd, View::new(&values(inner * columns), inner, columns, columns)));
     let threads = rayon::current_num_threads();
