@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use kiln_hub::{DatasetFile, PullConfig, PulledFile, Snapshot, Source, pull, pull_file};
+use kiln_hub::{DatasetFile, Location, PullConfig, PulledFile, Snapshot, Source, pull, pull_file};
 
+use crate::cli::HubArgs;
 use crate::recipe::{Data, DataPath, Files};
 use crate::transfers::Transfers;
 use crate::{console, environment};
@@ -18,6 +19,14 @@ pub fn fetch(source: &Source, config: &PullConfig) -> anyhow::Result<Snapshot> {
     let _interruptible = console::leave_at_ctrl_c(KEPT)?;
     let mut transfers = Transfers::default();
     Ok(pull(location, config, &mut |progress| transfers.show(&progress))?)
+}
+
+/// The folder of a model that is asked or judged. One on disk is taken as it lies: loading says what it lacks.
+pub fn fetch_model(source: &Source, hub: &HubArgs) -> anyhow::Result<PathBuf> {
+    match source {
+        Source::Location(Location::Directory(folder)) => Ok(folder.clone()),
+        _ => Ok(fetch(source, &environment::pull_config(hub, &[]))?.folder),
+    }
 }
 
 /// Fetches or finds a data set's file.

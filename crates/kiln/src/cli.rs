@@ -1,12 +1,12 @@
 //! The command line: what `kiln --help` shows.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use kiln_dataset::Column;
-use kiln_hub::{DatasetFile, Source};
+use kiln_hub::{DatasetFile, Location, Source};
 
 use crate::recipe::Precision;
 
@@ -169,9 +169,8 @@ pub struct SplitArgs {
 
 #[derive(Debug, Args)]
 pub struct EvalArgs {
-    /// Model folder
-    #[arg(long)]
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// Labelled file
     #[arg(long)]
     pub data: PathBuf,
@@ -189,9 +188,33 @@ pub struct EvalArgs {
 
 #[derive(Debug, Args)]
 pub struct PredictArgs {
-    /// Model folder
-    #[arg(long)]
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub texts: TextArgs,
+}
+
+/// A model, by where it is.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// Model folder, or a source as `kiln pull` takes it
+    #[arg(long, value_parser = folder_or_source)]
+    pub model: Source,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+/// What is on disk comes first, so a folder that is called `sample` is that folder.
+fn folder_or_source(text: &str) -> Result<Source, String> {
+    match Path::new(text).is_dir() {
+        true => Ok(Source::Location(Location::Directory(text.into()))),
+        false => text.parse().map_err(|error| format!("there is no such folder, and {error}")),
+    }
+}
+
+/// What is asked of a model.
+#[derive(Debug, Args)]
+pub struct TextArgs {
     /// One text; a hyphen may begin it
     #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
     pub text: Option<String>,
@@ -212,8 +235,13 @@ pub struct PredictArgs {
 
 #[derive(Debug, Args)]
 pub struct FillMaskArgs {
+    /// Folder of a masked language model, or a source as `kiln pull` takes it
+    #[arg(long, value_parser = folder_or_source, default_value = "sample")]
+    pub model: Source,
     #[command(flatten)]
-    pub predict: PredictArgs,
+    pub hub: HubArgs,
+    #[command(flatten)]
+    pub texts: TextArgs,
     /// Tokens told of each mask
     #[arg(long, value_name = "COUNT", default_value_t = 5)]
     pub top: usize,
@@ -243,9 +271,8 @@ pub struct VocabularyArgs {
 
 #[derive(Debug, Args)]
 pub struct EmbedArgs {
-    /// Checkpoint or model folder
-    #[arg(long)]
-    pub model: PathBuf,
+    #[command(flatten)]
+    pub model: ModelArgs,
     /// One text, whose vector is printed as JSON; a hyphen may begin it
     #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
     pub text: Option<String>,

@@ -21,11 +21,16 @@ fn succeed(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("results are UTF-8")
 }
 
+/// A hub with files of the sample.
+fn hub_of<const COUNT: usize>(folder: &str, files: [&str; COUNT]) -> Hub {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kiln-sample/files").join(folder);
+    let read = |name: &str| (name.to_owned(), std::fs::read(folder.join(name)).expect("the sample"));
+    Hub::with(files.map(read).into())
+}
+
 /// The sample's data, as a data set.
 fn data_set() -> Hub {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kiln-sample/files");
-    let read = |name: &str| (name.to_owned(), std::fs::read(folder.join(name)).expect("the sample"));
-    Hub::with(["train.tsv", "validation.tsv", "test.tsv"].map(read).into())
+    hub_of("", ["train.tsv", "validation.tsv", "test.tsv"])
 }
 
 #[test]
@@ -82,6 +87,27 @@ fallback = ["hf", "modelscope"]
     hub.requests();
     succeed(train(&run.join("run.toml"), &cache.path().join("again")).arg("--offline"));
     assert!(hub.requests().concat().is_empty());
+}
+
+#[test]
+fn a_model_is_asked_by_its_source() {
+    let hub = hub_of("model", ["config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json"]);
+    let cache = tempfile::tempdir().expect("a folder");
+    let ask = |model: &[&str]| {
+        succeed(kiln(&hub, cache.path()).args(["fill-mask", "--text", "今天[MASK]气很好", "--json"]).args(model))
+    };
+    let embedded = ask(&[]);
+    assert!(embedded.contains("masks"), "{embedded}");
+    assert_eq!(ask(&["--model", "hf:owner/name"]), embedded);
+    hub.requests();
+    assert_eq!(ask(&["--model", "hf:owner/name", "--offline"]), embedded);
+    assert!(hub.requests().concat().is_empty());
+    let neither = kiln(&hub, cache.path()).args(["predict", "--model", "nowhere"]).output().expect("the binary runs");
+    let said = String::from_utf8_lossy(&neither.stderr);
+    assert!(
+        neither.status.code() == Some(2) && said.contains("no such folder") && said.contains("hf:owner/name"),
+        "{said}"
+    );
 }
 
 #[cfg(unix)]

@@ -4,8 +4,8 @@
     KILN_BENCH_THREADS=2 python finetune.py afqmc ASSETS
 
 resume-ner: 4 epochs, batches of 16, rate 1e-4, linear decay, tokenized character by character; entity F1 of the test split by
-the rule of seqeval; f32. afqmc: 2 epochs, batches of 32, rate 5e-5, a tenth of the steps warming up, bf16 autocast; accuracy of
-the dev split.
+the rule of seqeval; f32. afqmc: 3 epochs, batches of 32, rate 5e-5, a tenth of the steps warming up, bf16 autocast; accuracy
+and macro F1 of the dev split.
 """
 
 import os
@@ -64,7 +64,7 @@ if task == "resume-ner":
 else:
     splits = {name: [line.split("\t") for line in lines(f"afqmc/{name}.txt")] for name in ("train", "dev")}
     labels = ["0", "1"]
-    epochs, batch_size, rate, warmup = 2, 32, 5e-5, 0.1
+    epochs, batch_size, rate, warmup = 3, 32, 5e-5, 0.1
     rows = {
         name: [(tokenizer(a, b, truncation=True, max_length=128)["input_ids"], [int(label)]) for a, b, label in split]
         for name, split in splits.items()
@@ -120,6 +120,7 @@ for epoch in range(epochs):
 model.eval()
 name = "test" if task == "resume-ner" else "dev"
 right = found = true = 0
+pairs = []
 with torch.inference_mode():
     for at in range(0, len(rows[name]), 32):
         scores, targets = logits(rows[name][at : at + 32])
@@ -131,9 +132,9 @@ with torch.inference_mode():
                 said, real = entities(said), entities(real)
                 right, found, true = right + len(said & real), found + len(said), true + len(real)
         else:
-            right += (best == targets).sum().item()
-            true += len(targets)
+            pairs += zip(targets.tolist(), best.tolist())
 if task == "resume-ner":
     print(f"precision {right / found:.4f} recall {right / true:.4f} F1 {2 * right / (found + true):.4f}")
 else:
-    print(f"accuracy {right / true:.4f}")
+    f1 = [2 * pairs.count((at, at)) / (sum(at in (real, said) for real, said in pairs) + pairs.count((at, at))) for at in (0, 1)]
+    print(f"accuracy {sum(real == said for real, said in pairs) / len(pairs):.4f} macro F1 {sum(f1) / 2:.4f}")

@@ -7,6 +7,7 @@ use kiln_dataset::{Row, Source, VectorWriter, rows};
 use kiln_predict::{EmbedConfig, Embedder, cosine};
 use serde_json::json;
 
+use crate::checkpoint::fetch_model;
 use crate::cli::{EmbedArgs, UsageError};
 use crate::commands::predict::{CHUNK, source};
 use crate::console;
@@ -18,7 +19,8 @@ pub fn run<B: Backend>(arguments: &EmbedArgs, json: bool, device: &Device) -> an
         normalize: arguments.normalize,
         precision: available::<B>(arguments.precision.precision)?,
     };
-    let embedder = config.load(&arguments.model, device)?;
+    let folder = fetch_model(&arguments.model.model, &arguments.model.hub)?;
+    let embedder = config.load(&folder, device)?;
     match (&arguments.text, &arguments.text_pair, &arguments.file, &arguments.out) {
         (Some(text), Some(other), ..) => {
             let vectors = embedder.embed(&[(text, None), (other, None)])?;
@@ -35,7 +37,7 @@ pub fn run<B: Backend>(arguments: &EmbedArgs, json: bool, device: &Device) -> an
             console::json(&json!({ "text": text, "embedding": embedding }))
         }
         (None, _, Some(file), Some(out)) => {
-            let source = source(&arguments.model, file, &arguments.columns)?;
+            let source = source(&folder, file, &arguments.columns)?;
             let mut writer = VectorWriter::create(out, embedder.width())?;
             write(&embedder, &source, &mut writer)?;
             let count = writer.finish()?;

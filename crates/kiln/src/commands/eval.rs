@@ -14,6 +14,7 @@ use kiln_schema::{Example, LabelId, LabelSet, ProblemType, Question, Split, Tagg
 use kiln_tokenize::ContextConfig;
 use kiln_train::{AskedSet, Encoded, TaggedSet, TrainingSet};
 
+use crate::checkpoint::fetch_model;
 use crate::cli::EvalArgs;
 use crate::commands::predict::source;
 use crate::commands::train::pretraining::whole;
@@ -30,7 +31,8 @@ const BATCH_SIZE: usize = 32;
 const SEED: u64 = 42;
 
 pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> anyhow::Result<()> {
-    let mut source = source(&arguments.model, &arguments.data, &arguments.columns)?;
+    let folder = fetch_model(&arguments.model.model, &arguments.model.hub)?;
+    let mut source = source(&folder, &arguments.data, &arguments.columns)?;
     if arguments.label.is_some() {
         source.columns.label = arguments.label.clone();
     }
@@ -38,11 +40,11 @@ pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> any
     source.columns.label.get_or_insert(default);
 
     let precision = available::<B>(arguments.precision.precision)?;
-    let predictor = Predictor::from_folder(&arguments.model, device)?.with_precision(precision);
+    let predictor = Predictor::from_folder(&folder, device)?.with_precision(precision);
     let (split, errors) = evaluate(&predictor, source, device)?;
     let report = Report {
         task: predictor.task(),
-        model: arguments.model.display().to_string(),
+        model: folder.display().to_string(),
         backend: B::NAME.to_owned(),
         splits: BTreeMap::from([(Split::Test, split)]),
         train: None,

@@ -14,32 +14,39 @@ use kiln_schema::Task;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 
-use crate::cli::{ColumnArgs, FillMaskArgs, PredictArgs, UsageError};
+use crate::checkpoint::fetch_model;
+use crate::cli::{ColumnArgs, FillMaskArgs, PredictArgs, TextArgs, UsageError};
 use crate::console;
 use crate::recipe::{Recipe, available};
 
 pub fn run<B: Backend>(arguments: &PredictArgs, json: bool, device: &Device) -> anyhow::Result<()> {
-    let precision = available::<B>(arguments.precision.precision)?;
-    let predictor = Predictor::from_folder(&arguments.model, device)?.with_precision(precision);
-    answer_all(&predictor, arguments, json)
+    let PredictArgs { model, texts } = arguments;
+    let folder = fetch_model(&model.model, &model.hub)?;
+    let predictor = load::<B>(&folder, texts, device)?;
+    answer_all(&predictor, &folder, texts, json)
 }
 
 /// `kiln fill-mask`: the same of a masked language model, with as many tokens a mask as asked for.
 pub fn fill_mask<B: Backend>(arguments: &FillMaskArgs, json: bool, device: &Device) -> anyhow::Result<()> {
-    let FillMaskArgs { predict: arguments, top } = arguments;
-    let precision = available::<B>(arguments.precision.precision)?;
-    let predictor = Predictor::from_folder(&arguments.model, device)?.with_precision(precision).with_top(*top);
+    let FillMaskArgs { model, hub, texts, top } = arguments;
+    let folder = fetch_model(model, hub)?;
+    let predictor = load::<B>(&folder, texts, device)?.with_top(*top);
     if predictor.task() != Task::MaskedLm {
-        bail!("{}: the model's task is {}, expected masked-lm", arguments.model.display(), predictor.task());
+        bail!("{}: the model's task is {}, expected masked-lm", folder.display(), predictor.task());
     }
-    answer_all(&predictor, arguments, json)
+    answer_all(&predictor, &folder, texts, json)
 }
 
-fn answer_all(predictor: &Predictor, arguments: &PredictArgs, json: bool) -> anyhow::Result<()> {
+fn load<B: Backend>(folder: &Path, arguments: &TextArgs, device: &Device) -> anyhow::Result<Predictor> {
+    let precision = available::<B>(arguments.precision.precision)?;
+    Ok(Predictor::from_folder(folder, device)?.with_precision(precision))
+}
+
+fn answer_all(predictor: &Predictor, folder: &Path, arguments: &TextArgs, json: bool) -> anyhow::Result<()> {
     match (&arguments.text, &arguments.file) {
         (Some(text), _) => answer(predictor, text, arguments.text_pair.as_deref(), json),
         (None, Some(file)) => {
-            let source = source(&arguments.model, file, &arguments.columns)?;
+            let source = source(folder, file, &arguments.columns)?;
             match &arguments.out {
                 Some(out) => to_file(predictor, &source, out),
                 None => to_stdout(predictor, &source),
