@@ -99,7 +99,7 @@ pub fn audit<T: Item>(splits: &Splits<Vec<T>>, labels: &[String], lengths: Optio
     for (split, examples) in splits.iter() {
         let part = Part::new(split, examples);
         overlaps.extend(earlier.iter().map(|with| overlap(&part, with)));
-        let lengths = lengths.as_ref().and_then(|lengths| lengths.audit(split));
+        let lengths = lengths.as_ref().and_then(|lengths| lengths.audit(split, T::IS_WINDOWED));
         audits.push(SplitAudit { lengths, ..audit_part(&part, labels) });
         earlier.push(part);
     }
@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(train.conflicts.examples, ["很好"]);
         assert_eq!(train.near_duplicates.examples, ["很好 ~ 很好！"]);
         assert_eq!(train.labels.iter().map(|label| label.rows).collect::<Vec<_>>(), [3, 3, 0]);
-        assert_eq!(train.lengths.as_ref().map(|lengths| lengths.truncated), Some(1));
+        assert_eq!(train.lengths.as_ref().map(|lengths| lengths.longer), Some(1));
 
         let found =
             |overlap: &Overlap| (overlap.split, overlap.with, overlap.rows.count, overlap.near, overlap.relabelled);

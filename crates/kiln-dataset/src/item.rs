@@ -2,6 +2,9 @@ use kiln_schema::{Example, LabelId, Question, TaggedText};
 
 /// What can be divided and audited: something with a text, or two, and perhaps labels.
 pub trait Item {
+    /// Whether one that is too long goes through overlapping windows; others are cut.
+    const IS_WINDOWED: bool = false;
+
     /// What tells it from others.
     fn texts(&self) -> (&str, Option<&str>);
 
@@ -52,6 +55,8 @@ impl Item for Example<f64> {
 }
 
 impl Item for TaggedText {
+    const IS_WINDOWED: bool = true;
+
     fn texts(&self) -> (&str, Option<&str>) {
         (&self.text, None)
     }
@@ -62,6 +67,8 @@ impl Item for TaggedText {
 }
 
 impl Item for Question {
+    const IS_WINDOWED: bool = true;
+
     fn texts(&self) -> (&str, Option<&str>) {
         (&self.question, Some(&self.context))
     }

@@ -4,9 +4,9 @@ use serde::Serialize;
 /// Lengths in tokens, as the tokenizer counted them.
 #[derive(Clone, Debug)]
 pub struct Lengths {
-    /// Of each example, with special tokens and before truncation.
+    /// Of each example as a whole, with special tokens.
     pub tokens: Splits<Vec<usize>>,
-    /// What longer examples are cut to.
+    /// What longer examples are cut to, or the length of their windows.
     pub max_length: usize,
 }
 
@@ -25,17 +25,19 @@ pub struct LengthAudit {
     pub p99: usize,
     /// The longest.
     pub max: usize,
-    /// What longer examples are cut to.
+    /// What a model reads at once.
     pub max_length: usize,
-    /// How many are cut.
-    pub truncated: usize,
-    /// The share that is cut, 0 to 1.
-    pub truncated_share: f64,
+    /// How many are longer.
+    pub longer: usize,
+    /// Their share, 0 to 1.
+    pub longer_share: f64,
+    /// Whether those go through overlapping windows; else they are cut.
+    pub windowed: bool,
 }
 
 impl Lengths {
     /// None for a split without examples.
-    pub(crate) fn audit(&self, split: Split) -> Option<LengthAudit> {
+    pub(crate) fn audit(&self, split: Split, windowed: bool) -> Option<LengthAudit> {
         let (_, tokens) = self.tokens.iter().find(|(known, _)| *known == split)?;
         let mut sorted = tokens.clone();
         sorted.sort_unstable();
@@ -43,7 +45,7 @@ impl Lengths {
         let rows = sorted.len();
         // Nearest rank: the least length that so many per cent of the examples do not exceed.
         let percentile = |percent: usize| sorted[(rows * percent).div_ceil(100).max(1) - 1];
-        let truncated = rows - sorted.partition_point(|length| *length <= self.max_length);
+        let longer = rows - sorted.partition_point(|length| *length <= self.max_length);
         Some(LengthAudit {
             min,
             mean: sorted.iter().sum::<usize>() as f64 / rows as f64,
@@ -52,8 +54,9 @@ impl Lengths {
             p99: percentile(99),
             max,
             max_length: self.max_length,
-            truncated,
-            truncated_share: truncated as f64 / rows as f64,
+            longer,
+            longer_share: longer as f64 / rows as f64,
+            windowed,
         })
     }
 }
@@ -63,15 +66,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_nearest_ranks_and_truncation_is_strict() {
+    fn percentiles_are_nearest_ranks_and_longer_is_strict() {
         let tokens = Splits { train: (1..=200).rev().collect(), validation: vec![7], test: Some(Vec::new()) };
         let lengths = Lengths { tokens, max_length: 150 };
-        let audit = lengths.audit(Split::Train).expect("there are lengths");
+        let audit = lengths.audit(Split::Train, false).expect("there are lengths");
         assert_eq!((audit.min, audit.p50, audit.p95, audit.p99, audit.max), (1, 100, 190, 198, 200));
-        assert_eq!((audit.truncated, audit.truncated_share), (50, 0.25));
+        assert_eq!((audit.longer, audit.longer_share), (50, 0.25));
         assert!((audit.mean - 100.5).abs() < 1e-12);
-        let one = lengths.audit(Split::Validation).expect("one length");
-        assert_eq!((one.min, one.p50, one.p99, one.max, one.truncated), (7, 7, 7, 7, 0));
-        assert_eq!(lengths.audit(Split::Test), None);
+        let one = lengths.audit(Split::Validation, true).expect("one length");
+        assert_eq!((one.min, one.p50, one.p99, one.max, one.longer), (7, 7, 7, 7, 0));
+        assert!(one.windowed && !audit.windowed);
+        assert_eq!(lengths.audit(Split::Test, false), None);
     }
 }

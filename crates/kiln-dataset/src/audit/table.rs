@@ -48,10 +48,11 @@ fn split_lines(audit: &SplitAudit) -> Vec<String> {
     let names: Vec<_> = missing.iter().take(SHOWN).map(|label| format!("`{}`", label.label)).collect();
     line(missing.len(), format!("no row of {} labels: {}", missing.len(), names.join(", ")));
     if let Some(lengths) = &audit.lengths {
-        let share = 100.0 * lengths.truncated_share;
+        let share = 100.0 * lengths.longer_share;
+        let fate = if lengths.windowed { "go through overlapping windows" } else { "are cut" };
         line(
-            lengths.truncated,
-            format!("{share:.1} % of the rows are longer than {} tokens and are cut", lengths.max_length),
+            lengths.longer,
+            format!("{share:.1} % of the rows are longer than {} tokens and {fate}", lengths.max_length),
         );
     }
     lines
@@ -96,8 +97,8 @@ impl fmt::Display for Audit {
                 lengths.p95,
                 lengths.p99,
                 lengths.max,
-                lengths.truncated,
-                100.0 * lengths.truncated_share,
+                lengths.longer,
+                100.0 * lengths.longer_share,
                 lengths.max_length
             )?;
         }

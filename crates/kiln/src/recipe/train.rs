@@ -31,7 +31,7 @@ pub struct Train {
     /// The gradient's global norm is cut to this.
     #[serde(deserialize_with = "checked::positive")]
     pub max_grad_norm: f64,
-    /// In tokens, special ones included; longer texts are cut.
+    /// In tokens, special ones included; longer texts are cut, or go through windows where tags or answers are sought.
     #[serde(deserialize_with = "checked::at_least::<2, _>")]
     pub max_length: usize,
     pub precision: Precision,
