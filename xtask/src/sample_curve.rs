@@ -35,7 +35,7 @@ label = 1
 header = false
 [train]
 batch_size = 16
-learning_rate = 3e-4
+learning_rate = 1e-4
 precision = "bf16"
 "#;
 

@@ -229,16 +229,20 @@ fn read_header(path: &Path, tensors: &mut BTreeMap<String, Stored>) -> Result<Op
 
 #[cfg(test)]
 mod tests {
+    use tempfile::TempDir;
+
     use super::*;
 
     fn header(json: &str, data: &[u8]) -> Vec<u8> {
         [&(json.len() as u64).to_le_bytes(), json.as_bytes(), data].concat()
     }
 
-    fn open(bytes: &[u8]) -> Result<Weights, Error> {
-        let folder = tempfile::tempdir().expect("a temporary folder").keep();
-        std::fs::write(folder.join("model.safetensors"), bytes).expect("it is writable");
-        Weights::from_folder(&folder)
+    /// The folder lives as long as the weights are read.
+    fn open(bytes: &[u8]) -> (TempDir, Result<Weights, Error>) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("model.safetensors"), bytes).expect("it is writable");
+        let weights = Weights::from_folder(folder.path());
+        (folder, weights)
     }
 
     #[test]
@@ -255,7 +259,8 @@ mod tests {
             &7i64.to_le_bytes(),
         ]
         .concat();
-        let weights = open(&header(json, &data)).expect("it is well formed");
+        let (_folder, weights) = open(&header(json, &data));
+        let weights = weights.expect("it is well formed");
         assert_eq!(weights.names().collect::<Vec<_>>(), ["ids", "x.bias", "x.weight", "y"]);
         let read = |name| weights.read(name).expect("floats").expect("it is there");
         assert_eq!((read("x.weight"), read("x.bias"), read("y")), (vec![1.5], vec![-2.0, 0.25], vec![3.0]));
@@ -272,7 +277,7 @@ mod tests {
             (vec![255; 64], "its header claims"),
             (header("{", &[]), "its header:"),
         ] {
-            let message = open(&bytes).expect_err(reason).to_string();
+            let message = open(&bytes).1.expect_err(reason).to_string();
             assert!(message.contains(reason) && message.contains("model.safetensors"), "{message}");
         }
         let empty = tempfile::tempdir().expect("a temporary folder");

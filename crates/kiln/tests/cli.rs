@@ -7,14 +7,17 @@ use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// A cache and a run for all tests; tests that write have folders of their own.
-static FOLDER: LazyLock<TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a temporary folder"));
+/// A cache and a run for all tests; tests that write have folders of their own. Emptied at the start, as statics are never dropped.
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli");
+    let _ = fs::remove_dir_all(&folder);
+    folder
+});
 
 fn kiln(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
-    command.args(arguments).env("KILN_CACHE", FOLDER.path().join("cache")).stdin(Stdio::null());
+    command.args(arguments).env("KILN_CACHE", FOLDER.join("cache")).stdin(Stdio::null());
     command
 }
 
@@ -50,7 +53,7 @@ fn text(path: &Path) -> &str {
 
 /// A trained model that tests only read.
 static MODEL: LazyLock<PathBuf> = LazyLock::new(|| {
-    let run = FOLDER.path().join("run");
+    let run = FOLDER.join("run");
     let output = train(&run, &[]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     run.join("model")
