@@ -6,7 +6,7 @@ use burn::tensor::{Int, Tensor};
 use kiln_backend::{Backend, Flex};
 use kiln_bert::{Bert, Error, FloatType, NamedParameter, Weights, load_bert, parameters, save, write_atomically};
 use kiln_heads::{Crf, Network, Pooling, QuestionAnswerer, TaskModel, TokenClassifier, Units, load_model, save_model};
-use kiln_schema::{LabelSet, ProblemType};
+use kiln_schema::{LabelSet, ProblemType, TagScheme};
 
 use crate::tiny;
 
@@ -155,15 +155,17 @@ fn model_folders_of_the_other_tasks_come_back() {
         };
         let model = TokenClassifier { bert, head: head.init(&device), crf: with_crf.then(|| Crf::new(3, &device)) };
         let labels = LabelSet::new(["O", "B-A", "I-A"]).expect("three names");
-        let network = Network::TokenClassification { model: model.clone(), labels, units: Units::Characters };
+        let (units, tag_scheme) = (Units::Characters, TagScheme::Plain);
+        let network = Network::TokenClassification { model: model.clone(), labels, units, tag_scheme };
         let folder = tempfile::tempdir().expect("a folder");
         save_model(folder.path(), &TaskModel { network, config: tiny::config() }).expect("it is writable");
         let config = std::fs::read_to_string(folder.path().join("config.json")).expect("it was written");
         assert_eq!(config.contains("BertForTokenClassification"), native, "{config}");
         let loaded = load_model(folder.path(), &device).expect("it was saved").network;
-        let Network::TokenClassification { model: loaded, units: Units::Characters, .. } = loaded else {
-            panic!("it was a token classifier of characters")
+        let Network::TokenClassification { model: loaded, units, tag_scheme, .. } = loaded else {
+            panic!("it was a token classifier")
         };
+        assert_eq!((units, tag_scheme), (Units::Characters, TagScheme::Plain));
         let logits = |model: &TokenClassifier| tiny::numbers(model.forward(tiny::inputs(&[0, 2], &device), tokens()));
         assert_eq!(logits(&loaded), logits(&model));
         assert_eq!(loaded.crf.map(|crf| crf.to_host()), model.crf.map(|crf| crf.to_host()));

@@ -8,5 +8,6 @@ mod training_parity;
 mod training;
 mod backends;
 mod checkpoints;
+mod tags;
 mod reference_data;
 mod readme;

@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         task: Task::SequenceClassification,
         model: "none".to_owned(),
         backend: "none".to_owned(),
-        splits: BTreeMap::from([(Split::Test, evaluate(&logits, &targets, &labels))]),
+        splits: BTreeMap::from([(Split::Test, evaluate(&logits, &targets, &labels)?)]),
         train: None,
     };
     println!("{}", serde_json::to_string_pretty(&report)?);

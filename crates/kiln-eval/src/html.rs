@@ -1,6 +1,6 @@
 use std::fmt::Write;
 
-use crate::{Report, Scores, SplitReport};
+use crate::{Confusions, LabelConfusion, LabelReport, LabelSetScores, Report, Scores, SplitReport};
 
 /// A report as one page without scripts or outside resources.
 pub fn to_html(report: &Report) -> String {
@@ -33,40 +33,108 @@ fn split_section(page: &mut String, split: &SplitReport) {
     for (name, score) in split.named() {
         put(page, format_args!(", {} {score:.4}", name.replace('_', " ")));
     }
-    let mut matrix: &[Vec<u64>] = &[];
-    if let Scores::Labels(scores) = &split.scores {
-        let [low, high] = scores.accuracy_interval;
-        put(page, format_args!("; accuracy within {low:.4} to {high:.4} (95 %), "));
-        put(page, format_args!("calibration error {:.4}", scores.calibration_error));
-        matrix = scores.confusion_matrix.counts();
+    match &split.scores {
+        Scores::Labels(scores) => {
+            let [low, high] = scores.accuracy_interval;
+            put(page, format_args!("; accuracy within {low:.4} to {high:.4} (95 %)"));
+            if let Some(roc_auc) = scores.roc_auc {
+                put(page, format_args!(", ROC-AUC {roc_auc:.4}"));
+            }
+            put(page, format_args!(", MCC {:.4}, calibration error {:.4}", scores.mcc, scores.calibration_error));
+        }
+        Scores::LabelSets(LabelSetScores { roc_auc: Some(roc_auc), .. }) => {
+            put(page, format_args!(", ROC-AUC {roc_auc:.4}"));
+        }
+        Scores::Tags(scores) => put(page, format_args!("; tag scheme {}", scores.tag_scheme)),
+        Scores::Answers(scores) => put(page, format_args!("; answers compared as {:?}", scores.answer_language)),
+        Scores::LabelSets(_) | Scores::Numbers(_) | Scores::Masked(_) => {}
     }
     page.push_str("</p>\n");
-    if split.labels().is_empty() {
+    let confusions = match &split.scores {
+        Scores::Labels(scores) => Some(&scores.confusions),
+        _ => None,
+    };
+    label_table(page, split.labels(), confusions);
+    if let Some(confusions) = confusions.filter(|_| split.labels().len() > MATRIX_COLUMNS) {
+        confusion_table(page, &largest(confusions, split.labels()));
+    }
+}
+
+/// The most labels whose table has a column for each prediction.
+const MATRIX_COLUMNS: usize = 30;
+
+/// The most labels that the table shows.
+const LABEL_ROWS: usize = 200;
+
+/// The most confusions that are listed.
+const CONFUSION_ROWS: usize = 50;
+
+/// A row a label; of very many labels, those with the lowest F1.
+fn label_table(page: &mut String, labels: &[LabelReport], confusions: Option<&Confusions>) {
+    if labels.is_empty() {
         return;
     }
+    let matrix: &[Vec<u64>] = match confusions {
+        Some(Confusions::Matrix { confusion_matrix }) if labels.len() <= MATRIX_COLUMNS => confusion_matrix,
+        _ => &[],
+    };
+    let mut order: Vec<usize> = (0..labels.len()).collect();
+    if labels.len() > LABEL_ROWS {
+        order.retain(|&at| labels[at].support > 0);
+        order.sort_by(|&a, &b| labels[a].f1.total_cmp(&labels[b].f1).then(labels[b].support.cmp(&labels[a].support)));
+        order.truncate(LABEL_ROWS);
+        let shown = order.len();
+        put(page, format_args!("<p>{shown} of {} labels, those with the lowest F1:</p>\n", labels.len()));
+    }
     page.push_str("<table><tr><th>label</th><th>precision</th><th>recall</th><th>F1</th><th>support</th>");
-    for (label, _) in split.labels().iter().zip(matrix) {
+    for (label, _) in labels.iter().zip(matrix) {
         put(page, format_args!("<th>→ {}</th>", escape(&label.label)));
     }
     page.push_str("</tr>\n");
-    for (at, label) in split.labels().iter().enumerate() {
-        put(
-            page,
-            format_args!(
-                "<tr><td>{}</td><td>{:.4}</td><td>{:.4}</td><td>{:.4}</td><td>{}</td>",
-                escape(&label.label),
-                label.precision,
-                label.recall,
-                label.f1,
-                label.support
-            ),
-        );
+    for at in order {
+        let LabelReport { label, precision, recall, f1, support } = &labels[at];
+        let label = escape(label);
+        put(page, format_args!("<tr><td>{label}</td><td>{precision:.4}</td><td>{recall:.4}</td>"));
+        put(page, format_args!("<td>{f1:.4}</td><td>{support}</td>"));
         for count in matrix.get(at).into_iter().flatten() {
             put(page, format_args!("<td>{count}</td>"));
         }
         page.push_str("</tr>\n");
     }
     page.push_str("</table>\n");
+}
+
+fn confusion_table(page: &mut String, confusions: &[LabelConfusion]) {
+    if confusions.is_empty() {
+        return;
+    }
+    page.push_str("<table><tr><th>label</th><th>predicted as</th><th>count</th></tr>\n");
+    for LabelConfusion { target, prediction, count } in confusions {
+        let (target, prediction) = (escape(target), escape(prediction));
+        put(page, format_args!("<tr><td>{target}</td><td>{prediction}</td><td>{count}</td></tr>\n"));
+    }
+    page.push_str("</table>\n");
+}
+
+/// The most frequent wrong predictions.
+fn largest(confusions: &Confusions, labels: &[LabelReport]) -> Vec<LabelConfusion> {
+    let mut largest = match confusions {
+        Confusions::Largest { largest_confusions } => largest_confusions.clone(),
+        Confusions::Matrix { confusion_matrix } => {
+            let rows = confusion_matrix.iter().zip(labels);
+            let pairs = rows.flat_map(|(row, target)| row.iter().zip(labels).map(move |cell| (target, cell)));
+            let wrong = pairs.filter(|(target, (count, label))| **count > 0 && target.label != label.label);
+            let named = |(target, (&count, label)): (&LabelReport, (&u64, &LabelReport))| LabelConfusion {
+                target: target.label.clone(),
+                prediction: label.label.clone(),
+                count,
+            };
+            wrong.map(named).collect()
+        }
+    };
+    largest.sort_by_key(|confusion| std::cmp::Reverse(confusion.count));
+    largest.truncate(CONFUSION_ROWS);
+    largest
 }
 
 const HEAD: &str = "<!doctype html>
@@ -108,7 +176,10 @@ mod tests {
             task: Task::SequenceClassification,
             model: "dir:\"x\"".to_owned(),
             backend: "flex".to_owned(),
-            splits: BTreeMap::from([(Split::Test, evaluate(&[1.0, 0.0], &[0], &labels))]),
+            splits: BTreeMap::from([(
+                Split::Test,
+                evaluate(&[1.0, 0.0], &[0], &labels).expect("the logits are finite"),
+            )]),
             train: None,
         };
         let page = to_html(&report);
@@ -117,5 +188,31 @@ mod tests {
             "{page}"
         );
         assert!(page.contains("<h2>test</h2>") && page.ends_with("</html>\n"));
+    }
+
+    fn page(num_labels: usize) -> String {
+        let labels = LabelSet::new((0..num_labels).map(|id| format!("label {id}"))).expect("distinct names");
+        let mut logits = vec![0.0; 3 * num_labels];
+        logits[7] = 1.0;
+        let split = evaluate(&logits, &[1, 0, 0], &labels).expect("the logits are finite");
+        to_html(&Report {
+            task: Task::SequenceClassification,
+            model: "dir:x".to_owned(),
+            backend: "flex".to_owned(),
+            splits: BTreeMap::from([(Split::Test, split)]),
+            train: None,
+        })
+    }
+
+    /// The page of 4,000 labels had 157 MB.
+    #[test]
+    fn a_page_of_many_labels_is_small() {
+        for num_labels in [40, 300, 4_000] {
+            let page = page(num_labels);
+            assert!(page.contains("<td>label 1</td><td>label 7</td><td>1</td>"), "{num_labels} labels");
+            assert!(page.len() < 30_000, "{num_labels} labels: {} bytes", page.len());
+        }
+        assert!(page(10).contains("<th>→ label 7</th>") && !page(10).contains("predicted as"));
+        assert!(page(300).contains("2 of 300 labels, those with the lowest F1"));
     }
 }

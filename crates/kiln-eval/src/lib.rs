@@ -7,23 +7,31 @@
 //!
 //! let labels = LabelSet::new(["negative", "positive"])?;
 //! let logits = [2.0, -1.0, 0.5, 0.1, -3.0, 1.0];
-//! let report = evaluate(&logits, &[0, 1, 1], &labels);
+//! let report = evaluate(&logits, &[0, 1, 1], &labels)?;
 //! assert_eq!((report.examples, report.score("accuracy")), (3, Some(2.0 / 3.0)));
-//! # Ok::<(), kiln_schema::LabelSetError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! See `examples/report.rs`.
 #![deny(missing_docs)]
 
+mod error;
 mod split_report;
+mod confusions;
+mod evaluate;
+mod tags;
 mod mistakes;
 mod report;
 mod html;
 
+pub use confusions::{Confusions, LabelConfusion, MATRIX_LABELS};
+pub use error::Error;
+pub use evaluate::{Counts, evaluate, evaluate_answers, evaluate_masked, evaluate_numbers, evaluate_sets};
 pub use html::to_html;
 pub use mistakes::{Mistake, mistakes, to_tsv};
 pub use report::{Report, TrainReport};
 pub use split_report::{
-    AnswerScores, LabelReport, LabelScores, LabelSetScores, MaskedScores, NumberScores, Scores, SplitReport, TagScores,
-    evaluate, evaluate_answers, evaluate_masked, evaluate_numbers, evaluate_sets, evaluate_tags,
+    AnswerScores, LabelReport, LabelScores, LabelSetScores, MaskedScores, NumberScores, Scores, SpanScores,
+    SplitReport, TagScores,
 };
+pub use tags::{TagSet, evaluate_tags};

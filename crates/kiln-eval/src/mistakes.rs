@@ -3,20 +3,20 @@ use std::fmt::Write;
 use kiln_metrics::{argmax, softmax};
 use kiln_schema::{Example, LabelId, LabelSet};
 
-/// A wrong answer.
+/// A wrong prediction.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mistake {
     /// Index of the example.
     pub row: usize,
-    /// What is true.
+    /// The true label.
     pub target: LabelId,
-    /// What was said.
+    /// The predicted label.
     pub prediction: LabelId,
-    /// How sure the model was.
+    /// Its probability.
     pub probability: f64,
 }
 
-/// The wrong answers, the most confident first: mislabelled data and blind spots stand at the top.
+/// The wrong predictions, the most confident first: mislabelled rows and a model's blind spots are at the top.
 ///
 /// # Shapes
 /// - `logits`: row-major `[examples, labels]`

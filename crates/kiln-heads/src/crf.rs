@@ -2,15 +2,19 @@ use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-/// A linear-chain conditional random field (Lafferty et al., 2001): a score for every pair of neighbouring tags, and for
-/// every tag at either end, beside the emissions, a score for every tag at every place.
+/// A linear-chain conditional random field (CRF; Lafferty et al., 2001): a score for every pair of neighbouring tags, and for
+/// every tag at either end of a text, besides the emissions, which score every tag of every unit.
+///
+/// A text that is longer than a window is decoded as a whole. Training sees a window's units alone: the scores of a text's
+/// first and last tag count only in the windows that hold them. At any other border of a window, all tags are equally
+/// likely before its first and after its last unit, and the pair of tags across the border is not learnt from.
 #[derive(Module, Debug)]
 pub struct Crf {
-    /// Of the first tag, `[num_tags]`.
+    /// Of a text's first tag, `[num_tags]`.
     pub start_transitions: Param<Tensor<1>>,
     /// From a row's tag to a column's, `[num_tags, num_tags]`.
     pub transitions: Param<Tensor<2>>,
-    /// Of the last tag, `[num_tags]`.
+    /// Of a text's last tag, `[num_tags]`.
     pub end_transitions: Param<Tensor<1>>,
 }
 
@@ -21,6 +25,10 @@ pub struct TagBatch {
     pub tags: Tensor<2, Int>,
     /// `[batch, units]`, true up to each sequence's end; each has one unit at least.
     pub units: Tensor<2, Bool>,
+    /// `[batch]`, 1 where a sequence begins its text, else 0.
+    pub begins: Tensor<1>,
+    /// `[batch]`, 1 where a sequence ends its text, else 0.
+    pub ends: Tensor<1>,
 }
 
 impl Crf {
@@ -40,12 +48,12 @@ impl Crf {
     /// - `emissions`: `[batch, units, num_tags]`
     /// - output: `[1]`, in nats
     pub fn loss_sum(&self, emissions: Tensor<3>, batch: TagBatch) -> Tensor<1> {
-        let TagBatch { tags, units } = batch;
-        (self.log_partition(emissions.clone(), units.clone()) - self.score(emissions, tags, units)).sum()
+        (self.log_partition(emissions.clone(), &batch) - self.score(emissions, batch)).sum()
     }
 
     /// The score of a sequence: emissions and transitions along it, `[batch]`.
-    fn score(&self, emissions: Tensor<3>, tags: Tensor<2, Int>, units: Tensor<2, Bool>) -> Tensor<1> {
+    fn score(&self, emissions: Tensor<3>, batch: TagBatch) -> Tensor<1> {
+        let TagBatch { tags, units, begins, ends } = batch;
         let [batch, seq, num_tags] = emissions.dims();
         let real = units.clone().float();
         let emitted = emissions.gather(2, tags.clone().reshape([batch, seq, 1])).reshape([batch, seq]) * real.clone();
@@ -60,22 +68,27 @@ impl Crf {
         let last = units.int().sum_dim(1) - 1;
         let last: Tensor<1, Int> = tags.clone().gather(1, last).squeeze_dim(1);
         let first: Tensor<1, Int> = tags.narrow(1, 0, 1).squeeze_dim(1);
-        score + self.start_transitions.val().select(0, first) + self.end_transitions.val().select(0, last)
+        let start = self.start_transitions.val().select(0, first) * begins;
+        let end = self.end_transitions.val().select(0, last) * ends;
+        score + start + end
     }
 
     /// log Σ exp(score) over all sequences of tags, by the forward algorithm in log space, `[batch]`.
-    fn log_partition(&self, emissions: Tensor<3>, units: Tensor<2, Bool>) -> Tensor<1> {
+    fn log_partition(&self, emissions: Tensor<3>, TagBatch { units, begins, ends, .. }: &TagBatch) -> Tensor<1> {
         let [batch, seq, num_tags] = emissions.dims();
         let at = |unit: usize| emissions.clone().narrow(1, unit, 1).squeeze_dim::<2>(1);
         let transitions = self.transitions.val().unsqueeze::<3>();
+        // start, end = [batch, num_tags]
+        let start = begins.clone().unsqueeze_dim::<2>(1) * self.start_transitions.val().unsqueeze::<2>();
+        let end = ends.clone().unsqueeze_dim::<2>(1) * self.end_transitions.val().unsqueeze::<2>();
         // sums = [batch, num_tags], of all sequences that end in a tag
-        let mut sums = self.start_transitions.val().unsqueeze::<2>() + at(0);
+        let mut sums = start + at(0);
         for unit in 1..seq {
             let longer = log_sum_exp(sums.clone().unsqueeze_dim::<3>(2) + transitions.clone()) + at(unit);
             let goes_on = units.clone().narrow(1, unit, 1).expand([batch, num_tags]);
             sums = sums.mask_where(goes_on, longer);
         }
-        log_sum_exp((sums + self.end_transitions.val().unsqueeze::<2>()).unsqueeze_dim::<3>(2)).squeeze_dim(1)
+        log_sum_exp((sums + end).unsqueeze_dim::<3>(2)).squeeze_dim(1)
     }
 
     /// The scores on the host, for [`Transitions::decode`].
@@ -96,7 +109,7 @@ fn log_sum_exp(x: Tensor<3>) -> Tensor<2> {
     ((x - most.clone()).exp().sum_dim(1).log() + most).squeeze_dim(1)
 }
 
-/// The scores of a field.
+/// The scores of a CRF.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transitions {
     start: Vec<f32>,
@@ -105,7 +118,8 @@ pub struct Transitions {
 }
 
 impl Transitions {
-    /// The best sequence of tags, by Viterbi's algorithm; of equally good ones, the one with the lower ids at its end.
+    /// The best sequence of tags of a whole text, by Viterbi's algorithm; of equally good ones, the one with the lower ids at
+    /// its end.
     ///
     /// # Shapes
     /// - `emissions`: row-major `[units, num_tags]`
@@ -115,17 +129,18 @@ impl Transitions {
         let mut rows = emissions.chunks_exact(num_tags);
         let Some(first) = rows.next() else { return Vec::new() };
         let mut scores: Vec<f32> = first.iter().zip(&self.start).map(|(emission, start)| emission + start).collect();
-        let mut back: Vec<Vec<usize>> = Vec::new();
+        let mut back: Vec<Vec<u32>> = Vec::new();
         for row in rows {
             let best = |to: usize| best_of((0..num_tags).map(|from| scores[from] + self.between[from * num_tags + to]));
-            let (from, reached): (Vec<usize>, Vec<f32>) = (0..num_tags).map(best).unzip();
+            let (from, reached): (Vec<u32>, Vec<f32>) =
+                (0..num_tags).map(best).map(|(from, score)| (from as u32, score)).unzip();
             scores = reached.iter().zip(row).map(|(score, emission)| score + emission).collect();
             back.push(from);
         }
         let (mut tag, _) = best_of(scores.iter().zip(&self.end).map(|(score, end)| score + end));
         let mut tags = vec![tag];
         for from in back.iter().rev() {
-            tag = from[tag];
+            tag = from[tag] as usize;
             tags.push(tag);
         }
         tags.reverse();
@@ -159,43 +174,55 @@ mod tests {
         }
     }
 
-    /// Every sequence of `len` tags with its score.
-    fn all(crf: &Transitions, emissions: &[f32], len: usize) -> Vec<(Vec<usize>, f64)> {
+    /// Every sequence of tags with its score, as one that begins its text, ends it, both or neither.
+    fn all(crf: &Transitions, emissions: &[f32], begins: bool, ends: bool) -> Vec<(Vec<usize>, f64)> {
+        let len = emissions.len() / TAGS;
         let sequences =
             (0..TAGS.pow(len as u32)).map(|code| (0..len).map(|at| code / TAGS.pow(at as u32) % TAGS).collect());
         let score = |tags: &Vec<usize>| {
             let emitted: f32 = tags.iter().enumerate().map(|(at, tag)| emissions[at * TAGS + tag]).sum();
             let moved: f32 = tags.windows(2).map(|pair| crf.between[pair[0] * TAGS + pair[1]]).sum();
-            f64::from(emitted + moved + crf.start[tags[0]] + crf.end[tags[len - 1]])
+            let start = if begins { crf.start[tags[0]] } else { 0.0 };
+            let end = if ends { crf.end[tags[len - 1]] } else { 0.0 };
+            f64::from(emitted + moved + start + end)
         };
         sequences.map(|tags: Vec<usize>| (tags.clone(), score(&tags))).collect()
     }
 
+    /// A whole text, the first, a middle and the last part of one.
     #[test]
     fn the_loss_and_the_best_sequence_are_brute_forces() {
         let device = Flex::device(0);
-        let (lengths, seq) = ([1, 4, 3], 4);
-        let (emissions, tags) = (wave(3 * seq * TAGS, 0.37), [2, 0, 0, 0, 1, 1, 0, 2, 0, 2, 2, 1]);
+        const ROWS: usize = 5;
+        let (lengths, seq) = ([1, 4, 3, 2, 4], 4);
+        let (begins, ends) = ([true, true, true, false, false], [true, true, false, false, true]);
+        let tags = [2, 0, 0, 0, 1, 1, 0, 2, 0, 2, 2, 1, 0, 1, 1, 1, 2, 2, 0, 1];
+        let emissions = wave(ROWS * seq * TAGS, 0.37);
         let units: Vec<bool> = lengths.iter().flat_map(|len| (0..seq).map(move |at| at < *len)).collect();
+        let flags = |flags: [bool; ROWS]| Tensor::from_data(flags.map(|flag| f32::from(u8::from(flag))), &device);
         let batch = TagBatch {
-            tags: Tensor::from_data(TensorData::new(tags.to_vec(), [3, seq]), &device),
-            units: Tensor::from_data(TensorData::new(units, [3, seq]), &device),
+            tags: Tensor::from_data(TensorData::new(tags.to_vec(), [ROWS, seq]), &device),
+            units: Tensor::from_data(TensorData::new(units, [ROWS, seq]), &device),
+            begins: flags(begins),
+            ends: flags(ends),
         };
         let crf = crf(&device);
         let host = crf.to_host();
-        let found = crf.loss_sum(Tensor::from_data(TensorData::new(emissions.clone(), [3, seq, TAGS]), &device), batch);
+        let loss =
+            crf.loss_sum(Tensor::from_data(TensorData::new(emissions.clone(), [ROWS, seq, TAGS]), &device), batch);
         let mut expected = 0.0;
         for (row, len) in lengths.into_iter().enumerate() {
             let emissions = &emissions[row * seq * TAGS..][..len * TAGS];
-            let sequences = all(&host, emissions, len);
+            let sequences = all(&host, emissions, begins[row], ends[row]);
             let tags: Vec<usize> = tags[row * seq..][..len].iter().map(|tag| *tag as usize).collect();
             let score = sequences.iter().find(|(other, _)| *other == tags).expect("it is one of them").1;
             expected += sequences.iter().map(|(_, score)| score.exp()).sum::<f64>().ln() - score;
-            let best = sequences.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("there are some").0;
+            let whole = all(&host, emissions, true, true);
+            let best = whole.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("there are some").0;
             assert_eq!(host.decode(emissions), best, "row {row}");
         }
-        let found = found.into_scalar::<f64>();
-        assert!((found - expected).abs() < 1e-4, "{found}, not {expected}");
+        let loss = loss.into_scalar::<f64>();
+        assert!((loss - expected).abs() < 1e-4, "{loss}, not {expected}");
         assert!(host.decode(&[]).is_empty());
     }
 
@@ -207,6 +234,8 @@ mod tests {
         let batch = TagBatch {
             tags: Tensor::from_data([[0, 1, 2], [2, 2, 0]], &device),
             units: Tensor::from_data([[true, true, true], [true, true, false]], &device),
+            begins: Tensor::from_data([1.0, 0.0], &device),
+            ends: Tensor::from_data([0.0, 1.0], &device),
         };
         let loss = |crf: &Crf| crf.loss_sum(emissions.clone(), batch.clone());
         let gradients = loss(&crf).backward();

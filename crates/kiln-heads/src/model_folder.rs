@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use kiln_bert::{
     Bert, BertConfig, FloatType, NamedParameter, Weights, load, load_bert, parameters, save, write_atomically,
 };
-use kiln_schema::{LabelSet, ProblemType, Task};
+use kiln_schema::{LabelSet, ProblemType, TagScheme, Task};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -45,6 +45,8 @@ pub enum Network {
         labels: LabelSet,
         /// What a text is divided into.
         units: Units,
+        /// How the tags are read.
+        tag_scheme: TagScheme,
     },
     /// A passage of a context.
     QuestionAnswering {
@@ -156,6 +158,8 @@ struct HeadEntry {
     crf: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     units: Option<Units>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tag_scheme: Option<TagScheme>,
 }
 
 /// The key of a [`HeadEntry`].
@@ -184,9 +188,10 @@ pub fn save_model(folder: &Path, model: &TaskModel) -> Result<(), Error> {
             entry.pooling = (!native).then_some(model.pooling);
             entry.hidden_layers = widths(&model.head);
         }
-        Network::TokenClassification { model, labels, units } => {
+        Network::TokenClassification { model, labels, units, tag_scheme } => {
             set_labels(&mut set, labels);
             entry.units = Some(*units);
+            entry.tag_scheme = Some(*tag_scheme);
             entry.crf = model.crf.is_some();
             entry.hidden_layers = widths(&model.head);
         }
@@ -290,7 +295,8 @@ pub fn load_model(folder: &Path, device: &Device) -> Result<TaskModel, Error> {
             let fresh = entry.crf.then(|| Crf::new(labels.len(), device));
             let crf = fresh.map(|crf| load(crf, &head_weights, CRF_PREFIX)).transpose()?.map(|loaded| loaded.module);
             let units = entry.units.unwrap_or_default();
-            Network::TokenClassification { model: TokenClassifier { bert, head, crf }, labels, units }
+            let tag_scheme = entry.tag_scheme.unwrap_or_else(|| unrecorded_scheme(&labels));
+            Network::TokenClassification { model: TokenClassifier { bert, head, crf }, labels, units, tag_scheme }
         }
         Task::QuestionAnswering => {
             bert.pooler = None;
@@ -313,6 +319,12 @@ pub fn load_model(folder: &Path, device: &Device) -> Result<TaskModel, Error> {
         }
     };
     Ok(TaskModel { network, config })
+}
+
+/// The tag scheme of a folder that does not record one, as one of transformers does not: what the tags are unambiguously, else
+/// plain, so that every tag keeps its name.
+fn unrecorded_scheme(labels: &LabelSet) -> TagScheme {
+    TagScheme::infer(labels.names().iter().map(String::as_str)).unwrap_or(TagScheme::Plain)
 }
 
 /// `id2label` as a list; its keys must be 0, 1, 2 ….

@@ -79,7 +79,7 @@ impl PretrainedConfig {
         Ok(Pretrained { fresh_pooler, ..pretrained })
     }
 
-    /// The same under a fresh head on every token, with a fresh field on top where `crf` says so.
+    /// The same under a fresh head on every token, with a fresh CRF where `crf` is true.
     ///
     /// # Errors
     /// When the checkpoint cannot be read.

@@ -5,14 +5,14 @@ use kiln_bert::{Bert, Inputs};
 use crate::{ClassificationHead, Crf};
 
 /// BERT and a classification head on every token's hidden state: transformers' `BertForTokenClassification`, where the head
-/// has no hidden layers and no field is on top.
+/// has no hidden layers and there is no CRF.
 #[derive(Module, Debug)]
 pub struct TokenClassifier {
     /// The encoder.
     pub bert: Bert,
-    /// What is added to it.
+    /// From a token's hidden state to its logits.
     pub head: ClassificationHead,
-    /// What ties neighbouring tags together.
+    /// The scores of neighbouring tags.
     pub crf: Option<Crf>,
 }
 

@@ -1,37 +1,52 @@
 use std::collections::HashMap;
 
-/// How answers are compared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnswerRules {
-    /// Those of SQuAD's own script: words, without case, punctuation and articles (Rajpurkar et al., 2016).
+use serde::{Deserialize, Serialize};
+
+/// The language that answers are compared in: it says what their words are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AnswerLanguage {
+    /// By the rules of SQuAD's own script: words, without case, punctuation and articles (Rajpurkar et al., 2016).
     English,
-    /// Those of CMRC 2018's own script: Chinese characters one by one and other words whole, without case and
-    /// punctuation; what two answers share is the longest passage of both (Cui et al., 2019).
+    /// By the rules of CMRC 2018's own script: Chinese characters one by one and other words whole, without case and
+    /// punctuation; F1 is over the longest passage that both answers have (Cui et al., 2019).
     Chinese,
+}
+
+impl AnswerLanguage {
+    /// Chinese where more than half of the contexts have a Chinese character, else English.
+    pub fn infer<'a>(contexts: impl IntoIterator<Item = &'a str>) -> Self {
+        let (mut chinese, mut contexts_seen) = (0usize, 0usize);
+        for context in contexts {
+            contexts_seen += 1;
+            chinese += usize::from(context.chars().any(|char| ('\u{4e00}'..='\u{9fff}').contains(&char)));
+        }
+        if chinese * 2 > contexts_seen { Self::Chinese } else { Self::English }
+    }
 }
 
 /// Exact match (0 or 1) and F1 of a prediction: the best over the true answers. Where there are none, an empty prediction
 /// is right.
-pub fn answer_scores(prediction: &str, answers: &[&str], rules: AnswerRules) -> (f64, f64) {
+pub fn answer_scores(prediction: &str, answers: &[&str], language: AnswerLanguage) -> (f64, f64) {
     if answers.is_empty() {
-        let right = f64::from(u8::from(segments(prediction, rules).is_empty()));
+        let right = f64::from(u8::from(segments(prediction, language).is_empty()));
         return (right, right);
     }
-    let predicted = segments(prediction, rules);
+    let predicted = segments(prediction, language);
     answers.iter().fold((0.0, 0.0), |(exact, f1), answer| {
-        let expected = segments(answer, rules);
+        let expected = segments(answer, language);
         let same = predicted == expected;
-        (f64::max(exact, f64::from(u8::from(same))), f64::max(f1, overlap_f1(&predicted, &expected, rules)))
+        (f64::max(exact, f64::from(u8::from(same))), f64::max(f1, overlap_f1(&predicted, &expected, language)))
     })
 }
 
-fn overlap_f1(predicted: &[String], expected: &[String], rules: AnswerRules) -> f64 {
+fn overlap_f1(predicted: &[String], expected: &[String], language: AnswerLanguage) -> f64 {
     if predicted.is_empty() || expected.is_empty() {
         return f64::from(u8::from(predicted == expected));
     }
-    let shared = match rules {
-        AnswerRules::English => shared_words(predicted, expected),
-        AnswerRules::Chinese => longest_shared_passage(predicted, expected),
+    let shared = match language {
+        AnswerLanguage::English => shared_words(predicted, expected),
+        AnswerLanguage::Chinese => longest_shared_passage(predicted, expected),
     };
     if shared == 0 {
         return 0.0;
@@ -70,22 +85,22 @@ fn longest_shared_passage(a: &[String], b: &[String]) -> usize {
     longest
 }
 
-/// What CMRC 2018's script takes out beside white space.
+/// What CMRC 2018's script removes besides white space.
 const CHINESE_PUNCTUATION: &str = "-:_*^/\\~`+=，。：？！“”；’《》…·、「」（）－～『』";
 
-fn segments(text: &str, rules: AnswerRules) -> Vec<String> {
-    match rules {
-        AnswerRules::English => {
+fn segments(text: &str, language: AnswerLanguage) -> Vec<String> {
+    match language {
+        AnswerLanguage::English => {
             let plain: String = text.to_lowercase().chars().filter(|char| !char.is_ascii_punctuation()).collect();
             let words = plain.split_whitespace().filter(|word| !matches!(*word, "a" | "an" | "the"));
             words.map(str::to_owned).collect()
         }
-        AnswerRules::Chinese => {
+        AnswerLanguage::Chinese => {
             let mut segments: Vec<String> = Vec::new();
             let mut inside = false;
             for char in text.to_lowercase().chars() {
                 if char.is_whitespace() || CHINESE_PUNCTUATION.contains(char) {
-                    // A mark that is taken out does not part what stands around it; white space does.
+                    // Removed punctuation does not separate its neighbours; white space does.
                     inside &= !char.is_whitespace();
                     continue;
                 }
@@ -106,8 +121,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_language_is_that_of_most_contexts() {
+        let english = vec!["a 房 in an English text"; 3].into_iter().chain(vec!["text"; 3]);
+        assert_eq!(AnswerLanguage::infer(english.clone()), AnswerLanguage::English);
+        assert_eq!(AnswerLanguage::infer(english.chain(["北京是首都"])), AnswerLanguage::Chinese);
+        // The first hundred do not decide for all.
+        let late = vec!["text"; 100].into_iter().chain(vec!["北京"; 101]);
+        assert_eq!(AnswerLanguage::infer(late), AnswerLanguage::Chinese);
+        assert_eq!(AnswerLanguage::infer([]), AnswerLanguage::English);
+    }
+
+    #[test]
     fn english_answers_are_compared_by_words() {
-        let scores = |prediction, answers: &[&str]| answer_scores(prediction, answers, AnswerRules::English);
+        let scores = |prediction, answers: &[&str]| answer_scores(prediction, answers, AnswerLanguage::English);
         assert_eq!(scores("The Eiffel Tower!", &["eiffel tower"]), (1.0, 1.0));
         // Two of the prediction's four words, two of the answer's two.
         let (exact, f1) = scores("the tall eiffel tower paris", &["Eiffel Tower"]);
@@ -121,7 +147,7 @@ mod tests {
 
     #[test]
     fn chinese_answers_are_compared_by_characters() {
-        let scores = |prediction, answers: &[&str]| answer_scores(prediction, answers, AnswerRules::Chinese);
+        let scores = |prediction, answers: &[&str]| answer_scores(prediction, answers, AnswerLanguage::Chinese);
         assert_eq!(scores("《红楼梦》。", &["红楼梦"]), (1.0, 1.0));
         // The longest passage of both is three of four characters on either side.
         let (exact, f1) = scores("在北京市", &["北京市内"]);

@@ -1,28 +1,42 @@
-use std::fmt;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::accuracy::ratio;
 
-/// How often each label was predicted for each target: rows are targets, columns are predictions.
-///
-/// It is serialized as the array of its rows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<Vec<u64>>", into = "Vec<Vec<u64>>")]
+/// How often each label was predicted for each target. Only pairs that occur are kept, so that memory and time grow with
+/// the labels and the rows, not with the square of the labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfusionMatrix {
-    counts: Vec<Vec<u64>>,
+    /// By target and prediction; never 0.
+    counts: BTreeMap<(usize, usize), u64>,
+    /// Targets of each label.
+    support: Vec<u64>,
+    /// Predictions of each label.
+    predicted: Vec<u64>,
 }
 
-/// How well one class was found; every ratio is from 0 to 1, and 0 where nothing is divided by nothing.
+/// How often one label was predicted for another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confusion {
+    /// The true label.
+    pub target: usize,
+    /// The predicted label.
+    pub prediction: usize,
+    /// How often.
+    pub count: u64,
+}
+
+/// How well one label is predicted; every ratio is from 0 to 1, and 0 where nothing is divided by nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassScores {
-    /// Of the predictions of this class, the share that is right.
+    /// Of the predictions of this label, the share that is right.
     pub precision: f64,
-    /// Of the targets of this class, the share that was found.
+    /// Of the targets of this label, the share that was predicted.
     pub recall: f64,
     /// The harmonic mean of the two.
     pub f1: f64,
-    /// How many targets are of this class.
+    /// How many targets are of this label.
     pub support: u64,
 }
 
@@ -33,55 +47,93 @@ impl ConfusionMatrix {
     /// When there are more predictions than targets, or fewer, or when an id is not below `num_labels`.
     pub fn new(predictions: &[usize], targets: &[usize], num_labels: usize) -> Self {
         assert_eq!(predictions.len(), targets.len(), "each prediction has a target");
-        let mut counts = vec![vec![0; num_labels]; num_labels];
+        let (mut counts, mut support, mut predicted) = (BTreeMap::new(), vec![0; num_labels], vec![0; num_labels]);
         for (&prediction, &target) in predictions.iter().zip(targets) {
-            counts[target][prediction] += 1;
+            support[target] += 1;
+            predicted[prediction] += 1;
+            *counts.entry((target, prediction)).or_default() += 1;
         }
-        Self { counts }
+        Self { counts, support, predicted }
     }
 
-    /// `counts()[target][prediction]`, `num_labels` × `num_labels`.
-    pub fn counts(&self) -> &[Vec<u64>] {
-        &self.counts
+    /// How many labels there are.
+    pub fn num_labels(&self) -> usize {
+        self.support.len()
+    }
+
+    /// How often a label was predicted for a target.
+    pub fn count(&self, target: usize, prediction: usize) -> u64 {
+        self.counts.get(&(target, prediction)).copied().unwrap_or(0)
+    }
+
+    /// The whole matrix, `num_labels` × `num_labels`: rows are targets, columns are predictions.
+    pub fn to_rows(&self) -> Vec<Vec<u64>> {
+        let mut rows = vec![vec![0; self.num_labels()]; self.num_labels()];
+        for (&(target, prediction), &count) in &self.counts {
+            rows[target][prediction] = count;
+        }
+        rows
+    }
+
+    /// The wrong predictions that occur most often, at most `most` pairs; of equally frequent ones, those with the lower ids.
+    pub fn largest_confusions(&self, most: usize) -> Vec<Confusion> {
+        let wrong = self.counts.iter().filter(|((target, prediction), _)| target != prediction);
+        let mut confusions: Vec<Confusion> =
+            wrong.map(|(&(target, prediction), &count)| Confusion { target, prediction, count }).collect();
+        confusions.sort_by_key(|confusion| std::cmp::Reverse(confusion.count));
+        confusions.truncate(most);
+        confusions
     }
 
     /// The share of predictions that are right.
     pub fn accuracy(&self) -> f64 {
-        let correct: u64 = self.counts.iter().enumerate().map(|(label, row)| row[label]).sum();
-        let total: u64 = self.counts.iter().flatten().sum();
-        ratio(correct as f64, total as f64)
+        ratio(self.correct() as f64, self.total() as f64)
     }
 
-    /// The scores of each class, in the order of the labels.
+    /// The scores of each label, in the order of the labels.
     pub fn per_class(&self) -> Vec<ClassScores> {
-        (0..self.counts.len()).map(|label| self.class(label)).collect()
+        (0..self.num_labels()).map(|label| self.class(label)).collect()
     }
 
-    /// The mean of [`ClassScores::precision`] over the classes that are predicted or targets.
+    /// The mean of [`ClassScores::precision`] over the labels that are predicted or targets.
     pub fn macro_precision(&self) -> f64 {
         self.macro_mean(|scores| scores.precision)
     }
 
-    /// The mean of [`ClassScores::recall`] over the classes that are predicted or targets.
+    /// The mean of [`ClassScores::recall`] over the labels that are predicted or targets.
     pub fn macro_recall(&self) -> f64 {
         self.macro_mean(|scores| scores.recall)
     }
 
-    /// The mean of [`ClassScores::f1`] over the classes that are predicted or targets: scikit-learn's
-    /// `f1_score(average="macro", zero_division=0)`. A class that is in neither says nothing, and does not count.
+    /// The mean of [`ClassScores::f1`] over the labels that are predicted or targets: scikit-learn's
+    /// `f1_score(average="macro", zero_division=0)`. A label that is neither does not count.
     pub fn macro_f1(&self) -> f64 {
         self.macro_mean(|scores| scores.f1)
     }
 
+    /// Matthews' correlation coefficient, −1 to 1, of any number of labels: scikit-learn's `matthews_corrcoef`, and like it
+    /// 0 where all targets or all predictions are of one label.
+    ///
+    /// J. Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient", 2004.
+    pub fn matthews_correlation(&self) -> f64 {
+        let products = |a: &[u64], b: &[u64]| a.iter().zip(b).map(|(&a, &b)| a as f64 * b as f64).sum::<f64>();
+        let total = self.total() as f64;
+        let covariance = self.correct() as f64 * total - products(&self.support, &self.predicted);
+        let of_predictions = total * total - products(&self.predicted, &self.predicted);
+        let of_targets = total * total - products(&self.support, &self.support);
+        let product = of_predictions * of_targets;
+        if product > 0.0 { covariance / product.sqrt() } else { 0.0 }
+    }
+
     fn macro_mean(&self, score: impl Fn(&ClassScores) -> f64) -> f64 {
-        let occurring = (0..self.counts.len()).filter(|&label| self.support(label) + self.predicted(label) > 0);
+        let occurring = (0..self.num_labels()).filter(|&label| self.support[label] + self.predicted[label] > 0);
         let scores: Vec<f64> = occurring.map(|label| score(&self.class(label))).collect();
         ratio(scores.iter().sum(), scores.len() as f64)
     }
 
     fn class(&self, label: usize) -> ClassScores {
-        let correct = self.counts[label][label] as f64;
-        let (support, predicted) = (self.support(label), self.predicted(label));
+        let correct = self.count(label, label) as f64;
+        let (support, predicted) = (self.support[label], self.predicted[label]);
         ClassScores {
             precision: ratio(correct, predicted as f64),
             recall: ratio(correct, support as f64),
@@ -90,51 +142,14 @@ impl ConfusionMatrix {
         }
     }
 
-    fn support(&self, label: usize) -> u64 {
-        self.counts[label].iter().sum()
+    fn correct(&self) -> u64 {
+        (0..self.num_labels()).map(|label| self.count(label, label)).sum()
     }
 
-    fn predicted(&self, label: usize) -> u64 {
-        self.counts.iter().map(|row| row[label]).sum()
+    fn total(&self) -> u64 {
+        self.support.iter().sum()
     }
 }
-
-impl TryFrom<Vec<Vec<u64>>> for ConfusionMatrix {
-    type Error = NotSquare;
-
-    fn try_from(counts: Vec<Vec<u64>>) -> Result<Self, NotSquare> {
-        match counts.iter().position(|row| row.len() != counts.len()) {
-            Some(row) => Err(NotSquare { row, found: counts[row].len(), expected: counts.len() }),
-            None => Ok(Self { counts }),
-        }
-    }
-}
-
-impl From<ConfusionMatrix> for Vec<Vec<u64>> {
-    fn from(confusion: ConfusionMatrix) -> Self {
-        confusion.counts
-    }
-}
-
-/// A confusion matrix has a row that is not as long as the matrix has rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NotSquare {
-    /// The row, from 0.
-    pub row: usize,
-    /// How long it is.
-    pub found: usize,
-    /// How many rows there are.
-    pub expected: usize,
-}
-
-impl fmt::Display for NotSquare {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { row, found, expected } = self;
-        write!(f, "row {row} of a confusion matrix has {found} counts, expected {expected}")
-    }
-}
-
-impl std::error::Error for NotSquare {}
 
 #[cfg(test)]
 mod tests {
@@ -152,7 +167,7 @@ mod tests {
     fn scores_are_scikit_learns() {
         let confusion = known();
         let rows = [[2, 1, 1, 0, 0], [1, 3, 0, 0, 0], [1, 0, 3, 1, 0], [0; 5], [0; 5]];
-        assert_eq!(confusion.counts(), rows);
+        assert_eq!(confusion.to_rows(), rows);
         let scores = |precision, recall, f1, support| ClassScores { precision, recall, f1, support };
         let none = scores(0.0, 0.0, 0.0, 0);
         let expected =
@@ -184,12 +199,19 @@ mod tests {
     }
 
     #[test]
-    fn json_is_the_array_of_rows() {
-        let confusion = ConfusionMatrix::new(&[1, 0], &[1, 1], 2);
-        let json = serde_json::to_string(&confusion).expect("numbers are JSON");
-        assert_eq!(json, "[[0,0],[1,1]]");
-        assert_eq!(serde_json::from_str::<ConfusionMatrix>(&json).expect("it was just written"), confusion);
-        let message = serde_json::from_str::<ConfusionMatrix>("[[0,0],[1]]").expect_err("it is ragged").to_string();
-        assert!(message.starts_with("row 1 of a confusion matrix has 1 counts, expected 2"), "{message}");
+    fn the_largest_confusions_come_first() {
+        let pairs = |confusion: Confusion| (confusion.target, confusion.prediction, confusion.count);
+        let confusion = ConfusionMatrix::new(&[1, 1, 0, 0, 2, 2, 1], &[0, 0, 1, 2, 2, 1, 0], 3);
+        let found: Vec<_> = confusion.largest_confusions(3).into_iter().map(pairs).collect();
+        assert_eq!(found, [(0, 1, 3), (1, 0, 1), (1, 2, 1)]);
+        assert!(ConfusionMatrix::new(&[0], &[0], 1).largest_confusions(3).is_empty());
+    }
+
+    /// With a square matrix this would take 80 GB.
+    #[test]
+    fn many_labels_cost_no_square() {
+        let labels: Vec<usize> = (0..100_000).collect();
+        let confusion = ConfusionMatrix::new(&labels, &labels, labels.len());
+        assert_eq!((confusion.accuracy(), confusion.macro_f1(), confusion.per_class().len()), (1.0, 1.0, 100_000));
     }
 }

@@ -1,4 +1,7 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::iter::Sum;
+
+use crate::accuracy::ratio;
 
 /// An entity: a label on some neighbouring units.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -7,11 +10,11 @@ pub struct Entity {
     pub start: usize,
     /// Behind the last unit.
     pub end: usize,
-    /// What stands behind the dash of its tags; `_` where nothing does.
+    /// The part of its tags after the hyphen; `_` where they have none.
     pub label: String,
 }
 
-/// How tags spell entities.
+/// Which prefixes the tags of entities have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// `B-` begins, `I-` goes on.
@@ -21,26 +24,32 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    /// The scheme that a set of tags is of.
+    /// The scheme of a set of tags.
     pub fn of<'a>(tags: impl IntoIterator<Item = &'a str>) -> Self {
         let ends = tags.into_iter().any(|tag| matches!(split(tag).0, 'E' | 'S'));
         if ends { Self::Iobes } else { Self::Iob2 }
     }
 }
 
-/// Prefix and label of a tag. `M` is another name of `I`.
+/// Prefix and label of a tag. `M` is another name of `I`, `L` of `E`, `U` of `S`.
 fn split(tag: &str) -> (char, &str) {
     let prefix = tag.chars().next().unwrap_or('O');
-    let rest = &tag[prefix.len_utf8().min(tag.len())..];
-    let label = rest.split_once('-').map_or(rest, |(_, label)| label);
-    (if prefix == 'M' { 'I' } else { prefix }, if label.is_empty() { "_" } else { label })
+    let after_prefix = &tag[prefix.len_utf8().min(tag.len())..];
+    let label = after_prefix.split_once('-').map_or(after_prefix, |(_, label)| label);
+    let prefix = match prefix {
+        'M' => 'I',
+        'L' => 'E',
+        'U' => 'S',
+        other => other,
+    };
+    (prefix, if label.is_empty() { "_" } else { label })
 }
 
 /// The entities of a sequence of tags, whatever its scheme, by the rule of seqeval's default mode, which is conlleval's:
 /// another label, `B` and `S` begin a new entity, and so does anything but `O` after an end. That also says what broken
-/// sequences mean.
+/// sequences mean. Unlike there, `L` and `U` end and make entities as `E` and `S` do.
 pub fn entities(tags: &[&str]) -> Vec<Entity> {
-    let mut found = Vec::new();
+    let mut entities = Vec::new();
     let mut start = 0;
     let (mut before, mut label_before) = ('O', "_");
     for (at, tag) in tags.iter().copied().chain(["O"]).enumerate() {
@@ -53,7 +62,7 @@ pub fn entities(tags: &[&str]) -> Vec<Entity> {
             _ => other,
         };
         if ends {
-            found.push(Entity { start, end: at, label: label_before.to_owned() });
+            entities.push(Entity { start, end: at, label: label_before.to_owned() });
         }
         let starts = match prefix {
             'O' => false,
@@ -66,12 +75,12 @@ pub fn entities(tags: &[&str]) -> Vec<Entity> {
         }
         (before, label_before) = (prefix, label);
     }
-    found
+    entities
 }
 
-/// The entities that are spelt as the scheme wants: seqeval's strict mode. Of a broken one there is none.
+/// The entities whose tags follow the scheme exactly: seqeval's strict mode. A broken sequence has none.
 pub fn strict_entities(tags: &[&str], scheme: Scheme) -> Vec<Entity> {
-    let mut found = Vec::new();
+    let mut entities = Vec::new();
     let mut at = 0;
     while at < tags.len() {
         let (prefix, label) = split(tags[at]);
@@ -91,22 +100,22 @@ pub fn strict_entities(tags: &[&str], scheme: Scheme) -> Vec<Entity> {
             _ => false,
         };
         if whole {
-            found.push(Entity { start, end: at, label: label.to_owned() });
+            entities.push(Entity { start, end: at, label: label.to_owned() });
         }
     }
-    found
+    entities
 }
 
-/// How well entities were found.
+/// How well entities are predicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct EntityScores {
-    /// Of those found, the share that is right: label and both borders.
+    /// The share of predicted entities that are right: label and both borders.
     pub precision: f64,
-    /// Of the true ones, the share that was found.
+    /// The share of true entities that are predicted.
     pub recall: f64,
     /// Harmonic mean of both; 0 where there is nothing.
     pub f1: f64,
-    /// How many true ones there are.
+    /// How many true entities there are.
     pub support: usize,
 }
 
@@ -118,28 +127,51 @@ pub fn entity_scores(
     targets: &[Vec<Entity>],
     predictions: &[Vec<Entity>],
 ) -> (EntityScores, BTreeMap<String, EntityScores>) {
-    // Of each label: right, found, true.
-    let mut counts: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
+    let mut counts: BTreeMap<&str, Counts> = BTreeMap::new();
     for (targets, predictions) in targets.iter().zip(predictions) {
+        let known: HashSet<&Entity> = targets.iter().collect();
         for entity in predictions {
             let count = counts.entry(&entity.label).or_default();
-            count[0] += usize::from(targets.contains(entity));
-            count[1] += 1;
+            count.correct += usize::from(known.contains(entity));
+            count.predicted += 1;
         }
         for entity in targets {
-            counts.entry(&entity.label).or_default()[2] += 1;
+            counts.entry(&entity.label).or_default().support += 1;
         }
     }
-    let total = counts.values().fold([0; 3], |sum, count| [0, 1, 2].map(|at| sum[at] + count[at]));
-    let by_label = counts.into_iter().map(|(label, count)| (label.to_owned(), scores(count)));
-    (scores(total), by_label.collect())
+    let total: Counts = counts.values().copied().sum();
+    let by_label = counts.into_iter().map(|(label, count)| (label.to_owned(), count.scores()));
+    (total.scores(), by_label.collect())
 }
 
-pub(crate) fn scores([right, found, support]: [usize; 3]) -> EntityScores {
-    let share = |of: usize| if of == 0 { 0.0 } else { right as f64 / of as f64 };
-    let (precision, recall) = (share(found), share(support));
-    let f1 = if right == 0 { 0.0 } else { 2.0 * precision * recall / (precision + recall) };
-    EntityScores { precision, recall, f1, support }
+/// What precision and recall are computed from.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    /// Predictions that are right.
+    pub correct: usize,
+    /// Predictions.
+    pub predicted: usize,
+    /// Targets.
+    pub support: usize,
+}
+
+impl Counts {
+    pub fn scores(self) -> EntityScores {
+        let share = |total: usize| ratio(self.correct as f64, total as f64);
+        let (precision, recall) = (share(self.predicted), share(self.support));
+        let f1 = ratio(2.0 * precision * recall, precision + recall);
+        EntityScores { precision, recall, f1, support: self.support }
+    }
+}
+
+impl Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |sum, count| Self {
+            correct: sum.correct + count.correct,
+            predicted: sum.predicted + count.predicted,
+            support: sum.support + count.support,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -159,15 +191,15 @@ mod tests {
         let bio = ["I-A", "I-A", "B-A", "I-B", "O", "B-C"];
         assert_eq!(shown(entities(&bio)), "A0-2 A2-3 B3-4 C5-6");
         assert_eq!(shown(strict_entities(&bio, Scheme::Iob2)), "A2-3 C5-6");
+        assert_eq!(shown(entities(&["U-A", "U-A", "B-A", "L-A", "I-A"])), "A0-1 A1-2 A2-4 A4-5");
         assert!(entities(&[]).is_empty() && entities(&["O", "O"]).is_empty());
         assert_eq!(shown(strict_entities(&["B-A", "M-A", "O", "E-A"], Scheme::Iobes)), "");
     }
 
     #[test]
     fn scores_by_hand() {
-        let of = |tags: &[&str]| entities(tags);
-        let targets = [of(&["B-A", "I-A", "O", "B-B"]), of(&["O", "B-A"])];
-        let predictions = [of(&["B-A", "I-A", "O", "B-A"]), of(&["O", "O"])];
+        let targets = [entities(&["B-A", "I-A", "O", "B-B"]), entities(&["O", "B-A"])];
+        let predictions = [entities(&["B-A", "I-A", "O", "B-A"]), entities(&["O", "O"])];
         let (all, labels) = entity_scores(&targets, &predictions);
         assert_eq!((all.precision, all.recall, all.support), (0.5, 1.0 / 3.0, 3));
         assert!((all.f1 - 0.4).abs() < 1e-12);

@@ -1,4 +1,4 @@
-//! Predictions and targets to numbers: accuracy with its interval, confusion, F1, cross-entropy, calibration.
+//! Predictions and targets to numbers: accuracy with its interval, confusion, F1, ROC-AUC, cross-entropy, calibration.
 //! Everything works on plain slices and computes in `f64`; ratios of nothing to nothing are 0, as in scikit-learn.
 //!
 //! ```
@@ -8,7 +8,7 @@
 //! let predictions = [0, 0, 1, 1];
 //! assert_eq!(accuracy(&predictions, &targets), 0.75);
 //! let confusion = ConfusionMatrix::new(&predictions, &targets, 2);
-//! assert_eq!(confusion.counts(), [[2, 1], [0, 1]]);
+//! assert_eq!(confusion.to_rows(), [[2, 1], [0, 1]]);
 //! assert_eq!(confusion.per_class()[1].recall, 1.0);
 //! ```
 //!
@@ -19,6 +19,7 @@ mod logits;
 
 mod accuracy;
 mod confusion;
+mod roc_auc;
 
 mod calibration;
 
@@ -29,11 +30,12 @@ mod correlation;
 mod multi_label;
 
 pub use accuracy::{accuracy, wilson_interval};
-pub use answers::{AnswerRules, answer_scores};
+pub use answers::{AnswerLanguage, answer_scores};
 pub use calibration::expected_calibration_error;
-pub use confusion::{ClassScores, ConfusionMatrix, NotSquare};
+pub use confusion::{ClassScores, Confusion, ConfusionMatrix};
 pub use correlation::{mean_squared_error, pearson, spearman};
 pub use entities::{Entity, EntityScores, Scheme, entities, entity_scores, strict_entities};
 pub use logits::{argmax, cross_entropy, softmax};
-pub use multi_label::{MultiLabelScores, multi_label_scores};
+pub use multi_label::{MultiLabelScores, multi_label_roc_auc, multi_label_scores};
+pub use roc_auc::{roc_auc, roc_auc_one_vs_rest};
 pub use segmentation::{word_scores, words};

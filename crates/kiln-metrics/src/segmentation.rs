@@ -1,8 +1,9 @@
+use std::collections::HashSet;
 use std::ops::Range;
 
-use crate::entities::{EntityScores, scores};
+use crate::entities::{Counts, EntityScores};
 
-/// The words that tags B, M, E and S say, as ranges of units: B and S begin a word, E and S end one. Whatever the tags, the
+/// The words of tags B, M or I, E and S, as ranges of units: B and S begin a word, E and S end one. Whatever the tags, the
 /// words cover all units.
 pub fn words(tags: &[&str]) -> Vec<Range<usize>> {
     let mut words: Vec<Range<usize>> = Vec::new();
@@ -22,13 +23,12 @@ pub fn words(tags: &[&str]) -> Vec<Range<usize>> {
 /// # Shapes
 /// - `targets`, `predictions`: the words of each text, in order
 pub fn word_scores(targets: &[Vec<Range<usize>>], predictions: &[Vec<Range<usize>>]) -> EntityScores {
-    let right = |(targets, predictions): (&Vec<Range<usize>>, &Vec<Range<usize>>)| {
-        let known: std::collections::HashSet<&Range<usize>> = targets.iter().collect();
-        predictions.iter().filter(|word| known.contains(word)).count()
+    let count = |(targets, predictions): (&Vec<Range<usize>>, &Vec<Range<usize>>)| {
+        let known: HashSet<&Range<usize>> = targets.iter().collect();
+        let correct = predictions.iter().filter(|word| known.contains(word)).count();
+        Counts { correct, predicted: predictions.len(), support: targets.len() }
     };
-    let right = targets.iter().zip(predictions).map(right).sum();
-    let count = |texts: &[Vec<Range<usize>>]| texts.iter().map(Vec::len).sum();
-    scores([right, count(predictions), count(targets)])
+    targets.iter().zip(predictions).map(count).sum::<Counts>().scores()
 }
 
 #[cfg(test)]

@@ -24,13 +24,16 @@ mod predictor;
 mod embedder;
 mod error;
 
-pub use answers::{AnswerConfig, AnswerLogits, answer_logits, best_answer};
+pub use answers::{
+    AnswerConfig, AnswerLogits, PIPELINE_ANSWER_LENGTH, PIPELINE_MAX_LENGTH, answer_logits, best_answer,
+    pipeline_answer,
+};
 pub use batches::{in_batches, inputs};
 pub use embedder::{EmbedConfig, Embedder, cosine};
 pub use error::Error;
 pub use prediction::{
     AnswerPrediction, EntitiesPrediction, EntityPrediction, FilledPrediction, LabelPrediction, LabelsPrediction,
-    MaskPrediction, NumberPrediction, Prediction, Texts, TokenPrediction,
+    MaskPrediction, NumberPrediction, Prediction, TagPrediction, TagsPrediction, Texts, TokenPrediction,
 };
 pub use predictor::Predictor;
 pub use tags::{Tags, tag, unit_tokens};

@@ -15,6 +15,8 @@ pub enum Prediction {
     Number(NumberPrediction),
     /// Entities, or words.
     Entities(EntitiesPrediction),
+    /// A tag for each unit.
+    Tags(TagsPrediction),
     /// A passage.
     Answer(AnswerPrediction),
     /// Masked tokens.
@@ -69,7 +71,7 @@ pub struct Texts {
     pub text_pair: Option<String>,
 }
 
-/// What tags spell: entities, or where they have no labels, words.
+/// The entities of a text, or its words.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EntitiesPrediction {
     /// The text.
@@ -81,7 +83,7 @@ pub struct EntitiesPrediction {
 /// A passage of a text and its label.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EntityPrediction {
-    /// What its tags say, `_` where they have no labels.
+    /// The label of its tags; `_` of a word.
     pub label: String,
     /// The first character (Unicode scalar values).
     pub start: usize,
@@ -90,6 +92,30 @@ pub struct EntityPrediction {
     /// The passage.
     pub text: String,
     /// The mean probability of its tags.
+    pub score: f64,
+}
+
+/// A plain tag for each unit of a text.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TagsPrediction {
+    /// The text.
+    pub text: String,
+    /// In order.
+    pub tags: Vec<TagPrediction>,
+}
+
+/// A unit of a text and its tag.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TagPrediction {
+    /// The most probable tag.
+    pub tag: String,
+    /// The first character (Unicode scalar values).
+    pub start: usize,
+    /// Behind the last character.
+    pub end: usize,
+    /// The unit.
+    pub text: String,
+    /// The tag's probability.
     pub score: f64,
 }
 
@@ -104,7 +130,7 @@ pub struct AnswerPrediction {
     pub start: usize,
     /// Behind its last character.
     pub end: usize,
-    /// Its probability among the passages looked at.
+    /// Its probability, as transformers' question-answering pipeline computes it.
     pub score: f64,
 }
 

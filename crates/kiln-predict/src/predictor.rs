@@ -2,16 +2,16 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_bert::BertConfig;
-use kiln_heads::{MaskedLm, Network, TaskModel, Units, load_model};
+use kiln_heads::{MaskedLm, Network, QuestionAnswerer, TaskModel, Units, load_model};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::Task;
 use kiln_tokenize::{ContextConfig, ContextWindow, Tokenizer, UnitWindow, by_length, characters, lengths, pad, words};
 
 use crate::masks::{TOP, most_probable, places};
-use crate::tags::spell;
+use crate::tags::TaggedUnits;
 use crate::{
-    AnswerConfig, EntitiesPrediction, Error, FilledPrediction, MaskPrediction, Prediction, answer_logits, best_answer,
-    in_batches, inputs, tag,
+    Error, FilledPrediction, MaskPrediction, PIPELINE_ANSWER_LENGTH, PIPELINE_MAX_LENGTH, Prediction, answer_logits,
+    in_batches, inputs, pipeline_answer, tag,
 };
 
 /// A model that answers.
@@ -76,35 +76,18 @@ impl Predictor {
                 let rows = texts.iter().zip(logits.chunks(labels.len()));
                 Ok(rows.map(|(&texts, logits)| Prediction::of_sequence(texts, logits, labels, *problem_type)).collect())
             }
-            Network::TokenClassification { model, labels, units } => {
+            Network::TokenClassification { model, labels, units, tag_scheme } => {
                 let units: Vec<_> = texts.iter().map(|(text, _)| divide(text, *units)).collect();
                 let rows = texts.iter().zip(&units).map(|((text, _), units)| (*text, units.as_slice()));
                 let windows: Vec<Vec<UnitWindow>> = self.tokenizer.encode_units_all(rows)?;
-                let found = tag(model, &windows, pad_token_id, BATCH_SIZE, device);
-                let rows = texts.iter().zip(&units).zip(found.tags.iter().zip(&found.scores));
-                let prediction = |(((text, _), units), (tags, scores)): ((&(&str, _), &Vec<_>), (&Vec<_>, &Vec<_>))| {
-                    let entities = spell(text, units, tags, scores, labels);
-                    Prediction::Entities(EntitiesPrediction { text: (*text).to_owned(), entities })
+                let output = tag(model, &windows, pad_token_id, BATCH_SIZE, device);
+                let prediction = |(row, (text, _)): (usize, &(&str, _))| {
+                    let (units, tags, scores) = (&units[row], &output.tags[row], &output.scores[row]);
+                    TaggedUnits { text, units, tags, scores }.prediction(labels, *tag_scheme)
                 };
-                Ok(rows.map(prediction).collect())
+                Ok(texts.iter().enumerate().map(prediction).collect())
             }
-            Network::QuestionAnswering { model } => {
-                let asked = |&(question, context): &(&'_ str, Option<&'_ str>)| match context {
-                    Some(context) => Ok((question.to_owned(), context.to_owned())),
-                    None => Err(Error::NoContext { question: question.to_owned() }),
-                };
-                let questions = texts.iter().map(asked).collect::<Result<Vec<_>, _>>()?;
-                let pairs = || questions.iter().map(|(question, context)| (question.as_str(), context.as_str()));
-                let windows: Vec<Vec<ContextWindow>> =
-                    self.tokenizer.encode_contexts(pairs(), ContextConfig::default())?;
-                let flat: Vec<&ContextWindow> = windows.iter().flatten().collect();
-                let mut logits = answer_logits(model, &flat, pad_token_id, BATCH_SIZE, device).into_iter();
-                let answer = |(pair, windows): ((&str, &str), &Vec<ContextWindow>)| {
-                    let logits: Vec<_> = logits.by_ref().take(windows.len()).collect();
-                    Prediction::Answer(best_answer(pair, windows, &logits, AnswerConfig::default()))
-                };
-                Ok(pairs().zip(&windows).map(answer).collect())
-            }
+            Network::QuestionAnswering { model } => self.answer(model, texts),
             Network::MaskedLm { model } => self.fill(model, texts),
         }
     }
@@ -115,6 +98,28 @@ impl Predictor {
     pub fn with_top(mut self, top: usize) -> Self {
         self.top = top;
         self
+    }
+
+    /// As transformers' question-answering pipeline does, in windows of its length.
+    fn answer(&self, model: &QuestionAnswerer, texts: &[(&str, Option<&str>)]) -> Result<Vec<Prediction>, Error> {
+        let pair = |&(question, context): &(&'_ str, Option<&'_ str>)| match context {
+            Some(context) => Ok((question.to_owned(), context.to_owned())),
+            None => Err(Error::NoContext { question: question.to_owned() }),
+        };
+        let pairs = texts.iter().map(pair).collect::<Result<Vec<_>, _>>()?;
+        let pairs = || pairs.iter().map(|(question, context)| (question.as_str(), context.as_str()));
+        let config = ContextConfig { max_length: PIPELINE_MAX_LENGTH, ..ContextConfig::default() };
+        let windows: Vec<Vec<ContextWindow>> = self.tokenizer.encode_contexts(pairs(), config)?;
+        let all_windows: Vec<&ContextWindow> = windows.iter().flatten().collect();
+        let logits = answer_logits(model, &all_windows, self.tokenizer.pad_token_id(), BATCH_SIZE, &self.device);
+        let mut remaining = logits.as_slice();
+        let mut answers = Vec::with_capacity(texts.len());
+        for (pair, windows) in pairs().zip(&windows) {
+            let (window_logits, later) = remaining.split_at(windows.len());
+            remaining = later;
+            answers.push(Prediction::Answer(pipeline_answer(pair, windows, window_logits, PIPELINE_ANSWER_LENGTH)));
+        }
+        Ok(answers)
     }
 
     fn fill(&self, model: &MaskedLm, texts: &[(&str, Option<&str>)]) -> Result<Vec<Prediction>, Error> {

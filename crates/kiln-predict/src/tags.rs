@@ -3,12 +3,12 @@ use std::ops::Range;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_heads::TokenClassifier;
 use kiln_metrics::{argmax, entities, softmax, words};
-use kiln_schema::{LabelId, LabelSet};
+use kiln_schema::{LabelId, LabelSet, TagScheme};
 use kiln_tokenize::{Batch, Encoding, UnitWindow, by_length, pad};
 
-use crate::{EntityPrediction, inputs};
+use crate::{EntitiesPrediction, EntityPrediction, Prediction, TagPrediction, TagsPrediction, inputs};
 
-/// The tags of some texts.
+/// The predicted tags of some texts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tags {
     /// Of each text, of each unit.
@@ -19,17 +19,18 @@ pub struct Tags {
     pub logits: Vec<Vec<f32>>,
 }
 
-/// The tokens that stand for the units that each of a batch's windows speaks for, as `row · seq + position`.
+/// The tokens of the units that each of a batch's windows owns, as `row · seq + position`.
 pub fn unit_tokens<'a>(batch: &Batch, window: impl Fn(usize) -> &'a UnitWindow) -> Vec<i32> {
-    let of = |(at, row): (usize, &usize)| {
+    let of_row = |(at, row): (usize, &usize)| {
         let UnitWindow { units, own, .. } = window(*row);
         let tokens = units.iter().filter(|(unit, _)| own.contains(unit));
         tokens.map(move |(_, token)| (at * batch.seq + token) as i32).collect::<Vec<_>>()
     };
-    batch.rows.iter().enumerate().flat_map(of).collect()
+    batch.rows.iter().enumerate().flat_map(of_row).collect()
 }
 
-/// A model's tags for texts in windows: by Viterbi's algorithm where it has a field, else each unit's best.
+/// A model's tags for texts in windows. The logits of a unit are those of the window that owns it. With a CRF, the tags of a
+/// whole text are decoded at once, wherever its windows begin and end; without, each unit has its highest logit's tag.
 pub fn tag(
     model: &TokenClassifier,
     texts: &[Vec<UnitWindow>],
@@ -40,15 +41,9 @@ pub fn tag(
     let windows: Vec<(usize, &UnitWindow)> =
         texts.iter().enumerate().flat_map(|(text, windows)| windows.iter().map(move |window| (text, window))).collect();
     let encodings: Vec<Encoding> = windows.iter().map(|(_, window)| window.encoding.clone()).collect();
-    let lengths = kiln_tokenize::lengths(&encodings);
-    let units = |windows: &Vec<UnitWindow>| windows.last().map_or(0, |window| window.own.end);
-    let mut found = Tags {
-        tags: texts.iter().map(|text| vec![0; units(text)]).collect(),
-        scores: texts.iter().map(|text| vec![0.0; units(text)]).collect(),
-        logits: vec![Vec::new(); texts.len()],
-    };
-    let field = model.crf.as_ref().map(|crf| crf.to_host());
-    for rows in by_length(&lengths, batch_size) {
+    let mut logits = vec![Vec::new(); texts.len()];
+    let mut num_labels = 1;
+    for rows in by_length(&kiln_tokenize::lengths(&encodings), batch_size) {
         let batch = pad(&encodings, &rows, pad_token_id);
         let tokens = unit_tokens(&batch, |row| windows[row].1);
         if tokens.is_empty() {
@@ -56,58 +51,142 @@ pub fn tag(
         }
         let count = tokens.len();
         let tokens = Tensor::<1, Int>::from_data(TensorData::new(tokens, [count]), device);
-        let logits = model.forward(inputs(&batch, device), tokens);
-        let [_, num_labels] = logits.dims();
-        let logits = logits.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
-        let mut logits = logits.as_slice();
+        let output = model.forward(inputs(&batch, device), tokens);
+        [_, num_labels] = output.dims();
+        let output = output.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
+        let mut remaining = output.as_slice();
         for row in rows {
             let (text, UnitWindow { own, .. }) = windows[row];
-            let (these, rest) = logits.split_at(own.len() * num_labels);
-            logits = rest;
-            let each = || these.chunks_exact(num_labels);
-            let tags = match &field {
-                Some(field) => field.decode(these),
-                None => each().map(argmax).collect(),
-            };
-            for ((unit, tag), logits) in own.clone().zip(tags).zip(each()) {
-                found.tags[text][unit] = tag;
-                found.scores[text][unit] = softmax(logits)[tag];
-            }
-            let all = &mut found.logits[text];
-            let len = units(&texts[text]) * num_labels;
-            all.resize(len, 0.0);
-            all[own.start * num_labels..own.end * num_labels].copy_from_slice(these);
+            let units = texts[text].last().map_or(0, |window| window.own.end);
+            let (window_logits, later) = remaining.split_at(own.len() * num_labels);
+            remaining = later;
+            logits[text].resize(units * num_labels, 0.0);
+            logits[text][own.start * num_labels..own.end * num_labels].copy_from_slice(window_logits);
         }
     }
-    found
+    decode(model, logits, num_labels)
 }
 
-/// What the tags of a text's units spell. Broken sequences mean what seqeval's default mode takes them for, and of words,
-/// that no unit is left out.
-pub(crate) fn spell(
-    text: &str,
-    units: &[Range<usize>],
-    tags: &[LabelId],
-    scores: &[f64],
-    labels: &LabelSet,
-) -> Vec<EntityPrediction> {
-    let names: Vec<&str> = tags.iter().map(|tag| labels.name(*tag)).collect();
-    let spans: Vec<(String, Range<usize>)> = if labels.names().iter().any(|name| name.contains('-')) {
-        entities(&names).into_iter().map(|entity| (entity.label, entity.start..entity.end)).collect()
-    } else {
-        words(&names).into_iter().map(|word| ("_".to_owned(), word)).collect()
+/// # Shapes
+/// - `logits`: row-major `[units, num_labels]` for each text
+fn decode(model: &TokenClassifier, logits: Vec<Vec<f32>>, num_labels: usize) -> Tags {
+    let crf = model.crf.as_ref().map(|crf| crf.to_host());
+    let decode = |logits: &Vec<f32>| match &crf {
+        Some(crf) => crf.decode(logits),
+        None => logits.chunks_exact(num_labels).map(argmax).collect(),
     };
-    let characters = |byte: usize| text[..byte].chars().count();
-    let entity = |(label, span): (String, Range<usize>)| {
-        let (start, end) = (units[span.start].start, units[span.end - 1].end);
-        let score = scores[span.clone()].iter().sum::<f64>() / span.len() as f64;
-        EntityPrediction {
-            label,
-            start: characters(start),
-            end: characters(end),
-            text: text[start..end].to_owned(),
-            score,
+    let tags: Vec<Vec<LabelId>> = logits.iter().map(decode).collect();
+    let score = |(logits, tags): (&Vec<f32>, &Vec<LabelId>)| {
+        logits.chunks_exact(num_labels).zip(tags).map(|(logits, &tag)| softmax(logits)[tag]).collect()
+    };
+    let scores = logits.iter().zip(&tags).map(score).collect();
+    Tags { tags, scores, logits }
+}
+
+/// A text with the tag of each of its units.
+pub(crate) struct TaggedUnits<'a> {
+    pub text: &'a str,
+    /// In bytes, in order.
+    pub units: &'a [Range<usize>],
+    pub tags: &'a [LabelId],
+    pub scores: &'a [f64],
+}
+
+impl TaggedUnits<'_> {
+    /// The entities, words or plain tags, as the scheme reads them. Broken sequences of entities mean what they do to
+    /// seqeval's default mode; words cover every unit.
+    pub fn prediction(&self, labels: &LabelSet, scheme: TagScheme) -> Prediction {
+        let names: Vec<&str> = self.tags.iter().map(|tag| labels.name(*tag)).collect();
+        let spans: Vec<(String, Range<usize>)> = match scheme {
+            TagScheme::Entities => {
+                entities(&names).into_iter().map(|entity| (entity.label, entity.start..entity.end)).collect()
+            }
+            TagScheme::Segmentation => words(&names).into_iter().map(|word| ("_".to_owned(), word)).collect(),
+            TagScheme::Plain => {
+                names.iter().enumerate().map(|(unit, name)| ((*name).to_owned(), unit..unit + 1)).collect()
+            }
+        };
+        let entities = self.passages(spans);
+        let text = self.text.to_owned();
+        if scheme != TagScheme::Plain {
+            return Prediction::Entities(EntitiesPrediction { text, entities });
         }
-    };
-    spans.into_iter().map(entity).collect()
+        let tag =
+            |EntityPrediction { label, start, end, text, score }| TagPrediction { tag: label, start, end, text, score };
+        Prediction::Tags(TagsPrediction { text, tags: entities.into_iter().map(tag).collect() })
+    }
+
+    /// Labelled ranges of units, in order, as passages of the text.
+    fn passages(&self, spans: Vec<(String, Range<usize>)>) -> Vec<EntityPrediction> {
+        let mut offsets = CharacterOffsets { text: self.text, byte: 0, character: 0 };
+        let passage = |(label, span): (String, Range<usize>)| {
+            let (start, end) = (self.units[span.start].start, self.units[span.end - 1].end);
+            let score = self.scores[span.clone()].iter().sum::<f64>() / span.len() as f64;
+            let text = self.text[start..end].to_owned();
+            EntityPrediction { label, start: offsets.of_byte(start), end: offsets.of_byte(end), text, score }
+        };
+        spans.into_iter().map(passage).collect()
+    }
+}
+
+/// Bytes of a text to characters, in one pass over it.
+struct CharacterOffsets<'a> {
+    text: &'a str,
+    /// How far it has been counted.
+    byte: usize,
+    character: usize,
+}
+
+impl CharacterOffsets<'_> {
+    /// The character at a byte, which is not before that of the last call.
+    fn of_byte(&mut self, byte: usize) -> usize {
+        self.character += self.text[self.byte..byte].chars().count();
+        self.byte = byte;
+        self.character
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_tokenize::characters;
+
+    use super::*;
+
+    fn prediction(text: &str, names: &[&str], tags: &[LabelId], scheme: TagScheme) -> serde_json::Value {
+        let labels = LabelSet::new(names.iter().copied()).expect("distinct names");
+        let scores = vec![0.5; tags.len()];
+        let units = characters(text);
+        let tagged = TaggedUnits { text, units: &units, tags, scores: &scores };
+        serde_json::to_value(tagged.prediction(&labels, scheme)).expect("it is JSON")
+    }
+
+    /// All units were joined to one word, because their tags have no prefixes.
+    #[test]
+    fn plain_tags_stay_units() {
+        let json = prediction("我 爱书", &["NOUN", "PRON", "NN-SHORT"], &[1, 2, 0], TagScheme::Plain);
+        let tag = |tag: &str, start: usize, text: &str| serde_json::json!({ "tag": tag, "start": start, "end": start + 1, "text": text, "score": 0.5 });
+        let expected = [tag("PRON", 0, "我"), tag("NN-SHORT", 2, "爱"), tag("NOUN", 3, "书")];
+        assert_eq!(json, serde_json::json!({ "text": "我 爱书", "tags": expected }));
+    }
+
+    #[test]
+    fn entities_and_words_are_passages() {
+        let json = prediction("é房 间x", &["O", "B-A", "I-A"], &[0, 1, 2, 0], TagScheme::Entities);
+        let entity = serde_json::json!({ "label": "A", "start": 1, "end": 4, "text": "房 间", "score": 0.5 });
+        assert_eq!(json["entities"], serde_json::json!([entity]));
+        let json = prediction("房间好", &["B", "E", "S"], &[0, 1, 2], TagScheme::Segmentation);
+        let texts: Vec<&str> =
+            json["entities"].as_array().expect("a list").iter().filter_map(|word| word["text"].as_str()).collect();
+        assert_eq!(texts, ["房间", "好"]);
+        assert_eq!(prediction("", &["B", "E"], &[], TagScheme::Segmentation)["entities"], serde_json::json!([]));
+    }
+
+    /// Counting from the text's start for each of them would be 10¹¹ characters.
+    #[test]
+    fn many_entities_cost_one_pass() {
+        let text = "房".repeat(400_000);
+        let json = prediction(&text, &["O", "B-A"], &vec![1; 400_000], TagScheme::Entities);
+        let last = json["entities"].as_array().and_then(|entities| entities.last()).expect("there are some");
+        assert_eq!((last["start"].as_u64(), last["end"].as_u64()), (Some(399_999), Some(400_000)));
+    }
 }

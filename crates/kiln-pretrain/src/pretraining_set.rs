@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_bert::Bert;
-use kiln_eval::{SplitReport, evaluate_masked};
+use kiln_eval::{Counts, SplitReport, evaluate_masked};
 use kiln_heads::{MaskedLm, MaskedLmOutput, cross_entropy_sum};
 use kiln_predict::inputs;
 use kiln_tokenize::{Encoding, by_length, pad};
@@ -226,9 +226,10 @@ impl TrainingSet for PretrainingSet {
         tally
     }
 
-    fn report(&self, tally: &Tally) -> SplitReport {
-        let next = tally.next_right.map(|right| (right, tally.next_loss_sum));
-        evaluate_masked((tally.masked_right, tally.masked, tally.masked_loss_sum), next, tally.rows)
+    fn report(&self, tally: &Tally) -> Result<SplitReport, kiln_eval::Error> {
+        let masked = Counts { correct: tally.masked_right, total: tally.masked, loss_sum: tally.masked_loss_sum };
+        let next = |correct| Counts { correct, total: tally.rows, loss_sum: tally.next_loss_sum };
+        evaluate_masked(masked, tally.next_right.map(next), tally.rows)
     }
 
     fn bert(model: &MaskedLm) -> Option<&Bert> {

@@ -19,6 +19,7 @@
 
 mod example;
 mod tagged;
+mod tag_scheme;
 mod question;
 mod labels;
 mod split;
@@ -28,5 +29,6 @@ pub use example::Example;
 pub use labels::{LabelId, LabelSet, LabelSetError};
 pub use question::{Answer, Question};
 pub use split::{Split, Splits};
+pub use tag_scheme::{TagScheme, TagSchemeError};
 pub use tagged::TaggedText;
 pub use task::{ProblemType, Task};

@@ -3,6 +3,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::tokenizer::cannot_encode;
+use crate::units::is_cjk;
 use crate::{Encoding, Error, Tokenizer};
 
 /// A question and a part of its context that fit the maximum length together.
@@ -14,6 +15,9 @@ pub struct ContextWindow {
     pub first: usize,
     /// What each token of that part spans in the context, in characters.
     pub spans: Vec<(usize, usize)>,
+    /// What each token's word spans, as far as it is in this window. The words are those of the tokenizer; where one has
+    /// Chinese characters or kana, as a whole sentence of a SentencePiece vocabulary may, each token is a word.
+    pub words: Vec<(usize, usize)>,
 }
 
 /// How a context is cut.
@@ -23,12 +27,14 @@ pub struct ContextConfig {
     pub stride: usize,
     /// Tokens of a question; the rest of a longer one is cut off.
     pub max_question_length: usize,
+    /// Tokens of a window, special ones included. The tokenizer's own limit holds too.
+    pub max_length: usize,
 }
 
 impl Default for ContextConfig {
-    /// As BERT's authors had it for SQuAD: 128 and 64.
+    /// As BERT's authors had it for SQuAD, 128 and 64, in windows as long as the tokenizer's limit.
     fn default() -> Self {
-        Self { stride: 128, max_question_length: 64 }
+        Self { stride: 128, max_question_length: 64, max_length: usize::MAX }
     }
 }
 
@@ -56,8 +62,9 @@ impl Tokenizer {
     ) -> Result<Vec<ContextWindow>, Error> {
         let mut asked = self.pipeline.encode_fast(question, false).map_err(|source| cannot_encode(question, source))?;
         let special_tokens = self.special_tokens(true);
+        let max_length = self.max_length.min(config.max_length);
         // A window without room for a context would be of no use.
-        let most = config.max_question_length.min((self.max_length - special_tokens) / 2);
+        let most = config.max_question_length.min(max_length.saturating_sub(special_tokens) / 2);
         asked.truncate(most, 0, tokenizers::TruncationDirection::Right);
         asked.take_overflowing();
         let read =
@@ -65,17 +72,16 @@ impl Tokenizer {
         let tokens: Vec<tokenizers::Token> = (read.get_ids().iter().zip(read.get_tokens()).zip(read.get_offsets()))
             .map(|((&id, value), &offsets)| tokenizers::Token { id, value: value.clone(), offsets })
             .collect();
-        let room = (self.max_length - special_tokens - asked.len()).max(1);
+        let room = max_length.saturating_sub(special_tokens + asked.len()).max(1);
+        let words = word_numbers(&read, context);
         let step = room - config.stride.min(room / 2);
         let mut windows = Vec::new();
         for start in (0..).step_by(step) {
-            let part = &tokens[start..(start + room).min(tokens.len())];
-            windows.push(self.context_window(
-                asked.clone(),
-                part,
-                context,
-                asked.len() + tokens.len() + special_tokens,
-            )?);
+            let end = (start + room).min(tokens.len());
+            let full_length = asked.len() + tokens.len() + special_tokens;
+            let window = self.context_window(asked.clone(), &tokens[start..end], context, full_length)?;
+            let words = window_words(&words[start..end], &window.spans);
+            windows.push(ContextWindow { words, ..window });
             if start + room >= tokens.len() {
                 break;
             }
@@ -118,8 +124,35 @@ impl Tokenizer {
             },
             first,
             spans: part.iter().map(|token| token.offsets).collect(),
+            words: Vec::new(),
         })
     }
+}
+
+/// Of each token the number of its word, different from its neighbours' words.
+fn word_numbers(read: &tokenizers::Encoding, context: &str) -> Vec<usize> {
+    let characters: Vec<char> = context.chars().collect();
+    let ids = read.get_word_ids();
+    let tokens: Vec<usize> = (0..ids.len()).collect();
+    let mut numbers = Vec::with_capacity(ids.len());
+    let mut number = 0;
+    for word in tokens.chunk_by(|&a, &b| ids[a].is_some() && ids[a] == ids[b]) {
+        let (first, last) = (read.get_offsets()[word[0]].0, read.get_offsets()[word[word.len() - 1]].1);
+        let is_spaced = !characters.get(first..last).is_some_and(|word| word.iter().copied().any(is_cjk));
+        for _ in word {
+            number += usize::from(!is_spaced);
+            numbers.push(number);
+        }
+        number += 1;
+    }
+    numbers
+}
+
+/// The spans of the words of a window's tokens.
+fn window_words(numbers: &[usize], spans: &[(usize, usize)]) -> Vec<(usize, usize)> {
+    let tokens: Vec<usize> = (0..spans.len()).collect();
+    let words = tokens.chunk_by(|&a, &b| numbers[a] == numbers[b]);
+    words.flat_map(|word| word.iter().map(|_| (spans[word[0]].0, spans[word[word.len() - 1]].1))).collect()
 }
 
 #[cfg(test)]
@@ -153,10 +186,32 @@ mod tests {
     }
 
     #[test]
+    fn tokens_know_their_words() {
+        let config = ContextConfig { max_length: 8, stride: 1, ..ContextConfig::default() };
+        let windows = tiny(64).encode_context("房", "cleaners 房间 unable", config).expect("all encode");
+        // clean ##er ##s 房 | 房 间 un ##able
+        let words: Vec<_> = windows.iter().map(|window| window.words.clone()).collect();
+        assert_eq!(words, [vec![(0, 8), (0, 8), (0, 8), (9, 10)], vec![(9, 10), (10, 11), (12, 18), (12, 18)]]);
+        // In a window of its own, a word is what is there of it.
+        let config = ContextConfig { max_length: 6, stride: 0, ..ContextConfig::default() };
+        let windows = tiny(64).encode_context("房", "cleaners", config).expect("all encode");
+        let words: Vec<_> = windows.iter().map(|window| window.words.clone()).collect();
+        assert_eq!(words, [vec![(0, 7), (0, 7)], vec![(7, 8)]]);
+    }
+
+    #[test]
+    fn sentence_pieces_of_chinese_are_words_each() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiny-unigram");
+        let tokenizer = Tokenizer::from_folder(&folder).expect("it is whole");
+        let windows = tokenizer.encode_context("房", "房间房间", ContextConfig::default()).expect("all encode");
+        assert_eq!(windows[0].words, windows[0].spans);
+    }
+
+    #[test]
     fn windows_overlap_and_cover_the_context() {
         let context = "房间".repeat(20);
         for (max_length, stride) in [(12, 3), (9, 128), (7, 0)] {
-            let config = ContextConfig { stride, max_question_length: 2 };
+            let config = ContextConfig { stride, max_question_length: 2, ..ContextConfig::default() };
             let windows = tiny(max_length).encode_context("房间房间", &context, config).expect("all encode");
             let mut covered = 0;
             for window in &windows {

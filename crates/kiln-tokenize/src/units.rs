@@ -180,7 +180,7 @@ pub fn words(text: &str) -> Vec<Range<usize>> {
     units
 }
 
-fn is_cjk(char: char) -> bool {
+pub(crate) fn is_cjk(char: char) -> bool {
     matches!(char, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
 }
 

@@ -37,7 +37,7 @@ impl TrainingSet for Rows {
     fn output(&self, model: &Finder, batch_size: usize, device: &Device) -> Vec<f32> {
         in_batches(&lengths(&self.0), batch_size, |rows| model.forward(inputs(&pad(&self.0, rows, 0), device)))
     }
-    fn report(&self, logits: &Vec<f32>) -> kiln_eval::SplitReport { self.1.report(logits) }
+    fn report(&self, logits: &Vec<f32>) -> Result<kiln_eval::SplitReport, kiln_eval::Error> { self.1.report(logits) }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

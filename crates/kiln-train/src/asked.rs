@@ -5,7 +5,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_bert::Bert;
 use kiln_eval::{SplitReport, evaluate_answers};
 use kiln_heads::{QuestionAnswerer, answer_loss_sum};
-use kiln_metrics::{AnswerRules, answer_scores, cross_entropy};
+use kiln_metrics::{AnswerLanguage, answer_scores, cross_entropy};
 use kiln_predict::{AnswerConfig, AnswerLogits, AnswerPrediction, answer_logits, best_answer, inputs};
 use kiln_schema::Question;
 use kiln_tokenize::{ContextWindow, Encoding, lengths, pad};
@@ -23,13 +23,13 @@ pub struct AskedSet {
     lengths: Vec<usize>,
     /// Of each row, the first and the last token.
     targets: Vec<(usize, usize)>,
-    rules: AnswerRules,
+    language: AnswerLanguage,
     /// Whether some have no answer.
     nulls: bool,
     pad_token_id: u32,
 }
 
-/// What a model says of all questions.
+/// A model's answers to all questions.
 #[derive(Clone, Debug)]
 pub struct Answered {
     /// The logits of each row.
@@ -44,8 +44,8 @@ impl AskedSet {
     pub fn new(questions: Vec<Question>, windows: Vec<Vec<ContextWindow>>, pad_token_id: u32) -> Self {
         assert_eq!(questions.len(), windows.len(), "windows for each question");
         let passages = |question: &Question| -> Vec<_> {
-            let of = |answer: &kiln_schema::Answer| answer.start..answer.start + answer.text.chars().count();
-            question.answers.iter().map(of).collect()
+            let passage = |answer: &kiln_schema::Answer| answer.start..answer.start + answer.text.chars().count();
+            question.answers.iter().map(passage).collect()
         };
         let mut targets = Vec::new();
         for (question, windows) in questions.iter().zip(&windows) {
@@ -56,21 +56,21 @@ impl AskedSet {
             targets.extend(windows.iter().map(target));
         }
         let encodings: Vec<Encoding> = windows.iter().flatten().map(|window| window.encoding.clone()).collect();
-        let chinese =
-            |question: &Question| question.context.chars().any(|char| ('\u{4e00}'..='\u{9fff}').contains(&char));
-        let rules = match questions.iter().take(100).filter(|question| chinese(question)).count() {
-            most if most * 2 > questions.len().min(100) => AnswerRules::Chinese,
-            _ => AnswerRules::English,
-        };
+        let language = AnswerLanguage::infer(questions.iter().map(|question| question.context.as_str()));
         let nulls = questions.iter().any(|question| question.answers.is_empty());
-        Self { lengths: lengths(&encodings), encodings, questions, windows, targets, rules, nulls, pad_token_id }
+        Self { lengths: lengths(&encodings), encodings, questions, windows, targets, language, nulls, pad_token_id }
+    }
+
+    /// The same, with answers compared in this language rather than in that of most of the contexts.
+    pub fn with_answer_language(self, language: Option<AnswerLanguage>) -> Self {
+        Self { language: language.unwrap_or(self.language), ..self }
     }
 
     /// Exact match and F1 of each question.
     pub fn scores(&self, output: &Answered) -> Vec<(f64, f64)> {
         let score = |(question, answer): (&Question, &AnswerPrediction)| {
             let answers: Vec<&str> = question.answers.iter().map(|answer| answer.text.as_str()).collect();
-            answer_scores(&answer.answer, &answers, self.rules)
+            answer_scores(&answer.answer, &answers, self.language)
         };
         self.questions.iter().zip(&output.answers).map(score).collect()
     }
@@ -108,26 +108,24 @@ impl TrainingSet for AskedSet {
         let windows: Vec<&ContextWindow> = self.windows.iter().flatten().collect();
         let logits = answer_logits(model, &windows, self.pad_token_id, batch_size, device);
         let config = AnswerConfig { null_threshold: self.nulls.then_some(0.0), ..AnswerConfig::default() };
-        let mut rest = logits.as_slice();
+        let mut remaining = logits.as_slice();
         let mut answers = Vec::with_capacity(self.questions.len());
         for (question, windows) in self.questions.iter().zip(&self.windows) {
-            let (these, others) = rest.split_at(windows.len());
-            rest = others;
-            answers.push(best_answer((&question.question, &question.context), windows, these, config));
+            let (window_logits, later) = remaining.split_at(windows.len());
+            remaining = later;
+            answers.push(best_answer((&question.question, &question.context), windows, window_logits, config));
         }
         Answered { logits, answers }
     }
 
-    fn report(&self, output: &Answered) -> SplitReport {
-        let each = |part: usize| {
-            let of = |(logits, target): (&[Vec<f32>; 2], &(usize, usize))| {
-                let target = if part == 0 { target.0 } else { target.1 };
-                cross_entropy(&logits[part], logits[part].len(), &[target])
-            };
-            output.logits.iter().zip(&self.targets).map(of).sum::<f64>()
-        };
-        let loss = (each(0) + each(1)) / 2.0 / self.targets.len().max(1) as f64;
-        evaluate_answers(loss, &self.scores(output))
+    fn report(&self, output: &Answered) -> Result<SplitReport, kiln_eval::Error> {
+        let mut loss_sum = 0.0;
+        for ([start, end], &(first, last)) in output.logits.iter().zip(&self.targets) {
+            let losses = cross_entropy(start, start.len(), &[first]) + cross_entropy(end, end.len(), &[last]);
+            loss_sum += losses / 2.0;
+        }
+        let loss = loss_sum / self.targets.len().max(1) as f64;
+        evaluate_answers(loss, &self.scores(output), self.language)
     }
 
     fn bert(model: &QuestionAnswerer) -> Option<&Bert> {

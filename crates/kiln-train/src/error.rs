@@ -31,6 +31,9 @@ pub enum Error {
         /// The update, from 1.
         step: usize,
     },
+    /// The model's outputs for the validation split are no numbers.
+    #[error(transparent)]
+    Evaluation(#[from] kiln_eval::Error),
     /// There is nothing to train on.
     #[error("the {split} split has no examples")]
     Empty {

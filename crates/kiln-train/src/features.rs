@@ -44,7 +44,7 @@ impl TrainingSet for Features {
         in_batches(&self.lengths, batch_size, |rows| self.logits(head, rows, device))
     }
 
-    fn report(&self, logits: &Vec<f32>) -> SplitReport {
+    fn report(&self, logits: &Vec<f32>) -> Result<SplitReport, kiln_eval::Error> {
         self.targets.report(logits)
     }
 }

@@ -150,7 +150,7 @@ impl<S: TrainingSet> Fit<'_, S> {
             let train_seconds = started.elapsed().as_secs_f64();
             let plain = model.valid();
             let output = self.validation.output(&plain, config.batch_size, self.device);
-            let validation = self.validation.report(&output);
+            let validation = self.validation.report(&output)?;
             let names = || validation.named().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
             let score = config
                 .metric

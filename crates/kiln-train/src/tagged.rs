@@ -3,108 +3,134 @@ use std::ops::Range;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use kiln_bert::Bert;
-use kiln_eval::{SplitReport, evaluate_tags};
+use kiln_eval::{SplitReport, TagSet, evaluate_tags};
 use kiln_heads::{TagBatch, TokenClassifier};
 use kiln_metrics::cross_entropy;
 use kiln_predict::{Tags, inputs, tag};
-use kiln_schema::{LabelId, LabelSet};
+use kiln_schema::{LabelId, LabelSet, TagScheme};
 use kiln_tokenize::{Encoding, UnitWindow, lengths, pad};
 
 use crate::targets::{right, weighted_loss};
 use crate::{BatchLoss, TrainingSet};
 
-/// Tagged texts in windows: a row is a window, and each unit is a target in the window that speaks for it.
+/// Tagged texts in windows: a row is a window, and each unit is a target in the window that owns it.
 #[derive(Clone, Debug)]
 pub struct TaggedSet {
     texts: Vec<Vec<UnitWindow>>,
-    /// Of each row: its text, and which of its windows.
-    rows: Vec<(usize, usize)>,
+    rows: Vec<Row>,
     encodings: Vec<Encoding>,
     lengths: Vec<usize>,
     targets: Vec<Vec<LabelId>>,
     labels: LabelSet,
+    scheme: TagScheme,
     pad_token_id: u32,
     all_tokens: bool,
     class_weights: Option<Vec<f32>>,
 }
 
+/// A window of a text.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    text: usize,
+    /// Which of the text's windows.
+    window: usize,
+}
+
+/// A token that the loss is computed of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Target {
+    /// Its position in the window.
+    token: usize,
+    tag: LabelId,
+}
+
 impl TaggedSet {
     /// # Panics
     /// When there is not one list of tags for each text.
-    pub fn new(texts: Vec<Vec<UnitWindow>>, targets: Vec<Vec<LabelId>>, labels: LabelSet, pad_token_id: u32) -> Self {
+    pub fn new(texts: Vec<Vec<UnitWindow>>, targets: Vec<Vec<LabelId>>, tags: TagSet<'_>, pad_token_id: u32) -> Self {
         assert_eq!(texts.len(), targets.len(), "tags for each text");
-        let row = |(text, windows): (usize, &Vec<UnitWindow>)| (0..windows.len()).map(move |at| (text, at)).collect();
-        let rows: Vec<(usize, usize)> = texts.iter().enumerate().flat_map(|text| -> Vec<_> { row(text) }).collect();
-        let encodings: Vec<Encoding> = rows.iter().map(|&(text, at)| texts[text][at].encoding.clone()).collect();
+        let rows_of = |(text, windows): (usize, &Vec<UnitWindow>)| {
+            (0..windows.len()).map(|window| Row { text, window }).collect::<Vec<_>>()
+        };
+        let rows: Vec<Row> = texts.iter().enumerate().flat_map(rows_of).collect();
+        let encodings: Vec<Encoding> = texts.iter().flatten().map(|window| window.encoding.clone()).collect();
         Self {
             lengths: lengths(&encodings),
             texts,
             rows,
             encodings,
             targets,
-            labels,
+            labels: tags.labels.clone(),
+            scheme: tags.scheme,
             pad_token_id,
             all_tokens: false,
             class_weights: None,
         }
     }
 
-    /// The same, with the loss on every token of a unit, not on its first alone. It is not for a model with a field.
+    /// The same, with the loss on every token of a unit, not on its first alone. It is not for a model with a CRF.
     pub fn with_all_tokens(self) -> Self {
         Self { all_tokens: true, ..self }
     }
 
-    /// The same, with the loss of a tag times its weight, of which there is one for each. It is not for a model with a field.
+    /// The same, with the loss of a tag times its weight, of which there is one for each. It is not for a model with a CRF.
     pub fn with_class_weights(self, class_weights: Vec<f32>) -> Self {
         Self { class_weights: Some(class_weights), ..self }
     }
 
-    /// What the loss is made of in a row: tokens and their tags.
-    fn marked(&self, row: usize) -> Vec<(usize, LabelId)> {
+    /// The tokens of a row that the loss is computed of.
+    fn row_targets(&self, row: usize) -> Vec<Target> {
         let UnitWindow { units, end, own, .. } = self.window(row);
-        let ends = units.iter().skip(1).map(|(_, first)| *first).chain([*end]);
-        let spans = units.iter().zip(ends).filter(|((unit, _), _)| own.contains(unit));
-        let tokens = |((&(_, first), end), &tag): ((&(usize, usize), usize), &LabelId)| {
-            let end = if self.all_tokens { end } else { first + 1 };
-            (first..end).map(move |token| (token, tag))
-        };
-        spans.zip(self.tags(row)).flat_map(tokens).collect()
+        let mut targets = Vec::new();
+        for (at, &(unit, first)) in units.iter().enumerate().filter(|(_, (unit, _))| own.contains(unit)) {
+            let next = units.get(at + 1).map_or(*end, |&(_, next)| next);
+            let end = if self.all_tokens { next } else { first + 1 };
+            let tag = self.targets[self.rows[row].text][unit];
+            targets.extend((first..end).map(|token| Target { token, tag }));
+        }
+        targets
     }
 
     fn window(&self, row: usize) -> &UnitWindow {
-        let (text, at) = self.rows[row];
-        &self.texts[text][at]
+        let Row { text, window } = self.rows[row];
+        &self.texts[text][window]
     }
 
-    /// The tags of the units that a row speaks for.
+    /// The tags of the units that a row owns.
     fn tags(&self, row: usize) -> &[LabelId] {
-        &self.targets[self.rows[row].0][self.window(row).own.clone()]
+        &self.targets[self.rows[row].text][self.window(row).own.clone()]
     }
 
-    /// The units' logits as a rectangle with its tags, for a field: rows without a unit are left out.
+    /// The units' logits as a rectangle with its tags, for a CRF: rows without a unit are left out.
     fn sequences(&self, logits: Tensor<2>, rows: &[usize], device: &Device) -> (Tensor<3>, TagBatch) {
         let [_, num_labels] = logits.dims();
-        let counts: Vec<usize> = rows.iter().map(|&row| self.tags(row).len()).filter(|count| *count > 0).collect();
-        let (batch, most) = (counts.len(), counts.iter().copied().max().unwrap_or(0));
+        let rows: Vec<usize> = rows.iter().copied().filter(|&row| !self.tags(row).is_empty()).collect();
+        let (batch, longest) = (rows.len(), rows.iter().map(|&row| self.tags(row).len()).max().unwrap_or(0));
         let (mut places, mut tags, mut units) = (Vec::new(), Vec::new(), Vec::new());
         let mut first = 0;
-        for row in rows.iter().filter(|row| !self.tags(**row).is_empty()) {
-            let these = self.tags(*row);
-            for at in 0..most {
+        for &row in &rows {
+            let row_tags = self.tags(row);
+            for at in 0..longest {
                 // Behind its end a sequence repeats its last unit, which is masked.
-                places.push((first + at.min(these.len() - 1)) as i32);
-                tags.push(these.get(at).copied().unwrap_or(0) as i32);
-                units.push(at < these.len());
+                places.push((first + at.min(row_tags.len() - 1)) as i32);
+                tags.push(row_tags.get(at).copied().unwrap_or(0) as i32);
+                units.push(at < row_tags.len());
             }
-            first += these.len();
+            first += row_tags.len();
         }
         let cells = places.len();
         let places = Tensor::<1, Int>::from_data(TensorData::new(places, [cells]), device);
-        let batch_tags = TagBatch {
-            tags: Tensor::from_data(TensorData::new(tags, [batch, most]), device),
-            units: Tensor::<2, Bool>::from_data(TensorData::new(units, [batch, most]), device),
+        let flags = |flag: &dyn Fn(usize) -> bool| {
+            let flags: Vec<f32> = rows.iter().map(|&row| f32::from(u8::from(flag(row)))).collect();
+            Tensor::<1>::from_data(TensorData::new(flags, [batch]), device)
         };
-        (logits.select(0, places).reshape([batch, most, num_labels]), batch_tags)
+        let batch_tags = TagBatch {
+            tags: Tensor::from_data(TensorData::new(tags, [batch, longest]), device),
+            units: Tensor::<2, Bool>::from_data(TensorData::new(units, [batch, longest]), device),
+            begins: flags(&|row| self.window(row).own.start == 0),
+            ends: flags(&|row| self.window(row).own.end == self.targets[self.rows[row].text].len()),
+        };
+        (logits.select(0, places).reshape([batch, longest, num_labels]), batch_tags)
     }
 }
 
@@ -122,14 +148,14 @@ impl TrainingSet for TaggedSet {
 
     /// Units, or all their tokens.
     fn weight(&self, row: usize) -> usize {
-        if self.all_tokens { self.marked(row).len() } else { self.tags(row).len() }
+        if self.all_tokens { self.row_targets(row).len() } else { self.tags(row).len() }
     }
 
     fn loss(&self, model: &TokenClassifier, rows: &[usize], device: &Device) -> BatchLoss {
         let batch = pad(&self.encodings, rows, self.pad_token_id);
         let (mut tokens, mut targets) = (Vec::<i32>::new(), Vec::<i32>::new());
         for (at, &row) in rows.iter().enumerate() {
-            for (token, tag) in self.marked(row) {
+            for Target { token, tag } in self.row_targets(row) {
                 tokens.push((at * batch.seq + token) as i32);
                 targets.push(tag as i32);
             }
@@ -151,10 +177,11 @@ impl TrainingSet for TaggedSet {
         tag(model, &self.texts, self.pad_token_id, batch_size, device)
     }
 
-    /// The loss is the tags' mean cross-entropy by the softmax of their own logits, whether there is a field or not.
-    fn report(&self, output: &Tags) -> SplitReport {
+    /// The loss is the tags' mean cross-entropy by the softmax of their own logits, with a CRF as without.
+    fn report(&self, output: &Tags) -> Result<SplitReport, kiln_eval::Error> {
         let loss = cross_entropy(&output.logits.concat(), self.labels.len(), &self.targets.concat());
-        evaluate_tags(loss, &output.tags, &self.targets, &self.labels)
+        let tags = TagSet { labels: &self.labels, scheme: self.scheme };
+        evaluate_tags(loss, &output.tags, &self.targets, tags)
     }
 
     fn bert(model: &TokenClassifier) -> Option<&Bert> {
@@ -164,7 +191,8 @@ impl TrainingSet for TaggedSet {
 
 #[cfg(test)]
 mod tests {
-    use kiln_tokenize::Tokenizer;
+    use kiln_backend::{Backend, Flex};
+    use kiln_tokenize::{Tokenizer, characters};
 
     use super::*;
 
@@ -175,9 +203,34 @@ mod tests {
         let windows =
             tokenizer.encode_units("unable 房 unable", &[0..6, 7..10, 11..17]).expect("there is an unknown token");
         let labels = LabelSet::new(["O", "X"]).expect("two names");
-        let set = TaggedSet::new(vec![windows], vec![vec![1, 0, 1]], labels, 0);
-        assert_eq!((set.marked(0), set.weight(0)), (vec![(1, 1), (3, 0), (4, 1)], 3));
+        let tags = TagSet { labels: &labels, scheme: TagScheme::Plain };
+        let set = TaggedSet::new(vec![windows], vec![vec![1, 0, 1]], tags, 0);
+        let tokens = |set: &TaggedSet| -> Vec<(usize, LabelId)> {
+            set.row_targets(0).into_iter().map(|Target { token, tag }| (token, tag)).collect()
+        };
+        assert_eq!((tokens(&set), set.weight(0)), (vec![(1, 1), (3, 0), (4, 1)], 3));
         let all = set.with_all_tokens();
-        assert_eq!((all.marked(0), all.weight(0)), (vec![(1, 1), (2, 1), (3, 0), (4, 1), (5, 1)], 5));
+        assert_eq!((tokens(&all), all.weight(0)), (vec![(1, 1), (2, 1), (3, 0), (4, 1), (5, 1)], 5));
+    }
+
+    /// Start and end transitions belong to a text, not to each of its windows.
+    #[test]
+    fn only_a_text_s_own_ends_begin_and_end_it() {
+        let device = Flex::device(0);
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../kiln-tokenize/tests/tiny");
+        let tokenizer = Tokenizer::from_folder(folder.as_ref()).expect("the fixture is whole");
+        let tokenizer = tokenizer.with_max_length(6).expect("it is enough");
+        let texts = ["房间房间房间房间房间", "房"];
+        let windows: Vec<_> = texts.map(|text| tokenizer.encode_units(text, &characters(text)).expect("known")).into();
+        let rows: Vec<usize> = (0..windows.iter().map(Vec::len).sum()).collect();
+        assert!(rows.len() > 3, "the first text has several windows");
+        let labels = LabelSet::new(["B", "E"]).expect("two names");
+        let tags = TagSet { labels: &labels, scheme: TagScheme::Segmentation };
+        let set = TaggedSet::new(windows, vec![[0, 1].repeat(5), vec![0]], tags, 0);
+        let (_, batch) = set.sequences(Tensor::zeros([11, 2], &device), &rows, &device);
+        let flags = |flags: Tensor<1>| flags.into_data().try_into_vec::<f32>().expect("it is f32");
+        let inner = vec![0.0; rows.len() - 2];
+        assert_eq!(flags(batch.begins), [&[1.0], inner.as_slice(), &[1.0]].concat());
+        assert_eq!(flags(batch.ends), [inner.as_slice(), &[1.0, 1.0]].concat());
     }
 }

@@ -63,11 +63,14 @@ impl Targets {
         }
     }
 
-    /// What the logits of all rows are worth.
+    /// The scores of the logits of all rows.
     ///
     /// # Shapes
     /// - `logits`: row-major `[rows, num_labels]`
-    pub fn report(&self, logits: &[f32]) -> SplitReport {
+    ///
+    /// # Errors
+    /// When a logit is NaN or infinite.
+    pub fn report(&self, logits: &[f32]) -> Result<SplitReport, kiln_eval::Error> {
         match self {
             Self::Labels(targets, labels) | Self::WeightedLabels(targets, labels, _) => {
                 evaluate(logits, targets, labels)

@@ -45,8 +45,11 @@ pub trait TrainingSet {
     /// What the model, on a device without autodiff, says of all rows.
     fn output(&self, model: &Self::Model, batch_size: usize, device: &Device) -> Self::Output;
 
-    /// What that is worth.
-    fn report(&self, output: &Self::Output) -> SplitReport;
+    /// The scores of that.
+    ///
+    /// # Errors
+    /// When an output is NaN or infinite.
+    fn report(&self, output: &Self::Output) -> Result<SplitReport, kiln_eval::Error>;
 
     /// The encoder in a model, if it has one: its part of a backward pass may be left to it.
     fn bert(_model: &Self::Model) -> Option<&Bert> {
@@ -121,7 +124,7 @@ impl TrainingSet for Encoded {
         in_batches(&self.lengths, batch_size, |rows| self.logits(model, rows, device))
     }
 
-    fn report(&self, logits: &Vec<f32>) -> SplitReport {
+    fn report(&self, logits: &Vec<f32>) -> Result<SplitReport, kiln_eval::Error> {
         self.targets.report(logits)
     }
 

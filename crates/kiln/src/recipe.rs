@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use kiln_bert::Size;
 use kiln_heads::{Pooling, Start};
 use kiln_hub::{Hub, Location, Source};
-use kiln_schema::{ProblemType, Task};
+use kiln_schema::{ProblemType, TagScheme, Task};
 use kiln_train::Metric;
 use serde::{Deserialize, Serialize};
 
@@ -110,7 +110,7 @@ impl Recipe {
             *path = folder.join(&path);
         }
         if file.task != Task::TokenClassification && model.crf {
-            return Err(places.error("model.crf", "`model.crf`: a field ties tags together, and the task has none"));
+            return Err(places.error("model.crf", "`model.crf` needs `task = \"token-classification\"`"));
         }
         let pretrains = file.task == Task::MaskedLm;
         for (key, given) in [("next_sentence", file.next_sentence.is_some()), ("masking", file.masking.is_some())] {
@@ -125,12 +125,11 @@ impl Recipe {
             file.task == Task::SequenceClassification && model.problem_type == ProblemType::SingleLabelClassification;
         let tags = file.task == Task::TokenClassification && !model.crf;
         if file.train.class_weights.is_some() && !single && !tags {
-            let what =
-                "`train.class_weights`: only labels of which one is right have weights, and tags without a field";
+            let what = "`train.class_weights`: only single labels have weights, and tags without a CRF";
             return Err(places.error("train.class_weights", what));
         }
         if file.train.label_all_tokens && !tags {
-            let what = "`train.label_all_tokens`: only tags without a field are learnt from all tokens";
+            let what = "`train.label_all_tokens` needs `task = \"token-classification\"` without `model.crf`";
             return Err(places.error("train.label_all_tokens", what));
         }
         let data = file.data.resolve(&folder, pretrains, &places)?;
@@ -141,17 +140,27 @@ impl Recipe {
                         expected `model.problem_type = \"multi_label_classification\"`, or one column";
             return Err(places.error("data.label", what));
         }
+        for (key, given, task) in [
+            ("data.tag_scheme", data.tag_scheme.is_some(), Task::TokenClassification),
+            ("data.answer_language", data.answer_language.is_some(), Task::QuestionAnswering),
+        ] {
+            if given && file.task != task {
+                return Err(places.error(key, format!("`{key}` needs `task = \"{task}\"`")));
+            }
+        }
         let next_sentence = pretrains && file.next_sentence.unwrap_or(true);
         let masking = file.masking.unwrap_or_default().in_folder(&folder);
         Ok(Self { task: file.task, next_sentence, model, data, masking, train: file.train, hub: file.hub })
     }
 
-    /// What picks the best checkpoint: the recipe's own metric, or the task's.
+    /// What picks the best checkpoint: the recipe's own metric, or the task's. Of tags it depends on `data.tag_scheme`, which
+    /// a training sets once it has read them.
     pub fn metric(&self) -> Metric {
         self.train.metric.unwrap_or(match (self.task, self.model.problem_type) {
             (Task::SequenceClassification, ProblemType::SingleLabelClassification) => Metric::Accuracy,
             (Task::SequenceClassification, ProblemType::MultiLabelClassification) => Metric::MicroF1,
             (Task::SequenceClassification, ProblemType::Regression) => Metric::Pearson,
+            (Task::TokenClassification, _) if self.data.tag_scheme == Some(TagScheme::Plain) => Metric::Accuracy,
             (Task::TokenClassification, _) => Metric::EntityF1,
             (Task::QuestionAnswering, _) => Metric::F1,
             (Task::MaskedLm, _) => Metric::Loss,

@@ -6,7 +6,7 @@ use anyhow::Context;
 use burn::tensor::Device;
 use kiln_backend::Backend;
 use kiln_dataset::{Column, Format, Item, Record, Source, Unplaced, mend_answers, read};
-use kiln_eval::{Report, SplitReport};
+use kiln_eval::{Report, SplitReport, TagSet};
 use kiln_heads::{Network, SequenceClassifier};
 use kiln_predict::Predictor;
 use kiln_pretrain::{Drawing, MaskingConfig};
@@ -77,14 +77,15 @@ fn evaluate(predictor: &Predictor, mut source: Source, device: &Device) -> anyho
             }
             ProblemType::Regression => sequences::<f64>(predictor, model, labels, &source, device),
         },
-        Network::TokenClassification { model, labels, .. } => {
+        Network::TokenClassification { model, labels, tag_scheme, .. } => {
             let (texts, labels) = read::<TaggedText>(&[source], Some(labels.clone()))?;
             let windows =
                 tokenizer.encode_units_all(texts.iter().map(|text| (text.text.as_str(), text.units.as_slice())))?;
             let targets = texts.iter().map(|text| text.tags.clone()).collect();
-            let set = TaggedSet::new(windows, targets, labels.clone(), pad_token_id);
+            let tag_set = TagSet { labels: &labels, scheme: *tag_scheme };
+            let set = TaggedSet::new(windows, targets, tag_set, pad_token_id);
             let output = set.output(model, BATCH_SIZE, device);
-            Ok((set.report(&output), tags::errors(&output, &texts, &labels)))
+            Ok((set.report(&output)?, tags::errors(&output, &texts, &labels)))
         }
         Network::QuestionAnswering { model } => {
             source.format = Some(Format::Squad);
@@ -94,7 +95,7 @@ fn evaluate(predictor: &Predictor, mut source: Source, device: &Device) -> anyho
             let windows = tokenizer.encode_contexts(pairs, ContextConfig::default())?;
             let set = AskedSet::new(questions, windows, pad_token_id);
             let output = set.output(model, BATCH_SIZE, device);
-            Ok((set.report(&output), answers::errors(&output, &set)))
+            Ok((set.report(&output)?, answers::errors(&output, &set)))
         }
         Network::MaskedLm { model } => {
             let next_sentence = model.cls.seq_relationship.is_some();
@@ -102,7 +103,7 @@ fn evaluate(predictor: &Predictor, mut source: Source, device: &Device) -> anyho
             let drawing = Drawing { tokenizer: tokenizer.clone(), masking, next_sentence, seed: SEED };
             let set = whole(&source, drawing)?;
             let tally = set.output(model, BATCH_SIZE, device);
-            Ok((set.report(&tally), String::new()))
+            Ok((set.report(&tally)?, String::new()))
         }
     }
 }
@@ -122,5 +123,5 @@ where
     let targets = examples.iter().map(|example| example.target.clone()).collect();
     let set = Encoded::new(encodings, T::targets(targets, labels), predictor.tokenizer().pad_token_id());
     let logits = set.output(model, BATCH_SIZE, device);
-    Ok((set.report(&logits), T::errors(&logits, &examples, labels)))
+    Ok((set.report(&logits)?, T::errors(&logits, &examples, labels)))
 }

@@ -117,6 +117,10 @@ fn in_words(prediction: &Prediction, context: Option<&str>) -> String {
             });
             marked(&found.text, spans)
         }
+        Prediction::Tags(prediction) => {
+            let tagged = prediction.tags.iter().map(|tag| format!("{}/{}", tag.text, tag.tag));
+            tagged.collect::<Vec<_>>().join(" ")
+        }
         Prediction::Filled(found) => {
             let told = found.masks.iter().map(|mask| {
                 let tokens = mask.tokens.iter().map(|found| format!("{} {:.4}", found.token, found.score));

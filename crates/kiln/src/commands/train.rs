@@ -66,7 +66,9 @@ pub fn print_splits(report: &Report) {
         console::result(format_args!("{split:<10} {:>8}{numbers}", report.examples));
         if let Scores::Labels(scores) = &report.scores {
             let [low, high] = scores.accuracy_interval;
-            console::result(format_args!("{:<19} accuracy within {low:.4} to {high:.4} (95 %)", ""));
+            let roc_auc = scores.roc_auc.map(|area| format!(", ROC-AUC {area:.4}")).unwrap_or_default();
+            let other = format!("{roc_auc}, MCC {:.4}", scores.mcc);
+            console::result(format_args!("{:<19} accuracy within {low:.4} to {high:.4} (95 %){other}", ""));
         }
     }
 }

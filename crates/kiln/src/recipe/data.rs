@@ -3,7 +3,8 @@ use std::path::{Path, PathBuf};
 
 use kiln_dataset::{Column, Columns, Encoding, Format, SplitConfig};
 use kiln_hub::DatasetFile;
-use kiln_schema::{LabelSet, Splits};
+use kiln_metrics::AnswerLanguage;
+use kiln_schema::{LabelSet, Splits, TagScheme};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -29,6 +30,10 @@ pub struct Data {
     pub label_separator: char,
     /// Whether rows of the training split whose text stands in another split too are left out.
     pub drop_leaks: bool,
+    /// How tags are read; inferred from the tags when absent.
+    pub tag_scheme: Option<TagScheme>,
+    /// The language that answers are compared in; inferred from the training split's contexts when absent.
+    pub answer_language: Option<AnswerLanguage>,
 }
 
 /// Where the splits come from: files in a recipe are of the type [`DataPath`], on disk of the type `PathBuf`.
@@ -146,6 +151,8 @@ pub struct DataFile {
     label_separator: Option<char>,
     #[serde(default)]
     drop_leaks: bool,
+    tag_scheme: Option<TagScheme>,
+    answer_language: Option<AnswerLanguage>,
     split: Option<SplitConfig>,
 }
 
@@ -183,6 +190,8 @@ impl DataFile {
             labels,
             label_separator: self.label_separator.unwrap_or(','),
             drop_leaks: self.drop_leaks,
+            tag_scheme: self.tag_scheme,
+            answer_language: self.answer_language,
             files: if is_corpus { self.corpus(folder, places)? } else { self.files(folder, places)? },
         };
         data.check_columns(delimited, places)?;
@@ -311,6 +320,8 @@ impl From<&Data> for DataFile {
             labels: data.labels.clone(),
             label_separator: (data.label_separator != ',').then_some(data.label_separator),
             drop_leaks: data.drop_leaks,
+            tag_scheme: data.tag_scheme,
+            answer_language: data.answer_language,
             split,
         }
     }

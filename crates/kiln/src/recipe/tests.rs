@@ -145,6 +145,17 @@ fn raw_text_is_files_and_what_validates() {
 }
 
 #[test]
+fn the_tag_scheme_decides_the_metric() {
+    let tags = "task=token-classification";
+    assert_eq!(good(SHORT, &[tags]).metric(), Metric::EntityF1);
+    let plain = good(SHORT, &[tags, "data.tag_scheme=plain"]);
+    assert_eq!((plain.metric(), plain.data.tag_scheme), (Metric::Accuracy, Some(TagScheme::Plain)));
+    assert!(plain.to_toml().contains("tag_scheme = \"plain\""));
+    let answers = good(SHORT, &["task=question-answering", "data.answer_language=chinese"]);
+    assert!(answers.to_toml().contains("answer_language = \"chinese\""));
+}
+
+#[test]
 fn data_may_be_files_of_data_sets() {
     let train = "hf-dataset:seamew/ChnSentiCorp@refs/convert/parquet/default/train/0000.parquet";
     let test = "modelscope-dataset:owner/name@v1.0/测试集.parquet";

@@ -43,8 +43,10 @@ impl Run<'_> {
         let (folder, _) = self.begin()?;
 
         let pad_token_id = self.tokenizer().pad_token_id();
-        let sets =
-            questions.zip(windows).map(|_, (questions, windows)| AskedSet::new(questions, windows, pad_token_id));
+        let language = self.recipe.data.answer_language;
+        let sets = questions.zip(windows).map(|_, (questions, windows)| {
+            AskedSet::new(questions, windows, pad_token_id).with_answer_language(language)
+        });
         let mut model = pretrained.model;
         if self.recipe.model.encoder == Encoder::Frozen {
             model.bert = model.bert.freeze();
@@ -56,7 +58,7 @@ impl Run<'_> {
     }
 }
 
-/// The worst answers: identifier, F1, score, what was said, what is true, the question.
+/// The worst answers: identifier, F1, score, prediction, target and question.
 pub fn errors(output: &Answered, set: &AskedSet) -> String {
     let scores = set.scores(output);
     let mut order: Vec<usize> = (0..scores.len()).filter(|&at| scores[at].1 < 1.0).collect();
@@ -68,8 +70,8 @@ pub fn errors(output: &Answered, set: &AskedSet) -> String {
         let (question, answer) = (&set.questions()[at], &output.answers[at]);
         let flat = |text: &str| text.replace(['\t', '\n', '\r'], " ");
         let target = question.answers.first().map_or("", |answer| &answer.text);
-        let (said, target, asked) = (flat(&answer.answer), flat(target), flat(&question.question));
-        writeln!(table, "{}\t{:.4}\t{:.4}\t{said}\t{target}\t{asked}", question.id, scores[at].1, answer.score)
+        let (prediction, target, asked) = (flat(&answer.answer), flat(target), flat(&question.question));
+        writeln!(table, "{}\t{:.4}\t{:.4}\t{prediction}\t{target}\t{asked}", question.id, scores[at].1, answer.score)
             .expect("a string takes any text");
     }
     table

@@ -102,7 +102,7 @@ impl Job<'_> {
         let mut judged = None;
         for (split, set) in sets.iter().filter(|(split, _)| *split != Split::Train) {
             let output = set.output(&model, config.batch_size, self.device);
-            splits.insert(split, set.report(&output));
+            splits.insert(split, set.report(&output)?);
             judged = Some(output);
         }
         Ok(Trained { model, train, splits, judged: judged.expect("there is a validation split") })

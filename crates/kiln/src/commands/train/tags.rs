@@ -1,21 +1,37 @@
-//! Training on tagged texts: named entities, words.
+//! Training on tagged texts: named entities, words, parts of speech.
 
 use std::fmt::Write as _;
 
 use burn::module::Module;
+use kiln_eval::TagSet;
 use kiln_heads::{Network, Pretrained, TaskModel, TokenClassifier, Units};
 use kiln_predict::Tags;
-use kiln_schema::{LabelSet, Splits, TaggedText};
+use kiln_schema::{LabelSet, Splits, TagScheme, TagSchemeError, TaggedText};
 use kiln_tokenize::UnitWindow;
-use kiln_train::TaggedSet;
+use kiln_train::{Metric, TaggedSet};
 
 use super::job::Trained;
 use super::{MISTAKES, Outcome, Run};
-use crate::recipe::Encoder;
+use crate::cli::UsageError;
+use crate::console::stage;
+use crate::recipe::{Data, Encoder, Recipe};
 
 impl Run<'_> {
-    pub fn tags(&self) -> anyhow::Result<Outcome> {
+    pub fn tags(self) -> anyhow::Result<Outcome> {
         let (texts, labels) = self.read::<TaggedText>()?;
+        let tag_scheme = tag_scheme(self.recipe, &labels)?;
+        stage("", "kiln-schema", format_args!("tag scheme {tag_scheme}"));
+        let data = Data { tag_scheme: Some(tag_scheme), ..self.recipe.data.clone() };
+        let recipe = Recipe { data, ..self.recipe.clone() };
+        Run { recipe: &recipe, ..self }.tags_of_scheme(texts, labels, tag_scheme)
+    }
+
+    fn tags_of_scheme(
+        &self,
+        texts: Splits<Vec<TaggedText>>,
+        labels: LabelSet,
+        tag_scheme: TagScheme,
+    ) -> anyhow::Result<Outcome> {
         let windows = texts.as_ref().try_map(|_, texts| {
             self.tokenizer().encode_units_all(texts.iter().map(|text| (text.text.as_str(), text.units.as_slice())))
         })?;
@@ -30,32 +46,32 @@ impl Run<'_> {
         let mut pretrained = config.token_classifier(&self.checkpoint.folder, crf, self.device)?;
         self.prepare(&mut pretrained.model.bert);
         let Pretrained { model: TokenClassifier { bert, head, crf }, .. } = &pretrained;
-        let field = if crf.is_some() { ", a conditional random field on top" } else { "" };
-        let head = format!("{} parameters{field}; each unit → logits [{}]", head.num_params(), labels.len());
+        let crf = if crf.is_some() { ", with a CRF" } else { "" };
+        let head = format!("{} parameters{crf}; each unit → logits [{}]", head.num_params(), labels.len());
         self.describe(&pretrained, bert, lengths.iter().max().copied().unwrap_or(0), &head);
         let (folder, _) = self.begin()?;
 
         let pad_token_id = self.tokenizer().pad_token_id();
         let tags = texts.as_ref().map(|_, texts| texts.iter().map(|text| text.tags.clone()).collect());
-        let sets =
-            windows.zip(tags).map(|_, (windows, tags)| TaggedSet::new(windows, tags, labels.clone(), pad_token_id));
-        let sets = self.marked(sets, &texts.train, &labels)?;
+        let tag_set = TagSet { labels: &labels, scheme: tag_scheme };
+        let sets = windows.zip(tags).map(|_, (windows, tags)| TaggedSet::new(windows, tags, tag_set, pad_token_id));
+        let sets = self.weighted(sets, &texts.train, &labels)?;
         let mut model = pretrained.model;
         if self.recipe.model.encoder == Encoder::Frozen {
             model.bert = model.bert.freeze();
         }
         let Trained { model, train, splits, judged } = self.job(&folder).fit(&sets, model, 0.0)?;
         let errors = errors(&judged, texts.test.as_ref().unwrap_or(&texts.validation), &labels);
-        let narrow = texts.train.iter().all(|text| text.words().all(|word| word.chars().nth(1).is_none()));
-        let units = if narrow { Units::Characters } else { Units::Words };
-        let network = Network::TokenClassification { model, labels, units };
+        let single = texts.train.iter().all(|text| text.words().all(|word| word.chars().nth(1).is_none()));
+        let units = if single { Units::Characters } else { Units::Words };
+        let network = Network::TokenClassification { model, labels, units, tag_scheme };
         self.finish(folder, &TaskModel { network, config: pretrained.config }, train, splits, &errors)
     }
 }
 
 impl Run<'_> {
     /// The training split with the recipe's weights and tokens.
-    fn marked(
+    fn weighted(
         &self,
         sets: Splits<TaggedSet>,
         train: &[TaggedText],
@@ -72,12 +88,28 @@ impl Run<'_> {
     }
 }
 
+/// The recipe's tag scheme, or the only one that the tags can have. It also has to have the recipe's metric.
+fn tag_scheme(recipe: &Recipe, labels: &LabelSet) -> Result<TagScheme, UsageError> {
+    let tags = || labels.names().iter().map(String::as_str);
+    let usage = |error: TagSchemeError| UsageError(error.to_string());
+    let scheme = match recipe.data.tag_scheme {
+        Some(scheme) => scheme.check(tags()).map(|()| scheme).map_err(usage)?,
+        None => TagScheme::infer(tags()).map_err(usage)?,
+    };
+    if scheme == TagScheme::Plain && recipe.train.metric == Some(Metric::EntityF1) {
+        let message = "train.metric = \"entity_f1\": the tags are plain and make no entities; \
+                       expected accuracy, macro_f1 or loss, or another data.tag_scheme";
+        return Err(UsageError(message.to_owned()));
+    }
+    Ok(scheme)
+}
+
 /// The units with a wrong tag, the most confident first: row (from 1), probability, predicted and true tag, unit, text.
 pub fn errors(output: &Tags, texts: &[TaggedText], labels: &LabelSet) -> String {
     let mut wrong = Vec::new();
     for (row, text) in texts.iter().enumerate() {
-        let said = output.tags[row].iter().zip(&output.scores[row]);
-        for ((unit, (&tag, &score)), &target) in said.enumerate().zip(&text.tags) {
+        let predicted = output.tags[row].iter().zip(&output.scores[row]);
+        for ((unit, (&tag, &score)), &target) in predicted.enumerate().zip(&text.tags) {
             if tag != target {
                 wrong.push((score, row, unit, tag, target));
             }

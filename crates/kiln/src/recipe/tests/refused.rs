@@ -130,8 +130,14 @@ fn what_is_planned_is_refused_as_such() {
         let refused = message_with("label_all_tokens = false", line);
         assert!(refused.starts_with(&format!("`train.{key}`: only ")), "{refused}");
     }
-    let field = message_with("hidden_layers = [13, 7]", "crf = true");
-    assert_eq!(field, "`model.crf`: a field ties tags together, and the task has none");
+    let crf = message_with("hidden_layers = [13, 7]", "crf = true");
+    assert_eq!(crf, "`model.crf` needs `task = \"token-classification\"`");
+    let scheme = message_with("drop_leaks = true", "tag_scheme = \"plain\"");
+    assert_eq!(scheme, "`data.tag_scheme` needs `task = \"token-classification\"`");
+    let scheme = message_with("drop_leaks = true", "tag_scheme = \"words\"");
+    assert!(scheme.contains("`data.tag_scheme`: found \"words\", expected one of `entities`"), "{scheme}");
+    let language = message_with("drop_leaks = true", "answer_language = \"chinese\"");
+    assert_eq!(language, "`data.answer_language` needs `task = \"question-answering\"`");
 }
 
 #[test]
