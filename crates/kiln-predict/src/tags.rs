@@ -184,9 +184,15 @@ mod tests {
     /// Counting from the text's start for each of them would be 10¹¹ characters.
     #[test]
     fn many_entities_cost_one_pass() {
-        let text = "房".repeat(400_000);
-        let json = prediction(&text, &["O", "B-A"], &vec![1; 400_000], TagScheme::Entities);
-        let last = json["entities"].as_array().and_then(|entities| entities.last()).expect("there are some");
-        assert_eq!((last["start"].as_u64(), last["end"].as_u64()), (Some(399_999), Some(400_000)));
+        let text = "房".repeat(300_000);
+        let units = characters(&text);
+        let (tags, scores) = (vec![1; units.len()], vec![0.5; units.len()]);
+        let labels = LabelSet::new(["O", "B-A"]).expect("two names");
+        let tagged = TaggedUnits { text: &text, units: &units, tags: &tags, scores: &scores };
+        let Prediction::Entities(prediction) = tagged.prediction(&labels, TagScheme::Entities) else {
+            panic!("they are entities")
+        };
+        let last = prediction.entities.last().expect("there are some");
+        assert_eq!((prediction.entities.len(), last.start, last.end), (300_000, 299_999, 300_000));
     }
 }

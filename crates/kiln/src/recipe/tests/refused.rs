@@ -124,11 +124,17 @@ fn what_is_planned_is_refused_as_such() {
     }
     let several = message(SHORT, &["data.label=[\"a\", \"b\"]"]);
     assert!(several.contains("`data.label`: several columns are several labels"), "{several}");
-    for (line, key) in
-        [("class_weights = \"balanced\"", "class_weights"), ("label_all_tokens = true", "label_all_tokens")]
-    {
-        let refused = message_with("label_all_tokens = false", line);
-        assert!(refused.starts_with(&format!("`train.{key}`: only ")), "{refused}");
+    for (line, expected) in [
+        (
+            "class_weights = \"balanced\"",
+            "`train.class_weights`: only single labels have weights, and tags without a CRF",
+        ),
+        (
+            "label_all_tokens = true",
+            "`train.label_all_tokens` needs `task = \"token-classification\"` without `model.crf`",
+        ),
+    ] {
+        assert_eq!(message_with("label_all_tokens = false", line), expected);
     }
     let crf = message_with("hidden_layers = [13, 7]", "crf = true");
     assert_eq!(crf, "`model.crf` needs `task = \"token-classification\"`");
