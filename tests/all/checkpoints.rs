@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::{Int, Tensor};
 use kiln_backend::{Backend, Flex};
-use kiln_bert::{Bert, Error, FloatType, NamedParameter, Weights, load_bert, parameters, save, write_atomically};
+use kiln_bert::{Bert, Error, FloatType, NamedParameter, Weights, load_bert, parameters, save};
 use kiln_heads::{Crf, Network, Pooling, QuestionAnswerer, TaskModel, TokenClassifier, Units, load_model, save_model};
 use kiln_schema::{LabelSet, ProblemType, TagScheme};
 
@@ -61,7 +61,7 @@ fn shards_with_an_index() {
     let index = folder.path().join("model.safetensors.index.json");
     let write = |map: &serde_json::Map<String, serde_json::Value>| {
         let json = serde_json::json!({ "metadata": {}, "weight_map": map });
-        write_atomically(&index, json.to_string().as_bytes()).expect("it is writable");
+        kiln_files::write(&index, json.to_string().as_bytes()).expect("it is writable");
     };
     write(&map);
     assert!(loads_as_tiny(folder.path(), 0.0).is_empty());

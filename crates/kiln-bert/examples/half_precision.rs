@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use kiln_backend::{Backend, Flex};
-use kiln_bert::{BertConfig, FloatType, NamedParameter, Weights, parameters, save, write_atomically};
+use kiln_bert::{BertConfig, FloatType, NamedParameter, Weights, parameters, save};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let temporary = tempfile::tempdir()?;
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let tiny = BertConfig { num_attention_heads: 4, intermediate_size: 64, ..tiny };
             let path = temporary.path().join("model.safetensors");
             save(&path, &parameters(&tiny.init(&Flex::device(0))), FloatType::F32)?;
-            write_atomically(&temporary.path().join("config.json"), &serde_json::to_vec_pretty(&tiny)?)?;
+            kiln_files::write(&temporary.path().join("config.json"), &serde_json::to_vec_pretty(&tiny)?)?;
             (temporary.path().to_owned(), temporary.path().join("half"))
         }
     };
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     std::fs::create_dir_all(&to)?;
     save(&to.join("model.safetensors"), &halved, FloatType::F16)?;
-    write_atomically(&to.join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
+    kiln_files::write(&to.join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
     let numbers: usize = halved.iter().map(|parameter| parameter.values.len()).sum();
     println!("{}: {numbers} numbers in {} tensors", to.display(), halved.len());
     Ok(())

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use burn::module::Module;
 use kiln_backend::{Backend, Flex};
-use kiln_bert::{BertConfig, FloatType, Inputs, Weights, load_bert, parameters, save, write_atomically};
+use kiln_bert::{BertConfig, FloatType, Inputs, Weights, load_bert, parameters, save};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Flex::device(0);
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             };
             let fresh = config.init(&device);
             save(&temporary.path().join("model.safetensors"), &parameters(&fresh), FloatType::F16)?;
-            write_atomically(&temporary.path().join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
+            kiln_files::write(&temporary.path().join("config.json"), &serde_json::to_vec_pretty(&config)?)?;
             temporary.path().to_owned()
         }
     };

@@ -133,7 +133,7 @@ impl BertConfig {
     /// When the file is absent, is no JSON, lacks what a BERT must say of itself, or asks for what Kiln does not compute.
     pub fn from_folder(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("config.json");
-        let text = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = kiln_files::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
         let json: Map<String, Value> =
             serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.clone(), source })?;
         let unsupported = |field: &str, found: String, expected: &str| Error::Config {

@@ -40,5 +40,5 @@ pub use error::Error;
 pub use load::{Loaded, initialize, load, load_bert};
 pub use names::{NamedParameter, ParameterPath, parameters};
 pub use pooler::BertPooler;
-pub use save::{FloatType, save, save_with_note, temporary_beside, write_atomically};
+pub use save::{FloatType, save, save_with_note};
 pub use weights::Weights;

@@ -1,13 +1,10 @@
-use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
 use half::f16;
-use safetensors::View;
-use safetensors::tensor::Dtype;
-use tempfile::NamedTempFile;
+use kiln_files::FileWriter;
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::{Error, NamedParameter};
 
@@ -46,82 +43,65 @@ fn write_safetensors(
     float_type: FloatType,
     header: HashMap<String, String>,
 ) -> Result<(), Error> {
-    let views = parameters.iter().map(|parameter| (&parameter.name, Stored { parameter, float_type }));
-    replace(path, |temporary| {
-        safetensors::serialize_to_file(views, Some(header), temporary).map_err(io::Error::other)?;
-        File::open(temporary)?.sync_all()
-    })
+    write(path, parameters, float_type, header).map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
-/// Writes a file under a temporary name beside its own, syncs it and renames it.
-///
-/// # Errors
-/// When the folder or the file cannot be written.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    replace(path, |temporary| {
-        let mut file = File::create(temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    })
-}
-
-fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), Error> {
-    let replace = || {
-        let temporary = temporary_beside(path)?.into_temp_path();
-        // What the umask makes of a new file; the writer may put another file, of its own permissions, in its place.
-        let permissions = temporary.metadata()?.permissions();
-        write(&temporary)?;
-        fs::set_permissions(&temporary, permissions)?;
-        temporary.persist(path)?;
-        Ok(())
-    };
-    replace().map_err(|source| Error::Write { path: path.to_owned(), source })
-}
-
-/// A temporary file in the folder of `path`, to be renamed to it; it may be read as widely as any new file, where
-/// temporary files are commonly their owner's alone.
-///
-/// # Errors
-/// When the folder cannot be written.
-pub fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
-}
-
-/// A parameter on its way to a file: its bytes are made when the writer asks, one tensor at a time.
-struct Stored<'a> {
-    parameter: &'a NamedParameter,
+/// Writes the header's length in 8 bytes, the header in JSON, and the data of one tensor after another.
+fn write(
+    path: &Path,
+    parameters: &[NamedParameter],
     float_type: FloatType,
+    header: HashMap<String, String>,
+) -> io::Result<()> {
+    let mut sorted: Vec<&NamedParameter> = parameters.iter().collect();
+    sorted.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut end = 0;
+    let tensors = sorted.iter().map(|parameter| {
+        let start = end;
+        end += parameter.values.len() * float_type.bytes();
+        let info = TensorInfo { dtype: float_type.dtype(), shape: parameter.shape.clone(), data_offsets: (start, end) };
+        (parameter.name.clone(), info)
+    });
+    let metadata = Metadata::new(Some(header), tensors.collect()).map_err(io::Error::other)?;
+    let mut json = serde_json::to_vec(&metadata)?;
+    // The data begin at a multiple of 8.
+    json.resize(json.len().next_multiple_of(8), b' ');
+
+    let mut writer = FileWriter::create(path)?;
+    writer.write_all(&(json.len() as u64).to_le_bytes())?;
+    writer.write_all(&json)?;
+    for parameter in sorted {
+        float_type.write(&parameter.values, &mut writer)?;
+    }
+    writer.finish()
 }
 
-impl View for Stored<'_> {
-    fn dtype(&self) -> Dtype {
-        match self.float_type {
-            FloatType::F32 => Dtype::F32,
-            FloatType::F16 => Dtype::F16,
+impl FloatType {
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
         }
     }
 
-    fn shape(&self) -> &[usize] {
-        &self.parameter.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let values = self.parameter.values.iter();
-        match self.float_type {
-            FloatType::F32 => values.flat_map(|value| value.to_le_bytes()).collect(),
-            FloatType::F16 => values.flat_map(|&value| f16::from_f32(value).to_le_bytes()).collect(),
+    fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
         }
     }
 
-    fn data_len(&self) -> usize {
-        let bytes = match self.float_type {
-            FloatType::F32 => 4,
-            FloatType::F16 => 2,
-        };
-        self.parameter.values.len() * bytes
+    /// A part at a time, so that a large tensor is not in memory twice.
+    fn write(self, values: &[f32], writer: &mut impl Write) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        for part in values.chunks(1 << 16) {
+            bytes.clear();
+            match self {
+                Self::F32 => bytes.extend(part.iter().flat_map(|value| value.to_le_bytes())),
+                Self::F16 => bytes.extend(part.iter().flat_map(|&value| f16::from_f32(value).to_le_bytes())),
+            }
+            writer.write_all(&bytes)?;
+        }
+        Ok(())
     }
 }

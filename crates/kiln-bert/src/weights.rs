@@ -1,5 +1,4 @@
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -84,7 +83,7 @@ impl Weights {
         struct Index {
             weight_map: BTreeMap<String, String>,
         }
-        let text = std::fs::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+        let text = kiln_files::read(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let index: Index =
             serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.to_owned(), source })?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -151,7 +150,7 @@ impl Weights {
             Place::Range { file, start, end } => {
                 let read = || {
                     let mut bytes = vec![0; (end - start) as usize];
-                    let mut file = File::open(file)?;
+                    let mut file = kiln_files::open(file)?;
                     file.seek(SeekFrom::Start(*start))?;
                     file.read_exact(&mut bytes)?;
                     Ok(bytes)
@@ -194,7 +193,7 @@ const LARGEST_HEADER: u64 = 100 << 20;
 /// Adds the tensors of a safetensors file (the header's length in 8 bytes, the header in JSON, the data); returns its note.
 fn read_header(path: &Path, tensors: &mut BTreeMap<String, Stored>) -> Result<Option<String>, Error> {
     let read_error = |source| Error::Read { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(read_error)?;
+    let mut file = kiln_files::open(path).map_err(read_error)?;
     let length = file.metadata().map_err(read_error)?.len();
     let mut size = [0; 8];
     file.read_exact(&mut size).map_err(|_| damaged(path, "it ends within the first 8 bytes"))?;

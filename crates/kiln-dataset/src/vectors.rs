@@ -1,9 +1,9 @@
 use std::fs::File;
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use kiln_files::FileWriter;
 use polars::prelude::*;
-use tempfile::NamedTempFile;
 
 use crate::Error;
 
@@ -11,15 +11,16 @@ use crate::Error;
 /// columns `text` and `embedding`, or `.npy`, the vectors alone. The file gets its name once it is whole.
 pub struct VectorWriter {
     path: PathBuf,
-    temporary: NamedTempFile,
+    file: FileWriter,
     width: usize,
     rows: usize,
     format: Writer,
 }
 
 enum Writer {
+    /// Through a handle on the same file.
     Parquet(Box<polars::io::parquet::write::BatchedWriter<File>>),
-    Npy(BufWriter<File>),
+    Npy,
 }
 
 impl std::fmt::Debug for VectorWriter {
@@ -34,28 +35,30 @@ impl VectorWriter {
     /// # Errors
     /// When the ending is another one, or the folder cannot be written.
     pub fn create(path: &Path, width: usize) -> Result<Self, Error> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let cannot = |source| Error::Write { path: path.to_owned(), source };
-        let temporary = NamedTempFile::new_in(folder).map_err(cannot)?;
-        let file = temporary.as_file().try_clone().map_err(cannot)?;
-        let format = match path.extension().and_then(|ending| ending.to_str()) {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        if !matches!(ending, Some("parquet" | "npy")) {
+            return Err(Error::UnknownFormat { path: path.to_owned() });
+        }
+        let mut file = FileWriter::create(path).map_err(cannot)?;
+        let format = match ending {
             Some("parquet") => {
                 let list = DataType::List(Box::new(DataType::Float32));
                 let schema = Schema::from_iter([
                     Field::new("text".into(), DataType::String),
                     Field::new("embedding".into(), list),
                 ]);
-                let writer = ParquetWriter::new(file).batched(&schema).map_err(|error| columnar(path, &error))?;
+                let writer = ParquetWriter::new(file.handle().map_err(cannot)?)
+                    .batched(&schema)
+                    .map_err(|error| columnar(path, &error))?;
                 Writer::Parquet(Box::new(writer))
             }
-            Some("npy") => {
-                let mut writer = BufWriter::new(file);
-                writer.write_all(&header(0, width)).map_err(cannot)?;
-                Writer::Npy(writer)
+            _ => {
+                file.write_all(&header(0, width)).map_err(cannot)?;
+                Writer::Npy
             }
-            _ => return Err(Error::UnknownFormat { path: path.to_owned() }),
         };
-        Ok(Self { path: path.to_owned(), temporary, width, rows: 0, format })
+        Ok(Self { path: path.to_owned(), file, width, rows: 0, format })
     }
 
     /// Adds some rows.
@@ -72,9 +75,9 @@ impl VectorWriter {
         assert_eq!(vectors.len(), texts.len() * self.width, "a vector for each text");
         self.rows += texts.len();
         match &mut self.format {
-            Writer::Npy(writer) => {
+            Writer::Npy => {
                 let bytes: Vec<u8> = vectors.iter().flat_map(|value| value.to_le_bytes()).collect();
-                writer.write_all(&bytes).map_err(|source| Error::Write { path: self.path.clone(), source })
+                self.file.write_all(&bytes).map_err(|source| Error::Write { path: self.path.clone(), source })
             }
             Writer::Parquet(writer) => {
                 let mut lists = ListPrimitiveChunkedBuilder::<Float32Type>::new(
@@ -96,20 +99,19 @@ impl VectorWriter {
     /// # Errors
     /// When it cannot be written.
     pub fn finish(self) -> Result<usize, Error> {
-        let Self { path, temporary, width, rows, format } = self;
+        let Self { path, mut file, width, rows, format } = self;
         let cannot = |source| Error::Write { path: path.clone(), source };
         match format {
             Writer::Parquet(writer) => {
                 writer.finish().map_err(|error| columnar(&path, &error))?;
             }
-            Writer::Npy(mut writer) => {
+            Writer::Npy => {
                 // How many rows there are is known now.
-                writer.seek(SeekFrom::Start(0)).map_err(cannot)?;
-                writer.write_all(&header(rows, width)).and_then(|()| writer.flush()).map_err(cannot)?;
+                file.seek(SeekFrom::Start(0)).map_err(cannot)?;
+                file.write_all(&header(rows, width)).map_err(cannot)?;
             }
         }
-        temporary.as_file().sync_all().map_err(cannot)?;
-        temporary.persist(&path).map_err(|error| cannot(error.error))?;
+        file.finish().map_err(cannot)?;
         Ok(rows)
     }
 }

@@ -1,9 +1,9 @@
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use kiln_files::FileWriter;
 use kiln_schema::{Example, LabelSet, Splits};
 use serde::Serialize;
-use tempfile::NamedTempFile;
 
 use crate::Error;
 
@@ -40,25 +40,13 @@ fn write(examples: &[Example], labels: &LabelSet, path: &Path) -> io::Result<()>
         text_pair: Option<&'a str>,
         label: &'a str,
     }
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut writer = BufWriter::new(temporary(folder)?);
+    let mut writer = FileWriter::create(path)?;
     for example in examples {
         let (text, text_pair) = example.texts();
         serde_json::to_writer(&mut writer, &Line { text, text_pair, label: labels.name(example.target) })?;
         writer.write_all(b"\n")?;
     }
-    let file = writer.into_inner().map_err(io::IntoInnerError::into_error)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
-}
-
-/// Others may read the file as they may any new one, where temporary files are their owner's alone.
-fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder.tempfile_in(folder)
+    writer.finish()
 }
 
 #[cfg(test)]

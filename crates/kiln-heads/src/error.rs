@@ -9,6 +9,14 @@ pub enum Error {
     /// The checkpoint under the head.
     #[error(transparent)]
     Bert(#[from] kiln_bert::Error),
+    /// A file could not be written.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A frozen encoder would leave a pooler at random weights.
     #[error(
         "{}: the checkpoint has no pooler, and a frozen encoder cannot train a fresh one; \

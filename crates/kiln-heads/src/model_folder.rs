@@ -2,9 +2,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use kiln_bert::{
-    Bert, BertConfig, FloatType, NamedParameter, Weights, load, load_bert, parameters, save, write_atomically,
-};
+use kiln_bert::{Bert, BertConfig, FloatType, NamedParameter, Weights, load, load_bert, parameters, save};
 use kiln_schema::{LabelSet, ProblemType, TagScheme, Task};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -217,7 +215,8 @@ pub fn save_model(folder: &Path, model: &TaskModel) -> Result<(), Error> {
         save(&folder.join("head.safetensors"), &head, FloatType::F32)?;
     }
     let json = serde_json::to_vec_pretty(&config).expect("a config is JSON");
-    Ok(write_atomically(&folder.join("config.json"), &json)?)
+    let path = folder.join("config.json");
+    kiln_files::write(&path, &json).map_err(|source| Error::Write { path, source })
 }
 
 fn set_labels(set: &mut impl FnMut(&str, Value) -> Option<Value>, labels: &LabelSet) {

@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -47,7 +46,7 @@ struct Index {
 
 /// The files that an index of weights names, each once.
 fn shards(index: &Path) -> Result<BTreeSet<String>, Error> {
-    let text = fs::read(index).map_err(Error::io(index))?;
+    let text = kiln_files::read(index).map_err(Error::io(index))?;
     let parsed: Index = serde_json::from_slice(&text).map_err(|source| Error::Json {
         path: index.to_owned(),
         expected: "a `weight_map` of tensor names to file names",
@@ -62,6 +61,8 @@ fn shards(index: &Path) -> Result<BTreeSet<String>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::ask::{Ask, Wanted};
     use crate::gather::{Declared, Files, Found, OnHub, gather};

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
@@ -49,7 +48,7 @@ impl Digest {
 
     /// The digest of the same kind of what is in a file; none where there is no such file.
     pub(crate) fn of_file(self, path: &Path) -> Result<Option<Self>, Error> {
-        let mut file = match File::open(path) {
+        let mut file = match kiln_files::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(Error::io(path))?,
         };

@@ -1,8 +1,6 @@
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Component, Path, PathBuf};
-
-use tempfile::NamedTempFile;
 
 use crate::Error;
 
@@ -21,21 +19,17 @@ pub(crate) fn parent(path: &Path) -> Result<&Path, Error> {
     Ok(folder)
 }
 
-/// Writes a whole file, or nothing. What is there already is left alone, so that a cache may be read-only.
+/// Writes a file, whole or not at all. A file with this content is left alone, so that a cache may be read-only.
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
-    if fs::read(path).is_ok_and(|there| there == content) {
+    if kiln_files::read(path).is_ok_and(|present| present == content) {
         return Ok(());
     }
-    let write = |folder: &Path| {
-        let mut file = NamedTempFile::new_in(folder)?;
-        file.write_all(content)?;
-        // A temporary file is its owner's alone; a cache may be shared.
-        #[cfg(unix)]
-        file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)
-    };
-    write(parent(path)?).map(drop).map_err(Error::io(path))
+    // The link may lead out of the cache, and the writer would follow it.
+    if let Ok(target) = fs::read_link(path) {
+        return Err(Error::UnsafeLink { path: path.to_owned(), target });
+    }
+    parent(path)?;
+    kiln_files::write(path, content).map_err(Error::io(path))
 }
 
 /// Has a new name in a folder outlast the machine's power, where the system can.
@@ -156,7 +150,7 @@ pub(crate) fn link(target: &Path, link: &Path) -> Result<(), Error> {
 pub(crate) fn link(target: &Path, link: &Path) -> Result<(), Error> {
     let folder = parent(link)?;
     let copy = || {
-        let mut scratch = NamedTempFile::new_in(folder)?;
+        let mut scratch = tempfile::NamedTempFile::new_in(folder)?;
         io::copy(&mut File::open(folder.join(target))?, scratch.as_file_mut())?;
         scratch.as_file().sync_all()?;
         scratch.persist(link).map_err(|error| error.error)
@@ -166,7 +160,7 @@ pub(crate) fn link(target: &Path, link: &Path) -> Result<(), Error> {
 
 /// Reads a small text, trimmed; none where there is no such file.
 pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
-    match fs::read_to_string(path) {
+    match kiln_files::read_to_string(path) {
         Ok(text) => Ok(Some(text.trim().to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io(path)(error)),

@@ -30,7 +30,7 @@ pub(crate) fn is_meant(name: &str) -> bool {
 
 /// Refuses a file of PyTorch's, of its archives or of the format before these, unless it holds data alone.
 pub(crate) fn check(path: &Path) -> Result<(), Error> {
-    let found = File::open(path).and_then(|mut file| {
+    let found = kiln_files::open(path).and_then(|mut file| {
         let mut magic = [0; 4];
         file.read_exact(&mut magic)?;
         file.seek(SeekFrom::Start(0))?;

@@ -13,7 +13,7 @@
 //! See `examples/reviews.rs`.
 #![deny(missing_docs)]
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The files by their paths within the sample's folder.
@@ -44,7 +44,7 @@ pub struct Sample {
 pub fn unpack(folder: &Path) -> Result<Sample, Error> {
     for (name, bytes) in FILES {
         let path = folder.join(name);
-        if std::fs::read(&path).is_ok_and(|found| found == bytes) {
+        if kiln_files::read(&path).is_ok_and(|content| content == bytes) {
             continue;
         }
         write(&path, bytes).map_err(|source| Error::Write { path: path.clone(), source })?;
@@ -55,11 +55,7 @@ pub fn unpack(folder: &Path) -> Result<Sample, Error> {
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().expect("every file lies in the sample's folder");
     std::fs::create_dir_all(folder)?;
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+    kiln_files::write(path, bytes)
 }
 
 /// Why the sample could not be unpacked.

@@ -93,7 +93,7 @@ impl Recipe {
     /// Each names the file and line, or the override, and the key; all are wrong usage.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
         let text =
-            std::fs::read_to_string(path).map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
+            kiln_files::read_to_string(path).map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
         Self::from_toml(&text, path, overrides)
     }
 

@@ -6,7 +6,6 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use kiln_bert::write_atomically;
 use kiln_eval::{Report, to_html};
 use kiln_train::EpochReport;
 use sha2::{Digest, Sha256};
@@ -70,7 +69,7 @@ impl RunFolder {
             writeln!(text, "# sha256 {} of {}", sha256([file])?, file.display())?;
         }
         writeln!(text, "\n{}", recipe.to_toml())?;
-        Ok(write_atomically(&self.path.join("run.toml"), text.as_bytes())?)
+        write(&self.path.join("run.toml"), text.as_bytes())
     }
 
     /// Adds a line to `metrics.jsonl`.
@@ -85,9 +84,14 @@ impl RunFolder {
 
 /// Writes what an evaluation found.
 pub fn write_report(folder: &Path, report: &Report, errors: &str) -> anyhow::Result<()> {
-    write_atomically(&folder.join("errors.tsv"), errors.as_bytes())?;
-    write_atomically(&folder.join("report.html"), to_html(report).as_bytes())?;
-    Ok(write_atomically(&folder.join("report.json"), &serde_json::to_vec_pretty(report)?)?)
+    write(&folder.join("errors.tsv"), errors.as_bytes())?;
+    write(&folder.join("report.html"), to_html(report).as_bytes())?;
+    write(&folder.join("report.json"), &serde_json::to_vec_pretty(report)?)
+}
+
+/// Writes a file, whole or not at all.
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    kiln_files::write(path, bytes).with_context(|| format!("{}: cannot be written", path.display()))
 }
 
 /// SHA-256 of files, one after another, in hexadecimal.
@@ -97,7 +101,7 @@ pub fn sha256<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> anyhow::Res
     for path in paths {
         let path = path.as_ref();
         let mut add = || -> io::Result<()> {
-            let mut file = File::open(path)?;
+            let mut file = kiln_files::open(path)?;
             loop {
                 match file.read(&mut buffer)? {
                     0 => return Ok(()),

@@ -1,14 +1,14 @@
 //! `kiln predict`: one text, a file of any length, or an interactive prompt.
 
-use std::io::{self, BufRead, BufWriter, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
 use kiln_backend::Backend;
-use kiln_bert::temporary_beside;
 use kiln_dataset::{Column, Columns, Row, Source, rows};
+use kiln_files::FileWriter;
 use kiln_predict::{Prediction, Predictor};
 use kiln_schema::Task;
 use serde::Deserialize;
@@ -200,16 +200,12 @@ pub const CHUNK: usize = 1024;
 
 fn to_file(predictor: &Predictor, source: &Source, out: &Path) -> anyhow::Result<()> {
     let cannot_write = || format!("{}: cannot be written", out.display());
-    let mut file = temporary_beside(out).with_context(cannot_write)?;
-    let mut writer = BufWriter::new(&mut file);
+    let mut writer = FileWriter::create(out).with_context(cannot_write)?;
     let count = each_prediction(predictor, source, |prediction| {
         serde_json::to_writer(&mut writer, prediction)?;
         Ok(writer.write_all(b"\n")?)
     })?;
-    writer.flush().with_context(cannot_write)?;
-    drop(writer);
-    file.as_file().sync_all().with_context(cannot_write)?;
-    file.persist(out).with_context(cannot_write)?;
+    writer.finish().with_context(cannot_write)?;
     console::log(format_args!("{count} rows → {}", out.display()));
     Ok(())
 }

@@ -35,7 +35,7 @@ impl Masking {
     /// With the words of its file.
     pub fn config(&self) -> Result<kiln_pretrain::MaskingConfig, RecipeError> {
         let words = match &self.words {
-            Some(path) => std::fs::read_to_string(path)
+            Some(path) => kiln_files::read_to_string(path)
                 .map_err(|source| RecipeError::Read { path: path.clone(), source })?
                 .lines()
                 .filter_map(|line| line.split_whitespace().next().map(str::to_owned))

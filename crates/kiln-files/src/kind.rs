@@ -1,0 +1,84 @@
+use std::fmt;
+use std::fs::FileType;
+use std::io;
+
+/// Why a path is refused. It is the inner error of the [`io::Error`] that this crate returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Something other than a regular file was to be read.
+    #[error("it is {0}; expected a regular file")]
+    NotRegular(Kind),
+    /// A folder was to be written as a file.
+    #[error("it is a folder; expected the path of a file")]
+    Folder,
+    /// Data goes straight to a device or a pipe, which has no position to return to.
+    #[error("it is written directly, and this format needs a file in which to go back")]
+    NoSeek,
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error {
+            Error::NotRegular(_) => io::ErrorKind::InvalidInput,
+            Error::Folder => io::ErrorKind::IsADirectory,
+            Error::NoSeek => io::ErrorKind::NotSeekable,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// What lies at a path, when it is not a regular file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A folder.
+    Folder,
+    /// A terminal, `/dev/null` and the like.
+    CharacterDevice,
+    /// A disk.
+    BlockDevice,
+    /// A named or an unnamed pipe.
+    Pipe,
+    /// A socket.
+    Socket,
+    /// Something else.
+    Other,
+}
+
+impl Kind {
+    /// None for a regular file.
+    pub(crate) fn of(file_type: FileType) -> Option<Self> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::FileTypeExt;
+            let kinds = [
+                (file_type.is_fifo(), Self::Pipe),
+                (file_type.is_socket(), Self::Socket),
+                (file_type.is_char_device(), Self::CharacterDevice),
+                (file_type.is_block_device(), Self::BlockDevice),
+            ];
+            if let Some((_, kind)) = kinds.into_iter().find(|(is_it, _)| *is_it) {
+                return Some(kind);
+            }
+        }
+        match (file_type.is_file(), file_type.is_dir()) {
+            (true, _) => None,
+            (_, true) => Some(Self::Folder),
+            _ => Some(Self::Other),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Folder => "a folder",
+            Self::CharacterDevice => "a character device",
+            Self::BlockDevice => "a block device",
+            Self::Pipe => "a pipe (FIFO)",
+            Self::Socket => "a socket",
+            Self::Other => "neither a file nor a folder",
+        })
+    }
+}

@@ -1,0 +1,24 @@
+//! Files written whole or not at all, and opened without waiting.
+//! As with [`std::fs`], an error names what went wrong and the caller adds the path.
+//!
+//! ```
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("report.json");
+//! kiln_files::write(&path, b"{}")?;
+//! assert_eq!(kiln_files::read(&path)?, b"{}");
+//! assert!(kiln_files::read(folder.path()).is_err(), "a folder is not a file");
+//! # Ok::<(), std::io::Error>(())
+//! ```
+//!
+//! See `examples/replace.rs`.
+#![deny(missing_docs)]
+
+mod kind;
+mod open;
+mod same;
+mod writer;
+
+pub use kind::{Error, Kind};
+pub use open::{open, read, read_if_present, read_to_string};
+pub use same::is_same_file;
+pub use writer::{FileWriter, write};
