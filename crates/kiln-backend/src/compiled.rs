@@ -66,32 +66,55 @@ impl fmt::Display for UnknownBackend {
 
 impl std::error::Error for UnknownBackend {}
 
-#[cfg(test)]
+#[cfg(all(test, feature = "flex"))]
 mod tests {
-    use super::*;
+    use burn::tensor::Tensor;
 
-    struct Name;
-    impl Entry for Name {
-        type Output = &'static str;
-        fn run<B: Backend>(self) -> &'static str {
-            B::NAME
+    use super::*;
+    use crate::NoDevice;
+
+    /// The product of [[1, 2], [3, 4]] and its transpose, from the first device.
+    struct Product;
+    impl Entry for Product {
+        type Output = (&'static str, Vec<f32>);
+        fn run<B: Backend>(self) -> Self::Output {
+            let device = B::find_device(0).expect("a machine with the backend has a device");
+            let matrix = Tensor::<2>::from_data([[1.0, 2.0], [3.0, 4.0]], &device);
+            let product = matrix.clone().matmul(matrix.transpose()).into_data().convert::<f32>();
+            (B::NAME, product.try_into_vec().expect("it was converted to f32"))
         }
     }
 
     #[test]
-    fn every_backend_compiled_in_runs_under_its_name() {
-        for name in compiled_in() {
-            assert_eq!(run(name, Name), Ok(name));
+    fn each_backend_of_the_build_computes_under_its_name() {
+        let cpu: Vec<&str> = compiled_in().into_iter().filter(|name| ["flex", "ndarray"].contains(name)).collect();
+        assert!(!cpu.is_empty());
+        for name in cpu {
+            assert_eq!(run(name, Product), Ok((name, vec![5.0, 11.0, 11.0, 25.0])));
         }
+    }
+
+    struct Ninth;
+    impl Entry for Ninth {
+        type Output = Option<NoDevice>;
+        fn run<B: Backend>(self) -> Self::Output {
+            B::find_device(9).err()
+        }
+    }
+
+    #[test]
+    fn a_cpu_has_one_device() {
+        let error = run("flex", Ninth).expect("it is compiled in").expect("there is no device 9");
+        assert_eq!(error.to_string(), "backend `flex` has no device 9; its only device is 0");
     }
 
     #[test]
     fn an_absent_backend_names_what_to_do() {
-        let error = run("tpu", Name).expect_err("there is none");
+        let error = run("tpu", Product).expect_err("there is none");
         assert!(error.to_string().starts_with("there is no backend `tpu`"), "{error}");
         #[cfg(not(feature = "cuda"))]
         {
-            let error = run("cuda", Name).expect_err("not compiled in");
+            let error = run("cuda", Product).expect_err("not compiled in");
             assert!(error.to_string().contains("--features cuda"), "{error}");
         }
     }

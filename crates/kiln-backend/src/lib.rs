@@ -15,5 +15,5 @@
 mod backend;
 mod compiled;
 
-pub use backend::{Backend, Cuda, Flex, NdArray, Wgpu};
+pub use backend::{Backend, Cuda, Flex, NdArray, NoDevice, Wgpu};
 pub use compiled::{Entry, UnknownBackend, compiled_in, run};

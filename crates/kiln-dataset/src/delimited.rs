@@ -64,7 +64,7 @@ impl Iterator for Delimited {
 }
 
 /// The next record's first line and fields.
-fn next_record(lines: &mut Lines, dialect: Dialect) -> Result<Option<(u64, Vec<String>)>, Error> {
+pub(crate) fn next_record(lines: &mut Lines, dialect: Dialect) -> Result<Option<(u64, Vec<String>)>, Error> {
     let Some(line) = lines.next_filled_line()? else {
         return Ok(None);
     };

@@ -1,11 +1,12 @@
 use crate::delimited::{Delimited, Dialect};
 use crate::jsonl::Jsonl;
+use crate::lines::Lines;
 use crate::{Error, Format, Row, Source, arrow, parquet};
 
 /// The rows of one file or folder, in memory that does not grow with its length.
 ///
 /// Blank lines of text files are skipped; a row with an empty text is kept. In CSV, a line break inside quotes
-/// becomes `\n`. The iterator ends after its first error.
+/// becomes `\n`. Of plain text, each line is a row. The iterator ends after its first error.
 ///
 /// # Errors
 /// When the file cannot be opened, its encoding or format is not known, or a column is not there;
@@ -17,10 +18,20 @@ pub fn rows(source: &Source) -> Result<Box<dyn Iterator<Item = Result<Row, Error
         Format::Jsonl => until_error(Jsonl::open(source)?),
         Format::Parquet => until_error(parquet::rows(source)?),
         Format::Arrow => until_error(arrow::rows(source)?),
-        format @ (Format::Conll | Format::Squad | Format::Text) => {
+        Format::Text => until_error(text_lines(source)?),
+        format @ (Format::Conll | Format::Squad) => {
             return Err(Error::NoColumns { path: source.path.clone(), format });
         }
     })
+}
+
+/// Each line of plain text as a row with nothing but a text.
+fn text_lines(source: &Source) -> Result<impl Iterator<Item = Result<Row, Error>> + Send + use<>, Error> {
+    let mut lines = Lines::open(source)?;
+    Ok(std::iter::from_fn(move || {
+        let line = lines.next_filled_line().transpose()?;
+        Some(line.map(|line| Row::new(line, None, None, lines.line())))
+    }))
 }
 
 fn until_error(
@@ -28,4 +39,19 @@ fn until_error(
 ) -> Box<dyn Iterator<Item = Result<Row, Error>> + Send> {
     let mut failed = false;
     Box::new(rows.take_while(move |row| !std::mem::replace(&mut failed, row.is_err())))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::file;
+    use crate::{Columns, Format};
+
+    #[test]
+    fn a_line_of_plain_text_is_a_row() {
+        let mut plain = file("a.txt", "房间\t很大\r\n\n \u{3000}太差了 \n\"x");
+        plain.source.format = Some(Format::Text);
+        plain.source.columns = Columns { text: 0.into(), text_pair: None, label: None, flags: vec![] };
+        let rows: Vec<(u64, String)> = plain.rows().into_iter().map(|row| (row.line, row.text)).collect();
+        assert_eq!(rows, [(1, "房间\t很大".to_owned()), (3, "太差了".to_owned()), (4, "\"x".to_owned())]);
+    }
 }

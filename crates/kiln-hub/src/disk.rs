@@ -103,6 +103,15 @@ pub(crate) fn check_links(root: &Path, folder: &Path, name: &str) -> Result<(), 
 
 const MOST_LINKS: usize = 8;
 
+/// Refuses a file of a cache that is, or leads to, something else, such as a folder. It may be absent.
+pub(crate) fn check_kind(path: &Path) -> Result<(), Error> {
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(Error::NotAFile { path: path.to_owned() }),
+        // What cannot be looked at is reported where it is read.
+        _ => Ok(()),
+    }
+}
+
 /// Where a relative link leads to, read without a look at the disk; none for an absolute one.
 fn resolved(folder: &Path, target: &Path) -> Option<PathBuf> {
     let mut path = folder.to_owned();

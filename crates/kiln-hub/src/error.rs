@@ -186,6 +186,12 @@ pub enum Error {
         /// Where the link leads to.
         target: PathBuf,
     },
+    /// A folder, a pipe or a device in the cache in place of a file.
+    #[error("{}: this is not a regular file; delete it to have the file downloaded again", path.display())]
+    NotAFile {
+        /// The path in the cache.
+        path: PathBuf,
+    },
     /// A file name that does not stay in its folder.
     #[error("{}: refusing the file name `{name}`: it does not stay in the folder", origin.display())]
     UnsafeName {

@@ -183,6 +183,7 @@ impl Cached<'_> {
     fn content(&self, name: &str) -> Result<Content, Error> {
         let path = self.snapshot.join(name);
         disk::check_links(&self.root, &self.snapshot, name)?;
+        disk::check_kind(&path)?;
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_symlink() => {}
             // A file, not a link, as on systems without links.

@@ -95,6 +95,7 @@ impl Files for Cached<'_> {
     fn find(&mut self, name: &str) -> Result<Option<Found>, Error> {
         let path = self.snapshot.join(name);
         disk::check_links(&self.cache, &self.snapshot, name)?;
+        disk::check_kind(&path)?;
         if let (Some(listing), Some(client)) = (&mut self.listing, &self.remote) {
             listing.extend(client, self.ask, &self.revision, name)?;
         }

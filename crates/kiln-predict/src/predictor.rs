@@ -22,6 +22,7 @@ pub struct Predictor {
     device: Device,
     /// Tokens told of each mask.
     top: usize,
+    batch_size: usize,
 }
 
 /// Rows computed at once. More would gain little on a CPU and cost memory.
@@ -37,12 +38,18 @@ impl Predictor {
         model.network.bert_mut().products.packed = Some(PackedWeights::default());
         let tokenizer = Tokenizer::from_folder(folder)?;
         check_tokenizer(&tokenizer, &model.config, folder)?;
-        Ok(Self { model, tokenizer, device: device.clone(), top: TOP })
+        Ok(Self { model, tokenizer, device: device.clone(), top: TOP, batch_size: BATCH_SIZE })
     }
 
     /// The same model with the products of its encoder in that precision, where its backend has it.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.model.network.bert_mut().products.precision = precision;
+        self
+    }
+
+    /// The same model, which computes so many rows at once; 0 counts as 1.
+    pub fn with_batch_size(mut self, batch_size: usize) -> Self {
+        self.batch_size = batch_size.max(1);
         self
     }
 
@@ -70,7 +77,7 @@ impl Predictor {
         match &self.model.network {
             Network::SequenceClassification { model, labels, problem_type } => {
                 let encodings = self.tokenizer.encode_all(texts.iter().copied())?;
-                let logits = in_batches(&lengths(&encodings), BATCH_SIZE, |rows| {
+                let logits = in_batches(&lengths(&encodings), self.batch_size, |rows| {
                     model.forward(inputs(&pad(&encodings, rows, pad_token_id), device))
                 });
                 let rows = texts.iter().zip(logits.chunks(labels.len()));
@@ -80,7 +87,7 @@ impl Predictor {
                 let units: Vec<_> = texts.iter().map(|(text, _)| divide(text, *units)).collect();
                 let rows = texts.iter().zip(&units).map(|((text, _), units)| (*text, units.as_slice()));
                 let windows: Vec<Vec<UnitWindow>> = self.tokenizer.encode_units_all(rows)?;
-                let output = tag(model, &windows, pad_token_id, BATCH_SIZE, device);
+                let output = tag(model, &windows, pad_token_id, self.batch_size, device);
                 let prediction = |(row, (text, _)): (usize, &(&str, _))| {
                     let (units, tags, scores) = (&units[row], &output.tags[row], &output.scores[row]);
                     TaggedUnits { text, units, tags, scores }.prediction(labels, *tag_scheme)
@@ -111,7 +118,7 @@ impl Predictor {
         let config = ContextConfig { max_length: PIPELINE_MAX_LENGTH, ..ContextConfig::default() };
         let windows: Vec<Vec<ContextWindow>> = self.tokenizer.encode_contexts(pairs(), config)?;
         let all_windows: Vec<&ContextWindow> = windows.iter().flatten().collect();
-        let logits = answer_logits(model, &all_windows, self.tokenizer.pad_token_id(), BATCH_SIZE, &self.device);
+        let logits = answer_logits(model, &all_windows, self.tokenizer.pad_token_id(), self.batch_size, &self.device);
         let mut remaining = logits.as_slice();
         let mut answers = Vec::with_capacity(texts.len());
         for (pair, windows) in pairs().zip(&windows) {
@@ -132,7 +139,7 @@ impl Predictor {
             }
         }
         let mut masks: Vec<Vec<MaskPrediction>> = vec![Vec::new(); texts.len()];
-        for rows in by_length(&lengths(&encodings), BATCH_SIZE) {
+        for rows in by_length(&lengths(&encodings), self.batch_size) {
             let batch = pad(&encodings, &rows, self.tokenizer.pad_token_id());
             let places = places(&batch, &encodings, mask_token_id);
             let tokens: Vec<i32> = places.iter().map(|(_, place)| *place).collect();

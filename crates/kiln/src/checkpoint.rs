@@ -6,6 +6,7 @@ use anyhow::Context;
 use kiln_hub::{DatasetFile, Location, PullConfig, PulledFile, Snapshot, Source, pull, pull_file};
 
 use crate::cli::HubArgs;
+use crate::interrupt::leave_when_interrupted;
 use crate::recipe::{Data, DataPath, Files};
 use crate::transfers::Transfers;
 use crate::{console, environment};
@@ -16,28 +17,33 @@ pub fn fetch(source: &Source, config: &PullConfig) -> anyhow::Result<Snapshot> {
         let folder = kiln_sample::unpack(&sample_folder())?.model;
         return Ok(Snapshot { folder, pinned: None, revision: None, address: None, verified: true });
     };
-    let _interruptible = console::leave_at_ctrl_c(KEPT)?;
+    let _interruptible = leave_when_interrupted(KEPT)?;
     let mut transfers = Transfers::default();
     Ok(pull(location, config, &mut |progress| transfers.show(&progress))?)
 }
 
-/// The folder of a model that is asked or judged. One on disk is taken as it lies: loading says what it lacks.
+/// The folder of a model to predict with or to evaluate. For a run's folder it is the model in it. A folder on disk is not
+/// checked: loading says what it lacks.
 pub fn fetch_model(source: &Source, hub: &HubArgs) -> anyhow::Result<PathBuf> {
     match source {
-        Source::Location(Location::Directory(folder)) => Ok(folder.clone()),
+        Source::Location(Location::Directory(folder)) => {
+            let in_run = folder.join("model");
+            let is_run = !folder.join("config.json").exists() && in_run.join("config.json").exists();
+            Ok(if is_run { in_run } else { folder.clone() })
+        }
         _ => Ok(fetch(source, &environment::pull_config(hub, &[]))?.folder),
     }
 }
 
 /// Fetches or finds a data set's file.
 pub fn fetch_file(file: &DatasetFile, config: &PullConfig) -> anyhow::Result<PulledFile> {
-    let _interruptible = console::leave_at_ctrl_c(KEPT)?;
+    let _interruptible = leave_when_interrupted(KEPT)?;
     let mut transfers = Transfers::default();
     Ok(pull_file(file, config, &mut |progress| transfers.show(&progress))?)
 }
 
-/// What Ctrl-C leaves of a download.
-const KEPT: &str = "what has come is kept, and the next time goes on from there";
+/// What becomes of a download that a signal ends.
+const KEPT: &str = "the part that is downloaded is kept, and the next download continues from there";
 
 /// A recipe's files on disk, and its data with those of hubs at the commits that came.
 pub fn fetch_data(data: &Data, config: &PullConfig) -> anyhow::Result<(Files<PathBuf>, Data)> {
@@ -51,7 +57,7 @@ pub fn fetch_data(data: &Data, config: &PullConfig) -> anyhow::Result<(Files<Pat
         }
     })?;
     if !verified {
-        console::log("no hub declared hashes of some data set files, so they were taken as they are");
+        console::log("no hub declared hashes for some data set files, so they were not verified");
     }
     Ok((
         fetched.map(|(path, _)| path.clone()),

@@ -11,49 +11,56 @@ use kiln_hub::{DatasetFile, Location, Source};
 use crate::recipe::Precision;
 
 #[derive(Debug, Parser)]
-#[command(name = "kiln", version, about = "Fine-tune, test and run BERT, without Python")]
+#[command(name = "kiln", version, about = "Fine-tune, evaluate and run BERT models, without Python")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 101 internal error, 141 the reader of stdout \
+                        is gone; 130, 143 and 129 after Ctrl-C, SIGTERM and SIGHUP, once a training is saved."
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
-    /// Compute backend: flex, ndarray, cuda or wgpu, as far as compiled in
-    #[arg(long, global = true, default_value = "flex", value_name = "NAME")]
+    /// Compute backend: flex or ndarray (CPU), cuda or wgpu (GPU), as compiled in
+    #[arg(long, global = true, default_value = "flex", value_name = "NAME", help_heading = GLOBAL)]
     pub backend: String,
-    /// Index of the backend's device
-    #[arg(long, global = true, default_value_t = 0, value_name = "INDEX")]
+    /// Index of the backend's device; a CPU has only 0
+    #[arg(long, global = true, default_value_t = 0, value_name = "INDEX", help_heading = GLOBAL)]
     pub device: usize,
-    /// Print results as one JSON object on stdout
-    #[arg(long, global = true)]
+    /// Print results as JSON on stdout
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
 }
 
+/// The heading of the options that every command has.
+const GLOBAL: &str = "Options of every command";
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// The whole way: pull, read, split, tokenize, audit, train, evaluate
+    /// Run every stage: pull, read, split, tokenize, audit, train, evaluate
     Pipeline(PipelineArgs),
-    /// Fetch a checkpoint or a data set's file, and print its folder or path
+    /// Download a checkpoint or a data set file and print where it is
     Pull(PullArgs),
-    /// Look at or divide the data of a recipe
+    /// Check or split the data of a recipe
     #[command(subcommand)]
     Data(DataCommand),
-    /// Train, validate after each epoch, test the best checkpoint, write the run's folder
+    /// Train a model, validate it after each epoch, and test the best checkpoint
     Train(TrainArgs),
-    /// Metrics of a labelled file
+    /// Compute the metrics of a model on a labelled file
     Eval(EvalArgs),
-    /// Answer for a text, a file or, with neither, what one types
+    /// Predict for a text, a file, or interactively
     Predict(PredictArgs),
-    /// Tell the tokens that are masked in a text
+    /// Predict the masked tokens of a text
     FillMask(FillMaskArgs),
-    /// Train on raw text: masked tokens and next sentences
+    /// Pre-train a masked language model on raw text
     Pretrain(TrainArgs),
-    /// Make a WordPiece vocabulary of raw text
+    /// Build a WordPiece vocabulary from raw text
     Vocabulary(VocabularyArgs),
-    /// Turn texts into vectors
+    /// Compute vectors of texts
     Embed(EmbedArgs),
 }
 
 #[derive(Debug, Subcommand)]
 pub enum DataCommand {
-    /// Duplicates, leaks, contradictions, balance and lengths
+    /// Report duplicates, leaks between splits, contradictory labels, label balance and text lengths
     Audit(AuditArgs),
     /// Write the splits as JSON Lines
     Split(SplitArgs),
@@ -61,7 +68,7 @@ pub enum DataCommand {
 
 #[derive(Debug, Args)]
 pub struct PipelineArgs {
-    /// TOML file; without one, the embedded sample
+    /// Recipe (TOML); without it, the bundled sample's
     #[arg(long)]
     pub recipe: Option<PathBuf>,
     #[command(flatten)]
@@ -70,7 +77,7 @@ pub struct PipelineArgs {
 
 #[derive(Debug, Args)]
 pub struct TrainArgs {
-    /// TOML file
+    /// Recipe (TOML)
     #[arg(long)]
     pub recipe: PathBuf,
     #[command(flatten)]
@@ -80,13 +87,13 @@ pub struct TrainArgs {
 /// What every training takes.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Folder of the run; without one, the next free runs/NAME-N
+    /// Folder for the run; without it, the first free runs/NAME-N
     #[arg(long)]
     pub out: Option<PathBuf>,
-    /// Go on with the interrupted run in --out
+    /// Continue the interrupted run in --out
     #[arg(long, requires = "out")]
     pub resume: bool,
-    /// Fail when texts of validation or test stand in train
+    /// Fail if a validation or test text is also in train
     #[arg(long)]
     pub strict: bool,
     #[command(flatten)]
@@ -97,25 +104,25 @@ pub struct RunArgs {
 
 #[derive(Debug, Args)]
 pub struct SetArgs {
-    /// Override a key of the recipe, as in --set train.epochs=5
+    /// Override a key of the recipe, for example --set train.epochs=5; paths are relative to the working folder
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub struct HubArgs {
-    /// Root of the cache of checkpoints and data sets
+    /// Cache folder for checkpoints and data sets
     #[arg(long)]
     pub cache_dir: Option<PathBuf>,
-    /// Make no call to any hub
+    /// Use only what is in the cache; make no network request
     #[arg(long)]
     pub offline: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    /// hf:owner/name or modelscope:owner/name, either with @revision behind it; dir:PATH; sample; or
-    /// hf-dataset:owner/name/path or modelscope-dataset:owner/name/path, either with @revision behind the name
+    /// hf:owner/name[@revision], modelscope:owner/name[@revision], dir:PATH or sample; or a file of a data set:
+    /// hf-dataset:owner/name[@revision]/path or modelscope-dataset:owner/name[@revision]/path
     pub source: PullSource,
     #[command(flatten)]
     pub hub: HubArgs,
@@ -141,10 +148,10 @@ impl FromStr for PullSource {
 
 #[derive(Debug, Args)]
 pub struct AuditArgs {
-    /// TOML file
+    /// Recipe (TOML)
     #[arg(long)]
     pub recipe: PathBuf,
-    /// Fail when texts of validation or test stand in train
+    /// Fail if a validation or test text is also in train
     #[arg(long)]
     pub strict: bool,
     #[command(flatten)]
@@ -155,7 +162,7 @@ pub struct AuditArgs {
 
 #[derive(Debug, Args)]
 pub struct SplitArgs {
-    /// TOML file
+    /// Recipe (TOML)
     #[arg(long)]
     pub recipe: PathBuf,
     /// Folder for train.jsonl, validation.jsonl and test.jsonl
@@ -171,8 +178,8 @@ pub struct SplitArgs {
 pub struct EvalArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Labelled file
-    #[arg(long)]
+    /// Labelled file, or - for stdin
+    #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// Folder for report.json, report.html and errors.tsv
     #[arg(long)]
@@ -181,8 +188,8 @@ pub struct EvalArgs {
     pub columns: ColumnArgs,
     #[command(flatten)]
     pub precision: PrecisionArgs,
-    /// Column of the label, by name or index
-    #[arg(long)]
+    /// Column of the label, by name or index (from 0)
+    #[arg(long, value_name = "COLUMN")]
     pub label: Option<Column>,
 }
 
@@ -192,12 +199,15 @@ pub struct PredictArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub texts: TextArgs,
+    /// Keep only the COUNT best labels, or candidates for a mask; without it, all labels and 5 candidates
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
+    pub top_k: Option<usize>,
 }
 
 /// A model, by where it is.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// Model folder, or a source as `kiln pull` takes it
+    /// Folder of a model or of a run, or a source as in `kiln pull`
     #[arg(long, value_parser = folder_or_source)]
     pub model: Source,
     #[command(flatten)]
@@ -212,21 +222,31 @@ fn folder_or_source(text: &str) -> Result<Source, String> {
     }
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..) => Ok(number),
+        _ => Err("expected a whole number of at least 1".to_owned()),
+    }
+}
+
 /// What is asked of a model.
 #[derive(Debug, Args)]
 pub struct TextArgs {
-    /// One text; a hyphen may begin it
+    /// A text, which may begin with a hyphen
     #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
     pub text: Option<String>,
-    /// Its second text
+    /// The second text of a pair, or the context of a question
     #[arg(long, allow_hyphen_values = true, requires = "text")]
     pub text_pair: Option<String>,
-    /// A file of texts, of any length
+    /// A file of any length, or - for stdin; a .txt file has one text per line
     #[arg(long)]
     pub file: Option<PathBuf>,
-    /// Where the answers to --file go, as JSON Lines; without it, stdout
+    /// Where to write the answers to --file, as JSON Lines; without it, or with -, stdout
     #[arg(long, requires = "file")]
     pub out: Option<PathBuf>,
+    /// Texts computed at once
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = 32)]
+    pub batch_size: usize,
     #[command(flatten)]
     pub columns: ColumnArgs,
     #[command(flatten)]
@@ -235,36 +255,36 @@ pub struct TextArgs {
 
 #[derive(Debug, Args)]
 pub struct FillMaskArgs {
-    /// Folder of a masked language model, or a source as `kiln pull` takes it
+    /// Folder of a masked language model or of its run, or a source as in `kiln pull`
     #[arg(long, value_parser = folder_or_source, default_value = "sample")]
     pub model: Source,
     #[command(flatten)]
     pub hub: HubArgs,
     #[command(flatten)]
     pub texts: TextArgs,
-    /// Tokens told of each mask
-    #[arg(long, value_name = "COUNT", default_value_t = 5)]
+    /// Number of candidates for each mask
+    #[arg(long, visible_alias = "top-k", value_name = "COUNT", value_parser = at_least_one, default_value_t = 5)]
     pub top: usize,
 }
 
 #[derive(Debug, Args)]
 pub struct VocabularyArgs {
-    /// Raw text: .txt, or any format of labelled files, whose text column is read; may be given several times
+    /// Raw text: a .txt file, or the text column of any other format; may be repeated
     #[arg(long, required = true)]
     pub file: Vec<PathBuf>,
     /// Folder for tokenizer.json, vocab.txt and tokenizer_config.json
     #[arg(long)]
     pub out: PathBuf,
-    /// Tokens, at most
+    /// Maximum number of tokens
     #[arg(long, default_value_t = 21_128)]
     pub size: usize,
-    /// How often a character or a pair of tokens must occur to become a token
+    /// Minimum number of occurrences of a character or a pair of tokens to become a token
     #[arg(long, default_value_t = 2)]
     pub min_count: u64,
     /// Keep upper case and accents
     #[arg(long)]
     pub cased: bool,
-    /// Column of the text, by name or index
+    /// Column of the text, by name or index (from 0)
     #[arg(long, value_name = "COLUMN")]
     pub text_column: Option<Column>,
 }
@@ -273,22 +293,22 @@ pub struct VocabularyArgs {
 pub struct EmbedArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// One text, whose vector is printed as JSON; a hyphen may begin it
+    /// A text, whose vector is printed as JSON; it may begin with a hyphen
     #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
     pub text: Option<String>,
-    /// Another, whose cosine with the first is printed instead
+    /// A second text: prints the cosine of both vectors instead
     #[arg(long, allow_hyphen_values = true, requires = "text")]
     pub text_pair: Option<String>,
-    /// A file of texts, of any length
+    /// A file of any length, or - for stdin; a .txt file has one text per line
     #[arg(long, requires = "out")]
     pub file: Option<PathBuf>,
-    /// Where its vectors go: .parquet with columns text and embedding, or .npy
+    /// Where to write its vectors: .parquet with the columns text and embedding, or .npy
     #[arg(long, requires = "file")]
     pub out: Option<PathBuf>,
-    /// What of the hidden states makes the vector
+    /// How a text's hidden states become one vector
     #[arg(long, value_enum, default_value_t = Pooled::Mean)]
     pub pooling: Pooled,
-    /// Divide each vector by its length
+    /// Scale each vector to length 1
     #[arg(long)]
     pub normalize: bool,
     #[command(flatten)]
@@ -300,8 +320,11 @@ pub struct EmbedArgs {
 /// [`kiln_heads::Pooling`] on a command line.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 pub enum Pooled {
+    /// The first token's hidden state
     Cls,
+    /// The mean over all tokens
     Mean,
+    /// The checkpoint's pooler on the first token
     Pooler,
 }
 
@@ -317,24 +340,27 @@ impl From<Pooled> for kiln_heads::Pooling {
 
 #[derive(Debug, Args)]
 pub struct PrecisionArgs {
-    /// What the operands of the encoder's products are rounded to; bf16 and int8 on backend flex alone
+    /// Precision of the encoder's matrix products; bf16 and int8 need backend flex
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub precision: Precision,
 }
 
-/// How a file is read where that is not as in the recipe beside the model.
+/// How a file is read where its format and the recipe beside the model leave it open.
 #[derive(Debug, Args)]
 pub struct ColumnArgs {
-    /// Column of the text, by name or index
+    /// Column of the text, by name or index (from 0)
     #[arg(long, value_name = "COLUMN")]
     pub text_column: Option<Column>,
-    /// Column of the second text, by name or index
+    /// Column of the second text, by name or index (from 0)
     #[arg(long, value_name = "COLUMN")]
     pub text_pair_column: Option<Column>,
-    /// The first line of the csv or tsv file names the columns
-    #[arg(long)]
+    /// The first row of a csv or tsv file names the columns
+    #[arg(long, conflicts_with = "no_header")]
     pub header: bool,
-    /// csv, tsv, jsonl, parquet or arrow; from the ending when left out
+    /// The first row of a csv or tsv file is data
+    #[arg(long)]
+    pub no_header: bool,
+    /// csv, tsv, jsonl, parquet, arrow, conll, squad or text (one text per line); without it, from the file's ending
     #[arg(long)]
     pub format: Option<String>,
 }
@@ -350,3 +376,34 @@ impl fmt::Display for UsageError {
 }
 
 impl std::error::Error for UsageError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn columns_are_names_or_indices() {
+        let columns = |arguments: &[&str]| {
+            let given = ["kiln", "predict", "--model", "sample", "--file", "x"].iter().chain(arguments);
+            match Cli::try_parse_from(given).expect("a good command line").command {
+                Command::Predict(PredictArgs { texts, .. }) => texts.columns.text_column,
+                _ => panic!("it says predict"),
+            }
+        };
+        assert_eq!(columns(&["--text-column", "0"]), Some(Column::Index(0)));
+        assert_eq!(columns(&["--text-column", "review"]), Some(Column::Name("review".to_owned())));
+    }
+
+    #[test]
+    fn counts_are_at_least_one() {
+        assert_eq!(at_least_one("7"), Ok(7));
+        for text in ["0", "-1", "1.5", "many", ""] {
+            assert!(at_least_one(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! A command a file; what several share stands in `data` and `train`.
+//! One file per command; `data` and `train` have what several share.
 
 pub mod pull;
 pub mod data;
@@ -6,6 +6,7 @@ pub mod train;
 pub mod pipeline;
 pub mod eval;
 pub mod predict;
+mod prompt;
 pub mod embed;
 pub mod pretrain;
 pub mod vocabulary;

@@ -1,52 +1,100 @@
 //! What a user sees: results on stdout, everything else on stderr; bars on a terminal, plain lines elsewhere.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is where Kiln prints")]
+//!
+//! A result that cannot be written is an [`OutputError`]. A line of the log that cannot be written is dropped: a closed
+//! terminal must not end a training.
 
 use std::fmt;
-use std::io::{IsTerminal, stderr};
-use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::io::{self, IsTerminal, Write, stderr, stdout};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
+pub use crate::interrupt::{Interrupted, unless_interrupted};
+
 /// A result, for people.
-pub fn result(text: impl fmt::Display) {
-    println!("{text}");
+pub fn result(text: impl fmt::Display) -> Result<(), OutputError> {
+    let line = format!("{text}\n");
+    let mut stdout = stdout().lock();
+    stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(OutputError)
 }
 
 /// A result, for programs.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(value)?);
-    Ok(())
+    Ok(result(serde_json::to_string(value)?)?)
+}
+
+/// Standard output did not take a result.
+#[derive(Debug)]
+pub struct OutputError(io::Error);
+
+impl OutputError {
+    /// Whether the program that reads the results has ended, as `head` does after some lines.
+    pub fn is_closed(&self) -> bool {
+        self.0.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("standard output cannot be written")
+    }
+}
+
+impl std::error::Error for OutputError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
 }
 
 /// A line of the log.
 pub fn log(text: impl fmt::Display) {
-    eprintln!("{text}");
+    let _ = stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
 /// Something that a user should not overlook.
 pub fn warn(text: impl fmt::Display) {
-    eprintln!("WARNING: {text}");
+    log(format_args!("WARNING: {text}"));
 }
 
 /// A prompt, without a line end.
 pub fn ask(prompt: &str) {
-    eprint!("{prompt}");
+    let _ = stderr().lock().write_all(prompt.as_bytes());
 }
 
 /// A stage of the pipeline, the crate that does it, and what came of it.
 pub fn stage(name: &str, by: &str, text: impl fmt::Display) {
     for (line, text) in text.to_string().lines().enumerate() {
         let (name, by) = if line == 0 { (name, by) } else { ("", "") };
-        eprintln!("{name:<9} {by:<14} {text}");
+        log(format_args!("{name:<9} {by:<14} {text}"));
     }
 }
 
 /// An error with its causes, the outermost first.
 pub fn error(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+    log(format_args!("error: {error:#}"));
+}
+
+/// Tensors of a checkpoint that nothing reads, by the parts of the model that they belong to.
+pub fn unused_tensors(names: &[String]) -> String {
+    /// More would not fit a line.
+    const MOST_PARTS: usize = 4;
+    let mut parts: Vec<String> = names
+        .iter()
+        .map(|name| match name.split('.').collect::<Vec<_>>()[..] {
+            [first, second, _, ..] => format!("{first}.{second}.*"),
+            [first, _] => format!("{first}.*"),
+            _ => name.clone(),
+        })
+        .collect();
+    parts.sort();
+    parts.dedup();
+    let more = parts.len().saturating_sub(MOST_PARTS);
+    parts.truncate(MOST_PARTS);
+    if more > 0 {
+        parts.push(format!("{more} more"));
+    }
+    let tensors = if names.len() == 1 { "tensor" } else { "tensors" };
+    format!("unused: {} {tensors} ({})", names.len(), parts.join(", "))
 }
 
 /// How far something is: a bar with the time left, or a line at each tenth.
@@ -99,63 +147,17 @@ impl Progress {
     }
 }
 
-/// The user pressed Ctrl-C, and what was to be saved is saved.
-#[derive(Debug)]
-pub struct Interrupted(pub String);
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl fmt::Display for Interrupted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "interrupted; {}", self.0)
+    #[test]
+    fn unused_tensors_are_one_short_line() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let cls = names(&["cls.predictions.bias", "cls.predictions.transform.dense.weight"]);
+        assert_eq!(unused_tensors(&cls), "unused: 2 tensors (cls.predictions.*)");
+        assert_eq!(unused_tensors(&names(&["classifier.bias"])), "unused: 1 tensor (classifier.*)");
+        let many = names(&["a.a", "b.b", "c.c", "d.d", "e.e.e", "e.e.f", "logit_scale"]);
+        assert_eq!(unused_tensors(&many), "unused: 7 tensors (a.*, b.*, c.*, d.*, 2 more)");
     }
-}
-
-impl std::error::Error for Interrupted {}
-
-static CTRL_C: AtomicBool = AtomicBool::new(false);
-/// What Ctrl-C says as it ends the process, where it does so at once.
-static LEAVING: Mutex<Option<&str>> = Mutex::new(None);
-
-/// From here on the first Ctrl-C asks a training to stop after its step, the second ends the process.
-pub fn watch_ctrl_c() -> anyhow::Result<()> {
-    static WATCHED: AtomicBool = AtomicBool::new(false);
-    if WATCHED.swap(true, Ordering::SeqCst) {
-        return Ok(());
-    }
-    ctrlc::set_handler(|| {
-        if let Some(text) = *leaving() {
-            log(format_args!("interrupted; {text}"));
-            std::process::exit(130);
-        }
-        if CTRL_C.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-        log("finishing this step, then saving; once more to leave at once");
-    })?;
-    Ok(())
-}
-
-/// For as long as the guard lives, the first Ctrl-C ends the process, and says `text`.
-pub fn leave_at_ctrl_c(text: &'static str) -> anyhow::Result<Leaving> {
-    watch_ctrl_c()?;
-    *leaving() = Some(text);
-    Ok(Leaving)
-}
-
-/// See [`leave_at_ctrl_c`].
-#[derive(Debug)]
-pub struct Leaving;
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        *leaving() = None;
-    }
-}
-
-fn leaving() -> MutexGuard<'static, Option<&'static str>> {
-    LEAVING.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Break once Ctrl-C was pressed.
-pub fn unless_interrupted() -> ControlFlow<()> {
-    if CTRL_C.load(Ordering::SeqCst) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
 }

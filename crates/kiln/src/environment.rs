@@ -23,6 +23,11 @@ pub fn cache_folder() -> PathBuf {
         .unwrap_or_else(|| std::env::temp_dir().join("kiln"))
 }
 
+/// Whether a panic should be printed with a backtrace, as every Rust program decides it.
+pub fn wants_backtrace() -> bool {
+    var_os("RUST_BACKTRACE").is_some_and(|value| value != "0")
+}
+
 /// The environment, or what a test takes for it. An empty variable is none.
 struct Variables<'a> {
     read: &'a dyn Fn(&str) -> Option<OsString>,

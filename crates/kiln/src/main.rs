@@ -4,23 +4,45 @@ mod cli;
 mod recipe;
 mod environment;
 mod console;
+mod panics;
+mod interrupt;
 mod transfers;
 mod checkpoint;
+mod input;
 mod run_folder;
 mod commands;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use kiln_backend::{Backend, Entry, UnknownBackend};
+use kiln_backend::{Backend, Entry, NoDevice, UnknownBackend};
 
 use crate::cli::{Cli, Command, DataCommand};
-use crate::console::Interrupted;
+use crate::console::{Interrupted, OutputError};
 use crate::recipe::RecipeError;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let result = match &cli.command {
+    match panics::catch_panic(|| run(&cli)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            let is_closed = error.chain().any(|cause| cause.downcast_ref().is_some_and(OutputError::is_closed));
+            if is_closed {
+                // As a program that SIGPIPE ends, quietly: whoever read the results has what they wanted.
+                return ExitCode::from(141);
+            }
+            console::error(&error);
+            exit_code(&error)
+        }
+        Err(internal_error) => {
+            console::log(internal_error);
+            ExitCode::from(101)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
+    match &cli.command {
         // These compute nothing, so they need no backend.
         Command::Pull(arguments) => commands::pull::run(arguments, cli.json),
         Command::Data(DataCommand::Audit(arguments)) => commands::data::audit(arguments, cli.json),
@@ -28,15 +50,8 @@ fn main() -> ExitCode {
         Command::Vocabulary(arguments) => commands::vocabulary::run(arguments, cli.json),
         // Inside the thread pool: from outside, every parallel operation would wake a thread and wait for it.
         _ => rayon::scope(|_| {
-            kiln_backend::run(&cli.backend, OnBackend(&cli)).unwrap_or_else(|unknown| Err(unknown.into()))
+            kiln_backend::run(&cli.backend, OnBackend(cli)).unwrap_or_else(|unknown| Err(unknown.into()))
         }),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            console::error(&error);
-            exit_code(&error)
-        }
     }
 }
 
@@ -48,7 +63,7 @@ impl Entry for OnBackend<'_> {
 
     fn run<B: Backend>(self) -> anyhow::Result<()> {
         let Cli { command, json, device, .. } = self.0;
-        let device = B::device(*device);
+        let device = B::find_device(*device)?;
         match command {
             Command::Pipeline(arguments) => commands::pipeline::run::<B>(arguments, *json, &device),
             Command::Train(arguments) => commands::train::run::<B>(arguments, *json, &device),
@@ -62,14 +77,17 @@ impl Entry for OnBackend<'_> {
     }
 }
 
-/// 2 for wrong usage or recipe, 130 for an interrupt, 1 for anything else.
+/// 2 for wrong usage or recipe, that of the signal for an interrupted training, 1 for anything else.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
-    let usage = error
-        .chain()
-        .any(|cause| cause.is::<RecipeError>() || cause.is::<UnknownBackend>() || cause.is::<cli::UsageError>());
+    let is_usage = error.chain().any(|cause| {
+        cause.is::<RecipeError>()
+            || cause.is::<UnknownBackend>()
+            || cause.is::<NoDevice>()
+            || cause.is::<cli::UsageError>()
+    });
     match () {
-        () if error.is::<Interrupted>() => ExitCode::from(130),
-        () if usage => ExitCode::from(2),
+        () if error.is::<Interrupted>() => ExitCode::from(interrupt::exit_code()),
+        () if is_usage => ExitCode::from(2),
         () => ExitCode::FAILURE,
     }
 }

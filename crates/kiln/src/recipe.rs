@@ -27,6 +27,7 @@ pub use pretraining::Masking;
 pub use train::{ClassWeights, Precision, Train, available};
 
 use data::DataFile;
+use document::Places;
 
 /// A checked recipe: every default filled in, every path absolute.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,8 +87,8 @@ pub enum Encoder {
 }
 
 impl Recipe {
-    /// Reads a recipe's file; `overrides` are `KEY=VALUE`, each as strong as if it stood in the file. A value that
-    /// is not TOML is a string. Paths, those of overrides too, are relative to the file's folder.
+    /// Reads a recipe's file; `overrides` are `KEY=VALUE`, each as strong as a line of the file. A value that is not TOML is
+    /// a string. Paths in the file are relative to its folder, those in overrides to the working folder.
     ///
     /// # Errors
     /// Each names the file and line, or the override, and the key; all are wrong usage.
@@ -105,48 +106,17 @@ impl Recipe {
     pub fn from_toml(text: &str, path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
         let (file, places) = document::read::<RecipeFile>(&path.display().to_string(), text, overrides)?;
         let folder = absolute_folder(path)?;
-        let mut model = file.model;
+        let mut model = file.model.clone();
         if let Source::Location(Location::Directory(path)) = &mut model.source {
             *path = folder.join(&path);
         }
-        if file.task != Task::TokenClassification && model.crf {
-            return Err(places.error("model.crf", "`model.crf` needs `task = \"token-classification\"`"));
+        for rule in rules(&file, &model) {
+            rule.check(&places)?;
         }
         let pretrains = file.task == Task::MaskedLm;
-        for (key, given) in [("next_sentence", file.next_sentence.is_some()), ("masking", file.masking.is_some())] {
-            if given && !pretrains {
-                return Err(places.error(key, format!("`{key}` is of task `masked-lm` alone")));
-            }
-        }
-        if pretrains && model.encoder != Encoder::Full {
-            return Err(places.error("model.encoder", "`model.encoder`: pre-training trains it; expected `full`"));
-        }
-        let single =
-            file.task == Task::SequenceClassification && model.problem_type == ProblemType::SingleLabelClassification;
-        let tags = file.task == Task::TokenClassification && !model.crf;
-        if file.train.class_weights.is_some() && !single && !tags {
-            let what = "`train.class_weights`: only single labels have weights, and tags without a CRF";
-            return Err(places.error("train.class_weights", what));
-        }
-        if file.train.label_all_tokens && !tags {
-            let what = "`train.label_all_tokens` needs `task = \"token-classification\"` without `model.crf`";
-            return Err(places.error("train.label_all_tokens", what));
-        }
         let data = file.data.resolve(&folder, pretrains, &places)?;
-        let multi_label =
-            file.task == Task::SequenceClassification && model.problem_type == ProblemType::MultiLabelClassification;
-        if !data.columns.flags.is_empty() && !multi_label {
-            let what = "`data.label`: several columns are several labels; \
-                        expected `model.problem_type = \"multi_label_classification\"`, or one column";
-            return Err(places.error("data.label", what));
-        }
-        for (key, given, task) in [
-            ("data.tag_scheme", data.tag_scheme.is_some(), Task::TokenClassification),
-            ("data.answer_language", data.answer_language.is_some(), Task::QuestionAnswering),
-        ] {
-            if given && file.task != task {
-                return Err(places.error(key, format!("`{key}` needs `task = \"{task}\"`")));
-            }
+        for rule in data_rules(file.task, &model, &data) {
+            rule.check(&places)?;
         }
         let next_sentence = pretrains && file.next_sentence.unwrap_or(true);
         let masking = file.masking.unwrap_or_default().in_folder(&folder);
@@ -180,6 +150,91 @@ impl Recipe {
         };
         toml::to_string_pretty(&file).expect("a checked recipe holds strings, numbers and UTF-8 paths")
     }
+}
+
+/// A key that only some tasks take.
+struct Rule {
+    key: &'static str,
+    is_set: bool,
+    is_allowed: bool,
+    /// What the key needs, as the error says it.
+    needs: &'static str,
+}
+
+impl Rule {
+    fn check(&self, places: &Places) -> Result<(), RecipeError> {
+        match self.is_set && !self.is_allowed {
+            true => Err(places.error(self.key, format!("`{}` needs {}", self.key, self.needs))),
+            false => Ok(()),
+        }
+    }
+}
+
+fn rules(file: &RecipeFile, model: &Model) -> [Rule; 6] {
+    let pretrains = file.task == Task::MaskedLm;
+    let tags_alone = file.task == Task::TokenClassification && !model.crf;
+    let one_label = is_of(file.task, model, ProblemType::SingleLabelClassification);
+    [
+        Rule {
+            key: "model.crf",
+            is_set: model.crf,
+            is_allowed: file.task == Task::TokenClassification,
+            needs: "`task = \"token-classification\"`",
+        },
+        Rule {
+            key: "next_sentence",
+            is_set: file.next_sentence.is_some(),
+            is_allowed: pretrains,
+            needs: "`task = \"masked-lm\"`",
+        },
+        Rule { key: "masking", is_set: file.masking.is_some(), is_allowed: pretrains, needs: "`task = \"masked-lm\"`" },
+        Rule {
+            key: "model.encoder",
+            is_set: model.encoder != Encoder::Full,
+            is_allowed: !pretrains,
+            needs: "to be `full` when `task` is `masked-lm`, which trains the encoder",
+        },
+        Rule {
+            key: "train.class_weights",
+            is_set: file.train.class_weights.is_some(),
+            is_allowed: one_label || tags_alone,
+            needs: "one label a text, or `task = \"token-classification\"` without `model.crf`",
+        },
+        Rule {
+            key: "train.label_all_tokens",
+            is_set: file.train.label_all_tokens,
+            is_allowed: tags_alone,
+            needs: "`task = \"token-classification\"` without `model.crf`",
+        },
+    ]
+}
+
+fn data_rules(task: Task, model: &Model, data: &Data) -> [Rule; 3] {
+    [
+        Rule {
+            key: "data.label",
+            is_set: !data.columns.flags.is_empty(),
+            is_allowed: is_of(task, model, ProblemType::MultiLabelClassification),
+            needs: "`model.problem_type = \"multi_label_classification\"` when it lists several columns",
+        },
+        Rule {
+            key: "data.tag_scheme",
+            is_set: data.tag_scheme.is_some(),
+            is_allowed: task == Task::TokenClassification,
+            needs: "`task = \"token-classification\"`",
+        },
+        Rule {
+            key: "data.answer_language",
+            is_set: data.answer_language.is_some(),
+            is_allowed: task == Task::QuestionAnswering,
+            needs: "`task = \"question-answering\"`",
+        },
+    ]
+}
+
+/// Whether a recipe trains a sequence classifier with such logits.
+fn is_of(task: Task, model: &Model, problem_type: ProblemType) -> bool {
+    task == Task::SequenceClassification && model.problem_type == problem_type
 }
 
 /// A recipe as it stands in a file.

@@ -1,5 +1,6 @@
 //! The binary as a user meets it, on the embedded sample.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -95,11 +96,18 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
     let trained = |name: &str, more: &[&str]| {
         let out = folder.path().join(name);
         assert!(train(&out, more).status.success());
-        weights(&out)
+        (model_files(&out), epochs(&out))
     };
-    let first = weights(MODEL.parent().expect("a model lies in a run"));
-    assert!(first == trained("again", &[]), "the same seed");
-    assert!(first != trained("other", &["--set", "train.seed=43"]), "another seed");
+    let run = MODEL.parent().expect("a model lies in a run");
+    let (files, numbers) = (model_files(run), epochs(run));
+    let (again, same_numbers) = trained("again", &[]);
+    assert!(files == again, "the same seed");
+    assert_eq!(numbers, same_numbers);
+    let (other, other_numbers) = trained("other", &["--set", "train.seed=43"]);
+    assert_ne!(numbers, other_numbers);
+    for name in ["model.safetensors", "head.safetensors"] {
+        assert!(files[name] != other[name], "{name} of another seed");
+    }
 }
 
 /// Runs a training until its first epoch has ended, presses Ctrl-C, and goes on.
@@ -117,8 +125,26 @@ fn interrupted(arguments: &[&str]) {
     succeed(&[arguments, &["--resume"]].concat());
 }
 
-fn weights(run: &Path) -> Vec<u8> {
-    fs::read(run.join("model/model.safetensors")).expect("it was written")
+/// Every file of a run's model, by name.
+fn model_files(run: &Path) -> BTreeMap<String, Vec<u8>> {
+    let read = |entry: std::io::Result<fs::DirEntry>| {
+        let path = entry.expect("it is listed").path();
+        let name = path.file_name().expect("a file has a name").to_string_lossy().into_owned();
+        (name, fs::read(&path).expect("it was written"))
+    };
+    let files: BTreeMap<_, _> = fs::read_dir(run.join("model")).expect("it was written").map(read).collect();
+    assert!(files.contains_key("model.safetensors") && files.contains_key("config.json"), "{:?}", files.keys());
+    files
+}
+
+/// The numbers of a run's epochs, without the seconds that they took.
+fn epochs(run: &Path) -> Vec<Value> {
+    let lines = fs::read_to_string(run.join("metrics.jsonl")).expect("it was written");
+    let mut epochs: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    for epoch in &mut epochs {
+        epoch.as_object_mut().expect("a map").retain(|key, _| !key.ends_with("seconds"));
+    }
+    epochs
 }
 
 #[cfg(unix)]
@@ -129,9 +155,8 @@ fn ctrl_c_saves_and_resume_ends_with_the_same_bytes() {
     let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/sample/recipe.toml");
     interrupted(&["train", "--recipe", text(&recipe), "--out", text(&out), "--set", "train.epochs=3"]);
     assert!(train(&whole, &["--set", "train.epochs=3"]).status.success());
-    assert!(weights(&out) == weights(&whole));
-    let epochs = fs::read_to_string(out.join("metrics.jsonl")).expect("it was written").lines().count();
-    assert_eq!(epochs, 3);
+    assert!(model_files(&out) == model_files(&whole));
+    assert_eq!((epochs(&out), epochs(&out).len()), (epochs(&whole), 3));
 }
 
 #[cfg(unix)]
@@ -150,7 +175,8 @@ fn pre_training_goes_on_as_if_it_had_not_been_interrupted() {
     let pretrain = |out| ["pretrain", "--recipe", text(&recipe), "--out", text(out)];
     interrupted(&pretrain(&out));
     succeed(&pretrain(&whole));
-    assert!(weights(&out) == weights(&whole));
+    assert!(model_files(&out) == model_files(&whole));
+    assert_eq!(epochs(&out), epochs(&whole));
 }
 
 #[test]

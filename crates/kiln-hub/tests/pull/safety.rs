@@ -115,6 +115,39 @@ fn links_out_of_the_cache_are_refused() {
 
 #[cfg(unix)]
 #[test]
+fn a_folder_in_place_of_a_file_is_refused() {
+    for source in SOURCES {
+        for name in ["model.safetensors", "tokenizer.json"] {
+            let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
+            let folder = pull_from(&hub, source, cache.path()).expect("a whole checkpoint").folder;
+            if source == SOURCES[1] {
+                // As where another program filled the cache.
+                fs::remove_dir_all(cache.path().join("models/owner--name/.kiln")).expect("a folder");
+            }
+            let path = folder.join(name);
+            let _ = fs::remove_file(&path);
+            let up =
+                "../".repeat(path.strip_prefix(cache.path()).expect("it is in the cache").components().count() - 1);
+            fs::create_dir(cache.path().join("elsewhere")).expect("a folder");
+            std::os::unix::fs::symlink(format!("{up}elsewhere"), &path).expect("a link");
+            for pull in [pull_offline, pull_from] {
+                let error = pull(&hub, source, cache.path()).expect_err("a folder is no file");
+                assert!(
+                    matches!(&error, Error::NotAFile { path: found } if *found == path),
+                    "{source} {name}: {error}"
+                );
+            }
+            // Nor the folder itself.
+            fs::remove_file(&path).expect("a link");
+            fs::create_dir(&path).expect("a folder");
+            let error = pull_offline(&hub, source, cache.path()).expect_err("a folder is no file");
+            assert!(matches!(&error, Error::NotAFile { .. }), "{source} {name}: {error}");
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
 fn content_that_repositories_share_is_found_through_two_links() {
     let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
     let weights = pull_from(&hub, SOURCES[0], cache.path()).expect("a checkpoint").folder.join("model.safetensors");

@@ -46,7 +46,7 @@ fn audit_offsets(recipe: &Recipe, arguments: &AuditArgs) -> anyhow::Result<()> {
     let config = pull_config(&arguments.hub, &recipe.hub.fallback);
     let (questions, _) = splits::<Question>(recipe, &fetch_data(&recipe.data, &config)?.0)?;
     for (split, questions) in questions.iter() {
-        console::result(format_args!("{split}: {}", mend_answers(&mut questions.clone(), Unplaced::Drop)));
+        console::result(format_args!("{split}: {}", mend_answers(&mut questions.clone(), Unplaced::Drop)))?;
     }
     Ok(())
 }
@@ -65,7 +65,7 @@ fn audit_of<T: Record>(recipe: &Recipe, arguments: &AuditArgs, json: bool) -> an
     if json {
         console::json(&audit)?;
     } else {
-        console::result(&audit);
+        console::result(&audit)?;
     }
     report_leaks(&audit, arguments.strict)
 }
@@ -120,7 +120,7 @@ pub fn split(arguments: &SplitArgs, json: bool) -> anyhow::Result<()> {
         return console::json(&object);
     }
     for (split, examples, path) in written {
-        console::result(format_args!("{split:<10} {examples:>8}  {}", path.display()));
+        console::result(format_args!("{split:<10} {examples:>8}  {}", path.display()))?;
     }
     Ok(())
 }

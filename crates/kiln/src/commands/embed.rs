@@ -1,16 +1,18 @@
-//! `kiln embed`: texts to vectors, or the cosine of two.
+//! `kiln embed`: vectors of texts, or the cosine of two.
 
 use anyhow::bail;
 use burn::tensor::Device;
 use kiln_backend::Backend;
-use kiln_dataset::{Row, Source, VectorWriter, rows};
-use kiln_predict::{EmbedConfig, Embedder, cosine};
+use kiln_dataset::VectorWriter;
+use kiln_predict::{EmbedConfig, cosine};
+use kiln_schema::Task;
 use serde_json::json;
 
 use crate::checkpoint::fetch_model;
 use crate::cli::{EmbedArgs, UsageError};
-use crate::commands::predict::{CHUNK, source};
+use crate::commands::predict::CHUNK;
 use crate::console;
+use crate::input::{Input, refuse_to_overwrite};
 use crate::recipe::available;
 
 pub fn run<B: Backend>(arguments: &EmbedArgs, json: bool, device: &Device) -> anyhow::Result<()> {
@@ -19,6 +21,9 @@ pub fn run<B: Backend>(arguments: &EmbedArgs, json: bool, device: &Device) -> an
         normalize: arguments.normalize,
         precision: available::<B>(arguments.precision.precision)?,
     };
+    if let (Some(file), Some(out)) = (&arguments.file, &arguments.out) {
+        refuse_to_overwrite(out, std::slice::from_ref(file))?;
+    }
     let folder = fetch_model(&arguments.model.model, &arguments.model.hub)?;
     let embedder = config.load(&folder, device)?;
     match (&arguments.text, &arguments.text_pair, &arguments.file, &arguments.out) {
@@ -29,42 +34,23 @@ pub fn run<B: Backend>(arguments: &EmbedArgs, json: bool, device: &Device) -> an
             if json {
                 return console::json(&json!({ "cosine": cosine }));
             }
-            console::result(format_args!("{cosine:.4}"));
-            Ok(())
+            Ok(console::result(format_args!("{cosine:.4}"))?)
         }
         (Some(text), None, ..) => {
             let embedding = embedder.embed(&[(text, None)])?;
             console::json(&json!({ "text": text, "embedding": embedding }))
         }
         (None, _, Some(file), Some(out)) => {
-            let source = source(&folder, file, &arguments.columns)?;
+            let input = Input::texts(&folder, file, &arguments.columns, Task::SequenceClassification)?;
             let mut writer = VectorWriter::create(out, embedder.width())?;
-            write(&embedder, &source, &mut writer)?;
-            let count = writer.finish()?;
+            let count = input.for_each_chunk(CHUNK, |texts| {
+                let names: Vec<&str> = texts.iter().map(|(text, _)| *text).collect();
+                Ok(writer.write(&names, &embedder.embed(texts)?)?)
+            })?;
+            writer.finish()?;
             console::log(format_args!("{count} vectors of {} → {}", embedder.width(), out.display()));
             Ok(())
         }
         _ => bail!(UsageError("expected --text, with or without --text-pair, or --file with --out".to_owned())),
     }
-}
-
-fn write(embedder: &Embedder, source: &Source, writer: &mut VectorWriter) -> anyhow::Result<()> {
-    let unlabelled = Source { columns: source.columns.unlabelled(), ..source.clone() };
-    let mut rows = rows(&unlabelled)?;
-    let mut any = false;
-    loop {
-        let chunk: Vec<Row> = rows.by_ref().take(CHUNK).collect::<Result<_, _>>()?;
-        if chunk.is_empty() {
-            break;
-        }
-        any = true;
-        let texts: Vec<(&str, Option<&str>)> =
-            chunk.iter().map(|row| (row.text.as_str(), row.text_pair.as_deref())).collect();
-        let names: Vec<&str> = texts.iter().map(|(text, _)| *text).collect();
-        writer.write(&names, &embedder.embed(&texts)?)?;
-    }
-    if !any {
-        bail!("{}: there are no rows", source.path.display());
-    }
-    Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use burn::tensor::Device;
 use kiln_backend::Backend;
-use kiln_dataset::{Column, Format, Item, Record, Source, Unplaced, mend_answers, read};
+use kiln_dataset::{Format, Item, Record, Source, Unplaced, mend_answers, read};
 use kiln_eval::{Report, SplitReport, TagSet};
 use kiln_heads::{Network, SequenceClassifier};
 use kiln_predict::Predictor;
@@ -16,11 +16,11 @@ use kiln_train::{AskedSet, Encoded, TaggedSet, TrainingSet};
 
 use crate::checkpoint::fetch_model;
 use crate::cli::EvalArgs;
-use crate::commands::predict::source;
 use crate::commands::train::pretraining::whole;
 use crate::commands::train::sequences::Target;
 use crate::commands::train::{answers, print_splits, tags};
 use crate::console;
+use crate::input::{Input, refuse_to_overwrite};
 use crate::recipe::available;
 use crate::run_folder::write_report;
 
@@ -32,16 +32,15 @@ const SEED: u64 = 42;
 
 pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> anyhow::Result<()> {
     let folder = fetch_model(&arguments.model.model, &arguments.model.hub)?;
-    let mut source = source(&folder, &arguments.data, &arguments.columns)?;
-    if arguments.label.is_some() {
-        source.columns.label = arguments.label.clone();
+    let input = Input::labelled(&folder, &arguments.data, &arguments.columns, arguments.label.as_ref())?;
+    if let Some(out) = &arguments.out {
+        for name in ["report.json", "report.html", "errors.tsv"] {
+            refuse_to_overwrite(&out.join(name), std::slice::from_ref(&arguments.data))?;
+        }
     }
-    let default = if source.header { Column::from("label") } else { Column::Index(1) };
-    source.columns.label.get_or_insert(default);
-
     let precision = available::<B>(arguments.precision.precision)?;
     let predictor = Predictor::from_folder(&folder, device)?.with_precision(precision);
-    let (split, errors) = evaluate(&predictor, source, device)?;
+    let (split, errors) = evaluate(&predictor, input.source.clone(), device)?;
     let report = Report {
         task: predictor.task(),
         model: folder.display().to_string(),
@@ -50,18 +49,18 @@ pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> any
         train: None,
     };
     if let Some(out) = &arguments.out {
-        std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
+        std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be created", out.display()))?;
         write_report(out, &report, &errors)?;
     }
     if json {
         return console::json(&report);
     }
-    print_splits(&report);
+    print_splits(&report)?;
     for label in report.splits.values().flat_map(SplitReport::labels) {
         console::result(format_args!(
             "{:<16} precision {:.4}  recall {:.4}  F1 {:.4}  support {}",
             label.label, label.precision, label.recall, label.f1, label.support
-        ));
+        ))?;
     }
     Ok(())
 }

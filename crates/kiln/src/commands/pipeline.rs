@@ -1,4 +1,4 @@
-//! `kiln pipeline`: a training told stage by stage; without a recipe, that of the embedded sample.
+//! `kiln pipeline`: a training with all its stages; without a recipe, that of the embedded sample.
 
 use burn::tensor::Device;
 use kiln_backend::Backend;

@@ -28,7 +28,7 @@ pub fn run(arguments: &PullArgs, json: bool) -> anyhow::Result<()> {
     }
 }
 
-/// What was asked for, and what came.
+/// The source asked for, and the files that it stands for.
 struct Pulled<'a, S, P> {
     source: &'a S,
     pinned: P,
@@ -50,9 +50,8 @@ impl<S: ToString, P: ToString> Pulled<'_, S, P> {
             }));
         }
         if !self.verified {
-            console::log("no hub declared hashes of what was pulled, so it was taken as it is");
+            console::log("no hub declared hashes for these files, so they were not verified");
         }
-        console::result(path.display());
-        Ok(())
+        Ok(console::result(path.display())?)
     }
 }

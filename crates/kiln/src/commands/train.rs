@@ -25,8 +25,9 @@ use kiln_tokenize::Tokenizer;
 use crate::checkpoint::{fetch, fetch_data};
 use crate::cli::{RunArgs, TrainArgs, UsageError};
 use crate::commands::data::{names, report_leaks, splits};
-use crate::console::{self, stage};
+use crate::console::{self, OutputError, stage, unused_tensors};
 use crate::environment::pull_config;
+use crate::interrupt::watch_signals;
 use crate::recipe::{Data, Encoder, Files, Model, Recipe, available};
 use crate::run_folder::{RunFolder, peak_rss_bytes, sha256, write_report};
 
@@ -50,33 +51,33 @@ impl Outcome {
         if json {
             return console::json(&self.report);
         }
-        print_splits(&self.report);
-        console::result(format_args!("\n{}", self.folder.display()));
-        Ok(())
+        print_splits(&self.report)?;
+        Ok(console::result(format_args!("\n{}", self.folder.display()))?)
     }
 }
 
 /// A row a split: its examples, and the numbers that stand for the whole.
-pub fn print_splits(report: &Report) {
-    let Some(first) = report.splits.values().next() else { return };
+pub fn print_splits(report: &Report) -> Result<(), OutputError> {
+    let Some(first) = report.splits.values().next() else { return Ok(()) };
     let heads: String = first.named().iter().map(|(name, _)| format!(" {name:>16}")).collect();
-    console::result(format_args!("\n{:<10} {:>8}{heads}", "split", "examples"));
+    console::result(format_args!("\n{:<10} {:>8}{heads}", "split", "examples"))?;
     for (split, report) in &report.splits {
         let numbers: String = report.named().iter().map(|(_, number)| format!(" {number:>16.4}")).collect();
-        console::result(format_args!("{split:<10} {:>8}{numbers}", report.examples));
+        console::result(format_args!("{split:<10} {:>8}{numbers}", report.examples))?;
         if let Scores::Labels(scores) = &report.scores {
             let [low, high] = scores.accuracy_interval;
             let roc_auc = scores.roc_auc.map(|area| format!(", ROC-AUC {area:.4}")).unwrap_or_default();
             let other = format!("{roc_auc}, MCC {:.4}", scores.mcc);
-            console::result(format_args!("{:<19} accuracy within {low:.4} to {high:.4} (95 %){other}", ""));
+            console::result(format_args!("{:<19} accuracy within {low:.4} to {high:.4} (95 %){other}", ""))?;
         }
     }
+    Ok(())
 }
 
 /// Pull, read, split, tokenize, audit, train, evaluate.
 pub fn train<B: Backend>(recipe: &Recipe, name: &str, arguments: &RunArgs, device: &Device) -> anyhow::Result<Outcome> {
     let precision = available::<B>(recipe.train.precision)?;
-    console::watch_ctrl_c()?;
+    watch_signals()?;
     let config = pull_config(&arguments.hub, &recipe.hub.fallback);
     let checkpoint = pull(recipe, &config)?;
     let (files, pinned_data) = fetch_data(&recipe.data, &config)?;
@@ -214,7 +215,7 @@ impl Run<'_> {
             console::warn("the checkpoint has no pooler; a fresh one is trained");
         }
         if !pretrained.unused.is_empty() {
-            console::log(format_args!("unused tensors of the checkpoint: {}", pretrained.unused.join(", ")));
+            stage("", "", unused_tensors(&pretrained.unused));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `kiln vocabulary`: the words of raw text to a WordPiece vocabulary.
+//! `kiln vocabulary`: raw text to a WordPiece vocabulary.
 
 use anyhow::Context;
 use kiln_dataset::{Column, Columns};
@@ -8,11 +8,15 @@ use serde_json::json;
 use super::train::pretraining::texts;
 use crate::cli::VocabularyArgs;
 use crate::console;
+use crate::input::refuse_to_overwrite;
 
 pub fn run(arguments: &VocabularyArgs, json: bool) -> anyhow::Result<()> {
     let VocabularyArgs { file, out, size, min_count, cased, text_column } = arguments;
     let text = text_column.clone().unwrap_or(Column::Index(0));
     let columns = Columns { text, text_pair: None, label: None, flags: vec![] };
+    for name in ["tokenizer.json", "vocab.txt", "tokenizer_config.json"] {
+        refuse_to_overwrite(&out.join(name), file)?;
+    }
     let config = VocabularyConfig { size: *size, min_count: *min_count, lower_case: !cased };
     let mut failed = None;
     let trained = config.train(texts(file, &columns, &mut failed)?);
@@ -26,6 +30,5 @@ pub fn run(arguments: &VocabularyArgs, json: bool) -> anyhow::Result<()> {
         return console::json(&json!({ "path": out, "vocab_size": tokenizer.vocab_size() }));
     }
     console::log(format_args!("{} tokens", tokenizer.vocab_size()));
-    console::result(out.display());
-    Ok(())
+    Ok(console::result(out.display())?)
 }

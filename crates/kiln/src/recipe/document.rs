@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use kiln_hub::DatasetFile;
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
@@ -30,7 +31,8 @@ pub fn read<T: DeserializeOwned>(name: &str, text: &str, overrides: &[String]) -
         documents.push(padded);
     }
     for padded in &documents {
-        let table = DeTable::parse(padded).expect("`assignment` has parsed it");
+        let mut table = DeTable::parse(padded).expect("`assignment` has parsed it");
+        make_absolute("", table.get_mut()).map_err(|what| places.error_at(padded.len(), what))?;
         merge(document.get_mut(), table.into_inner())
             .map_err(|(start, key)| places.error_at(start, format!("`{key}` cannot be both a table and a value")))?;
     }
@@ -51,6 +53,48 @@ fn assignment(setting: &str, padding: usize) -> Option<String> {
     [format!("{padding}{setting}"), format!("{padding}{key}={quoted}")]
         .into_iter()
         .find(|line| DeTable::parse(line).is_ok_and(|table| !table.get_ref().is_empty()))
+}
+
+/// The keys whose values are paths.
+const PATHS: [&str; 6] = ["data.train", "data.validation", "data.test", "data.files", "masking.words", "model.source"];
+
+/// Makes the paths of an override absolute: whoever types one means it from the working folder, whereas the paths of a file
+/// are relative to the file's folder.
+fn make_absolute(table: &str, entries: &mut DeTable<'_>) -> Result<(), String> {
+    for (name, value) in entries.iter_mut() {
+        let key = explain::join(table, name.get_ref());
+        match value.get_mut() {
+            DeValue::Table(entries) => make_absolute(&key, entries)?,
+            DeValue::String(text) if PATHS.contains(&&*key) => *text = absolute(&key, text)?.into(),
+            DeValue::Array(values) if PATHS.contains(&&*key) => {
+                for value in values.iter_mut() {
+                    if let DeValue::String(text) = value.get_mut() {
+                        *text = absolute(&key, text)?.into();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What is not a path stays as it is.
+fn absolute(key: &str, text: &str) -> Result<String, String> {
+    let (prefix, path) = match (key, text.strip_prefix("dir:")) {
+        ("model.source", Some(path)) => ("dir:", path),
+        ("model.source", None) => return Ok(text.to_owned()),
+        _ => ("", text),
+    };
+    if path.is_empty() || DatasetFile::is_meant(path) {
+        return Ok(text.to_owned());
+    }
+    let absolute =
+        std::path::absolute(path).map_err(|error| format!("`{key}`: no absolute path for `{path}`: {error}"))?;
+    match absolute.to_str() {
+        Some(absolute) => Ok(format!("{prefix}{absolute}")),
+        None => Err(format!("`{key}`: the path of the working folder is not UTF-8")),
+    }
 }
 
 /// Lays `over` on `base`: tables are merged, values are replaced. A key that is a table in one and a value in the other

@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::{fmt, io};
 
-/// Why a recipe cannot be used. All of it is wrong usage, to be mended in the recipe or on the command line.
+/// Why a recipe cannot be used. Each is wrong usage: the recipe or the command line needs a correction.
 #[derive(Debug)]
 pub enum RecipeError {
     /// The file cannot be read.

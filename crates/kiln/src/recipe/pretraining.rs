@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::RecipeError;
 use super::checked;
 
-/// `[masking]`: what a masked language model must tell.
+/// `[masking]`: which tokens a masked language model predicts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Masking {
@@ -15,7 +15,8 @@ pub struct Masking {
     pub share: f64,
     /// What is masked together: `token`, `word` or `ngram`.
     pub unit: MaskUnit,
-    /// A file of words, one a line, that stay together where the unit is a word: how Chinese is known to be divided.
+    /// A file with one word per line. With `unit = "word"`, the characters of such a word are masked together, as Chinese has
+    /// no spaces between words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub words: Option<PathBuf>,
 }

@@ -93,6 +93,11 @@ fn local(path: impl AsRef<Path>) -> DataPath {
     DataPath::Local(path.as_ref().to_owned())
 }
 
+/// A path relative to the working folder.
+fn here(path: &str) -> PathBuf {
+    std::path::absolute(path).expect("there is a working folder")
+}
+
 fn good(text: &str, overrides: &[&str]) -> Recipe {
     parse(text, overrides).expect("the recipe is good")
 }
@@ -141,7 +146,7 @@ fn raw_text_is_files_and_what_validates() {
     let test = parse(CORPUS, &["data.test=x.txt"]).expect_err("nothing is tested").to_string();
     assert!(test.contains("`data.test`"), "{test}");
     let elsewhere = parse(SHORT, &["masking.share=0.3"]).expect_err("nothing is masked").to_string();
-    assert!(elsewhere.contains("`masked-lm` alone"), "{elsewhere}");
+    assert!(elsewhere.contains("`masking` needs `task = \"masked-lm\"`"), "{elsewhere}");
 }
 
 #[test]
@@ -164,7 +169,7 @@ fn data_may_be_files_of_data_sets() {
     let Files::Splits(splits) = &recipe.data.files else { panic!("each split has its file") };
     assert_eq!(splits.train, DataPath::Hub(train.parse().expect("a data set's file")));
     assert_eq!(splits.test, Some(DataPath::Hub(test.parse().expect("a data set's file"))));
-    assert_eq!(splits.validation, local("/recipes/dev.parquet"));
+    assert_eq!(splits.validation, local(here("dev.parquet")));
     // The format is that of the file in the data set.
     assert!(recipe.data.header);
     let written = recipe.to_toml();
@@ -229,11 +234,27 @@ fn overrides_are_as_strong_as_the_file() {
     assert_eq!(recipe.model.source.to_string(), "hf:google-bert/bert-base-chinese@main");
     assert_eq!(recipe.data.labels.expect("given").names(), ["no", "yes"]);
     let Files::Splits(splits) = recipe.data.files else { panic!("each split has its file") };
-    assert_eq!(splits.test.expect("given"), local("/recipes/test set.tsv"));
+    assert_eq!(splits.test.expect("given"), local(here("test set.tsv")));
+    assert_eq!(splits.train, local("/recipes/train.tsv"));
     assert_eq!(recipe.train.batch_size, Train::default().batch_size);
 
     let many = ["train.seed=1"; 100];
     assert_eq!(good(SHORT, &many).train.seed, 1);
+}
+
+#[test]
+fn paths_of_overrides_are_relative_to_the_working_folder() {
+    let recipe = good(SHORT, &["data.train=../x.tsv", "data.validation=/y.tsv", "model.source=dir:models/tiny"]);
+    let Files::Splits(splits) = recipe.data.files else { panic!("each split has its file") };
+    assert_eq!(splits.train, local(here("../x.tsv")));
+    assert_eq!(splits.validation, local("/y.tsv"));
+    assert_eq!(recipe.model.source.to_string(), format!("dir:{}", here("models/tiny").display()));
+    let corpus = good(CORPUS, &["data.files=[\"a.txt\", \"hf-dataset:owner/name/b.txt\"]", "masking.words=w.txt"]);
+    let Files::Corpus { files, validation } = corpus.data.files else { panic!("the text is a corpus") };
+    let data_set = "hf-dataset:owner/name/b.txt".parse().expect("a data set's file");
+    assert_eq!(files, [local(here("a.txt")), DataPath::Hub(data_set)]);
+    assert_eq!(validation, Some(local("/recipes/c.txt")));
+    assert_eq!(corpus.masking.words, Some(here("w.txt")));
 }
 
 #[test]

@@ -131,7 +131,7 @@ impl ClassWeights {
 pub enum Precision {
     F32,
     Bf16,
-    /// Nothing is trained in it.
+    /// Not for training
     #[serde(skip)]
     Int8,
 }

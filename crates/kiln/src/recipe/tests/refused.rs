@@ -123,11 +123,11 @@ fn what_is_planned_is_refused_as_such() {
         assert_eq!(message_with(old, new), expected);
     }
     let several = message(SHORT, &["data.label=[\"a\", \"b\"]"]);
-    assert!(several.contains("`data.label`: several columns are several labels"), "{several}");
+    assert!(several.contains("`data.label` needs `model.problem_type = \"multi_label_classification\"`"), "{several}");
     for (line, expected) in [
         (
             "class_weights = \"balanced\"",
-            "`train.class_weights`: only single labels have weights, and tags without a CRF",
+            "`train.class_weights` needs one label a text, or `task = \"token-classification\"` without `model.crf`",
         ),
         (
             "label_all_tokens = true",

@@ -1,0 +1,137 @@
+//! What is written, and what becomes of it when nobody takes it.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::process::Stdio;
+
+use super::{RUN, fail, failed, finished, kiln, sample_file, sample_recipe, succeed, text};
+
+#[test]
+fn an_output_is_never_its_own_input() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    let content = "今天[MASK]气很好\n";
+    fs::write(path("a.txt"), content).expect("a small file");
+    let mut outs = vec![path("a.txt"), path("./a.txt")];
+    fs::hard_link(path("a.txt"), path("hard.txt")).expect("a link");
+    outs.push(path("hard.txt"));
+    #[cfg(unix)]
+    {
+        std::os::unix::fs::symlink("a.txt", path("link.txt")).expect("a link");
+        outs.push(path("link.txt"));
+    }
+    for out in &outs {
+        for command in [&["predict", "--model", text(&RUN)][..], &["fill-mask"], &["embed", "--model", text(&RUN)]] {
+            let (code, message) = fail(&[command, &["--file", text(&path("a.txt")), "--out", text(out)]].concat());
+            assert!(code == 2 && message.contains("same file"), "{command:?} {}: {message}", out.display());
+        }
+    }
+    fs::write(path("vocab.txt"), content).expect("a small file");
+    let (code, message) = fail(&["vocabulary", "--file", text(&path("vocab.txt")), "--out", text(folder.path())]);
+    assert!(code == 2 && message.contains("same file"), "{message}");
+    for name in ["a.txt", "vocab.txt"] {
+        assert_eq!(fs::read_to_string(path(name)).expect("it is there"), content);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_stays_a_link_and_a_device_a_device() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (file, link) = (folder.path().join("answers.jsonl"), folder.path().join("link.jsonl"));
+    std::os::unix::fs::symlink("answers.jsonl", &link).expect("a link");
+    let test = sample_file("test.tsv");
+    let predict = |out: &str| succeed(&["predict", "--model", text(&RUN), "--file", text(&test), "--out", out]);
+    predict(text(&link));
+    assert!(link.is_symlink());
+    assert_eq!(fs::read_to_string(&file).expect("it was written").lines().count(), 96);
+    predict("/dev/null");
+    assert!(!fs::metadata("/dev/null").expect("it is there").is_file());
+    assert_eq!(predict("/dev/stdout").lines().count(), 96);
+}
+
+#[test]
+fn a_device_that_is_not_there_is_refused() {
+    for backend in ["flex", "ndarray"] {
+        let (code, message) =
+            fail(&["predict", "--model", text(&RUN), "--text", "好", "--backend", backend, "--device", "9"]);
+        assert!(code == 2 && message.contains(backend) && message.contains("device 9"), "{message}");
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_ends_the_command_quietly() {
+    let test = sample_file("test.tsv");
+    for arguments in [
+        &["predict", "--model", text(&RUN), "--file", text(&test)][..],
+        &["eval", "--model", text(&RUN), "--data", text(&test)],
+        &["data", "audit", "--recipe", text(&sample_recipe())],
+        &["pull", "sample"],
+    ] {
+        let mut command = kiln(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+        drop(child.stdout.take());
+        let output = child.wait_with_output().expect("it ends");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(141), "{arguments:?}: {message}");
+        assert!(!message.contains("error") && !message.contains("panicked"), "{arguments:?}: {message}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_an_error() {
+    let full = || File::options().write(true).open("/dev/full").expect("Linux has it");
+    let (code, message) = failed(kiln(&["pull", "sample"]).stdout(full()).output().expect("the binary runs"));
+    assert!(code == 1 && message.contains("standard output cannot be written: No space left"), "{code} {message}");
+    let test = sample_file("test.tsv");
+    let (code, message) = fail(&["predict", "--model", text(&RUN), "--file", text(&test), "--out", "/dev/full"]);
+    assert!(code == 1 && message.contains("/dev/full: cannot be written"), "{code} {message}");
+    assert!(!fs::metadata("/dev/full").expect("it is there").is_file());
+}
+
+#[test]
+fn a_training_goes_on_when_its_log_is_closed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("run");
+    let mut command =
+        kiln(&["train", "--recipe", text(&sample_recipe()), "--out", text(&out), "--set", "train.epochs=1"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    // As `| head -c 1` does.
+    let mut stderr = child.stderr.take().expect("it is piped");
+    stderr.read_exact(&mut [0]).expect("the first stage is told");
+    drop(stderr);
+    let report = finished(child.wait_with_output().expect("it ends"));
+    assert!(report.contains("accuracy"), "{report}");
+    let same = fs::read(RUN.join("model/model.safetensors")).expect("a model");
+    assert!(fs::read(out.join("model/model.safetensors")).expect("a model") == same);
+}
+
+#[test]
+fn whatever_is_typed_is_answered_or_refused() {
+    let ask = |stdin: Stdio, typed: &[u8]| {
+        let mut command = kiln(&["predict", "--model", text(&RUN)]);
+        let command = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("the binary runs");
+        if let Some(mut stdin) = child.stdin.take() {
+            // It may end before all is read.
+            let _ = stdin.write_all(typed);
+        }
+        child.wait_with_output().expect("it ends")
+    };
+    let long = "好".repeat(100_000);
+    let answers = finished(ask(Stdio::piped(), format!("\n \t \n{long}\n\t\n很好").as_bytes()));
+    assert_eq!(answers.lines().count(), 2, "{answers}");
+    let (code, message) = failed(ask(Stdio::piped(), b"\xff\xfe\n"));
+    assert!(code == 1 && message.contains("UTF-8"), "{message}");
+    assert_eq!(finished(ask(Stdio::null(), b"")), "");
+    #[cfg(unix)]
+    {
+        let folder = File::open(env!("CARGO_MANIFEST_DIR")).expect("a folder");
+        let (code, message) = failed(ask(folder.into(), b""));
+        assert!(code == 1 && message.contains("standard input cannot be read"), "{message}");
+        let command = format!("exec {} predict --model {} <&-", env!("CARGO_BIN_EXE_kiln"), RUN.display());
+        let closed = std::process::Command::new("sh").args(["-c", &command]).output().expect("a shell");
+        assert_eq!(finished(closed), "");
+    }
+}

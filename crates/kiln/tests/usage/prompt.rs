@@ -1,0 +1,67 @@
+//! The prompt on a terminal.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
+
+use super::{RUN, kiln, text};
+
+/// A prompt on a terminal of its own.
+struct Session {
+    child: Child,
+    terminal: File,
+    shown: String,
+}
+
+impl Session {
+    fn start(arguments: &[&str]) -> Self {
+        let pty = nix::pty::openpty(None, None).expect("the system has terminals");
+        let end = || Stdio::from(pty.slave.try_clone().expect("a second handle"));
+        let mut command = kiln(arguments);
+        command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end());
+        let child = command.spawn().expect("the binary runs");
+        Self { child, terminal: pty.master.into(), shown: String::new() }
+    }
+
+    /// Waits for a text that was not shown before.
+    fn wait_for(&mut self, expected: &str) -> &mut Self {
+        let mut bytes = [0; 1024];
+        while !self.shown.contains(expected) {
+            let read = self.terminal.read(&mut bytes).unwrap_or(0);
+            assert!(read > 0, "`{expected}` is not shown: {:?}", self.shown);
+            self.shown.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        }
+        self.shown.clear();
+        self
+    }
+
+    fn press(&mut self, keys: &str) -> &mut Self {
+        self.terminal.write_all(keys.as_bytes()).expect("the prompt reads");
+        self
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+#[test]
+fn lines_are_edited_and_repeated() {
+    let mut session = Session::start(&["predict", "--model", text(&RUN), "--json"]);
+    session.wait_for("> ").press("ab\u{7f}\tc\r").wait_for(r#"{"text":"a","text_pair":"c","#);
+    // Up, and the line before once more.
+    session.wait_for("> ").press("\u{1b}[A\r").wait_for(r#"{"text":"a","text_pair":"c","#);
+    session.wait_for("> ").press("\r").wait_for("> ").press("q\r");
+    assert_eq!(session.exit_code(), Some(0));
+}
+
+#[test]
+fn a_text_that_cannot_be_answered_does_not_end_the_session() {
+    let mut session = Session::start(&["fill-mask"]);
+    session.wait_for("> ").press("nothing\r").wait_for("error: there is no [MASK]");
+    session.wait_for("> ").press("\u{4}");
+    assert_eq!(session.exit_code(), Some(0));
+    let mut session = Session::start(&["fill-mask"]);
+    session.wait_for("> ").press("\u{3}").wait_for("interrupted");
+    assert_eq!(session.exit_code(), Some(130));
+}
