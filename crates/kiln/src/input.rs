@@ -55,7 +55,10 @@ impl Input {
     fn open(file: &Path) -> anyhow::Result<Self> {
         let columns = Columns { text: Column::Index(0), text_pair: None, label: None, flags: vec![] };
         let is_stdin = file == Path::new("-");
-        let is_pipe = fs::metadata(file).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+        let is_special = |metadata: fs::Metadata| !metadata.is_file() && !metadata.is_dir();
+        // `/dev/stdin` may lead to a file, and still be read only once.
+        let is_descriptor = ["/dev/stdin", "/dev/fd", "/proc/self/fd"].iter().any(|path| file.starts_with(path));
+        let is_pipe = is_descriptor || fs::metadata(file).is_ok_and(is_special);
         if !is_stdin && !is_pipe {
             let name = file.display().to_string();
             return Ok(Self { source: Source::new(file, columns), name, copied: None });
