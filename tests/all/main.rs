@@ -10,4 +10,5 @@ mod backends;
 mod checkpoints;
 mod tags;
 mod reference_data;
+mod tokenizers;
 mod readme;

@@ -6,10 +6,10 @@ use kiln_heads::{Pooling, pool};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_tokenize::{Tokenizer, lengths, pad};
 
-use crate::predictor::{BATCH_SIZE, check_tokenizer};
+use crate::predictor::{BATCH_SIZE, tokenizer_of, trimmed};
 use crate::{Error, in_batches, inputs};
 
-/// A checkpoint that turns texts into vectors; a head, if it has one, plays no part.
+/// A checkpoint that turns texts into vectors. Its head, if it has one, is not used.
 #[derive(Debug)]
 pub struct Embedder {
     bert: Bert,
@@ -21,11 +21,11 @@ pub struct Embedder {
 /// How vectors are made.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EmbedConfig {
-    /// What of the hidden states.
+    /// How a vector is made of the hidden states.
     pub pooling: Pooling,
-    /// Whether vectors are divided by their length, so that a product of two is their cosine.
+    /// Whether vectors are divided by their length, so that the dot product of two is their cosine.
     pub normalize: bool,
-    /// Of the encoder's products, where its backend has it.
+    /// The precision of the encoder's matrix products, where the backend has it.
     pub precision: Precision,
 }
 
@@ -33,7 +33,8 @@ impl EmbedConfig {
     /// Reads a checkpoint of any kind: its encoder and its tokenizer.
     ///
     /// # Errors
-    /// When one of them is missing or damaged, the tokenizer is not the model's, or there is no pooler to read.
+    /// When one of them is missing or damaged, the tokenizer does not fit the model, or `pooling` needs a pooler and the
+    /// checkpoint has none.
     pub fn load(self, folder: &Path, device: &Device) -> Result<Embedder, Error> {
         let config = BertConfig::from_folder(folder).map_err(kiln_heads::Error::from)?;
         let weights = Weights::from_folder(folder).map_err(kiln_heads::Error::from)?;
@@ -43,17 +44,13 @@ impl EmbedConfig {
         }
         bert.products.precision = self.precision;
         bert.products.packed = Some(PackedWeights::default());
-        let tokenizer = Tokenizer::from_folder(folder)?;
-        // A sentence encoder's own maximum may be that of its training, and is kept; one beyond its positions is not.
-        let max_length = tokenizer.max_length().min(config.max_position_embeddings);
-        let tokenizer = tokenizer.with_max_length(max_length)?;
-        check_tokenizer(&tokenizer, &config, folder)?;
+        let tokenizer = tokenizer_of(folder, &config)?;
         Ok(Embedder { bert, tokenizer, config: self, device: device.clone() })
     }
 }
 
 impl Embedder {
-    /// The vectors of texts and pairs, in their order.
+    /// The vectors of texts and pairs, in their order. White space around a text is ignored.
     ///
     /// # Shapes
     /// - output: row-major `[texts, hidden]`
@@ -61,7 +58,7 @@ impl Embedder {
     /// # Errors
     /// When a text cannot be tokenized.
     pub fn embed(&self, texts: &[(&str, Option<&str>)]) -> Result<Vec<f32>, Error> {
-        let encodings = self.tokenizer.encode_all(texts.iter().copied())?;
+        let encodings = self.tokenizer.encode_all(trimmed(texts))?;
         let pad_token_id = self.tokenizer.pad_token_id();
         let mut vectors = in_batches(&lengths(&encodings), BATCH_SIZE, |rows| {
             pool(&self.bert, inputs(&pad(&encodings, rows, pad_token_id), &self.device), self.config.pooling)
@@ -75,7 +72,7 @@ impl Embedder {
         Ok(vectors)
     }
 
-    /// Numbers a vector.
+    /// How many numbers a vector has.
     pub fn width(&self) -> usize {
         self.bert.embeddings.word_embeddings.weight.dims()[1]
     }

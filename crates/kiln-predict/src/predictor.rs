@@ -5,7 +5,9 @@ use kiln_bert::BertConfig;
 use kiln_heads::{MaskedLm, Network, QuestionAnswerer, TaskModel, Units, load_model};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::Task;
-use kiln_tokenize::{ContextConfig, ContextWindow, Tokenizer, UnitWindow, by_length, characters, lengths, pad, words};
+use kiln_tokenize::{
+    ContextConfig, ContextWindow, ModelLimits, Tokenizer, UnitWindow, by_length, characters, lengths, pad, words,
+};
 
 use crate::masks::{TOP, most_probable, places};
 use crate::tags::TaggedUnits;
@@ -36,8 +38,7 @@ impl Predictor {
     pub fn from_folder(folder: &Path, device: &Device) -> Result<Self, Error> {
         let mut model = load_model(folder, device)?;
         model.network.bert_mut().products.packed = Some(PackedWeights::default());
-        let tokenizer = Tokenizer::from_folder(folder)?;
-        check_tokenizer(&tokenizer, &model.config, folder)?;
+        let tokenizer = tokenizer_of(folder, &model.config)?;
         Ok(Self { model, tokenizer, device: device.clone(), top: TOP, batch_size: BATCH_SIZE })
     }
 
@@ -70,10 +71,15 @@ impl Predictor {
 
     /// Answers for texts and pairs, in their order. Of questions the first text is the question and the second the context.
     ///
+    /// White space around a text is ignored, as in the rows of a data set; offsets count from the first character that is
+    /// left.
+    ///
     /// # Errors
     /// When a text cannot be tokenized, or a question has no context.
     pub fn predict(&self, texts: &[(&str, Option<&str>)]) -> Result<Vec<Prediction>, Error> {
         let (pad_token_id, device) = (self.tokenizer.pad_token_id(), &self.device);
+        let texts = trimmed(texts);
+        let texts = texts.as_slice();
         match &self.model.network {
             Network::SequenceClassification { model, labels, problem_type } => {
                 let encodings = self.tokenizer.encode_all(texts.iter().copied())?;
@@ -165,17 +171,20 @@ impl Predictor {
     }
 }
 
-/// Whether the model has an embedding for each of the tokenizer's ids and positions.
-pub(crate) fn check_tokenizer(tokenizer: &Tokenizer, config: &BertConfig, folder: &Path) -> Result<(), Error> {
-    let folder = folder.to_owned();
-    if tokenizer.vocab_size() > config.vocab_size {
-        return Err(Error::Vocabulary { folder, tokenizer: tokenizer.vocab_size(), model: config.vocab_size });
-    }
-    if tokenizer.max_length() > config.max_position_embeddings {
-        let (tokenizer, model) = (tokenizer.max_length(), config.max_position_embeddings);
-        return Err(Error::MaxLength { folder, tokenizer, model });
-    }
-    Ok(())
+/// The tokenizer of a model folder, checked against the model's embeddings and truncating at its positions.
+pub(crate) fn tokenizer_of(folder: &Path, config: &BertConfig) -> Result<Tokenizer, Error> {
+    let limits = ModelLimits {
+        vocab_size: config.vocab_size,
+        type_vocab_size: config.type_vocab_size,
+        max_position_embeddings: config.max_position_embeddings,
+    };
+    Ok(Tokenizer::from_folder(folder)?.for_model(limits)?)
+}
+
+/// Texts without the white space around them, as a data set's rows are read: `kiln predict` gives the same answer for a
+/// text by itself and for one in a file, and a model sees what it was trained on.
+pub(crate) fn trimmed<'a>(texts: &[(&'a str, Option<&'a str>)]) -> Vec<(&'a str, Option<&'a str>)> {
+    texts.iter().map(|(text, text_pair)| (text.trim(), text_pair.map(str::trim))).collect()
 }
 
 fn divide(text: &str, units: Units) -> Vec<std::ops::Range<usize>> {

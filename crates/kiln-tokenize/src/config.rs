@@ -7,10 +7,10 @@ use serde_json::{Map, Value};
 use crate::Error;
 use crate::file::read_if_present;
 
-/// The length of a model whose configuration states none: that of every BERT that Google released.
+/// The maximum length where the configuration states none: that of every BERT that Google released.
 const DEFAULT_MAX_LENGTH: usize = 512;
 
-/// transformers writes 10³⁰ where a tokenizer has no maximum; no BERT has position embeddings beyond this.
+/// transformers writes 10³⁰ for "no maximum"; no BERT has more position embeddings than this.
 const LONGEST_MAX_LENGTH: f64 = 1e6;
 
 /// `tokenizer_config.json`, with `special_tokens_map.json` filling in the special tokens it does not name.
@@ -58,6 +58,7 @@ fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, Error> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Settings {
+    pub tokenizer_class: Option<String>,
     pub do_lower_case: Option<bool>,
     pub tokenize_chinese_chars: Option<bool>,
     /// Absent: as `do_lower_case`.
@@ -70,6 +71,8 @@ pub(crate) struct Settings {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct SpecialTokens {
+    pub bos_token: Option<SpecialToken>,
+    pub eos_token: Option<SpecialToken>,
     pub unk_token: Option<SpecialToken>,
     pub sep_token: Option<SpecialToken>,
     pub pad_token: Option<SpecialToken>,
@@ -78,7 +81,16 @@ pub(crate) struct SpecialTokens {
 }
 
 impl SpecialTokens {
+    /// The names that are stated.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let Self { bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token } = self;
+        let tokens = [bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token];
+        tokens.into_iter().flatten().map(SpecialToken::name)
+    }
+
     fn fill_in(&mut self, other: Self) {
+        self.bos_token = self.bos_token.take().or(other.bos_token);
+        self.eos_token = self.eos_token.take().or(other.eos_token);
         self.unk_token = self.unk_token.take().or(other.unk_token);
         self.sep_token = self.sep_token.take().or(other.sep_token);
         self.pad_token = self.pad_token.take().or(other.pad_token);
@@ -101,6 +113,11 @@ impl SpecialToken {
             Self::Name(name) | Self::Added { content: name } => name,
         }
     }
+}
+
+/// The name that is stated for a special token, or else its usual one.
+pub(crate) fn name<'a>(stated: &'a Option<SpecialToken>, default: &'a str) -> &'a str {
+    stated.as_ref().map_or(default, SpecialToken::name)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::reading::{Extent, Spans, from_ids};
 use crate::tokenizer::cannot_encode;
 use crate::units::is_cjk;
 use crate::{Encoding, Error, Tokenizer};
@@ -60,29 +61,29 @@ impl Tokenizer {
         context: &str,
         config: ContextConfig,
     ) -> Result<Vec<ContextWindow>, Error> {
-        let mut asked = self.pipeline.encode_fast(question, false).map_err(|source| cannot_encode(question, source))?;
         let special_tokens = self.special_tokens(true);
         let max_length = self.max_length.min(config.max_length);
-        // A window without room for a context would be of no use.
+        // A window needs room for a part of the context.
         let most = config.max_question_length.min(max_length.saturating_sub(special_tokens) / 2);
+        let mut asked = self.read(question, Extent::Tokens(most))?.encoding;
         asked.truncate(most, 0, tokenizers::TruncationDirection::Right);
         asked.take_overflowing();
-        let read =
-            self.pipeline.encode_char_offsets(context, false).map_err(|source| cannot_encode(context, source))?;
-        let tokens: Vec<tokenizers::Token> = (read.get_ids().iter().zip(read.get_tokens()).zip(read.get_offsets()))
-            .map(|((&id, value), &offsets)| tokenizers::Token { id, value: value.clone(), offsets })
-            .collect();
+        let Spans { ids, offsets, word_ids } = self.read_spans(context)?;
         let room = max_length.saturating_sub(special_tokens + asked.len()).max(1);
-        let words = word_numbers(&read, context);
+        let words = word_numbers(&word_ids, &offsets, context);
         let step = room - config.stride.min(room / 2);
         let mut windows = Vec::new();
         for start in (0..).step_by(step) {
-            let end = (start + room).min(tokens.len());
-            let full_length = asked.len() + tokens.len() + special_tokens;
-            let window = self.context_window(asked.clone(), &tokens[start..end], context, full_length)?;
-            let words = window_words(&words[start..end], &window.spans);
-            windows.push(ContextWindow { words, ..window });
-            if start + room >= tokens.len() {
+            let part = start..(start + room).min(ids.len());
+            let (encoding, first) = self.context_window(asked.clone(), &ids[part.clone()], context)?;
+            let full_length = asked.len() + ids.len() + special_tokens;
+            windows.push(ContextWindow {
+                encoding: Encoding { full_length, ..encoding },
+                first,
+                words: window_words(&words[part.clone()], &offsets[part.clone()]),
+                spans: offsets[part].to_vec(),
+            });
+            if start + room >= ids.len() {
                 break;
             }
         }
@@ -102,42 +103,38 @@ impl Tokenizer {
         questions.into_par_iter().map(|(question, context)| self.encode_context(question, context, config)).collect()
     }
 
+    /// The encoding of a question and a part of its context, and the first token of that part.
     fn context_window(
         &self,
         question: tokenizers::Encoding,
-        part: &[tokenizers::Token],
+        part: &[u32],
         context: &str,
-        full_length: usize,
-    ) -> Result<ContextWindow, Error> {
+    ) -> Result<(Encoding, usize), Error> {
         let question_tokens = question.len();
-        let mut read = tokenizers::Encoding::from_tokens(part.to_vec(), 1);
-        read.set_type_ids(vec![1; part.len()]);
-        let both =
-            self.pipeline.post_process(question, Some(read), true).map_err(|source| cannot_encode(context, source))?;
+        let both = self.guard(|| {
+            let both = self.pipeline.post_process(question, Some(from_ids(part, 1)), true);
+            both.map_err(|source| cannot_encode(context, source))
+        })?;
+        self.check_types(both.get_type_ids())?;
         let real = both.get_special_tokens_mask().iter().enumerate().filter(|(_, special)| **special == 0);
         let first = real.map(|(at, _)| at).nth(question_tokens).unwrap_or(both.len());
-        Ok(ContextWindow {
-            encoding: Encoding {
-                input_ids: both.get_ids().to_vec(),
-                token_type_ids: both.get_type_ids().to_vec(),
-                full_length,
-            },
-            first,
-            spans: part.iter().map(|token| token.offsets).collect(),
-            words: Vec::new(),
-        })
+        let encoding = Encoding {
+            input_ids: both.get_ids().to_vec(),
+            token_type_ids: both.get_type_ids().to_vec(),
+            full_length: both.len(),
+        };
+        Ok((encoding, first))
     }
 }
 
 /// Of each token the number of its word, different from its neighbours' words.
-fn word_numbers(read: &tokenizers::Encoding, context: &str) -> Vec<usize> {
+fn word_numbers(ids: &[Option<usize>], spans: &[(usize, usize)], context: &str) -> Vec<usize> {
     let characters: Vec<char> = context.chars().collect();
-    let ids = read.get_word_ids();
     let tokens: Vec<usize> = (0..ids.len()).collect();
     let mut numbers = Vec::with_capacity(ids.len());
     let mut number = 0;
     for word in tokens.chunk_by(|&a, &b| ids[a].is_some() && ids[a] == ids[b]) {
-        let (first, last) = (read.get_offsets()[word[0]].0, read.get_offsets()[word[word.len() - 1]].1);
+        let (first, last) = (spans[word[0]].0, spans[word[word.len() - 1]].1);
         let is_spaced = !characters.get(first..last).is_some_and(|word| word.iter().copied().any(is_cjk));
         for _ in word {
             number += usize::from(!is_spaced);

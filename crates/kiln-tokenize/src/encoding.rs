@@ -5,9 +5,10 @@
 pub struct Encoding {
     /// Indices into the vocabulary.
     pub input_ids: Vec<u32>,
-    /// 0 for the first text and its special tokens; for the second text what the tokenizer says, BERT's 1.
+    /// 0 for the first text and its special tokens; for the second text what the tokenizer's template gives, BERT's 1.
     pub token_type_ids: Vec<u32>,
-    /// How many tokens there were before truncation, special ones included.
+    /// How many tokens there were before truncation, special ones included. A lower bound where
+    /// [`crate::Tokenizer::encode`] did not read all of a long text.
     pub full_length: usize,
 }
 

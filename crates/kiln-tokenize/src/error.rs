@@ -42,6 +42,40 @@ pub enum Error {
         /// Why.
         source: tokenizers::Error,
     },
+    /// A file describes a tokenizer that cannot work: its sizes contradict each other, or the tokenizer fails when it is used.
+    #[error("`{}` describes a tokenizer that does not work: {reason}", path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A token's id has no row in the model's word embeddings.
+    #[error(
+        "`{}`: the token `{token}` has id {id}, but the model's word embeddings have {vocab_size} rows; \
+         tokenizer and model do not belong together",
+        path.display()
+    )]
+    TokenBeyondModel {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// The token.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// `vocab_size` of the model.
+        vocab_size: usize,
+    },
+    /// A token type has no row in the model's token type embeddings.
+    #[error("`{}` gives tokens the token type {type_id}, but the model has type_vocab_size {type_vocab_size}", path.display())]
+    TypeBeyondModel {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// The type, which is 1 for the second text of a pair.
+        type_id: u32,
+        /// `type_vocab_size` of the model.
+        type_vocab_size: usize,
+    },
     /// The vocabulary lacks a special token that encoding or padding needs.
     #[error("the vocabulary in `{}` has no {role}: looked for {tried}", folder.display())]
     NoSpecialToken {
@@ -52,7 +86,7 @@ pub enum Error {
         /// The names looked for.
         tried: String,
     },
-    /// Special tokens alone would fill the maximum length.
+    /// The special tokens alone do not fit the maximum length.
     #[error("max_length is {max_length}, but a pair of texts has {special_tokens} special tokens alone")]
     MaxLength {
         /// The length asked for, in tokens.

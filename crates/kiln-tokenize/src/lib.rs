@@ -17,10 +17,16 @@
 #![deny(missing_docs)]
 
 mod config;
+mod declared;
+mod class;
 mod wordpiece;
 
 mod encoding;
 mod tokenizer;
+mod cuts;
+mod reading;
+mod limits;
+mod listing;
 mod units;
 mod context;
 mod pieces;
@@ -32,13 +38,19 @@ mod bucketing;
 mod save;
 
 mod error;
+mod boundary;
 mod file;
+
+#[cfg(test)]
+mod samples;
 
 pub use batch::{Batch, pad};
 pub use bucketing::{Shuffle, by_length, padding_share, shuffled};
 pub use context::{ContextConfig, ContextWindow};
 pub use encoding::{Encoding, lengths};
 pub use error::Error;
+pub use limits::ModelLimits;
+pub use listing::TokenList;
 pub use tokenizer::Tokenizer;
 pub use units::{UnitWindow, characters, words};
 pub use vocabulary::VocabularyConfig;

@@ -1,7 +1,7 @@
 use rayon::prelude::*;
-use tokenizers::Token;
 
 use crate::config::SpecialToken;
+use crate::reading::{Extent, from_ids};
 use crate::tokenizer::cannot_encode;
 use crate::{Encoding, Error, Tokenizer};
 
@@ -11,9 +11,9 @@ impl Tokenizer {
     /// # Errors
     /// When a word is out of vocabulary and the tokenizer has no unknown token.
     pub fn pieces<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Vec<u32>>, Error> {
-        let pieces = |text: &S| match self.pipeline.encode_fast(text.as_ref(), false) {
-            Ok(encoding) => Ok(encoding.get_ids().to_vec()),
-            Err(source) => Err(cannot_encode(text.as_ref(), source)),
+        let pieces = |text: &S| {
+            let all = self.read(text.as_ref(), Extent::Tokens(usize::MAX))?;
+            Ok(all.encoding.get_ids().to_vec())
         };
         texts.par_iter().map(pieces).collect()
     }
@@ -23,12 +23,12 @@ impl Tokenizer {
     /// # Errors
     /// When the tokenizer's own template fails.
     pub fn assemble(&self, first: &[u32], second: Option<&[u32]>) -> Result<(Encoding, usize, usize), Error> {
-        let of = |ids: &[u32], type_id: u32| {
-            let token = |&id: &u32| Token { id, value: String::new(), offsets: (0, 0) };
-            tokenizers::Encoding::from_tokens(ids.iter().map(token).collect(), type_id)
-        };
-        let whole = self.pipeline.post_process(of(first, 0), second.map(|second| of(second, 1)), true);
-        let whole = whole.map_err(|source| cannot_encode("", source))?;
+        let second_ids = second.map(|second| from_ids(second, 1));
+        let whole = self.guard(|| {
+            let whole = self.pipeline.post_process(from_ids(first, 0), second_ids, true);
+            whole.map_err(|source| cannot_encode("", source))
+        })?;
+        self.check_types(whole.get_type_ids())?;
         let special = whole.get_special_tokens_mask();
         let after = |start: usize| special[start..].iter().position(|&special| special == 0).map(|at| start + at);
         let first_place = after(0).unwrap_or(special.len());
@@ -59,17 +59,17 @@ impl Tokenizer {
         self.pipeline.id_to_token(id)
     }
 
-    /// Whether a token is one of those that stand for no text.
+    /// Whether a token is a special one, which stands for no text.
     pub fn is_special(&self, id: u32) -> bool {
         self.token(id).is_some_and(|token| self.pipeline.get_added_vocabulary().is_special_token(&token))
     }
 
-    /// Tokens as the text that they spell.
+    /// The text of some tokens, without the special ones.
     ///
     /// # Errors
     /// When an id is not in the vocabulary's range.
     pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
-        self.pipeline.decode(ids, true).map_err(|source| cannot_encode("", source))
+        self.guard(|| self.pipeline.decode(ids, true).map_err(|source| cannot_encode("", source)))
     }
 }
 

@@ -1,8 +1,11 @@
 use std::path::Path;
 
 use serde_json::{Map, Value};
-use tokenizers::{ModelWrapper, NormalizerWrapper};
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::{ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
+use crate::class::Class;
 use crate::file::write;
 use crate::{Error, Tokenizer};
 
@@ -10,15 +13,16 @@ impl Tokenizer {
     /// Writes `tokenizer.json` and `tokenizer_config.json` as transformers reads them, and `vocab.txt` and
     /// `special_tokens_map.json` where the tokenizer was read with them. The folder must exist.
     ///
-    /// The configuration keeps its keys, but for `model_max_length`, which is the maximum length, and for those that say
-    /// how transformers is to build the same pipeline.
+    /// The configuration keeps its keys, except for `model_max_length`, which becomes the maximum length, and for those from
+    /// which transformers builds the pipeline.
     ///
     /// # Errors
     /// When a file cannot be written.
     pub fn save(&self, folder: &Path) -> Result<(), Error> {
         let path = folder.join("tokenizer.json");
-        let pipeline =
-            self.pipeline.to_string(false).map_err(|source| Error::Pipeline { path: path.clone(), source })?;
+        let pipeline = self.guard(|| {
+            self.pipeline.to_string(false).map_err(|source| Error::Pipeline { path: path.clone(), source })
+        })?;
         write(&path, pipeline.as_bytes())?;
         for (name, bytes) in &self.companions {
             write(&folder.join(name), bytes)?;
@@ -31,21 +35,36 @@ impl Tokenizer {
         let mut config = self.config.clone();
         let mut set = |key: &str, value: Value| config.insert(key.to_owned(), value);
         set("model_max_length", self.max_length.into());
-        match (self.pipeline.get_model(), self.pipeline.get_normalizer()) {
-            // transformers 5 builds BERT's normalizer from these keys, whatever `tokenizer.json` says.
-            (ModelWrapper::WordPiece(_), Some(NormalizerWrapper::BertNormalizer(normalizer))) => {
+        match self.bert_normalizer() {
+            // transformers 5 builds BERT's normalizer from these keys, whatever `tokenizer.json` has.
+            Some(normalizer) => {
                 set("do_lower_case", normalizer.lowercase.into());
                 set("tokenize_chinese_chars", normalizer.handle_chinese_chars.into());
                 set("strip_accents", normalizer.strip_accents.into());
-                config.entry("tokenizer_class").or_insert_with(|| "BertTokenizer".into());
+                let class = config.get("tokenizer_class").and_then(Value::as_str);
+                if class.is_none_or(|class| Class::named(class) != Class::Bert) {
+                    config.insert("tokenizer_class".to_owned(), "BertTokenizer".into());
+                }
             }
             // Its other classes rebuild the pipeline in their own way; this one runs `tokenizer.json` as it is.
-            _ => {
+            None => {
                 set("tokenizer_class", "PreTrainedTokenizerFast".into());
             }
         }
         config.entry("pad_token").or_insert_with(|| self.pipeline.id_to_token(self.pad_token_id).into());
         config
+    }
+
+    /// BERT's normalizer, of a pipeline that is exactly what transformers' `BertTokenizer` builds.
+    fn bert_normalizer(&self) -> Option<&BertNormalizer> {
+        let Some(NormalizerWrapper::BertNormalizer(normalizer)) = self.pipeline.get_normalizer() else { return None };
+        let ModelWrapper::WordPiece(model) = self.pipeline.get_model() else { return None };
+        let plain = WordPiece::default();
+        let same = normalizer.clean_text
+            && matches!(self.pipeline.get_pre_tokenizer(), Some(PreTokenizerWrapper::BertPreTokenizer(_)))
+            && model.max_input_chars_per_word == plain.max_input_chars_per_word
+            && model.continuing_subword_prefix == plain.continuing_subword_prefix;
+        same.then_some(normalizer)
     }
 }
 

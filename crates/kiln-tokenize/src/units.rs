@@ -1,25 +1,26 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
-use tokenizers::{Model, NormalizedString, Normalizer, Token};
+use tokenizers::{Model, NormalizedString, Normalizer};
 
+use crate::reading::{Extent, from_ids};
 use crate::tokenizer::cannot_encode;
 use crate::{Encoding, Error, Tokenizer};
 
-/// A part of a text that fits the maximum length, and where its units stand in it.
+/// A part of a text that fits the maximum length, and the places of its units in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitWindow {
     /// Special tokens included.
     pub encoding: Encoding,
-    /// Its units, in order: index and first token. Each unit of the text is in one window at least.
+    /// Its units, in order: index and first token. Each unit of the text is in at least one window.
     pub units: Vec<(usize, usize)>,
-    /// Behind the last token of the last of them.
+    /// The place behind the last token of the last unit.
     pub end: usize,
     /// The units that this window speaks for: those that are farther from its edges than from those of the other windows.
     pub own: Range<usize>,
 }
 
-/// Of a window, the share that its neighbour has too.
+/// Neighbouring windows share one of so many parts of a window.
 const OVERLAP: usize = 4;
 
 impl Tokenizer {
@@ -36,14 +37,14 @@ impl Tokenizer {
     /// # Panics
     /// When a range of `units` is not one of `text`.
     pub fn encode_units(&self, text: &str, units: &[Range<usize>]) -> Result<Vec<UnitWindow>, Error> {
-        let tokens = units.iter().map(|unit| self.unit_tokens(text, unit.clone())).collect::<Result<Vec<_>, _>>()?;
+        let tokens = self.units_tokens(text, units)?;
         let room = self.max_length - self.special_tokens(false);
         let mut windows = Vec::new();
         let mut start = 0;
         loop {
-            let end = fill(&tokens, start, room);
+            let end = tokens.fill(start, room);
             windows.push(self.window(text, &tokens, start..end)?);
-            if end == tokens.len() {
+            if end == units.len() {
                 break;
             }
             // Back from the end by a quarter of the window's units, yet always ahead of its start.
@@ -65,54 +66,63 @@ impl Tokenizer {
         texts.into_par_iter().map(|(text, units)| self.encode_units(text, units)).collect()
     }
 
-    fn window(&self, text: &str, tokens: &[Vec<Token>], range: Range<usize>) -> Result<UnitWindow, Error> {
-        let body: Vec<Token> = tokens[range.clone()].concat();
-        let full_length = tokens.iter().map(Vec::len).sum::<usize>() + self.special_tokens(false);
-        let whole = tokenizers::Encoding::from_tokens(body, 0);
-        let whole = self.pipeline.post_process(whole, None, true).map_err(|source| cannot_encode(text, source))?;
+    fn window(&self, text: &str, tokens: &UnitTokens, range: Range<usize>) -> Result<UnitWindow, Error> {
+        let ids = &tokens.ids[tokens.start(range.start)..tokens.start(range.end)];
+        let whole = self.guard(|| {
+            let whole = self.pipeline.post_process(from_ids(ids, 0), None, true);
+            whole.map_err(|source| cannot_encode(text, source))
+        })?;
         let first = whole.get_special_tokens_mask().iter().position(|&special| special == 0).unwrap_or(0);
-        let mut at = first;
-        let units = range.clone().map(|unit| {
-            let first = at;
-            at += tokens[unit].len();
-            (unit, first)
-        });
-        let units: Vec<(usize, usize)> = units.collect();
+        let at = |unit: usize| first + tokens.start(unit) - tokens.start(range.start);
         let encoding = Encoding {
             input_ids: whole.get_ids().to_vec(),
             token_type_ids: whole.get_type_ids().to_vec(),
-            full_length,
+            full_length: tokens.ids.len() + self.special_tokens(false),
         };
-        Ok(UnitWindow { encoding, units, end: at, own: range })
+        let units = range.clone().map(|unit| (unit, at(unit))).collect();
+        Ok(UnitWindow { encoding, units, end: at(range.end), own: range })
     }
 
-    /// At least one token.
-    fn unit_tokens(&self, text: &str, unit: Range<usize>) -> Result<Vec<Token>, Error> {
+    fn units_tokens(&self, text: &str, units: &[Range<usize>]) -> Result<UnitTokens, Error> {
+        let mut tokens = UnitTokens { ids: Vec::new(), ends: Vec::with_capacity(units.len()) };
+        for unit in units {
+            self.guard(|| self.unit_tokens(text, unit.clone(), &mut tokens.ids))?;
+            tokens.ends.push(tokens.ids.len());
+        }
+        Ok(tokens)
+    }
+
+    /// Appends at least one id.
+    fn unit_tokens(&self, text: &str, unit: Range<usize>, ids: &mut Vec<u32>) -> Result<(), Error> {
+        let before = ids.len();
+        let room = self.max_length - self.special_tokens(false);
         let word = &text[unit.clone()];
         let fail = |source| cannot_encode(word, source);
-        let whole = self.pipeline.encode_fast(word, false).map_err(fail)?;
-        let token = |&id: &u32| Token { id, value: String::new(), offsets: (0, 0) };
-        let mut tokens: Vec<Token> = whole.get_ids().iter().map(token).collect();
-        let first = whole.get_ids().first().and_then(|&id| self.pipeline.id_to_token(id)).unwrap_or_default();
+        // A unit longer than a whole window becomes unknown, so the rest of it need not be read.
+        let whole = self.read(word, Extent::Tokens(room + 2))?.encoding;
+        let mut own = whole.get_ids();
+        let first = own.first().and_then(|&id| self.pipeline.id_to_token(id)).unwrap_or_default();
         if first.starts_with(SPACE_MARK) {
             let inside = text[..unit.start].chars().next_back().is_some_and(|before| !before.is_whitespace());
-            if inside {
+            if inside && own.len() <= room + 1 {
                 let mut normalized = NormalizedString::from(word);
                 if let Some(normalizer) = self.pipeline.get_normalizer() {
                     normalizer.normalize(&mut normalized).map_err(fail)?;
                 }
-                tokens = self.pipeline.get_model().tokenize(normalized.get()).map_err(fail)?;
-            } else if tokens.len() > 1 && first.chars().eq([SPACE_MARK]) {
-                tokens.remove(0);
+                let inner = self.pipeline.get_model().tokenize(normalized.get()).map_err(fail)?;
+                ids.extend(inner.into_iter().map(|token| token.id));
+                own = &[];
+            } else if own.len() > 1 && first.chars().eq([SPACE_MARK]) {
+                own = &own[1..];
             }
         }
+        ids.extend(own);
         // What is left of a dropped unit, or of one longer than a whole window, is one unknown token.
-        let room = self.max_length - self.special_tokens(false);
-        if tokens.is_empty() || tokens.len() > room {
-            let unknown = self.unknown_token().ok_or_else(|| fail("there is no unknown token".into()))?;
-            tokens = vec![Token { id: unknown, value: String::new(), offsets: (0, 0) }];
+        if ids.len() == before || ids.len() - before > room {
+            ids.truncate(before);
+            ids.push(self.unknown_token().ok_or_else(|| fail("there is no unknown token".into()))?);
         }
-        Ok(tokens)
+        Ok(())
     }
 
     fn unknown_token(&self) -> Option<u32> {
@@ -125,14 +135,24 @@ impl Tokenizer {
 /// SentencePiece's mark of a space.
 const SPACE_MARK: char = '▁';
 
-/// The end of the longest run of units from `start` on whose tokens fit.
-fn fill(tokens: &[Vec<Token>], start: usize, room: usize) -> usize {
-    let mut used = 0;
-    let fits = |tokens: &&Vec<Token>| {
-        used += tokens.len();
-        used <= room
-    };
-    start + tokens[start..].iter().take_while(fits).count()
+/// The ids of all units of a text, one after another.
+struct UnitTokens {
+    ids: Vec<u32>,
+    /// Of each unit, the place behind its last id.
+    ends: Vec<usize>,
+}
+
+impl UnitTokens {
+    /// The place of a unit's first id; behind all ids for the unit behind the last.
+    fn start(&self, unit: usize) -> usize {
+        unit.checked_sub(1).map_or(0, |before| self.ends[before])
+    }
+
+    /// The end of the longest run of units from `start` on whose tokens fit.
+    fn fill(&self, start: usize, room: usize) -> usize {
+        let first = self.start(start);
+        start + self.ends[start..].iter().take_while(|end| **end - first <= room).count()
+    }
 }
 
 /// Where windows overlap, each speaks for the half that is nearer to its middle.

@@ -98,8 +98,10 @@ impl VocabularyConfig {
         let settings = serde_json::from_value(Value::Object(keys.clone())).expect("the keys are those of the settings");
         let config = TokenizerConfig { keys, settings, ..TokenizerConfig::default() };
         let pipeline = wordpiece::from_vocab(Path::new(""), vocab.as_bytes(), &config)?;
-        let (max_length, companions) = (config.max_length(), vec![("vocab.txt", vocab.into_bytes())]);
-        Ok(Tokenizer { pipeline, max_length, pad_token_id: 0, config: config.keys, companions })
+        let max_length = config.max_length();
+        let mut tokenizer = Tokenizer::new(pipeline, "vocab.txt".into(), config.keys)?;
+        tokenizer.companions = vec![("vocab.txt", vocab.into_bytes())];
+        tokenizer.with_max_length(max_length)
     }
 }
 

@@ -1,13 +1,13 @@
 use std::path::Path;
 
 use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::{AddedToken, decoders};
 
 use crate::Error;
-use crate::config::{SpecialToken, TokenizerConfig};
+use crate::class::bert_normalizer;
+use crate::config::{TokenizerConfig, name};
 
 /// BERT's pipeline from its vocabulary, one token a line: clean, space Chinese characters, lower-case, strip accents;
 /// split at spaces and punctuation; longest match first; `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`.
@@ -33,33 +33,18 @@ pub(crate) fn from_vocab(
     };
     id("unk_token", unk)?;
     let processing = BertProcessing::new(id("sep_token", sep)?, id("cls_token", cls)?);
-    let special: Vec<AddedToken> = [unk, sep, pad, cls, mask]
-        .into_iter()
-        .filter(|token| vocab.contains_key(*token))
-        .map(|token| AddedToken::from(token, true))
-        .collect();
-
-    let settings = &config.settings;
-    let normalizer = BertNormalizer::new(
-        true,
-        settings.tokenize_chinese_chars.unwrap_or(true),
-        settings.strip_accents,
-        settings.do_lower_case.unwrap_or(true),
-    );
+    let special = [unk, sep, pad, cls, mask].into_iter().filter(|token| vocab.contains_key(*token));
+    let special: Vec<AddedToken> = special.map(|token| AddedToken::from(token, true)).collect();
     let wordpiece = WordPiece::builder().vocab(vocab).unk_token(unk.to_owned()).build().map_err(invalid)?;
     let mut tokenizer = tokenizers::Tokenizer::new(wordpiece);
     tokenizer
-        .with_normalizer(Some(normalizer))
+        .with_normalizer(Some(bert_normalizer(config)))
         .map_err(invalid)?
         .with_pre_tokenizer(Some(BertPreTokenizer))
         .with_post_processor(Some(processing))
         .with_decoder(Some(decoders::wordpiece::WordPiece::default()));
     tokenizer.add_special_tokens(special).map_err(invalid)?;
     Ok(tokenizer)
-}
-
-fn name<'a>(stated: &'a Option<SpecialToken>, default: &'a str) -> &'a str {
-    stated.as_ref().map_or(default, SpecialToken::name)
 }
 
 #[cfg(test)]

@@ -56,6 +56,8 @@ pub enum Command {
     Vocabulary(VocabularyArgs),
     /// Compute vectors of texts
     Embed(EmbedArgs),
+    /// Show the tokens of a text: ids, pieces and the characters they stand for
+    Tokenize(TokenizeArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -315,6 +317,23 @@ pub struct EmbedArgs {
     pub columns: ColumnArgs,
     #[command(flatten)]
     pub precision: PrecisionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TokenizeArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// One text; a hyphen may begin it
+    #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
+    pub text: Option<String>,
+    /// Its second text
+    #[arg(long, allow_hyphen_values = true, requires = "text")]
+    pub text_pair: Option<String>,
+    /// A file of texts; with --json, one object for each
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
 }
 
 /// [`kiln_heads::Pooling`] on a command line.

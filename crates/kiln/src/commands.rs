@@ -10,3 +10,4 @@ mod prompt;
 pub mod embed;
 pub mod pretrain;
 pub mod vocabulary;
+pub mod tokenize;

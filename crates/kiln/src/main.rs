@@ -48,6 +48,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Data(DataCommand::Audit(arguments)) => commands::data::audit(arguments, cli.json),
         Command::Data(DataCommand::Split(arguments)) => commands::data::split(arguments, cli.json),
         Command::Vocabulary(arguments) => commands::vocabulary::run(arguments, cli.json),
+        Command::Tokenize(arguments) => commands::tokenize::run(arguments, cli.json),
         // Inside the thread pool: from outside, every parallel operation would wake a thread and wait for it.
         _ => rayon::scope(|_| {
             kiln_backend::run(&cli.backend, OnBackend(cli)).unwrap_or_else(|unknown| Err(unknown.into()))
@@ -72,7 +73,9 @@ impl Entry for OnBackend<'_> {
             Command::FillMask(arguments) => commands::predict::fill_mask::<B>(arguments, *json, &device),
             Command::Pretrain(arguments) => commands::pretrain::run::<B>(arguments, *json, &device),
             Command::Embed(arguments) => commands::embed::run::<B>(arguments, *json, &device),
-            Command::Pull(_) | Command::Data(_) | Command::Vocabulary(_) => unreachable!("these run without a backend"),
+            Command::Pull(_) | Command::Data(_) | Command::Vocabulary(_) | Command::Tokenize(_) => {
+                unreachable!("these run without a backend")
+            }
         }
     }
 }

@@ -85,7 +85,7 @@ fn count_tokens<T: Item>(tokenizer: &Tokenizer, splits: &Splits<Vec<T>>) -> anyh
     let tokens = splits.as_ref().try_map(|_, examples| {
         let mut lengths = Vec::with_capacity(examples.len());
         for chunk in examples.chunks(CHUNK) {
-            let encodings = tokenizer.encode_all(chunk.iter().map(Item::texts))?;
+            let encodings = tokenizer.encode_all_counted(chunk.iter().map(Item::texts))?;
             lengths.extend(encodings.iter().map(|encoding| encoding.full_length));
         }
         anyhow::Ok(lengths)

@@ -20,7 +20,7 @@ use kiln_heads::{Pretrained, PretrainedConfig, TaskModel, save_model};
 use kiln_hub::{Location, PullConfig, Source};
 use kiln_kernels::Precision;
 use kiln_schema::{LabelId, LabelSet, ProblemType, Split, Splits, Task};
-use kiln_tokenize::Tokenizer;
+use kiln_tokenize::{ModelLimits, Tokenizer};
 
 use crate::checkpoint::{fetch, fetch_data};
 use crate::cli::{RunArgs, TrainArgs, UsageError};
@@ -258,14 +258,11 @@ fn pull(recipe: &Recipe, config: &PullConfig) -> anyhow::Result<Checkpoint> {
             config.max_position_embeddings
         )));
     }
-    if tokenizer.vocab_size() > config.vocab_size {
-        bail!(
-            "{}: the tokenizer has {} entries and the model's word embeddings only {}; they are not of one model",
-            folder.display(),
-            tokenizer.vocab_size(),
-            config.vocab_size
-        );
-    }
+    let tokenizer = tokenizer.for_model(ModelLimits {
+        vocab_size: config.vocab_size,
+        type_vocab_size: config.type_vocab_size,
+        max_position_embeddings: config.max_position_embeddings,
+    })?;
     stage("pull", "kiln-hub", format_args!("{source} → {}", folder.display()));
     let source = pinned.map_or_else(|| source.clone(), Source::from);
     Ok(Checkpoint { source, folder, config, tokenizer })

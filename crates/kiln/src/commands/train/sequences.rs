@@ -98,7 +98,7 @@ impl Run<'_> {
     {
         let (examples, labels) = self.read::<Example<T>>()?;
         let encodings =
-            examples.as_ref().try_map(|_, rows| self.tokenizer().encode_all(rows.iter().map(Item::texts)))?;
+            examples.as_ref().try_map(|_, rows| self.tokenizer().encode_all_counted(rows.iter().map(Item::texts)))?;
         let lengths = kiln_tokenize::lengths(&encodings.train);
         self.tell_shape(encodings.train.len(), &lengths);
         let tokens = encodings.as_ref().map(|_, rows| rows.iter().map(|encoding| encoding.full_length).collect());

@@ -1,0 +1,297 @@
+use std::path::Path;
+
+use serde::Deserialize;
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::normalizers::{BertNormalizer, NormalizerWrapper};
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
+use tokenizers::pre_tokenizers::sequence::Sequence;
+use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
+use tokenizers::processors::bert::BertProcessing;
+use tokenizers::processors::roberta::RobertaProcessing;
+use tokenizers::{AddedToken, Model, ModelWrapper, decoders};
+
+use crate::Error;
+use crate::config::{SpecialTokens, TokenizerConfig, name};
+use crate::file::read_if_present;
+
+/// What `AutoTokenizer` of transformers 5 makes of a folder's `tokenizer.json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// `BertTokenizer`: takes the vocabulary, the added tokens and the keys of `tokenizer_config.json`, and builds BERT's
+    /// pipeline from them, whatever pipeline the file has.
+    Bert,
+    /// `XLMRobertaTokenizer`: takes the vocabulary and the character map, and builds XLM-RoBERTa's pipeline.
+    XlmRoberta,
+    /// `TokenizersBackend`, which was `PreTrainedTokenizerFast`: runs the file as it is.
+    Backend,
+}
+
+/// The subclasses and other names of `BertTokenizer` in transformers, each with or without `Fast` at its end.
+const BERT_CLASSES: [&str; 9] = [
+    "BertTokenizer",
+    "ConvBertTokenizer",
+    "DistilBertTokenizer",
+    "ElectraTokenizer",
+    "LayoutLMTokenizer",
+    "LxmertTokenizer",
+    "MobileBertTokenizer",
+    "SqueezeBertTokenizer",
+    "DPRQuestionEncoderTokenizer",
+];
+
+/// Models whose tokenizer is `BertTokenizer` where no class is named.
+const BERT_MODELS: [&str; 9] =
+    ["bert", "convbert", "distilbert", "electra", "ernie", "layoutlm", "megatron-bert", "mobilebert", "nezha"];
+
+impl Class {
+    /// The class that `tokenizer_config.json` names, else `config.json`, else the one of the model's type.
+    pub fn of(folder: &Path, config: &TokenizerConfig) -> Result<Self, Error> {
+        let model = match read_if_present(&folder.join("config.json"))? {
+            // A damaged `config.json` is for the reader of models to report.
+            Some(json) => serde_json::from_slice(&json).unwrap_or_default(),
+            None => ModelConfig::default(),
+        };
+        let named = config.settings.tokenizer_class.as_deref().or(model.tokenizer_class.as_deref());
+        Ok(match (named, model.model_type.as_deref()) {
+            (Some(class), _) => Self::named(class),
+            (None, Some("xlm-roberta")) => Self::XlmRoberta,
+            (None, Some(model)) if BERT_MODELS.contains(&model) => Self::Bert,
+            (None, _) => Self::Backend,
+        })
+    }
+
+    /// The class of that name.
+    pub fn named(class: &str) -> Self {
+        match class.strip_suffix("Fast").unwrap_or(class) {
+            "XLMRobertaTokenizer" => Self::XlmRoberta,
+            class if BERT_CLASSES.contains(&class) => Self::Bert,
+            _ => Self::Backend,
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ModelConfig {
+    tokenizer_class: Option<String>,
+    model_type: Option<String>,
+}
+
+/// Rebuilds the pipeline of a `tokenizer.json` as its class does, and adds the special tokens that the configuration
+/// names.
+pub(crate) fn apply(
+    pipeline: &mut tokenizers::Tokenizer,
+    class: Class,
+    folder: &Path,
+    config: &TokenizerConfig,
+) -> Result<(), Error> {
+    let invalid = |source| Error::Pipeline { path: folder.join("tokenizer.json"), source };
+    let tokens = &config.special_tokens;
+    match (class, pipeline.get_model()) {
+        (Class::Bert, ModelWrapper::WordPiece(_)) => {
+            bert(pipeline, config).map_err(invalid)?;
+            let cls = special(pipeline, folder, "cls_token", name(&tokens.cls_token, "[CLS]"))?;
+            let sep = special(pipeline, folder, "sep_token", name(&tokens.sep_token, "[SEP]"))?;
+            pipeline.with_post_processor(Some(BertProcessing::new(sep, cls)));
+        }
+        (Class::XlmRoberta, ModelWrapper::Unigram(_)) => {
+            xlm_roberta(pipeline).map_err(invalid)?;
+            let bos = special(pipeline, folder, "bos_token", name(&tokens.bos_token, "<s>"))?;
+            let eos = special(pipeline, folder, "eos_token", name(&tokens.eos_token, "</s>"))?;
+            // `<s> A </s> </s> B </s>`, whose type ids are all 0; offsets stay as they are.
+            pipeline.with_post_processor(Some(RobertaProcessing::new(eos, bos).trim_offsets(false)));
+        }
+        _ => {}
+    }
+    add_named(pipeline, tokens).map_err(invalid)
+}
+
+/// BERT's normalizer by the keys of a configuration, which are the same for a vocabulary and for `tokenizer.json`.
+pub(crate) fn bert_normalizer(config: &TokenizerConfig) -> BertNormalizer {
+    let settings = &config.settings;
+    BertNormalizer::new(
+        true,
+        settings.tokenize_chinese_chars.unwrap_or(true),
+        settings.strip_accents,
+        settings.do_lower_case.unwrap_or(true),
+    )
+}
+
+fn bert(pipeline: &mut tokenizers::Tokenizer, config: &TokenizerConfig) -> tokenizers::Result<()> {
+    if let ModelWrapper::WordPiece(model) = pipeline.get_model() {
+        let unk = name(&config.special_tokens.unk_token, "[UNK]");
+        let plain = WordPiece::default();
+        let same = model.unk_token == unk
+            && model.continuing_subword_prefix == plain.continuing_subword_prefix
+            && model.max_input_chars_per_word == plain.max_input_chars_per_word;
+        if !same {
+            let mut model = model.clone();
+            model.unk_token = unk.to_owned();
+            model.continuing_subword_prefix = plain.continuing_subword_prefix;
+            model.max_input_chars_per_word = plain.max_input_chars_per_word;
+            pipeline.with_model(model);
+        }
+    }
+    pipeline
+        .with_normalizer(Some(bert_normalizer(config)))?
+        .with_pre_tokenizer(Some(BertPreTokenizer))
+        .with_decoder(Some(decoders::wordpiece::WordPiece::default()));
+    Ok(())
+}
+
+fn xlm_roberta(pipeline: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> {
+    let charsmap = pipeline.get_normalizer().and_then(precompiled);
+    let metaspace = Metaspace::new('▁', PrependScheme::Always, true);
+    let split = Sequence::new(vec![
+        PreTokenizerWrapper::WhitespaceSplit(WhitespaceSplit),
+        PreTokenizerWrapper::Metaspace(metaspace.clone()),
+    ]);
+    pipeline.with_normalizer(charsmap)?.with_pre_tokenizer(Some(split)).with_decoder(Some(metaspace));
+    Ok(())
+}
+
+/// The first character map of a normalizer.
+fn precompiled(normalizer: &NormalizerWrapper) -> Option<NormalizerWrapper> {
+    match normalizer {
+        NormalizerWrapper::Precompiled(_) => Some(normalizer.clone()),
+        NormalizerWrapper::Sequence(parts) => parts.as_ref().iter().find_map(precompiled),
+        _ => None,
+    }
+}
+
+fn special(
+    pipeline: &tokenizers::Tokenizer,
+    folder: &Path,
+    role: &'static str,
+    token: &str,
+) -> Result<(String, u32), Error> {
+    match pipeline.token_to_id(token) {
+        Some(id) => Ok((token.to_owned(), id)),
+        None => Err(Error::NoSpecialToken { folder: folder.to_owned(), role, tried: format!("`{token}`") }),
+    }
+}
+
+/// A special token is never split, whether or not `tokenizer.json` lists it as added.
+fn add_named(pipeline: &mut tokenizers::Tokenizer, tokens: &SpecialTokens) -> tokenizers::Result<()> {
+    let model = pipeline.get_model();
+    let added = pipeline.get_added_vocabulary().get_vocab();
+    let missing = tokens.names().filter(|token| !added.contains_key(*token) && model.token_to_id(token).is_some());
+    let missing: Vec<AddedToken> = missing.map(|token| AddedToken::from(token, true)).collect();
+    pipeline.add_special_tokens(missing).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::Tokenizer;
+
+    fn fixture(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+    }
+
+    /// A `tokenizer.json` of the tiny vocabulary that keeps case, accents and Chinese words.
+    fn cased() -> Value {
+        let tokenizer = Tokenizer::from_folder(&fixture("tiny")).expect("the fixture is whole");
+        let json = tokenizer.pipeline.to_string(false).expect("a pipeline is JSON");
+        let mut json: Value = serde_json::from_str(&json).expect("a pipeline is JSON");
+        json["normalizer"] = json!({
+            "type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": false, "strip_accents": false,
+            "lowercase": false
+        });
+        json
+    }
+
+    fn ids(tokenizer: &Tokenizer) -> Vec<u32> {
+        let ids = tokenizer.encode("Café 房", None).expect("there is an unknown token").input_ids;
+        ids[1..ids.len() - 1].to_vec()
+    }
+
+    /// Each row is what `AutoTokenizer` of transformers 5.23.0 gives for such a folder.
+    #[test]
+    fn the_class_decides_whether_the_configuration_or_the_file_counts() {
+        let (uncased, as_file, unknown) = (vec![8, 5], vec![1, 5], vec![1, 5]);
+        let bert = Some(r#"{"model_type": "bert"}"#);
+        let cases = [
+            ("{}", None, &as_file),
+            (r#"{"do_lower_case": true}"#, None, &as_file),
+            ("{}", bert, &uncased),
+            (r#"{"do_lower_case": false}"#, bert, &unknown),
+            (r#"{"tokenizer_class": "BertTokenizer"}"#, None, &uncased),
+            (r#"{"tokenizer_class": "BertTokenizerFast", "do_lower_case": true}"#, None, &uncased),
+            (r#"{"tokenizer_class": "ElectraTokenizer"}"#, bert, &uncased),
+            (r#"{"tokenizer_class": "BertTokenizer", "strip_accents": false}"#, bert, &unknown),
+            (r#"{"tokenizer_class": "PreTrainedTokenizerFast", "do_lower_case": true}"#, bert, &as_file),
+            (r#"{"tokenizer_class": "Unheard", "do_lower_case": true}"#, bert, &as_file),
+            ("{}", Some(r#"{"model_type": "bert", "tokenizer_class": "PreTrainedTokenizerFast"}"#), &as_file),
+        ];
+        for (config, model, expected) in cases {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let write = |name: &str, json: &str| fs::write(folder.path().join(name), json).expect("it is writable");
+            write("tokenizer.json", &cased().to_string());
+            write("tokenizer_config.json", config);
+            model.into_iter().for_each(|model| write("config.json", model));
+            let tokenizer = Tokenizer::from_folder(folder.path()).expect("the folder is whole");
+            assert_eq!(&ids(&tokenizer), expected, "{config} {model:?}");
+
+            // What is saved means the same beside a BERT's `config.json`.
+            let saved = tempfile::tempdir().expect("a temporary folder");
+            tokenizer.save(saved.path()).expect("it is writable");
+            fs::write(saved.path().join("config.json"), r#"{"model_type": "bert"}"#).expect("it is writable");
+            let again = Tokenizer::from_folder(saved.path()).expect("what was saved is whole");
+            assert_eq!(&ids(&again), expected, "{config} {model:?}, saved");
+            let json = fs::read(saved.path().join("tokenizer.json")).expect("it was saved");
+            let json: Value = serde_json::from_slice(&json).expect("it is JSON");
+            let config = fs::read(saved.path().join("tokenizer_config.json")).expect("it was saved");
+            let config: Value = serde_json::from_slice(&config).expect("it is JSON");
+            assert_eq!(json["normalizer"]["lowercase"], config["do_lower_case"]);
+        }
+    }
+
+    #[test]
+    fn a_pipeline_that_bert_s_class_cannot_have_is_saved_for_the_class_that_runs_files() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut json = cased();
+        json["normalizer"]["clean_text"] = false.into();
+        fs::write(folder.path().join("tokenizer.json"), json.to_string()).expect("it is writable");
+        let tokenizer = Tokenizer::from_folder(folder.path()).expect("the folder is whole");
+        let saved = tempfile::tempdir().expect("a temporary folder");
+        tokenizer.save(saved.path()).expect("it is writable");
+        let config = fs::read_to_string(saved.path().join("tokenizer_config.json")).expect("it was saved");
+        assert!(config.contains("PreTrainedTokenizerFast"), "{config}");
+    }
+
+    /// As `AutoTokenizer` has it: no token for white space around a text or before a special token.
+    #[test]
+    fn xlm_roberta_ignores_white_space_around_words() {
+        let tokenizer = |class: &str| {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            fs::copy(fixture("tiny-unigram").join("tokenizer.json"), folder.path().join("tokenizer.json"))
+                .expect("it is readable");
+            fs::write(folder.path().join("tokenizer_config.json"), json!({ "tokenizer_class": class }).to_string())
+                .expect("it is writable");
+            Tokenizer::from_folder(folder.path()).expect("the folder is whole")
+        };
+        let ids = |class, text| tokenizer(class).encode(text, Some("间")).expect("it encodes").input_ids;
+        assert_eq!(ids("XLMRobertaTokenizer", " clean <pad> 房间 "), [0, 8, 1, 5, 2, 2, 4, 7, 2]);
+        assert_eq!(ids("PreTrainedTokenizerFast", " clean <pad> 房间 "), [0, 8, 4, 1, 5, 4, 2, 2, 4, 7, 2]);
+    }
+
+    #[test]
+    fn a_special_token_that_only_the_configuration_names_stays_whole() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut json = cased();
+        json["added_tokens"] = json!([]);
+        fs::write(folder.path().join("tokenizer.json"), json.to_string()).expect("it is writable");
+        let config = r#"{"tokenizer_class": "BertTokenizer", "mask_token": "[MASK]"}"#;
+        fs::write(folder.path().join("tokenizer_config.json"), config).expect("it is writable");
+        let tokenizer = Tokenizer::from_folder(folder.path()).expect("the folder is whole");
+        assert_eq!(tokenizer.encode("房[MASK]", None).expect("it encodes").input_ids, [2, 5, 4, 3]);
+    }
+}

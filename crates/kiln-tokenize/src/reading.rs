@@ -1,0 +1,262 @@
+use rayon::prelude::*;
+use tokenizers::{NormalizedString, Normalizer, Token};
+
+use crate::boundary::guarded;
+use crate::tokenizer::cannot_encode;
+use crate::{Error, Tokenizer};
+
+/// Long texts are tokenized in pieces of about so many bytes, cut where that changes no token.
+const PIECE: usize = 1 << 14;
+
+/// A text of more bytes is a long one.
+const LONG: usize = 2 * PIECE;
+
+/// Tokens of a text, without special ones.
+pub(crate) struct Reading {
+    /// Its first tokens, or all of them.
+    pub encoding: tokenizers::Encoding,
+    /// How many tokens the text has: all of them where it is `whole`, otherwise a lower bound.
+    pub tokens: usize,
+    /// Whether `tokens` counts the whole text.
+    pub whole: bool,
+}
+
+/// All tokens of a text.
+#[derive(Debug, Default)]
+pub(crate) struct Spans {
+    pub ids: Vec<u32>,
+    /// What each token stands for, in characters.
+    pub offsets: Vec<(usize, usize)>,
+    /// Tokens of one word have the same number, and neighbouring words different ones.
+    pub word_ids: Vec<Option<usize>>,
+}
+
+/// How much of a long text is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// As much as gives so many tokens, or somewhat more.
+    Tokens(usize),
+    /// So many tokens are kept, and all are counted.
+    Counted(usize),
+}
+
+impl Tokenizer {
+    /// Reads a text as far as needed. The tokens are those of the whole text.
+    pub(crate) fn read(&self, text: &str, extent: Extent) -> Result<Reading, Error> {
+        if text.len() <= LONG {
+            let encoding = self.tokenize(text)?;
+            return Ok(Reading { tokens: encoding.len(), whole: true, encoding });
+        }
+        let (Extent::Tokens(keep) | Extent::Counted(keep)) = extent;
+        let mut ids = Vec::new();
+        let mut pieces = self.cuts.pieces(text, PIECE);
+        let mut whole = true;
+        for piece in pieces.by_ref() {
+            if matches!(extent, Extent::Tokens(_)) && piece.len() > LONG {
+                if let Some(prefix) = self.stable_prefix(piece, keep - ids.len())? {
+                    ids.extend(prefix);
+                    whole = false;
+                    break;
+                }
+            }
+            ids.extend(self.piece_ids(piece)?);
+            if ids.len() >= keep {
+                break;
+            }
+        }
+        let unread: Vec<&str> = if whole { pieces.collect() } else { Vec::new() };
+        let mut tokens = ids.len();
+        match extent {
+            Extent::Counted(_) => {
+                let counts = unread.par_iter().map(|piece| Ok(self.piece_ids(piece)?.len()));
+                tokens += counts.collect::<Result<Vec<_>, _>>()?.into_iter().sum::<usize>();
+            }
+            Extent::Tokens(_) => whole &= unread.is_empty(),
+        }
+        ids.truncate(keep);
+        Ok(Reading { encoding: from_ids(&ids, 0), tokens, whole })
+    }
+
+    /// All tokens of a text with what each spans in it.
+    pub(crate) fn read_spans(&self, text: &str) -> Result<Spans, Error> {
+        let spans = |piece: &str| {
+            let encode = || self.pipeline.encode_char_offsets(piece, false);
+            let encoding = self.guard(|| encode().map_err(|source| cannot_encode(piece, source)))?;
+            Ok(Spans {
+                ids: encoding.get_ids().to_vec(),
+                offsets: encoding.get_offsets().to_vec(),
+                word_ids: encoding.get_word_ids().iter().map(|word| word.map(|word| word as usize)).collect(),
+            })
+        };
+        if text.len() <= LONG {
+            return spans(text);
+        }
+        let pieces: Vec<&str> = self.cuts.pieces(text, PIECE).collect();
+        let parts = pieces.par_iter().map(|piece| Ok((piece.chars().count(), spans(piece)?)));
+        let mut all = Spans::default();
+        let (mut before, mut words) = (0, 0);
+        for (characters, Spans { ids, offsets, word_ids }) in parts.collect::<Result<Vec<_>, Error>>()? {
+            all.ids.extend(ids);
+            all.offsets.extend(offsets.into_iter().map(|(start, end)| (start + before, end + before)));
+            let most = word_ids.iter().flatten().max().map_or(0, |word| word + 1);
+            all.word_ids.extend(word_ids.into_iter().map(|word| word.map(|word| word + words)));
+            (before, words) = (before + characters, words + most);
+        }
+        Ok(all)
+    }
+
+    /// The tokens of a text that is read at once.
+    pub(crate) fn tokenize(&self, text: &str) -> Result<tokenizers::Encoding, Error> {
+        self.guard(|| self.pipeline.encode_fast(text, false).map_err(|source| cannot_encode(text, source)))
+    }
+
+    /// Runs code of the pipeline, whose panics become errors that name the tokenizer's file.
+    pub(crate) fn guard<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        guarded(work).unwrap_or_else(|reason| Err(Error::Broken { path: self.source.clone(), reason }))
+    }
+
+    fn piece_ids(&self, piece: &str) -> Result<Vec<u32>, Error> {
+        let shortened = if piece.len() > LONG { self.cuts.shortened(piece) } else { None };
+        Ok(self.tokenize(shortened.as_deref().unwrap_or(piece))?.get_ids().to_vec())
+    }
+
+    /// At least so many of the first tokens of a Unigram text that cannot be cut, without reading it all.
+    ///
+    /// The best segmentation of the whole text has a border at one of the prefix's possible ends, and up to that border it
+    /// is the best segmentation of the prefix that ends there. So what all those prefixes have in common is the whole's.
+    fn stable_prefix(&self, text: &str, tokens: usize) -> Result<Option<Vec<u32>>, Error> {
+        let bytes = tokens.saturating_mul(16).saturating_add(1024);
+        let Some(ends) = self.cuts.ends(text, bytes).filter(|_| bytes < text.len() / 2) else { return Ok(None) };
+        let tail = &text[ends[0]..ends[ends.len() - 1]];
+        let mut normalized = NormalizedString::from(tail);
+        if let Some(normalizer) = self.pipeline.get_normalizer() {
+            self.guard(|| normalizer.normalize(&mut normalized).map_err(|source| cannot_encode(tail, source)))?;
+        }
+        if normalized.get().chars().count() != tail.chars().count() {
+            return Ok(None);
+        }
+        let mut common: Option<Vec<(u32, (usize, usize))>> = None;
+        for end in ends {
+            let prefix = &text[..end];
+            let encode = || self.pipeline.encode(prefix, false).map_err(|source| cannot_encode(prefix, source));
+            let encoding = self.guard(encode)?;
+            let pieces = encoding.get_ids().iter().copied().zip(encoding.get_offsets().iter().copied());
+            common = Some(match common {
+                None => pieces.collect(),
+                Some(common) => {
+                    common.into_iter().zip(pieces).take_while(|(a, b)| a == b).map(|(piece, _)| piece).collect()
+                }
+            });
+        }
+        let mut common: Vec<u32> = common.unwrap_or_default().into_iter().map(|(id, _)| id).collect();
+        // An unknown token at the end may go on in the whole text.
+        common.pop();
+        Ok((common.len() >= tokens).then_some(common))
+    }
+}
+
+/// An encoding of ids alone.
+pub(crate) fn from_ids(ids: &[u32], type_id: u32) -> tokenizers::Encoding {
+    let token = |&id: &u32| Token { id, value: String::new(), offsets: (0, 0) };
+    tokenizers::Encoding::from_tokens(ids.iter().map(token).collect(), type_id)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::samples::{TOKENIZERS, text};
+
+    fn ids(tokenizer: &Tokenizer, text: &str) -> Vec<u32> {
+        tokenizer.tokenize(text).expect("there is an unknown token").get_ids().to_vec()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn pieces_have_the_tokens_of_the_whole(text in text(0..60), bytes in 1..40_usize) {
+            for (name, tokenizer) in TOKENIZERS.iter() {
+                let pieces: Vec<&str> = tokenizer.cuts.pieces(&text, bytes).collect();
+                prop_assert_eq!(pieces.concat(), text.as_str());
+                let joined: Vec<u32> = pieces.iter().flat_map(|piece| ids(tokenizer, piece)).collect();
+                prop_assert_eq!(joined, ids(tokenizer, &text), "{} {:?}", name, pieces);
+            }
+        }
+
+        #[test]
+        fn a_prefix_of_unigram_pieces_is_stable(text in prop::collection::vec(
+            prop::sample::select(vec!["房", "间", "房间", "干净", "干", "clean", "c", "9", "净"]), 600..900,
+        )) {
+            let text = text.concat();
+            for (name, tokenizer) in TOKENIZERS.iter().filter(|(_, tokenizer)| tokenizer.cuts.ends(&text, 0).is_some()) {
+                let prefix = tokenizer.stable_prefix(&text, 2).expect("it encodes");
+                // A run of unknown characters is one token, so a prefix may have too few.
+                if let Some(prefix) = prefix {
+                    prop_assert_eq!(&prefix, &ids(tokenizer, &text)[..prefix.len()], "{}", name);
+                }
+            }
+        }
+
+        #[test]
+        fn shortened_words_have_the_same_tokens(parts in prop::collection::vec((text(0..4), 0..400_usize), 1..5)) {
+            let text: String = parts.into_iter().map(|(part, letters)| part + &"un7".repeat(letters)).collect();
+            for (name, tokenizer) in TOKENIZERS.iter() {
+                if let Some(short) = tokenizer.cuts.shortened(&text) {
+                    prop_assert!(short.len() < text.len());
+                    prop_assert_eq!(ids(tokenizer, &short), ids(tokenizer, &text), "{}", name);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn spans_of_pieces_are_those_of_the_whole(text in text(1..30)) {
+            // Longer than a piece, and long stretches of the same random text.
+            let long = text.repeat(1 + 2 * LONG / text.len());
+            for (name, tokenizer) in TOKENIZERS.iter() {
+                let whole = tokenizer.pipeline.encode_char_offsets(long.as_str(), false).expect("it encodes");
+                let Spans { ids, offsets, word_ids } = tokenizer.read_spans(&long).expect("it encodes");
+                prop_assert!(ids == whole.get_ids() && offsets == whole.get_offsets(), "{}", name);
+                let goes_on = |at: usize| word_ids[at] == word_ids[at - 1];
+                let expected = |at: usize| whole.get_word_ids()[at] == whole.get_word_ids()[at - 1];
+                prop_assert!((1..ids.len()).all(|at| goes_on(at) == expected(at)), "{}", name);
+                let counted = tokenizer.read(&long, Extent::Counted(7)).expect("it encodes");
+                prop_assert_eq!(counted.tokens, whole.len(), "{}", name);
+                let some = tokenizer.read(&long, Extent::Tokens(20)).expect("it encodes");
+                let kept = some.encoding.len();
+                prop_assert!(kept >= 20.min(whole.len()), "{}", name);
+                prop_assert_eq!(some.encoding.get_ids(), &whole.get_ids()[..kept], "{}", name);
+            }
+        }
+    }
+
+    /// The shapes of text that a pipeline can be asked for in pieces: without that, a megabyte would be read for 32 tokens.
+    #[test]
+    fn little_of_a_long_text_is_read() {
+        let shapes = ["房间 clean, ", "房间", "clean ", "a", "房", "clean,"];
+        for (name, tokenizer) in TOKENIZERS.iter() {
+            for shape in shapes {
+                let long = shape.repeat((1 << 20) / shape.len());
+                let reading = tokenizer.read(&long, Extent::Tokens(32)).expect("it encodes");
+                let cut = tokenizer.cuts.pieces(&long, PIECE).all(|piece| piece.len() < LONG);
+                let word = tokenizer.cuts.shortened(&long).is_some();
+                let prefix = tokenizer.stable_prefix(&long, 32).expect("it encodes").is_some();
+                assert_eq!(reading.whole, !(cut || prefix), "{name} {shape}");
+                let expected = match (*name, shape) {
+                    // Byte-level BPE has no place to cut but a space, and no bound on what a merge depends on.
+                    ("BPE", shape) => shape.contains(' '),
+                    ("WordPiece that joins Chinese", shape) => shape.contains(' ') || word,
+                    // Unknown pieces in a row are one token, so no prefix has 32.
+                    ("Unigram" | "XLM-RoBERTa", "a" | "clean,") => continue,
+                    _ => true,
+                };
+                assert_eq!(cut || prefix || word, expected, "{name} {shape}");
+            }
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Random texts of mixed scripts, and the tokenizers that the property tests hold them against.
+
+use std::fs;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use proptest::prelude::*;
+
+use crate::Tokenizer;
+
+/// What normalizers and pre-tokenizers treat specially, and what they do not.
+const PARTS: [&str; 48] = [
+    "房",
+    "间",
+    "房间",
+    "干净",
+    "clean",
+    "Cleaners",
+    "unable",
+    "cafe",
+    "café",
+    "cafe\u{301}",
+    " ",
+    "  ",
+    "\n",
+    "\t",
+    "\r\n",
+    "\u{3000}",
+    "\u{a0}",
+    "\u{85}",
+    "!",
+    "，",
+    "。",
+    ",",
+    ".",
+    "-",
+    "[SEP]",
+    "[SE",
+    "P]",
+    "[MASK]",
+    "<mask>",
+    "<s>",
+    "</s",
+    "\u{1}",
+    "\u{fffd}",
+    "\u{200b}",
+    "\u{200d}",
+    "👩\u{200d}🔬",
+    "🏽",
+    "𠮷",
+    "ｃｌｅａｎ",
+    "ﬁ",
+    "가",
+    "か",
+    "\u{600}",
+    "\u{338}",
+    "▁",
+    "ㄅ",
+    "İ",
+    "12",
+];
+
+pub(crate) fn text(parts: std::ops::Range<usize>) -> impl Strategy<Value = String> {
+    prop::collection::vec(prop::sample::select(&PARTS[..]), parts).prop_map(|parts| parts.concat())
+}
+
+/// A folder with `tokenizer_config.json` beside one of the fixtures' files.
+pub(crate) fn with_config(fixture: &str, file: &str, config: &str) -> Tokenizer {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(fixture).join(file);
+    fs::copy(source, folder.path().join(file)).expect("the fixture is readable");
+    fs::write(folder.path().join("tokenizer_config.json"), config).expect("it is writable");
+    Tokenizer::from_folder(folder.path()).expect("the fixture is whole")
+}
+
+/// WordPiece in three settings, Unigram as its file has it and as XLM-RoBERTa's class builds it, and byte-level BPE.
+pub(crate) static TOKENIZERS: LazyLock<Vec<(&str, Tokenizer)>> = LazyLock::new(|| {
+    let wordpiece = |config| with_config("tiny", "vocab.txt", config);
+    let unigram = |config| with_config("tiny-unigram", "tokenizer.json", config);
+    vec![
+        ("WordPiece", wordpiece("{}")),
+        ("cased WordPiece", wordpiece(r#"{"do_lower_case": false, "strip_accents": false}"#)),
+        ("WordPiece that joins Chinese", wordpiece(r#"{"tokenize_chinese_chars": false}"#)),
+        ("Unigram", unigram("{}")),
+        ("XLM-RoBERTa", unigram(r#"{"tokenizer_class": "XLMRobertaTokenizer"}"#)),
+        ("BPE", with_config("tiny-bpe", "tokenizer.json", r#"{"pad_token": "<pad>"}"#)),
+    ]
+});
