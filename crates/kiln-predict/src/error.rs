@@ -16,10 +16,10 @@ pub enum Error {
         /// The question.
         question: String,
     },
-    /// A text without anything to tell.
+    /// A text without a mask to fill.
     #[error("there is no {mask} in the text `{text}`")]
     NoMask {
-        /// What stands for a token to be told.
+        /// The mask token.
         mask: String,
         /// The text.
         text: String,

@@ -2,17 +2,17 @@ use kiln_tokenize::{Batch, Encoding};
 
 use crate::{MaskPrediction, TokenPrediction};
 
-/// How many tokens are told of each mask.
+/// How many candidates each mask gets.
 pub(crate) const TOP: usize = 5;
 
-/// The places of the masks in the rows of a batch, `row · seq + position`, and to which of the encodings each belongs.
+/// The masks in the rows of a batch: for each the index of its encoding and its place, `row · seq + position`.
 pub(crate) fn places(batch: &Batch, encodings: &[Encoding], mask_token_id: u32) -> Vec<(usize, i32)> {
-    let of_row = |(at, &row): (usize, &usize)| {
+    let masks_of_row = |(at, &row): (usize, &usize)| {
         let ids = encodings[row].input_ids.iter().enumerate();
         let masked = ids.filter(|(_, id)| **id == mask_token_id);
         masked.map(|(place, _)| (row, (at * batch.seq + place) as i32)).collect::<Vec<_>>()
     };
-    batch.rows.iter().enumerate().flat_map(of_row).collect()
+    batch.rows.iter().enumerate().flat_map(masks_of_row).collect()
 }
 
 /// The most probable tokens of one mask.
@@ -31,8 +31,8 @@ pub(crate) fn most_probable(logits: &[f32], top: usize, token: impl Fn(u32) -> S
     let highest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let exp = |logit: f32| (f64::from(logit) - highest).exp();
     let sum: f64 = logits.iter().map(|&logit| exp(logit)).sum();
-    let told = |id: usize| TokenPrediction { token: token(id as u32), score: exp(logits[id]) / sum };
-    MaskPrediction { tokens: ids.into_iter().map(told).collect() }
+    let candidate = |id: usize| TokenPrediction { token: token(id as u32), score: exp(logits[id]) / sum };
+    MaskPrediction { tokens: ids.into_iter().map(candidate).collect() }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub struct Batch {
     pub input_ids: Vec<i32>,
     /// 1 for a token, 0 for padding.
     pub attention_mask: Vec<i32>,
-    /// The encodings' own, then 0 for padding.
+    /// Those of the encodings, then 0 for padding.
     pub token_type_ids: Vec<i32>,
 }
 

@@ -13,8 +13,9 @@ const WINDOW_BATCHES: usize = 32;
 /// An epoch has at least this many windows, so that the batches of a small data set change from epoch to epoch too.
 const WINDOWS: usize = 4;
 
-/// Batches for evaluation: rows from the longest to the shortest, so that memory peaks at once, and each row meets its
-/// likes. Rows of one length keep their order, and only the last batch may be smaller.
+/// Batches for evaluation: rows from the longest to the shortest, so that the first batch
+/// needs the most memory and rows of similar length share a batch. Rows of one length keep their order, and only the last
+/// batch may be smaller.
 ///
 /// # Panics
 /// When `batch_size` is 0.

@@ -39,7 +39,8 @@ impl Cuts {
         let kind = |part: &Value| part["type"].as_str().unwrap_or_default().to_owned();
         let normalizer_json = normalizer.map_or(Value::Null, |part| serde_json::to_value(part).unwrap_or_default());
         let bert = kind(&normalizer_json) == "BertNormalizer" && kind(&pre_tokenizer) == "BertPreTokenizer";
-        if !bert && !(local(&normalizer_json) && divides_at_spaces(&pre_tokenizer)) {
+        let known = bert || (local(&normalizer_json) && divides_at_spaces(&pre_tokenizer));
+        if !known {
             return Self::default();
         }
         let as_space = |c: &char| {

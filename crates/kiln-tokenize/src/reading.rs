@@ -52,12 +52,13 @@ impl Tokenizer {
         let mut pieces = self.cuts.pieces(text, PIECE);
         let mut whole = true;
         for piece in pieces.by_ref() {
-            if matches!(extent, Extent::Tokens(_)) && piece.len() > LONG {
-                if let Some(prefix) = self.stable_prefix(piece, keep - ids.len())? {
-                    ids.extend(prefix);
-                    whole = false;
-                    break;
-                }
+            if matches!(extent, Extent::Tokens(_))
+                && piece.len() > LONG
+                && let Some(prefix) = self.stable_prefix(piece, keep - ids.len())?
+            {
+                ids.extend(prefix);
+                whole = false;
+                break;
             }
             ids.extend(self.piece_ids(piece)?);
             if ids.len() >= keep {
