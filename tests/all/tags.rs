@@ -79,7 +79,7 @@ fn folders_without_a_scheme_have_that_of_their_labels() {
         let network = Network::TokenClassification { model: tagger(None), labels, units, tag_scheme };
         let folder = tempfile::tempdir().expect("a folder");
         save_model(folder.path(), &TaskModel { network, config: tiny::config() }).expect("it is writable");
-        let scheme = || match load_model(folder.path(), &device).expect("it was saved").network {
+        let scheme = || match load_model(folder.path(), &device).expect("it was saved").module.network {
             Network::TokenClassification { tag_scheme, .. } => tag_scheme,
             other => panic!("{:?}", other.task()),
         };

@@ -34,7 +34,7 @@ impl BertAttention {
         products: &Products,
     ) -> Tensor<3> {
         let context = self.self_attention.forward(hidden_states.clone(), padding, queries, products);
-        self.output.forward(context, queries.of(hidden_states), products)
+        self.output.forward(context, queries.select(hidden_states), products)
     }
 }
 

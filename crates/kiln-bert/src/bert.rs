@@ -16,7 +16,7 @@ pub struct Bert {
     /// How the encoder's products are computed, where operations are fused.
     #[module(skip)]
     pub products: Products,
-    /// Where given, training keeps the layers' inputs alone, and [`Bert::backward`] ends its backward pass.
+    /// Where given, training keeps only the layers' inputs, and a backward pass is complete after [`Bert::backward`].
     #[module(skip)]
     pub layer_inputs: Option<LayerInputs>,
 }
@@ -47,7 +47,9 @@ impl Bert {
     /// - output: `[batch, seq, hidden]`
     ///
     /// # Panics
-    /// When `seq` is above the config's `max_position_embeddings`, or an id above its table.
+    /// When `seq` is above the config's `max_position_embeddings`; when an id is negative or not below the number of
+    /// entries of its table; with gradient checkpointing, when an earlier forward pass still waits for
+    /// [`Bert::backward`].
     pub fn forward(&self, inputs: Inputs) -> Tensor<3> {
         self.hidden_states(inputs, Queries::All)
     }
@@ -75,11 +77,11 @@ impl Bert {
         }
     }
 
-    /// With gradient checkpointing, what is left of a backward pass after the loss's own: `add` gets further gradients of
-    /// this module's parameters. Without it nothing is left.
+    /// With gradient checkpointing, the rest of a backward pass after the loss's own: `add` gets further gradients of this
+    /// module's parameters. Without it there is nothing to do.
     ///
     /// # Panics
-    /// When `gradients` are not those of a loss that the last forward pass led to.
+    /// When `gradients` are not those of a loss of the last forward pass's output.
     pub fn backward(&self, gradients: &Gradients, add: impl FnMut(Gradients)) {
         if let Some(kept) = &self.layer_inputs {
             kept.backward(&self.encoder, &self.products, gradients, add);

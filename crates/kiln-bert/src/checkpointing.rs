@@ -1,8 +1,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::module::Module;
-use burn::tensor::{Bool, Distribution, Gradients, Tensor};
-use kiln_kernels::{Products, Queries};
+use burn::tensor::{Bool, Device, Distribution, Gradients, Tensor};
+use kiln_kernels::{DropoutSeeds, Products, Queries};
 
 use crate::BertEncoder;
 
@@ -10,7 +10,8 @@ use crate::BertEncoder;
 /// computes a layer once more before it goes through it. That costs a third more time, and memory for one layer instead
 /// of all. Without dropout the gradients are the same to the bit.
 ///
-/// Clones share what is kept.
+/// Clones share what is kept. A forward pass waits for [`Bert::backward`](crate::Bert::backward): until then another one
+/// panics, because the encoder would silently get no gradients of the first.
 #[derive(Clone, Debug, Default)]
 pub struct LayerInputs(Arc<Mutex<Option<Kept>>>);
 
@@ -21,13 +22,19 @@ struct Kept {
     embedded: Tensor<3>,
     padding: Tensor<2, Bool>,
     queries: Queries,
-    layers: Vec<(Tensor<3>, u64)>,
+    /// Of all layers' dropout.
+    seed: u64,
+    /// Of each layer.
+    inputs: Vec<Tensor<3>>,
     /// What went on to the head: a leaf of its graph.
     output: Tensor<3>,
 }
 
 impl LayerInputs {
     /// [`BertEncoder::forward`] without a graph, and its inputs kept.
+    ///
+    /// # Panics
+    /// When an earlier forward pass still waits for its gradients.
     pub(crate) fn forward(
         &self,
         encoder: &BertEncoder,
@@ -36,24 +43,30 @@ impl LayerInputs {
         queries: Queries,
         products: &Products,
     ) -> Tensor<3> {
-        let products = Products { drops: true, ..products.clone() };
-        let device = embedded.device().inner();
+        assert!(
+            !self.is_waiting(),
+            "a forward pass waits for `Bert::backward`; without it the encoder gets no gradients"
+        );
+        let seed = draw(&embedded.device().inner());
         let mut hidden_states = embedded.clone().inner();
-        let mut layers = Vec::with_capacity(encoder.layer.len());
+        let mut inputs = Vec::with_capacity(encoder.layer.len());
         for (at, layer) in encoder.layer.iter().enumerate() {
-            let draw = Tensor::<1>::random([2], Distribution::Uniform(0.0, 1.0), &device).into_data();
-            let seed = draw.iter::<f32>().fold(0, |seed, part| seed << 32 | u64::from(part.to_bits()));
-            layers.push((hidden_states.clone(), seed));
-            device.seed(seed);
+            inputs.push(hidden_states.clone());
             let queries = if at + 1 == encoder.layer.len() { queries } else { Queries::All };
             // Without autodiff burn turns dropout off, of a layer that is not frozen too.
             let plain = if layer.output.drops() { layer.valid().unfreeze() } else { layer.valid() };
+            let products = of_layer(products, seed, at);
             hidden_states = plain.forward(hidden_states, padding.clone(), queries, &products);
         }
         let output = Tensor::from_inner(hidden_states).require_grad();
-        let kept = Kept { embedded, padding, queries, layers, output: output.clone() };
+        let kept = Kept { embedded, padding, queries, seed, inputs, output: output.clone() };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
         output
+    }
+
+    /// Whether a forward pass has not had its backward pass yet.
+    pub fn is_waiting(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     /// Goes on where the backward pass of the head ended: through the layers from the last to the first, then the
@@ -69,13 +82,12 @@ impl LayerInputs {
         mut add: impl FnMut(Gradients),
     ) {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Kept { embedded, padding, mut queries, layers, output } = kept.expect("a forward pass has been kept");
+        let Kept { embedded, padding, mut queries, seed, inputs, output } = kept.expect("a forward pass has been kept");
         let mut gradient = output.grad(gradients).expect("the loss depends on the hidden states");
-        let device = embedded.device().inner();
-        for (layer, (input, seed)) in encoder.layer.iter().zip(layers).rev() {
+        for ((at, layer), input) in encoder.layer.iter().enumerate().zip(inputs).rev() {
             let input = Tensor::from_inner(input).require_grad();
-            device.seed(seed);
-            let output = layer.forward(input.clone(), padding.clone(), queries, products);
+            let products = of_layer(products, seed, at);
+            let output = layer.forward(input.clone(), padding.clone(), queries, &products);
             let gradients = (output * Tensor::from_inner(gradient)).sum().backward();
             gradient = input.grad(&gradients).expect("a layer's output depends on its input");
             add(gradients);
@@ -83,4 +95,16 @@ impl LayerInputs {
         }
         add((embedded * Tensor::from_inner(gradient)).sum().backward());
     }
+}
+
+/// A seed from the device's random stream.
+fn draw(device: &Device) -> u64 {
+    let draw = Tensor::<1>::random([2], Distribution::Uniform(0.0, 1.0), device).into_data();
+    draw.iter::<f32>().fold(0, |seed, part| seed << 32 | u64::from(part.to_bits()))
+}
+
+/// The products of one layer, with dropout that is the same each time that the layer is computed.
+fn of_layer(products: &Products, seed: u64, layer: usize) -> Products {
+    let seed = seed ^ (layer as u64 + 1).wrapping_mul(0xd605_bbb5_8c8a_bbfd);
+    Products { dropout_seeds: Some(DropoutSeeds::new(seed)), ..products.clone() }
 }

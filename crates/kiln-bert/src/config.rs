@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::Error;
+use crate::hidden_act::{HIDDEN_ACTS, HiddenAct};
 
 /// The shape of a BERT, with the names and defaults of Hugging Face's `config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -38,24 +39,17 @@ pub struct BertConfig {
     pub layer_norm_eps: f64,
     /// Id of the padding token.
     pub pad_token_id: u32,
+    /// Dropout probability before a head's layers; `hidden_dropout_prob` where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classifier_dropout: Option<f64>,
     /// Keys that Kiln does not interpret, kept so that a saved config loses nothing.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
-/// The activation inside the feed-forward block.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HiddenAct {
-    /// x·Φ(x) with the exact error function: BERT's own.
-    #[default]
-    Gelu,
-    /// The approximation of GELU by tanh.
-    #[serde(alias = "gelu_pytorch_tanh")]
-    GeluNew,
-    /// max(x, 0).
-    Relu,
-}
+/// What `model_type` may be: `kiln-bert` is a BERT under a head that transformers has no class for, so that it does not
+/// load it under a random one.
+const MODEL_TYPES: [&str; 2] = ["bert", "kiln-bert"];
 
 /// The sizes in which BERT was published: base and large by Devlin et al. (2019), the others by Turc et al. (*Well-Read
 /// Students Learn Better*, 2019).
@@ -99,6 +93,7 @@ impl BertConfig {
             initializer_range: 0.02,
             layer_norm_eps: 1e-12,
             pad_token_id: 0,
+            classifier_dropout: None,
             extra: Map::new(),
         }
     }
@@ -130,7 +125,8 @@ impl BertConfig {
     /// Reads and checks a folder's `config.json`.
     ///
     /// # Errors
-    /// When the file is absent, is no JSON, lacks what a BERT must say of itself, or asks for what Kiln does not compute.
+    /// When the file is absent or no JSON, lacks a size that every BERT has, has numbers that no BERT can have, or asks for
+    /// what Kiln does not compute.
     pub fn from_folder(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("config.json");
         let text = kiln_files::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
@@ -148,7 +144,6 @@ impl BertConfig {
             }
         }
         for (field, supported) in [
-            ("model_type", Value::from("bert")),
             ("position_embedding_type", Value::from("absolute")),
             ("is_decoder", Value::from(false)),
             ("add_cross_attention", Value::from(false)),
@@ -157,10 +152,12 @@ impl BertConfig {
                 return Err(unsupported(field, found.to_string(), &supported.to_string()));
             }
         }
-        if let Some(act) = json.get("hidden_act")
-            && HiddenAct::deserialize(act).is_err()
-        {
-            return Err(unsupported("hidden_act", act.to_string(), "\"gelu\", \"gelu_new\" or \"relu\""));
+        let is_type = |found: &Value| found.as_str().is_some_and(|found| MODEL_TYPES.contains(&found));
+        if let Some(found) = json.get("model_type").filter(|found| !found.is_null() && !is_type(found)) {
+            return Err(unsupported("model_type", found.to_string(), "\"bert\""));
+        }
+        if let Some(act) = json.get("hidden_act").filter(|act| HiddenAct::deserialize(*act).is_err()) {
+            return Err(unsupported("hidden_act", act.to_string(), HIDDEN_ACTS));
         }
         let config: Self =
             serde_json::from_value(Value::Object(json)).map_err(|source| Error::Json { path: path.clone(), source })?;
@@ -168,8 +165,8 @@ impl BertConfig {
         Ok(config)
     }
 
-    /// Whether sizes fit together and shares are shares; `path` is for the error alone.
-    fn check(&self, path: &Path) -> Result<(), Error> {
+    /// Whether sizes fit together and are sizes of a model; `path` is for the error alone.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), Error> {
         let error = |field: &str, found: String, expected: String| {
             Err(Error::Config { path: path.to_owned(), field: field.to_owned(), found, expected })
         };
@@ -193,12 +190,23 @@ impl BertConfig {
         for (field, share) in [
             ("hidden_dropout_prob", self.hidden_dropout_prob),
             ("attention_probs_dropout_prob", self.attention_probs_dropout_prob),
+            ("classifier_dropout", self.classifier_dropout.unwrap_or(0.0)),
         ] {
             if !(0.0..1.0).contains(&share) {
                 return error(field, share.to_string(), "a share in [0, 1)".to_owned());
             }
         }
-        Ok(())
+        for (field, number) in [("layer_norm_eps", self.layer_norm_eps), ("initializer_range", self.initializer_range)]
+        {
+            if !(0.0..f64::from(f32::MAX)).contains(&number) {
+                return error(field, number.to_string(), "a number of at least 0".to_owned());
+            }
+        }
+        if self.pad_token_id as usize >= self.vocab_size {
+            let expected = format!("an id below vocab_size {}", self.vocab_size);
+            return error("pad_token_id", self.pad_token_id.to_string(), expected);
+        }
+        self.check_parameters(path)
     }
 
     /// A linear layer with fresh weights: normal with `initializer_range`, bias zero.
@@ -259,6 +267,12 @@ mod tests {
             (r#", "position_embedding_type": "relative_key""#, "position_embedding_type", "relative_key"),
             (r#", "is_decoder": true"#, "is_decoder", "true"),
             (r#", "hidden_act": "mish""#, "hidden_act", "mish"),
+            (r#", "classifier_dropout": 2"#, "classifier_dropout", "2"),
+            (r#", "layer_norm_eps": -1e-12"#, "layer_norm_eps", "-0.000000000001"),
+            (r#", "initializer_range": -0.5"#, "initializer_range", "-0.5"),
+            (r#", "pad_token_id": 9"#, "pad_token_id", "9"),
+            (r#", "max_position_embeddings": 9223372036854775808"#, "max_position_embeddings", "9223372036854775808"),
+            (r#", "type_vocab_size": 1000000000000"#, "type_vocab_size", "1000000000000"),
             (r#", "model_type": "roberta""#, "model_type", "roberta"),
             (r#", "hidden_dropout_prob": 1.5"#, "hidden_dropout_prob", "1.5"),
         ] {
@@ -267,6 +281,15 @@ mod tests {
         }
         let message = read(r#"{"vocab_size": 9}"#).expect_err("no sizes").to_string();
         assert!(message.contains("hidden_size"), "{message}");
+        for (field, value) in
+            [("num_hidden_layers", "2"), ("vocab_size", "9"), ("hidden_size", "32"), ("intermediate_size", "64")]
+        {
+            for absurd in ["1000000000", "9223372036854775808", "18446744073709551612"] {
+                let json = sizes("").replace(&format!(r#""{field}": {value}"#), &format!(r#""{field}": {absurd}"#));
+                let message = read(&json).expect_err(field).to_string();
+                assert!(message.contains(&format!("`{field}` is {absurd}")), "{message}");
+            }
+        }
         let odd = sizes("").replace(r#""num_attention_heads": 4"#, r#""num_attention_heads": 5"#);
         assert!(read(&odd).expect_err("32 / 5").to_string().contains("divisor of hidden_size 32"));
     }

@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::nn::Linear;
-use burn::tensor::{Bool, Device, Tensor, activation};
-use kiln_kernels::{Products, Queries, linear_gelu};
+use burn::tensor::{Bool, Device, Tensor};
+use kiln_kernels::{ActivatedLinear, Products, Queries};
 
 use crate::attention::weight_and_bias;
 use crate::{BertAttention, BertConfig, BertOutput, HiddenAct};
@@ -18,7 +18,7 @@ impl BertEncoder {
         Self { layer: (0..config.num_hidden_layers).map(|_| BertLayer::init(config, device)).collect() }
     }
 
-    /// The last layer's hidden states, at the positions asked for: it computes no others.
+    /// The last layer's hidden states, at the positions of `queries`: it computes no others.
     ///
     /// # Shapes
     /// - `hidden_states`: `[batch, seq, hidden]`
@@ -31,7 +31,7 @@ impl BertEncoder {
         queries: Queries,
         products: &Products,
     ) -> Tensor<3> {
-        let Some((last, earlier)) = self.layer.split_last() else { return queries.of(hidden_states) };
+        let Some((last, earlier)) = self.layer.split_last() else { return queries.select(hidden_states) };
         for layer in earlier {
             hidden_states = layer.forward(hidden_states, padding.clone(), Queries::All, products);
         }
@@ -96,13 +96,7 @@ impl BertIntermediate {
     /// - `hidden_states`: `[batch, seq, hidden]`
     /// - output: `[batch, seq, intermediate]`
     pub fn forward(&self, hidden_states: Tensor<3>, products: &Products) -> Tensor<3> {
-        match self.hidden_act {
-            HiddenAct::Gelu => {
-                let (weight, bias) = weight_and_bias(&self.dense);
-                linear_gelu(hidden_states, weight, bias, products)
-            }
-            HiddenAct::GeluNew => activation::gelu_approximate(self.dense.forward(hidden_states)),
-            HiddenAct::Relu => activation::relu(self.dense.forward(hidden_states)),
-        }
+        let (weight, bias) = weight_and_bias(&self.dense);
+        ActivatedLinear { weight, bias, activation: self.hidden_act.into() }.forward(hidden_states, products)
     }
 }

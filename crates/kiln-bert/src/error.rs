@@ -28,7 +28,7 @@ pub enum Error {
         /// Where and why.
         source: serde_json::Error,
     },
-    /// A setting that Kiln does not support or that contradicts another.
+    /// A setting that is out of range, contradicts another, or that Kiln does not support.
     #[error("{}: `{field}` is {found}; expected {expected}", path.display())]
     Config {
         /// The config file.
@@ -42,7 +42,7 @@ pub enum Error {
     },
     /// A folder without weights.
     #[error(
-        "{}: no weights; looked for model.safetensors, model.safetensors.index.json and pytorch_model.bin",
+        "{}: no weights; looked for model.safetensors, pytorch_model.bin and, of either, an .index.json",
         folder.display()
     )]
     NoWeights {
@@ -56,6 +56,34 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong.
         reason: String,
+    },
+    /// Fresh weights that the machine has no memory for.
+    #[error("{}: the machine does not give the memory of {parameters} parameters, 4 bytes each", path.display())]
+    Memory {
+        /// The config file.
+        path: PathBuf,
+        /// How many.
+        parameters: u128,
+    },
+    /// Fewer layers in the checkpoint than the config says.
+    #[error("{}: `num_hidden_layers` of config.json is {expected}; the checkpoint has {found} layers", path.display())]
+    Layers {
+        /// The file or folder.
+        path: PathBuf,
+        /// Layers in the checkpoint.
+        found: usize,
+        /// Layers by the config.
+        expected: usize,
+    },
+    /// A weight that is no number to compute with.
+    #[error("{}: `{name}` holds {value}; expected finite numbers", path.display())]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// NaN or an infinity.
+        value: f32,
     },
     /// Tensors that the model needs and the checkpoint lacks.
     #[error("{}: the checkpoint lacks {} tensors that the model needs: {}", path.display(), names.len(), names.join(", "))]

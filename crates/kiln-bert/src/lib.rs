@@ -17,7 +17,9 @@
 //! See `examples/hidden_states.rs`. Read it as `embeddings` → `encoder` → `pooler`.
 #![deny(missing_docs)]
 
+mod hidden_act;
 mod config;
+mod limits;
 mod embeddings;
 mod attention;
 mod encoder;
@@ -33,11 +35,13 @@ mod error;
 pub use attention::{BertAttention, BertOutput, BertSelfAttention};
 pub use bert::{Bert, Inputs};
 pub use checkpointing::LayerInputs;
-pub use config::{BertConfig, HiddenAct, Size};
+pub use config::{BertConfig, Size};
 pub use embeddings::BertEmbeddings;
 pub use encoder::{BertEncoder, BertIntermediate, BertLayer};
 pub use error::Error;
-pub use load::{Loaded, initialize, load, load_bert};
+pub use hidden_act::HiddenAct;
+pub use limits::{MOST_PARAMETERS, reserve};
+pub use load::{Loaded, groups, initialize, layers, load, load_bert};
 pub use names::{NamedParameter, ParameterPath, parameters};
 pub use pooler::BertPooler;
 pub use save::{FloatType, save, save_with_note};

@@ -6,8 +6,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use crate::names::ParameterPath;
 use crate::{Bert, BertConfig, Error, Weights};
 
-/// A module with a checkpoint's weights, and what of the checkpoint it has no place for.
-#[derive(Debug)]
+/// A module with a checkpoint's weights, and the names of the tensors that it has no parameter for.
+#[derive(Clone, Debug)]
 pub struct Loaded<M> {
     /// The module.
     pub module: M,
@@ -15,12 +15,45 @@ pub struct Loaded<M> {
     pub unused: Vec<String>,
 }
 
-/// Loads a BERT, whether the checkpoint's names begin with `bert.` or not. A checkpoint without a pooler gives a model without one.
+/// The groups of some tensors, each with the number of its tensors: a layer of the encoder is one, as is everything else
+/// whose names begin with the same part.
+pub fn groups(names: &[String]) -> Vec<(String, usize)> {
+    let mut groups: Vec<(String, usize)> = Vec::new();
+    for name in names {
+        let name = name.strip_prefix("bert.").unwrap_or(name);
+        let group = match name.split('.').collect::<Vec<_>>().as_slice() {
+            ["encoder", "layer", layer, ..] => format!("encoder.layer.{layer}"),
+            parts => parts[0].to_owned(),
+        };
+        match groups.iter_mut().find(|(other, _)| *other == group) {
+            Some((_, tensors)) => *tensors += 1,
+            None => groups.push((group, 1)),
+        }
+    }
+    groups
+}
+
+/// How many of the encoder's layers some tensors belong to: of the unused ones, layers that the config leaves out.
+pub fn layers<'a>(names: impl IntoIterator<Item = &'a str>) -> usize {
+    let layer =
+        |name: &'a str| name.strip_prefix("bert.").unwrap_or(name).strip_prefix("encoder.layer.")?.split('.').next();
+    names.into_iter().filter_map(layer).collect::<BTreeSet<_>>().len()
+}
+
+/// Loads a BERT, whether the checkpoint's names begin with `bert.` or not. A checkpoint without a pooler gives a model
+/// without one. Layers beyond the config's are unused, as in transformers; [`layers`] counts them.
 ///
 /// # Errors
-/// When a tensor is missing or has another shape than the config says, all missing ones named at once.
+/// When a tensor is missing, has another shape than the config says, or holds a number that is not finite. All missing
+/// tensors are named at once.
 pub fn load_bert(config: &BertConfig, weights: &Weights, device: &Device) -> Result<Loaded<Bert>, Error> {
     let prefix = if weights.names().any(|name| name.starts_with("bert.")) { "bert." } else { "" };
+    let found = layers(weights.names());
+    // Before memory is allocated, because a config may hold any number.
+    if found < config.num_hidden_layers {
+        let path = weights.path().to_owned();
+        return Err(Error::Layers { path, found, expected: config.num_hidden_layers });
+    }
     let mut bert = config.init(device);
     if weights.shape(&format!("{prefix}pooler.dense.weight")).is_none() {
         bert.pooler = None;
@@ -31,7 +64,8 @@ pub fn load_bert(config: &BertConfig, weights: &Weights, device: &Device) -> Res
 /// Loads every parameter of a module from the tensor of its name behind `prefix`.
 ///
 /// # Errors
-/// When a tensor is missing or has another shape than the module's, all missing ones named at once.
+/// When a tensor is missing, has another shape than the module's, or holds a number that is not finite. All missing
+/// tensors are named at once.
 pub fn load<M: Module>(module: M, weights: &Weights, prefix: &str) -> Result<Loaded<M>, Error> {
     let mut loader = Loader {
         weights,

@@ -1,7 +1,7 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
-/// Where a traversal of a module stands, as Hugging Face names it: `encoder.layer.0.attention.self.query.weight`.
+/// The place of a traversal in a module, as Hugging Face names it: `encoder.layer.0.attention.self.query.weight`.
 ///
 /// A visitor or mapper passes on its `enter_module` and `exit_module`.
 #[derive(Clone, Debug, Default)]

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::Error;
 use crate::save::NOTE;
 
-/// The tensors of a checkpoint by name; one is read from its file when it is asked for.
+/// The tensors of a checkpoint by name; each is read from its file on demand.
 #[derive(Debug)]
 pub struct Weights {
     path: PathBuf,
@@ -19,6 +19,9 @@ pub struct Weights {
 }
 
 struct Stored {
+    /// Its name in the file.
+    name: String,
+    file: PathBuf,
     shape: Vec<usize>,
     dtype: FloatType,
     place: Place,
@@ -26,7 +29,7 @@ struct Stored {
 
 enum Place {
     /// Byte range of a safetensors file.
-    Range { file: PathBuf, start: u64, end: u64 },
+    Range { start: u64, end: u64 },
     /// Entry of a PyTorch file.
     Pickled(Box<pytorch_reader::Tensor>),
 }
@@ -48,33 +51,30 @@ enum FloatType {
 }
 
 impl Weights {
-    /// Opens `model.safetensors`, else the shards of `model.safetensors.index.json`, else `pytorch_model.bin`.
+    /// Opens the first of these that the folder has: `model.safetensors`, the shards of `model.safetensors.index.json`,
+    /// `pytorch_model.bin`, the shards of `pytorch_model.bin.index.json`.
     ///
     /// # Errors
     /// When the folder has none of them, or a file is damaged.
     pub fn from_folder(folder: &Path) -> Result<Self, Error> {
-        let single = folder.join("model.safetensors");
-        if single.is_file() {
-            return Self::from_file(&single);
-        }
-        let index = folder.join("model.safetensors.index.json");
-        if index.is_file() {
-            return Self::from_index(&index);
-        }
-        let pickle = folder.join("pytorch_model.bin");
-        if pickle.is_file() {
-            return Self::from_pickle(&pickle);
+        for name in
+            ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"]
+        {
+            let path = folder.join(name);
+            if path.exists() {
+                return if name.ends_with(".json") { Self::from_index(&path) } else { Self::from_file(&path) };
+            }
         }
         Err(Error::NoWeights { folder: folder.to_owned() })
     }
 
-    /// Opens one safetensors file.
+    /// Opens one safetensors file, or one of PyTorch's if its name ends with `.bin`.
     ///
     /// # Errors
     /// When it cannot be read or is damaged.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
         let mut tensors = BTreeMap::new();
-        let note = read_header(path, &mut tensors)?;
+        let note = read_tensors(path, &mut tensors)?;
         Ok(Self { path: path.to_owned(), tensors, note })
     }
 
@@ -87,37 +87,25 @@ impl Weights {
         let index: Index =
             serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.to_owned(), source })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let mut shards: Vec<&String> = index.weight_map.values().collect();
-        shards.sort();
-        shards.dedup();
+        let shards: BTreeSet<&String> = index.weight_map.values().collect();
         let mut tensors = BTreeMap::new();
         for shard in shards {
             if Path::new(shard).components().count() != 1 {
                 return Err(damaged(path, format!("the shard `{shard}` is not a plain file name")));
             }
-            read_header(&folder.join(shard), &mut tensors)?;
+            read_tensors(&folder.join(shard), &mut tensors)?;
         }
-        if let Some((name, shard)) = index.weight_map.iter().find(|(name, _)| !tensors.contains_key(&canonical(name))) {
-            return Err(damaged(path, format!("the tensor `{name}` is not in its shard {shard}")));
+        for (name, shard) in &index.weight_map {
+            match tensors.get(&canonical(name)) {
+                Some(stored) if stored.file == folder.join(shard) => {}
+                Some(Stored { file, .. }) => {
+                    let file = file.file_name().unwrap_or_default().display();
+                    return Err(damaged(path, format!("the tensor `{name}` is in the shard {file}, not in {shard}")));
+                }
+                None => return Err(damaged(path, format!("the tensor `{name}` is not in its shard {shard}"))),
+            }
         }
         Ok(Self { path: path.to_owned(), tensors, note: None })
-    }
-
-    /// The reader interprets the pickle's data; it runs no code from it.
-    fn from_pickle(path: &Path) -> Result<Self, Error> {
-        let reader = PytorchReader::new(path).map_err(|error| damaged(path, error.to_string()))?;
-        let tensors = reader.into_tensors().into_iter().map(|(name, tensor)| {
-            let dtype = match tensor.dtype() {
-                pytorch_reader::DType::F64 => FloatType::F64,
-                pytorch_reader::DType::F32 => FloatType::F32,
-                pytorch_reader::DType::F16 => FloatType::F16,
-                pytorch_reader::DType::BF16 => FloatType::Bf16,
-                _ => FloatType::Other,
-            };
-            let shape = tensor.shape().to_vec();
-            (canonical(&name), Stored { shape, dtype, place: Place::Pickled(Box::new(tensor)) })
-        });
-        Ok(Self { path: path.to_owned(), tensors: tensors.collect(), note: None })
     }
 
     /// The file that was opened: the index, where there are shards.
@@ -143,35 +131,41 @@ impl Weights {
     /// A tensor's values, row-major, widened or narrowed to f32; none if there is no tensor of that name.
     ///
     /// # Errors
-    /// When its file cannot be read, or it does not hold floating-point numbers.
+    /// When its file cannot be read, or it does not hold finite floating-point numbers.
     pub fn read(&self, name: &str) -> Result<Option<Vec<f32>>, Error> {
         let Some(stored) = self.tensors.get(name) else { return Ok(None) };
-        let bytes = match &stored.place {
-            Place::Range { file, start, end } => {
-                let read = || {
-                    let mut bytes = vec![0; (end - start) as usize];
-                    let mut file = kiln_files::open(file)?;
-                    file.seek(SeekFrom::Start(*start))?;
-                    file.read_exact(&mut bytes)?;
-                    Ok(bytes)
-                };
-                read().map_err(|source| Error::Read { path: file.clone(), source })?
+        let read = || match &stored.place {
+            Place::Range { start, end } => {
+                let mut bytes = vec![0; (end - start) as usize];
+                let mut file = kiln_files::open(&stored.file)?;
+                file.seek(SeekFrom::Start(*start))?;
+                file.read_exact(&mut bytes)?;
+                Ok(bytes)
             }
-            Place::Pickled(tensor) => {
-                tensor.read().map_err(|source| Error::Read { path: self.path.clone(), source })?
-            }
+            Place::Pickled(tensor) => tensor.read(),
         };
-        let values = match stored.dtype {
+        let bytes = read().map_err(|source| Error::Read { path: stored.file.clone(), source })?;
+        let values: Vec<f32> = match stored.dtype {
             FloatType::F64 => bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect(),
             FloatType::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
             FloatType::F16 => bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
             FloatType::Bf16 => bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
             FloatType::Other => {
-                return Err(damaged(&self.path, format!("`{name}` does not hold floating-point numbers")));
+                return Err(damaged(&stored.file, format!("`{}` does not hold floating-point numbers", stored.name)));
             }
         };
+        if !are_finite(&values) {
+            let value = values.into_iter().find(|value| !value.is_finite()).expect("there is one");
+            return Err(Error::NotFinite { path: stored.file.clone(), name: stored.name.clone(), value });
+        }
         Ok(Some(values))
     }
+}
+
+/// Whether no value is NaN or infinite.
+fn are_finite(values: &[f32]) -> bool {
+    // The largest magnitude's bits, which loops over many values find faster than the first value that is not finite.
+    values.iter().fold(0, |largest, value| (value.to_bits() & 0x7fff_ffff).max(largest)) < f32::INFINITY.to_bits()
 }
 
 fn damaged(path: &Path, reason: impl Into<String>) -> Error {
@@ -181,10 +175,53 @@ fn damaged(path: &Path, reason: impl Into<String>) -> Error {
 /// TensorFlow's names of a layer normalization's parameters, which early checkpoints kept.
 fn canonical(name: &str) -> String {
     match name.rsplit_once('.') {
-        Some((rest, "gamma")) => format!("{rest}.weight"),
-        Some((rest, "beta")) => format!("{rest}.bias"),
+        Some((module, "gamma")) => format!("{module}.weight"),
+        Some((module, "beta")) => format!("{module}.bias"),
         _ => name.to_owned(),
     }
+}
+
+/// Adds a tensor under its present name, if there is none of that name yet.
+fn add(tensors: &mut BTreeMap<String, Stored>, stored: Stored) -> Result<(), Error> {
+    let parameter = canonical(&stored.name);
+    if let Some(other) = tensors.get(&parameter) {
+        let reason = if other.file == stored.file {
+            format!("`{}` and `{}` are two names of one parameter; expected one of them", other.name, stored.name)
+        } else {
+            format!("`{}` is in {} too; expected it once", stored.name, other.file.display())
+        };
+        return Err(damaged(&stored.file, reason));
+    }
+    tensors.insert(parameter, stored);
+    Ok(())
+}
+
+/// Adds the tensors of a file; returns its note.
+fn read_tensors(path: &Path, tensors: &mut BTreeMap<String, Stored>) -> Result<Option<String>, Error> {
+    if path.extension().is_some_and(|extension| extension == "bin") {
+        return read_pickle(path, tensors).map(|()| None);
+    }
+    read_header(path, tensors)
+}
+
+/// Adds the tensors of a PyTorch file. The reader interprets the pickle's data; it runs no code from it.
+fn read_pickle(path: &Path, tensors: &mut BTreeMap<String, Stored>) -> Result<(), Error> {
+    kiln_files::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let reader = PytorchReader::new(path).map_err(|error| damaged(path, error.to_string()))?;
+    // In the order of their names, so that an error is the same on every run.
+    let pickled: BTreeMap<_, _> = reader.into_tensors().into_iter().collect();
+    for (name, tensor) in pickled {
+        let dtype = match tensor.dtype() {
+            pytorch_reader::DType::F64 => FloatType::F64,
+            pytorch_reader::DType::F32 => FloatType::F32,
+            pytorch_reader::DType::F16 => FloatType::F16,
+            pytorch_reader::DType::BF16 => FloatType::Bf16,
+            _ => FloatType::Other,
+        };
+        let shape = tensor.shape().to_vec();
+        add(tensors, Stored { name, file: path.to_owned(), shape, dtype, place: Place::Pickled(Box::new(tensor)) })?;
+    }
+    Ok(())
 }
 
 /// A header larger than this is not one.
@@ -210,7 +247,8 @@ fn read_header(path: &Path, tensors: &mut BTreeMap<String, Stored>) -> Result<Op
     if expected != length {
         return Err(damaged(path, format!("it has {length} bytes; its header describes {expected}")));
     }
-    for (name, info) in metadata.tensors() {
+    let listed: BTreeMap<_, _> = metadata.tensors().into_iter().collect();
+    for (name, info) in listed {
         let dtype = match info.dtype {
             Dtype::F64 => FloatType::F64,
             Dtype::F32 => FloatType::F32,
@@ -219,9 +257,8 @@ fn read_header(path: &Path, tensors: &mut BTreeMap<String, Stored>) -> Result<Op
             _ => FloatType::Other,
         };
         let (start, end) = info.data_offsets;
-        let place =
-            Place::Range { file: path.to_owned(), start: data_start + start as u64, end: data_start + end as u64 };
-        tensors.insert(canonical(&name), Stored { shape: info.shape.clone(), dtype, place });
+        let place = Place::Range { start: data_start + start as u64, end: data_start + end as u64 };
+        add(tensors, Stored { name, file: path.to_owned(), shape: info.shape.clone(), dtype, place })?;
     }
     Ok(metadata.metadata().as_ref().and_then(|header| header.get(NOTE).cloned()))
 }
@@ -245,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn every_float_type_is_read_and_old_names_are_mended() {
+    fn every_float_type_is_read_and_old_names_are_translated() {
         let json = r#"{"x.gamma":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
             "x.beta":{"dtype":"F16","shape":[2],"data_offsets":[4,8]},
             "y":{"dtype":"BF16","shape":[1,1],"data_offsets":[8,10]},
@@ -265,6 +302,37 @@ mod tests {
         assert_eq!((read("x.weight"), read("x.bias"), read("y")), (vec![1.5], vec![-2.0, 0.25], vec![3.0]));
         assert!(weights.read("ids").is_err());
         assert!(weights.read("z").expect("no error").is_none());
+    }
+
+    #[test]
+    fn two_names_of_one_parameter_are_refused() {
+        let json = r#"{"x.gamma":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
+            "x.weight":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#;
+        let messages = [(); 8].map(|()| open(&header(json, &[0; 8])).1.expect_err("two values").to_string());
+        assert!(messages[0].contains("`x.gamma` and `x.weight`"), "{}", messages[0]);
+        assert!(messages.iter().all(|message| message.ends_with("expected one of them")));
+    }
+
+    #[test]
+    fn numbers_that_are_not_finite_are_refused() {
+        let json = r#"{"y":{"dtype":"F32","shape":[3],"data_offsets":[0,12]},"z":{"dtype":"F64","shape":[1],"data_offsets":[12,20]}}"#;
+        for (value, shown) in [(f32::NAN, "NaN"), (f32::INFINITY, "inf"), (f32::NEG_INFINITY, "-inf"), (f32::MAX, "")] {
+            let data = [&[0; 8][..], &value.to_le_bytes(), &1e300f64.to_le_bytes()].concat();
+            let (_folder, weights) = open(&header(json, &data));
+            let weights = weights.expect("it is well formed");
+            match weights.read("y") {
+                Ok(values) => assert_eq!(values, Some(vec![0.0, 0.0, f32::MAX])),
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(
+                        message.contains("model.safetensors") && message.contains(&format!("`y` holds {shown};")),
+                        "{message}"
+                    );
+                }
+            }
+            assert_eq!(weights.read("y").is_ok(), shown.is_empty());
+            assert!(weights.read("z").expect_err("no f32 is so large").to_string().contains("`z` holds inf"));
+        }
     }
 
     #[test]

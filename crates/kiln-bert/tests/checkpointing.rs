@@ -37,12 +37,17 @@ fn layers_drop_in_the_backward_pass_what_they_dropped_in_the_forward_pass() {
     let device = plain.autodiff();
 
     let gradients = value(&bert, &device).backward();
+    let waiting = || bert.layer_inputs.as_ref().expect("it was given").is_waiting();
+    assert!(waiting());
+    let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| value(&bert, &device)));
+    assert!(again.is_err() && waiting(), "a second forward pass would lose the gradients of the first");
     let bias =
         |bert: &Bert| bert.encoder.layer[0].output.dense.bias.clone().expect("a linear layer of BERT has a bias");
     let mut slope = None;
     bert.backward(&gradients, |mut of_layer| {
         slope = slope.take().or_else(|| bias(&bert).val().grad_remove(&mut of_layer));
     });
+    assert!(!waiting());
     let slope = slope.expect("the first layer takes part").into_data().try_into_vec::<f32>().expect("it is f32");
 
     const STEP: f32 = 1e-2;
@@ -54,6 +59,8 @@ fn layers_drop_in_the_backward_pass_what_they_dropped_in_the_forward_pass() {
             let mut moved = bert.clone();
             let along = bias(&bert).map(|values| Tensor::from_inner(values.inner() + step).require_grad());
             moved.encoder.layer[0].output.dense.bias = Some(along);
+            // Its forward pass gets no backward pass.
+            moved.layer_inputs = Some(LayerInputs::default());
             value(&moved, &device).into_scalar::<f32>()
         };
         let expected = (moved(STEP) - moved(-STEP)) / (2.0 * STEP);

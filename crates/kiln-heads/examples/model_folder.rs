@@ -34,7 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{}", entry?.file_name().display());
     }
 
-    let Network::SequenceClassification { model: loaded, .. } = load_model(folder.path(), &device)?.network else {
+    let Network::SequenceClassification { model: loaded, .. } = load_model(folder.path(), &device)?.module.network
+    else {
         return Err("it was saved as a sequence classifier".into());
     };
     let inputs = || Inputs::new(&[2, 7, 9, 3], &[1; 4], &[0; 4], [1, 4], &device);

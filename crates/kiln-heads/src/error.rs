@@ -27,11 +27,15 @@ pub enum Error {
         /// The checkpoint's folder.
         folder: PathBuf,
     },
-    /// A model folder without the names of its labels.
-    #[error("{}: there is no `id2label`, so the labels have no names; train with Kiln, or add it as transformers does", path.display())]
-    NoLabels {
-        /// Its config file.
+    /// A key of a config file that says something of the head.
+    #[error("{}: `{key}`: {reason}", path.display())]
+    HeadKey {
+        /// The config file.
         path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is wrong.
+        reason: String,
     },
     /// Names of labels that do not make a set.
     #[error("{}: `id2label`: {reason}", path.display())]
@@ -41,15 +45,9 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A masked language model whose decoder has weights of its own.
-    #[error("{}: `tie_word_embeddings` is false; expected a decoder that shares the word embeddings", path.display())]
-    Untied {
-        /// Its config file.
-        path: PathBuf,
-    },
     /// A model folder that holds an encoder and no head.
     #[error(
-        "{}: there is no head that Kiln knows: config.json says {architectures}, and there is no head.safetensors",
+        "{}: there is no head that Kiln knows: `architectures` in config.json is {architectures}, and there is no `kiln_head`",
         folder.display()
     )]
     NoHead {

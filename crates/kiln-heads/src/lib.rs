@@ -24,15 +24,17 @@ mod masked_lm;
 mod loss;
 mod pretrained;
 mod model_folder;
+mod read_model;
 mod error;
 
 pub use crf::{Crf, TagBatch, Transitions};
 pub use error::Error;
 pub use loss::{binary_cross_entropy_sum, cross_entropy_sum, squared_error_sum, weighted_cross_entropy_sum};
 pub use masked_lm::{MaskedLm, MaskedLmHead, MaskedLmOutput, MaskedLmTransform, PreTrainingHeads};
-pub use model_folder::{Network, TaskModel, Units, load_model, save_model};
+pub use model_folder::{Network, TaskModel, Units, save_model};
 pub use pooling::{Pooling, pool};
 pub use pretrained::{Pretrained, PretrainedConfig, Start};
 pub use question_answering::{QuestionAnswerer, answer_loss_sum};
+pub use read_model::load_model;
 pub use sequence_classification::{ClassificationHead, ClassificationHeadConfig, SequenceClassifier};
 pub use token_classification::TokenClassifier;

@@ -1,64 +1,80 @@
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, Linear};
 use burn::tensor::{Device, Int, Tensor};
-use kiln_bert::{Bert, BertConfig, Inputs};
-use kiln_kernels::{Products, linear_gelu};
+use kiln_bert::{Bert, BertConfig, HiddenAct, Inputs, NamedParameter, Weights, load};
+use kiln_kernels::{ActivatedLinear, Products};
+use serde_json::Value;
+
+use crate::Error;
 
 /// BERT under the heads of its pre-training: transformers' `BertForPreTraining`, or, without the second, `BertForMaskedLM`.
 #[derive(Module, Debug)]
 pub struct MaskedLm {
-    /// The encoder; with a pooler where the next sentence is told.
+    /// The encoder; with a pooler where there is a head for the next sentence.
     pub bert: Bert,
-    /// What is added to it.
+    /// The heads.
     pub cls: PreTrainingHeads,
 }
 
 /// The heads, by the names that checkpoints have for them.
 #[derive(Module, Debug)]
 pub struct PreTrainingHeads {
-    /// Which token was masked.
+    /// For masked tokens.
     pub predictions: MaskedLmHead,
     /// Whether the second segment follows the first (0) or not (1), read from the pooler's output.
     pub seq_relationship: Option<Linear>,
 }
 
-/// `decoder(norm(gelu(dense(x))))`, where the decoder's weights are the word embeddings; in f32, whatever the encoder's precision.
+/// `decoder(norm(act(dense(x))))`, in f32, whatever the encoder's precision.
 #[derive(Module, Debug)]
 pub struct MaskedLmHead {
     /// Before the decoder.
     pub transform: MaskedLmTransform,
-    /// The decoder's, `[vocab_size]`.
+    /// Of the decoder, `[vocab_size]`.
     pub bias: Param<Tensor<1>>,
+    /// The decoder's weight, without a bias, `[hidden, vocab_size]`; without it the decoder's weight is the word embeddings.
+    pub decoder: Option<Linear>,
 }
 
-/// `norm(gelu(dense(x)))`
+/// `norm(act(dense(x)))`
 #[derive(Module, Debug)]
 pub struct MaskedLmTransform {
     /// `[hidden, hidden]`
     pub dense: Linear,
     /// Over the hidden axis.
     pub layer_norm: LayerNorm,
+    #[module(skip)]
+    hidden_act: HiddenAct,
 }
 
-/// What the heads of pre-training say of a batch.
+/// The logits of the heads of pre-training.
 #[derive(Clone, Debug)]
 pub struct MaskedLmOutput {
-    /// Of each token that was asked for, `[tokens, vocab_size]`.
+    /// Of each requested token, `[tokens, vocab_size]`.
     pub predictions: Tensor<2>,
     /// Of each row, `[batch, 2]`, where there is such a head.
     pub seq_relationship: Option<Tensor<2>>,
 }
 
+/// The names of the decoder's parameters in a checkpoint.
+pub(crate) const DECODER_WEIGHT: &str = "cls.predictions.decoder.weight";
+pub(crate) const DECODER_BIAS: &str = "cls.predictions.decoder.bias";
+pub(crate) const PREDICTIONS_PREFIX: &str = "cls.predictions.";
+
 impl PreTrainingHeads {
-    /// Fresh heads: normal weights, biases zero.
+    /// Fresh heads: normal weights, biases zero. Where the config says `tie_word_embeddings = false`, the decoder has a weight
+    /// of its own.
     pub fn new(config: &BertConfig, next_sentence: bool, device: &Device) -> Self {
+        let is_tied = config.extra.get("tie_word_embeddings") != Some(&Value::Bool(false));
         Self {
             predictions: MaskedLmHead {
                 transform: MaskedLmTransform {
                     dense: config.init_linear(config.hidden_size, config.hidden_size, device),
                     layer_norm: config.init_layer_norm(device),
+                    hidden_act: config.hidden_act,
                 },
                 bias: Initializer::Zeros.init([config.vocab_size], device),
+                decoder: (!is_tied).then(|| fresh_decoder(config, device)),
             },
             seq_relationship: next_sentence.then(|| config.init_linear(config.hidden_size, 2, device)),
         }
@@ -71,12 +87,51 @@ impl MaskedLmHead {
     /// - `words`: the word embeddings, `[vocab_size, hidden]`
     /// - output, `logits`: `[tokens, vocab_size]`
     pub fn forward(&self, hidden_states: Tensor<2>, words: Tensor<2>) -> Tensor<2> {
-        let MaskedLmTransform { dense, layer_norm } = &self.transform;
+        let MaskedLmTransform { dense, layer_norm, hidden_act } = &self.transform;
         let bias = dense.bias.as_ref().expect("every linear layer of BERT has a bias").val();
-        let transformed =
-            layer_norm.forward(linear_gelu(hidden_states, dense.weight.val(), bias, &Products::default()));
-        transformed.matmul(words.transpose()) + self.bias.val().unsqueeze()
+        let dense = ActivatedLinear { weight: dense.weight.val(), bias, activation: (*hidden_act).into() };
+        let transformed = layer_norm.forward(dense.forward(hidden_states, &Products::default()));
+        let decoder = self.decoder.as_ref().map_or_else(|| words.transpose(), |decoder| decoder.weight.val());
+        transformed.matmul(decoder) + self.bias.val().unsqueeze()
     }
+
+    /// The head with a checkpoint's weights, decided as transformers does: a decoder in the checkpoint that differs from
+    /// the word embeddings is its own, whatever the config says; and so is a bias of the decoder.
+    pub(crate) fn load(self, config: &BertConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
+        let mut head = self;
+        let words = ["bert.embeddings.word_embeddings.weight", "embeddings.word_embeddings.weight"];
+        if head.decoder.is_none() && weights.shape(DECODER_WEIGHT).is_some() {
+            let words = words.iter().find(|name| weights.shape(name).is_some());
+            let words = words.map(|name| weights.read(name)).transpose()?.flatten();
+            if weights.read(DECODER_WEIGHT)? != words {
+                head.decoder = Some(fresh_decoder(config, device));
+            }
+        }
+        let mut head = load(head, weights, PREDICTIONS_PREFIX)?.module;
+        if weights.shape(DECODER_BIAS).is_some() {
+            head.bias = load(DecoderBias { bias: head.bias }, weights, "cls.predictions.decoder.")?.module.bias;
+        }
+        Ok(head)
+    }
+
+    /// The parameters of both heads, to be saved: a decoder of its own reads its bias by another name in transformers.
+    pub(crate) fn with_decoder_bias(&self, mut parameters: Vec<NamedParameter>) -> Vec<NamedParameter> {
+        if self.decoder.is_some() {
+            let bias = parameters.iter().find(|parameter| parameter.name == "cls.predictions.bias").cloned();
+            parameters.extend(bias.map(|bias| NamedParameter { name: DECODER_BIAS.to_owned(), ..bias }));
+        }
+        parameters
+    }
+}
+
+/// The decoder's bias alone, to be loaded by its own name.
+#[derive(Module, Debug)]
+struct DecoderBias {
+    bias: Param<Tensor<1>>,
+}
+
+fn fresh_decoder(config: &BertConfig, device: &Device) -> Linear {
+    Linear { bias: None, ..config.init_linear(config.hidden_size, config.vocab_size, device) }
 }
 
 impl MaskedLm {
@@ -87,12 +142,12 @@ impl MaskedLm {
     /// - `tokens`: `[tokens]`, each `row · seq + position`
     ///
     /// # Panics
-    /// When the next sentence is to be told and there is no pooler.
+    /// When there is a head for the next sentence and no pooler.
     pub fn forward(&self, inputs: Inputs, tokens: Tensor<1, Int>) -> MaskedLmOutput {
         let hidden_states = self.bert.forward(inputs);
         let [batch, seq, hidden] = hidden_states.dims();
         let seq_relationship = self.cls.seq_relationship.as_ref().map(|linear| {
-            let pooler = self.bert.pooler.as_ref().expect("the next sentence is told from the pooler");
+            let pooler = self.bert.pooler.as_ref().expect("the head for the next sentence reads the pooler");
             linear.forward(pooler.forward(hidden_states.clone()))
         });
         let masked = hidden_states.reshape([batch * seq, hidden]).select(0, tokens);

@@ -2,7 +2,7 @@ use burn::tensor::{Int, Tensor};
 use kiln_bert::{Bert, Inputs};
 use serde::{Deserialize, Serialize};
 
-/// What of the hidden states a sentence-level head reads.
+/// Which vector of the hidden states a sentence-level head reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
@@ -22,7 +22,7 @@ pub enum Pooling {
 /// - output: `[batch, hidden]`
 ///
 /// # Panics
-/// When `pooling` asks for a pooler that the encoder does not have.
+/// When `pooling` needs a pooler that the encoder does not have.
 pub fn pool(bert: &Bert, inputs: Inputs, pooling: Pooling) -> Tensor<2> {
     match pooling {
         Pooling::Cls => bert.forward_first(inputs).squeeze_dim(1),
@@ -31,7 +31,7 @@ pub fn pool(bert: &Bert, inputs: Inputs, pooling: Pooling) -> Tensor<2> {
             mean_of_tokens(bert.forward(inputs), attention_mask)
         }
         Pooling::Pooler => {
-            let pooler = bert.pooler.as_ref().expect("a pooler is asked for where there is one");
+            let pooler = bert.pooler.as_ref().expect("callers check that there is a pooler");
             pooler.forward(bert.forward_first(inputs))
         }
     }

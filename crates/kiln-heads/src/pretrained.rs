@@ -5,8 +5,8 @@ use kiln_bert::{Bert, BertConfig, Weights, initialize, load, load_bert};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ClassificationHeadConfig, Crf, Error, MaskedLm, Pooling, PreTrainingHeads, QuestionAnswerer, SequenceClassifier,
-    TokenClassifier,
+    ClassificationHead, ClassificationHeadConfig, Crf, Error, MaskedLm, Pooling, PreTrainingHeads, QuestionAnswerer,
+    SequenceClassifier, TokenClassifier,
 };
 
 /// Where the encoder's weights come from.
@@ -38,11 +38,11 @@ pub struct PretrainedConfig {
 /// A checkpoint with a fresh head.
 #[derive(Debug)]
 pub struct Pretrained<M> {
-    /// The model, on the device asked for.
+    /// The model.
     pub model: M,
     /// The encoder's config.
     pub config: BertConfig,
-    /// Tensors of the checkpoint that were not used, sorted.
+    /// Tensors of the checkpoint that were not used, sorted; [`kiln_bert::groups`] groups them.
     pub unused: Vec<String>,
     /// Whether the checkpoint lacked the pooler that the head reads.
     pub fresh_pooler: bool,
@@ -72,7 +72,7 @@ impl PretrainedConfig {
                 bert.pooler = Some(config.init_pooler(device));
                 fresh_pooler = true;
             }
-            Ok(SequenceClassifier { bert, head: self.head(config).init(device), pooling })
+            Ok(SequenceClassifier { bert, head: self.fresh_head(folder, config, device)?, pooling })
         };
         let pretrained = self.load(folder, device, pooling == Pooling::Pooler, add)?;
         initialize(&pretrained.model);
@@ -91,7 +91,7 @@ impl PretrainedConfig {
     ) -> Result<Pretrained<TokenClassifier>, Error> {
         let pretrained = self.load(folder, device, false, |bert, config| {
             let crf = crf.then(|| Crf::new(self.num_labels, device));
-            Ok(TokenClassifier { bert, head: self.head(config).init(device), crf })
+            Ok(TokenClassifier { bert, head: self.fresh_head(folder, config, device)?, crf })
         })?;
         initialize(&pretrained.model);
         Ok(pretrained)
@@ -108,8 +108,8 @@ impl PretrainedConfig {
         Ok(pretrained)
     }
 
-    /// The same under the heads of pre-training: the checkpoint's own where it has them, otherwise fresh. The second head,
-    /// where asked for, brings a pooler.
+    /// The same under the heads of pre-training: the checkpoint's own where it has them, otherwise fresh. With
+    /// `next_sentence` there is a second head, and a pooler that it reads.
     ///
     /// # Errors
     /// When the checkpoint cannot be read.
@@ -135,12 +135,12 @@ impl PretrainedConfig {
             }
             let weights = Weights::from_folder(folder)?;
             if head {
-                cls.predictions = load(cls.predictions.clone(), &weights, prefix)?.module;
+                cls.predictions = cls.predictions.clone().load(&pretrained.config, &weights, device)?;
             } else {
-                let linear = cls.seq_relationship.take().expect("the second head was asked for");
+                let linear = cls.seq_relationship.take().expect("it was made with the second head");
                 cls.seq_relationship = Some(load(linear, &weights, prefix)?.module);
             }
-            // The decoder's weights are the word embeddings' and its bias the head's: copies of them say nothing new.
+            // Copies of the word embeddings and of the bias, under the decoder's names, are not unused.
             pretrained.unused.retain(|name| !name.starts_with(prefix));
         }
         initialize(&pretrained.model);
@@ -156,6 +156,7 @@ impl PretrainedConfig {
     ) -> Result<Pretrained<M>, Error> {
         let config = self.architecture.clone().map_or_else(|| BertConfig::from_folder(folder), Ok)?;
         let (mut bert, mut unused) = if self.is_fresh() {
+            config.check_fresh(&folder.join("config.json"))?;
             (config.init(device), Vec::new())
         } else {
             let loaded = load_bert(&config, &Weights::from_folder(folder)?, device)?;
@@ -172,18 +173,20 @@ impl PretrainedConfig {
         self.start == Start::Random || self.architecture.is_some()
     }
 
-    fn head(&self, config: &BertConfig) -> ClassificationHeadConfig {
-        ClassificationHeadConfig {
+    fn fresh_head(&self, folder: &Path, config: &BertConfig, device: &Device) -> Result<ClassificationHead, Error> {
+        let head = ClassificationHeadConfig {
             hidden_size: config.hidden_size,
             hidden_layers: self.hidden_layers.clone(),
             num_labels: self.num_labels,
             dropout: classifier_dropout(config),
             initializer_range: config.initializer_range,
-        }
+        };
+        head.check_fresh(folder)?;
+        Ok(head.init(device))
     }
 }
 
 /// transformers' `classifier_dropout`, which is `hidden_dropout_prob` where it is not given.
 pub(crate) fn classifier_dropout(config: &BertConfig) -> f64 {
-    config.extra.get("classifier_dropout").and_then(|value| value.as_f64()).unwrap_or(config.hidden_dropout_prob)
+    config.classifier_dropout.unwrap_or(config.hidden_dropout_prob)
 }

@@ -5,7 +5,7 @@ use kiln_bert::{Bert, BertConfig, Inputs};
 
 use crate::cross_entropy_sum;
 
-/// BERT and one linear layer on every token's hidden state, which says where an answer starts and where it ends:
+/// BERT and one linear layer on every token's hidden state, whose logits are those of an answer's start and end:
 /// transformers' `BertForQuestionAnswering`.
 #[derive(Module, Debug)]
 pub struct QuestionAnswerer {

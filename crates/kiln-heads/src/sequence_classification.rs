@@ -1,10 +1,12 @@
+use std::path::Path;
+
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
 use burn::tensor::{Device, Tensor};
-use kiln_bert::{Bert, Inputs};
+use kiln_bert::{Bert, Inputs, MOST_PARAMETERS};
 
-use crate::Pooling;
 use crate::pooling::pool;
+use crate::{Error, Pooling};
 
 /// The shape of a [`ClassificationHead`].
 #[derive(Clone, Debug, PartialEq)]
@@ -22,6 +24,28 @@ pub struct ClassificationHeadConfig {
 }
 
 impl ClassificationHeadConfig {
+    /// Whether its widths are widths, and the machine can give the memory that fresh weights take; `path` is for the
+    /// error alone.
+    ///
+    /// # Errors
+    /// When one of them is 0, or all make more parameters than the machine has memory for.
+    pub fn check_fresh(&self, path: &Path) -> Result<(), Error> {
+        let widths = || [self.hidden_size].into_iter().chain(self.hidden_layers.iter().copied());
+        let outputs = self.hidden_layers.iter().copied().chain([self.num_labels]);
+        let layers = widths().zip(outputs).map(|(input, output)| (input as u128 + 1).saturating_mul(output as u128));
+        let parameters = layers.fold(0u128, u128::saturating_add);
+        let expected = match self.hidden_layers.contains(&0) {
+            true => "widths of at least 1".to_owned(),
+            false if parameters > MOST_PARAMETERS => {
+                format!("layers of at most {MOST_PARAMETERS} parameters in all; they make {parameters}")
+            }
+            false => return Ok(kiln_bert::reserve(path, parameters)?),
+        };
+        let found = format!("{:?}", self.hidden_layers);
+        let field = "hidden_layers".to_owned();
+        Err(kiln_bert::Error::Config { path: path.to_owned(), field, found, expected }.into())
+    }
+
     /// A head with fresh weights: normal, biases zero.
     pub fn init(&self, device: &Device) -> ClassificationHead {
         let linear = |d_input, d_output| {
@@ -72,7 +96,7 @@ impl ClassificationHead {
 pub struct SequenceClassifier {
     /// The encoder.
     pub bert: Bert,
-    /// What is added to it.
+    /// The head.
     pub head: ClassificationHead,
     /// What the head reads.
     #[module(skip)]

@@ -7,6 +7,7 @@ use crate::gather::Gatherer;
 use crate::{Error, source};
 
 const INDEX: &str = "model.safetensors.index.json";
+const PICKLE_INDEX: &str = "pytorch_model.bin.index.json";
 
 /// Finds the files that a checkpoint is read from, and no other; small ones first.
 pub(crate) fn find(files: &mut Gatherer<'_>) -> Result<(), Error> {
@@ -17,21 +18,20 @@ pub(crate) fn find(files: &mut Gatherer<'_>) -> Result<(), Error> {
     files.find("tokenizer_config.json")?;
     files.find("special_tokens_map.json")?;
 
-    if files.find("model.safetensors")? {
-        return Ok(());
-    }
-    if files.find(INDEX)? {
-        // It says what else there is.
-        files.fetch()?;
-        for shard in shards(&files.folder().join(INDEX))? {
-            require(files, &shard)?;
+    for (single, index) in [("model.safetensors", INDEX), ("pytorch_model.bin", PICKLE_INDEX)] {
+        if files.find(single)? {
+            return Ok(());
         }
-        return Ok(());
+        if files.find(index)? {
+            // It names the other files.
+            files.fetch()?;
+            for shard in shards(&files.folder().join(index))? {
+                require(files, &shard)?;
+            }
+            return Ok(());
+        }
     }
-    if files.find("pytorch_model.bin")? {
-        return Ok(());
-    }
-    Err(files.missing("model.safetensors, model.safetensors.index.json or pytorch_model.bin"))
+    Err(files.missing("model.safetensors, pytorch_model.bin or, of either, an .index.json"))
 }
 
 fn require(files: &mut Gatherer<'_>, name: &str) -> Result<(), Error> {
@@ -126,6 +126,21 @@ mod tests {
         assert_eq!(last(&["model.safetensors", INDEX]), "model.safetensors");
         assert_eq!(last(&[INDEX, "1.safetensors", "2.safetensors"]), "2.safetensors");
         assert_eq!(last(&[]), "pytorch_model.bin");
+    }
+
+    #[test]
+    fn sharded_pickles_are_found() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let json = r#"{"weight_map": {"a": "2.bin", "b": "1.bin"}}"#;
+        fs::write(folder.path().join(PICKLE_INDEX), json).expect("a small file");
+        for shard in ["1.bin", "2.bin"] {
+            fs::write(folder.path().join(shard), b"\x80\x02}.".repeat(5)).expect("a small file");
+        }
+        let has = ["config.json", "vocab.txt", PICKLE_INDEX, "1.bin", "2.bin"];
+        let names = asked(folder.path(), &has).expect("a whole checkpoint");
+        assert!(names.ends_with(&["1.bin", "2.bin"].map(str::to_owned)), "{names:?}");
+        let error = asked(folder.path(), &has[..4]).expect_err("a shard is missing").to_string();
+        assert!(error.contains("2.bin"), "{error}");
     }
 
     #[test]

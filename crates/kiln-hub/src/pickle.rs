@@ -96,7 +96,7 @@ fn central_directory(file: &mut File) -> io::Result<(u64, Cursor<Vec<u8>>)> {
     Ok((entries, Cursor::new(read_at(file, start, size)?)))
 }
 
-/// An entry's size, packed size and start. Those beyond 4 GiB stand in the extra field, in this order.
+/// An entry's size, packed size and start. Those beyond 4 GiB are in the extra field, in this order.
 fn wide_numbers(head: &[u8], extra: &[u8]) -> io::Result<[u64; 3]> {
     let mut fields = extra;
     let mut wide: &[u8] = &[];

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use half::bf16;
-use kiln_kernels::cpu::{Epilogue, Kernels, Packed, Simd, Source, Target, View, product, product_serial};
+use kiln_kernels::slices::{Epilogue, Kernels, Packed, Simd, Source, Target, View, product, product_serial};
 use rayon::prelude::*;
 
 const ROUNDS: usize = 9;

@@ -2,7 +2,7 @@
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use half::bf16;
-use kiln_kernels::cpu::{Epilogue, Kernels, Packed, Simd, Source, Target, View, product};
+use kiln_kernels::slices::{Epilogue, Kernels, Packed, Simd, Source, Target, View, product};
 
 const ROWS: usize = 128;
 const INNER: usize = 384;
@@ -26,7 +26,7 @@ fn furthest(a: &[f32], b: &[f32]) -> f32 {
 fn main() {
     let wave = |len: usize, step: f32| -> Vec<f32> { (0..len).map(|i| (i as f32 * step).sin()).collect() };
     let (a, b) = (wave(ROWS * INNER, 0.37), wave(INNER * COLUMNS, 0.73));
-    let expected = multiply::<f32>(Simd::Portable, &a, &b);
+    let expected = multiply::<f32>(Simd::PORTABLE, &a, &b);
     for &simd in Simd::available() {
         let products = [multiply::<f32>(simd, &a, &b), multiply::<bf16>(simd, &a, &b), multiply::<i8>(simd, &a, &b)];
         let [in_f32, in_bf16, in_i8] = products.map(|product| furthest(&product, &expected));

@@ -4,23 +4,27 @@ use crate::cpu::AdamWStep;
 
 /// One AdamW update of a parameter: `[weights, first moment, second moment]`, in that order in and out, each `[elements]`.
 /// On the CPU in one pass, in place where nothing else holds the tensors.
+///
+/// # Panics
+/// When the four tensors are not of one length.
 pub fn adamw([weights, first, second]: [Tensor<1>; 3], gradient: Tensor<1>, step: AdamWStep) -> [Tensor<1>; 3] {
+    let lengths = [&weights, &first, &second, &gradient].map(|tensor| tensor.dims()[0]);
+    assert!(
+        lengths.iter().all(|length| *length == lengths[0]),
+        "weights, both moments and the gradient have {lengths:?} elements; expected one number for all"
+    );
     #[cfg(feature = "flex")]
     if crate::is_fused(&weights.device()) {
         use burn::backend::Flex;
 
-        use crate::flex::{contiguous, values};
+        use crate::cpu::AdamWState;
+        use crate::flex::{values, whole};
 
-        let primitive = |tensor: Tensor<1>| contiguous(tensor.try_into_primitive::<Flex>().expect("it is on flex"));
+        let primitive = |tensor: Tensor<1>| whole(tensor.try_into_primitive::<Flex>().expect("it is on flex"));
         let [mut weights, gradient, mut first, mut second] = [weights, gradient, first, second].map(primitive);
-        crate::cpu::adamw(
-            crate::cpu::Simd::detect(),
-            weights.storage_mut(),
-            values(&gradient),
-            first.storage_mut(),
-            second.storage_mut(),
-            step,
-        );
+        let state =
+            AdamWState { weights: weights.storage_mut(), first: first.storage_mut(), second: second.storage_mut() };
+        crate::cpu::adamw(crate::cpu::Simd::detect(), state, values(&gradient), step);
         return [weights, first, second].map(Tensor::from_primitive::<Flex>);
     }
     plain_adamw([weights, first, second], gradient, step)

@@ -1,25 +1,75 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 use burn::tensor::{Distribution, Tensor};
 
-/// Dropout by burn's operations, under autodiff or where it is active anyway.
-pub(crate) fn plain_dropout<const D: usize>(x: Tensor<D>, probability: f64, drops: bool) -> Tensor<D> {
-    if probability == 0.0 || !(drops || x.is_autodiff()) {
+use crate::Products;
+
+/// A stream of seeds for the dropouts of one pass through some operations, in the order in which they are computed. Another
+/// stream of the same seed gives a second pass the same numbers, whatever else draws from the device's random stream.
+///
+/// Clones share their place in the stream.
+#[derive(Clone, Debug)]
+pub struct DropoutSeeds {
+    seed: u64,
+    drawn: Arc<AtomicU64>,
+}
+
+impl DropoutSeeds {
+    /// The stream of a seed, from its beginning.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, drawn: Arc::default() }
+    }
+
+    /// The next seed: SplitMix64 (Steele et al., 2014).
+    fn draw(&self) -> u64 {
+        let drawn = self.drawn.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut z = self.seed.wrapping_add(drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+/// Dropout by burn's operations, under autodiff or where `products` has seeds for it.
+pub(crate) fn plain_dropout<const D: usize>(x: Tensor<D>, probability: f64, products: &Products) -> Tensor<D> {
+    if probability == 0.0 || !(products.dropout_seeds.is_some() || x.is_autodiff()) {
         return x;
     }
+    /// A device has one random stream for all threads: between seed and draw it is this one's.
+    static STREAM: Mutex<()> = Mutex::new(());
     let keep = 1.0 - probability;
-    let kept = x.random_like(Distribution::Bernoulli(keep));
+    let kept = {
+        let _stream = STREAM.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(seeds) = &products.dropout_seeds {
+            x.device().seed(seeds.draw());
+        }
+        x.random_like(Distribution::Bernoulli(keep))
+    };
     x * kept / keep
 }
 
-/// The dropout of one fused operation: as [`plain_dropout`], with a seed drawn from the device's own random stream.
+/// The dropout of one fused operation: as [`plain_dropout`], with a seed from `products`, or else one drawn from the
+/// device's own random stream.
 #[cfg(feature = "flex")]
-pub(crate) fn dropout<const D: usize>(x: &Tensor<D>, probability: f64, drops: bool) -> Option<crate::cpu::Dropout> {
-    if probability == 0.0 || !(drops || x.is_autodiff()) {
+pub(crate) fn dropout<const D: usize>(
+    x: &Tensor<D>,
+    probability: f64,
+    products: &Products,
+) -> Option<crate::cpu::Dropout> {
+    if probability == 0.0 || !(products.dropout_seeds.is_some() || x.is_autodiff()) {
         return None;
     }
+    let seed = products.dropout_seeds.as_ref().map_or_else(|| device_seed(x), DropoutSeeds::draw);
+    crate::cpu::Dropout::new(probability, seed)
+}
+
+#[cfg(feature = "flex")]
+fn device_seed<const D: usize>(x: &Tensor<D>) -> u64 {
     let parts = Tensor::<1>::random([3], Distribution::Uniform(0.0, 1.0), &x.device().inner()).into_data();
     let parts = parts.try_into_vec::<f32>().expect("random numbers are f32");
-    let seed = parts.iter().fold(0u64, |seed, part| seed << 21 ^ u64::from(part.to_bits()));
-    crate::cpu::Dropout::new(probability, seed)
+    parts.iter().fold(0u64, |seed, part| seed << 21 ^ u64::from(part.to_bits()))
 }
 
 /// Whether the fused operations run on this device.

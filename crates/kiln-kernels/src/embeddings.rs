@@ -27,11 +27,11 @@ impl Embeddings {
     /// - output: `[batch, seq, hidden]`
     ///
     /// # Panics
-    /// When an id, or `seq`, is beyond its table.
+    /// When an id is negative or beyond its table, or `seq` beyond the positions.
     pub fn forward(self, input_ids: Tensor<2, Int>, token_type_ids: Tensor<2, Int>) -> Tensor<3> {
         #[cfg(feature = "flex")]
         if crate::is_fused(&self.words.device()) {
-            let dropout = crate::dropout(&self.words, self.dropout, false);
+            let dropout = crate::dropout(&self.words, self.dropout, &crate::Products::default());
             return fused::embeddings(self, input_ids, token_type_ids, dropout);
         }
         self.plain(input_ids, token_type_ids)
@@ -45,7 +45,7 @@ impl Embeddings {
         let sum =
             module::embedding(self.words, input_ids) + positions + module::embedding(self.segments, token_type_ids);
         let normalized = module::layer_norm(sum, self.gamma, Some(self.beta), self.epsilon);
-        crate::plain_dropout(normalized, self.dropout, false)
+        crate::plain_dropout(normalized, self.dropout, &crate::Products::default())
     }
 }
 
@@ -76,12 +76,12 @@ mod fused {
             beta: FloatTensor<Self>,
             input_ids: IntTensor<Self>,
             token_type_ids: IntTensor<Self>,
-            how: How,
+            settings: Settings,
         ) -> FloatTensor<Self>;
     }
 
     #[derive(Clone, Copy, Debug)]
-    pub struct How {
+    pub struct Settings {
         epsilon: f32,
         dropout: Option<Dropout>,
     }
@@ -101,19 +101,24 @@ mod fused {
             beta.into_dispatch(),
             input_ids.into_dispatch(),
             token_type_ids.into_dispatch(),
-            How { epsilon: epsilon as f32, dropout },
+            Settings { epsilon: epsilon as f32, dropout },
         ))
     }
 
     /// Words, positions, segments, γ and β.
     type Operands = [FlexTensor; 5];
 
-    fn forward(operands: &Operands, tokens: &Tokens, how: How, keep: bool) -> (FlexTensor, Option<Normalized<f32>>) {
+    fn forward(
+        operands: &Operands,
+        tokens: &Tokens,
+        settings: Settings,
+        keep: bool,
+    ) -> (FlexTensor, Option<Normalized<f32>>) {
         let [words, positions, segments, gamma, beta] = operands.each_ref().map(values::<f32>);
         let hidden = gamma.len();
-        let norm = Norm { weight: gamma, bias: beta, epsilon: how.epsilon };
+        let norm = Norm { weight: gamma, bias: beta, epsilon: settings.epsilon };
         let tables = Tables { words, positions, segments };
-        let (out, kept) = embed(Simd::detect(), tables, tokens, norm, how.dropout, keep);
+        let (out, kept) = embed(Simd::detect(), tables, tokens, norm, settings.dropout, keep);
         let batch = tokens.words.len() / tokens.seq.max(1);
         (flex::new(out, &[batch, tokens.seq, hidden]), kept)
     }
@@ -133,10 +138,10 @@ mod fused {
             beta: FlexTensor,
             input_ids: FlexTensor,
             token_type_ids: FlexTensor,
-            how: How,
+            settings: Settings,
         ) -> FlexTensor {
             let operands = [words, positions, segments, gamma, beta].map(contiguous);
-            forward(&operands, &tokens(input_ids, token_type_ids), how, false).0
+            forward(&operands, &tokens(input_ids, token_type_ids), settings, false).0
         }
     }
 
@@ -149,7 +154,7 @@ mod fused {
             beta: FloatTensor<Self>,
             input_ids: IntTensor<Self>,
             token_type_ids: IntTensor<Self>,
-            how: How,
+            settings: Settings,
         ) -> FloatTensor<Self> {
             let parts = [words, positions, segments, gamma, beta].map(|operand| operand.into_parts());
             let operands = parts.each_ref().map(|(tensor, _)| contiguous(tensor.clone()));
@@ -157,13 +162,13 @@ mod fused {
             let tokens = tokens(input_ids, token_type_ids);
             match EmbeddingsBackward.prepare::<C>(nodes).compute_bound().stateful() {
                 OpsKind::Tracked(prepared) => {
-                    let (out, normalized) = forward(&operands, &tokens, how, true);
+                    let (out, normalized) = forward(&operands, &tokens, settings, true);
                     let entries = [0, 1, 2].map(|table| rows_and_columns(&operands[table])[0]);
                     let [.., gamma, _] = operands;
-                    let normalized = normalized.expect("asked to be kept");
-                    prepared.finish(State { tokens, entries, gamma, normalized, dropout: how.dropout }, out)
+                    let normalized = normalized.expect("`forward` keeps it where `keep` is true");
+                    prepared.finish(State { tokens, entries, gamma, normalized, dropout: settings.dropout }, out)
                 }
-                OpsKind::UnTracked(prepared) => prepared.finish(forward(&operands, &tokens, how, false).0),
+                OpsKind::UnTracked(prepared) => prepared.finish(forward(&operands, &tokens, settings, false).0),
             }
         }
     }

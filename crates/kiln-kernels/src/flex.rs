@@ -32,6 +32,9 @@ pub(crate) fn rounded<E: Value>(tensor: FlexTensor) -> FlexTensor {
 }
 
 /// The values of a tensor of whole numbers, which are indices.
+///
+/// # Panics
+/// When one of them is negative.
 pub(crate) fn indices(tensor: FlexTensor) -> Vec<usize> {
     let data = contiguous(tensor).into_data();
     data.iter::<i64>().map(|index| usize::try_from(index).expect("an index is not negative")).collect()
@@ -57,6 +60,14 @@ pub(crate) fn with_last(tensor: &FlexTensor, last: usize) -> Vec<usize> {
     let mut shape = tensor.layout().shape().as_slice().to_vec();
     *shape.last_mut().expect("a matrix has axes") = last;
     shape
+}
+
+/// The tensor with its values in one piece, and nothing else in their memory.
+pub(crate) fn whole(tensor: FlexTensor) -> FlexTensor {
+    let is_whole = tensor.is_contiguous()
+        && tensor.layout().start_offset() == 0
+        && tensor.bytes().len() == tensor.layout().num_elements() * size_of::<f32>();
+    if is_whole { tensor } else { tensor.to_contiguous() }
 }
 
 /// Sums over the rows of `[rows, columns]`.

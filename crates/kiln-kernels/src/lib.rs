@@ -3,16 +3,18 @@
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
-//! use kiln_kernels::{Products, linear_gelu};
+//! use kiln_kernels::{ActivatedLinear, Activation, Products};
 //!
 //! let device = Device::flex();
-//! let (x, weight) = (Tensor::<2>::ones([4, 3], &device), Tensor::<2>::ones([3, 5], &device));
-//! let y = linear_gelu(x, weight, Tensor::<1>::zeros([5], &device), &Products::default());
+//! let (weight, bias) = (Tensor::<2>::ones([3, 5], &device), Tensor::<1>::zeros([5], &device));
+//! let layer = ActivatedLinear { weight, bias, activation: Activation::Gelu };
+//! let y = layer.forward(Tensor::<2>::ones([4, 3], &device), &Products::default());
 //! assert_eq!(y.dims(), [4, 5]);
 //! ```
 #![deny(missing_docs)]
 
-pub mod cpu;
+#[cfg_attr(not(feature = "flex"), allow(dead_code, unused_imports, reason = "only the flex backend calls the kernels"))]
+mod cpu;
 mod products;
 mod dropout;
 #[cfg(feature = "flex")]
@@ -24,12 +26,18 @@ mod residual_norm;
 mod adamw;
 
 pub use adamw::{adamw, plain_adamw, sum_of_squares};
-pub use cpu::AdamWStep;
+pub use cpu::{Activation, AdamWStep};
+pub use dropout::DropoutSeeds;
 pub use embeddings::Embeddings;
-pub use linear::{linear_gelu, plain_linear_gelu};
+pub use linear::ActivatedLinear;
 pub use products::{PackedWeights, Precision, Products};
 pub use residual_norm::OutputBlock;
 pub use self_attention::{Queries, SelfAttention};
+
+/// Products of matrices in slices, on any instruction set of this machine: for measuring them.
+pub mod slices {
+    pub use crate::cpu::{Element, Epilogue, Kernels, Packed, Simd, Source, Target, View, product, product_serial};
+}
 
 use dropout::plain_dropout;
 #[cfg(feature = "flex")]

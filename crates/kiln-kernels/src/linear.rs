@@ -1,35 +1,58 @@
-use std::f64::consts::FRAC_1_SQRT_2;
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
 
 use burn::tensor::{Tensor, activation, module};
 
-use crate::Products;
+use crate::{Activation, Products};
 
-/// `gelu(x · weight + bias)`, the exact GELU.
-///
-/// On the CPU and with [`Precision::Bf16`](crate::Precision::Bf16) the output is bf16, for a product that reads it.
-///
-/// # Shapes
-/// - `x`: `[…, input]`
-/// - `weight`: `[input, output]`; `bias`: `[output]`
-/// - output: `[…, output]`
-pub fn linear_gelu<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Tensor<1>, products: &Products) -> Tensor<D> {
-    #[cfg(feature = "flex")]
-    if crate::is_fused(&x.device()) {
-        return fused::linear_gelu(x, weight, bias, products.clone());
-    }
-    let _ = products;
-    plain_linear_gelu(x, weight, bias)
+/// A linear layer and an activation.
+#[derive(Clone, Debug)]
+pub struct ActivatedLinear {
+    /// `[input, output]`
+    pub weight: Tensor<2>,
+    /// `[output]`
+    pub bias: Tensor<1>,
+    /// Of the linear layer's output.
+    pub activation: Activation,
 }
 
-/// [`linear_gelu`] by burn's operations, those that are differentiated exactly: burn's own GELU has, on backends other
-/// than flex, the derivative of its tanh approximation.
-pub fn plain_linear_gelu<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<D> {
-    let x = module::linear(x, weight, Some(bias));
-    if !x.is_autodiff() {
-        return activation::gelu(x);
+impl ActivatedLinear {
+    /// `activation(x · weight + bias)`
+    ///
+    /// On the CPU and with [`Precision::Bf16`](crate::Precision::Bf16) the output is bf16, for a product that reads it.
+    ///
+    /// # Shapes
+    /// - `x`: `[…, input]`
+    /// - output: `[…, output]`
+    pub fn forward<const D: usize>(self, x: Tensor<D>, products: &Products) -> Tensor<D> {
+        #[cfg(feature = "flex")]
+        if crate::is_fused(&x.device()) {
+            return fused::activated_linear(self, x, products.clone());
+        }
+        let _ = products;
+        self.plain(x)
     }
-    let twice_phi = (x.clone() * FRAC_1_SQRT_2).erf() + 1.0;
-    x * twice_phi * 0.5
+
+    /// [`ActivatedLinear::forward`] by burn's operations, those that are differentiated exactly: burn's own GELU has, on
+    /// backends other than flex, the derivative of its tanh approximation.
+    pub fn plain<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        let x = module::linear(x, self.weight, Some(self.bias));
+        match self.activation {
+            Activation::Gelu if !x.is_autodiff() => activation::gelu(x),
+            Activation::Gelu => {
+                let twice_phi = (x.clone() * FRAC_1_SQRT_2).erf() + 1.0;
+                x * twice_phi * 0.5
+            }
+            Activation::GeluTanh => {
+                let cubed = x.clone() * x.clone() * x.clone();
+                let inner = (x.clone() + cubed * 0.044715) * FRAC_2_PI.sqrt();
+                x * (inner.tanh() + 1.0) * 0.5
+            }
+            Activation::QuickGelu => x.clone() * activation::sigmoid(x * 1.702),
+            Activation::Relu => activation::relu(x),
+            Activation::Silu => x.clone() * activation::sigmoid(x),
+            Activation::Tanh => x.tanh(),
+        }
+    }
 }
 
 #[cfg(feature = "flex")]
@@ -45,28 +68,43 @@ pub(crate) mod fused {
     use burn_flex::FlexTensor;
     use half::bf16;
 
-    use crate::cpu::{Epilogue, Kernels, Packed, Simd, Source, Target, View, gelu_backward, gelu_rows, product};
+    use super::ActivatedLinear;
+    use crate::cpu::{
+        Activated, Activation, Epilogue, Kernels, Packed, Simd, Source, Target, View, activate, activate_backward,
+        product,
+    };
     use crate::flex::{self, Value, contiguous, matrix, rounded, rows_and_columns, values, with_last};
     use crate::{Precision, Products};
 
     #[backend_extension(Flex, Autodiff)]
-    pub trait LinearGelu: Backend {
-        fn linear_gelu(
+    pub trait ActivatedLinearOps: Backend {
+        fn activated_linear(
             x: FloatTensor<Self>,
             weight: FloatTensor<Self>,
             bias: FloatTensor<Self>,
-            products: Products,
+            settings: Settings,
         ) -> FloatTensor<Self>;
     }
 
-    pub(super) fn linear_gelu<const D: usize>(
+    #[derive(Clone, Debug)]
+    pub struct Settings {
+        activation: Activation,
+        products: Products,
+    }
+
+    pub(super) fn activated_linear<const D: usize>(
+        layer: ActivatedLinear,
         x: Tensor<D>,
-        weight: Tensor<2>,
-        bias: Tensor<1>,
         products: Products,
     ) -> Tensor<D> {
-        let [weight, bias] = [weight.into_dispatch(), bias.into_dispatch()];
-        Tensor::from_dispatch(<Dispatch as LinearGelu>::linear_gelu(x.into_dispatch(), weight, bias, products))
+        let [weight, bias] = [layer.weight.into_dispatch(), layer.bias.into_dispatch()];
+        let settings = Settings { activation: layer.activation, products };
+        Tensor::from_dispatch(<Dispatch as ActivatedLinearOps>::activated_linear(
+            x.into_dispatch(),
+            weight,
+            bias,
+            settings,
+        ))
     }
 
     /// `x · weight` through an epilogue; `x` is of `E`, the product of `W`, the output of `O`.
@@ -116,33 +154,34 @@ pub(crate) mod fused {
         x: FlexTensor,
         weight: FlexTensor,
         bias: FlexTensor,
-        products: &Products,
+        settings: &Settings,
     ) -> FlexTensor {
         let (x, weight, bias) = (rounded::<E>(x), contiguous(weight), contiguous(bias));
-        let out = linear::<E, W, E>(&x, &weight, products, Epilogue::BiasGelu(values(&bias)));
+        let epilogue = Epilogue::BiasActivation(values(&bias), settings.activation);
+        let out = linear::<E, W, E>(&x, &weight, &settings.products, epilogue);
         flex::new(out, &with_last(&x, rows_and_columns(&weight)[1]))
     }
 
-    impl LinearGelu for Flex {
-        fn linear_gelu(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, products: Products) -> FlexTensor {
-            match products.precision {
-                Precision::F32 => forward::<f32, f32>(x, weight, bias, &products),
-                Precision::Bf16 => forward::<bf16, bf16>(x, weight, bias, &products),
-                Precision::Int8 => forward::<bf16, i8>(x, weight, bias, &products),
+    impl ActivatedLinearOps for Flex {
+        fn activated_linear(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, settings: Settings) -> FlexTensor {
+            match settings.products.precision {
+                Precision::F32 => forward::<f32, f32>(x, weight, bias, &settings),
+                Precision::Bf16 => forward::<bf16, bf16>(x, weight, bias, &settings),
+                Precision::Int8 => forward::<bf16, i8>(x, weight, bias, &settings),
             }
         }
     }
 
-    impl<C: CheckpointStrategy> LinearGelu for Autodiff<Flex, C> {
-        fn linear_gelu(
+    impl<C: CheckpointStrategy> ActivatedLinearOps for Autodiff<Flex, C> {
+        fn activated_linear(
             x: FloatTensor<Self>,
             weight: FloatTensor<Self>,
             bias: FloatTensor<Self>,
-            products: Products,
+            settings: Settings,
         ) -> FloatTensor<Self> {
-            match products.precision {
-                Precision::F32 => tracked::<f32, C>(x, weight, bias, &products),
-                Precision::Bf16 | Precision::Int8 => tracked::<bf16, C>(x, weight, bias, &products),
+            match settings.products.precision {
+                Precision::F32 => tracked::<f32, C>(x, weight, bias, &settings),
+                Precision::Bf16 | Precision::Int8 => tracked::<bf16, C>(x, weight, bias, &settings),
             }
         }
     }
@@ -151,47 +190,50 @@ pub(crate) mod fused {
         x: FloatTensor<Autodiff<Flex, C>>,
         weight: FloatTensor<Autodiff<Flex, C>>,
         bias: FloatTensor<Autodiff<Flex, C>>,
-        products: &Products,
+        settings: &Settings,
     ) -> FloatTensor<Autodiff<Flex, C>> {
         let ((x, x_node), (weight, weight_node), (bias, bias_node)) =
             (x.into_parts(), weight.into_parts(), bias.into_parts());
-        match LinearGeluBackward::<E>(PhantomData)
+        match ActivatedLinearBackward::<E>(PhantomData)
             .prepare::<C>([x_node, weight_node, bias_node])
             .compute_bound()
             .stateful()
         {
             OpsKind::Tracked(prepared) => {
                 let (x, weight, bias) = (rounded::<E>(x), contiguous(weight), contiguous(bias));
-                let output = rows_and_columns(&weight)[1];
-                let before = linear::<E, E, E>(&x, &weight, products, Epilogue::Bias(values(&bias)));
-                let out = gelu_rows(Simd::detect(), &before, output);
+                let (output, activation) = (rows_and_columns(&weight)[1], settings.activation);
+                let before = linear::<E, E, E>(&x, &weight, &settings.products, Epilogue::Bias(values(&bias)));
+                let out = activate(Simd::detect(), activation, &before, output);
                 let shape = with_last(&x, output);
-                prepared.finish(State { x, weight, before: flex::new(before, &shape) }, flex::new(out, &shape))
+                let state = State { x, weight, before: flex::new(before, &shape), activation };
+                prepared.finish(state, flex::new(out, &shape))
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(forward::<E, E>(x, weight, bias, products)),
+            OpsKind::UnTracked(prepared) => prepared.finish(forward::<E, E>(x, weight, bias, settings)),
         }
     }
 
     #[derive(Debug)]
-    struct LinearGeluBackward<E>(PhantomData<E>);
+    struct ActivatedLinearBackward<E>(PhantomData<E>);
 
     #[derive(Clone, Debug)]
     struct State {
         x: FlexTensor,
         weight: FlexTensor,
-        /// What the GELU was applied to.
+        /// What the activation was applied to.
         before: FlexTensor,
+        activation: Activation,
     }
 
-    impl<E: Value> Backward<Flex, 3> for LinearGeluBackward<E> {
+    impl<E: Value> Backward<Flex, 3> for ActivatedLinearBackward<E> {
         type State = State;
 
         fn backward(self, ops: Ops<State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
-            let State { x, weight, before } = ops.state;
+            let State { x, weight, before, activation } = ops.state;
             let [x_node, weight_node, bias_node] = ops.parents;
             let gradient = rounded::<E>(gradients.consume::<Flex>(&ops.node));
             let [rows, output] = rows_and_columns(&before);
-            let (gradient, of_bias) = gelu_backward::<E>(Simd::detect(), values(&before), values(&gradient), output);
+            let activated = Activated { x: values(&before), gradient: values(&gradient), columns: output };
+            let (gradient, of_bias) = activate_backward::<E>(Simd::detect(), activation, activated);
             let gradient = View::new(&gradient, rows, output, output);
             let (x, weight) = (matrix::<E>(&x), matrix(&weight));
             if let Some(node) = x_node {

@@ -1,3 +1,5 @@
+use crate::DropoutSeeds;
+
 /// What the operands of products are rounded to. Weights stay f32, and so do sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
@@ -20,8 +22,9 @@ pub struct Products {
     /// Where packed weights are kept, for a model that is only read: its weights are laid out once, not for every product.
     /// They take the memory of the weights again.
     pub packed: Option<PackedWeights>,
-    /// Whether dropout is active without autodiff too, for a forward pass that will be computed again under it.
-    pub drops: bool,
+    /// Where given, dropout is active without autodiff too, and its seeds come from here: for a forward pass that will be
+    /// computed again under autodiff.
+    pub dropout_seeds: Option<DropoutSeeds>,
 }
 
 pub use kept::PackedWeights;
@@ -39,6 +42,7 @@ mod kept {
 mod kept {
     use std::any::{Any, TypeId};
     use std::collections::HashMap;
+    use std::hash::{Hash, Hasher};
     use std::sync::{Arc, Mutex, PoisonError, Weak};
 
     use burn::tensor::Bytes;
@@ -50,21 +54,49 @@ mod kept {
 
     /// The packed weights of a model, shared by its clones.
     #[derive(Clone, Debug, Default)]
-    pub struct PackedWeights(Arc<Mutex<HashMap<Key, Entry>>>);
+    pub struct PackedWeights(Arc<Mutex<HashMap<Key, Arc<dyn Any + Send + Sync>>>>);
 
-    /// A weight's memory, the first where there are several, and what it is packed as.
-    type Key = (usize, TypeId);
-
-    /// While the weak reference is there the address is no other tensor's, and its values are not changed in place.
-    #[derive(Debug)]
-    struct Entry {
-        weight: Weak<Bytes>,
-        packed: Arc<dyn Any + Send + Sync>,
+    /// All weights that were packed together, in their order, and what they were packed as.
+    #[derive(Debug, PartialEq, Eq, Hash)]
+    struct Key {
+        weights: Vec<Place>,
+        element: TypeId,
     }
 
-    /// Weights of one input, `[input, output]` each, side by side.
+    /// Where a weight's values are. The weak reference keeps the address from being used again, and makes every change
+    /// of the values move them to another address: nobody but their only owner may change them in place.
+    #[derive(Debug)]
+    struct Place {
+        memory: Weak<Bytes>,
+        start: usize,
+        shape: [usize; 2],
+    }
+
+    impl Place {
+        fn new(weight: &FlexTensor) -> Self {
+            let memory = Arc::downgrade(&weight.data_arc());
+            Self { memory, start: weight.layout().start_offset(), shape: rows_and_columns(weight) }
+        }
+    }
+
+    impl PartialEq for Place {
+        fn eq(&self, other: &Self) -> bool {
+            self.memory.ptr_eq(&other.memory) && (self.start, self.shape) == (other.start, other.shape)
+        }
+    }
+
+    impl Eq for Place {}
+
+    impl Hash for Place {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            (self.memory.as_ptr(), self.start, self.shape).hash(state);
+        }
+    }
+
+    /// Weights of one shape, `[input, output]` each, side by side.
     pub(crate) fn side_by_side(weights: &[&FlexTensor]) -> (Vec<f32>, [usize; 2]) {
         let [input, output] = rows_and_columns(weights[0]);
+        assert!(weights.iter().all(|weight| rows_and_columns(weight) == [input, output]), "weights of one shape");
         let mut joined = vec![0f32; input * output * weights.len()];
         for (row, to) in joined.chunks_exact_mut((output * weights.len()).max(1)).enumerate() {
             for (to, weight) in to.chunks_exact_mut(output).zip(weights) {
@@ -75,8 +107,7 @@ mod kept {
     }
 
     impl Products {
-        /// Weights of one input, `[input, output]` each, as one product's right operand. The first stands for all of
-        /// them: it is never packed with others.
+        /// Weights of one shape, `[input, output]` each and contiguous, as one product's right operand.
         pub(crate) fn pack<E: Kernels>(&self, weights: &[&FlexTensor]) -> Arc<Packed<E>> {
             let simd = Simd::detect();
             let pack = || match weights {
@@ -90,16 +121,87 @@ mod kept {
                 }
             };
             let Some(PackedWeights(kept)) = &self.packed else { return pack() };
-            let bytes = weights[0].data_arc();
-            let key = (Arc::as_ptr(&bytes) as usize, TypeId::of::<E>());
+            let key =
+                Key { weights: weights.iter().map(|weight| Place::new(weight)).collect(), element: TypeId::of::<E>() };
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(packed) = kept.get(&key).and_then(|entry| entry.packed.clone().downcast().ok()) {
+            if let Some(packed) = kept.get(&key).and_then(|packed| packed.clone().downcast().ok()) {
                 return packed;
             }
-            kept.retain(|_, entry| entry.weight.strong_count() > 0);
+            kept.retain(|key, _| key.weights.iter().all(|weight| weight.memory.strong_count() > 0));
             let packed = pack();
-            kept.insert(key, Entry { weight: Arc::downgrade(&bytes), packed: packed.clone() });
+            kept.insert(key, packed.clone());
             packed
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use half::bf16;
+
+        use super::*;
+        use crate::flex::new;
+
+        fn weight(first: f32) -> FlexTensor {
+            new((0..12).map(|at| first + at as f32).collect::<Vec<f32>>(), &[3, 4])
+        }
+
+        fn caching() -> Products {
+            Products { packed: Some(PackedWeights::default()), ..Products::default() }
+        }
+
+        fn count(products: &Products) -> usize {
+            let PackedWeights(kept) = products.packed.as_ref().expect("it was given");
+            kept.lock().unwrap_or_else(PoisonError::into_inner).len()
+        }
+
+        #[test]
+        fn a_weight_is_packed_once() {
+            let (products, weight) = (caching(), weight(0.0));
+            let first = products.pack::<f32>(&[&weight]);
+            assert!(Arc::ptr_eq(&first, &products.pack::<f32>(&[&weight.clone()])), "the same memory");
+            assert!(Arc::ptr_eq(&first, &products.clone().pack::<f32>(&[&weight])), "clones share what is kept");
+            let as_bf16 = products.pack::<bf16>(&[&weight]);
+            assert!(Arc::ptr_eq(&as_bf16, &products.pack::<bf16>(&[&weight])));
+            assert_eq!(count(&products), 2, "of both elements");
+        }
+
+        #[test]
+        fn every_weight_of_a_joined_product_counts() {
+            let products = caching();
+            let (key, value, other) = (weight(0.0), weight(100.0), weight(200.0));
+            let joined = products.pack::<f32>(&[&key, &value]);
+            assert!(Arc::ptr_eq(&joined, &products.pack::<f32>(&[&key, &value])));
+            for weights in [&[&key, &other][..], &[&key], &[&value, &key]] {
+                let packed = products.pack::<f32>(weights);
+                let fresh = Products::default().pack::<f32>(weights);
+                assert_eq!(format!("{packed:?}"), format!("{fresh:?}"));
+                assert!(!Arc::ptr_eq(&joined, &packed));
+            }
+        }
+
+        #[test]
+        fn views_of_one_memory_are_told_apart() {
+            let (products, whole) = (caching(), new((0..24).map(|at| at as f32).collect::<Vec<f32>>(), &[6, 4]));
+            let part = |start: usize, shape: [usize; 2]| {
+                let layout = whole.layout().narrow(0, start, 3).reshape(shape.into());
+                FlexTensor::from_arc(whole.data_arc(), layout.expect("its rows lie in one piece"), whole.dtype())
+            };
+            for view in [part(0, [3, 4]), part(3, [3, 4]), part(0, [4, 3]), part(3, [4, 3])] {
+                let (kept, fresh) = (products.pack::<f32>(&[&view]), Products::default().pack::<f32>(&[&view]));
+                assert_eq!(format!("{kept:?}"), format!("{fresh:?}"), "{view:?} at {}", view.layout().start_offset());
+            }
+            assert_eq!(count(&products), 4);
+        }
+
+        #[test]
+        fn a_weight_changed_in_place_is_packed_again() {
+            let (products, mut weight) = (caching(), weight(0.0));
+            let before = products.pack::<f32>(&[&weight]);
+            weight.storage_mut::<f32>()[0] = 7.0;
+            let after = products.pack::<f32>(&[&weight]);
+            assert!(!Arc::ptr_eq(&before, &after));
+            assert_eq!(format!("{after:?}"), format!("{:?}", Products::default().pack::<f32>(&[&weight])));
+            assert_eq!(count(&products), 1, "what no weight has any more is dropped");
         }
     }
 }

@@ -28,7 +28,7 @@ impl OutputBlock {
     pub fn forward(self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
         #[cfg(feature = "flex")]
         if crate::is_fused(&residual.device()) {
-            let dropout = crate::dropout(&residual, self.dropout, products.drops);
+            let dropout = crate::dropout(&residual, self.dropout, products);
             return fused::output_block(self, x, residual, dropout, products.clone());
         }
         self.plain(x, residual, products)
@@ -37,7 +37,7 @@ impl OutputBlock {
     /// [`OutputBlock::forward`] by burn's operations.
     pub fn plain(self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
         let x = module::linear(x, self.weight, Some(self.bias));
-        let x = crate::plain_dropout(x, self.dropout, products.drops) + residual;
+        let x = crate::plain_dropout(x, self.dropout, products) + residual;
         module::layer_norm(x, self.gamma, Some(self.beta), self.epsilon)
     }
 }
@@ -73,12 +73,12 @@ mod fused {
             bias: FloatTensor<Self>,
             gamma: FloatTensor<Self>,
             beta: FloatTensor<Self>,
-            how: How,
+            settings: Settings,
         ) -> FloatTensor<Self>;
     }
 
     #[derive(Clone, Debug)]
-    pub struct How {
+    pub struct Settings {
         epsilon: f32,
         dropout: Option<Dropout>,
         products: Products,
@@ -91,7 +91,7 @@ mod fused {
         dropout: Option<Dropout>,
         products: Products,
     ) -> Tensor<3> {
-        let how = How { epsilon: block.epsilon as f32, dropout, products };
+        let settings = Settings { epsilon: block.epsilon as f32, dropout, products };
         Tensor::from_dispatch(<Dispatch as ResidualNorm>::residual_norm(
             x.into_dispatch(),
             residual.into_dispatch(),
@@ -99,7 +99,7 @@ mod fused {
             block.bias.into_dispatch(),
             block.gamma.into_dispatch(),
             block.beta.into_dispatch(),
-            how,
+            settings,
         ))
     }
 
@@ -121,12 +121,13 @@ mod fused {
 
         fn forward<E: Value + Source<W>, W: Kernels>(
             &self,
-            how: &How,
+            settings: &Settings,
             keep: bool,
         ) -> (FlexTensor, Option<Normalized<E>>) {
-            let mut out = linear::<E, W, f32>(&self.x, &self.weight, &how.products, Epilogue::Bias(values(&self.bias)));
-            let norm = Norm { weight: values(&self.gamma), bias: values(&self.beta), epsilon: how.epsilon };
-            let kept = residual_norm(Simd::detect(), &mut out, values(&self.residual), norm, how.dropout, keep);
+            let mut out =
+                linear::<E, W, f32>(&self.x, &self.weight, &settings.products, Epilogue::Bias(values(&self.bias)));
+            let norm = Norm { weight: values(&self.gamma), bias: values(&self.beta), epsilon: settings.epsilon };
+            let kept = residual_norm(Simd::detect(), &mut out, values(&self.residual), norm, settings.dropout, keep);
             (flex::new(out, self.residual.layout().shape().as_slice()), kept)
         }
     }
@@ -139,13 +140,13 @@ mod fused {
             bias: FlexTensor,
             gamma: FlexTensor,
             beta: FlexTensor,
-            how: How,
+            settings: Settings,
         ) -> FlexTensor {
             let operands = [x, residual, weight, bias, gamma, beta];
-            match how.products.precision {
-                Precision::F32 => Operands::new::<f32>(operands).forward::<f32, f32>(&how, false).0,
-                Precision::Bf16 => Operands::new::<bf16>(operands).forward::<bf16, bf16>(&how, false).0,
-                Precision::Int8 => Operands::new::<bf16>(operands).forward::<bf16, i8>(&how, false).0,
+            match settings.products.precision {
+                Precision::F32 => Operands::new::<f32>(operands).forward::<f32, f32>(&settings, false).0,
+                Precision::Bf16 => Operands::new::<bf16>(operands).forward::<bf16, bf16>(&settings, false).0,
+                Precision::Int8 => Operands::new::<bf16>(operands).forward::<bf16, i8>(&settings, false).0,
             }
         }
     }
@@ -158,19 +159,19 @@ mod fused {
             bias: FloatTensor<Self>,
             gamma: FloatTensor<Self>,
             beta: FloatTensor<Self>,
-            how: How,
+            settings: Settings,
         ) -> FloatTensor<Self> {
             let operands = [x, residual, weight, bias, gamma, beta];
-            match how.products.precision {
-                Precision::F32 => tracked::<f32, C>(operands, how),
-                Precision::Bf16 | Precision::Int8 => tracked::<bf16, C>(operands, how),
+            match settings.products.precision {
+                Precision::F32 => tracked::<f32, C>(operands, settings),
+                Precision::Bf16 | Precision::Int8 => tracked::<bf16, C>(operands, settings),
             }
         }
     }
 
     fn tracked<E: Value, C: CheckpointStrategy>(
         operands: [FloatTensor<Autodiff<Flex, C>>; 6],
-        how: How,
+        settings: Settings,
     ) -> FloatTensor<Autodiff<Flex, C>> {
         let parts = operands.map(|operand| operand.into_parts());
         let tensors = parts.each_ref().map(|(tensor, _)| tensor.clone());
@@ -178,14 +179,15 @@ mod fused {
         let operands = Operands::new::<E>(tensors);
         match ResidualNormBackward::<E>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let (out, normalized) = operands.forward::<E, E>(&how, true);
-                let Normalized { rows, inverse_deviations } = normalized.expect("asked to be kept");
+                let (out, normalized) = operands.forward::<E, E>(&settings, true);
+                let Normalized { rows, inverse_deviations } =
+                    normalized.expect("`forward` keeps it where `keep` is true");
                 let Operands { x, weight, gamma, .. } = operands;
                 let normalized = flex::new(rows, out.layout().shape().as_slice());
-                let state = State { x, weight, gamma, normalized, inverse_deviations, dropout: how.dropout };
+                let state = State { x, weight, gamma, normalized, inverse_deviations, dropout: settings.dropout };
                 prepared.finish(state, out)
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(operands.forward::<E, E>(&how, false).0),
+            OpsKind::UnTracked(prepared) => prepared.finish(operands.forward::<E, E>(&settings, false).0),
         }
     }
 

@@ -17,7 +17,7 @@ pub struct SelfAttention {
     pub heads: usize,
     /// Of the probabilities.
     pub dropout: f64,
-    /// Which positions ask.
+    /// Which positions attend.
     pub queries: Queries,
 }
 
@@ -39,12 +39,12 @@ impl Queries {
         }
     }
 
-    /// The positions that ask.
+    /// `x` at the positions that attention is computed for.
     ///
     /// # Shapes
     /// - `x`: `[batch, seq, hidden]`
     /// - output: `[batch, queries, hidden]`
-    pub fn of(self, x: Tensor<3>) -> Tensor<3> {
+    pub fn select(self, x: Tensor<3>) -> Tensor<3> {
         match self {
             Self::All => x,
             Self::First => x.narrow(1, 0, 1),
@@ -65,7 +65,7 @@ impl SelfAttention {
     pub fn forward(self, x: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
         #[cfg(feature = "flex")]
         if crate::is_fused(&x.device()) {
-            let dropout = crate::dropout(&x, self.dropout, products.drops);
+            let dropout = crate::dropout(&x, self.dropout, products);
             return fused::self_attention(self, x, padding, dropout, products.clone());
         }
         self.plain(x, padding, products)
@@ -74,24 +74,24 @@ impl SelfAttention {
     /// [`SelfAttention::forward`] by burn's operations.
     pub fn plain(self, x: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
         let [batch, seq, hidden] = x.dims();
-        let (head, asking) = (hidden / self.heads, self.queries.count(seq));
+        let (head, attending) = (hidden / self.heads, self.queries.count(seq));
         let project = |x: Tensor<3>, (weight, bias)| -> Tensor<4> {
             let [_, positions, _] = x.dims();
             module::linear(x, weight, Some(bias)).reshape([batch, positions, self.heads, head]).swap_dims(1, 2)
         };
-        let query = project(self.queries.of(x.clone()), self.query);
+        let query = project(self.queries.select(x.clone()), self.query);
         let [key, value] = [self.key, self.value].map(|projection| project(x.clone(), projection));
-        let padding: Tensor<4, Bool> = padding.reshape([batch, 1, 1, seq]).expand([batch, 1, asking, seq]);
+        let padding: Tensor<4, Bool> = padding.reshape([batch, 1, 1, seq]).expand([batch, 1, attending, seq]);
         // context = [batch, heads, queries, head]
-        let context = if query.is_autodiff() || products.drops {
+        let context = if query.is_autodiff() || products.dropout_seeds.is_some() {
             let scores = (query / (head as f64).sqrt()).matmul(key.transpose());
             let probabilities = softmax(scores.mask_fill(padding, f32::NEG_INFINITY), 3);
-            crate::plain_dropout(probabilities, self.dropout, products.drops).matmul(value)
+            crate::plain_dropout(probabilities, self.dropout, products).matmul(value)
         } else {
             // Fused on backends that can; it has neither dropout nor a backward pass, and needs neither here.
             module::attention(query, key, value, Some(padding), None, AttentionModuleOptions::default())
         };
-        context.swap_dims(1, 2).reshape([batch, asking, hidden])
+        context.swap_dims(1, 2).reshape([batch, attending, hidden])
     }
 }
 
@@ -129,12 +129,12 @@ mod fused {
             value: FloatTensor<Self>,
             value_bias: FloatTensor<Self>,
             padding: BoolTensor<Self>,
-            how: How,
+            settings: Settings,
         ) -> FloatTensor<Self>;
     }
 
     #[derive(Clone, Debug)]
-    pub struct How {
+    pub struct Settings {
         queries: Queries,
         heads: usize,
         dropout: Option<Dropout>,
@@ -149,7 +149,7 @@ mod fused {
         products: Products,
     ) -> Tensor<3> {
         let SelfAttention { query, key, value, heads, queries, .. } = projections;
-        let how = How { queries, heads, dropout, products };
+        let settings = Settings { queries, heads, dropout, products };
         Tensor::from_dispatch(<Dispatch as SelfAttentionOps>::self_attention(
             x.into_dispatch(),
             query.0.into_dispatch(),
@@ -159,7 +159,7 @@ mod fused {
             value.0.into_dispatch(),
             value.1.into_dispatch(),
             padding.into_dispatch(),
-            how,
+            settings,
         ))
     }
 
@@ -176,26 +176,26 @@ mod fused {
         keys_values: FlexTensor,
         /// `[batch, heads, queries]`
         log_sums: Vec<f32>,
-        how: How,
+        settings: Settings,
     }
 
     impl State {
         fn shape(&self) -> Attention<'_> {
             let &[batch, seq, hidden] = self.x.layout().shape().as_slice() else { unreachable!("x has three axes") };
-            let queries = self.how.queries.count(seq);
+            let queries = self.settings.queries.count(seq);
             Attention {
                 batch,
                 seq,
                 queries,
-                heads: self.how.heads,
+                heads: self.settings.heads,
                 hidden,
                 mask: &self.mask,
-                dropout: self.how.dropout,
+                dropout: self.settings.dropout,
             }
         }
 
-        /// The positions that ask, `[batch · queries, hidden]`.
-        fn asking<E: Value>(&self) -> View<'_, E> {
+        /// The inputs at the positions that attend, `[batch · queries, hidden]`.
+        fn attending<E: Value>(&self) -> View<'_, E> {
             let Attention { batch, seq, queries, hidden, .. } = self.shape();
             let row_step = if queries == seq { hidden } else { seq * hidden };
             View::new(values(&self.x), batch * queries, hidden, row_step)
@@ -206,7 +206,7 @@ mod fused {
     fn forward<E: Value + Source<W>, W: Kernels>(
         [x, query, query_bias, key, key_bias, value, value_bias]: [FlexTensor; 7],
         padding: FlexTensor,
-        how: How,
+        settings: Settings,
     ) -> (FlexTensor, State) {
         let simd = Simd::detect();
         let padding = contiguous(padding);
@@ -222,17 +222,17 @@ mod fused {
             queries: nothing(),
             keys_values: nothing(),
             log_sums: vec![],
-            how,
+            settings,
         };
         let [query_bias, key_bias, value_bias] = [query_bias, key_bias, value_bias].map(contiguous);
         let project = |x: View<'_, E>, weights: &[&FlexTensor], bias: &[f32]| {
-            let packed = state.how.products.pack::<W>(weights);
+            let packed = state.settings.products.pack::<W>(weights);
             let mut out = vec![E::default(); x.rows() * bias.len()];
             product(simd, x, &packed, Target::whole(&mut out, bias.len()), Epilogue::Bias(bias));
             flex::new(out, &[x.rows(), bias.len()])
         };
         let [query, key, value] = &state.weights;
-        let queries = project(state.asking(), &[query], values(&query_bias));
+        let queries = project(state.attending(), &[query], values(&query_bias));
         let biases = [values::<f32>(&key_bias), values(&value_bias)].concat();
         let keys_values = project(matrix(&state.x), &[key, value], &biases);
         (state.queries, state.keys_values) = (queries, keys_values);
@@ -253,13 +253,13 @@ mod fused {
             value: FlexTensor,
             value_bias: FlexTensor,
             padding: FlexTensor,
-            how: How,
+            settings: Settings,
         ) -> FlexTensor {
             let operands = [x, query, query_bias, key, key_bias, value, value_bias];
-            match how.products.precision {
-                Precision::F32 => forward::<f32, f32>(operands, padding, how).0,
-                Precision::Bf16 => forward::<bf16, bf16>(operands, padding, how).0,
-                Precision::Int8 => forward::<bf16, i8>(operands, padding, how).0,
+            match settings.products.precision {
+                Precision::F32 => forward::<f32, f32>(operands, padding, settings).0,
+                Precision::Bf16 => forward::<bf16, bf16>(operands, padding, settings).0,
+                Precision::Int8 => forward::<bf16, i8>(operands, padding, settings).0,
             }
         }
     }
@@ -274,12 +274,12 @@ mod fused {
             value: FloatTensor<Self>,
             value_bias: FloatTensor<Self>,
             padding: BoolTensor<Self>,
-            how: How,
+            settings: Settings,
         ) -> FloatTensor<Self> {
             let operands = [x, query, query_bias, key, key_bias, value, value_bias];
-            match how.products.precision {
-                Precision::F32 => tracked::<f32, C>(operands, padding, how),
-                Precision::Bf16 | Precision::Int8 => tracked::<bf16, C>(operands, padding, how),
+            match settings.products.precision {
+                Precision::F32 => tracked::<f32, C>(operands, padding, settings),
+                Precision::Bf16 | Precision::Int8 => tracked::<bf16, C>(operands, padding, settings),
             }
         }
     }
@@ -287,12 +287,12 @@ mod fused {
     fn tracked<E: Value, C: CheckpointStrategy>(
         operands: [FloatTensor<Autodiff<Flex, C>>; 7],
         padding: FlexTensor,
-        how: How,
+        settings: Settings,
     ) -> FloatTensor<Autodiff<Flex, C>> {
         let parts = operands.map(|operand| operand.into_parts());
         let tensors = parts.each_ref().map(|(tensor, _)| tensor.clone());
         let nodes = parts.map(|(_, node)| node);
-        let (out, state) = forward::<E, E>(tensors, padding, how);
+        let (out, state) = forward::<E, E>(tensors, padding, settings);
         match SelfAttentionBackward::<E>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => prepared.finish(state, out),
             OpsKind::UnTracked(prepared) => prepared.finish(out),
@@ -319,8 +319,8 @@ mod fused {
                 &state.log_sums,
                 values(&gradient),
             );
-            let asking = state.asking::<E>();
-            let of_queries_rows = View::new(&of_queries, asking.rows(), hidden, hidden);
+            let attending = state.attending::<E>();
+            let of_queries_rows = View::new(&of_queries, attending.rows(), hidden, hidden);
             let of_part = |part: usize| View::new(&of_keys_values[part * hidden..], rows, hidden, 2 * hidden);
 
             if let Some(node) = x_node {
@@ -330,7 +330,7 @@ mod fused {
                 let joined = View::new(&joined, input, output, output);
                 let both = View::new(&of_keys_values, rows, output, output);
                 input_gradient::<E, f32>(both, joined, Target::whole(&mut of_x, hidden), Epilogue::Store);
-                let row_step = rows / asking.rows().max(1) * hidden;
+                let row_step = rows / attending.rows().max(1) * hidden;
                 let out = Target::columns(&mut of_x, row_step, 0);
                 input_gradient(of_queries_rows, matrix(query), out, Epilogue::Accumulate);
                 gradients.register::<Flex>(node.id, flex::new(of_x, state.x.layout().shape().as_slice()));
@@ -342,7 +342,7 @@ mod fused {
                 let (part, is_weight) = (at / 2, at % 2 == 0);
                 let Some(node) = node else { continue };
                 let gradient = match (is_weight, part) {
-                    (true, 0) => weight_gradient(asking, of_queries_rows),
+                    (true, 0) => weight_gradient(attending, of_queries_rows),
                     (true, _) => weight_gradient(x, of_part(part - 1)),
                     (false, _) => flex::new(of_biases[part * hidden..][..hidden].to_vec(), &[hidden]),
                 };

@@ -1,10 +1,10 @@
-//! Dropout of the fused operations, against finite differences. The device's random stream is the process's, so this is
-//! the one test of its process.
+//! Dropout of the fused operations, against finite differences. The device's random stream is the process's, so this file
+//! has one test.
 
 mod operations;
 
 use burn::tensor::{Device, Tensor};
-use kiln_kernels::Products;
+use kiln_kernels::{DropoutSeeds, Products};
 use operations::*;
 
 /// The gradients along a direction, against the difference of two forward passes that draw the same numbers.
@@ -35,8 +35,27 @@ fn check_slope(what: &str, operands: &Operands, operation: impl Fn(&[Tensor<1>],
     assert_ne!(values, run(operands, &device(), &operation).0, "{what}: another seed gives others");
 }
 
+/// With seeds of its own an operation draws the same numbers, whatever the device's random stream has been used for.
+fn check_seeds() {
+    let operands = output_block_operands([2, 9, 11, 13]);
+    let seeded = |device: &Device, device_seed: u64, seed: u64| {
+        device.seed(device_seed);
+        let products = Products { dropout_seeds: Some(DropoutSeeds::new(seed)), ..Products::default() };
+        let block = |x: &[Tensor<1>], o: &Operands| {
+            let pass = |residual| output_block(x, o, 0.3).forward(shaped(&x[0], &o[0]), residual, &products);
+            pass(pass(shaped(&x[1], &o[1])))
+        };
+        run(&operands, device, &block).0
+    };
+    let expected = seeded(&Device::flex(), 1, 7);
+    assert_eq!(seeded(&Device::flex(), 2, 7), expected, "without autodiff");
+    assert_eq!(seeded(&device(), 3, 7), expected, "with autodiff");
+    assert_ne!(seeded(&Device::flex(), 1, 8), expected, "another seed");
+}
+
 #[test]
 fn dropout_of_the_forward_pass_is_that_of_the_backward_pass() {
+    check_seeds();
     check_slope("output block", &output_block_operands([2, 9, 11, 13]), |x, o| {
         output_block(x, o, 0.3).forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), &Products::default())
     });

@@ -6,7 +6,7 @@ use kiln_heads::{Pooling, pool};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_tokenize::{Tokenizer, lengths, pad};
 
-use crate::predictor::{BATCH_SIZE, tokenizer_of, trimmed};
+use crate::predictor::{BATCH_SIZE, check_finite, tokenizer_of, trimmed};
 use crate::{Error, in_batches, inputs};
 
 /// A checkpoint that turns texts into vectors. Its head, if it has one, is not used.
@@ -56,13 +56,16 @@ impl Embedder {
     /// - output: row-major `[texts, hidden]`
     ///
     /// # Errors
-    /// When a text cannot be tokenized.
+    /// When a text cannot be tokenized, or gives a vector that is not finite.
     pub fn embed(&self, texts: &[(&str, Option<&str>)]) -> Result<Vec<f32>, Error> {
         let encodings = self.tokenizer.encode_all(trimmed(texts))?;
         let pad_token_id = self.tokenizer.pad_token_id();
         let mut vectors = in_batches(&lengths(&encodings), BATCH_SIZE, |rows| {
             pool(&self.bert, inputs(&pad(&encodings, rows, pad_token_id), &self.device), self.config.pooling)
         });
+        for ((text, _), vector) in texts.iter().zip(vectors.chunks(self.width())) {
+            check_finite(text, vector)?;
+        }
         if self.config.normalize {
             for vector in vectors.chunks_mut(self.width()) {
                 let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-/// Why a model folder cannot answer.
+/// Why a model folder gives no predictions.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -10,6 +10,14 @@ pub enum Error {
     /// The tokenizer, or a text that it cannot encode.
     #[error(transparent)]
     Tokenize(#[from] kiln_tokenize::Error),
+    /// Logits that are no numbers.
+    #[error("`{text}`: the model's output is {value}; expected finite numbers. Its weights are too large, or damaged")]
+    NotFinite {
+        /// The beginning of the text.
+        text: String,
+        /// NaN or an infinity.
+        value: f32,
+    },
     /// A question without a text that answers it.
     #[error("`{question}` has no context; a question is answered from a second text")]
     NoContext {

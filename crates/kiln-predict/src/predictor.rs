@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use kiln_bert::BertConfig;
+use kiln_bert::{BertConfig, Loaded};
 use kiln_heads::{MaskedLm, Network, QuestionAnswerer, TaskModel, Units, load_model};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::Task;
@@ -16,13 +16,14 @@ use crate::{
     in_batches, inputs, pipeline_answer, tag,
 };
 
-/// A model that answers.
+/// A trained model with its tokenizer: texts to predictions.
 #[derive(Debug)]
 pub struct Predictor {
     model: TaskModel,
+    unused: Vec<String>,
     tokenizer: Tokenizer,
     device: Device,
-    /// Tokens told of each mask.
+    /// How many tokens are listed for each mask.
     top: usize,
     batch_size: usize,
 }
@@ -36,10 +37,10 @@ impl Predictor {
     /// # Errors
     /// When one of them is missing or damaged, or the tokenizer is not the model's.
     pub fn from_folder(folder: &Path, device: &Device) -> Result<Self, Error> {
-        let mut model = load_model(folder, device)?;
+        let Loaded { module: mut model, unused } = load_model(folder, device)?;
         model.network.bert_mut().products.packed = Some(PackedWeights::default());
         let tokenizer = tokenizer_of(folder, &model.config)?;
-        Ok(Self { model, tokenizer, device: device.clone(), top: TOP, batch_size: BATCH_SIZE })
+        Ok(Self { model, unused, tokenizer, device: device.clone(), top: TOP, batch_size: BATCH_SIZE })
     }
 
     /// The same model with the products of its encoder in that precision, where its backend has it.
@@ -54,7 +55,13 @@ impl Predictor {
         self
     }
 
-    /// What it has learnt.
+    /// The names of the tensors of the folder's weights that the model does not use, sorted; [`kiln_bert::layers`] counts the
+    /// layers among them, and [`kiln_bert::groups`] groups them.
+    pub fn unused(&self) -> &[String] {
+        &self.unused
+    }
+
+    /// What it was trained for.
     pub fn task(&self) -> Task {
         self.model.network.task()
     }
@@ -69,13 +76,14 @@ impl Predictor {
         &self.tokenizer
     }
 
-    /// Answers for texts and pairs, in their order. Of questions the first text is the question and the second the context.
+    /// The predictions for texts and pairs, in their order. For question answering the first text is the question and the
+    /// second the context.
     ///
     /// White space around a text is ignored, as in the rows of a data set; offsets count from the first character that is
     /// left.
     ///
     /// # Errors
-    /// When a text cannot be tokenized, or a question has no context.
+    /// When a text cannot be tokenized, a question has no context, a token has no embedding, or a logit is not finite.
     pub fn predict(&self, texts: &[(&str, Option<&str>)]) -> Result<Vec<Prediction>, Error> {
         let (pad_token_id, device) = (self.tokenizer.pad_token_id(), &self.device);
         let texts = trimmed(texts);
@@ -87,13 +95,20 @@ impl Predictor {
                     model.forward(inputs(&pad(&encodings, rows, pad_token_id), device))
                 });
                 let rows = texts.iter().zip(logits.chunks(labels.len()));
-                Ok(rows.map(|(&texts, logits)| Prediction::of_sequence(texts, logits, labels, *problem_type)).collect())
+                rows.map(|(&texts, logits)| {
+                    check_finite(texts.0, logits)?;
+                    Ok(Prediction::of_sequence(texts, logits, labels, *problem_type))
+                })
+                .collect()
             }
             Network::TokenClassification { model, labels, units, tag_scheme } => {
                 let units: Vec<_> = texts.iter().map(|(text, _)| divide(text, *units)).collect();
                 let rows = texts.iter().zip(&units).map(|((text, _), units)| (*text, units.as_slice()));
                 let windows: Vec<Vec<UnitWindow>> = self.tokenizer.encode_units_all(rows)?;
                 let output = tag(model, &windows, pad_token_id, self.batch_size, device);
+                for ((text, _), logits) in texts.iter().zip(&output.logits) {
+                    check_finite(text, logits)?;
+                }
                 let prediction = |(row, (text, _)): (usize, &(&str, _))| {
                     let (units, tags, scores) = (&units[row], &output.tags[row], &output.scores[row]);
                     TaggedUnits { text, units, tags, scores }.prediction(labels, *tag_scheme)
@@ -107,7 +122,7 @@ impl Predictor {
 }
 
 impl Predictor {
-    /// The same model, which tells so many tokens of each mask.
+    /// The same model, which lists `top` tokens for each mask.
     pub fn with_top(mut self, top: usize) -> Self {
         self.top = top;
         self
@@ -130,6 +145,7 @@ impl Predictor {
         for (pair, windows) in pairs().zip(&windows) {
             let (window_logits, later) = remaining.split_at(windows.len());
             remaining = later;
+            check_finite(pair.0, window_logits.iter().flatten().flatten())?;
             answers.push(Prediction::Answer(pipeline_answer(pair, windows, window_logits, PIPELINE_ANSWER_LENGTH)));
         }
         Ok(answers)
@@ -155,6 +171,7 @@ impl Predictor {
             let width = logits.dims()[1];
             let logits = logits.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
             for ((row, _), logits) in places.iter().zip(logits.chunks(width)) {
+                check_finite(texts[*row].0, logits)?;
                 let token = |id| self.tokenizer.token(id).unwrap_or_default();
                 masks[*row].push(most_probable(logits, self.top, token));
             }
@@ -187,9 +204,141 @@ pub(crate) fn trimmed<'a>(texts: &[(&'a str, Option<&'a str>)]) -> Vec<(&'a str,
     texts.iter().map(|(text, text_pair)| (text.trim(), text_pair.map(str::trim))).collect()
 }
 
+/// Whether all logits of a text are numbers: weights that are finite can still make sums that are not.
+pub(crate) fn check_finite<'a>(text: &str, logits: impl IntoIterator<Item = &'a f32>) -> Result<(), Error> {
+    match logits.into_iter().find(|logit| !logit.is_finite()) {
+        None => Ok(()),
+        Some(&value) => Err(Error::NotFinite { text: excerpt(text), value }),
+    }
+}
+
+/// The beginning of a text, for a message.
+fn excerpt(text: &str) -> String {
+    const CHARACTERS: usize = 40;
+    match text.char_indices().nth(CHARACTERS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
 fn divide(text: &str, units: Units) -> Vec<std::ops::Range<usize>> {
     match units {
         Units::Characters => characters(text),
         Units::Words => words(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Param;
+    use kiln_backend::{Backend, Flex};
+    use kiln_heads::{
+        ClassificationHeadConfig, Pooling, PreTrainingHeads, QuestionAnswerer, SequenceClassifier, TokenClassifier,
+        save_model,
+    };
+    use kiln_schema::{LabelSet, ProblemType, TagScheme};
+
+    use super::*;
+    use crate::EmbedConfig;
+
+    const VOCABULARY: [&str; 8] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "房", "间", "好"];
+
+    fn config() -> BertConfig {
+        BertConfig {
+            vocab_size: VOCABULARY.len(),
+            hidden_size: 8,
+            num_hidden_layers: 1,
+            num_attention_heads: 2,
+            intermediate_size: 16,
+            ..BertConfig::base()
+        }
+    }
+
+    fn head(num_labels: usize) -> ClassificationHeadConfig {
+        ClassificationHeadConfig {
+            hidden_size: 8,
+            hidden_layers: vec![],
+            num_labels,
+            dropout: 0.0,
+            initializer_range: 0.02,
+        }
+    }
+
+    /// A model of each task, whose output layer has the weight `scale` everywhere.
+    fn networks(scale: f32, config: &BertConfig) -> Vec<Network> {
+        let device = Flex::device(0);
+        let bert = || config.init(&device);
+        let scaled = |weight: Param<Tensor<2>>| weight.map(|weight| weight.full_like(scale));
+        let labels = LabelSet::new(["O", "B-A"]).expect("two names");
+        let fresh = || {
+            let mut head = head(2).init(&device);
+            head.classifier.weight = scaled(head.classifier.weight);
+            head
+        };
+        let classifier = SequenceClassifier { bert: bert(), head: fresh(), pooling: Pooling::Cls };
+        let tagger = TokenClassifier { bert: bert(), head: fresh(), crf: None };
+        let mut answerer = QuestionAnswerer::new(bert(), config, &device);
+        answerer.qa_outputs.weight = scaled(answerer.qa_outputs.weight);
+        let mut masked = MaskedLm { bert: bert(), cls: PreTrainingHeads::new(config, false, &device) };
+        let norm = &mut masked.cls.predictions.transform.layer_norm;
+        norm.gamma = norm.gamma.clone().map(|gamma| gamma.full_like(scale));
+        let problem_type = ProblemType::default();
+        vec![
+            Network::SequenceClassification { model: classifier, labels: labels.clone(), problem_type },
+            Network::TokenClassification {
+                model: tagger,
+                labels,
+                units: Units::Characters,
+                tag_scheme: TagScheme::Entities,
+            },
+            Network::QuestionAnswering { model: answerer },
+            Network::MaskedLm { model: masked },
+        ]
+    }
+
+    fn saved(network: Network, config: BertConfig) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(folder.path().join("vocab.txt"), VOCABULARY.join("\n")).expect("it is writable");
+        save_model(folder.path(), &TaskModel { network, config }).expect("it is writable");
+        folder
+    }
+
+    #[test]
+    fn logits_that_are_not_finite_are_an_error_that_names_the_text() {
+        for scale in [1.0, f32::MAX] {
+            for network in networks(scale, &config()) {
+                let (task, folder) = (network.task(), saved(network, config()));
+                let predictor =
+                    Predictor::from_folder(folder.path(), &Flex::device(0)).expect("its weights are finite");
+                let predictions = predictor.predict(&[("房[MASK]好", Some("间房"))]);
+                match predictions {
+                    Ok(predictions) => assert!(scale == 1.0 && predictions.len() == 1, "{task}"),
+                    Err(error) => {
+                        let message = error.to_string();
+                        assert!(scale > 1.0 && message.contains("`房[MASK]好`"), "{task}: {message}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ids_beyond_a_table_are_an_error() {
+        let one_segment = BertConfig { type_vocab_size: 1, ..config() };
+        for network in networks(1.0, &one_segment).into_iter().filter(|n| n.task() != Task::TokenClassification) {
+            let (task, folder) = (network.task(), saved(network, one_segment.clone()));
+            let predictor = Predictor::from_folder(folder.path(), &Flex::device(0)).expect("it is whole");
+            let message = predictor.predict(&[("房[MASK]", Some("间"))]).expect_err("a second segment").to_string();
+            assert!(message.contains("type_vocab_size 1"), "{task}: {message}");
+            let embedder = EmbedConfig { pooling: Pooling::Mean, normalize: true, precision: Precision::F32 };
+            let embedder = embedder.load(folder.path(), &Flex::device(0)).expect("it is whole");
+            assert!(embedder.embed(&[("房", None)]).is_ok() && embedder.embed(&[("房", Some("间"))]).is_err());
+        }
+    }
+
+    #[test]
+    fn messages_quote_the_beginning_of_a_text() {
+        assert_eq!(excerpt("房间"), "房间");
+        assert_eq!(excerpt(&"房".repeat(41)), "房".repeat(40) + "…");
     }
 }

@@ -92,7 +92,7 @@ impl Works {
             "predict" => {
                 let reviews = self.reviews.get_or_insert_with(|| Reviews::read(&device));
                 let packed = reviews.model.bert.products.packed.take().unwrap_or_default();
-                reviews.model.bert.products = Products { precision, packed: Some(packed), drops: false };
+                reviews.model.bert.products = Products { precision, packed: Some(packed), ..Products::default() };
                 timed(|| reviews.predict(&device))
             }
             // Not seconds: the most memory that this process has had, in MB.
@@ -105,7 +105,7 @@ impl Works {
     fn forward(&mut self, shape: [usize; 2], times: usize, precision: Precision, device: &Device) -> f64 {
         let model = self.base.get_or_insert_with(|| base(device));
         let packed = model.bert.products.packed.take().unwrap_or_default();
-        model.bert.products = Products { precision, packed: Some(packed), drops: false };
+        model.bert.products = Products { precision, packed: Some(packed), ..Products::default() };
         let tokens = shape[0] * shape[1];
         let batch = Inputs::new(&ids(shape), &vec![1; tokens], &vec![0; tokens], shape, device);
         let seconds = timed(|| {

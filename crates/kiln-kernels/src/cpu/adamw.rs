@@ -23,16 +23,25 @@ pub struct AdamWStep {
     pub epsilon: f32,
 }
 
+/// What an update changes.
+#[derive(Debug)]
+pub struct AdamWState<'a> {
+    /// The parameter.
+    pub weights: &'a mut [f32],
+    /// Running mean of the gradient.
+    pub first: &'a mut [f32],
+    /// Running mean of the gradient's square.
+    pub second: &'a mut [f32],
+}
+
 /// Updates weights and moments in place.
-pub fn adamw(
-    simd: Simd,
-    weights: &mut [f32],
-    gradient: &[f32],
-    first: &mut [f32],
-    second: &mut [f32],
-    step: AdamWStep,
-) {
-    assert!([gradient.len(), first.len(), second.len()].iter().all(|len| *len == weights.len()));
+///
+/// # Panics
+/// When the slices are not of one length.
+pub fn adamw(simd: Simd, state: AdamWState<'_>, gradient: &[f32], step: AdamWStep) {
+    let AdamWState { weights, first, second } = state;
+    let lengths = [weights.len(), first.len(), second.len(), gradient.len()];
+    assert!(lengths.iter().all(|length| *length == lengths[0]), "slices of {lengths:?} elements");
     weights
         .par_chunks_mut(VALUES)
         .zip(gradient.par_chunks(VALUES))

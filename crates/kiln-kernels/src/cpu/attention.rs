@@ -21,7 +21,7 @@ pub struct Attention<'a> {
     pub batch: usize,
     /// Positions of a text.
     pub seq: usize,
-    /// The first so many of them ask: all, or fewer.
+    /// How many of them attend, from the first on.
     pub queries: usize,
     /// Heads.
     pub heads: usize,
@@ -42,7 +42,7 @@ impl Attention<'_> {
         (1.0 / (self.head() as f64).sqrt()) as f32
     }
 
-    /// What of a text's positions attends, up to the last token; all of the mask that matters.
+    /// The mask of a text up to its last token: padding behind it takes no part.
     fn tokens(&self, text: usize) -> &[bool] {
         let mask = &self.mask[text * self.seq..][..self.seq];
         &mask[..mask.iter().rposition(|token| *token).map_or(0, |last| last + 1)]
@@ -60,9 +60,38 @@ impl Attention<'_> {
         View::new(&keys_values[first..], tokens, self.head(), 2 * self.hidden)
     }
 
-    fn row_key(&self, text: usize, head: usize, row: usize) -> u64 {
-        ((text * self.heads + head) * self.seq + row) as u64
+    /// The rows of a head's scores from the query `first` on.
+    fn score_rows(&self, text: usize, head: usize, first: usize) -> ScoreRows<'_> {
+        let first_key = ((text * self.heads + head) * self.seq + first) as u64;
+        ScoreRows { mask: self.tokens(text), scale: self.scale(), dropout: self.dropout, first_key }
     }
+}
+
+/// What some rows of a head's scores have in common.
+#[derive(Clone, Copy)]
+struct ScoreRows<'a> {
+    /// Whether a column's position holds a token.
+    mask: &'a [bool],
+    /// What scores are multiplied with.
+    scale: f32,
+    /// Of the probabilities.
+    dropout: Option<Dropout>,
+    /// The number of the first row in the stream of `dropout`.
+    first_key: u64,
+}
+
+/// What the backward pass of a softmax reads and writes, in rows of one length.
+struct BackwardBlock<'a, E> {
+    /// The scores, which become the probabilities.
+    scores: &'a mut [f32],
+    /// The gradients of the dropped probabilities, which become those of the probabilities.
+    slopes: &'a mut [f32],
+    /// The logarithm of the sum of each row.
+    log_sums: &'a [f32],
+    /// Gets the dropped probabilities.
+    dropped: &'a mut [E],
+    /// Gets the gradients of the scores.
+    of_scores: &'a mut [E],
 }
 
 /// softmax(Q·Kᵀ/√d)·V of each head, `[batch, queries, hidden]`, from queries of that shape and `keys_values`,
@@ -91,8 +120,8 @@ pub fn attention<E: Kernels + Source<E>>(
             let len = rows * tokens;
             let (scores, probabilities) = (&mut scores[..len], &mut probabilities[..len]);
             product_serial(simd, queries.narrow(start, rows), &keys, Target::whole(scores, tokens), Epilogue::Store);
-            let key = shape.row_key(text, head_at, start);
-            softmax(simd, scores, mask, shape.scale(), shape.dropout, key, probabilities, &mut log_sums[start..]);
+            let score_rows = shape.score_rows(text, head_at, start);
+            softmax(simd, scores, score_rows, probabilities, &mut log_sums[start..]);
             let out = Target::whole(&mut out[start * head..], head);
             product_serial(simd, View::new(probabilities, rows, tokens, tokens), &values, out, Epilogue::Store);
         }
@@ -140,19 +169,8 @@ pub fn attention_backward<E: Kernels + Source<E>>(
             let (queries, gradient) = (queries.narrow(start, rows), gradient.narrow(start, rows));
             product_serial(simd, queries, &keys_across, Target::whole(scores, tokens), Epilogue::Store);
             product_serial(simd, gradient, &values_across, Target::whole(slopes, tokens), Epilogue::Store);
-            let (key, log_sums) = (shape.row_key(text, head_at, start), &log_sums[start..]);
-            softmax_backward(
-                simd,
-                scores,
-                slopes,
-                mask,
-                shape.scale(),
-                shape.dropout,
-                key,
-                log_sums,
-                dropped,
-                of_scores,
-            );
+            let block = BackwardBlock { scores, slopes, log_sums: &log_sums[start..], dropped, of_scores };
+            softmax_backward(simd, shape.score_rows(text, head_at, start), block);
 
             let of_scores = View::new(of_scores, rows, tokens, tokens);
             let out = Target::whole(&mut of_queries[start * head..], head);
@@ -190,9 +208,8 @@ fn side_by_side<E: Kernels>(values: &[E], seq: usize, heads: usize, head: usize,
 }
 
 vectorized! {
-    fn softmax<E: Kernels>(
-        scores: &mut [f32], mask: &[bool], scale: f32, dropout: Option<Dropout>, key: u64, probabilities: &mut [E], log_sums: &mut [f32],
-    ) {
+    fn softmax<E: Kernels>(scores: &mut [f32], rows: ScoreRows<'_>, probabilities: &mut [E], log_sums: &mut [f32]) {
+        let ScoreRows { mask, scale, dropout, first_key } = rows;
         let tokens = mask.len();
         for (at, (row, out)) in scores.chunks_exact_mut(tokens).zip(probabilities.chunks_exact_mut(tokens)).enumerate() {
             for (score, token) in row.iter_mut().zip(mask) {
@@ -206,7 +223,7 @@ vectorized! {
             log_sums[at] = most + total.ln();
             let inverse = 1.0 / total;
             if let Some(dropout) = dropout {
-                let dropout = dropout.row(key + at as u64);
+                let dropout = dropout.row(first_key + at as u64);
                 for (column, (out, e)) in out.iter_mut().zip(&*row).enumerate() {
                     *out = E::from_f32(e * inverse * dropout.factor(column));
                 }
@@ -218,12 +235,10 @@ vectorized! {
         }
     }
 
-    /// From scores s and the gradients of the dropped probabilities: those probabilities, and the gradients of the scores,
-    /// p · (dp − Σ p·dp) · scale.
-    fn softmax_backward<E: Kernels>(
-        scores: &mut [f32], slopes: &mut [f32], mask: &[bool], scale: f32, dropout: Option<Dropout>, key: u64, log_sums: &[f32],
-        dropped: &mut [E], of_scores: &mut [E],
-    ) {
+    /// The gradients of the scores are p · (dp − Σ p·dp) · scale.
+    fn softmax_backward<E: Kernels>(rows: ScoreRows<'_>, block: BackwardBlock<'_, E>) {
+        let ScoreRows { mask, scale, dropout, first_key } = rows;
+        let BackwardBlock { scores, slopes, log_sums, dropped, of_scores } = block;
         let tokens = mask.len();
         for (at, (row, slope)) in scores.chunks_exact_mut(tokens).zip(slopes.chunks_exact_mut(tokens)).enumerate() {
             let (dropped, out) = (&mut dropped[at * tokens..][..tokens], &mut of_scores[at * tokens..][..tokens]);
@@ -232,7 +247,7 @@ vectorized! {
                 *score = if *token { exp(*score * scale - log_sum) } else { 0.0 };
             }
             if let Some(dropout) = dropout {
-                let dropout = dropout.row(key + at as u64);
+                let dropout = dropout.row(first_key + at as u64);
                 for (column, ((p, slope), dropped)) in row.iter().zip(&mut *slope).zip(dropped).enumerate() {
                     let factor = dropout.factor(column);
                     *dropped = E::from_f32(p * factor);

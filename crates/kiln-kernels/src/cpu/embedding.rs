@@ -39,18 +39,18 @@ pub fn embed(
 ) -> (Vec<f32>, Option<Normalized<f32>>) {
     let hidden = norm.weight.len();
     let mut out = vec![0.0; tokens.words.len() * hidden];
-    let mut rest = vec![0.0; out.len()];
-    let rows = out.par_chunks_mut(hidden).zip(rest.par_chunks_mut(hidden)).with_min_len(ROWS).enumerate();
-    rows.for_each(|(token, (out, rest))| {
+    let mut places = vec![0.0; out.len()];
+    let rows = out.par_chunks_mut(hidden).zip(places.par_chunks_mut(hidden)).with_min_len(ROWS).enumerate();
+    rows.for_each(|(token, (out, place))| {
         let entry = |table: &'_ [f32], at: usize| -> std::ops::Range<usize> {
             assert!((at + 1) * hidden <= table.len(), "entry {at} of a table of {}", table.len() / hidden);
             at * hidden..(at + 1) * hidden
         };
         out.copy_from_slice(&tables.words[entry(tables.words, tokens.words[token])]);
-        rest.copy_from_slice(&tables.positions[entry(tables.positions, token % tokens.seq)]);
-        add(simd, rest, &tables.segments[entry(tables.segments, tokens.segments[token])]);
+        place.copy_from_slice(&tables.positions[entry(tables.positions, token % tokens.seq)]);
+        add(simd, place, &tables.segments[entry(tables.segments, tokens.segments[token])]);
     });
-    let normalized = residual_norm(simd, &mut out, &rest, norm, None, keep);
+    let normalized = residual_norm(simd, &mut out, &places, norm, None, keep);
     if let Some(dropout) = dropout {
         drop_in_place(simd, &mut out, hidden, dropout);
     }

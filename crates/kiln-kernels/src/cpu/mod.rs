@@ -1,6 +1,6 @@
 //! The kernels themselves, on slices; they know nothing of tensors.
 
-mod simd;
+pub(crate) mod simd;
 mod element;
 mod view;
 mod vector;
@@ -11,20 +11,19 @@ mod random;
 mod norm;
 mod attention;
 mod embedding;
-mod gelu;
+mod activation;
 mod adamw;
 
-pub use adamw::{AdamWStep, adamw, sum_of_squares};
+pub use activation::{Activated, activate, activate_backward};
+pub use adamw::{AdamWState, AdamWStep, adamw, sum_of_squares};
 pub use attention::{Attention, attention, attention_backward};
 pub use element::Element;
 pub use embedding::{Tables, Tokens, embed, table_gradient};
-pub use gelu::{gelu_backward, gelu_rows};
-pub use norm::{
-    Norm, NormGradients, Normalized, add, column_sums, drop_and_sum, drop_in_place, norm_backward, residual_norm,
-};
+pub use norm::{Norm, NormGradients, Normalized, add, column_sums, drop_and_sum, norm_backward, residual_norm};
 pub use pack::{Packed, Source, round, round_all};
 pub use product::{Epilogue, Target, product, product_serial};
 pub use random::Dropout;
 pub use simd::Simd;
 pub use tile::Kernels;
+pub use vector::Activation;
 pub use view::View;

@@ -1,4 +1,4 @@
-//! Layer normalization of rows, with what stands before it: a dropout and a residual.
+//! Layer normalization of rows, with the dropout and the residual before it.
 
 use rayon::prelude::*;
 

@@ -67,7 +67,7 @@ pub struct Packed<E> {
     /// Columns of a panel.
     pub(super) width: usize,
     lanes: Lanes<E>,
-    /// Where `E` is quantized, of each column: what 1 stands for, and the sum of the values.
+    /// Where `E` is quantized, of each column: the real value of 1, and the sum of the values.
     pub(super) columns: Vec<(f32, i32)>,
 }
 
@@ -77,7 +77,7 @@ impl<E: Kernels> Packed<E> {
         if E::QUANTIZED { Self::quantized(simd, b) } else { Self::rounded(simd, b) }
     }
 
-    /// In each column 127 stands for the largest of its magnitudes.
+    /// In each column the largest magnitude becomes 127.
     fn quantized<T: Element>(simd: Simd, b: View<'_, T>) -> Self {
         let (k, n) = (b.rows(), b.cols());
         let values: Vec<f32> = (0..k).flat_map(|row| (0..n).map(move |column| b.at(row, column).to_f32())).collect();
@@ -216,12 +216,12 @@ vectorized! {
     }
 
     /// Quantizes a row to bytes of which the smallest value is 0 or above it, and the largest 255 or below it; 0.0 is one of
-    /// them exactly. Returns what 1 stands for, and the byte of 0.0.
+    /// them exactly. Returns the real value of 1, and the byte of 0.0.
     pub(super) fn quantize<T: Element>(from: &[T], to: &mut [i8]) -> (f32, i32) {
         const BLOCK: usize = 16;
         let (mut low, mut high) = ([0f32; BLOCK], [0f32; BLOCK]);
         let blocks = from.chunks_exact(BLOCK);
-        let rest = blocks.remainder();
+        let remaining = blocks.remainder();
         for block in blocks {
             for ((low, high), value) in low.iter_mut().zip(&mut high).zip(block) {
                 let value = value.to_f32();
@@ -229,7 +229,7 @@ vectorized! {
                 *high = if value > *high { value } else { *high };
             }
         }
-        for ((low, high), value) in low.iter_mut().zip(&mut high).zip(rest) {
+        for ((low, high), value) in low.iter_mut().zip(&mut high).zip(remaining) {
             *low = low.min(value.to_f32());
             *high = high.max(value.to_f32());
         }

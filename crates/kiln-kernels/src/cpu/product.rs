@@ -5,16 +5,15 @@ use rayon::prelude::*;
 
 use super::pack::{Lanes, Packed, Source, pack_rows, quantize, round};
 use super::simd::vectorized;
-use super::tile::{self, Kernels, Tile};
-use super::vector::gelu;
-use super::{Element, Simd, View};
+use super::tile::{self, Kernels, Tile, WIDEST};
+use super::vector::map_activation;
+use super::view::extent;
+use super::{Activation, Element, Simd, View};
 
 /// Rows that share one pass over the right operand.
 const ROWS: usize = 64;
 /// Lanes summed before the next rows: what of a panel stays in the second cache.
 const LANES: usize = 512;
-/// Of the widest panel.
-const WIDEST: usize = 48;
 
 /// What becomes of the sums.
 #[derive(Clone, Copy, Debug)]
@@ -25,8 +24,8 @@ pub enum Epilogue<'a> {
     Accumulate,
     /// `sums + bias`
     Bias(&'a [f32]),
-    /// `gelu(sums + bias)`
-    BiasGelu(&'a [f32]),
+    /// `activation(sums + bias)`
+    BiasActivation(&'a [f32], Activation),
 }
 
 /// Where a result goes: a rectangle of a row-major matrix.
@@ -48,6 +47,16 @@ impl<'a, O: Element> Target<'a, O> {
         Self { data, row_step, first_column }
     }
 
+    /// Checks once that a product of `rows` rows and `columns` columns has room here, and its epilogue a value a column.
+    fn check(&self, rows: usize, columns: usize, epilogue: Epilogue<'_>) {
+        let extent = self.first_column.checked_add(columns).and_then(|row| extent(rows, self.row_step, row));
+        let has_room = extent.is_some_and(|extent| extent <= self.data.len());
+        assert!(has_room, "{rows} rows of {columns} columns go beyond the {} values of the output", self.data.len());
+        if let Epilogue::Bias(bias) | Epilogue::BiasActivation(bias, _) = epilogue {
+            assert_eq!(bias.len(), columns, "a bias for each column");
+        }
+    }
+
     fn row(&mut self, row: usize, column: usize, count: usize) -> &mut [O] {
         &mut self.data[row * self.row_step + self.first_column + column..][..count]
     }
@@ -64,11 +73,13 @@ pub fn product<E: Kernels, T: Source<E>, O: Element>(
     out: Target<'_, O>,
     epilogue: Epilogue<'_>,
 ) {
+    out.check(a.rows(), b.n, epilogue);
     let threads = rayon::current_num_threads();
     let Target { data, row_step, first_column } = out;
     if a.rows() > ROWS {
         let rows = a.rows().div_ceil(2 * threads).next_multiple_of(tile::max_rows(simd)).min(ROWS);
-        data.par_chunks_mut(rows * row_step).enumerate().for_each(|(at, data)| {
+        let blocks = a.rows().div_ceil(rows);
+        data.par_chunks_mut(rows * row_step).take(blocks).enumerate().for_each(|(at, data)| {
             let mut scratch = Lanes::<E>::new(64);
             let a = Rows::new(simd, a.narrow(at * rows, rows.min(a.rows() - at * rows)), b, &mut scratch);
             let mut out = Target { data, row_step, first_column };
@@ -105,6 +116,7 @@ pub fn product_serial<E: Kernels, T: Source<E>, O: Element>(
     mut out: Target<'_, O>,
     epilogue: Epilogue<'_>,
 ) {
+    out.check(a.rows(), b.n, epilogue);
     for start in (0..a.rows()).step_by(ROWS) {
         let mut scratch = Lanes::<E>::new(64);
         let a = Rows::new(simd, a.narrow(start, ROWS.min(a.rows() - start)), b, &mut scratch);
@@ -120,7 +132,7 @@ struct Rows<'a, E> {
     values: &'a [E],
     row_step: usize,
     lane_step: usize,
-    /// Where `E` is quantized, what 1 stands for in each row, and what stands for 0.0.
+    /// Where `E` is quantized, the real value of 1 in each row, and the byte of 0.0.
     units: [(f32, i32); ROWS],
 }
 
@@ -133,7 +145,7 @@ impl<'a, E: Kernels> Rows<'a, E> {
         let mut units = [(1.0, 0); ROWS];
         let (values, row_step, lane_step): (&[E], usize, usize) = match a.contiguous_rows() {
             Some((values, row_step)) if row_len == b.k && T::unchanged(values).is_some() => {
-                (T::unchanged(values).expect("just asked"), row_step, E::PER_LANE)
+                (T::unchanged(values).expect("the guard checked it"), row_step, E::PER_LANE)
             }
             Some(_) => {
                 scratch.resize(rows * row_len, E::default());
@@ -211,10 +223,9 @@ vectorized! {
                     *out = O::from_f32(sum + bias);
                 }
             }
-            Epilogue::BiasGelu(bias) => {
-                for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&bias[column..]) {
-                    *out = O::from_f32(gelu(sum + bias));
-                }
+            Epilogue::BiasActivation(bias, activation) => {
+                let sums = sums.iter().zip(&bias[column..]).map(|(sum, bias)| sum + bias);
+                map_activation(activation, sums, out);
             }
         }
     }
@@ -256,7 +267,7 @@ mod tests {
                         product(simd, View::new(&a, m, k, k), &packed, Target::whole(&mut out, n), Epilogue::Store);
                         out
                     });
-                    let portable = paths.next().expect("`Portable` is always there");
+                    let portable = paths.next().expect("the portable level is always there");
                     assert!(paths.all(|path| path == portable), "sums of whole numbers are exact");
                 }
             }

@@ -1,11 +1,18 @@
-/// The instructions that the kernels may use; found at run time, so that one binary serves every machine.
+/// The instructions that the kernels may use. Only detection makes one, so whoever holds a `Simd` may run its instructions
+/// on this machine; one binary serves every machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Simd(Level);
+
+/// The instructions of a [`Simd`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Simd {
+pub(crate) enum Level {
     /// What every machine has.
     Portable,
     /// AVX2 with FMA.
+    #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// AVX-512 F, BW, DQ and VL.
+    /// AVX-512 F, BW, DQ and VL, with AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
     Avx512 {
         /// It multiplies bf16 pairs (`avx512bf16`).
         bf16: bool,
@@ -14,34 +21,48 @@ pub enum Simd {
     },
 }
 
+impl std::fmt::Debug for Simd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl Simd {
+    /// What every machine has.
+    pub const PORTABLE: Self = Self(Level::Portable);
+
     /// The best that this machine has.
     pub fn detect() -> Self {
-        *Self::available().last().expect("`Portable` is always there")
+        *Self::available().last().expect("the portable level is always there")
     }
 
     /// All that this machine has, the plainest first.
     pub fn available() -> &'static [Self] {
         static AVAILABLE: std::sync::OnceLock<Vec<Simd>> = std::sync::OnceLock::new();
         AVAILABLE.get_or_init(|| {
-            #[allow(unused_mut, reason = "elsewhere there is but one")]
-            let mut available = vec![Self::Portable];
+            #[allow(unused_mut, reason = "other architectures have one level")]
+            let mut available = vec![Self::PORTABLE];
             #[cfg(target_arch = "x86_64")]
             {
                 use std::arch::is_x86_feature_detected as has;
                 if has!("avx2") && has!("fma") {
-                    available.push(Self::Avx2);
+                    available.push(Self(Level::Avx2));
                     if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
                         let (bf16, vnni) = (has!("avx512bf16"), has!("avx512vnni"));
-                        available.push(Self::Avx512 { bf16: false, vnni: false });
+                        available.push(Self(Level::Avx512 { bf16: false, vnni: false }));
                         if bf16 || vnni {
-                            available.push(Self::Avx512 { bf16, vnni });
+                            available.push(Self(Level::Avx512 { bf16, vnni }));
                         }
                     }
                 }
             }
             available
         })
+    }
+
+    #[inline(always)]
+    pub(crate) fn level(self) -> Level {
+        self.0
     }
 }
 
@@ -71,16 +92,14 @@ macro_rules! vectorized {
             }
 
             #[allow(unsafe_code, reason = "a function with more instructions than its caller can only be called so")]
-            match simd {
-                $crate::cpu::Simd::Portable => body($($arg),*),
+            match simd.level() {
+                $crate::cpu::simd::Level::Portable => body($($arg),*),
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: `Simd::available` has found these instructions on this machine.
-                $crate::cpu::Simd::Avx2 => unsafe { avx2($($arg),*) },
+                // SAFETY: a `Simd` of this level exists only after detection has found these instructions on this machine.
+                $crate::cpu::simd::Level::Avx2 => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
-                $crate::cpu::Simd::Avx512 { .. } => unsafe { avx512($($arg),*) },
-                #[cfg(not(target_arch = "x86_64"))]
-                _ => body($($arg),*),
+                $crate::cpu::simd::Level::Avx512 { .. } => unsafe { avx512($($arg),*) },
             }
         }
     )*};

@@ -3,11 +3,14 @@
 
 use half::bf16;
 
-use super::simd::vectorized;
+use super::simd::{Level, vectorized};
+use super::view::extent;
 use super::{Element, Simd};
 
 /// Columns of a panel are a multiple of this.
 pub(super) const COLUMNS: usize = 16;
+/// Columns of the widest panel.
+pub(super) const WIDEST: usize = 48;
 
 /// A block of rows times a panel of columns. Steps are in values.
 pub(super) struct Tile<'a, E> {
@@ -26,35 +29,50 @@ pub(super) struct Tile<'a, E> {
 
 /// The most rows of a tile whose sums stay in registers, with as many columns as [`widths`] allows.
 pub(super) fn max_rows(simd: Simd) -> usize {
-    match simd {
-        Simd::Portable => 4,
-        Simd::Avx2 => 6,
-        Simd::Avx512 { .. } => 8,
+    match simd.level() {
+        Level::Portable => 4,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => 6,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 { .. } => 8,
     }
 }
 
 /// The widths that panels may have.
 pub(super) fn widths(simd: Simd) -> &'static [usize] {
-    match simd {
-        Simd::Portable | Simd::Avx2 => &[16],
-        Simd::Avx512 { .. } => &[48, 32, 16],
+    match simd.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 { .. } => &[WIDEST, 32, 16],
+        _ => &[16],
+    }
+}
+
+impl<E: Element> Tile<'_, E> {
+    /// Whether `rows` rows and all lanes lie within both slices.
+    fn is_within(&self, rows: usize) -> bool {
+        let Self { a, row_step, lane_step, b, width, lanes, .. } = *self;
+        let row = extent(lanes, lane_step, E::PER_LANE);
+        let of_a = row.and_then(|row| extent(rows, row_step, row));
+        let of_b = lanes.checked_mul(width).and_then(|values| values.checked_mul(E::PER_LANE));
+        of_a.is_some_and(|extent| extent <= a.len()) && of_b.is_some_and(|extent| extent <= b.len())
     }
 }
 
 /// Adds the product to `sums`, `[rows, width]`.
 ///
 /// # Panics
-/// When a slice is too short for what is asked.
+/// When a slice is too short for the rows and lanes.
 pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut [E::Sum]) {
     let Tile { width, lanes, row_step, lane_step, .. } = *tile;
+    assert!((COLUMNS..=WIDEST).contains(&width) && width.is_multiple_of(COLUMNS), "a panel of {width} columns");
+    assert!(sums.len().is_multiple_of(width), "{} sums in rows of {width}", sums.len());
     let rows = sums.len() / width;
-    assert!(sums.len() == rows * width && width % COLUMNS == 0 && tile.b.len() >= lanes * width * E::PER_LANE);
     if rows == 0 || lanes == 0 {
         return;
     }
-    assert!((rows - 1) * row_step + (lanes - 1) * lane_step + E::PER_LANE <= tile.a.len());
+    assert!(tile.is_within(rows), "{rows} rows of {lanes} lanes go beyond an operand");
     #[cfg(target_arch = "x86_64")]
-    if simd != Simd::Portable {
+    if simd.level() != Level::Portable {
         // Tiles of about one size: a low one keeps the multipliers waiting.
         let tiles = rows.div_ceil(max_rows(simd));
         let most = rows.div_ceil(tiles);
@@ -73,8 +91,8 @@ pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut
                 width,
                 lanes,
             };
-            // SAFETY: the assertions above keep each row, column and lane within its slice, and `simd` was found on this
-            // machine.
+            // SAFETY: the assertions above keep each row, column and lane within its slice, and a `Simd` of this level
+            // exists only where detection has found its instructions.
             unsafe { E::run(simd, most.min(rows - start), pointers) };
         }
         return;
@@ -106,7 +124,7 @@ pub trait Kernels: Element {
     #[doc(hidden)]
     fn multiply_add(sum: &mut Self::Sum, x: Self, b: Self);
 
-    /// The sums of a row as real numbers: those of a quantized product in the row's unit, with what stands for 0.0 in it,
+    /// The sums of a row as real numbers: those of a quantized product in the row's unit, with the byte of 0.0 in it,
     /// and in the units of `columns`.
     #[doc(hidden)]
     fn real<'a>(
@@ -121,7 +139,7 @@ pub trait Kernels: Element {
     ///
     /// # Safety
     /// `pointers` must be valid for the rows, columns and lanes that they say, and the machine must have `simd`, which is
-    /// not [`Simd::Portable`].
+    /// not [`Simd::PORTABLE`].
     #[cfg(target_arch = "x86_64")]
     #[doc(hidden)]
     unsafe fn run(simd: Simd, rows: usize, pointers: x86::Pointers<Self>);
@@ -144,8 +162,8 @@ impl Kernels for f32 {
     unsafe fn run(simd: Simd, rows: usize, pointers: x86::Pointers<Self>) {
         // SAFETY: the caller's promise.
         unsafe {
-            match simd {
-                Simd::Avx512 { .. } => x86::f32_avx512::run(rows, pointers),
+            match simd.level() {
+                Level::Avx512 { .. } => x86::f32_avx512::run(rows, pointers),
                 _ => x86::f32_avx2::run(rows, pointers),
             }
         }
@@ -169,9 +187,9 @@ impl Kernels for bf16 {
     unsafe fn run(simd: Simd, rows: usize, pointers: x86::Pointers<Self>) {
         // SAFETY: the caller's promise.
         unsafe {
-            match simd {
-                Simd::Avx512 { bf16: true, .. } => x86::bf16_avx512::run(rows, pointers),
-                Simd::Avx512 { bf16: false, .. } => x86::bf16_avx512_widened::run(rows, pointers),
+            match simd.level() {
+                Level::Avx512 { bf16: true, .. } => x86::bf16_avx512::run(rows, pointers),
+                Level::Avx512 { bf16: false, .. } => x86::bf16_avx512_widened::run(rows, pointers),
                 _ => x86::bf16_avx2::run(rows, pointers),
             }
         }
@@ -203,9 +221,9 @@ impl Kernels for i8 {
     unsafe fn run(simd: Simd, rows: usize, pointers: x86::Pointers<Self>) {
         // SAFETY: the caller's promise.
         unsafe {
-            match simd {
-                Simd::Avx512 { vnni: true, .. } => x86::i8_avx512::run(rows, pointers),
-                Simd::Avx512 { vnni: false, .. } => x86::i8_avx512_widened::run(rows, pointers),
+            match simd.level() {
+                Level::Avx512 { vnni: true, .. } => x86::i8_avx512::run(rows, pointers),
+                Level::Avx512 { vnni: false, .. } => x86::i8_avx512_widened::run(rows, pointers),
                 _ => x86::i8_avx2::run(rows, pointers),
             }
         }
@@ -364,4 +382,32 @@ pub mod x86 {
         let sum = _mm256_add_epi32(sum, _mm256_madd_epi16(x_even, b_even));
         _mm256_add_epi32(sum, _mm256_madd_epi16(x_odd, b_odd))
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_that_go_beyond_an_operand_are_refused() {
+        let (a, b) = ([1f32; 8], [1f32; 4 * COLUMNS]);
+        let whole = || Tile { a: &a, row_step: 4, lane_step: 1, b: &b, width: COLUMNS, lanes: 4, next: 0 };
+        let run = |tile: &Tile<'_, f32>, rows: usize| {
+            let mut sums = vec![0f32; rows * tile.width];
+            add_product(Simd::detect(), tile, &mut sums);
+            sums
+        };
+        assert_eq!(run(&whole(), 2), [4f32; 2 * COLUMNS]);
+        for (what, tile) in [
+            ("row steps that overflow", Tile { row_step: usize::MAX - 2, ..whole() }),
+            ("row steps too long", Tile { row_step: 5, ..whole() }),
+            ("lane steps that overflow", Tile { lane_step: usize::MAX / 2, ..whole() }),
+            ("lanes that overflow", Tile { lanes: usize::MAX / 8, lane_step: 0, ..whole() }),
+            ("more lanes than `b` has", Tile { lanes: 5, row_step: 0, ..whole() }),
+            ("panels too wide", Tile { width: 64, lanes: 1, ..whole() }),
+        ] {
+            let outcome = std::panic::catch_unwind(|| run(&tile, 2));
+            assert!(outcome.is_err(), "{what}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! Element-wise functions that the compiler can vectorize: no branches, no calls.
 
+use super::Element;
+
 /// eˣ within 2 units in the last place; 0 below −87.3 and no larger than at 88.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
@@ -53,6 +55,156 @@ pub fn gelu_derivative(x: f32) -> f32 {
     0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) + x * FRAC_1_SQRT_2_PI * exp(-0.5 * x * x)
 }
 
+/// tanh within 4 units in the last place: an odd polynomial over an even one, as Eigen has it.
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    let x = x.clamp(-9.0, 9.0);
+    let s = x * x;
+    let p = -2.760_768_5e-16 * s + 2.000_187_9e-13;
+    let p = p * s - 8.604_671_5e-11;
+    let p = p * s + 5.122_297_1e-8;
+    let p = p * s + 1.485_722_4e-5;
+    let p = p * s + 6.372_619_3e-4;
+    let p = p * s + 4.893_524_6e-3;
+    let q = 1.198_258_4e-6 * s + 1.185_347_1e-4;
+    let q = q * s + 2.268_434_6e-3;
+    let q = q * s + 4.893_525e-3;
+    x * p / q
+}
+
+/// 1 / (1 + e⁻ˣ)
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// √(2/π)
+const SQRT_2_OVER_PI: f32 = 0.797_884_56;
+/// Of the cubic term in GELU's approximation by tanh.
+const CUBIC: f32 = 0.044_715;
+/// What `quick_gelu` multiplies its argument by.
+const QUICK: f32 = 1.702;
+
+/// By ½·(1 + tanh u) = σ(2u), which keeps its digits where tanh is near −1.
+#[inline(always)]
+fn gelu_tanh(x: f32) -> f32 {
+    x * sigmoid(2.0 * SQRT_2_OVER_PI * (x + CUBIC * x * x * x))
+}
+
+#[inline(always)]
+fn gelu_tanh_derivative(x: f32) -> f32 {
+    let s = sigmoid(2.0 * SQRT_2_OVER_PI * (x + CUBIC * x * x * x));
+    s + x * s * (1.0 - s) * 2.0 * SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x)
+}
+
+#[inline(always)]
+fn quick_gelu(x: f32) -> f32 {
+    x * sigmoid(QUICK * x)
+}
+
+#[inline(always)]
+fn quick_gelu_derivative(x: f32) -> f32 {
+    let s = sigmoid(QUICK * x);
+    s + QUICK * x * s * (1.0 - s)
+}
+
+#[inline(always)]
+fn silu(x: f32) -> f32 {
+    x * sigmoid(x)
+}
+
+#[inline(always)]
+fn silu_derivative(x: f32) -> f32 {
+    let s = sigmoid(x);
+    s + x * s * (1.0 - s)
+}
+
+/// NaN stays NaN, which `max` would not keep.
+#[inline(always)]
+fn relu(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
+#[inline(always)]
+fn relu_derivative(x: f32) -> f32 {
+    if x > 0.0 { 1.0 } else { 0.0 }
+}
+
+#[inline(always)]
+fn tanh_derivative(x: f32) -> f32 {
+    let t = tanh(x);
+    1.0 - t * t
+}
+
+/// An element-wise function between a linear layer and the next. The formulas are those of transformers' `activations.py`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Activation {
+    /// x·Φ(x), the exact GELU.
+    #[default]
+    Gelu,
+    /// ½x·(1 + tanh(√(2/π)·(x + 0.044715x³))), GELU's approximation by tanh.
+    GeluTanh,
+    /// x·σ(1.702x), GELU's approximation by the logistic function.
+    QuickGelu,
+    /// max(x, 0)
+    Relu,
+    /// x·σ(x)
+    Silu,
+    /// tanh(x)
+    Tanh,
+}
+
+/// `activation(x)` of each value, rounded to `O`.
+#[inline(always)]
+pub(super) fn map_activation<O: Element>(activation: Activation, values: impl Iterator<Item = f32>, out: &mut [O]) {
+    match activation {
+        Activation::Gelu => map(values, out, gelu),
+        Activation::GeluTanh => map(values, out, gelu_tanh),
+        Activation::QuickGelu => map(values, out, quick_gelu),
+        Activation::Relu => map(values, out, relu),
+        Activation::Silu => map(values, out, silu),
+        Activation::Tanh => map(values, out, tanh),
+    }
+}
+
+#[inline(always)]
+fn map<O: Element>(values: impl Iterator<Item = f32>, out: &mut [O], f: impl Fn(f32) -> f32) {
+    for (out, value) in out.iter_mut().zip(values) {
+        *out = O::from_f32(f(value));
+    }
+}
+
+/// The gradient of x, `gradient · activation'(x)`, of one row in place of `out`, and added to `sums`.
+#[inline(always)]
+pub(super) fn map_slope<E: Element>(activation: Activation, row: SlopeRow<'_, E>) {
+    match activation {
+        Activation::Gelu => slope(row, gelu_derivative),
+        Activation::GeluTanh => slope(row, gelu_tanh_derivative),
+        Activation::QuickGelu => slope(row, quick_gelu_derivative),
+        Activation::Relu => slope(row, relu_derivative),
+        Activation::Silu => slope(row, silu_derivative),
+        Activation::Tanh => slope(row, tanh_derivative),
+    }
+}
+
+/// What the backward pass of an activation reads and writes, all of one length.
+pub(super) struct SlopeRow<'a, E> {
+    pub(super) x: &'a [E],
+    pub(super) gradient: &'a [E],
+    pub(super) out: &'a mut [E],
+    pub(super) sums: &'a mut [f32],
+}
+
+#[inline(always)]
+fn slope<E: Element>(row: SlopeRow<'_, E>, derivative: impl Fn(f32) -> f32) {
+    let SlopeRow { x, gradient, out, sums } = row;
+    for (((x, gradient), out), sum) in x.iter().zip(gradient).zip(out).zip(sums) {
+        let slope = gradient.to_f32() * derivative(x.to_f32());
+        *out = E::from_f32(slope);
+        *sum += slope;
+    }
+}
+
 /// How many sums run side by side, so that the order of additions is the same with vectors of any length.
 const SIDE_BY_SIDE: usize = 16;
 
@@ -82,13 +234,13 @@ pub fn sum(len: usize, f: impl Fn(usize) -> f32) -> f32 {
 pub fn max(values: &[f32]) -> f32 {
     let mut most = [f32::NEG_INFINITY; SIDE_BY_SIDE];
     let blocks = values.chunks_exact(SIDE_BY_SIDE);
-    let rest = blocks.remainder();
+    let remaining = blocks.remainder();
     for block in blocks {
         for (most, value) in most.iter_mut().zip(block) {
             *most = if *value > *most { *value } else { *most };
         }
     }
-    most.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max)
+    most.iter().chain(remaining).copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
 #[cfg(test)]
@@ -124,6 +276,47 @@ mod tests {
         );
         let slope = |x: f64| (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5;
         assert!(points.map(|x| (f64::from(gelu_derivative(x)) - slope(x.into())).abs()).fold(0.0, f64::max) < 1e-6);
+    }
+
+    /// `exact` in f64, by the formulas of transformers' `activations.py`.
+    #[test]
+    fn activations_and_their_slopes_are_exact_to_the_last_digits() {
+        let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let by_tanh = |x: f64| {
+            let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+            0.5 * x * (1.0 + inner.tanh())
+        };
+        type Exact<'a> = &'a dyn Fn(f64) -> f64;
+        let all: [(Activation, Exact<'_>); 6] = [
+            (Activation::Gelu, &|x| 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2))),
+            (Activation::GeluTanh, &by_tanh),
+            (Activation::QuickGelu, &|x| x * logistic(1.702 * x)),
+            (Activation::Relu, &|x| x.max(0.0)),
+            (Activation::Silu, &|x| x * logistic(x)),
+            (Activation::Tanh, &f64::tanh),
+        ];
+        // Odd multiples of half a step, so that the kink of `relu` lies between two of them.
+        let points: Vec<f32> = (-60_000..60_000).map(|i| (i as f32 + 0.5) * 2e-4).collect();
+        for (activation, exact) in all {
+            let (mut values, mut slopes) = (vec![0f32; points.len()], vec![0f32; points.len()]);
+            map_activation(activation, points.iter().copied(), &mut values);
+            let (ones, mut sums) = (vec![1f32; points.len()], vec![0f32; points.len()]);
+            map_slope(activation, SlopeRow { x: &points, gradient: &ones, out: &mut slopes, sums: &mut sums });
+            assert_eq!(slopes, sums);
+            for ((&x, value), slope) in points.iter().zip(values).zip(slopes) {
+                let x = f64::from(x);
+                let far = (f64::from(value) - exact(x)).abs() / x.abs().max(1.0);
+                assert!(far < 4e-7, "{activation:?} of {x}: {value}, not {}", exact(x));
+                let expected = (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5;
+                assert!((f64::from(slope) - expected).abs() < 2e-6, "{activation:?} at {x}: {slope}, not {expected}");
+            }
+        }
+        assert!(worst(tanh, f64::tanh, 1e-6, 9.0) < 1e-6);
+        let mut out = [0f32; 6];
+        for activation in all.map(|(activation, _)| activation) {
+            map_activation(activation, [f32::NAN, -1e4, 1e4].into_iter(), &mut out[..3]);
+            assert!(out[0].is_nan() && out[1].abs() <= 1.0 && out[2] >= 1.0, "{activation:?}: {out:?}");
+        }
     }
 
     #[test]

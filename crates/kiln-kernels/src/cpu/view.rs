@@ -1,3 +1,11 @@
+/// How many values `rows` rows of `cols` span that begin `row_step` apart; none where no memory is that large.
+pub(super) fn extent(rows: usize, row_step: usize, cols: usize) -> Option<usize> {
+    match rows.checked_sub(1) {
+        None => Some(0),
+        Some(last) => last.checked_mul(row_step)?.checked_add(cols),
+    }
+}
+
 /// A matrix in a slice: any rectangle of a row-major matrix, or its transpose.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a, T> {
@@ -15,7 +23,7 @@ impl<'a, T> View<'a, T> {
     /// When the slice ends before the matrix does.
     pub fn new(data: &'a [T], rows: usize, cols: usize, row_step: usize) -> Self {
         assert!(
-            rows == 0 || (rows - 1) * row_step + cols <= data.len(),
+            extent(rows, row_step, cols).is_some_and(|extent| extent <= data.len()),
             "{rows} rows of {cols}, {row_step} apart, in {}",
             data.len()
         );
@@ -38,9 +46,15 @@ impl<'a, T> View<'a, T> {
     }
 
     /// From the row `start`, `count` rows.
+    ///
+    /// # Panics
+    /// When there are fewer.
     pub fn narrow(self, start: usize, count: usize) -> Self {
-        assert!(start + count <= self.rows);
-        Self { data: &self.data[(start * self.row_step).min(self.data.len())..], rows: count, ..self }
+        let is_within = start.checked_add(count).is_some_and(|end| end <= self.rows);
+        assert!(is_within, "{count} rows from row {start} of {}", self.rows);
+        // No row begins behind the last, so the product is within the slice, unless there are no rows to take.
+        let first = if count == 0 { 0 } else { start * self.row_step };
+        Self { data: &self.data[first..], rows: count, ..self }
     }
 
     pub(super) fn at(&self, row: usize, col: usize) -> T
@@ -59,5 +73,22 @@ impl<'a, T> View<'a, T> {
     /// What lies in memory from its first value on, and the distance of its rows, where each row lies in one piece.
     pub(super) fn contiguous_rows(&self) -> Option<(&'a [T], usize)> {
         (self.col_step == 1).then_some((self.data, self.row_step))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn views_whose_extent_overflows_are_refused() {
+        let data = [0f32; 8];
+        for (rows, cols, row_step) in [(3, 4, 1 << 63), (2, usize::MAX, 2), (usize::MAX, 1, usize::MAX), (2, 4, 5)] {
+            let view = std::panic::catch_unwind(|| View::new(&data, rows, cols, row_step).rows());
+            assert!(view.is_err(), "{rows} × {cols}, {row_step} apart");
+        }
+        assert_eq!(View::new(&data, 2, 4, 4).narrow(1, 1).row(0), Some(&data[4..]));
+        assert!(std::panic::catch_unwind(|| View::new(&data, 2, 4, 4).narrow(usize::MAX, 2)).is_err());
+        assert_eq!(View::<f32>::new(&[], 0, 4, usize::MAX).narrow(0, 0).rows(), 0);
     }
 }

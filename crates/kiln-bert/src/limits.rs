@@ -1,0 +1,109 @@
+//! How large a model may be: a config may hold any number, and memory is allocated by it.
+
+use std::path::Path;
+
+use crate::{BertConfig, Error};
+
+/// Twelve times those of bert-large. A config that makes more has a mistake in it.
+pub const MOST_PARAMETERS: u128 = 4_000_000_000;
+/// Forty times those of bert-large.
+const MOST_LAYERS: usize = 1_000;
+
+impl BertConfig {
+    /// Parameters of the embeddings, the encoder and the pooler.
+    pub fn num_parameters(&self) -> u128 {
+        let [hidden, intermediate, layers] =
+            [self.hidden_size, self.intermediate_size, self.num_hidden_layers].map(|size| size as u128);
+        let entries = [self.vocab_size, self.max_position_embeddings, self.type_vocab_size].map(|size| size as u128);
+        // A product may be larger than the type: then it is as large as the type allows.
+        let linear = |input: u128, output: u128| input.saturating_add(1).saturating_mul(output);
+        let norm = 2 * hidden;
+        let attention = linear(hidden, hidden).saturating_mul(4).saturating_add(norm);
+        let feed_forward =
+            linear(hidden, intermediate).saturating_add(linear(intermediate, hidden)).saturating_add(norm);
+        let embeddings = entries.iter().fold(norm, |sum, entries| sum.saturating_add(entries.saturating_mul(hidden)));
+        let encoder = attention.saturating_add(feed_forward).saturating_mul(layers);
+        embeddings.saturating_add(encoder).saturating_add(linear(hidden, hidden))
+    }
+
+    /// The field that makes the most parameters, its value, and how many.
+    fn largest_part(&self) -> (&'static str, usize, u128) {
+        let [hidden, layers] = [self.hidden_size, self.num_hidden_layers].map(|size| size as u128);
+        let parts = [
+            ("vocab_size", self.vocab_size, hidden),
+            ("max_position_embeddings", self.max_position_embeddings, hidden),
+            ("type_vocab_size", self.type_vocab_size, hidden),
+            ("intermediate_size", self.intermediate_size, hidden.saturating_mul(2 * layers)),
+            ("hidden_size", self.hidden_size, hidden.saturating_mul(4 * layers + 1)),
+        ];
+        let parts = parts.map(|(field, size, each)| (field, size, each.saturating_mul(size as u128)));
+        parts.into_iter().max_by_key(|(_, _, parameters)| *parameters).expect("there are five parts")
+    }
+
+    /// Whether the machine can give the memory that fresh weights take, before they are drawn one by one; `path` is for
+    /// the error alone.
+    ///
+    /// # Errors
+    /// When it cannot, or the sizes do not fit together.
+    pub fn check_fresh(&self, path: &Path) -> Result<(), Error> {
+        self.check(path)?;
+        reserve(path, self.num_parameters())
+    }
+
+    /// Whether layers and parameters are as many as a model has; `path` is for the error alone.
+    pub(crate) fn check_parameters(&self, path: &Path) -> Result<(), Error> {
+        let error = |field: &str, found: String, expected: String| {
+            Err(Error::Config { path: path.to_owned(), field: field.to_owned(), found, expected })
+        };
+        if self.num_hidden_layers > MOST_LAYERS {
+            let expected = format!("at most {MOST_LAYERS}");
+            return error("num_hidden_layers", self.num_hidden_layers.to_string(), expected);
+        }
+        if self.num_parameters() > MOST_PARAMETERS {
+            let (field, size, parameters) = self.largest_part();
+            let found = format!("{size}, which makes {parameters} of {} parameters", self.num_parameters());
+            return error(field, found, format!("at most {MOST_PARAMETERS} parameters in all"));
+        }
+        Ok(())
+    }
+}
+
+/// Asks for the memory of some f32 parameters and gives it back at once: nothing is written to it.
+///
+/// # Errors
+/// When the machine does not give it.
+pub fn reserve(path: &Path, parameters: u128) -> Result<(), Error> {
+    let error = || Error::Memory { path: path.to_owned(), parameters };
+    let count = usize::try_from(parameters).map_err(|_| error())?;
+    Vec::<f32>::new().try_reserve_exact(count).map_err(|_| error())
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_backend::{Backend, Flex};
+
+    use super::*;
+
+    #[test]
+    fn parameters_are_those_of_the_module() {
+        let config = BertConfig {
+            vocab_size: 9,
+            hidden_size: 32,
+            num_attention_heads: 4,
+            num_hidden_layers: 2,
+            ..BertConfig::base()
+        };
+        let module = config.init(&Flex::device(0));
+        assert_eq!(config.num_parameters(), burn::module::Module::num_params(&module) as u128);
+    }
+
+    #[test]
+    fn fresh_weights_that_no_machine_holds_are_refused() {
+        let path = Path::new("config.json");
+        let message = reserve(path, 1 << 62).expect_err("2⁶⁴ bytes").to_string();
+        assert!(message.contains("4611686018427387904 parameters"), "{message}");
+        assert!(reserve(path, u128::MAX).is_err() && reserve(path, 1000).is_ok());
+        let absurd = BertConfig { num_hidden_layers: 1 << 40, ..BertConfig::base() };
+        assert!(absurd.check_fresh(path).expect_err("2⁴⁰ layers").to_string().contains("num_hidden_layers"));
+    }
+}

@@ -1,0 +1,210 @@
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use kiln_bert::{Bert, BertConfig, Loaded, Weights, load, load_bert};
+use kiln_schema::{LabelSet, ProblemType, TagScheme, Task};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::masked_lm::{DECODER_BIAS, DECODER_WEIGHT};
+use crate::model_folder::{
+    ANSWER_CLASS, CRF_PREFIX, HEAD_KEY, HeadEntry, MASKED_LM_CLASS, PRETRAINING_CLASS, QA_PREFIX, SEQUENCE_CLASS,
+    TOKEN_CLASS,
+};
+use crate::pretrained::classifier_dropout;
+use crate::{
+    ClassificationHead, ClassificationHeadConfig, Crf, Error, MaskedLm, Network, Pooling, PreTrainingHeads,
+    QuestionAnswerer, SequenceClassifier, TaskModel, TokenClassifier,
+};
+
+/// Reads a model folder, written by [`save_model`] or by one of transformers' classes for BERT; with the tensors of its
+/// weights that belong to neither encoder nor head.
+///
+/// # Errors
+/// When a file is missing or damaged, the labels have no names, or there is no head.
+pub fn load_model(folder: &Path, device: &Device) -> Result<Loaded<TaskModel>, Error> {
+    let config = BertConfig::from_folder(folder)?;
+    let head = HeadKind::read(&folder.join("config.json"), &config)?.ok_or_else(|| Error::NoHead {
+        folder: folder.to_owned(),
+        architectures: config.extra.get("architectures").cloned().unwrap_or_default().to_string(),
+    })?;
+    let weights = Weights::from_folder(folder)?;
+    let Loaded { module: bert, unused } = load_bert(&config, &weights, device)?;
+    let weights = if head.class.is_some() { weights } else { Weights::from_file(&folder.join("head.safetensors"))? };
+    let reader = ModelReader { folder, config: &config, head, weights: &weights, device };
+    let network = match reader.head.task {
+        Task::SequenceClassification => reader.sequence_classification(bert)?,
+        Task::TokenClassification => reader.token_classification(bert)?,
+        Task::QuestionAnswering => reader.question_answering(bert)?,
+        Task::MaskedLm => reader.masked_lm(bert)?,
+    };
+    let of_head: BTreeSet<String> = network.head().into_iter().map(|parameter| parameter.name).collect();
+    let is_read = |name: &str| of_head.contains(name) || [DECODER_WEIGHT, DECODER_BIAS].contains(&name);
+    let unused = unused.into_iter().filter(|name| !is_read(name)).collect();
+    Ok(Loaded { module: TaskModel { network, config }, unused })
+}
+
+/// Which head a folder has.
+struct HeadKind {
+    task: Task,
+    /// transformers' class, if the head is one of its.
+    class: Option<&'static str>,
+    entry: HeadEntry,
+}
+
+impl HeadKind {
+    /// By `architectures`, else by the entry of a head that is Kiln's own; none where the config says nothing of a head.
+    fn read(path: &Path, config: &BertConfig) -> Result<Option<Self>, Error> {
+        let entry = match config.extra.get(HEAD_KEY) {
+            None | Some(Value::Null) => None,
+            Some(entry) => Some(HeadEntry::deserialize(entry).map_err(|error| Error::HeadKey {
+                path: path.to_owned(),
+                key: HEAD_KEY,
+                reason: error.to_string(),
+            })?),
+        };
+        let architectures = config.extra.get("architectures").and_then(Value::as_array);
+        let is_class = |class: &str| architectures.is_some_and(|classes| classes.contains(&json!(class)));
+        let classes = [
+            (SEQUENCE_CLASS, Task::SequenceClassification),
+            (TOKEN_CLASS, Task::TokenClassification),
+            (ANSWER_CLASS, Task::QuestionAnswering),
+            (PRETRAINING_CLASS, Task::MaskedLm),
+            (MASKED_LM_CLASS, Task::MaskedLm),
+        ];
+        Ok(match (classes.into_iter().find(|(class, _)| is_class(class)), entry) {
+            (Some((class, task)), entry) => Some(Self { task, class: Some(class), entry: entry.unwrap_or_default() }),
+            // A head of an earlier version has no task.
+            (None, Some(entry)) => {
+                Some(Self { task: entry.task.unwrap_or(Task::SequenceClassification), class: None, entry })
+            }
+            (None, None) => None,
+        })
+    }
+}
+
+/// What the networks are read from.
+struct ModelReader<'a> {
+    folder: &'a Path,
+    config: &'a BertConfig,
+    head: HeadKind,
+    /// The file that has the head.
+    weights: &'a Weights,
+    device: &'a Device,
+}
+
+impl ModelReader<'_> {
+    fn sequence_classification(self, bert: Bert) -> Result<Network, Error> {
+        let labels = self.labels()?;
+        let pooling = self.head.entry.pooling.unwrap_or(Pooling::Pooler);
+        if pooling == Pooling::Pooler && bert.pooler.is_none() {
+            let names = vec!["pooler.dense.weight".to_owned(), "pooler.dense.bias".to_owned()];
+            return Err(kiln_bert::Error::Missing { path: self.folder.to_owned(), names }.into());
+        }
+        let problem_type = self.problem_type(&labels)?;
+        let head = self.classification_head(&labels)?;
+        Ok(Network::SequenceClassification { model: SequenceClassifier { bert, head, pooling }, labels, problem_type })
+    }
+
+    fn token_classification(self, mut bert: Bert) -> Result<Network, Error> {
+        bert.pooler = None;
+        let labels = self.labels()?;
+        let head = self.classification_head(&labels)?;
+        let crf = match self.head.entry.crf {
+            true => Some(load(Crf::new(labels.len(), self.device), self.weights, CRF_PREFIX)?.module),
+            false => None,
+        };
+        let units = self.head.entry.units.unwrap_or_default();
+        let tag_scheme = self.head.entry.tag_scheme.unwrap_or_else(|| unrecorded_scheme(&labels));
+        Ok(Network::TokenClassification { model: TokenClassifier { bert, head, crf }, labels, units, tag_scheme })
+    }
+
+    fn question_answering(self, mut bert: Bert) -> Result<Network, Error> {
+        bert.pooler = None;
+        let fresh = self.config.init_linear(self.config.hidden_size, 2, self.device);
+        let qa_outputs = load(fresh, self.weights, QA_PREFIX)?.module;
+        Ok(Network::QuestionAnswering { model: QuestionAnswerer { bert, qa_outputs } })
+    }
+
+    fn masked_lm(self, mut bert: Bert) -> Result<Network, Error> {
+        // A checkpoint of both heads that is no `BertForPreTraining` may have an untrained pooler.
+        let next_sentence = self.head.class == Some(PRETRAINING_CLASS);
+        if !next_sentence {
+            bert.pooler = None;
+        }
+        let PreTrainingHeads { predictions, seq_relationship } =
+            PreTrainingHeads::new(self.config, next_sentence, self.device);
+        let predictions = predictions.load(self.config, self.weights, self.device)?;
+        let load_linear = |linear| load(linear, self.weights, "cls.seq_relationship.").map(|loaded| loaded.module);
+        let seq_relationship = seq_relationship.map(load_linear).transpose()?;
+        Ok(Network::MaskedLm { model: MaskedLm { bert, cls: PreTrainingHeads { predictions, seq_relationship } } })
+    }
+
+    fn classification_head(&self, labels: &LabelSet) -> Result<ClassificationHead, Error> {
+        let fresh = ClassificationHeadConfig {
+            hidden_size: self.config.hidden_size,
+            hidden_layers: self.head.entry.hidden_layers.clone(),
+            num_labels: labels.len(),
+            dropout: classifier_dropout(self.config),
+            initializer_range: self.config.initializer_range,
+        };
+        Ok(load(fresh.init(self.device), self.weights, "")?.module)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.join("config.json")
+    }
+
+    fn bad_key(&self, key: &'static str, reason: String) -> Error {
+        Error::HeadKey { path: self.path(), key, reason }
+    }
+
+    /// As transformers decides where the config does not say it: one logit is a number.
+    fn problem_type(&self, labels: &LabelSet) -> Result<ProblemType, Error> {
+        match self.config.extra.get("problem_type") {
+            None | Some(Value::Null) if labels.len() == 1 => Ok(ProblemType::Regression),
+            None | Some(Value::Null) => Ok(ProblemType::default()),
+            Some(name) => {
+                ProblemType::deserialize(name).map_err(|error| self.bad_key("problem_type", error.to_string()))
+            }
+        }
+    }
+
+    /// `id2label` as a list; its keys must be 0, 1, 2 …. Without it there are `num_labels` labels, or 2, named as in
+    /// transformers.
+    fn labels(&self) -> Result<LabelSet, Error> {
+        let names = match self.config.extra.get("id2label") {
+            Some(Value::Object(id2label)) => {
+                let name = |id: usize| match id2label.get(&id.to_string()).and_then(Value::as_str) {
+                    Some(name) => Ok(name.to_owned()),
+                    None => Err(self.bad_key("id2label", format!("there is no name for id {id}"))),
+                };
+                (0..id2label.len()).map(name).collect::<Result<Vec<_>, _>>()?
+            }
+            None | Some(Value::Null) => (0..self.num_labels()?).map(|id| format!("LABEL_{id}")).collect(),
+            Some(other) => return Err(self.bad_key("id2label", format!("it is {other}; expected an object"))),
+        };
+        LabelSet::new(names).map_err(|error| Error::label_set(self.path(), error))
+    }
+
+    fn num_labels(&self) -> Result<usize, Error> {
+        /// transformers', for a config that does not say it.
+        const DEFAULT: usize = 2;
+        /// A classifier of more is not written without the names of its labels.
+        const MOST: u64 = 1_000_000;
+        match self.config.extra.get("num_labels") {
+            None | Some(Value::Null) => Ok(DEFAULT),
+            Some(number) => match number.as_u64().filter(|number| (1..=MOST).contains(number)) {
+                Some(number) => Ok(number as usize),
+                None => Err(self.bad_key("num_labels", format!("it is {number}; expected a number from 1 to {MOST}"))),
+            },
+        }
+    }
+}
+
+/// The tag scheme of a folder that does not record one, as one of transformers does not: what the tags are unambiguously,
+/// else plain, so that every tag keeps its name.
+fn unrecorded_scheme(labels: &LabelSet) -> TagScheme {
+    TagScheme::infer(labels.names().iter().map(String::as_str)).unwrap_or(TagScheme::Plain)
+}
