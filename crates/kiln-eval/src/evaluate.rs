@@ -94,14 +94,14 @@ pub fn evaluate_sets(logits: &[f32], targets: &[Vec<LabelId>], labels: &LabelSet
     });
     let loss = losses.sum::<f64>() / real.len().max(1) as f64;
     let probabilities: Vec<f64> = logits.iter().map(|&logit| 1.0 / (1.0 + f64::from(-logit).exp())).collect();
-    let found = multi_label_scores(&predicted, &real, num_labels);
-    let reports = found.labels.iter().zip(labels.names()).map(|(scores, name)| LabelReport::new(name, *scores));
+    let set_scores = multi_label_scores(&predicted, &real, num_labels);
+    let reports = set_scores.labels.iter().zip(labels.names()).map(|(scores, name)| LabelReport::new(name, *scores));
     let scores = LabelSetScores {
-        accuracy: found.subset_accuracy,
-        micro_f1: found.micro.f1,
-        micro_precision: found.micro.precision,
-        micro_recall: found.micro.recall,
-        macro_f1: found.macro_f1,
+        accuracy: set_scores.subset_accuracy,
+        micro_f1: set_scores.micro.f1,
+        micro_precision: set_scores.micro.precision,
+        micro_recall: set_scores.micro.recall,
+        macro_f1: set_scores.macro_f1,
         roc_auc: multi_label_roc_auc(&probabilities, &real, num_labels),
         labels: reports.collect(),
     };

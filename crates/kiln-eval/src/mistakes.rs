@@ -70,13 +70,13 @@ mod tests {
     #[test]
     fn the_most_confident_mistake_comes_first() {
         let logits = [0.0, 1.0, 5.0, 0.0, 0.0, 3.0];
-        let found = mistakes(&logits, &[0, 1, 1], 10);
-        assert_eq!(found.iter().map(|mistake| mistake.row).collect::<Vec<_>>(), [1, 0]);
+        let listed = mistakes(&logits, &[0, 1, 1], 10);
+        assert_eq!(listed.iter().map(|mistake| mistake.row).collect::<Vec<_>>(), [1, 0]);
         assert!(mistakes(&logits, &[0, 1, 1], 1).len() == 1 && mistakes(&[], &[], 5).is_empty());
 
         let example = |text: &str| Example { text: text.to_owned(), text_pair: None, target: 0 };
         let labels = LabelSet::new(["no", "yes"]).expect("two names");
-        let table = to_tsv(&found, &[example("a"), example("b\tc"), example("d")], &labels);
+        let table = to_tsv(&listed, &[example("a"), example("b\tc"), example("d")], &labels);
         assert_eq!(table.lines().nth(1), Some("2\t0.9933\tno\tyes\tb c\t"));
     }
 }

@@ -5,28 +5,28 @@ use serde::Serialize;
 
 use crate::SplitReport;
 
-/// What a run or an evaluation found: `report.json`.
+/// The result of a training or of an evaluation: `report.json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// What was learnt.
+    /// The model's task.
     pub task: Task,
     /// The checkpoint or model folder.
     pub model: String,
-    /// What computed it.
+    /// The compute backend.
     pub backend: String,
-    /// The numbers of each split.
+    /// The scores of each split.
     pub splits: BTreeMap<Split, SplitReport>,
-    /// How the training went; absent in a mere evaluation.
+    /// The cost of the training; absent in an evaluation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train: Option<TrainReport>,
 }
 
-/// What training cost.
+/// The cost of a training.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct TrainReport {
-    /// Passes over the data that were made.
+    /// Passes over the data.
     pub epochs: usize,
-    /// The pass whose weights were kept, from 1.
+    /// The epoch whose weights are kept, from 1.
     pub best_epoch: usize,
     /// Optimizer updates.
     pub steps: usize,

@@ -76,12 +76,12 @@ mod tests {
 
     #[test]
     fn entities_and_words_by_hand() {
-        let found = report(&["O", "B-X", "I-X"], &[vec![1, 2, 0], vec![1]], &[vec![1, 2, 0], vec![0]]);
-        assert_eq!((found.score("accuracy"), found.score("entity_precision")), (Some(0.75), Some(0.5)));
-        assert_eq!(found.score("entity_recall"), Some(1.0));
-        let found = report(&["B", "E", "S"], &[vec![0, 1, 2]], &[vec![2, 2, 2]]);
-        assert_eq!(found.score("entity_recall"), Some(1.0 / 3.0));
-        let json = serde_json::to_value(&found).expect("it is JSON");
+        let scored = report(&["O", "B-X", "I-X"], &[vec![1, 2, 0], vec![1]], &[vec![1, 2, 0], vec![0]]);
+        assert_eq!((scored.score("accuracy"), scored.score("entity_precision")), (Some(0.75), Some(0.5)));
+        assert_eq!(scored.score("entity_recall"), Some(1.0));
+        let scored = report(&["B", "E", "S"], &[vec![0, 1, 2]], &[vec![2, 2, 2]]);
+        assert_eq!(scored.score("entity_recall"), Some(1.0 / 3.0));
+        let json = serde_json::to_value(&scored).expect("it is JSON");
         assert!(json["entity_f1"].is_number() && json["loss"].is_number() && json["examples"] == 1, "{json}");
         assert_eq!(json["tag_scheme"], "segmentation");
     }
@@ -89,14 +89,14 @@ mod tests {
     /// Parts of speech were scored as words, of which every unit is one.
     #[test]
     fn plain_tags_have_scores_of_tags_alone() {
-        let found = report(&["NOUN", "VERB", "NN-SHORT"], &[vec![0, 0, 2, 1]], &[vec![0, 1, 2, 1]]);
-        let json = serde_json::to_value(&found).expect("it is JSON");
+        let scored = report(&["NOUN", "VERB", "NN-SHORT"], &[vec![0, 0, 2, 1]], &[vec![0, 1, 2, 1]]);
+        let json = serde_json::to_value(&scored).expect("it is JSON");
         assert_eq!((json["tag_scheme"].as_str(), json["accuracy"].as_f64()), (Some("plain"), Some(0.75)));
         assert!(json.as_object().expect("an object").keys().all(|key| !key.starts_with("entity")), "{json}");
-        assert_eq!(found.score("entity_f1"), None);
+        assert_eq!(scored.score("entity_f1"), None);
         // F1 of NOUN 2/3, of VERB 2/3, of NN-SHORT 1.
-        assert!((found.score("macro_f1").expect("tags have it") - 7.0 / 9.0).abs() < 1e-12);
-        let [noun, verb, short] = found.labels() else { panic!("three tags") };
+        assert!((scored.score("macro_f1").expect("tags have it") - 7.0 / 9.0).abs() < 1e-12);
+        let [noun, verb, short] = scored.labels() else { panic!("three tags") };
         assert_eq!((noun.label.as_str(), noun.precision, verb.recall, short.f1), ("NOUN", 0.5, 0.5, 1.0));
     }
 

@@ -8,10 +8,10 @@ pub fn accuracy(predictions: &[usize], targets: &[usize]) -> f64 {
     ratio(correct as f64, targets.len() as f64)
 }
 
-/// The interval of shares that go well with `successes` out of `trials`: what is known of an accuracy that was measured
-/// on that many examples. `z` is a quantile of the normal distribution, 1.96 for 95 %. Everything goes with no trial.
+/// Wilson's score interval of a share, such as an accuracy, from `successes` out of `trials`. `z` is a quantile of the normal
+/// distribution, 1.96 for 95 %. With zero trials: [0, 1].
 ///
-/// Unlike the textbook's `p ± z·√(p(1−p)/n)` it stays within 0 and 1, and is of use for a share of 0 or 1.
+/// Unlike the textbook's `p ± z·√(p(1−p)/n)` it stays within 0 and 1, and it has a width where the share is 0 or 1.
 /// E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
 ///
 /// # Panics
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn accuracy_counts_what_is_right() {
+    fn accuracy_is_the_share_of_right_predictions() {
         assert_eq!(accuracy(&[2, 0, 1], &[2, 1, 1]), 2.0 / 3.0);
         assert_eq!(accuracy(&[], &[]), 0.0);
     }

@@ -1,6 +1,7 @@
 use crate::accuracy::ratio;
 
-/// How far confidence is from accuracy, from 0 to 1; 0 when there are no examples, NaN when a confidence is NaN.
+/// The expected calibration error, 0 to 1: the mean difference between confidence and accuracy. It is 0 when there are no
+/// examples, and NaN when a confidence is NaN.
 ///
 /// The examples are put into `bins` equal ranges of confidence, each open below and closed above; the result is the mean
 /// over the examples of `|accuracy − mean confidence|` of their range.
@@ -13,10 +14,10 @@ use crate::accuracy::ratio;
 pub fn expected_calibration_error(confidences: &[f64], correct: &[bool], bins: usize) -> f64 {
     assert_eq!(confidences.len(), correct.len(), "each confidence belongs to a prediction");
     assert!(bins > 0, "there is at least one bin");
-    // How many more predictions of a bin are right than its confidences promise.
+    // Of each bin, the right predictions minus the sum of the confidences.
     let mut surplus = vec![0.0; bins];
     for (&confidence, &correct) in confidences.iter().zip(correct) {
-        // 0 belongs to the first bin, though that is open below. NaN becomes 0, and its sum NaN.
+        // 0 belongs to the first bin, though that is open below. NaN goes there too, and makes its sum NaN.
         let bin = ((confidence * bins as f64).ceil() as usize).clamp(1, bins) - 1;
         surplus[bin] += f64::from(u8::from(correct)) - confidence;
     }
@@ -33,8 +34,8 @@ mod tests {
         let correct = [true, true, false, true, false, true, false, false, true, true];
         // By tenths: 0.5 in (0.4, 0.5], 0.15 in (0.5, 0.6], 0.5 in (0.7, 0.8], 0.75 in (0.8, 0.9], and so on, over 10.
         for (bins, expected) in [(10, 0.26), (5, 0.25), (1, 0.12)] {
-            let found = expected_calibration_error(&confidences, &correct, bins);
-            assert!((found - expected).abs() < 1e-15, "{found} against {expected} with {bins} bins");
+            let error = expected_calibration_error(&confidences, &correct, bins);
+            assert!((error - expected).abs() < 1e-15, "{error} against {expected} with {bins} bins");
         }
     }
 

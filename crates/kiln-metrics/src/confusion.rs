@@ -179,13 +179,13 @@ mod tests {
     #[test]
     fn means_are_scikit_learns() {
         let confusion = known();
-        for (found, expected) in [
+        for (ours, expected) in [
             (confusion.accuracy(), 0.615_384_615_384_615_4),
             (confusion.macro_precision(), 0.5),
             (confusion.macro_recall(), 0.462_5),
             (confusion.macro_f1(), 0.479_166_666_666_666_63),
         ] {
-            assert!((found - expected).abs() < 1e-15, "{found} against {expected}");
+            assert!((ours - expected).abs() < 1e-15, "{ours} against {expected}");
         }
     }
 
@@ -202,8 +202,8 @@ mod tests {
     fn the_largest_confusions_come_first() {
         let pairs = |confusion: Confusion| (confusion.target, confusion.prediction, confusion.count);
         let confusion = ConfusionMatrix::new(&[1, 1, 0, 0, 2, 2, 1], &[0, 0, 1, 2, 2, 1, 0], 3);
-        let found: Vec<_> = confusion.largest_confusions(3).into_iter().map(pairs).collect();
-        assert_eq!(found, [(0, 1, 3), (1, 0, 1), (1, 2, 1)]);
+        let ours: Vec<_> = confusion.largest_confusions(3).into_iter().map(pairs).collect();
+        assert_eq!(ours, [(0, 1, 3), (1, 0, 1), (1, 2, 1)]);
         assert!(ConfusionMatrix::new(&[0], &[0], 1).largest_confusions(3).is_empty());
     }
 

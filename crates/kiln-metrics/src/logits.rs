@@ -1,6 +1,6 @@
 /// The index of the largest value; of equal ones the first.
 ///
-/// NaN is smaller than any number: it is the answer only when there is nothing else, and then the answer is 0.
+/// NaN is taken for smaller than any number. Where all values are NaN, the result is 0: check first where that may happen.
 ///
 /// # Panics
 /// When there are no values.
@@ -49,7 +49,7 @@ pub fn cross_entropy(logits: &[f32], num_labels: usize, targets: &[usize]) -> f6
     sum / targets.len() as f64
 }
 
-/// What is taken from every logit first, so that no exponential overflows.
+/// The largest logit: it is subtracted from all, so that no exponential overflows.
 fn largest(logits: &[f32]) -> f64 {
     f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max))
 }
@@ -71,8 +71,8 @@ mod tests {
     #[test]
     fn softmax_is_numpys() {
         let expected = [0.862_922_195_390_900_3, 0.020_293_984_884_712_627, 0.116_783_819_724_387_13];
-        for (found, expected) in softmax(&[2.5, -1.25, 0.5]).into_iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-15, "{found} against {expected}");
+        for (ours, expected) in softmax(&[2.5, -1.25, 0.5]).into_iter().zip(expected) {
+            assert!((ours - expected).abs() < 1e-15, "{ours} against {expected}");
         }
         assert_eq!(softmax(&[3e38, -3e38]), [1.0, 0.0]);
         assert_eq!(softmax(&[0.0, f32::NEG_INFINITY]), [1.0, 0.0]);
@@ -83,8 +83,8 @@ mod tests {
     #[test]
     fn cross_entropy_is_scikit_learns() {
         let logits = [2.5, -1.25, 0.5, 0.0, 0.0, 0.0, -3.0, 4.0, 1.5, 100.0, -100.0, 88.5];
-        let found = cross_entropy(&logits, 3, &[0, 2, 1, 2]);
-        assert!((found - 3.206_446_313_581_013_5).abs() < 1e-14, "{found}");
+        let ours = cross_entropy(&logits, 3, &[0, 2, 1, 2]);
+        assert!((ours - 3.206_446_313_581_013_5).abs() < 1e-14, "{ours}");
         assert_eq!(cross_entropy(&[], 3, &[]), 0.0);
         assert!(cross_entropy(&[0.0, f32::NAN], 2, &[0]).is_nan());
         assert!(cross_entropy(&[0.0, f32::INFINITY], 2, &[0]).is_nan());

@@ -65,8 +65,8 @@ mod tests {
     #[test]
     fn pairs_by_hand() {
         // 0.8 beats both, 0.4 beats 0.1 and ties with 0.4: 3.5 of 4 pairs.
-        let found = roc_auc(&[0.8, 0.4, 0.4, 0.1], &[true, true, false, false]);
-        assert_eq!(found, Some(3.5 / 4.0));
+        let area = roc_auc(&[0.8, 0.4, 0.4, 0.1], &[true, true, false, false]);
+        assert_eq!(area, Some(3.5 / 4.0));
         assert_eq!(roc_auc(&[0.0, -0.0], &[true, false]), Some(0.5), "zeros of both signs are equal");
         assert_eq!(roc_auc(&[1.0; 4], &[true, false, false, true]), Some(0.5));
     }

@@ -3,7 +3,7 @@ use kiln_schema::{LabelSet, ProblemType};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-/// What a model says of a text, as one JSON object.
+/// A model's prediction for a text, as one JSON object.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Prediction {
@@ -26,7 +26,7 @@ pub enum Prediction {
 /// One label of a text or a pair.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LabelPrediction {
-    /// What was read.
+    /// The text or the pair.
     #[serde(flatten)]
     pub texts: Texts,
     /// The most probable label.
@@ -41,7 +41,7 @@ pub struct LabelPrediction {
 /// Any number of labels of a text or a pair.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LabelsPrediction {
-    /// What was read.
+    /// The text or the pair.
     #[serde(flatten)]
     pub texts: Texts,
     /// The labels whose probability is at least a half.
@@ -54,7 +54,7 @@ pub struct LabelsPrediction {
 /// A number for a text or a pair.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NumberPrediction {
-    /// What was read.
+    /// The text or the pair.
     #[serde(flatten)]
     pub texts: Texts,
     /// The number.
@@ -134,7 +134,7 @@ pub struct AnswerPrediction {
     pub score: f64,
 }
 
-/// What stands behind the masks of a text.
+/// The predicted tokens of the masks of a text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FilledPrediction {
     /// The text with its masks.
@@ -145,7 +145,7 @@ pub struct FilledPrediction {
     pub masks: Vec<MaskPrediction>,
 }
 
-/// What may stand behind a mask.
+/// The most probable tokens of a mask.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MaskPrediction {
     /// The most probable first.
@@ -181,8 +181,9 @@ impl Prediction {
             }
             ProblemType::MultiLabelClassification => {
                 let scores = named(logits.iter().map(|&logit| 1.0 / (1.0 + f64::from(-logit).exp())).collect());
-                let said = scores.iter().filter(|(_, score)| *score >= 0.5).map(|(label, _)| label.clone()).collect();
-                Self::Labels(LabelsPrediction { texts, labels: said, scores })
+                let predicted =
+                    scores.iter().filter(|(_, score)| *score >= 0.5).map(|(label, _)| label.clone()).collect();
+                Self::Labels(LabelsPrediction { texts, labels: predicted, scores })
             }
             ProblemType::Regression => Self::Number(NumberPrediction { texts, score: f64::from(logits[0]) }),
         }

@@ -1,6 +1,6 @@
 use crate::LabelId;
 
-/// One labelled row: a text, or a pair of texts, and what a model should say of it.
+/// One labelled row: a text, or a pair of texts, and its target.
 ///
 /// The target's type belongs to the task: a [`LabelId`], `Vec<LabelId>` where several labels may be right, `f64` for a
 /// number.
@@ -10,7 +10,7 @@ pub struct Example<T = LabelId> {
     pub text: String,
     /// The second text of a pair.
     pub text_pair: Option<String>,
-    /// The truth.
+    /// The true label, labels or number.
     pub target: T,
 }
 

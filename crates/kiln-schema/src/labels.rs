@@ -85,7 +85,7 @@ pub enum LabelSetError {
         /// Its place in the list.
         id: LabelId,
     },
-    /// A name stands in the list twice.
+    /// A name occurs twice.
     Twice {
         /// The name.
         name: String,
@@ -97,7 +97,7 @@ impl fmt::Display for LabelSetError {
         match self {
             Self::NoLabels => write!(f, "there are no labels"),
             Self::EmptyName { id } => write!(f, "the name of label {id} is empty"),
-            Self::Twice { name } => write!(f, "label `{name}` stands twice in the list"),
+            Self::Twice { name } => write!(f, "label `{name}` occurs twice in the list"),
         }
     }
 }

@@ -1,20 +1,20 @@
-/// A question, the text that answers it, and the passages of it that do.
+/// A question, its context, and the passages of the context that answer it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// As the data set names it.
+    /// Its name in the data set.
     pub id: String,
-    /// What is asked.
+    /// The question.
     pub question: String,
-    /// What is read.
+    /// The text that is searched for an answer.
     pub context: String,
-    /// Any of these is right; none says that the context has no answer.
+    /// The right answers. Empty where the context has no answer.
     pub answers: Vec<Answer>,
 }
 
 /// A passage of a context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// As it stands in the context.
+    /// The passage.
     pub text: String,
     /// Where it starts, in characters (Unicode scalar values).
     pub start: usize,

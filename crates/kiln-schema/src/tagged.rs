@@ -2,7 +2,8 @@ use std::ops::Range;
 
 use crate::LabelId;
 
-/// A text whose units, characters or words, each have a tag: what named entities and word segmentation are learnt from.
+/// A text whose units, characters or words, each have a tag: training data for named entities, word segmentation or parts of
+/// speech.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaggedText {
     /// The text.

@@ -145,7 +145,7 @@ fn copy(reader: &mut dyn Read, file: &Path) -> io::Result<(TempDir, PathBuf)> {
 }
 
 /// The recipe that a run has beside its model.
-fn recipe_beside(model: &Path) -> anyhow::Result<Option<Recipe>> {
+pub fn recipe_beside(model: &Path) -> anyhow::Result<Option<Recipe>> {
     let recipe = model.join("../run.toml");
     Ok(if recipe.is_file() { Some(Recipe::load(&recipe, &[])?) } else { None })
 }

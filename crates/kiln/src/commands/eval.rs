@@ -1,6 +1,7 @@
 //! `kiln eval`: metrics of a labelled file.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::Context;
 use burn::tensor::Device;
@@ -20,7 +21,7 @@ use crate::commands::train::pretraining::whole;
 use crate::commands::train::sequences::Target;
 use crate::commands::train::{answers, print_splits, tags};
 use crate::console;
-use crate::input::{Input, refuse_to_overwrite};
+use crate::input::{Input, recipe_beside, refuse_to_overwrite};
 use crate::recipe::available;
 use crate::run_folder::write_report;
 
@@ -40,7 +41,7 @@ pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> any
     }
     let precision = available::<B>(arguments.precision.precision)?;
     let predictor = Predictor::from_folder(&folder, device)?.with_precision(precision);
-    let (split, errors) = evaluate(&predictor, input.source.clone(), device)?;
+    let (split, errors) = evaluate(&predictor, &folder, input.source.clone(), device)?;
     let report = Report {
         task: predictor.task(),
         model: folder.display().to_string(),
@@ -65,8 +66,13 @@ pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> any
     Ok(())
 }
 
-/// The report of a source, and what the model is wrong about.
-fn evaluate(predictor: &Predictor, mut source: Source, device: &Device) -> anyhow::Result<(SplitReport, String)> {
+/// The report of a source, and the model's errors as a table.
+fn evaluate(
+    predictor: &Predictor,
+    folder: &Path,
+    mut source: Source,
+    device: &Device,
+) -> anyhow::Result<(SplitReport, String)> {
     let (tokenizer, pad_token_id) = (predictor.tokenizer(), predictor.tokenizer().pad_token_id());
     match predictor.network() {
         Network::SequenceClassification { model, labels, problem_type } => match problem_type {
@@ -92,7 +98,8 @@ fn evaluate(predictor: &Predictor, mut source: Source, device: &Device) -> anyho
             mend_answers(&mut questions, Unplaced::Keep);
             let pairs = questions.iter().map(|question| (question.question.as_str(), question.context.as_str()));
             let windows = tokenizer.encode_contexts(pairs, ContextConfig::default())?;
-            let set = AskedSet::new(questions, windows, pad_token_id);
+            let language = recipe_beside(folder)?.and_then(|recipe| recipe.data.answer_language);
+            let set = AskedSet::new(questions, windows, pad_token_id).with_answer_language(language);
             let output = set.output(model, BATCH_SIZE, device);
             Ok((set.report(&output)?, answers::errors(&output, &set)))
         }

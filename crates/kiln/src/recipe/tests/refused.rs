@@ -94,7 +94,7 @@ fn a_wrong_value_names_line_key_found_and_expected() {
             "`train.lr_scheduler`: found \"cos\", expected one of `linear`, `cosine`, `constant`",
         ),
         ("\"mean\"", "\"max\"", "`model.pooling`: found \"max\", expected one of `cls`, `mean`, `pooler`"),
-        ("[\"no\", \"yes\"]", "[\"no\", \"no\"]", "`data.labels`: label `no` stands twice in the list"),
+        ("[\"no\", \"yes\"]", "[\"no\", \"no\"]", "`data.labels`: label `no` occurs twice in the list"),
         (FILES, "\"a.csv\"", "`data.files`: found string \"a.csv\", expected a list"),
         (FILES, "[\"a.csv\", 3]", "`data.files`: found integer `3`, expected a path in quotes"),
     ] {
