@@ -66,7 +66,7 @@ fn plain_tags_are_no_words() {
     let evaluation = parse(&succeed(&["eval", "--model", &model, "--data", &path("pos.conll"), "--json"]));
     assert_eq!(&evaluation["splits"]["test"], validation);
 
-    let (status, message) = refused(&path("pos.toml"), "data.train=mixed.conll");
+    let (status, message) = refused(&path("pos.toml"), &format!("data.train={}", path("mixed.conll")));
     assert!(status == Some(2) && message.contains("B-PER, NN-SHORT, PRON, VERB"), "{message}");
     let (status, message) = refused(&path("pos.toml"), "train.metric=entity_f1");
     assert!(status == Some(2) && message.contains("entity_f1"), "{message}");
