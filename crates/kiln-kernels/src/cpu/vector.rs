@@ -60,8 +60,8 @@ pub fn gelu_derivative(x: f32) -> f32 {
 pub fn tanh(x: f32) -> f32 {
     let x = x.clamp(-9.0, 9.0);
     let s = x * x;
-    let p = -2.760_768_5e-16 * s + 2.000_187_9e-13;
-    let p = p * s - 8.604_671_5e-11;
+    let p = -2.760_768_5e-16 * s + 2.000_188e-13;
+    let p = p * s - 8.604_672e-11;
     let p = p * s + 5.122_297_1e-8;
     let p = p * s + 1.485_722_4e-5;
     let p = p * s + 6.372_619_3e-4;
@@ -79,7 +79,7 @@ pub fn sigmoid(x: f32) -> f32 {
 }
 
 /// √(2/π)
-const SQRT_2_OVER_PI: f32 = 0.797_884_56;
+const SQRT_2_OVER_PI: f32 = 0.797_884_6;
 /// Of the cubic term in GELU's approximation by tanh.
 const CUBIC: f32 = 0.044_715;
 /// What `quick_gelu` multiplies its argument by.
