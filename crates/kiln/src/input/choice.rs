@@ -169,12 +169,8 @@ impl Choice<'_> {
             return !no_header;
         }
         let named = named(columns);
-        match self.data() {
-            Some(data) if self.has_columns() && data.header => {
-                named.is_empty() || named.iter().any(|name| cells.contains(name))
-            }
-            _ => false,
-        }
+        let headed = self.data().is_some_and(|data| self.has_columns() && data.header);
+        (headed && named.is_empty()) || named.iter().any(|name| cells.contains(name))
     }
 
     /// Columns of a table whose first row is `cells`.

@@ -120,6 +120,10 @@ fn an_evaluation_may_do_without_a_header() {
     let named = accuracy(&["eval", "--model", text(&RUN), "--data", text(&sample_file("test.tsv")), "--json"]);
     let bare = accuracy(&["eval", "--model", text(&RUN), "--data", text(&file), "--no-header", "--json"]);
     assert_eq!(named, bare);
+    let folder = folder_with("named.tsv", &format!("a\tb\tc\n{rows}"));
+    let other = folder.path().join("named.tsv");
+    let columns = ["--text-column", "0", "--label", "b", "--json"];
+    assert_eq!(named, accuracy(&[&["eval", "--model", text(&RUN), "--data", text(&other)][..], &columns].concat()));
     let (code, message) = fail(&["eval", "--model", text(&RUN), "--data", text(&file)]);
     assert!(code == 2 && message.contains("--no-header"), "{message}");
 }

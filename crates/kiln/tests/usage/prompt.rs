@@ -26,13 +26,15 @@ impl Session {
     /// Waits for a text that was not shown before.
     fn wait_for(&mut self, expected: &str) -> &mut Self {
         let mut bytes = [0; 1024];
-        while !self.shown.contains(expected) {
+        loop {
+            if let Some(at) = self.shown.find(expected) {
+                self.shown.drain(..at + expected.len());
+                return self;
+            }
             let read = self.terminal.read(&mut bytes).unwrap_or(0);
             assert!(read > 0, "`{expected}` is not shown: {:?}", self.shown);
             self.shown.push_str(&String::from_utf8_lossy(&bytes[..read]));
         }
-        self.shown.clear();
-        self
     }
 
     fn press(&mut self, keys: &str) -> &mut Self {
