@@ -5,12 +5,15 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use burn::module::Module;
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_backend::{Backend, Flex};
-use kiln_bert::{LayerInputs, NamedParameter, parameters};
+use kiln_bert::{LayerInputs, NamedParameter, Weights, load, parameters, save, save_with_note};
 use kiln_heads::{Pooling, SequenceClassifier, cross_entropy_sum};
 use kiln_schema::LabelSet;
-use kiln_train::{AdamW, Encoded, Event, Fit, Fitted, GradientSum, Targets, TrainConfig};
+use kiln_train::{
+    AdamW, BatchLoss, Encoded, End, EpochReport, Error, Event, Fingerprint, Fit, Fitted, GradientSum, Targets,
+    TrainConfig, TrainingSet,
+};
 
 use crate::tiny;
 
@@ -97,76 +100,312 @@ fn dropout_is_for_training_alone() {
     assert_eq!(first, second);
 }
 
-fn fit(folder: &Path, resume: bool, stop_after: usize) -> Fitted<SequenceClassifier> {
-    let device = Flex::device(0);
-    let labels = LabelSet::new(["a", "b", "c"]).expect("three names");
-    let train = Encoded::new(tiny::encodings(), Targets::Labels(TARGETS.to_vec(), labels), 0);
-    let config = TrainConfig {
-        epochs: 3,
-        batch_size: 2,
-        gradient_accumulation_steps: 2,
-        learning_rate: 1e-2,
-        ..TrainConfig::default()
-    };
-    let fit = Fit { train: &train, validation: &train, config: &config, device: &device, checkpoints: folder, resume };
-    // The head's fresh weights are random; both runs must start from the same.
-    let mut model = tiny::classifier(Pooling::Cls, &device);
-    model.head = kiln_bert::load(model.head, &head_weights(folder), "").expect("the same shape").module;
-    fit.run(model, &mut |event| match event {
-        Event::Step { step, .. } if step >= stop_after => ControlFlow::Break(()),
-        _ => ControlFlow::Continue(()),
-    })
-    .expect("a tiny run trains")
+/// Three updates an epoch, three epochs.
+fn config() -> TrainConfig {
+    TrainConfig { epochs: 3, batch_size: 2, learning_rate: 1e-2, ..TrainConfig::default() }
 }
 
-fn head_weights(folder: &Path) -> kiln_bert::Weights {
-    let head = parameters(&tiny::classifier(Pooling::Cls, &Flex::device(0)).head);
-    let waves = head.into_iter().map(|parameter| {
+fn set() -> Encoded {
+    let labels = LabelSet::new(["a", "b", "c"]).expect("three names");
+    Encoded::new(tiny::encodings(), Targets::Labels(TARGETS.to_vec(), labels), 0)
+}
+
+/// The head's fresh weights would be random; all runs must start from the same.
+fn model() -> SequenceClassifier {
+    let mut model = tiny::classifier(Pooling::Cls, &Flex::device(0));
+    let waves = parameters(&model.head).into_iter().map(|parameter| {
         let values = (0..parameter.values.len()).map(|i| (i as f32 * 0.9).sin() * 0.5).collect();
         NamedParameter { values, ..parameter }
     });
-    let path = folder.join("head.safetensors");
-    kiln_bert::save(&path, &waves.collect::<Vec<_>>(), Default::default()).expect("it is writable");
-    kiln_bert::Weights::from_file(&path).expect("it was written")
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("head.safetensors");
+    save(&path, &waves.collect::<Vec<_>>(), Default::default()).expect("it is writable");
+    let weights = Weights::from_file(&path).expect("it was written");
+    model.head = load(model.head, &weights, "").expect("the same shape").module;
+    model
+}
+
+fn try_fit<S: TrainingSet>(
+    (train, model): (&S, S::Model),
+    (folder, resume): (&Path, bool),
+    config: &TrainConfig,
+    mut observe: impl FnMut(Event) -> ControlFlow<()>,
+) -> Result<Fitted<S::Model>, Error> {
+    let (device, fingerprint) = (&Flex::device(0), &Fingerprint::default());
+    let fit = Fit { train, validation: train, config, fingerprint, device, checkpoints: folder, resume };
+    fit.run(model, &mut observe)
+}
+
+fn fit(
+    folder: &Path,
+    resume: bool,
+    config: &TrainConfig,
+    observe: impl FnMut(Event) -> ControlFlow<()>,
+) -> Fitted<SequenceClassifier> {
+    try_fit((&set(), model()), (folder, resume), config, observe).expect("a tiny run trains")
+}
+
+fn go_on(_: Event) -> ControlFlow<()> {
+    ControlFlow::Continue(())
+}
+
+/// Ends a training after some updates.
+fn stop_after(updates: usize) -> impl FnMut(Event) -> ControlFlow<()> {
+    move |event| match event {
+        Event::Step { step, .. } if step >= updates => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    }
+}
+
+/// All that a report says but times.
+fn without_times(epochs: &[EpochReport]) -> Vec<EpochReport> {
+    epochs.iter().map(|report| EpochReport { seconds: 0.0, train_seconds: 0.0, ..report.clone() }).collect()
+}
+
+fn assert_same_runs(expected: &Fitted<SequenceClassifier>, resumed: &Fitted<SequenceClassifier>) {
+    assert_eq!(by_name(&expected.model), by_name(&resumed.model));
+    assert_eq!(without_times(&expected.epochs), without_times(&resumed.epochs));
+    assert_eq!((expected.end, resumed.end), (End::Complete, End::Complete));
 }
 
 #[test]
 fn a_resumed_run_is_the_uninterrupted_one_to_the_bit() {
+    let config = TrainConfig { gradient_accumulation_steps: 2, ..config() };
     let (whole, parted) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    let expected = fit(whole.path(), false, usize::MAX);
-    assert!(!expected.interrupted && expected.steps == 6 && expected.epochs.len() == 3);
+    let expected = fit(whole.path(), false, &config, go_on);
+    assert!(expected.steps == 6 && expected.epochs.len() == 3);
+    assert!(expected.epochs[..2].iter().all(|report| report.learning_rate > 0.0), "{:?}", expected.epochs);
 
-    // Stopped within the first epoch, then within the second.
-    for stop_after in [1, 3] {
-        let part = fit(parted.path(), stop_after > 1, stop_after);
-        assert!(part.interrupted && part.steps == stop_after);
+    // Stopped within the first epoch, after its last update, and within the second.
+    for updates in [1, 2, 3] {
+        let part = fit(parted.path(), updates > 1, &config, stop_after(updates));
+        assert!(part.end == End::Interrupted && part.steps == updates);
     }
-    let resumed = fit(parted.path(), true, usize::MAX);
-    assert_eq!(by_name(&expected.model), by_name(&resumed.model));
+    let resumed = fit(parted.path(), true, &config, go_on);
+    assert_same_runs(&expected, &resumed);
     let read = |folder: &Path, name| std::fs::read(folder.join(name)).expect("a checkpoint");
     assert_eq!(read(whole.path(), "best.safetensors"), read(parted.path(), "best.safetensors"));
-    for (expected, resumed) in expected.epochs.iter().zip(&resumed.epochs) {
-        assert_eq!(expected.train_loss.to_bits(), resumed.train_loss.to_bits());
-        assert_eq!(expected.validation["loss"].to_bits(), resumed.validation["loss"].to_bits());
+}
+
+/// Takes the checkpoint that a kill in the fifth update would leave, and goes on from it.
+#[test]
+fn a_killed_run_goes_on_from_the_last_saved_update() {
+    let whole = tempfile::tempdir().expect("a folder");
+    let expected = fit(whole.path(), false, &config(), go_on);
+    for (save_steps, save_minutes, saved) in [(0, 0.0, 3), (2, 0.0, 4), (0, 1e-12, 4)] {
+        let config = TrainConfig { save_steps, save_minutes, ..config() };
+        let (living, killed) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        fit(living.path(), false, &config, |event| {
+            if matches!(event, Event::Step { step: 5, .. }) {
+                for name in ["last.safetensors", "best.safetensors"] {
+                    std::fs::copy(living.path().join(name), killed.path().join(name)).expect("an epoch is complete");
+                }
+            }
+            ControlFlow::Continue(())
+        });
+        let mut started = None;
+        let resumed = fit(killed.path(), true, &config, |event| {
+            if let Event::Started { step, epochs, .. } = event {
+                started = Some((step, epochs.len()));
+            }
+            ControlFlow::Continue(())
+        });
+        assert_eq!(started, Some((saved, 1)), "every {save_steps} updates or {save_minutes} minutes");
+        assert_same_runs(&expected, &resumed);
     }
+}
+
+#[test]
+fn a_run_without_a_checkpoint_starts_from_the_beginning() {
+    let (whole, empty) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    assert_same_runs(&fit(whole.path(), false, &config(), go_on), &fit(empty.path(), true, &config(), go_on));
+}
+
+#[test]
+fn the_seconds_of_all_parts_of_an_epoch_are_summed() {
+    const PAUSE: f64 = 0.3;
+    let folder = tempfile::tempdir().expect("a folder");
+    fit(folder.path(), false, &config(), |event| match event {
+        Event::Step { step: 1, .. } => {
+            std::thread::sleep(std::time::Duration::from_secs_f64(PAUSE));
+            ControlFlow::Continue(())
+        }
+        Event::Step { step: 2, .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    let resumed = fit(folder.path(), true, &config(), go_on);
+    assert!(resumed.epochs[0].seconds >= PAUSE, "{:?}", resumed.epochs[0]);
+}
+
+#[test]
+fn a_time_limit_ends_the_epoch_and_the_training() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = TrainConfig { max_hours: 1e-12, ..config() };
+    let fitted = fit(folder.path(), false, &config, go_on);
+    assert_eq!((fitted.end, fitted.steps, fitted.epochs.len(), fitted.best_epoch), (End::OutOfTime, 1, 1, 1));
+    // It is over, with another limit too.
+    let resumed = fit(folder.path(), true, &TrainConfig { max_hours: 9.0, ..config }, go_on);
+    assert_eq!((resumed.end, resumed.steps), (End::OutOfTime, 1));
+    assert_eq!(by_name(&fitted.model), by_name(&resumed.model));
+}
+
+#[test]
+fn a_batch_may_be_larger_than_the_data() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = TrainConfig { batch_size: 1 << 58, gradient_accumulation_steps: usize::MAX, ..config() };
+    assert_eq!(fit(folder.path(), false, &config, go_on).steps, 3);
 }
 
 #[test]
 fn a_run_with_other_settings_is_not_resumed() {
     let folder = tempfile::tempdir().expect("a folder");
-    fit(folder.path(), false, 1);
-    let device = Flex::device(0);
+    fit(folder.path(), false, &config(), stop_after(1));
+    let other = TrainConfig { epochs: 5, metric: kiln_train::Metric::MacroF1, save_steps: 7, ..config() };
+    let error = try_fit((&set(), model()), (folder.path(), true), &other, go_on).expect_err("the settings differ");
+    let message = error.to_string();
+    assert!(message.contains("last.safetensors: the checkpoint belongs to a different run"), "{message}");
+    let lines: Vec<&str> = message.lines().skip(1).map(str::trim).collect();
+    assert_eq!(lines, ["train.epochs: 3 before, 5 now", "train.metric: accuracy before, macro_f1 now"]);
+
     let labels = LabelSet::new(["a", "b", "c"]).expect("three names");
-    let train = Encoded::new(tiny::encodings(), Targets::Labels(TARGETS.to_vec(), labels), 0);
-    let fit = Fit {
-        train: &train,
-        validation: &train,
-        config: &TrainConfig::default(),
-        device: &device,
-        checkpoints: folder.path(),
-        resume: true,
+    let fewer = Encoded::new(tiny::encodings()[..4].to_vec(), Targets::Labels(TARGETS[..4].to_vec(), labels), 0);
+    let error = try_fit((&fewer, model()), (folder.path(), true), &config(), go_on).expect_err("a row is missing");
+    assert!(error.to_string().contains("trained on 5 rows an epoch; now there are 4"), "{error}");
+}
+
+/// A set whose loss is no number from its fifth batch on.
+struct Diverging(Encoded, std::cell::Cell<usize>);
+
+impl TrainingSet for Diverging {
+    type Model = SequenceClassifier;
+    type Output = Vec<f32>;
+
+    fn rows(&self) -> usize {
+        self.0.rows()
+    }
+
+    fn lengths(&self, rows: std::ops::Range<usize>) -> std::borrow::Cow<'_, [usize]> {
+        self.0.lengths(rows)
+    }
+
+    fn loss(&self, model: &SequenceClassifier, rows: &[usize], device: &Device) -> BatchLoss {
+        self.1.set(self.1.get() + 1);
+        let BatchLoss { sum, right } = self.0.loss(model, rows, device);
+        BatchLoss { sum: if self.1.get() < 5 { sum } else { sum * f64::NAN }, right }
+    }
+
+    fn output(&self, model: &SequenceClassifier, batch_size: usize, device: &Device) -> Vec<f32> {
+        self.0.output(model, batch_size, device)
+    }
+
+    fn report(&self, output: &Vec<f32>) -> Result<kiln_eval::SplitReport, kiln_eval::Error> {
+        self.0.report(output)
+    }
+
+    fn bert(model: &SequenceClassifier) -> Option<&kiln_bert::Bert> {
+        Some(&model.bert)
+    }
+}
+
+#[test]
+fn a_diverged_run_keeps_its_checkpoints_and_says_what_to_do() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let read = |name: &str| std::fs::read(folder.path().join(name)).expect("a checkpoint");
+    let set = Diverging(set(), std::cell::Cell::new(0));
+    let mut saved = None;
+    let error = try_fit((&set, model()), (folder.path(), false), &config(), |event| {
+        if let Event::Epoch(_) = event {
+            saved = Some((read("last.safetensors"), read("best.safetensors")));
+        }
+        ControlFlow::Continue(())
+    })
+    .expect_err("the loss is no number");
+    let message = error.to_string();
+    for words in
+        ["diverged", "NaN", "at update 5", "epoch so far, 1, is kept", "best.safetensors", "lower learning rate"]
+    {
+        assert!(message.contains(words), "`{words}` in {message}");
+    }
+    assert_eq!(saved, Some((read("last.safetensors"), read("best.safetensors"))));
+}
+
+/// A set outside of Kiln gets the encoder's gradients with gradient checkpointing too.
+#[test]
+fn gradient_checkpointing_trains_the_same_weights() {
+    let trained = |layer_inputs: Option<LayerInputs>| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut model = model();
+        model.bert.layer_inputs = layer_inputs;
+        let set = Diverging(set(), std::cell::Cell::new(0));
+        let config = TrainConfig { epochs: 1, ..config() };
+        by_name(&try_fit((&set, model), (folder.path(), false), &config, go_on).expect("it trains").model)
     };
-    let error = fit.run(tiny::classifier(Pooling::Cls, &device), &mut |_| ControlFlow::Continue(()));
-    let message = error.expect_err("the settings differ").to_string();
-    assert!(message.contains("last.safetensors") && message.contains("cannot be resumed"), "{message}");
+    assert_eq!(trained(None), trained(Some(LayerInputs::default())));
+}
+
+/// A checkpoint of two updates whose tensors and note were changed by hand.
+fn resumed_after(change: impl FnOnce(&mut Vec<NamedParameter>, &mut String)) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    fit(folder.path(), false, &config(), stop_after(2));
+    let path = folder.path().join("last.safetensors");
+    let weights = Weights::from_file(&path).expect("it was written");
+    let tensor = |name: &str| NamedParameter {
+        name: name.to_owned(),
+        shape: weights.shape(name).expect("it is listed").to_vec(),
+        values: weights.read(name).expect("floats").expect("it is listed"),
+    };
+    let mut tensors: Vec<NamedParameter> = weights.names().map(tensor).collect();
+    let mut note = weights.note().expect("a run's progress").to_owned();
+    change(&mut tensors, &mut note);
+    save_with_note(&path, &tensors, note).expect("it is writable");
+    let before = std::fs::read(&path).expect("it was written");
+    let result = try_fit((&set(), model()), (folder.path(), true), &config(), stop_after(3));
+    let message = result.map(|_| String::new()).unwrap_or_else(|error| error.to_string());
+    assert!(message.is_empty() || std::fs::read(&path).expect("it is there") == before, "nothing is overwritten");
+    assert!(message.is_empty() || message.contains("last.safetensors"), "{message}");
+    message
+}
+
+#[test]
+fn a_damaged_checkpoint_is_refused_by_name() {
+    const BIAS: &str = "bert.encoder.layer.1.output.dense.bias";
+    fn at<'a>(tensors: &'a mut [NamedParameter], prefix: &str) -> &'a mut NamedParameter {
+        let name = format!("{prefix}{BIAS}");
+        tensors.iter_mut().find(|tensor| tensor.name == name).expect("the bias has been trained")
+    }
+    assert_eq!(resumed_after(|_, _| {}), "", "unchanged, it is resumed");
+    let shape = resumed_after(|tensors, _| at(tensors, "first_moment.").shape = vec![4, 6]);
+    assert!(shape.contains(&format!("`first_moment.{BIAS}` has shape [4, 6], expected [24]")), "{shape}");
+    let length = resumed_after(|tensors, _| {
+        let moment = at(tensors, "second_moment.");
+        (moment.shape, moment.values) = (vec![23], vec![0.0; 23]);
+    });
+    assert!(length.contains(&format!("`second_moment.{BIAS}` has shape [23], expected [24]")), "{length}");
+    let name = resumed_after(|tensors, _| at(tensors, "first_moment.").name = "first_moment.other".to_owned());
+    assert!(name.contains("`first_moment.other` belongs to no parameter"), "{name}");
+    let half = resumed_after(|tensors, _| tensors.retain(|tensor| tensor.name != format!("second_moment.{BIAS}")));
+    assert!(half.contains(&format!("there is no `second_moment.{BIAS}`")), "{half}");
+    let both = resumed_after(|tensors, _| tensors.retain(|t| !(t.name.contains("moment.") && t.name.ends_with(BIAS))));
+    assert!(both.contains("moments of") && both.contains("parameters, expected"), "{both}");
+    let weights = resumed_after(|tensors, _| at(tensors, "model.").shape = vec![4, 6]);
+    assert!(weights.contains(&format!("`model.{BIAS}`")), "{weights}");
+    let extra = resumed_after(|tensors, _| {
+        let copy = at(tensors, "model.").clone();
+        tensors.push(NamedParameter { name: "model.extra".to_owned(), ..copy });
+    });
+    assert!(extra.contains("`model.extra` is not a parameter of the model"), "{extra}");
+
+    for (old, new, words) in [
+        ("format = 2", "format = 1", "format 1, expected 2"),
+        ("step = 2", "step = 7", "contradicts itself: 7 updates"),
+        ("updates_in_epoch = 2", "updates_in_epoch = 4", "contradicts itself"),
+        ("epoch = 0", "epoch = -1", "its progress is damaged"),
+    ] {
+        let message = resumed_after(|_, note| {
+            let lines: Vec<&str> = note.lines().map(|line| if line == old { new } else { line }).collect();
+            assert_ne!(lines.join("\n"), note.trim_end(), "`{old}` is a line of the note");
+            *note = lines.join("\n");
+        });
+        assert!(message.contains(words), "{new}: {message}");
+    }
 }

@@ -128,6 +128,11 @@ impl Weights {
         self.tensors.get(name).map(|stored| stored.shape.as_slice())
     }
 
+    /// Whether a tensor of that name is held as 32-bit floats.
+    pub fn is_f32(&self, name: &str) -> bool {
+        self.tensors.get(name).is_some_and(|stored| stored.dtype == FloatType::F32)
+    }
+
     /// A tensor's values, row-major, widened or narrowed to f32; none if there is no tensor of that name.
     ///
     /// # Errors

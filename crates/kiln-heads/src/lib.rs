@@ -29,7 +29,10 @@ mod error;
 
 pub use crf::{Crf, TagBatch, Transitions};
 pub use error::Error;
-pub use loss::{binary_cross_entropy_sum, cross_entropy_sum, squared_error_sum, weighted_cross_entropy_sum};
+pub use loss::{
+    binary_cross_entropy_sum, cross_entropy_sum, smoothed_cross_entropy_sum, squared_error_sum,
+    weighted_cross_entropy_sum,
+};
 pub use masked_lm::{MaskedLm, MaskedLmHead, MaskedLmOutput, MaskedLmTransform, PreTrainingHeads};
 pub use model_folder::{Network, TaskModel, Units, save_model};
 pub use pooling::{Pooling, pool};

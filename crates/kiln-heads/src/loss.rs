@@ -26,6 +26,27 @@ pub fn weighted_cross_entropy_sum(logits: Tensor<2>, targets: Tensor<1, Int>, cl
     (log_softmax(logits, 1).gather(1, targets.reshape([batch, 1])) * weights).sum().neg()
 }
 
+/// Cross-entropy whose targets are smoothed: a share of `label_smoothing` of each is spread evenly over all labels, as in
+/// PyTorch's `CrossEntropyLoss(weight, label_smoothing, reduction="sum")`.
+///
+/// # Shapes
+/// - `logits`: `[batch, num_labels]`
+/// - `targets`: `[batch]`, ids of labels
+/// - `class_weights`: `[num_labels]`
+/// - output: `[1]`, in nats
+pub fn smoothed_cross_entropy_sum(
+    logits: Tensor<2>,
+    targets: Tensor<1, Int>,
+    class_weights: Tensor<1>,
+    label_smoothing: f64,
+) -> Tensor<1> {
+    let [batch, num_labels] = logits.dims();
+    // weighted = [batch, num_labels]
+    let weighted = log_softmax(logits, 1) * class_weights.unsqueeze();
+    let of_targets = weighted.clone().gather(1, targets.reshape([batch, 1])).sum();
+    (of_targets * (1.0 - label_smoothing) + weighted.sum() * (label_smoothing / num_labels as f64)).neg()
+}
+
 /// Sigmoid cross-entropy, the mean over a row's labels, summed over the batch: for labels of which several may be right.
 ///
 /// # Shapes
@@ -67,7 +88,12 @@ mod tests {
         let targets = Tensor::<1, Int>::from_data([0, 1], &device);
         close(cross_entropy_sum(logits(), targets.clone()), (1.0 + (-3f64).exp()).ln());
         let weights = Tensor::<1>::from_data([0.5, 7.0], &device);
-        close(weighted_cross_entropy_sum(logits(), targets, weights), 0.5 * (1.0 + (-3f64).exp()).ln());
+        close(weighted_cross_entropy_sum(logits(), targets.clone(), weights.clone()), 0.5 * (1.0 + (-3f64).exp()).ln());
+        // torch.nn.CrossEntropyLoss(weight=tensor([0.5, 7.0]), label_smoothing=0.2, reduction="sum")
+        let loss = smoothed_cross_entropy_sum(logits(), targets.clone(), weights.clone(), 0.2);
+        close(loss, 0.8 * 0.5 * 0.048_587_35 + 0.1 * (0.5 * 0.048_587_35 + 7.0 * 3.048_587_35) + 0.1 * 0.5 * 300.0);
+        let plain = smoothed_cross_entropy_sum(logits(), targets.clone(), weights.clone(), 0.0);
+        close(plain, weighted_cross_entropy_sum(logits(), targets, weights).into_scalar::<f64>());
         let targets = Tensor::<2>::from_data([[1.0, 1.0], [0.0, 1.0]], &device);
         let each = (1.0 + (-2f64).exp()).ln() + (1.0 + 1f64.exp()).ln() + 2f64.ln();
         close(binary_cross_entropy_sum(logits(), targets), each / 2.0);

@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng};
 use crate::permutation::{mix, permute};
 use crate::{Error, Masking, TokenRow, TokenStore};
 
-/// How a row of a store becomes one that a model is trained on.
+/// How a row of a store is turned into a masked row that a model is trained on.
 #[derive(Clone, Debug)]
 pub struct Drawing {
     /// Puts the special tokens around segments.
@@ -14,16 +14,16 @@ pub struct Drawing {
     pub masking: Masking,
     /// Whether rows have two segments, of which half the time the second does not follow the first.
     pub next_sentence: bool,
-    /// Of all that is drawn.
+    /// Seed of everything that is drawn.
     pub seed: u64,
 }
 
 /// A row with its masks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Drawn {
-    /// Masked.
+    /// The masked row.
     pub encoding: Encoding,
-    /// The places in it that a model must tell, in order, and the ids that they had.
+    /// The positions in it that a model must predict, in order, and the ids that they had.
     pub targets: Vec<(usize, u32)>,
     /// Whether the second segment is of another document; false where there is none.
     pub is_random: bool,
@@ -38,7 +38,7 @@ impl Drawing {
     /// Masks a row; `number` decides how, and is another one in each epoch.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read, or a sentence of another document is needed and there is none.
     pub fn draw(&self, store: &TokenStore, row: usize, number: usize) -> Result<Drawn, Error> {
         let random = &mut StdRng::seed_from_u64(mix(self.seed.wrapping_add(mix(number as u64 + 1))));
         let mut first = store.row(row)?;
@@ -73,24 +73,33 @@ fn border(row: &TokenRow, random: &mut StdRng) -> usize {
     }
 }
 
-/// Tokens of another document, `length` of them where it has as many, from the beginning of a sentence on.
+/// Tokens of another document, from the beginning of a sentence on: `length` of them, or fewer where it has fewer.
 fn elsewhere(store: &TokenStore, document: u64, length: usize, random: &mut StdRng) -> Result<Vec<u32>, Error> {
-    // Documents are many, so that few tries are needed; the last resort is the next or the previous document.
-    const TRIES: usize = 32;
-    let rows = store.rows();
-    let mut row = random.random_range(0..rows);
-    for _ in 0..TRIES {
-        if store.shape(row)?.0 != document {
-            break;
-        }
-        row = random.random_range(0..rows);
-    }
-    while store.shape(row)?.0 == document {
-        row = (row + 1) % rows;
-    }
+    let row = other_row(store, document, random)?;
     let TokenRow { tokens, starts, .. } = store.row(row)?;
     let latest = tokens.len().saturating_sub(length);
     let fitting = starts.iter().take_while(|start| **start <= latest).count();
     let start = starts[random.random_range(0..fitting)];
     Ok(tokens[start..tokens.len().min(start + length)].to_vec())
+}
+
+/// A row of another document.
+fn other_row(store: &TokenStore, document: u64, random: &mut StdRng) -> Result<usize, Error> {
+    // With many documents few tries are needed. After the last try, the next row of another document is taken.
+    const TRIES: usize = 32;
+    let rows = store.rows();
+    let mut row = random.random_range(0..rows);
+    for _ in 0..TRIES {
+        if store.shape(row)?.0 != document {
+            return Ok(row);
+        }
+        row = random.random_range(0..rows);
+    }
+    for offset in 0..rows {
+        let next = (row + offset) % rows;
+        if store.shape(next)?.0 != document {
+            return Ok(next);
+        }
+    }
+    Err(Error::NoOtherDocument { with_rows: store.documents_with_rows(), documents: store.documents() })
 }

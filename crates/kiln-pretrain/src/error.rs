@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-/// Why text could not be made ready for pre-training.
+/// Why text could not be prepared for pre-training.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -22,11 +22,24 @@ pub enum Error {
     #[error("the vocabulary has no mask token: looked for `[MASK]` and `<mask>`")]
     NoMaskToken,
     /// Too little text.
-    #[error("the corpus has {found}, expected at least {expected}")]
-    TooSmall {
-        /// What there is.
-        found: String,
-        /// What it takes.
-        expected: &'static str,
+    #[error(
+        "the corpus has {rows} rows of two tokens or more, expected at least {expected}: one to train on, one to validate with"
+    )]
+    TooFewRows {
+        /// Rows that there are.
+        rows: usize,
+        /// Rows that it takes.
+        expected: usize,
+    },
+    /// No document that the sentence of another document could come from.
+    #[error(
+        "`next_sentence` needs two documents with enough text for a row of two tokens; the corpus has {with_rows} \
+         among {documents} documents. Separate documents by a blank line, or set `next_sentence = false`"
+    )]
+    NoOtherDocument {
+        /// Documents with a row.
+        with_rows: u64,
+        /// All documents.
+        documents: u64,
     },
 }

@@ -1,4 +1,6 @@
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -18,6 +20,8 @@ pub struct PretrainingSet {
     store: Rc<TokenStore>,
     drawing: Rc<Drawing>,
     part: Part,
+    /// Rows drawn to count their targets, kept for the loss, which takes them.
+    counted: RefCell<BTreeMap<usize, Drawn>>,
 }
 
 /// Which rows of a store.
@@ -71,14 +75,13 @@ impl PretrainingSet {
 
     fn of(store: Rc<TokenStore>, drawing: Rc<Drawing>, part: Part, expected: usize) -> Result<Self, Error> {
         if store.rows() < expected {
-            let found = format!("{} rows of two tokens or more", store.rows());
-            return Err(Error::TooSmall { found, expected: "one to train on, and one to validate with" });
+            return Err(Error::TooFewRows { rows: store.rows(), expected });
         }
-        if drawing.next_sentence && store.documents() < 2 {
-            let expected = "two, parted by a blank line, for a next sentence that is of another one";
-            return Err(Error::TooSmall { found: format!("{} documents", store.documents()), expected });
+        if drawing.next_sentence && store.documents_with_rows() < 2 {
+            let (with_rows, documents) = (store.documents_with_rows(), store.documents());
+            return Err(Error::NoOtherDocument { with_rows, documents });
         }
-        Ok(Self { store, drawing, part })
+        Ok(Self { store, drawing, part, counted: RefCell::default() })
     }
 
     /// The store's row at a place of this part.
@@ -105,7 +108,11 @@ impl PretrainingSet {
     }
 
     fn drawn(&self, numbers: &[usize]) -> Vec<Drawn> {
-        numbers.iter().map(|&number| self.draw(number).expect("the store has been read before")).collect()
+        let mut counted = self.counted.borrow_mut();
+        let mut drawn = |number: &usize| {
+            counted.remove(number).unwrap_or_else(|| self.draw(*number).expect("the store has been read before"))
+        };
+        numbers.iter().map(&mut drawn).collect()
     }
 
     /// The model's logits for some rows, and what they should say.
@@ -139,27 +146,27 @@ struct Asked {
     next: Tensor<1, Int>,
 }
 
-/// What a model was right about.
+/// How many of a model's predictions were right.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
-    /// Tokens asked for.
+    /// Masked tokens.
     pub masked: usize,
-    /// How many were told.
+    /// How many of them were predicted right.
     pub masked_right: usize,
     /// Their cross-entropy, summed.
     pub masked_loss_sum: f64,
     /// Rows.
     pub rows: usize,
-    /// Of how many it was told whether the second segment follows; none where that is not asked.
+    /// Rows for which it was predicted right whether the second segment follows; none without next sentences.
     pub next_right: Option<usize>,
-    /// Cross-entropy of that, summed.
+    /// Cross-entropy of these predictions, summed.
     pub next_loss_sum: f64,
 }
 
 fn right(logits: Tensor<2>, targets: Tensor<1, Int>) -> usize {
     let [count, _] = logits.dims();
-    let said = logits.inner().argmax(1).reshape([count]);
-    said.equal(targets.inner()).int().sum().into_scalar::<i64>() as usize
+    let predictions = logits.inner().argmax(1).reshape([count]);
+    predictions.equal(targets.inner()).int().sum().into_scalar::<i64>() as usize
 }
 
 impl TrainingSet for PretrainingSet {
@@ -188,9 +195,12 @@ impl TrainingSet for PretrainingSet {
         (0..self.rows()).map(|row| self.lengths(row..row + 1)[0]).sum()
     }
 
-    /// Tokens to be told.
+    /// Masked tokens. The row is kept for [`TrainingSet::loss`], which would draw it again.
     fn weight(&self, row: usize) -> usize {
-        self.drawn(&[row])[0].targets.len()
+        let drawn = self.draw(row).expect("the store has been read before");
+        let targets = drawn.targets.len();
+        self.counted.borrow_mut().insert(row, drawn);
+        targets
     }
 
     /// The mean over masked tokens and the mean over rows count the same: the second is scaled to the weight of the first.
@@ -207,9 +217,9 @@ impl TrainingSet for PretrainingSet {
 
     fn output(&self, model: &MaskedLm, batch_size: usize, device: &Device) -> Tally {
         let mut tally = Tally::default();
-        let block = batch_size * BLOCK_BATCHES;
+        let block = batch_size.saturating_mul(BLOCK_BATCHES);
         for start in (0..self.rows()).step_by(block) {
-            let lengths = self.lengths(start..self.rows().min(start + block));
+            let lengths = self.lengths(start..self.rows().min(start.saturating_add(block)));
             for batch in by_length(&lengths, batch_size) {
                 let numbers: Vec<usize> = batch.iter().map(|row| start + row).collect();
                 let Asked { output, targets, next } = self.forward(model, self.drawn(&numbers), device);
@@ -319,8 +329,47 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_was_counted_is_not_drawn_again() {
+        let (train, _) = sets(500, true).expect("there is enough");
+        let expected = train.draw(3).expect("it can be read");
+        assert_eq!(train.weight(3), expected.targets.len());
+        assert_eq!(train.counted.borrow().keys().collect::<Vec<_>>(), [&3], "it is kept");
+        // What the loss gets is what was kept, whatever it is.
+        let marked = Drawn { is_random: !expected.is_random, ..expected.clone() };
+        train.counted.borrow_mut().insert(3, marked.clone());
+        assert_eq!(train.drawn(&[3]), [marked]);
+        assert!(train.counted.borrow().is_empty(), "and taken");
+        assert_eq!(train.drawn(&[3]), [expected]);
+    }
+
+    /// Documents of so many sentences, in a store of rows of 12 tokens.
+    fn set_of(documents: &[usize], next_sentence: bool) -> Result<PretrainingSet, Error> {
+        let config = VocabularyConfig { size: 8, min_count: 1, lower_case: true };
+        let tokenizer: Tokenizer = config.train(["房"].into_iter()).expect("there is a character");
+        let passages = documents.iter().flat_map(|&sentences| {
+            std::iter::repeat_with(|| Ok(Passage::Sentence("房".to_owned()))).take(sentences).chain([Ok(Passage::End)])
+        });
+        let store = TokenStoreConfig { folder: std::env::temp_dir(), max_tokens: 12 };
+        let store = store.build(passages, &tokenizer).expect("the temporary folder is writable");
+        let masking = MaskingConfig::default().init(&tokenizer).expect("there is a mask token");
+        PretrainingSet::whole(store, Drawing { tokenizer, masking, next_sentence, seed: 7 })
+    }
+
+    /// A document of one token has no row, so no sentence can be drawn from it.
+    #[test]
+    fn a_document_without_a_row_is_no_other_document() {
+        let error = set_of(&[60, 1], true).expect_err("one document has rows").to_string();
+        assert!(error.contains("has 1 among 2 documents") && error.contains("blank line"), "{error}");
+        let set = set_of(&[60, 1, 2], true).expect("two documents have rows");
+        for number in 0..set.rows() {
+            set.draw(number).expect("there is another document");
+        }
+        assert_eq!(set_of(&[60, 1], false).expect("no other document is needed").rows(), 5);
+    }
+
+    #[test]
     fn too_little_text_is_refused() {
-        assert!(sets(1, true).expect_err("no other document").to_string().contains("1 documents"));
+        assert!(sets(1, true).expect_err("no other document").to_string().contains("has 1 among 1 documents"));
         assert!(sets(0, false).expect_err("nothing").to_string().contains("0 rows"));
     }
 }

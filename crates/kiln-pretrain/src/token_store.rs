@@ -27,6 +27,7 @@ struct Counts {
     sentences: u64,
     rows: u64,
     documents: u64,
+    documents_with_rows: u64,
 }
 
 /// How a store is made.
@@ -99,9 +100,12 @@ struct StoreWriter {
     sentences: BufWriter<File>,
     rows: BufWriter<File>,
     counts: Counts,
-    /// Of the row that is being gathered.
+    /// The first sentence of the row that is being gathered.
     first_sentence: u64,
+    /// Tokens of that row so far.
     row_tokens: usize,
+    /// Whether the current document has a row already.
+    has_row: bool,
 }
 
 impl StoreWriter {
@@ -114,6 +118,7 @@ impl StoreWriter {
             counts: Counts::default(),
             first_sentence: 0,
             row_tokens: 0,
+            has_row: false,
             config: config.clone(),
         })
     }
@@ -135,16 +140,18 @@ impl StoreWriter {
     fn end_document(&mut self) -> io::Result<()> {
         self.end_row()?;
         self.counts.documents += 1;
+        self.has_row = false;
         Ok(())
     }
 
-    /// A row of a single token has nothing to tell it from.
+    /// Ends a row. One of a single token is left out: there is nothing to predict the token from.
     fn end_row(&mut self) -> io::Result<()> {
         if self.row_tokens > 1 {
             let Counts { sentences, documents, .. } = self.counts;
             let record = [self.first_sentence, sentences, documents, self.row_tokens as u64];
             self.rows.write_all(bytemuck::cast_slice(&record))?;
             self.counts.rows += 1;
+            self.counts.documents_with_rows += u64::from(!std::mem::replace(&mut self.has_row, true));
         }
         self.first_sentence = self.counts.sentences;
         self.row_tokens = 0;
@@ -174,6 +181,11 @@ impl TokenStore {
     /// How many documents there are.
     pub fn documents(&self) -> u64 {
         self.counts.documents
+    }
+
+    /// How many documents have a row: those with enough text.
+    pub fn documents_with_rows(&self) -> u64 {
+        self.counts.documents_with_rows
     }
 
     /// How many tokens there are, without special ones.
@@ -243,6 +255,7 @@ mod tests {
     fn rows_are_neighbouring_sentences_of_one_document() {
         let store = store(6, &[&["房间", "房房房", "间", "间间"], &["房"], &["间间间间间间间"]]);
         assert_eq!((store.rows(), store.documents(), store.tokens()), (3, 3, 16));
+        assert_eq!(store.documents_with_rows(), 2, "the second document has a single token");
         let read = |row| store.row(row).expect("it can be read");
         assert_eq!(read(0), TokenRow { document: 0, tokens: vec![5, 6, 5, 5, 5, 6], starts: vec![0, 2, 5] });
         assert_eq!(read(1), TokenRow { document: 0, tokens: vec![6, 6], starts: vec![0] });

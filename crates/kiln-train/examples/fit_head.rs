@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use kiln_backend::{Backend, Flex};
 use kiln_heads::ClassificationHeadConfig;
 use kiln_schema::LabelSet;
-use kiln_train::{Event, Features, Fit, Targets, TrainConfig};
+use kiln_train::{Event, Features, Fingerprint, Fit, Targets, TrainConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (device, folder) = (Flex::device(0), tempfile::tempdir()?);
@@ -27,6 +27,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         train: &set,
         validation: &set,
         config: &config,
+        fingerprint: &Fingerprint::default(),
         device: &device,
         checkpoints: folder.path(),
         resume: false,

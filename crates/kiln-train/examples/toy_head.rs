@@ -1,4 +1,4 @@
-//! A head of one's own, the highest of each feature over the tokens, in the loop as it is; its task is to find token 7.
+//! A head that Kiln does not have, the maximum of each feature over the tokens, in Kiln's loop. Its task is to find token 7.
 //! `cargo run --release -p kiln-train --example toy_head`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
@@ -9,7 +9,7 @@ use kiln_backend::{Backend, Flex};
 use kiln_bert::{Bert, BertConfig, Inputs, Size};
 use kiln_predict::{in_batches, inputs};
 use kiln_tokenize::{Encoding, lengths, pad};
-use kiln_train::{BatchLoss, Fit, Targets, TrainConfig, TrainingSet};
+use kiln_train::{BatchLoss, Fingerprint, Fit, Targets, TrainConfig, TrainingSet};
 
 #[derive(Module, Debug)]
 struct Finder {
@@ -25,19 +25,33 @@ impl Finder {
 
 struct Rows(Vec<Encoding>, Targets);
 
-#[rustfmt::skip]
 impl TrainingSet for Rows {
     type Model = Finder;
     type Output = Vec<f32>;
-    fn rows(&self) -> usize { self.0.len() }
-    fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> { lengths(&self.0[rows]).into() }
+
+    fn rows(&self) -> usize {
+        self.0.len()
+    }
+
+    fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> {
+        lengths(&self.0[rows]).into()
+    }
+
     fn loss(&self, model: &Finder, rows: &[usize], device: &Device) -> BatchLoss {
         self.1.loss(model.forward(inputs(&pad(&self.0, rows, 0), device)), rows, device)
     }
+
     fn output(&self, model: &Finder, batch_size: usize, device: &Device) -> Vec<f32> {
         in_batches(&lengths(&self.0), batch_size, |rows| model.forward(inputs(&pad(&self.0, rows, 0), device)))
     }
-    fn report(&self, logits: &Vec<f32>) -> Result<kiln_eval::SplitReport, kiln_eval::Error> { self.1.report(logits) }
+
+    fn report(&self, logits: &Vec<f32>) -> Result<kiln_eval::SplitReport, kiln_eval::Error> {
+        self.1.report(logits)
+    }
+
+    fn bert(model: &Finder) -> Option<&Bert> {
+        Some(&model.bert)
+    }
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -52,7 +66,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = BertConfig { vocab_size: 20, ..BertConfig::of_size(Size::Tiny) };
     let finder = Finder { bert: config.init(device), output: config.init_linear(config.hidden_size, 2, device) };
     let config = &TrainConfig { epochs: 3, learning_rate: 1e-3, ..TrainConfig::default() };
-    let fit = Fit { train: set, validation: set, config, device, checkpoints: folder.path(), resume: false };
+    let fingerprint = &Fingerprint::default();
+    let checkpoints = folder.path();
+    let fit = Fit { train: set, validation: set, config, fingerprint, device, checkpoints, resume: false };
     for report in fit.run(finder, &mut |_| ControlFlow::Continue(()))?.epochs {
         println!("epoch {} {:?}", report.epoch, report.validation);
     }

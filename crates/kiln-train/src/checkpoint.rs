@@ -2,37 +2,107 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use kiln_bert::{FloatType, NamedParameter, Weights, load, parameters, save, save_with_note};
+use kiln_bert::{FloatType, Loaded, NamedParameter, Weights, load, parameters, save, save_with_note};
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamW, EpochReport, Error};
+use crate::{AdamW, EpochReport, Error, Fingerprint};
 
-/// Where a run stands: with weights and moments, all that it takes to go on as if it had never stopped.
+/// How far a run has come: with weights and moments, all that it takes to go on as if it had never stopped.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Progress {
-    /// Settings and data that a resumed run must share.
-    pub fingerprint: String,
+    /// Version of this layout; see [`FORMAT`].
+    pub format: u32,
+    /// Training rows of an epoch.
+    pub rows: usize,
     /// The current epoch, from 0.
     pub epoch: usize,
     /// Updates made in it.
     pub updates_in_epoch: usize,
-    /// Updates made in all.
+    /// Updates made in all epochs.
     pub step: usize,
-    /// Sum of the losses of the rows seen in this epoch.
+    /// Sum of the losses of the targets seen in this epoch.
     pub loss_sum: f64,
-    /// How many of their targets were right.
+    /// How many of these targets the model was right about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correct: Option<usize>,
-    /// How many targets they have.
-    pub rows: usize,
-    /// The best epoch so far and its score.
-    pub best: Option<(usize, f64)>,
+    /// How many targets were seen in this epoch.
+    pub targets: usize,
+    /// The rate of the last update.
+    pub learning_rate: f64,
+    /// Seconds that this epoch's updates took.
+    pub update_seconds: f64,
+    /// Seconds that this epoch's checkpoints took.
+    pub saving_seconds: f64,
+    /// Whether training ended at its time limit.
+    pub out_of_time: bool,
+    /// Parameters that the optimizer has moments of.
+    pub moments: usize,
+    /// The best epoch so far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<Best>,
+    /// The settings of the loop.
+    pub config: Fingerprint,
+    /// What else a resumed run must share.
+    pub fingerprint: Fingerprint,
     /// Of the epochs that are complete.
     pub reports: Vec<EpochReport>,
 }
 
-const LAST: &str = "last.safetensors";
+impl Progress {
+    /// Sets the counts of an epoch back for epoch `epoch`, from 0.
+    pub(crate) fn start_epoch(&mut self, epoch: usize) {
+        let finished = std::mem::take(self);
+        *self = Self {
+            epoch,
+            updates_in_epoch: 0,
+            loss_sum: 0.0,
+            correct: None,
+            targets: 0,
+            update_seconds: 0.0,
+            saving_seconds: 0.0,
+            ..finished
+        };
+    }
+}
+
+/// An epoch and what the metric gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Best {
+    /// From 1.
+    pub epoch: usize,
+    /// Higher is better.
+    pub score: f64,
+}
+
+/// What a checkpoint must agree with to be resumed.
+pub(crate) struct Expected<'a> {
+    /// The progress of a run that has not begun.
+    pub fresh: &'a Progress,
+    /// Updates of an epoch.
+    pub updates: usize,
+    pub weight_decay: f64,
+}
+
+/// A version of what a checkpoint holds. Another one is refused, not guessed at.
+const FORMAT: u32 = 2;
+
+pub(crate) const LAST: &str = "last.safetensors";
 const BEST: &str = "best.safetensors";
+
+const MODEL: &str = "model.";
+const MOMENTS: [&str; 2] = ["first_moment.", "second_moment."];
+
+/// Whether a folder of checkpoints holds one to go on from. False when there is none: the run starts from the beginning.
+///
+/// # Errors
+/// When the checkpoint cannot be read, or belongs to a run with another fingerprint.
+pub fn check_resumable(checkpoints: &Path, fingerprint: &Fingerprint) -> Result<bool, Error> {
+    if !checkpoints.join(LAST).exists() {
+        return Ok(false);
+    }
+    read_progress(&Weights::from_file(&checkpoints.join(LAST))?, fingerprint)?;
+    Ok(true)
+}
 
 /// Writes weights, moments and progress as one file, so that they cannot disagree.
 pub(crate) fn write_last<M: Module>(
@@ -41,10 +111,12 @@ pub(crate) fn write_last<M: Module>(
     optimizer: &AdamW,
     progress: &Progress,
 ) -> Result<(), Error> {
-    let weights = parameters(model).into_iter().map(|p| NamedParameter { name: format!("model.{}", p.name), ..p });
-    let tensors: Vec<NamedParameter> = weights.chain(optimizer.state()).collect();
+    let weights = parameters(model).into_iter().map(|p| NamedParameter { name: format!("{MODEL}{}", p.name), ..p });
+    let moments = optimizer.state();
+    let progress = Progress { format: FORMAT, moments: moments.len() / MOMENTS.len(), ..progress.clone() };
+    let tensors: Vec<NamedParameter> = weights.chain(moments).collect();
     // TOML, because its floats come back to the bit.
-    let note = toml::to_string(progress).expect("progress is TOML");
+    let note = toml::to_string(&progress).expect("progress is TOML");
     Ok(save_with_note(&folder.join(LAST), &tensors, note)?)
 }
 
@@ -52,20 +124,102 @@ pub(crate) fn write_last<M: Module>(
 pub(crate) fn read_last<M: Module>(
     folder: &Path,
     model: M,
-    weight_decay: f64,
-    fingerprint: &str,
+    expected: &Expected<'_>,
     device: &Device,
 ) -> Result<(M, AdamW, Progress), Error> {
     let file = Weights::from_file(&folder.join(LAST))?;
-    let bad = |reason: String| Error::Checkpoint { path: file.path().to_owned(), reason };
-    let note = file.note().ok_or_else(|| bad("it holds no progress".to_owned()))?;
-    let progress: Progress = toml::from_str(note).map_err(|error| bad(error.to_string()))?;
-    if progress.fingerprint != fingerprint {
-        return Err(bad(format!("it was trained with {}; now it is {fingerprint}", progress.fingerprint)));
+    let unusable = |reason: String| Error::Checkpoint { path: file.path().to_owned(), reason };
+    let progress = read_progress(&file, &expected.fresh.fingerprint)?;
+    refuse_differences(&file, progress.config.differences(&expected.fresh.config))?;
+    check_progress(&progress, expected).map_err(unusable)?;
+    let Loaded { module, unused } = load(model, &file, MODEL)?;
+    if let Some(name) = unused.iter().find(|name| name.starts_with(MODEL)) {
+        return Err(unusable(format!("`{name}` is not a parameter of the model")));
     }
-    let model = load(model, &file, "model.")?.module;
-    let optimizer = AdamW::restore(weight_decay, progress.step, &file, device)?;
-    Ok((model, optimizer, progress))
+    check_tensors(&file, progress.moments).map_err(unusable)?;
+    let optimizer = AdamW::restore(expected.weight_decay, progress.step, &file, device)?;
+    Ok((module, optimizer, progress))
+}
+
+fn read_progress(file: &Weights, fingerprint: &Fingerprint) -> Result<Progress, Error> {
+    #[derive(Deserialize)]
+    struct Format {
+        #[serde(default)]
+        format: u32,
+    }
+    let unusable = |reason: String| Error::Checkpoint { path: file.path().to_owned(), reason };
+    let note = file.note().ok_or_else(|| unusable("it holds no progress of a run".to_owned()))?;
+    let damaged = |error: toml::de::Error| unusable(format!("its progress is damaged: {}", error.message()));
+    let Format { format } = toml::from_str(note).map_err(damaged)?;
+    if format != FORMAT {
+        let reason = format!("it has format {format}, expected {FORMAT}; another version of Kiln wrote it");
+        return Err(unusable(reason));
+    }
+    let progress: Progress = toml::from_str(note).map_err(damaged)?;
+    refuse_differences(file, progress.fingerprint.differences(fingerprint))?;
+    Ok(progress)
+}
+
+fn refuse_differences(file: &Weights, differences: Vec<String>) -> Result<(), Error> {
+    match differences.is_empty() {
+        true => Ok(()),
+        false => Err(Error::OtherRun { path: file.path().to_owned(), differences }),
+    }
+}
+
+/// Holds the counts of a checkpoint against each other.
+fn check_progress(progress: &Progress, expected: &Expected<'_>) -> Result<(), String> {
+    let Progress { rows, epoch, updates_in_epoch, step, best, reports, out_of_time, .. } = progress;
+    if *rows != expected.fresh.rows {
+        return Err(format!("it was trained on {rows} rows an epoch; now there are {}", expected.fresh.rows));
+    }
+    let steps = epoch.checked_mul(expected.updates).and_then(|steps| steps.checked_add(*updates_in_epoch));
+    // An epoch that the time limit ended has fewer updates than the others.
+    let agrees = steps == Some(*step) || *out_of_time;
+    if !agrees || *updates_in_epoch > expected.updates || reports.len() != *epoch {
+        let counts = format!("{step} updates, {epoch} epochs and {updates_in_epoch} updates of the next one");
+        return Err(format!("its progress contradicts itself: {counts}, {} epoch reports", reports.len()));
+    }
+    match best {
+        Some(best) if best.epoch == 0 || best.epoch > *epoch => {
+            Err(format!("its progress names epoch {} as the best of {epoch}", best.epoch))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Holds each tensor's name, type and shape against the parameter that it belongs to.
+fn check_tensors(file: &Weights, moments: usize) -> Result<(), String> {
+    let mut parameters = 0;
+    for name in file.names() {
+        if !file.is_f32(name) {
+            return Err(format!("`{name}` does not hold 32-bit floats"));
+        }
+        if name.starts_with(MODEL) {
+            continue;
+        }
+        let Some((at, parameter)) =
+            MOMENTS.iter().enumerate().find_map(|(at, prefix)| Some((at, name.strip_prefix(prefix)?)))
+        else {
+            return Err(format!("`{name}` is neither a parameter nor a moment of one"));
+        };
+        let Some(shape) = file.shape(&format!("{MODEL}{parameter}")) else {
+            return Err(format!("`{name}` belongs to no parameter of the model"));
+        };
+        let (found, expected) = (file.shape(name).unwrap_or_default(), [shape.iter().product::<usize>()]);
+        if found != expected {
+            return Err(format!("`{name}` has shape {found:?}, expected {expected:?}"));
+        }
+        let other = format!("{}{parameter}", MOMENTS[1 - at]);
+        if file.shape(&other).is_none() {
+            return Err(format!("there is no `{other}`"));
+        }
+        parameters += 1 - at;
+    }
+    if parameters != moments {
+        return Err(format!("it has moments of {parameters} parameters, expected {moments}"));
+    }
+    Ok(())
 }
 
 pub(crate) fn write_best<M: Module>(folder: &Path, model: &M) -> Result<(), Error> {

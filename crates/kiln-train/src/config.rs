@@ -14,20 +14,28 @@ pub struct TrainConfig {
     pub gradient_accumulation_steps: usize,
     /// The highest learning rate.
     pub learning_rate: f64,
-    /// What becomes of it.
+    /// How the learning rate changes after its warm-up.
     pub lr_scheduler: LrScheduler,
     /// Share of all updates in which it rises from zero.
     pub warmup_ratio: f64,
     /// Decoupled decay of all weights but biases and layer normalization.
     pub weight_decay: f64,
-    /// The gradient's global norm is cut to this; 0 leaves it alone.
+    /// The gradient's global norm is clipped to this; 0 = no clipping.
     pub max_grad_norm: f64,
-    /// Epochs without a better metric after which training ends; 0 never ends it early.
+    /// Each layer below the head learns at this share of the rate of the layer above it; 1 = all at the same rate.
+    pub layerwise_lr_decay: f64,
+    /// Epochs without a better metric after which training ends; 0 = off.
     pub early_stopping_patience: usize,
     /// What picks the best checkpoint.
     pub metric: Metric,
     /// Seed of the shuffles and of dropout.
     pub seed: u64,
+    /// Updates after which a checkpoint is saved within an epoch; 0 = off. One is saved after each epoch in any case.
+    pub save_steps: usize,
+    /// Minutes after which a checkpoint is saved within an epoch; 0 = off.
+    pub save_minutes: f64,
+    /// Hours after which training stops; the epoch that it stops in is validated like a whole one. 0 = no limit.
+    pub max_hours: f64,
 }
 
 impl Default for TrainConfig {
@@ -41,14 +49,18 @@ impl Default for TrainConfig {
             warmup_ratio: 0.1,
             weight_decay: 0.01,
             max_grad_norm: 1.0,
+            layerwise_lr_decay: 1.0,
             early_stopping_patience: 0,
             metric: Metric::Accuracy,
             seed: 42,
+            save_steps: 0,
+            save_minutes: 10.0,
+            max_hours: 0.0,
         }
     }
 }
 
-/// A number of the validation that picks the best checkpoint. All but the loss are the better the higher.
+/// A number of the validation report that picks the best checkpoint. Higher is better for all but the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "they are the names of the numbers in a report")]
@@ -65,6 +77,19 @@ pub enum Metric {
 }
 
 impl Metric {
+    /// Every metric.
+    pub const ALL: [Self; 9] = [
+        Self::Accuracy,
+        Self::MacroF1,
+        Self::MicroF1,
+        Self::Loss,
+        Self::Pearson,
+        Self::Spearman,
+        Self::EntityF1,
+        Self::ExactMatch,
+        Self::F1,
+    ];
+
     /// Its name in recipes and reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -80,9 +105,11 @@ impl Metric {
         }
     }
 
-    /// Its value, turned so that higher is better; none where the task does not have it.
+    /// Its value with the sign by which higher is better; none where the task does not have it. A score that is not a
+    /// number, as a correlation of constants, is the worst.
     pub(crate) fn score(self, report: &SplitReport) -> Option<f64> {
-        let score = report.score(self.name())?;
-        Some(if self == Self::Loss { -score } else { score })
+        let value = report.score(self.name())?;
+        let score = if self == Self::Loss { -value } else { value };
+        Some(if score.is_nan() { f64::NEG_INFINITY } else { score })
     }
 }

@@ -15,7 +15,7 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// A checkpoint that does not belong to this run.
+    /// A checkpoint that cannot be resumed.
     #[error("{}: the checkpoint cannot be resumed: {reason}", path.display())]
     Checkpoint {
         /// The file.
@@ -23,17 +23,42 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// The loss is no number any more.
-    #[error("the loss is {loss} at step {step}; a lower learning rate or a longer warm-up may help")]
+    /// A checkpoint of a run with other settings or other data.
+    #[error("{}: the checkpoint belongs to a different run:\n  {}", path.display(), differences.join("\n  "))]
+    OtherRun {
+        /// The file.
+        path: PathBuf,
+        /// One line for each key that differs.
+        differences: Vec<String>,
+    },
+    /// The loss or its gradient is no longer a finite number.
+    #[error(
+        "training diverged: the loss is {loss} and the gradient's norm {gradient_norm} at update {step}; {kept}. \
+         Start a new run with a lower learning rate or a longer warm-up"
+    )]
     Diverged {
-        /// What it is.
+        /// Mean loss of the update's rows.
         loss: f64,
+        /// Norm of its gradient.
+        gradient_norm: f64,
         /// The update, from 1.
         step: usize,
+        /// Which checkpoints are kept.
+        kept: String,
     },
-    /// The model's outputs for the validation split are no numbers.
-    #[error(transparent)]
-    Evaluation(#[from] kiln_eval::Error),
+    /// The model's outputs for the validation split are no longer finite numbers.
+    #[error(
+        "training diverged: validation after epoch {epoch} failed; {kept}. \
+         Start a new run with a lower learning rate or a longer warm-up"
+    )]
+    DivergedInValidation {
+        /// The epoch, from 1.
+        epoch: usize,
+        /// Which checkpoints are kept.
+        kept: String,
+        /// What was found.
+        source: kiln_eval::Error,
+    },
     /// There is nothing to train on.
     #[error("the {split} split has no examples")]
     Empty {
@@ -41,11 +66,11 @@ pub enum Error {
         split: kiln_schema::Split,
     },
     /// A metric that the task does not have.
-    #[error("the metric `{metric}` is none of this task's, which has {known}")]
+    #[error("this task has no metric `{metric}`; expected one of {known}")]
     NoMetric {
-        /// What was to pick the best checkpoint.
+        /// The metric that should pick the best checkpoint.
         metric: &'static str,
-        /// What could.
+        /// The metrics that the task has.
         known: String,
     },
 }

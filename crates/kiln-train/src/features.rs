@@ -3,7 +3,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use kiln_bert::{FloatType, NamedParameter, Weights, save};
+use kiln_bert::{Bert, FloatType, NamedParameter, Weights, save};
 use kiln_eval::SplitReport;
 use kiln_heads::{ClassificationHead, SequenceClassifier};
 use kiln_predict::{in_batches, inputs};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{BatchLoss, Encoded, Error, Targets, TrainingSet};
 
-/// What a frozen encoder says of each row, under a head.
+/// Cached encoder features: the pooled output of a frozen encoder for each row, which a head is trained on.
 #[derive(Clone, Debug)]
 pub struct Features {
     /// Row-major `[rows, width]`.
@@ -46,6 +46,10 @@ impl TrainingSet for Features {
 
     fn report(&self, logits: &Vec<f32>) -> Result<SplitReport, kiln_eval::Error> {
         self.targets.report(logits)
+    }
+
+    fn bert(_head: &ClassificationHead) -> Option<&Bert> {
+        None
     }
 }
 

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use std::time::Instant;
@@ -7,10 +6,11 @@ use burn::module::Module;
 use burn::tensor::Device;
 use kiln_schema::Split;
 use kiln_tokenize::{Shuffle, padding_share, shuffled};
-use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{Progress, read_best, read_last, write_best, write_last};
-use crate::{AdamW, BatchLoss, Error, GradientSum, TrainConfig, TrainingSet};
+use crate::checkpoint::{Best, Expected, LAST, Progress, read_best, read_last, write_best, write_last};
+use crate::{
+    AdamW, BatchLoss, End, EpochReport, Error, Event, Fingerprint, Fitted, GradientSum, TrainConfig, TrainingSet,
+};
 
 /// A training to be run: the data, the settings, and where checkpoints go.
 #[derive(Debug)]
@@ -21,74 +21,37 @@ pub struct Fit<'a, S> {
     pub validation: &'a S,
     /// How to train.
     pub config: &'a TrainConfig,
+    /// What the result depends on besides `config`: with another one, a checkpoint is not resumed.
+    pub fingerprint: &'a Fingerprint,
     /// Where to compute. Autodiff is turned on for the updates alone.
     pub device: &'a Device,
     /// A folder that exists; it gets `best.safetensors` and `last.safetensors`.
     pub checkpoints: &'a Path,
-    /// Whether to go on from `last.safetensors`.
+    /// Whether to go on from `last.safetensors`. Where there is none, training starts from the beginning.
     pub resume: bool,
 }
 
-/// What the loop tells while it runs. Breaking at a step saves it all and ends the training.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Event {
-    /// An update was made.
-    Step {
-        /// Updates made, this one included.
-        step: usize,
-        /// Updates there will be.
-        total_steps: usize,
-        /// Mean loss of its rows, before the update.
-        loss: f64,
-        /// Global norm of the gradient, before clipping.
-        gradient_norm: f64,
-        /// The rate of the update.
-        learning_rate: f64,
-    },
-    /// An epoch was validated.
-    Epoch(EpochReport),
+/// A training under way.
+struct Running<M> {
+    model: M,
+    optimizer: AdamW,
+    progress: Progress,
+    total_steps: usize,
+    saved: Instant,
 }
 
-/// How an epoch went: a line of `metrics.jsonl`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochReport {
-    /// From 1.
-    pub epoch: usize,
-    /// Mean loss of the training rows, each before the update it was part of, with dropout.
-    pub train_loss: f64,
-    /// Share of their targets that were right, where there is right and wrong.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub train_accuracy: Option<f64>,
-    /// The numbers of the validation split, by the names that they have in a report.
-    pub validation: BTreeMap<String, f64>,
-    /// The rate of the epoch's last update.
-    pub learning_rate: f64,
-    /// Wall time, validation included.
-    pub seconds: f64,
-    /// Wall time of the updates alone.
-    pub train_seconds: f64,
-    /// Whether it is the best so far.
-    pub best: bool,
+/// Measures one span after another.
+struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Seconds since the last call, or since the start.
+    fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.0, now)).as_secs_f64()
+    }
 }
 
-/// A training that ended.
-#[derive(Clone, Debug)]
-pub struct Fitted<M> {
-    /// The best checkpoint's model, without autodiff.
-    pub model: M,
-    /// Its epoch, from 1; 0 when the training was interrupted before the first validation.
-    pub best_epoch: usize,
-    /// One for each epoch.
-    pub epochs: Vec<EpochReport>,
-    /// Updates made.
-    pub steps: usize,
-    /// Share of padding among the tokens of the first epoch's batches.
-    pub padding_share: f64,
-    /// Whether it was ended by the observer; `last.safetensors` is where it stopped.
-    pub interrupted: bool,
-}
-
-/// Drawn rows that are batched together: enough for rows to meet others of their length.
+/// Rows drawn anew in each epoch are batched in blocks of this many batches: enough for rows of similar length to meet.
 const BLOCK_BATCHES: usize = 64;
 
 impl<S: TrainingSet> Fit<'_, S> {
@@ -98,110 +61,160 @@ impl<S: TrainingSet> Fit<'_, S> {
     /// weights, and a resumed one those of one that was never interrupted.
     ///
     /// # Errors
-    /// When a split is empty, the loss diverges, or a checkpoint cannot be written or read.
+    /// When a split is empty, the loss diverges, or a checkpoint cannot be written or read or belongs to another run.
     pub fn run(
         &self,
         model: S::Model,
         observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
     ) -> Result<Fitted<S::Model>, Error> {
-        let config = self.config;
+        let mut running = self.start(model)?;
+        let Running { progress, total_steps, .. } = &running;
+        let epochs = progress.reports.clone();
+        let mut flow = observe(Event::Started { step: progress.step, total_steps: *total_steps, epochs });
+        loop {
+            if let Some(end) = self.end(&running.progress) {
+                return self.fitted(running, end);
+            }
+            if flow.is_continue() {
+                (running, flow) = self.epoch(running, observe)?;
+            }
+            if flow.is_break() {
+                return self.fitted(running, End::Interrupted);
+            }
+            let report = self.validate(&mut running)?;
+            flow = observe(Event::Epoch(report));
+        }
+    }
+
+    /// The model as it is given, or the checkpoint's.
+    fn start(&self, model: S::Model) -> Result<Running<S::Model>, Error> {
         for (split, set) in [(Split::Train, self.train), (Split::Validation, self.validation)] {
             if set.rows() == 0 {
                 return Err(Error::Empty { split });
             }
         }
         let rows = self.train.rows();
-        let batches_an_epoch = rows.div_ceil(config.batch_size);
-        let total_steps = config.epochs * batches_an_epoch.div_ceil(config.gradient_accumulation_steps);
-        let fingerprint = format!("{config:?} on {rows} rows");
-
-        let (model, mut optimizer, mut progress) = if self.resume {
-            read_last(self.checkpoints, model, config.weight_decay, &fingerprint, self.device)?
+        let updates = rows.div_ceil(self.config.batch_size).div_ceil(self.config.gradient_accumulation_steps);
+        let total_steps = self.config.epochs.saturating_mul(updates);
+        let config = Fingerprint::default().with_config(self.config);
+        let fresh = Progress { rows, config, fingerprint: self.fingerprint.clone(), ..Progress::default() };
+        let weight_decay = self.config.weight_decay;
+        let expected = Expected { fresh: &fresh, updates, weight_decay };
+        let (model, optimizer, progress) = if self.resume && self.checkpoints.join(LAST).exists() {
+            read_last(self.checkpoints, model, &expected, self.device)?
         } else {
-            (model, AdamW::new(config.weight_decay), Progress { fingerprint, ..Progress::default() })
+            (model, AdamW::new(weight_decay), fresh)
         };
-        let mut model = model.train();
-        while progress.epoch < config.epochs && !self.is_stalled(&progress) {
-            let started = Instant::now();
-            let mut learning_rate = 0.0;
-            let accumulated = config.gradient_accumulation_steps;
-            let mut batches = self.batches(progress.epoch).skip(progress.updates_in_epoch * accumulated);
-            loop {
-                let update: Vec<Vec<usize>> = batches.by_ref().take(accumulated).collect();
-                if update.is_empty() {
-                    break;
-                }
-                learning_rate = config.learning_rate_at(progress.step, total_steps);
-                let (gradients, loss) = self.gradients(&model, &update, &mut progress);
-                let gradient_norm = gradients.norm();
-                progress.step += 1;
-                progress.updates_in_epoch += 1;
-                if !loss.is_finite() || !gradient_norm.is_finite() {
-                    return Err(Error::Diverged { loss, step: progress.step });
-                }
-                let scale = GradientSum::clip_factor(gradient_norm, config.max_grad_norm);
-                model = optimizer.step(model, gradients, learning_rate, scale);
-                let step = Event::Step { step: progress.step, total_steps, loss, gradient_norm, learning_rate };
-                if observe(step).is_break() {
-                    write_last(self.checkpoints, &model, &optimizer, &progress)?;
-                    return self.fitted(model, progress, true);
-                }
+        let optimizer = optimizer.with_layerwise_lr_decay(self.config.layerwise_lr_decay);
+        Ok(Running { model: model.train(), optimizer, progress, total_steps, saved: Instant::now() })
+    }
+
+    /// The updates of an epoch that are still to be made. Breaks when the observer does, after a checkpoint.
+    fn epoch(
+        &self,
+        mut running: Running<S::Model>,
+        observe: &mut dyn FnMut(Event) -> ControlFlow<()>,
+    ) -> Result<(Running<S::Model>, ControlFlow<()>), Error> {
+        let accumulated = self.config.gradient_accumulation_steps;
+        let done = running.progress.updates_in_epoch.saturating_mul(accumulated);
+        let mut batches = self.batches(running.progress.epoch).skip(done);
+        let mut stopwatch = Stopwatch(Instant::now());
+        while !running.progress.out_of_time {
+            let update: Vec<Vec<usize>> = batches.by_ref().take(accumulated).collect();
+            if update.is_empty() {
+                break;
             }
-            let train_seconds = started.elapsed().as_secs_f64();
-            let plain = model.valid();
-            let output = self.validation.output(&plain, config.batch_size, self.device);
-            let validation = self.validation.report(&output)?;
-            let names = || validation.named().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
-            let score = config
-                .metric
-                .score(&validation)
-                .ok_or_else(|| Error::NoMetric { metric: config.metric.name(), known: names().join(", ") })?;
-            let best = progress.best.is_none_or(|(_, best)| score > best);
-            let report = EpochReport {
-                epoch: progress.epoch + 1,
-                train_loss: progress.loss_sum / progress.rows as f64,
-                train_accuracy: progress.correct.map(|correct| correct as f64 / progress.rows as f64),
-                validation: validation.named().into_iter().map(|(name, score)| (name.to_owned(), score)).collect(),
-                learning_rate,
-                seconds: started.elapsed().as_secs_f64(),
-                train_seconds,
-                best,
-            };
-            if best {
-                progress.best = Some((report.epoch, score));
-                write_best(self.checkpoints, &plain)?;
+            let event;
+            (running, event) = self.update(running, &update)?;
+            running.progress.update_seconds += stopwatch.lap();
+            running.progress.out_of_time = self.is_out_of_time(&running.progress);
+            let flow = observe(event);
+            if flow.is_break() || self.is_save_due(&running) {
+                write_last(self.checkpoints, &running.model, &running.optimizer, &running.progress)?;
+                running.saved = Instant::now();
             }
-            progress.reports.push(report.clone());
-            progress = Progress {
-                epoch: progress.epoch + 1,
-                updates_in_epoch: 0,
-                loss_sum: 0.0,
-                correct: None,
-                rows: 0,
-                ..progress
-            };
-            write_last(self.checkpoints, &model, &optimizer, &progress)?;
-            if observe(Event::Epoch(report)).is_break() {
-                return self.fitted(model, progress, true);
+            if flow.is_break() {
+                return Ok((running, flow));
             }
+            running.progress.saving_seconds += stopwatch.lap();
         }
-        self.fitted(model, progress, false)
+        Ok((running, ControlFlow::Continue(())))
+    }
+
+    /// One optimizer update.
+    fn update(&self, running: Running<S::Model>, batches: &[Vec<usize>]) -> Result<(Running<S::Model>, Event), Error> {
+        let Running { model, mut optimizer, mut progress, total_steps, saved } = running;
+        let learning_rate = self.config.learning_rate_at(progress.step, total_steps);
+        let (gradients, loss) = self.gradients(&model, batches, &mut progress);
+        let gradient_norm = gradients.norm();
+        progress.step += 1;
+        progress.updates_in_epoch += 1;
+        progress.learning_rate = learning_rate;
+        let step = progress.step;
+        if !loss.is_finite() || !gradient_norm.is_finite() {
+            return Err(Error::Diverged { loss, gradient_norm, step, kept: self.kept(&progress) });
+        }
+        let scale = GradientSum::clip_factor(gradient_norm, self.config.max_grad_norm);
+        let model = optimizer.step(model, gradients, learning_rate, scale);
+        let event = Event::Step { step, total_steps, loss, gradient_norm, learning_rate };
+        Ok((Running { model, optimizer, progress, total_steps, saved }, event))
+    }
+
+    /// Validates the epoch, keeps the model if it is the best, and saves.
+    fn validate(&self, running: &mut Running<S::Model>) -> Result<EpochReport, Error> {
+        let Running { model, optimizer, progress, saved, .. } = running;
+        let started = Instant::now();
+        let plain = model.valid();
+        let output = self.validation.output(&plain, self.config.batch_size, self.device);
+        let validation = self.validation.report(&output).map_err(|source| Error::DivergedInValidation {
+            epoch: progress.epoch + 1,
+            kept: self.kept(progress),
+            source,
+        })?;
+        let metric = self.config.metric;
+        let score = metric.score(&validation).ok_or_else(|| {
+            let known: Vec<_> = validation.named().into_iter().map(|(name, _)| name).collect();
+            Error::NoMetric { metric: metric.name(), known: known.join(", ") }
+        })?;
+        let best = progress.best.is_none_or(|best| score > best.score);
+        let (epoch, targets) = (progress.epoch + 1, progress.targets.max(1) as f64);
+        let report = EpochReport {
+            epoch,
+            train_loss: progress.loss_sum / targets,
+            train_accuracy: progress.correct.map(|correct| correct as f64 / targets),
+            learning_rate: progress.learning_rate,
+            seconds: progress.update_seconds + progress.saving_seconds + started.elapsed().as_secs_f64(),
+            train_seconds: progress.update_seconds,
+            best,
+            validation: validation.named().into_iter().map(|(name, score)| (name.to_owned(), score)).collect(),
+        };
+        if best {
+            progress.best = Some(Best { epoch, score });
+            write_best(self.checkpoints, &plain)?;
+        }
+        progress.reports.push(report.clone());
+        progress.start_epoch(epoch);
+        write_last(self.checkpoints, model, optimizer, progress)?;
+        *saved = Instant::now();
+        Ok(report)
     }
 
     fn batches(&self, epoch: usize) -> impl Iterator<Item = Vec<usize>> {
         let rows = self.train.rows();
         let (first, block) = if S::DRAWN { (epoch * rows, self.block_rows()) } else { (0, rows) };
         let starts = (0..rows).step_by(block);
-        starts.flat_map(move |start| self.block(epoch, first + start..first + rows.min(start + block)))
+        starts.flat_map(move |start| self.block(epoch, first + start..first + rows.min(start.saturating_add(block))))
     }
 
     fn block_rows(&self) -> usize {
-        BLOCK_BATCHES * self.config.batch_size
+        self.config.batch_size.saturating_mul(BLOCK_BATCHES)
     }
 
     /// Batches of neighbouring rows.
     fn block(&self, epoch: usize, rows: Range<usize>) -> Vec<Vec<usize>> {
-        let shuffle = Shuffle { batch_size: self.config.batch_size, seed: self.config.seed, epoch: epoch as u64 };
+        // A batch larger than the block is the block; its size is used in products.
+        let batch_size = self.config.batch_size.min(rows.len().max(1));
+        let shuffle = Shuffle { batch_size, seed: self.config.seed, epoch: epoch as u64 };
         let mut batches = shuffled(&self.train.lengths(rows.clone()), shuffle);
         batches.iter_mut().flatten().for_each(|row| *row += rows.start);
         batches
@@ -233,26 +246,57 @@ impl<S: TrainingSet> Fit<'_, S> {
             gradients.add(model, of_loss);
         }
         progress.loss_sum += loss_sum;
-        progress.rows += targets;
+        progress.targets += targets;
         (gradients, loss_sum / targets.max(1) as f64)
     }
 
-    /// Whether the metric has not improved for as many epochs as one was willing to wait.
-    fn is_stalled(&self, progress: &Progress) -> bool {
-        let patience = self.config.early_stopping_patience;
-        patience > 0 && progress.best.is_some_and(|(best_epoch, _)| progress.epoch >= best_epoch + patience)
+    /// Whether a checkpoint within an epoch is due.
+    fn is_save_due(&self, running: &Running<S::Model>) -> bool {
+        let TrainConfig { save_steps, save_minutes, .. } = self.config;
+        let after_steps = *save_steps > 0 && running.progress.step.is_multiple_of(*save_steps);
+        after_steps || (*save_minutes > 0.0 && running.saved.elapsed().as_secs_f64() >= save_minutes * 60.0)
     }
 
-    fn fitted(&self, model: S::Model, progress: Progress, interrupted: bool) -> Result<Fitted<S::Model>, Error> {
+    fn is_out_of_time(&self, progress: &Progress) -> bool {
+        let before: f64 = progress.reports.iter().map(|report| report.seconds).sum();
+        let seconds = before + progress.update_seconds + progress.saving_seconds;
+        self.config.max_hours > 0.0 && seconds >= self.config.max_hours * 3600.0
+    }
+
+    /// Why there is no further epoch; none if there is one.
+    fn end(&self, progress: &Progress) -> Option<End> {
+        let patience = self.config.early_stopping_patience;
+        let is_stalled =
+            patience > 0 && progress.best.is_some_and(|best| progress.epoch >= best.epoch.saturating_add(patience));
+        match () {
+            () if progress.epoch >= self.config.epochs => Some(End::Complete),
+            // The epoch that the time limit ended has to be validated first.
+            () if progress.out_of_time && progress.updates_in_epoch == 0 => Some(End::OutOfTime),
+            () if is_stalled => Some(End::NoImprovement),
+            () => None,
+        }
+    }
+
+    /// Which checkpoints a failed run leaves.
+    fn kept(&self, progress: &Progress) -> String {
+        let folder = self.checkpoints.display();
+        match progress.best {
+            Some(best) => format!("the best epoch so far, {}, is kept in {folder}/best.safetensors", best.epoch),
+            None => "no epoch was complete".to_owned(),
+        }
+    }
+
+    fn fitted(&self, running: Running<S::Model>, end: End) -> Result<Fitted<S::Model>, Error> {
+        let Running { model, progress, .. } = running;
         let model = model.valid();
         let model = if progress.best.is_some() { read_best(self.checkpoints, model)? } else { model };
         Ok(Fitted {
             model,
-            best_epoch: progress.best.map_or(0, |(epoch, _)| epoch),
+            best_epoch: progress.best.map_or(0, |best| best.epoch),
             epochs: progress.reports,
             steps: progress.step,
             padding_share: self.padding_share(),
-            interrupted,
+            end,
         })
     }
 }

@@ -4,30 +4,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainConfig;
 
-/// What becomes of the learning rate after its warm-up.
+/// How the learning rate changes after its warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LrScheduler {
-    /// It falls on a line to zero.
+    /// It falls linearly to zero.
     #[default]
     Linear,
-    /// It falls on half a cosine to zero.
+    /// It falls to zero along half a cosine.
     Cosine,
-    /// It stays.
+    /// It stays the same.
     Constant,
 }
 
 impl TrainConfig {
     /// The learning rate of update `step`, from 0, of `total_steps`.
     ///
-    /// It rises on a line over the first `warmup_ratio` of the updates and is highest at the last of these. transformers
+    /// It rises linearly over the first `warmup_ratio` of the updates and is highest at the last of these. transformers
     /// starts at zero instead, so that its first update changes nothing.
     pub fn learning_rate_at(&self, step: usize, total_steps: usize) -> f64 {
         let warmup_steps = (total_steps as f64 * self.warmup_ratio).ceil() as usize;
         if step < warmup_steps {
             return self.learning_rate * (step + 1) as f64 / warmup_steps as f64;
         }
-        let left = (total_steps.saturating_sub(step)) as f64 / (total_steps - warmup_steps).max(1) as f64;
+        let left = (total_steps.saturating_sub(step)) as f64 / total_steps.saturating_sub(warmup_steps).max(1) as f64;
         self.learning_rate
             * match self.lr_scheduler {
                 LrScheduler::Linear => left,

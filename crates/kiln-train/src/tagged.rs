@@ -10,8 +10,8 @@ use kiln_predict::{Tags, inputs, tag};
 use kiln_schema::{LabelId, LabelSet, TagScheme};
 use kiln_tokenize::{Encoding, UnitWindow, lengths, pad};
 
-use crate::targets::{right, weighted_loss};
-use crate::{BatchLoss, TrainingSet};
+use crate::targets::right;
+use crate::{BatchLoss, LabelLoss, TrainingSet};
 
 /// Tagged texts in windows: a row is a window, and each unit is a target in the window that owns it.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub struct TaggedSet {
     scheme: TagScheme,
     pad_token_id: u32,
     all_tokens: bool,
-    class_weights: Option<Vec<f32>>,
+    label_loss: LabelLoss,
 }
 
 /// A window of a text.
@@ -64,7 +64,7 @@ impl TaggedSet {
             scheme: tags.scheme,
             pad_token_id,
             all_tokens: false,
-            class_weights: None,
+            label_loss: LabelLoss::default(),
         }
     }
 
@@ -73,9 +73,9 @@ impl TaggedSet {
         Self { all_tokens: true, ..self }
     }
 
-    /// The same, with the loss of a tag times its weight, of which there is one for each. It is not for a model with a CRF.
-    pub fn with_class_weights(self, class_weights: Vec<f32>) -> Self {
-        Self { class_weights: Some(class_weights), ..self }
+    /// The same, with weights or smoothing of the tags' loss. It is not for a model with a CRF.
+    pub fn with_label_loss(self, label_loss: LabelLoss) -> Self {
+        Self { label_loss, ..self }
     }
 
     /// The tokens of a row that the loss is computed of.
@@ -169,7 +169,7 @@ impl TrainingSet for TaggedSet {
                 let (emissions, tags) = self.sequences(logits, rows, device);
                 BatchLoss { sum: crf.loss_sum(emissions, tags), right }
             }
-            _ => weighted_loss(logits, targets, self.class_weights.as_ref(), device),
+            _ => self.label_loss.of(logits, targets, device),
         }
     }
 

@@ -1,18 +1,30 @@
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_eval::{SplitReport, evaluate, evaluate_numbers, evaluate_sets};
-use kiln_heads::{binary_cross_entropy_sum, cross_entropy_sum, squared_error_sum, weighted_cross_entropy_sum};
+use kiln_heads::{
+    binary_cross_entropy_sum, cross_entropy_sum, smoothed_cross_entropy_sum, squared_error_sum,
+    weighted_cross_entropy_sum,
+};
 use kiln_metrics::argmax;
 use kiln_schema::{LabelId, LabelSet};
 
 use crate::BatchLoss;
 
-/// What a sequence classifier should say of each row.
+/// How the cross-entropy of a label counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct LabelLoss {
+    /// A weight for each label; none where all count the same.
+    pub class_weights: Option<Vec<f32>>,
+    /// The share of a target that is spread evenly over all labels; 0 = none.
+    pub label_smoothing: f64,
+}
+
+/// What a sequence classifier should predict for each row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Targets {
     /// One label: softmax and cross-entropy.
     Labels(Vec<LabelId>, LabelSet),
-    /// The same, but the loss of a row counts as much as its label's weight, of which there is one for each label.
-    WeightedLabels(Vec<LabelId>, LabelSet, Vec<f32>),
+    /// The same with weights or smoothing.
+    LabelsWithLoss(Vec<LabelId>, LabelSet, LabelLoss),
     /// Any number of labels: a sigmoid and cross-entropy for each.
     LabelSets(Vec<Vec<LabelId>>, LabelSet),
     /// A number: squared error.
@@ -23,7 +35,7 @@ impl Targets {
     /// How many rows there are.
     pub fn len(&self) -> usize {
         match self {
-            Self::Labels(labels, _) | Self::WeightedLabels(labels, ..) => labels.len(),
+            Self::Labels(labels, _) | Self::LabelsWithLoss(labels, ..) => labels.len(),
             Self::LabelSets(sets, _) => sets.len(),
             Self::Numbers(numbers) => numbers.len(),
         }
@@ -43,10 +55,10 @@ impl Targets {
         let [batch, num_labels] = logits.dims();
         match self {
             Self::Labels(labels, _) => {
-                weighted_loss(logits, rows.iter().map(|&row| labels[row] as i32).collect(), None, device)
+                LabelLoss::default().of(logits, rows.iter().map(|&row| labels[row] as i32).collect(), device)
             }
-            Self::WeightedLabels(labels, _, weights) => {
-                weighted_loss(logits, rows.iter().map(|&row| labels[row] as i32).collect(), Some(weights), device)
+            Self::LabelsWithLoss(labels, _, loss) => {
+                loss.of(logits, rows.iter().map(|&row| labels[row] as i32).collect(), device)
             }
             Self::LabelSets(sets, _) => {
                 let of =
@@ -72,7 +84,7 @@ impl Targets {
     /// When a logit is NaN or infinite.
     pub fn report(&self, logits: &[f32]) -> Result<SplitReport, kiln_eval::Error> {
         match self {
-            Self::Labels(targets, labels) | Self::WeightedLabels(targets, labels, _) => {
+            Self::Labels(targets, labels) | Self::LabelsWithLoss(targets, labels, _) => {
                 evaluate(logits, targets, labels)
             }
             Self::LabelSets(targets, labels) => evaluate_sets(logits, targets, labels),
@@ -81,31 +93,31 @@ impl Targets {
     }
 }
 
-/// Cross-entropy of some targets, each times the weight of its label where there are weights.
-///
-/// # Shapes
-/// - `logits`: `[batch, num_labels]`
-pub(crate) fn weighted_loss(
-    logits: Tensor<2>,
-    targets: Vec<i32>,
-    class_weights: Option<&Vec<f32>>,
-    device: &Device,
-) -> BatchLoss {
-    let right = Some(right(logits.clone(), &targets));
-    let count = targets.len();
-    let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), device);
-    let sum = match class_weights {
-        Some(weights) => {
-            let weights = Tensor::from_data(TensorData::new(weights.clone(), [weights.len()]), device);
-            weighted_cross_entropy_sum(logits, targets, weights)
-        }
-        None => cross_entropy_sum(logits, targets),
-    };
-    BatchLoss { sum, right }
+impl LabelLoss {
+    /// The loss of some targets.
+    ///
+    /// # Shapes
+    /// - `logits`: `[batch, num_labels]`
+    /// - `targets`: `[batch]`, ids of labels
+    pub(crate) fn of(&self, logits: Tensor<2>, targets: Vec<i32>, device: &Device) -> BatchLoss {
+        let [count, num_labels] = logits.dims();
+        let right = Some(right(logits.clone(), &targets));
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), device);
+        let weights = |weights: Vec<f32>| Tensor::<1>::from_data(TensorData::new(weights, [num_labels]), device);
+        let sum = match (&self.class_weights, self.label_smoothing) {
+            (None, 0.0) => cross_entropy_sum(logits, targets),
+            (Some(given), 0.0) => weighted_cross_entropy_sum(logits, targets, weights(given.clone())),
+            (given, label_smoothing) => {
+                let weights = weights(given.clone().unwrap_or_else(|| vec![1.0; num_labels]));
+                smoothed_cross_entropy_sum(logits, targets, weights, label_smoothing)
+            }
+        };
+        BatchLoss { sum, right }
+    }
 }
 
-/// A weight for each label by which all labels count the same, however rare: scikit-learn's `balanced`. A label without a
-/// target has weight 1.
+/// A weight for each label with which all labels count the same, however rare: scikit-learn's `balanced`. A label without
+/// a target has weight 1.
 pub fn balanced(targets: impl IntoIterator<Item = LabelId>, num_labels: usize) -> Vec<f32> {
     let mut counts = vec![0usize; num_labels];
     targets.into_iter().for_each(|target| counts[target] += 1);

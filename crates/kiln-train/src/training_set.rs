@@ -11,22 +11,22 @@ use kiln_tokenize::{Encoding, lengths, pad};
 
 use crate::Targets;
 
-/// What the loop trains and validates on: rows, what a model should say of them, and what it does say.
+/// What the loop trains and validates on: rows, their loss under a model, and the report on a model's output.
 pub trait TrainingSet {
-    /// What is trained.
+    /// The model that is trained.
     type Model: Module;
 
-    /// What a model says of all rows.
+    /// A model's output for all rows.
     type Output;
 
-    /// Whether rows are drawn anew in each epoch, and numbered on from one to the next. They are then batched a block at a
+    /// Whether rows are drawn anew in each epoch. They are then numbered on from epoch to epoch and batched a block at a
     /// time, so that memory does not grow with their number.
     const DRAWN: bool = false;
 
     /// How many rows an epoch has.
     fn rows(&self) -> usize;
 
-    /// Tokens of each of some rows: what batches are bucketed by and throughput is counted in.
+    /// The number of tokens of each row in a range: batches are bucketed by it, and throughput is counted in it.
     fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]>;
 
     /// Tokens of an epoch.
@@ -42,19 +42,18 @@ pub trait TrainingSet {
     /// The loss of some rows, for the model on a device with autodiff.
     fn loss(&self, model: &Self::Model, rows: &[usize], device: &Device) -> BatchLoss;
 
-    /// What the model, on a device without autodiff, says of all rows.
+    /// The output of the model, on a device without autodiff, for all rows.
     fn output(&self, model: &Self::Model, batch_size: usize, device: &Device) -> Self::Output;
 
-    /// The scores of that.
+    /// The report on an output.
     ///
     /// # Errors
     /// When an output is NaN or infinite.
     fn report(&self, output: &Self::Output) -> Result<SplitReport, kiln_eval::Error>;
 
-    /// The encoder in a model, if it has one: its part of a backward pass may be left to it.
-    fn bert(_model: &Self::Model) -> Option<&Bert> {
-        None
-    }
+    /// The encoder in a model, none if it has none. With gradient checkpointing the encoder does its own part of the
+    /// backward pass, so a set that hides it would train the head alone.
+    fn bert(model: &Self::Model) -> Option<&Bert>;
 }
 
 /// The loss of a batch.

@@ -8,8 +8,10 @@ mod panics;
 mod interrupt;
 mod transfers;
 mod checkpoint;
+mod fingerprint;
 mod input;
 mod run_folder;
+mod peak_memory;
 mod commands;
 
 use std::process::ExitCode;

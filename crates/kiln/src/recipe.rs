@@ -12,6 +12,7 @@ mod explain;
 mod pretraining;
 mod train;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kiln_bert::Size;
@@ -24,7 +25,7 @@ use serde::{Deserialize, Serialize};
 pub use data::{Data, DataPath, Files};
 pub use error::RecipeError;
 pub use pretraining::Masking;
-pub use train::{ClassWeights, Precision, Train, available};
+pub use train::{Precision, Train, available};
 
 use data::DataFile;
 use document::Places;
@@ -114,6 +115,7 @@ impl Recipe {
             rule.check(&places)?;
         }
         let pretrains = file.task == Task::MaskedLm;
+        file.train.check(metrics(file.task, model.problem_type), &places)?;
         let data = file.data.resolve(&folder, pretrains, &places)?;
         for rule in data_rules(file.task, &model, &data) {
             rule.check(&places)?;
@@ -123,23 +125,29 @@ impl Recipe {
         Ok(Self { task: file.task, next_sentence, model, data, masking, train: file.train, hub: file.hub })
     }
 
-    /// What picks the best checkpoint: the recipe's own metric, or the task's. Of tags it depends on `data.tag_scheme`, which
-    /// a training sets once it has read them.
+    /// The metric that picks the best checkpoint: the recipe's own, or the task's default. Of tags it depends on
+    /// `data.tag_scheme`, which a training sets once it has read them.
     pub fn metric(&self) -> Metric {
-        self.train.metric.unwrap_or(match (self.task, self.model.problem_type) {
-            (Task::SequenceClassification, ProblemType::SingleLabelClassification) => Metric::Accuracy,
-            (Task::SequenceClassification, ProblemType::MultiLabelClassification) => Metric::MicroF1,
-            (Task::SequenceClassification, ProblemType::Regression) => Metric::Pearson,
-            (Task::TokenClassification, _) if self.data.tag_scheme == Some(TagScheme::Plain) => Metric::Accuracy,
-            (Task::TokenClassification, _) => Metric::EntityF1,
-            (Task::QuestionAnswering, _) => Metric::F1,
-            (Task::MaskedLm, _) => Metric::Loss,
-        })
+        let is_plain = self.task == Task::TokenClassification && self.data.tag_scheme == Some(TagScheme::Plain);
+        let default = if is_plain { Metric::Accuracy } else { metrics(self.task, self.model.problem_type)[0] };
+        self.train.metric.unwrap_or(default)
     }
 
     /// The recipe with every setting written out; reading it gives the same recipe again, from any folder.
     pub fn to_toml(&self) -> String {
-        let file = RecipeFile {
+        toml::to_string_pretty(&self.file()).expect("a checked recipe holds strings, numbers and UTF-8 paths")
+    }
+
+    /// Every setting by its dotted key, as `train.max_length`; strings without quotes.
+    pub fn settings(&self) -> BTreeMap<String, String> {
+        let value = serde_json::to_value(self.file()).expect("a checked recipe holds strings, numbers and UTF-8 paths");
+        let mut settings = BTreeMap::new();
+        flatten(String::new(), value, &mut settings);
+        settings
+    }
+
+    fn file(&self) -> RecipeFile {
+        RecipeFile {
             task: self.task,
             next_sentence: (self.task == Task::MaskedLm).then_some(self.next_sentence),
             model: self.model.clone(),
@@ -147,8 +155,7 @@ impl Recipe {
             masking: (self.task == Task::MaskedLm).then(|| self.masking.clone()),
             train: self.train.clone(),
             hub: self.hub.clone(),
-        };
-        toml::to_string_pretty(&file).expect("a checked recipe holds strings, numbers and UTF-8 paths")
+        }
     }
 }
 
@@ -170,7 +177,25 @@ impl Rule {
     }
 }
 
-fn rules(file: &RecipeFile, model: &Model) -> [Rule; 6] {
+fn flatten(key: String, value: serde_json::Value, settings: &mut BTreeMap<String, String>) {
+    match value {
+        serde_json::Value::Object(table) => {
+            for (name, value) in table {
+                flatten(explain::join(&key, &name), value, settings);
+            }
+        }
+        // A key that is not set.
+        serde_json::Value::Null => {}
+        serde_json::Value::String(text) => {
+            settings.insert(key, text);
+        }
+        value => {
+            settings.insert(key, value.to_string());
+        }
+    }
+}
+
+fn rules(file: &RecipeFile, model: &Model) -> [Rule; 7] {
     let pretrains = file.task == Task::MaskedLm;
     let tags_alone = file.task == Task::TokenClassification && !model.crf;
     let one_label = is_of(file.task, model, ProblemType::SingleLabelClassification);
@@ -197,6 +222,12 @@ fn rules(file: &RecipeFile, model: &Model) -> [Rule; 6] {
         Rule {
             key: "train.class_weights",
             is_set: file.train.class_weights.is_some(),
+            is_allowed: one_label || tags_alone,
+            needs: "one label a text, or `task = \"token-classification\"` without `model.crf`",
+        },
+        Rule {
+            key: "train.label_smoothing",
+            is_set: file.train.label_smoothing > 0.0,
             is_allowed: one_label || tags_alone,
             needs: "one label a text, or `task = \"token-classification\"` without `model.crf`",
         },
@@ -237,7 +268,23 @@ fn is_of(task: Task, model: &Model, problem_type: ProblemType) -> bool {
     task == Task::SequenceClassification && model.problem_type == problem_type
 }
 
-/// A recipe as it stands in a file.
+/// The metrics that a task reports and that can pick the best checkpoint, the default first.
+fn metrics(task: Task, problem_type: ProblemType) -> &'static [Metric] {
+    match (task, problem_type) {
+        (Task::SequenceClassification, ProblemType::SingleLabelClassification) => {
+            &[Metric::Accuracy, Metric::MacroF1, Metric::Loss]
+        }
+        (Task::SequenceClassification, ProblemType::MultiLabelClassification) => {
+            &[Metric::MicroF1, Metric::MacroF1, Metric::Accuracy, Metric::Loss]
+        }
+        (Task::SequenceClassification, ProblemType::Regression) => &[Metric::Pearson, Metric::Spearman, Metric::Loss],
+        (Task::TokenClassification, _) => &[Metric::EntityF1, Metric::Accuracy, Metric::MacroF1, Metric::Loss],
+        (Task::QuestionAnswering, _) => &[Metric::F1, Metric::ExactMatch, Metric::Loss],
+        (Task::MaskedLm, _) => &[Metric::Loss],
+    }
+}
+
+/// A recipe as it is written in a file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RecipeFile {

@@ -1,26 +1,27 @@
 //! A run's folder: `model/`, `checkpoints/`, `metrics.jsonl`, `report.json`, `report.html`, `errors.tsv`, `run.toml`.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use kiln_eval::{Report, to_html};
-use kiln_train::EpochReport;
-use sha2::{Digest, Sha256};
+use kiln_train::{EpochReport, Error, Fingerprint, check_resumable};
 
 use crate::cli::UsageError;
-use crate::recipe::{Files, Recipe};
+use crate::console;
+use crate::recipe::Recipe;
 
 #[derive(Debug)]
 pub struct RunFolder {
     pub path: PathBuf,
+    /// Whether the training goes on from the checkpoint in it.
+    pub resume: bool,
 }
 
 impl RunFolder {
-    /// The folder asked for, or the next free `runs/NAME-N`. One that holds a run is refused, unless it is to be resumed.
-    pub fn create(out: Option<&Path>, name: &str, resume: bool) -> anyhow::Result<Self> {
+    /// The folder asked for, or the next free `runs/NAME-N`. One that holds a run is refused, unless that run is to be
+    /// resumed and depends on the same settings and files. Nothing is written.
+    pub fn choose(out: Option<&Path>, name: &str, resume: bool, fingerprint: &Fingerprint) -> anyhow::Result<Self> {
         let path = match out {
             Some(path) => path.to_owned(),
             None => (1..)
@@ -28,22 +29,30 @@ impl RunFolder {
                 .find(|path| !path.exists())
                 .expect("numbers do not end"),
         };
-        let folder = Self { path };
-        let begun = folder.path.join("run.toml").exists();
-        if begun && !resume {
-            let path = folder.path.display();
-            bail!(UsageError(format!(
-                "{path} holds a run already; choose another --out, or go on with it by --resume"
-            )));
+        let has_run = path.join("run.toml").exists();
+        let place = path.display();
+        match (resume, has_run) {
+            (false, true) => bail!(UsageError(format!(
+                "{place} holds a run already; choose another --out, or continue that run with --resume"
+            ))),
+            (true, false) => bail!(UsageError(format!("{place} holds no run to resume: there is no run.toml"))),
+            (false, false) => Ok(Self { path, resume: false }),
+            (true, true) => {
+                let resume = is_resumable(&path.join("checkpoints"), fingerprint)?;
+                if !resume {
+                    console::log(format_args!("{place} holds no checkpoint yet: training starts from the beginning"));
+                }
+                Ok(Self { path, resume })
+            }
         }
-        if resume && !folder.checkpoints().join("last.safetensors").exists() {
-            let path = folder.path.display();
-            bail!(UsageError(format!("{path} holds no interrupted run: there is no checkpoints/last.safetensors")));
-        }
-        for path in [folder.model(), folder.checkpoints()] {
+    }
+
+    /// Makes the folder and those in it.
+    pub fn create(&self) -> anyhow::Result<()> {
+        for path in [self.model(), self.checkpoints()] {
             std::fs::create_dir_all(&path).with_context(|| format!("{}: cannot be made", path.display()))?;
         }
-        Ok(folder)
+        Ok(())
     }
 
     pub fn model(&self) -> PathBuf {
@@ -54,35 +63,39 @@ impl RunFolder {
         self.path.join("checkpoints")
     }
 
-    /// Every setting, loadable as a recipe, with what else the run depends on in comments above. The recipe's sources are
-    /// those that came, and `files` is where its data lie.
-    pub fn write_recipe(
-        &self,
-        recipe: &Recipe,
-        files: &Files<PathBuf>,
-        backend: &str,
-        weights_hash: &str,
-    ) -> anyhow::Result<()> {
+    /// Writes every setting, loadable as a recipe, with what else the run depends on in comments above. The recipe's
+    /// sources are at the commits that were fetched.
+    pub fn write_recipe(&self, recipe: &Recipe, backend: &str, fingerprint: &Fingerprint) -> anyhow::Result<()> {
         let mut text = format!("# kiln {}, backend {backend}\n", env!("CARGO_PKG_VERSION"));
-        writeln!(text, "# sha256 {weights_hash} of the checkpoint's weights")?;
-        for file in files.all().into_iter().filter(|file| file.is_file()) {
-            writeln!(text, "# sha256 {} of {}", sha256([file])?, file.display())?;
+        for (name, hash) in &fingerprint.contents {
+            writeln!(text, "# sha256 {hash} of {name}")?;
         }
         writeln!(text, "\n{}", recipe.to_toml())?;
         write(&self.path.join("run.toml"), text.as_bytes())
     }
 
-    /// Adds a line to `metrics.jsonl`.
-    pub fn add_metrics(&self, report: &EpochReport) -> anyhow::Result<()> {
-        let path = self.path.join("metrics.jsonl");
-        let mut line = serde_json::to_vec(report)?;
-        line.push(b'\n');
-        let add = || File::options().create(true).append(true).open(&path)?.write_all(&line);
-        add().with_context(|| format!("{}: cannot be written", path.display()))
+    /// Writes `metrics.jsonl`, a line for each epoch. The checkpoint holds the same reports, so that a run that was
+    /// killed between the two loses no line.
+    pub fn write_metrics(&self, epochs: &[EpochReport]) -> anyhow::Result<()> {
+        let mut lines = Vec::new();
+        for report in epochs {
+            serde_json::to_writer(&mut lines, report)?;
+            lines.push(b'\n');
+        }
+        write(&self.path.join("metrics.jsonl"), &lines)
     }
 }
 
-/// Writes what an evaluation found.
+fn is_resumable(checkpoints: &Path, fingerprint: &Fingerprint) -> anyhow::Result<bool> {
+    match check_resumable(checkpoints, fingerprint) {
+        Err(error @ Error::OtherRun { .. }) => bail!(UsageError(format!(
+            "{error}\nresume it with the settings and files that it was begun with, or choose another --out for a new run"
+        ))),
+        other => Ok(other?),
+    }
+}
+
+/// Writes the files of an evaluation.
 pub fn write_report(folder: &Path, report: &Report, errors: &str) -> anyhow::Result<()> {
     write(&folder.join("errors.tsv"), errors.as_bytes())?;
     write(&folder.join("report.html"), to_html(report).as_bytes())?;
@@ -92,31 +105,4 @@ pub fn write_report(folder: &Path, report: &Report, errors: &str) -> anyhow::Res
 /// Writes a file, whole or not at all.
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     kiln_files::write(path, bytes).with_context(|| format!("{}: cannot be written", path.display()))
-}
-
-/// SHA-256 of files, one after another, in hexadecimal.
-pub fn sha256<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> anyhow::Result<String> {
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    for path in paths {
-        let path = path.as_ref();
-        let mut add = || -> io::Result<()> {
-            let mut file = kiln_files::open(path)?;
-            loop {
-                match file.read(&mut buffer)? {
-                    0 => return Ok(()),
-                    read => hash.update(&buffer[..read]),
-                }
-            }
-        };
-        add().with_context(|| format!("{}: cannot be read", path.display()))?;
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// The largest resident memory of this process so far, in bytes; 0 where the system does not tell.
-pub fn peak_rss_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
 }

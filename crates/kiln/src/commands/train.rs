@@ -1,13 +1,15 @@
 //! `kiln train`: the stages of a training, one after another. `kiln pipeline` runs the same.
 
 mod job;
+mod observer;
+mod outcome;
 pub mod sequences;
 pub mod tags;
 pub mod answers;
 pub mod pretraining;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use burn::module::Module;
@@ -15,63 +17,33 @@ use burn::tensor::Device;
 use kiln_backend::Backend;
 use kiln_bert::{Bert, BertConfig, LayerInputs};
 use kiln_dataset::{Lengths, Record, audit};
-use kiln_eval::{Report, Scores, SplitReport, TrainReport};
-use kiln_heads::{Pretrained, PretrainedConfig, TaskModel, save_model};
+use kiln_eval::{Report, SplitReport, TrainReport};
+use kiln_heads::{Pretrained, PretrainedConfig, Start, TaskModel, save_model};
 use kiln_hub::{Location, PullConfig, Source};
 use kiln_kernels::Precision;
 use kiln_schema::{LabelId, LabelSet, ProblemType, Split, Splits, Task};
 use kiln_tokenize::{ModelLimits, Tokenizer};
+use kiln_train::Fingerprint;
 
 use crate::checkpoint::{fetch, fetch_data};
 use crate::cli::{RunArgs, TrainArgs, UsageError};
 use crate::commands::data::{names, report_leaks, splits};
-use crate::console::{self, OutputError, stage, unused_tensors};
+use crate::console::{self, stage, unused_tensors};
 use crate::environment::pull_config;
+use crate::fingerprint::{WEIGHTS, fingerprint};
 use crate::interrupt::watch_signals;
-use crate::recipe::{Data, Encoder, Files, Model, Recipe, available};
-use crate::run_folder::{RunFolder, peak_rss_bytes, sha256, write_report};
+use crate::peak_memory::peak_rss_bytes;
+use crate::recipe::{Encoder, Files, Model, Recipe, available};
+use crate::run_folder::{RunFolder, write_report};
 
 use job::Job;
+
+pub use outcome::{Outcome, print_splits};
 
 pub fn run<B: Backend>(arguments: &TrainArgs, json: bool, device: &Device) -> anyhow::Result<()> {
     let recipe = Recipe::load(&arguments.recipe, &arguments.run.set.set)?;
     let name = arguments.recipe.file_stem().and_then(|stem| stem.to_str()).unwrap_or("run");
     train::<B>(&recipe, name, &arguments.run, device)?.print(json)
-}
-
-/// A training that ended.
-pub struct Outcome {
-    report: Report,
-    folder: PathBuf,
-}
-
-impl Outcome {
-    /// The report as JSON, or as a table with the run's folder.
-    pub fn print(&self, json: bool) -> anyhow::Result<()> {
-        if json {
-            return console::json(&self.report);
-        }
-        print_splits(&self.report)?;
-        Ok(console::result(format_args!("\n{}", self.folder.display()))?)
-    }
-}
-
-/// A row a split: its examples, and the numbers that stand for the whole.
-pub fn print_splits(report: &Report) -> Result<(), OutputError> {
-    let Some(first) = report.splits.values().next() else { return Ok(()) };
-    let heads: String = first.named().iter().map(|(name, _)| format!(" {name:>16}")).collect();
-    console::result(format_args!("\n{:<10} {:>8}{heads}", "split", "examples"))?;
-    for (split, report) in &report.splits {
-        let numbers: String = report.named().iter().map(|(_, number)| format!(" {number:>16.4}")).collect();
-        console::result(format_args!("{split:<10} {:>8}{numbers}", report.examples))?;
-        if let Scores::Labels(scores) = &report.scores {
-            let [low, high] = scores.accuracy_interval;
-            let roc_auc = scores.roc_auc.map(|area| format!(", ROC-AUC {area:.4}")).unwrap_or_default();
-            let other = format!("{roc_auc}, MCC {:.4}", scores.mcc);
-            console::result(format_args!("{:<19} accuracy within {low:.4} to {high:.4} (95 %){other}", ""))?;
-        }
-    }
-    Ok(())
 }
 
 /// Pull, read, split, tokenize, audit, train, evaluate.
@@ -81,7 +53,13 @@ pub fn train<B: Backend>(recipe: &Recipe, name: &str, arguments: &RunArgs, devic
     let config = pull_config(&arguments.hub, &recipe.hub.fallback);
     let checkpoint = pull(recipe, &config)?;
     let (files, pinned_data) = fetch_data(&recipe.data, &config)?;
-    let run = Run { recipe, name, arguments, device, backend: B::NAME, precision, checkpoint, files, pinned_data };
+    let model = Model { source: checkpoint.source.clone(), ..recipe.model.clone() };
+    let pinned = Recipe { model, data: pinned_data, ..recipe.clone() };
+    let fingerprint = fingerprint(&pinned, &files, &checkpoint.folder, B::NAME)?;
+    let folder = RunFolder::choose(arguments.out.as_deref(), name, arguments.resume, &fingerprint)?;
+    let strict = arguments.strict;
+    let run =
+        Run { recipe, pinned, folder, fingerprint, strict, device, backend: B::NAME, precision, checkpoint, files };
     match (recipe.task, recipe.model.problem_type) {
         (Task::SequenceClassification, ProblemType::SingleLabelClassification) => run.sequences::<LabelId>(),
         (Task::SequenceClassification, ProblemType::MultiLabelClassification) => run.sequences::<Vec<LabelId>>(),
@@ -92,18 +70,20 @@ pub fn train<B: Backend>(recipe: &Recipe, name: &str, arguments: &RunArgs, devic
     }
 }
 
-/// A training whose recipe, checkpoint and files are there.
+/// A training whose recipe, checkpoint and files have been checked.
 struct Run<'a> {
     recipe: &'a Recipe,
-    name: &'a str,
-    arguments: &'a RunArgs,
+    /// The recipe with its sources at the commits that were fetched.
+    pinned: Recipe,
+    folder: RunFolder,
+    fingerprint: Fingerprint,
+    /// Whether leaks between the splits are errors.
+    strict: bool,
     device: &'a Device,
     backend: &'static str,
     precision: Precision,
     checkpoint: Checkpoint,
     files: Files<PathBuf>,
-    /// The recipe's data at the commits that came.
-    pinned_data: Data,
 }
 
 impl Run<'_> {
@@ -115,7 +95,27 @@ impl Run<'_> {
             names => format!("; labels {}", names.join(", ")),
         };
         stage("read", "kiln-dataset", format_args!("{}{labelled}", sizes.join(", ")));
+        self.check_labels(&labels)?;
         Ok((items, labels))
+    }
+
+    /// Refuses to train a choice among fewer than two labels.
+    fn check_labels(&self, labels: &LabelSet) -> Result<(), UsageError> {
+        let is_choice = match self.recipe.task {
+            Task::SequenceClassification => self.recipe.model.problem_type == ProblemType::SingleLabelClassification,
+            Task::TokenClassification => true,
+            Task::QuestionAnswering | Task::MaskedLm => false,
+        };
+        if !is_choice || labels.len() > 1 {
+            return Ok(());
+        }
+        let key = if self.recipe.data.labels.is_some() { "data.labels" } else { "data.label" };
+        let names = labels.names().join(", ");
+        let hint = match self.recipe.task {
+            Task::SequenceClassification => "; for numbers, set `model.problem_type = \"regression\"`",
+            _ => "",
+        };
+        Err(UsageError(format!("`{key}`: found the single label `{names}`, expected at least two{hint}")))
     }
 
     /// `tokens` are the lengths of the whole items.
@@ -128,15 +128,15 @@ impl Run<'_> {
         let lengths = Lengths { tokens, max_length: self.recipe.train.max_length };
         let audit = audit(items, names::<T>(labels), Some(lengths));
         stage("audit", "kiln-dataset", audit.summary().trim_end());
-        report_leaks(&audit, self.arguments.strict)
+        report_leaks(&audit, self.strict)
     }
 
     fn tokenizer(&self) -> &Tokenizer {
         &self.checkpoint.tokenizer
     }
 
-    /// A line on what the encoder will read: rows, and the tokens of the longest.
-    fn tell_shape(&self, rows: usize, lengths: &[usize]) {
+    /// A line on the encoder's input: rows, and the tokens of the longest.
+    fn show_shape(&self, rows: usize, lengths: &[usize]) {
         let longest = lengths.iter().max().copied().unwrap_or(0);
         let shape = format!("train input_ids [{rows}, ≤ {longest}]");
         stage("tokenize", "kiln-tokenize", format_args!("{shape}, vocabulary {}", self.tokenizer().vocab_size()));
@@ -153,37 +153,36 @@ impl Run<'_> {
         }
     }
 
-    /// Sets the encoder up as the recipe says.
+    /// Sets the encoder up as the recipe says: its precision, gradient checkpointing, and whether it is trained.
     fn prepare(&self, bert: &mut Bert) {
         bert.products.precision = self.precision;
         let full = self.recipe.model.encoder == Encoder::Full;
         bert.layer_inputs = (full && self.recipe.train.gradient_checkpointing).then(LayerInputs::default);
+        if !full {
+            *bert = bert.clone().freeze();
+        }
     }
 
-    /// The run's folder with its recipe in it, and the hash of the checkpoint's weights.
-    fn begin(&self) -> anyhow::Result<(RunFolder, String)> {
-        let folder = RunFolder::create(self.arguments.out.as_deref(), self.name, self.arguments.resume)?;
-        let weights_hash = self.record(&folder)?;
-        Ok((folder, weights_hash))
+    /// Makes the run's folder and writes the recipe into it.
+    fn begin(&self) -> anyhow::Result<()> {
+        self.folder.create()?;
+        self.folder.write_recipe(&self.pinned, self.backend, &self.fingerprint)
     }
 
-    /// Writes the recipe into the run's folder.
-    fn record(&self, folder: &RunFolder) -> anyhow::Result<String> {
-        let weights_hash = weights_hash(&self.checkpoint.folder)?;
-        let model = Model { source: self.checkpoint.source.clone(), ..self.recipe.model.clone() };
-        let pinned = Recipe { model, data: self.pinned_data.clone(), ..self.recipe.clone() };
-        folder.write_recipe(&pinned, &self.files, self.backend, &weights_hash)?;
-        Ok(weights_hash)
+    fn job(&self) -> Job<'_> {
+        Job { recipe: self.recipe, folder: &self.folder, fingerprint: &self.fingerprint, device: self.device }
     }
 
-    fn job<'b>(&'b self, folder: &'b RunFolder) -> Job<'b> {
-        Job { recipe: self.recipe, folder, device: self.device, resume: self.arguments.resume }
+    /// The hash that stands for the encoder's weights; none where they are fresh, so that no file holds them.
+    fn weights_hash(&self) -> Option<String> {
+        let Model { initialize, size, .. } = &self.recipe.model;
+        let is_pretrained = *initialize == Start::Pretrained && size.is_none();
+        self.fingerprint.contents.get(WEIGHTS).filter(|_| is_pretrained).cloned()
     }
 
     /// Saves the model and writes the report.
     fn finish(
         &self,
-        folder: RunFolder,
         model: &TaskModel,
         train: TrainReport,
         splits: BTreeMap<Split, SplitReport>,
@@ -196,14 +195,20 @@ impl Run<'_> {
             splits,
             train: Some(TrainReport { peak_rss_bytes: peak_rss_bytes(), ..train }),
         };
-        save_model(&folder.model(), model)?;
-        self.tokenizer().save(&folder.model())?;
-        write_report(&folder.path, &report, errors)?;
+        save_model(&self.folder.model(), model)?;
+        self.tokenizer().save(&self.folder.model())?;
+        write_report(&self.folder.path, &report, errors)?;
         stage("evaluate", "kiln-eval", "report.json, report.html, errors.tsv");
-        Ok(Outcome { report, folder: folder.path })
+        let data = match &self.files {
+            Files::Splits(splits) => Some(splits.test.clone().unwrap_or_else(|| splits.validation.clone())),
+            Files::Divided { .. } => None,
+            Files::Corpus { validation, .. } => validation.clone(),
+        };
+        let has_pairs = self.recipe.data.columns.text_pair.is_some();
+        Ok(Outcome { report, folder: self.folder.path.clone(), data, has_pairs })
     }
 
-    /// A line on the encoder, one on the head, and what was found in the checkpoint.
+    /// A line on the encoder, one on the head, and notes on the checkpoint.
     fn describe<M>(&self, pretrained: &Pretrained<M>, bert: &Bert, longest: usize, head: &str) {
         let config = &pretrained.config;
         let batch = self.recipe.train.batch_size;
@@ -266,13 +271,4 @@ fn pull(recipe: &Recipe, config: &PullConfig) -> anyhow::Result<Checkpoint> {
     stage("pull", "kiln-hub", format_args!("{source} → {}", folder.display()));
     let source = pinned.map_or_else(|| source.clone(), Source::from);
     Ok(Checkpoint { source, folder, config, tokenizer })
-}
-
-/// One hash for all files of weights in a folder.
-fn weights_hash(folder: &Path) -> anyhow::Result<String> {
-    let entries = std::fs::read_dir(folder).with_context(|| format!("{}: cannot be read", folder.display()))?;
-    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    files.retain(|path| path.extension().is_some_and(|ending| ending == "safetensors" || ending == "bin"));
-    files.sort();
-    sha256(files)
 }

@@ -54,11 +54,15 @@ lr_scheduler = "cosine"
 warmup_ratio = 0
 weight_decay = 0.0
 max_grad_norm = 2.5
+layerwise_lr_decay = 0.9
 max_length = 64
 precision = "f32"
 gradient_checkpointing = true
 label_all_tokens = false
 early_stopping_patience = 2
+save_steps = 100
+save_minutes = 2.5
+max_hours = 12
 metric = "macro_f1"
 seed = 18446744073709551615
 

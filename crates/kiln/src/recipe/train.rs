@@ -1,9 +1,10 @@
 use kiln_backend::{Backend, Flex};
 use kiln_schema::{LabelId, LabelSet};
-use kiln_train::{LrScheduler, Metric, TrainConfig, balanced};
+use kiln_train::{LabelLoss, LrScheduler, Metric, TrainConfig, balanced};
 use serde::{Deserialize, Serialize};
 
-use super::checked;
+use super::document::Places;
+use super::{RecipeError, checked};
 use crate::cli::UsageError;
 
 /// `[train]`: how the weights are fitted.
@@ -28,24 +29,39 @@ pub struct Train {
     /// Decoupled from the gradient; never on biases and LayerNorm.
     #[serde(deserialize_with = "checked::not_negative")]
     pub weight_decay: f64,
-    /// The gradient's global norm is cut to this.
+    /// The gradient's global norm is clipped to this.
     #[serde(deserialize_with = "checked::positive")]
     pub max_grad_norm: f64,
+    /// Each layer below the head learns at this share of the rate of the layer above it; 1 = all at the same rate.
+    #[serde(deserialize_with = "checked::share")]
+    pub layerwise_lr_decay: f64,
     /// In tokens, special ones included; longer texts are cut, or go through windows where tags or answers are sought.
     #[serde(deserialize_with = "checked::at_least::<2, _>")]
     pub max_length: usize,
     pub precision: Precision,
-    /// Whether a layer is computed once more in the backward pass, which takes time and saves memory.
+    /// Whether each layer is computed a second time in the backward pass, which takes time and saves memory.
     pub gradient_checkpointing: bool,
-    /// What the loss of a label counts: `balanced`, or a number for each label, in their order.
+    /// The weight of each label's loss: `balanced`, or a number for each label, in their order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<ClassWeights>,
+    /// The share of a target that is spread evenly over all labels.
+    #[serde(deserialize_with = "checked::share")]
+    pub label_smoothing: f64,
     /// Whether a tagger's loss is on all tokens of a word, not on its first alone.
     pub label_all_tokens: bool,
-    /// Epochs without a better checkpoint after which training ends; 0: never.
+    /// Epochs without a better checkpoint after which training ends; 0 = off.
     #[serde(deserialize_with = "checked::at_least::<0, _>")]
     pub early_stopping_patience: usize,
-    /// What picks the best checkpoint; the task's own when absent.
+    /// Updates after which a checkpoint is saved within an epoch; 0 = off.
+    #[serde(deserialize_with = "checked::at_least::<0, _>")]
+    pub save_steps: usize,
+    /// Minutes after which a checkpoint is saved within an epoch; 0 = off.
+    #[serde(deserialize_with = "checked::not_negative")]
+    pub save_minutes: f64,
+    /// Hours after which training stops, keeps the best checkpoint and tests it; 0 = no limit.
+    #[serde(deserialize_with = "checked::not_negative")]
+    pub max_hours: f64,
+    /// The number that picks the best checkpoint; the task's own when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<Metric>,
     pub seed: u64,
@@ -53,28 +69,78 @@ pub struct Train {
 
 impl Default for Train {
     fn default() -> Self {
+        let TrainConfig {
+            epochs,
+            batch_size,
+            gradient_accumulation_steps,
+            learning_rate,
+            lr_scheduler,
+            warmup_ratio,
+            weight_decay,
+            max_grad_norm,
+            layerwise_lr_decay,
+            early_stopping_patience,
+            metric: _,
+            seed,
+            save_steps,
+            save_minutes,
+            max_hours,
+        } = TrainConfig::default();
         Self {
-            epochs: 3,
-            batch_size: 16,
-            gradient_accumulation_steps: 1,
-            learning_rate: 5e-5,
-            lr_scheduler: LrScheduler::Linear,
-            warmup_ratio: 0.1,
-            weight_decay: 0.01,
-            max_grad_norm: 1.0,
+            epochs,
+            batch_size,
+            gradient_accumulation_steps,
+            learning_rate,
+            lr_scheduler,
+            warmup_ratio,
+            weight_decay,
+            max_grad_norm,
+            layerwise_lr_decay,
             max_length: 128,
             precision: Precision::F32,
             gradient_checkpointing: false,
             class_weights: None,
+            label_smoothing: 0.0,
             label_all_tokens: false,
-            early_stopping_patience: 0,
+            early_stopping_patience,
+            save_steps,
+            save_minutes,
+            max_hours,
             metric: None,
-            seed: 42,
+            seed,
         }
     }
 }
 
 impl Train {
+    /// Checks the values that depend on the task, which reports the metrics `known`.
+    pub fn check(&self, known: &[Metric], places: &Places) -> Result<(), RecipeError> {
+        if let Some(metric) = self.metric.filter(|metric| !known.contains(metric)) {
+            let known: Vec<String> = known.iter().map(|metric| format!("`{}`", metric.name())).collect();
+            let what = format!(
+                "`train.metric`: found `{}`, which this task does not report; expected one of {}",
+                metric.name(),
+                known.join(", ")
+            );
+            return Err(places.error("train.metric", what));
+        }
+        match self.class_weights.as_ref().and_then(ClassWeights::problem) {
+            Some(problem) => Err(places.error("train.class_weights", format!("`train.class_weights`: {problem}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// How a label's loss counts, for the targets of the training split; none where all count the same.
+    pub fn label_loss(
+        &self,
+        targets: impl IntoIterator<Item = LabelId>,
+        labels: &LabelSet,
+    ) -> Result<Option<LabelLoss>, UsageError> {
+        let class_weights = self.class_weights.as_ref().map(|weights| weights.of(targets, labels)).transpose()?;
+        let loss = LabelLoss { class_weights, label_smoothing: self.label_smoothing };
+        Ok(Some(loss).filter(|loss| *loss != LabelLoss::default()))
+    }
+
     /// The part of it that the loop reads.
     pub fn config(&self, metric: Metric) -> TrainConfig {
         TrainConfig {
@@ -86,9 +152,13 @@ impl Train {
             warmup_ratio: self.warmup_ratio,
             weight_decay: self.weight_decay,
             max_grad_norm: self.max_grad_norm,
+            layerwise_lr_decay: self.layerwise_lr_decay,
             early_stopping_patience: self.early_stopping_patience,
             metric,
             seed: self.seed,
+            save_steps: self.save_steps,
+            save_minutes: self.save_minutes,
+            max_hours: self.max_hours,
         }
     }
 }
@@ -108,8 +178,19 @@ pub enum Balanced {
 }
 
 impl ClassWeights {
-    /// A weight for each label, for these targets to train on.
-    pub fn of(&self, targets: impl IntoIterator<Item = LabelId>, labels: &LabelSet) -> Result<Vec<f32>, UsageError> {
+    /// Why these weights cannot be used with any labels; none if they can.
+    pub fn problem(&self) -> Option<String> {
+        let Self::Given(weights) = self else { return None };
+        let usable = |weight: f64| weight >= 0.0 && (weight as f32).is_finite();
+        if let Some(weight) = weights.iter().find(|weight| !usable(**weight)) {
+            return Some(format!("found {weight:?}, expected numbers of at least 0"));
+        }
+        let all_zero = weights.iter().all(|weight| *weight as f32 == 0.0);
+        all_zero.then(|| "found no number above 0, so that nothing would be learnt".to_owned())
+    }
+
+    /// The weight of each label, for the targets of the training split.
+    fn of(&self, targets: impl IntoIterator<Item = LabelId>, labels: &LabelSet) -> Result<Vec<f32>, UsageError> {
         match self {
             Self::Named(Balanced::Balanced) => Ok(balanced(targets, labels.len())),
             Self::Given(weights) if weights.len() == labels.len() => {

@@ -12,7 +12,6 @@ use kiln_train::{Answered, AskedSet};
 use super::job::Trained;
 use super::{MISTAKES, Outcome, Run};
 use crate::console::stage;
-use crate::recipe::Encoder;
 
 impl Run<'_> {
     pub fn answers(&self) -> anyhow::Result<Outcome> {
@@ -30,7 +29,7 @@ impl Run<'_> {
         })?;
         let lengths: Vec<usize> =
             windows.train.iter().flatten().map(|window| window.encoding.input_ids.len()).collect();
-        self.tell_shape(lengths.len(), &lengths);
+        self.show_shape(lengths.len(), &lengths);
         let whole = |windows: &Vec<ContextWindow>| windows.first().map_or(0, |window| window.encoding.full_length);
         self.audit(&questions, &labels, windows.as_ref().map(|_, all| all.iter().map(whole).collect()))?;
 
@@ -40,21 +39,17 @@ impl Run<'_> {
         let Pretrained { model: QuestionAnswerer { bert, qa_outputs }, .. } = &pretrained;
         let head = format!("{} parameters; each token → start, end", qa_outputs.num_params());
         self.describe(&pretrained, bert, lengths.iter().max().copied().unwrap_or(0), &head);
-        let (folder, _) = self.begin()?;
+        self.begin()?;
 
         let pad_token_id = self.tokenizer().pad_token_id();
         let language = self.recipe.data.answer_language;
         let sets = questions.zip(windows).map(|_, (questions, windows)| {
             AskedSet::new(questions, windows, pad_token_id).with_answer_language(language)
         });
-        let mut model = pretrained.model;
-        if self.recipe.model.encoder == Encoder::Frozen {
-            model.bert = model.bert.freeze();
-        }
-        let Trained { model, train, splits, judged } = self.job(&folder).fit(&sets, model, 0.0)?;
+        let Trained { model, train, splits, judged } = self.job().fit(&sets, pretrained.model, 0.0)?;
         let errors = errors(&judged, sets.test.as_ref().unwrap_or(&sets.validation));
         let network = Network::QuestionAnswering { model };
-        self.finish(folder, &TaskModel { network, config: pretrained.config }, train, splits, &errors)
+        self.finish(&TaskModel { network, config: pretrained.config }, train, splits, &errors)
     }
 }
 

@@ -7,9 +7,10 @@ use burn::tensor::Device;
 use kiln_eval::{SplitReport, TrainReport};
 use kiln_heads::SequenceClassifier;
 use kiln_schema::{Split, Splits};
-use kiln_train::{Encoded, EpochReport, Event, FeatureCache, Features, FeaturesConfig, Fit, Fitted, TrainingSet};
+use kiln_train::{Encoded, FeatureCache, Features, FeaturesConfig, Fingerprint, Fit, Fitted, TrainingSet};
 
-use crate::console::{self, Interrupted, Progress, stage};
+use super::observer::Observer;
+use crate::console::{Progress, stage};
 use crate::environment::cache_folder;
 use crate::recipe::Recipe;
 use crate::run_folder::RunFolder;
@@ -18,8 +19,8 @@ use crate::run_folder::RunFolder;
 pub struct Job<'a> {
     pub recipe: &'a Recipe,
     pub folder: &'a RunFolder,
+    pub fingerprint: &'a Fingerprint,
     pub device: &'a Device,
-    pub resume: bool,
 }
 
 /// A trained model, what it cost, and how it does.
@@ -27,7 +28,7 @@ pub struct Trained<M, O> {
     pub model: M,
     pub train: TrainReport,
     pub splits: BTreeMap<Split, SplitReport>,
-    /// What it says of the test split, or where there is none, of the validation.
+    /// Its output for the test split, or for the validation split where there is no test split.
     pub judged: O,
 }
 
@@ -43,42 +44,15 @@ impl Job<'_> {
             train: &sets.train,
             validation: &sets.validation,
             config: &config,
+            fingerprint: self.fingerprint,
             device: self.device,
             checkpoints: &self.folder.checkpoints(),
-            resume: self.resume,
+            resume: self.folder.resume,
         };
-        let started = Instant::now();
-        let mut progress: Option<Progress> = None;
-        let mut failed = None;
-        let fitted = fit.run(model, &mut |event| {
-            match event {
-                Event::Step { step, total_steps, loss, learning_rate, .. } => {
-                    let progress = progress.get_or_insert_with(|| Progress::new("train", total_steps));
-                    progress.set(step, || format!("loss {loss:.4} rate {learning_rate:.2e}"));
-                }
-                Event::Epoch(report) => {
-                    match &progress {
-                        Some(progress) => progress.log(&epoch_line(&report, config.epochs)),
-                        None => console::log(epoch_line(&report, config.epochs)),
-                    }
-                    if let Err(error) = self.folder.add_metrics(&report) {
-                        failed.get_or_insert(error);
-                    }
-                }
-            }
-            console::unless_interrupted()
-        })?;
-        if let Some(progress) = &progress {
-            progress.finish();
-        }
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let Fitted { model, best_epoch, epochs, steps, padding_share, interrupted } = fitted;
-        if interrupted {
-            let resume = format!("go on with --resume --out {}", self.folder.path.display());
-            return Err(Interrupted(format!("{} updates are saved; {resume}", steps)).into());
-        }
+        let mut observer = Observer::new(self.folder, &config);
+        let fitted = fit.run(model, &mut |event| observer.observe(event))?;
+        observer.finish(fitted.steps, fitted.end)?;
+        let Fitted { model, best_epoch, epochs, steps, padding_share, end: _ } = fitted;
         stage("train", "kiln-train", format_args!("{steps} updates; epoch {best_epoch} is the best"));
 
         let update_seconds: f64 = epochs.iter().map(|epoch| epoch.train_seconds).sum();
@@ -89,7 +63,7 @@ impl Job<'_> {
             epochs: epochs.len(),
             best_epoch,
             steps,
-            seconds: started.elapsed().as_secs_f64() + encoder_seconds,
+            seconds: epochs.iter().map(|epoch| epoch.seconds).sum::<f64>() + encoder_seconds,
             encoder_seconds,
             update_seconds,
             examples_per_second: an_epoch(sets.train.rows()),
@@ -108,15 +82,17 @@ impl Job<'_> {
         Ok(Trained { model, train, splits, judged: judged.expect("there is a validation split") })
     }
 
-    /// What the frozen encoder says of every row, and the seconds that took; 0 when all was cached.
+    /// The frozen encoder's output for every row, and the seconds that it took; 0 when all was cached. Without a hash of
+    /// the weights nothing is cached.
     pub fn features(
         &self,
         sets: &Splits<Encoded>,
         model: &SequenceClassifier,
-        weights_hash: String,
+        weights_hash: Option<String>,
     ) -> anyhow::Result<(Splits<Features>, f64)> {
-        let cache = FeatureCache { folder: cache_folder().join("features"), weights_hash };
-        let config = FeaturesConfig { batch_size: FEATURE_BATCH, cache: Some(cache) };
+        let cache =
+            weights_hash.map(|weights_hash| FeatureCache { folder: cache_folder().join("features"), weights_hash });
+        let config = FeaturesConfig { batch_size: FEATURE_BATCH, cache };
         let mut seconds = 0.0;
         let features = sets.clone().try_map(|split, set| {
             let started = Instant::now();
@@ -138,19 +114,3 @@ impl Job<'_> {
 
 /// Rows that a frozen encoder computes at once.
 const FEATURE_BATCH: usize = 32;
-
-fn epoch_line(report: &EpochReport, epochs: usize) -> String {
-    let EpochReport { epoch, train_loss, train_accuracy, validation, .. } = report;
-    let accuracy = train_accuracy.map(|accuracy| format!(" accuracy {accuracy:.4}")).unwrap_or_default();
-    let mut numbers: Vec<(&String, &f64)> = validation.iter().collect();
-    // The loss first, as everywhere.
-    numbers.sort_by_key(|(name, _)| *name != "loss");
-    let numbers: Vec<String> = numbers.into_iter().map(|(name, number)| format!("{name} {number:.4}")).collect();
-    format!(
-        "epoch {epoch:>3}/{epochs}  train loss {train_loss:.4}{accuracy}  validation {}  {:.1} s  rate {:.2e}{}",
-        numbers.join(" "),
-        report.seconds,
-        report.learning_rate,
-        if report.best { "  best" } else { "" }
-    )
-}

@@ -15,7 +15,6 @@ use super::job::Trained;
 use super::{Outcome, Run};
 use crate::console::{self, Interrupted, stage};
 use crate::recipe::{Data, Files};
-use crate::run_folder::RunFolder;
 
 impl Run<'_> {
     pub fn masked_lm(&self) -> anyhow::Result<Outcome> {
@@ -24,10 +23,10 @@ impl Run<'_> {
             unreachable!("the recipe's task and its files are checked together");
         };
         let masking = recipe.masking.config()?.init(self.tokenizer())?;
-        let folder = RunFolder::create(self.arguments.out.as_deref(), self.name, self.arguments.resume)?;
+        self.folder.create()?;
         let tokenizer = self.tokenizer();
         let max_tokens = recipe.train.max_length - tokenizer.num_special_tokens(recipe.next_sentence);
-        let store = |files: &[PathBuf]| store(files, &recipe.data, tokenizer, max_tokens, &folder.path);
+        let store = |files: &[PathBuf]| store(files, &recipe.data, tokenizer, max_tokens, &self.folder.path);
         let (train, validation) =
             (store(files)?, validation.as_ref().map(|file| store(std::slice::from_ref(file))).transpose()?);
         let drawing = self.drawing(masking);
@@ -43,12 +42,12 @@ impl Run<'_> {
         let head =
             format!("{} parameters; masked tokens → logits [{}]{next}", cls.num_params(), tokenizer.vocab_size());
         self.describe(&pretrained, &pretrained.model.bert, recipe.train.max_length, &head);
-        self.record(&folder)?;
+        self.begin()?;
 
         let sets = Splits { train, validation, test: None };
         let Pretrained { model, config, .. } = pretrained;
-        let Trained { model, train, splits, .. } = self.job(&folder).fit(&sets, model, 0.0)?;
-        self.finish(folder, &TaskModel { network: Network::MaskedLm { model }, config }, train, splits, "")
+        let Trained { model, train, splits, .. } = self.job().fit(&sets, model, 0.0)?;
+        self.finish(&TaskModel { network: Network::MaskedLm { model }, config }, train, splits, "")
     }
 
     fn drawing(&self, masking: Masking) -> Drawing {

@@ -12,15 +12,15 @@ use kiln_train::{Encoded, Targets};
 use super::job::Trained;
 use super::{MISTAKES, Outcome, Run};
 use crate::cli::UsageError;
-use crate::recipe::{ClassWeights, Encoder};
+use crate::recipe::{Encoder, Train};
 
 /// What a row may be labelled with.
 pub trait Target: Sized + Clone {
     /// Of all rows.
     fn targets(rows: Vec<Self>, labels: &LabelSet) -> Targets;
 
-    /// The same of rows to train on, whose labels may have weights.
-    fn weighted(rows: Vec<Self>, labels: &LabelSet, _: Option<&ClassWeights>) -> Result<Targets, UsageError> {
+    /// The same of rows to train on, with the recipe's weights and smoothing.
+    fn to_train_on(rows: Vec<Self>, labels: &LabelSet, _: &Train) -> Result<Targets, UsageError> {
         Ok(Self::targets(rows, labels))
     }
 
@@ -33,10 +33,9 @@ impl Target for LabelId {
         Targets::Labels(rows, labels.clone())
     }
 
-    fn weighted(rows: Vec<Self>, labels: &LabelSet, weights: Option<&ClassWeights>) -> Result<Targets, UsageError> {
-        let weights = weights.map(|weights| weights.of(rows.iter().copied(), labels)).transpose()?;
-        Ok(match weights {
-            Some(weights) => Targets::WeightedLabels(rows, labels.clone(), weights),
+    fn to_train_on(rows: Vec<Self>, labels: &LabelSet, train: &Train) -> Result<Targets, UsageError> {
+        Ok(match train.label_loss(rows.iter().copied(), labels)? {
+            Some(loss) => Targets::LabelsWithLoss(rows, labels.clone(), loss),
             None => Self::targets(rows, labels),
         })
     }
@@ -100,7 +99,7 @@ impl Run<'_> {
         let encodings =
             examples.as_ref().try_map(|_, rows| self.tokenizer().encode_all_counted(rows.iter().map(Item::texts)))?;
         let lengths = kiln_tokenize::lengths(&encodings.train);
-        self.tell_shape(encodings.train.len(), &lengths);
+        self.show_shape(encodings.train.len(), &lengths);
         let tokens = encodings.as_ref().map(|_, rows| rows.iter().map(|encoding| encoding.full_length).collect());
         self.audit(&examples, &labels, tokens)?;
 
@@ -114,22 +113,25 @@ impl Run<'_> {
         let shape = format!("pooled [{batch}, {hidden}] → logits [{batch}, {}]", labels.len());
         let head = format!("{name} pooling, {} parameters; {shape}", head.num_params());
         self.describe(&pretrained, bert, lengths.iter().max().copied().unwrap_or(0), &head);
-        let (folder, weights_hash) = self.begin()?;
+        self.begin()?;
 
         let pad_token_id = self.tokenizer().pad_token_id();
         let targets = examples.as_ref().map(|_, rows| rows.iter().map(|example| example.target.clone()).collect());
         let sets = encodings.zip(targets).try_map(|split, (encodings, targets): (_, Vec<T>)| {
-            let weights = self.recipe.train.class_weights.as_ref().filter(|_| split == Split::Train);
-            anyhow::Ok(Encoded::new(encodings, T::weighted(targets, &labels, weights)?, pad_token_id))
+            let targets = match split {
+                Split::Train => T::to_train_on(targets, &labels, &self.recipe.train)?,
+                _ => T::targets(targets, &labels),
+            };
+            anyhow::Ok(Encoded::new(encodings, targets, pad_token_id))
         })?;
-        let job = self.job(&folder);
+        let job = self.job();
         let (model, train, splits, logits) = match self.recipe.model.encoder {
             Encoder::Full => {
                 let Trained { model, train, splits, judged } = job.fit(&sets, pretrained.model, 0.0)?;
                 (model, train, splits, judged)
             }
             Encoder::Frozen => {
-                let (features, seconds) = job.features(&sets, &pretrained.model, weights_hash)?;
+                let (features, seconds) = job.features(&sets, &pretrained.model, self.weights_hash())?;
                 let head = pretrained.model.head.clone();
                 let Trained { model: head, train, splits, judged } = job.fit(&features, head, seconds)?;
                 (SequenceClassifier { head, ..pretrained.model }, train, splits, judged)
@@ -139,6 +141,6 @@ impl Run<'_> {
         let judged = examples.test.as_ref().unwrap_or(&examples.validation);
         let errors = T::errors(&logits, judged, &labels);
         let network = Network::SequenceClassification { model, labels, problem_type: self.recipe.model.problem_type };
-        self.finish(folder, &TaskModel { network, config: pretrained.config }, train, splits, &errors)
+        self.finish(&TaskModel { network, config: pretrained.config }, train, splits, &errors)
     }
 }

@@ -14,7 +14,7 @@ use super::job::Trained;
 use super::{MISTAKES, Outcome, Run};
 use crate::cli::UsageError;
 use crate::console::stage;
-use crate::recipe::{Data, Encoder, Recipe};
+use crate::recipe::{Data, Recipe};
 
 impl Run<'_> {
     pub fn tags(self) -> anyhow::Result<Outcome> {
@@ -37,7 +37,7 @@ impl Run<'_> {
         })?;
         let lengths: Vec<usize> =
             windows.train.iter().flatten().map(|window| window.encoding.input_ids.len()).collect();
-        self.tell_shape(lengths.len(), &lengths);
+        self.show_shape(lengths.len(), &lengths);
         let whole = |windows: &Vec<UnitWindow>| windows.first().map_or(0, |window| window.encoding.full_length);
         self.audit(&texts, &labels, windows.as_ref().map(|_, texts| texts.iter().map(whole).collect()))?;
 
@@ -49,28 +49,24 @@ impl Run<'_> {
         let crf = if crf.is_some() { ", with a CRF" } else { "" };
         let head = format!("{} parameters{crf}; each unit → logits [{}]", head.num_params(), labels.len());
         self.describe(&pretrained, bert, lengths.iter().max().copied().unwrap_or(0), &head);
-        let (folder, _) = self.begin()?;
+        self.begin()?;
 
         let pad_token_id = self.tokenizer().pad_token_id();
         let tags = texts.as_ref().map(|_, texts| texts.iter().map(|text| text.tags.clone()).collect());
         let tag_set = TagSet { labels: &labels, scheme: tag_scheme };
         let sets = windows.zip(tags).map(|_, (windows, tags)| TaggedSet::new(windows, tags, tag_set, pad_token_id));
         let sets = self.weighted(sets, &texts.train, &labels)?;
-        let mut model = pretrained.model;
-        if self.recipe.model.encoder == Encoder::Frozen {
-            model.bert = model.bert.freeze();
-        }
-        let Trained { model, train, splits, judged } = self.job(&folder).fit(&sets, model, 0.0)?;
+        let Trained { model, train, splits, judged } = self.job().fit(&sets, pretrained.model, 0.0)?;
         let errors = errors(&judged, texts.test.as_ref().unwrap_or(&texts.validation), &labels);
         let single = texts.train.iter().all(|text| text.words().all(|word| word.chars().nth(1).is_none()));
         let units = if single { Units::Characters } else { Units::Words };
         let network = Network::TokenClassification { model, labels, units, tag_scheme };
-        self.finish(folder, &TaskModel { network, config: pretrained.config }, train, splits, &errors)
+        self.finish(&TaskModel { network, config: pretrained.config }, train, splits, &errors)
     }
 }
 
 impl Run<'_> {
-    /// The training split with the recipe's weights and tokens.
+    /// The training split with the recipe's weights, smoothing and tokens.
     fn weighted(
         &self,
         sets: Splits<TaggedSet>,
@@ -78,8 +74,9 @@ impl Run<'_> {
         labels: &LabelSet,
     ) -> anyhow::Result<Splits<TaggedSet>> {
         let mut set = sets.train;
-        if let Some(weights) = &self.recipe.train.class_weights {
-            set = set.with_class_weights(weights.of(train.iter().flat_map(|text| text.tags.iter().copied()), labels)?);
+        let targets = train.iter().flat_map(|text| text.tags.iter().copied());
+        if let Some(loss) = self.recipe.train.label_loss(targets, labels)? {
+            set = set.with_label_loss(loss);
         }
         if self.recipe.train.label_all_tokens {
             set = set.with_all_tokens();

@@ -1,5 +1,13 @@
 //! What is refused, and in which words.
 
+use kiln_eval::{
+    Counts, TagSet, evaluate, evaluate_answers, evaluate_masked, evaluate_numbers, evaluate_sets, evaluate_tags,
+};
+use kiln_metrics::AnswerLanguage;
+use kiln_schema::{ProblemType, TagScheme, Task};
+use kiln_train::Metric;
+
+use super::super::metrics;
 use super::{LONG, SHORT, parse};
 
 /// The value of `data.files` in [`LONG`].
@@ -133,6 +141,10 @@ fn what_is_planned_is_refused_as_such() {
             "label_all_tokens = true",
             "`train.label_all_tokens` needs `task = \"token-classification\"` without `model.crf`",
         ),
+        (
+            "label_smoothing = 0.1",
+            "`train.label_smoothing` needs one label a text, or `task = \"token-classification\"` without `model.crf`",
+        ),
     ] {
         assert_eq!(message_with("label_all_tokens = false", line), expected);
     }
@@ -144,6 +156,55 @@ fn what_is_planned_is_refused_as_such() {
     assert!(scheme.contains("`data.tag_scheme`: found \"words\", expected one of `entities`"), "{scheme}");
     let language = message_with("drop_leaks = true", "answer_language = \"chinese\"");
     assert_eq!(language, "`data.answer_language` needs `task = \"question-answering\"`");
+}
+
+#[test]
+fn class_weights_that_cannot_be_learnt_with_are_refused() {
+    for (weights, expected) in [
+        ("[1.0, -1.0]", "found -1.0, expected numbers of at least 0"),
+        ("[1.0, nan]", "found NaN, expected numbers of at least 0"),
+        ("[1e300, 1.0]", "found 1e300, expected numbers of at least 0"),
+        ("[0.0, 0.0]", "found no number above 0, so that nothing would be learnt"),
+        ("[]", "found no number above 0, so that nothing would be learnt"),
+    ] {
+        let setting = format!("train.class_weights={weights}");
+        let expected = format!("--set {setting}: `train.class_weights`: {expected}");
+        assert_eq!(message(SHORT, &[&setting]), expected);
+    }
+    parse(SHORT, &["train.class_weights=[0.0, 2.0]"]).expect("a label without weight");
+}
+
+#[test]
+fn a_metric_that_the_task_does_not_report_is_refused() {
+    assert_eq!(
+        message(SHORT, &["train.metric=f1"]),
+        "--set train.metric=f1: `train.metric`: found `f1`, which this task does not report; \
+         expected one of `accuracy`, `macro_f1`, `loss`"
+    );
+}
+
+/// The metrics known to each task are those of its report.
+#[test]
+fn every_metric_of_a_report_may_pick_the_best_checkpoint() {
+    let labels = kiln_schema::LabelSet::new(["O", "B-X"]).expect("two names");
+    let (single, several, number) =
+        (ProblemType::SingleLabelClassification, ProblemType::MultiLabelClassification, ProblemType::Regression);
+    let tags = TagSet { labels: &labels, scheme: TagScheme::Entities };
+    let counts = Counts { correct: 1, total: 2, loss_sum: 0.5 };
+    for (task, problem_type, report) in [
+        (Task::SequenceClassification, single, evaluate(&[1.0, 0.0], &[0], &labels)),
+        (Task::SequenceClassification, several, evaluate_sets(&[1.0, 0.0], &[vec![0]], &labels)),
+        (Task::SequenceClassification, number, evaluate_numbers(&[1.0], &[0.0])),
+        (Task::TokenClassification, single, evaluate_tags(0.0, &[vec![0]], &[vec![0]], tags)),
+        (Task::QuestionAnswering, single, evaluate_answers(0.0, &[(1.0, 1.0)], AnswerLanguage::English)),
+        (Task::MaskedLm, single, evaluate_masked(counts, Some(counts), 1)),
+    ] {
+        let report = report.expect("the numbers are finite");
+        let reported: Vec<Metric> =
+            Metric::ALL.into_iter().filter(|metric| report.score(metric.name()).is_some()).collect();
+        let known = metrics(task, problem_type);
+        assert!(reported.len() == known.len() && reported.iter().all(|metric| known.contains(metric)), "{task}");
+    }
 }
 
 #[test]

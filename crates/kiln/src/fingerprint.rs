@@ -1,0 +1,162 @@
+//! What a run depends on: the settings of its recipe, and the contents of its files.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use kiln_heads::Start;
+use kiln_train::Fingerprint;
+use sha2::{Digest, Sha256};
+
+use crate::recipe::{Files, Recipe};
+
+/// The hash of the checkpoint's weights has this name among the contents.
+pub const WEIGHTS: &str = "model.source (weights)";
+
+/// Keys of a recipe that a run's result does not depend on. Files are known by their contents, wherever they are.
+const WITHOUT_INFLUENCE: [&str; 10] = [
+    "data.files",
+    "data.test",
+    "data.train",
+    "data.validation",
+    "hub.fallback",
+    "masking.words",
+    "model.source",
+    "train.max_hours",
+    "train.save_minutes",
+    "train.save_steps",
+];
+
+/// The fingerprint of a run of this recipe, whose data is in `files` and whose checkpoint is in `checkpoint`.
+pub fn fingerprint(
+    recipe: &Recipe,
+    files: &Files<PathBuf>,
+    checkpoint: &Path,
+    backend: &str,
+) -> anyhow::Result<Fingerprint> {
+    let mut settings = recipe.settings();
+    settings.insert("backend".to_owned(), backend.to_owned());
+    settings.retain(|key, _| !WITHOUT_INFLUENCE.contains(&key.as_str()));
+    Ok(Fingerprint { settings, contents: contents(recipe, files, checkpoint)? })
+}
+
+/// Hashes of the files that the recipe's keys name.
+fn contents(recipe: &Recipe, files: &Files<PathBuf>, checkpoint: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut contents = BTreeMap::new();
+    let words = recipe.masking.words.as_ref().map(|path| ("masking.words".to_owned(), path));
+    for (key, path) in by_key(files).into_iter().chain(words) {
+        // A file that is not there is reported where it is read.
+        if path.is_file() {
+            contents.insert(key, sha256([path])?);
+        }
+    }
+    let weights = match (recipe.model.initialize, recipe.model.size) {
+        (Start::Pretrained, None) => files_in(checkpoint, |name| has_ending(name, &["safetensors", "bin"]))?,
+        _ => Vec::new(),
+    };
+    contents.insert(WEIGHTS.to_owned(), sha256(weights)?);
+    // The configs of the model and of the tokenizer, and the vocabulary.
+    let rest = files_in(checkpoint, |name| has_ending(name, &["json", "txt", "model"]))?;
+    contents.insert("model.source (config and tokenizer)".to_owned(), sha256(rest)?);
+    Ok(contents)
+}
+
+fn by_key(files: &Files<PathBuf>) -> Vec<(String, &PathBuf)> {
+    match files {
+        Files::Splits(splits) => splits.iter().map(|(split, file)| (format!("data.{split}"), file)).collect(),
+        Files::Divided { files, .. } => numbered(files).collect(),
+        Files::Corpus { files, validation } => {
+            numbered(files).chain(validation.iter().map(|file| ("data.validation".to_owned(), file))).collect()
+        }
+    }
+}
+
+fn numbered(files: &[PathBuf]) -> impl Iterator<Item = (String, &PathBuf)> {
+    files.iter().enumerate().map(|(at, file)| (format!("data.files[{at}]"), file))
+}
+
+/// The files of a folder whose name is accepted, sorted.
+fn files_in(folder: &Path, accept: impl Fn(&Path) -> bool) -> anyhow::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).with_context(|| format!("{}: cannot be read", folder.display()))?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.retain(|path| accept(path) && path.is_file());
+    files.sort();
+    Ok(files)
+}
+
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
+    path.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known))
+}
+
+/// SHA-256 of files, one after another, in hexadecimal.
+fn sha256<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> anyhow::Result<String> {
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    for path in paths {
+        let path = path.as_ref();
+        let mut add = || -> io::Result<()> {
+            let mut file = kiln_files::open(path)?;
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => return Ok(()),
+                    read => hash.update(&buffer[..read]),
+                }
+            }
+        };
+        add().with_context(|| format!("{}: cannot be read", path.display()))?;
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Another value of any key of a recipe makes another run, but for the keys without influence.
+    #[test]
+    fn every_key_but_those_without_influence_is_in_the_fingerprint() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = |name: &str| folder.path().join(name);
+        for name in ["train.tsv", "dev.tsv", "config.json", "model.safetensors"] {
+            std::fs::write(file(name), name).expect("it is writable");
+        }
+        let print = |overrides: &[&str]| {
+            let text = "task = \"sequence-classification\"\nmodel.source = \"sample\"\n[data]\ntrain = \"train.tsv\"\nvalidation = \"dev.tsv\"\n";
+            let overrides: Vec<String> = overrides.iter().map(|setting| (*setting).to_owned()).collect();
+            let recipe = Recipe::from_toml(text, &file("recipe.toml"), &overrides).expect("the recipe is good");
+            let files = Files::Splits(kiln_schema::Splits {
+                train: file("train.tsv"),
+                validation: file("dev.tsv"),
+                test: None,
+            });
+            fingerprint(&recipe, &files, folder.path(), "flex").expect("the files are there")
+        };
+        let before = print(&[]);
+        for (setting, line) in [
+            ("train.max_length=16", "train.max_length: 128 before, 16 now"),
+            ("train.precision=bf16", "train.precision: f32 before, bf16 now"),
+            ("train.epochs=5", "train.epochs: 3 before, 5 now"),
+            ("train.metric=macro_f1", "train.metric: not set before, macro_f1 now"),
+            ("train.class_weights=balanced", "train.class_weights: not set before, balanced now"),
+            ("model.hidden_layers=[7]", "model.hidden_layers: [] before, [7] now"),
+            ("data.header=true", "data.header: false before, true now"),
+        ] {
+            let differences = before.differences(&print(&[setting]));
+            assert!(differences.iter().any(|difference| difference == line), "{setting}: {differences:?}");
+        }
+        for setting in ["train.save_steps=7", "train.save_minutes=1", "train.max_hours=1", "hub.fallback=['hf']"] {
+            assert_eq!(before.differences(&print(&[setting])), Vec::<String>::new(), "{setting}");
+        }
+        for (name, key) in [
+            ("train.tsv", "data.train"),
+            ("model.safetensors", WEIGHTS),
+            ("config.json", "model.source (config and tokenizer)"),
+        ] {
+            let before = print(&[]);
+            std::fs::write(file(name), "other contents").expect("it is writable");
+            let expected = format!("{key}: the file's contents have changed");
+            assert_eq!(before.differences(&print(&[])), [expected]);
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The largest memory of this process so far, by each system's own count.
+
+/// The largest resident memory so far, in bytes; 0 where it is not known.
+///
+/// Linux's `getrusage` also counts the process that started this one, so its own count is read from `/proc`.
+#[cfg(target_os = "linux")]
+pub fn peak_rss_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+}
+
+/// The largest resident memory so far, in bytes; 0 where it is not known.
+#[cfg(all(unix, not(target_os = "linux")))]
+pub fn peak_rss_bytes() -> u64 {
+    use nix::sys::resource::{UsageWho, getrusage};
+    // Apple counts bytes, the other systems KiB.
+    let unit = if cfg!(target_vendor = "apple") { 1 } else { 1024 };
+    getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| u64::try_from(usage.max_rss()).unwrap_or(0) * unit)
+}
+
+/// The largest resident memory so far, in bytes; 0 where it is not known.
+#[cfg(not(unix))]
+pub fn peak_rss_bytes() -> u64 {
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(unix)]
+    #[test]
+    fn memory_that_was_touched_is_counted() {
+        let before = super::peak_rss_bytes();
+        assert!(before > 0);
+        let touched = std::hint::black_box(vec![1u8; before as usize + (64 << 20)]);
+        assert!(super::peak_rss_bytes() > touched.len() as u64);
+    }
+}
