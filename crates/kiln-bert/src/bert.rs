@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use kiln_kernels::{Products, Queries};
@@ -19,6 +21,19 @@ pub struct Bert {
     /// Where given, training keeps only the layers' inputs, and a backward pass is complete after [`Bert::backward`].
     #[module(skip)]
     pub layer_inputs: Option<LayerInputs>,
+    /// Hidden states that have been computed before, of a frozen encoder.
+    #[module(skip)]
+    pub known_states: Option<Arc<dyn KnownStates>>,
+}
+
+/// Hidden states that stand in for those of an encoder that is not trained.
+pub trait KnownStates: std::fmt::Debug + Send + Sync {
+    /// The hidden states of a batch, none if some of its rows are not known.
+    ///
+    /// # Shapes
+    /// - `inputs`: three times `[batch, seq]`
+    /// - output: `[batch, seq, hidden]`, anything where a position is padding
+    fn get(&self, inputs: &Inputs) -> Option<Tensor<3>>;
 }
 
 impl BertConfig {
@@ -30,6 +45,7 @@ impl BertConfig {
             pooler: Some(self.init_pooler(device)),
             products: Products::default(),
             layer_inputs: None,
+            known_states: None,
         }
     }
 
@@ -51,7 +67,16 @@ impl Bert {
     /// entries of its table; with gradient checkpointing, when an earlier forward pass still waits for
     /// [`Bert::backward`].
     pub fn forward(&self, inputs: Inputs) -> Tensor<3> {
-        self.hidden_states(inputs, Queries::All)
+        match self.known_states.as_ref().and_then(|known| known.get(&inputs)) {
+            Some(states) => states,
+            None => self.hidden_states(inputs, Queries::All),
+        }
+    }
+
+    /// The width of a hidden state.
+    pub fn hidden_size(&self) -> usize {
+        let [_, hidden] = self.embeddings.word_embeddings.weight.val().dims();
+        hidden
     }
 
     /// [`Bert::forward`] of each row's first token, all that a pooler or a head on `[CLS]` reads: the last layer computes

@@ -33,7 +33,7 @@ mod save;
 mod error;
 
 pub use attention::{BertAttention, BertOutput, BertSelfAttention};
-pub use bert::{Bert, Inputs};
+pub use bert::{Bert, Inputs, KnownStates};
 pub use checkpointing::LayerInputs;
 pub use config::{BertConfig, Size};
 pub use embeddings::BertEmbeddings;

@@ -6,7 +6,7 @@ use burn::module::Module;
 use kiln_dataset::{Unplaced, mend_answers};
 use kiln_heads::{Network, Pretrained, QuestionAnswerer, TaskModel};
 use kiln_schema::{Question, Split};
-use kiln_tokenize::{ContextConfig, ContextWindow};
+use kiln_tokenize::{ContextConfig, ContextWindow, Encoding};
 use kiln_train::{Answered, AskedSet};
 
 use super::job::Trained;
@@ -40,13 +40,16 @@ impl Run<'_> {
         let head = format!("{} parameters; each token → start, end", qa_outputs.num_params());
         self.describe(&pretrained, bert, lengths.iter().max().copied().unwrap_or(0), &head);
         self.begin()?;
+        let rows: Vec<&Encoding> =
+            windows.iter().flat_map(|(_, rows)| rows.iter().flatten().map(|window| &window.encoding)).collect();
+        let encoder_seconds = self.cache_tokens(&mut pretrained.model.bert, &rows)?;
 
         let pad_token_id = self.tokenizer().pad_token_id();
         let language = self.recipe.data.answer_language;
         let sets = questions.zip(windows).map(|_, (questions, windows)| {
             AskedSet::new(questions, windows, pad_token_id).with_answer_language(language)
         });
-        let Trained { model, train, splits, judged } = self.job().fit(&sets, pretrained.model, 0.0)?;
+        let Trained { model, train, splits, judged } = self.job().fit(&sets, pretrained.model, encoder_seconds)?;
         let errors = errors(&judged, sets.test.as_ref().unwrap_or(&sets.validation));
         let network = Network::QuestionAnswering { model };
         self.finish(&TaskModel { network, config: pretrained.config }, train, splits, &errors)

@@ -1,18 +1,25 @@
 //! The training itself, of a whole model or of a head on features, and what it cost.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Device;
+use kiln_bert::Bert;
 use kiln_eval::{SplitReport, TrainReport};
 use kiln_heads::SequenceClassifier;
 use kiln_schema::{Split, Splits};
-use kiln_train::{Encoded, FeatureCache, Features, FeaturesConfig, Fingerprint, Fit, Fitted, TrainingSet};
+use kiln_tokenize::Encoding;
+use kiln_train::{
+    Encoded, FeatureCache, Features, FeaturesConfig, Fingerprint, Fit, Fitted, TokenFeatures, TokenFeaturesConfig,
+    TrainingSet,
+};
 
+use super::Run;
 use super::observer::Observer;
 use crate::console::{Progress, stage};
 use crate::environment::cache_folder;
-use crate::recipe::Recipe;
+use crate::recipe::{Encoder, Recipe};
 use crate::run_folder::RunFolder;
 
 /// What both kinds of training share.
@@ -111,6 +118,38 @@ impl Job<'_> {
         Ok((features, seconds))
     }
 }
+
+impl Run<'_> {
+    /// Lets a frozen encoder compute the hidden states of all rows once, and keeps them on disk. Returns the seconds that it
+    /// took: 0 when they were there before, or when the encoder is trained.
+    pub fn cache_tokens(&self, bert: &mut Bert, encodings: &[&Encoding]) -> anyhow::Result<f64> {
+        let Some(weights_hash) = self.weights_hash().filter(|_| self.recipe.model.encoder == Encoder::Frozen) else {
+            return Ok(0.0);
+        };
+        let cache = FeatureCache { folder: cache_folder().join("features"), weights_hash };
+        let config = TokenFeaturesConfig { batch_size: FEATURE_BATCH, cache, max_bytes: TOKEN_FEATURES_LIMIT };
+        let started = Instant::now();
+        let mut progress = Progress::new("features", encodings.len());
+        let features = TokenFeatures::compute(bert, encodings, &config, self.device, &mut |done| {
+            progress.set(done, String::new);
+        })?;
+        progress.finish();
+        let Some((features, cached)) = features else {
+            let limit = TOKEN_FEATURES_LIMIT >> 30;
+            let note = format!("more than {limit} GiB of hidden states: the encoder runs in each epoch");
+            stage("features", "kiln-train", note);
+            return Ok(0.0);
+        };
+        bert.known_states = Some(Arc::new(features));
+        let seconds = if cached { 0.0 } else { started.elapsed().as_secs_f64() };
+        let how = if cached { "from the cache".to_owned() } else { format!("computed in {seconds:.1} s") };
+        stage("features", "kiln-train", format_args!("hidden states of {} rows {how}", encodings.len()));
+        Ok(seconds)
+    }
+}
+
+/// The most bytes of hidden states that are kept for one run; of bert-base that is ten million tokens.
+const TOKEN_FEATURES_LIMIT: u64 = 32 << 30;
 
 /// Rows that a frozen encoder computes at once.
 const FEATURE_BATCH: usize = 32;

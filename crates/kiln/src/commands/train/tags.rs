@@ -7,7 +7,7 @@ use kiln_eval::TagSet;
 use kiln_heads::{Network, Pretrained, TaskModel, TokenClassifier, Units};
 use kiln_predict::Tags;
 use kiln_schema::{LabelSet, Splits, TagScheme, TagSchemeError, TaggedText};
-use kiln_tokenize::UnitWindow;
+use kiln_tokenize::{Encoding, UnitWindow};
 use kiln_train::{Metric, TaggedSet};
 
 use super::job::Trained;
@@ -50,13 +50,16 @@ impl Run<'_> {
         let head = format!("{} parameters{crf}; each unit → logits [{}]", head.num_params(), labels.len());
         self.describe(&pretrained, bert, lengths.iter().max().copied().unwrap_or(0), &head);
         self.begin()?;
+        let rows: Vec<&Encoding> =
+            windows.iter().flat_map(|(_, rows)| rows.iter().flatten().map(|window| &window.encoding)).collect();
+        let encoder_seconds = self.cache_tokens(&mut pretrained.model.bert, &rows)?;
 
         let pad_token_id = self.tokenizer().pad_token_id();
         let tags = texts.as_ref().map(|_, texts| texts.iter().map(|text| text.tags.clone()).collect());
         let tag_set = TagSet { labels: &labels, scheme: tag_scheme };
         let sets = windows.zip(tags).map(|_, (windows, tags)| TaggedSet::new(windows, tags, tag_set, pad_token_id));
         let sets = self.weighted(sets, &texts.train, &labels)?;
-        let Trained { model, train, splits, judged } = self.job().fit(&sets, pretrained.model, 0.0)?;
+        let Trained { model, train, splits, judged } = self.job().fit(&sets, pretrained.model, encoder_seconds)?;
         let errors = errors(&judged, texts.test.as_ref().unwrap_or(&texts.validation), &labels);
         let single = texts.train.iter().all(|text| text.words().all(|word| word.chars().nth(1).is_none()));
         let units = if single { Units::Characters } else { Units::Words };

@@ -1,0 +1,169 @@
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use kiln_bert::{Bert, Inputs, KnownStates, temporary_beside};
+use kiln_predict::inputs;
+use kiln_tokenize::{Encoding, by_length, pad};
+use sha2::{Digest, Sha256};
+
+use crate::{Error, FeatureCache};
+
+/// Cached hidden states of a frozen encoder: those of every token of some rows, in a file that is read batch by batch, so
+/// that memory does not grow with it. As [`Bert::known_states`] they stand in for the encoder.
+#[derive(Debug)]
+pub struct TokenFeatures {
+    file: Mutex<File>,
+    /// The first token of each row in the file, by the row's ids and token types.
+    rows: HashMap<Row, u64>,
+    hidden: usize,
+}
+
+/// Ids and token types.
+type Row = Vec<(u32, u32)>;
+
+/// How hidden states are cached.
+#[derive(Clone, Debug)]
+pub struct TokenFeaturesConfig {
+    /// Rows computed at once.
+    pub batch_size: usize,
+    /// The folder, and what stands for the encoder's weights.
+    pub cache: FeatureCache,
+    /// The most bytes of a file. Rows that need more are not cached.
+    pub max_bytes: u64,
+}
+
+const FLOAT: u64 = size_of::<f32>() as u64;
+
+impl TokenFeatures {
+    /// Runs the encoder over all rows, or opens the file that an earlier run has written. Returns the features with whether
+    /// they were there before, or none where the file would be larger than the limit. `progress` gets the number of rows
+    /// done, from time to time.
+    ///
+    /// # Errors
+    /// When the cache's folder cannot be written. A file of another length is computed anew.
+    pub fn compute(
+        bert: &Bert,
+        encodings: &[&Encoding],
+        config: &TokenFeaturesConfig,
+        device: &Device,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Option<(Self, bool)>, Error> {
+        let mut rows = HashMap::new();
+        let (mut unique, mut tokens) = (Vec::<Encoding>::new(), 0);
+        for encoding in encodings {
+            rows.entry(row(encoding)).or_insert_with(|| {
+                let first = tokens;
+                tokens += encoding.input_ids.len() as u64;
+                unique.push((*encoding).clone());
+                first
+            });
+        }
+        let hidden = bert.hidden_size();
+        let bytes = tokens * hidden as u64 * FLOAT;
+        if bytes > config.max_bytes {
+            return Ok(None);
+        }
+        let folder = &config.cache.folder;
+        let path = folder.join(format!("{}.tokens", key(&config.cache, bert, &unique)));
+        let is_kept = path.metadata().is_ok_and(|metadata| metadata.len() == bytes);
+        let failed = |source| kiln_bert::Error::Write { path: path.clone(), source };
+        if !is_kept {
+            std::fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.clone(), source })?;
+            let writer = Writer { bert, rows: &rows, hidden, device };
+            writer.write(&path, &unique, config.batch_size, progress).map_err(failed)?;
+        }
+        let file = Mutex::new(File::open(&path).map_err(failed)?);
+        Ok(Some((Self { file, rows, hidden }, is_kept)))
+    }
+
+    /// The values of a row.
+    fn read(&self, first: u64, tokens: usize, values: &mut [f32]) -> io::Result<()> {
+        let mut bytes = vec![0; tokens * self.hidden * size_of::<f32>()];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(first * self.hidden as u64 * FLOAT))?;
+        file.read_exact(&mut bytes)?;
+        for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+            *value = f32::from_le_bytes(*bytes);
+        }
+        Ok(())
+    }
+}
+
+impl KnownStates for TokenFeatures {
+    fn get(&self, inputs: &Inputs) -> Option<Tensor<3>> {
+        let [batch, seq] = inputs.input_ids.dims();
+        let host = |ids: &Tensor<2, Int>| -> Vec<i64> { ids.clone().into_data().iter::<i64>().collect() };
+        let (ids, types, mask) = (host(&inputs.input_ids), host(&inputs.token_type_ids), host(&inputs.attention_mask));
+        let mut values = vec![0.0; batch * seq * self.hidden];
+        for (at, values) in values.chunks_mut((seq * self.hidden).max(1)).enumerate() {
+            let cells = at * seq..(at + 1) * seq;
+            let row: Row =
+                cells.filter(|&cell| mask[cell] == 1).map(|cell| (ids[cell] as u32, types[cell] as u32)).collect();
+            let first = *self.rows.get(&row)?;
+            // A file that was cut since it was opened: the encoder computes what it held.
+            self.read(first, row.len(), values).ok()?;
+        }
+        let values = TensorData::new(values, [batch, seq, self.hidden]);
+        Some(Tensor::from_data(values, &inputs.input_ids.device()))
+    }
+}
+
+struct Writer<'a> {
+    bert: &'a Bert,
+    rows: &'a HashMap<Row, u64>,
+    hidden: usize,
+    device: &'a Device,
+}
+
+impl Writer<'_> {
+    /// Writes the file under another name first, so that it is there whole or not at all.
+    fn write(
+        &self,
+        path: &Path,
+        encodings: &[Encoding],
+        batch_size: usize,
+        progress: &mut dyn FnMut(usize),
+    ) -> io::Result<()> {
+        let mut file = temporary_beside(path)?;
+        let mut done = 0;
+        for batch in by_length(&kiln_tokenize::lengths(encodings), batch_size) {
+            let padded = pad(encodings, &batch, 0);
+            let states = self.bert.forward(inputs(&padded, self.device));
+            let states = states.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
+            for (states, &at) in states.chunks(padded.seq * self.hidden).zip(&batch) {
+                let encoding = &encodings[at];
+                let first = self.rows[&row(encoding)];
+                let values = &states[..encoding.input_ids.len() * self.hidden];
+                file.seek(SeekFrom::Start(first * self.hidden as u64 * FLOAT))?;
+                file.write_all(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>())?;
+            }
+            done += batch.len();
+            progress(done);
+        }
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    }
+}
+
+fn row(encoding: &Encoding) -> Row {
+    encoding.input_ids.iter().copied().zip(encoding.token_type_ids.iter().copied()).collect()
+}
+
+/// A hash of all that hidden states depend on: the encoder's weights, its precision, and every token of every row.
+fn key(cache: &FeatureCache, bert: &Bert, encodings: &[Encoding]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(format!("tokens 1 {} {:?}", cache.weights_hash, bert.products.precision));
+    for encoding in encodings {
+        hash.update((encoding.input_ids.len() as u64).to_le_bytes());
+        for (id, segment) in row(encoding) {
+            hash.update(id.to_le_bytes());
+            hash.update(segment.to_le_bytes());
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
