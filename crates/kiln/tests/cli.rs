@@ -199,6 +199,48 @@ fn a_frozen_encoder_runs_once() {
     assert!(head.is_some() && head == same_head);
 }
 
+/// Of tags and of answers, whose heads read every token.
+#[test]
+fn a_frozen_encoder_under_a_head_on_tokens_runs_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    let tagged = "房\tB-X\n间\tI-X\n干\tO\n净\tO\n\n服\tB-X\n务\tI-X\n差\tO\n\n".repeat(4);
+    fs::write(path("tags.conll"), tagged).expect("a small file");
+    let asked = |id: usize| {
+        serde_json::json!({"context": "房间很干净，服务差。", "qas": [
+            {"id": id.to_string(), "question": "什么干净？", "answers": [{"text": "房间", "answer_start": 0}]}]})
+    };
+    let paragraphs: Vec<Value> = (0..8).map(asked).collect();
+    let questions = serde_json::json!({"data": [{"title": "", "paragraphs": paragraphs}]});
+    fs::write(path("questions.json"), questions.to_string()).expect("a small file");
+    for (task, data) in [
+        ("token-classification", "train = \"tags.conll\"\nvalidation = \"tags.conll\"\nformat = \"conll\""),
+        ("question-answering", "train = \"questions.json\"\nvalidation = \"questions.json\"\nformat = \"squad\""),
+    ] {
+        let text_of_recipe = format!(
+            "task = \"{task}\"\nmodel.source = \"sample\"\nmodel.encoder = \"frozen\"\n[data]\n{data}\n\
+             [train]\nepochs = 2\nmax_length = 32\nlearning_rate = 1e-2\n"
+        );
+        fs::write(path("recipe.toml"), text_of_recipe).expect("a small file");
+        let cache = path("cache");
+        let trained = |name: &str| {
+            let out = path(name);
+            let recipe = path("recipe.toml");
+            let arguments = ["train", "--recipe", text(&recipe), "--out", text(&out), "--json"];
+            let output = kiln(&arguments).env("KILN_CACHE", &cache).output().expect("the binary runs");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+            (report["train"]["encoder_seconds"].as_f64().expect("a number"), weights(&out))
+        };
+        let (first, model) = trained(&format!("{task}-first"));
+        let (second, same_model) = trained(&format!("{task}-second"));
+        assert!(first > 0.0 && second == 0.0, "{task}: {first} s, then {second} s");
+        assert!(model == same_model, "{task}");
+        let unpacked = fs::read(cache.join("sample/model/model.safetensors")).expect("the sample's checkpoint");
+        assert!(model != unpacked, "{task}: the head has been trained");
+    }
+}
+
 #[test]
 fn predictions_of_a_text_a_file_and_a_prompt_agree() {
     let folder = tempfile::tempdir().expect("a temporary folder");
