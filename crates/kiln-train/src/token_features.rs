@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kiln_bert::{Bert, Inputs, KnownStates, temporary_beside};
+use kiln_bert::{Bert, Inputs, KnownStates};
+use kiln_files::FileWriter;
 use kiln_predict::inputs;
 use kiln_tokenize::{Encoding, by_length, pad};
 use sha2::{Digest, Sha256};
@@ -76,7 +77,7 @@ impl TokenFeatures {
             let writer = Writer { bert, rows: &rows, hidden, device };
             writer.write(&path, &unique, config.batch_size, progress).map_err(failed)?;
         }
-        let file = Mutex::new(File::open(&path).map_err(failed)?);
+        let file = Mutex::new(kiln_files::open(&path).map_err(failed)?);
         Ok(Some((Self { file, rows, hidden }, is_kept)))
     }
 
@@ -128,7 +129,7 @@ impl Writer<'_> {
         batch_size: usize,
         progress: &mut dyn FnMut(usize),
     ) -> io::Result<()> {
-        let mut file = temporary_beside(path)?;
+        let mut file = FileWriter::create(path)?;
         let mut done = 0;
         for batch in by_length(&kiln_tokenize::lengths(encodings), batch_size) {
             let padded = pad(encodings, &batch, 0);
@@ -144,9 +145,7 @@ impl Writer<'_> {
             done += batch.len();
             progress(done);
         }
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
+        file.finish()
     }
 }
 
