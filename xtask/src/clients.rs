@@ -1,40 +1,82 @@
-//! Python's own clients against the hub on loopback, and against the caches that Kiln fills: whether both understand each
-//! other, and whether the tests' hub is like the true ones.
+//! Kiln held against Python's packages: hubs' own clients against the hub on loopback and against the caches that Kiln fills,
+//! and transformers against the folders that Kiln saves and loads.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use crate::python;
-use crate::workspace::{self, cargo};
+use crate::workspace::{self, Program, cargo};
 
-const FOLDER: &str = "crates/kiln-hub/tests/clients";
+/// A script, the packages that it needs, and the programs that it is given.
+struct Check {
+    /// The folder of the packages below the target folder.
+    environment: &'static str,
+    requirements: &'static str,
+    script: &'static str,
+    programs: &'static [&'static str],
+}
+
+const CHECKS: [Check; 2] = [
+    Check {
+        environment: "clients",
+        requirements: "crates/kiln-hub/tests/clients/requirements.txt",
+        script: "crates/kiln-hub/tests/clients/clients.py",
+        programs: &["loopback"],
+    },
+    Check {
+        // The same packages as `cargo xtask bench --peers` installs: PyTorch takes 7 GB.
+        environment: "peers",
+        requirements: "crates/kiln-train/benches/peers/requirements.txt",
+        script: "crates/kiln/tests/transformers/folders.py",
+        programs: &["kiln", "logits"],
+    },
+];
 
 pub fn run() -> Result<()> {
     let target = workspace::metadata()?.target_directory.into_std_path_buf();
-    let python = match python::environment(&target.join("clients"), &format!("{FOLDER}/requirements.txt")) {
-        Ok(python) => python,
-        // As the tests that need more than the checkout: where they must run, it is an error that they cannot.
-        Err(error) if std::env::var_os("KILN_REQUIRE_ASSETS").is_some() => {
-            return Err(
-                error.context("Python's clients cannot be installed: they need python3 with venv, and a registry")
-            );
-        }
-        Err(error) => {
-            eprintln!("SKIPPED, because Python's clients cannot be installed: {error:#}");
-            return Ok(());
-        }
-    };
-    let build = cargo(["build", "--workspace", "--exclude=xtask", "--example=loopback", "--release"]);
-    let programs = workspace::programs(build)?;
-    let loopback = programs.iter().find(|program| program.name == "loopback").context("there is no loopback hub")?;
-    let script = workspace::root().join(FOLDER).join("clients.py");
-    let mut command = Command::new(python);
-    let output = command.arg(script).arg(&loopback.path).output().context("cannot run Python")?;
-    eprint!("{}", String::from_utf8_lossy(&output.stdout));
-    if !output.status.success() {
-        eprint!("{}", String::from_utf8_lossy(&output.stderr));
-        bail!("`{}` failed: {}", workspace::shown(&command), output.status);
+    let mut pythons = Vec::new();
+    for check in CHECKS {
+        pythons.extend(check.install(&target)?.map(|python| (check, python)));
     }
-    Ok(())
+    if pythons.is_empty() {
+        return Ok(());
+    }
+    let build = ["build", "--workspace", "--exclude=xtask", "--bins", "--examples", "--release"];
+    let built = workspace::programs(cargo(build))?;
+    pythons.iter().try_for_each(|(check, python)| check.run(python, &built))
+}
+
+impl Check {
+    /// The Python that has the packages; none where it cannot be installed and need not be.
+    fn install(&self, target: &Path) -> Result<Option<PathBuf>> {
+        match python::environment(&target.join(self.environment), self.requirements) {
+            Ok(python) => Ok(Some(python)),
+            // As the tests that need more than the checkout: where they must run, it is an error that they cannot.
+            Err(error) if std::env::var_os("KILN_REQUIRE_ASSETS").is_some() => {
+                Err(error.context(format!("{} needs python3 with venv, and a registry with its packages", self.script)))
+            }
+            Err(error) => {
+                eprintln!("SKIPPED {}, because its packages cannot be installed: {error:#}", self.script);
+                Ok(None)
+            }
+        }
+    }
+
+    fn run(&self, python: &Path, built: &[Program]) -> Result<()> {
+        let mut command = Command::new(python);
+        command.arg(workspace::root().join(self.script));
+        for name in self.programs {
+            let program = built.iter().find(|program| program.name == *name);
+            command.arg(&program.with_context(|| format!("no program `{name}` was built"))?.path);
+        }
+        let output = command.output().context("cannot run Python")?;
+        eprint!("{}", String::from_utf8_lossy(&output.stdout));
+        if !output.status.success() {
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            bail!("`{}` failed: {}", workspace::shown(&command), output.status);
+        }
+        Ok(())
+    }
 }

@@ -1,0 +1,170 @@
+//! Entities, with and without a conditional random field, and words: from files to answers, through the binary.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use support::{Case, Corpus, Proved, Random, vocabulary, write_lines};
+
+/// Units with their tags.
+type Tagged = Vec<(String, String)>;
+
+const SPLITS: [&str; 3] = ["train", "validation", "test"];
+
+fn write_task(folder: &Path, words: &[&str], files: [Vec<String>; 3], more: &str) {
+    vocabulary(&folder.join("vocabulary"), words.iter().copied());
+    for (split, lines) in SPLITS.iter().zip(files) {
+        write_lines(&folder.join(format!("{split}.conll")), lines);
+    }
+    let files = SPLITS.map(|split| format!("{split} = \"{split}.conll\"\n")).concat();
+    let recipe = format!(
+        "task = \"token-classification\"\nmodel.source = \"dir:vocabulary\"\nmodel.size = \"tiny\"\n{more}\n\
+         [data]\n{files}[train]\nepochs = 5\nbatch_size = 16\nlearning_rate = 3e-3\nmax_length = 32\n"
+    );
+    fs::write(folder.join("recipe.toml"), recipe).expect("a small file");
+}
+
+/// A unit a line, and an empty line behind each text.
+fn lines(texts: &[Tagged]) -> Vec<String> {
+    let line = |(unit, tag): &(String, String)| format!("{unit}\t{tag}");
+    texts.iter().flat_map(|text| text.iter().map(line).chain([String::new()])).collect()
+}
+
+fn case<'a>(folder: &'a Path, metric: &'a str) -> Case<'a> {
+    Case { folder, command: "train", split: "test", data: "test.conll", metric, at_least: 0.95 }
+}
+
+type Span = (usize, String, u64, u64);
+
+/// The passages of all answers: row, label, start and end.
+fn spans(answers: &[Value]) -> BTreeSet<Span> {
+    let span = |row: usize, entity: &Value| {
+        let number = |key: &str| entity[key].as_u64().expect("an offset");
+        (row, entity["label"].as_str().unwrap_or_default().to_owned(), number("start"), number("end"))
+    };
+    let each = |(row, answer): (usize, &Value)| {
+        let entities = answer["entities"].as_array().expect("a list").clone();
+        entities.into_iter().map(|entity| span(row, &entity)).collect::<Vec<_>>()
+    };
+    answers.iter().enumerate().flat_map(each).collect()
+}
+
+/// F1 of the answers' passages, counted here, which must be what the report says.
+fn agree(proved: &Proved, predicted: &BTreeSet<Span>, expected: &BTreeSet<Span>) {
+    let f1 = 2.0 * predicted.intersection(expected).count() as f64 / (predicted.len() + expected.len()) as f64;
+    assert!((f1 - proved.score).abs() < 1e-9, "{f1} by the answers, {} by the report", proved.score);
+}
+
+const FILLERS: [&str; 10] = ["the", "a", "we", "they", "saw", "met", "and", "then", "today", "again"];
+const NAMES: [&str; 10] = ["lee", "paris", "grant", "york", "jordan", "dale", "austin", "hill", "chelsea", "troy"];
+
+/// Names of persons stand behind a title and names of places behind a preposition. They are the same names, one or two
+/// words long, and without either before it a name is none.
+fn sentence_with_names(random: &mut Random) -> Tagged {
+    let mut text = Tagged::new();
+    let mut push = |word: &str, tag: &str| text.push((word.to_owned(), tag.to_owned()));
+    for _ in 0..3 {
+        for _ in 0..random.below(3) {
+            push(random.pick(&FILLERS), "O");
+        }
+        let kind = random.below(3);
+        let (before, label) = [("mr", "PER"), ("near", "LOC"), ("the", "")][kind];
+        push(before, "O");
+        for at in 0..1 + random.below(2) {
+            let tag = match (label, at) {
+                ("", _) => "O".to_owned(),
+                (label, 0) => format!("B-{label}"),
+                (label, _) => format!("I-{label}"),
+            };
+            push(random.pick(&NAMES), &tag);
+        }
+        push(random.pick(&FILLERS), "O");
+    }
+    text
+}
+
+fn joined(text: &Tagged) -> String {
+    text.iter().map(|(unit, _)| unit.as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// The entities of texts whose units are joined by spaces, all ASCII.
+fn entities(texts: &[Tagged]) -> BTreeSet<Span> {
+    let mut entities = BTreeSet::new();
+    for (row, text) in texts.iter().enumerate() {
+        let mut open: Option<Span> = None;
+        let mut at = 0;
+        for (unit, tag) in text {
+            let end = at + unit.len() as u64;
+            match tag.split_once('-') {
+                Some(("I", _)) => open.as_mut().expect("it began").3 = end,
+                Some((_, label)) => entities.extend(open.replace((row, label.to_owned(), at, end))),
+                None => entities.extend(open.take()),
+            }
+            at = end + 1;
+        }
+        entities.extend(open);
+    }
+    entities
+}
+
+fn prove_entities(more: &str) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let texts = Corpus { train: 600, ..Corpus::default() }.draw(sentence_with_names);
+    let words = [&FILLERS[..], &NAMES, &["mr", "near"]].concat();
+    write_task(folder.path(), &words, texts.each_ref().map(|texts| lines(texts)), more);
+    let proved = case(folder.path(), "entity_f1").prove();
+    let [_, _, test] = texts;
+    let asked: Vec<_> = test.iter().map(|text| (joined(text), None)).collect();
+    let passages = |answer: &Value| spans(std::slice::from_ref(answer));
+    let answers = proved.answers(&asked, |a, b| passages(a) == passages(b));
+    agree(&proved, &spans(&answers), &entities(&test));
+}
+
+#[test]
+fn entities_by_each_token() {
+    prove_entities("");
+}
+
+#[test]
+fn entities_by_a_conditional_random_field() {
+    prove_entities("model.crf = true");
+}
+
+const WORDS: [&str; 14] =
+    ["天气", "今天", "天", "很好", "好", "好看", "看书", "图书馆", "图画", "馆长", "我", "我们", "在", "他们"];
+
+/// Words of one to three characters that share some: words are read, where a greedy reader finds the longest first.
+#[test]
+fn words_by_segmentation() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let texts = Corpus { train: 600, ..Corpus::default() }.draw(|random| {
+        let mut words: Vec<String> = (0..4 + random.below(3)).map(|_| random.pick(&WORDS).to_owned()).collect();
+        // Two words that spell another would be read either way.
+        words.dedup_by(|next, word| WORDS.contains(&format!("{word}{next}").as_str()));
+        words
+    });
+    let characters: Vec<String> = WORDS.concat().chars().map(String::from).collect();
+    let characters: Vec<&str> = characters.iter().map(String::as_str).collect();
+    let files = texts.each_ref().map(|texts| texts.iter().map(|words| words.join("  ")).collect());
+    write_task(folder.path(), &characters, files, "");
+    let proved = case(folder.path(), "entity_f1").prove();
+    let [_, _, test] = texts;
+    let asked: Vec<_> = test.iter().map(|words| (words.concat(), None)).collect();
+    let places = |answers: &[Value]| -> BTreeSet<Span> {
+        spans(answers).into_iter().map(|(row, _, start, end)| (row, String::new(), start, end)).collect()
+    };
+    let answers = proved.answers(&asked, |a, b| places(std::slice::from_ref(a)) == places(std::slice::from_ref(b)));
+    let mut expected = BTreeSet::new();
+    for (row, words) in test.iter().enumerate() {
+        let mut at = 0;
+        for word in words {
+            let end = at + word.chars().count() as u64;
+            expected.insert((row, String::new(), at, end));
+            at = end;
+        }
+    }
+    agree(&proved, &places(&answers), &expected);
+}

@@ -1,0 +1,408 @@
+"""Every kind of folder that Kiln saves, loaded in transformers, and transformers' folders, loaded in Kiln.
+
+    python folders.py KILN LOGITS
+
+KILN is the binary and LOGITS the example `logits` of kiln-predict. `cargo xtask ci clients` runs this with the packages of
+crates/kiln-train/benches/peers/requirements.txt. Token ids must be the same, and logits within 1e-5 of each other.
+"""
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import torch
+import transformers
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForPreTraining,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
+
+KILN, LOGITS = sys.argv[1:]
+TOLERANCE = 1e-5
+FRUIT = ["apple", "pear", "plum", "fig"]
+TOOLS = ["saw", "drill", "axe", "knife"]
+WORDS = FRUIT + TOOLS + ["the", "a", "is", "red", "old", "which", "in", "box", "##s", "Red", "Apple", ",", "?"]
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+TEXTS = ["the apple is red", "a saw, a drill, an axe", "Apples IN the Box", "pear"]
+PAIRS = [f"{text}\t{pair}" for text, pair in zip(TEXTS, ["which ?", "the old box", "plum", "a red fig is in the box"])]
+
+
+def kiln(*arguments):
+    """What a command prints, or why it failed."""
+    process = subprocess.run([KILN, *map(str, arguments)], capture_output=True, text=True, encoding="utf-8")
+    if process.returncode != 0:
+        raise AssertionError(f"kiln {' '.join(map(str, arguments))}: {process.stderr}")
+    return process.stdout
+
+
+def predictions(folder, *arguments):
+    return json.loads(kiln("predict", "--json", "--model", folder, *arguments))
+
+
+def logits(folder, texts):
+    """Kiln's token ids and logits of each text."""
+    file = folder / "texts.tsv"
+    file.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    process = subprocess.run([LOGITS, folder, file], capture_output=True, text=True, encoding="utf-8")
+    file.unlink()
+    if process.returncode != 0:
+        raise AssertionError(f"Kiln cannot load {folder.name}: {process.stderr}")
+    return [json.loads(line) for line in process.stdout.splitlines()]
+
+
+def compare(name, folder, model, texts, max_length=None):
+    """Holds Kiln's tokens and logits against those of a transformers model."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = model.eval().float()
+    furthest = 0.0
+    for text, ours in zip(texts, logits(folder, texts), strict=True):
+        encoded = tokenizer(
+            *text.split("\t"), return_tensors="pt", truncation=max_length is not None, max_length=max_length
+        )
+        for ids in ["input_ids", "token_type_ids"]:
+            assert encoded[ids][0].tolist() == ours[ids], f"{name}, {text!r}: {ids} {encoded[ids]} and {ours[ids]}"
+        with torch.no_grad():
+            outputs = model(**encoded)
+        compared = [key for key in ours if key.endswith("logits")]
+        assert compared, f"{name}: no logits"
+        for key in compared:
+            theirs = getattr(outputs, key).flatten()
+            difference = (theirs - torch.tensor(ours[key])).abs().max().item()
+            assert difference <= TOLERANCE, f"{name}, {text!r}: {key} {difference} apart"
+            furthest = max(furthest, difference)
+    print(f"{name:<40} {furthest:.1e}")
+
+
+# Folders that Kiln saves.
+
+
+def write_vocabulary(folder):
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in SPECIAL + WORDS), encoding="utf-8")
+
+
+def rows(write, count=40):
+    """Lines of a tab-separated file."""
+    draw = random.Random(7)
+    return "".join("\t".join(write(draw)) + "\n" for _ in range(count))
+
+
+def phrase(draw, words):
+    return f"the {draw.choice(words)} is {draw.choice(['red', 'old'])}"
+
+
+def labelled(draw):
+    kind = draw.randrange(2)
+    return phrase(draw, [FRUIT, TOOLS][kind]), ["fruit", "tool"][kind]
+
+
+def paired(draw):
+    kind = draw.randrange(2)
+    return phrase(draw, FRUIT), phrase(draw, [FRUIT, TOOLS][kind]), ["yes", "no"][kind]
+
+
+def several(draw):
+    kinds = [kind for kind in range(2) if draw.randrange(2)]
+    text = " ".join(draw.choice([FRUIT, TOOLS][kind]) for kind in kinds) or "the box"
+    return text, ",".join(["fruit", "tool"][kind] for kind in kinds)
+
+
+def numbered(draw):
+    kind = draw.randrange(2)
+    return phrase(draw, [FRUIT, TOOLS][kind]), str(kind + draw.random() / 10)
+
+
+def tagged(folder):
+    draw = random.Random(7)
+    text = "".join(f"the\tO\n{draw.choice(FRUIT)}\tB-FRUIT\nin\tO\na\tO\nbox\tB-BOX\n\n" for _ in range(40))
+    (folder / "data.conll").write_text(text)
+
+
+def asked(folder):
+    draw = random.Random(7)
+    paragraphs = []
+    for at in range(40):
+        fruit = draw.choice(FRUIT)
+        answers = [{"text": fruit, "answer_start": 4}]
+        question = {"id": str(at), "question": "which ?", "answers": answers}
+        paragraphs.append({"context": f"the {fruit} is in a box", "qas": [question]})
+    (folder / "data.json").write_text(json.dumps({"data": [{"paragraphs": paragraphs}]}))
+
+
+def raw(folder):
+    draw = random.Random(7)
+    documents = ["".join(f"{phrase(draw, FRUIT)}\n" for _ in range(6)) for _ in range(20)]
+    (folder / "data.txt").write_text("\n".join(documents))
+
+
+SEQUENCES = 'task = "sequence-classification"\n'
+TOKENS = 'task = "token-classification"\n'
+# Its name, its recipe's keys, its data, what transformers calls it, and whether texts are pairs.
+SAVED = [
+    ("pooler", SEQUENCES, labelled, AutoModelForSequenceClassification, TEXTS),
+    ("pairs", SEQUENCES, paired, AutoModelForSequenceClassification, PAIRS),
+    (
+        "several labels",
+        SEQUENCES + 'model.problem_type = "multi_label_classification"\n',
+        several,
+        AutoModelForSequenceClassification,
+        TEXTS,
+    ),
+    ("a number", SEQUENCES + 'model.problem_type = "regression"\n', numbered, AutoModelForSequenceClassification, TEXTS),
+    ("tags", TOKENS, tagged, AutoModelForTokenClassification, TEXTS),
+    ("answers", 'task = "question-answering"\n', asked, AutoModelForQuestionAnswering, PAIRS),
+    ("masked words", 'task = "masked-lm"\nnext_sentence = false\n', raw, AutoModelForMaskedLM, TEXTS),
+    ("next sentences", 'task = "masked-lm"\nnext_sentence = true\n', raw, AutoModelForPreTraining, PAIRS),
+]
+# Heads that transformers has no class for.
+REFUSED = [
+    ("cls pooling", SEQUENCES + 'model.pooling = "cls"\n', labelled, AutoModelForSequenceClassification),
+    ("mean pooling", SEQUENCES + 'model.pooling = "mean"\n', labelled, AutoModelForSequenceClassification),
+    ("hidden layers", SEQUENCES + "model.hidden_layers = [8]\n", labelled, AutoModelForSequenceClassification),
+    ("tags with hidden layers", TOKENS + "model.hidden_layers = [8]\n", tagged, AutoModelForTokenClassification),
+    ("tags with a random field", TOKENS + "model.crf = true\n", tagged, AutoModelForTokenClassification),
+]
+
+
+def saved(root, name, recipe, data):
+    """The folder of a model that Kiln has trained for one epoch."""
+    folder = root / name.replace(" ", "-")
+    folder.mkdir()
+    if data in [tagged, asked, raw]:
+        data(folder)
+    else:
+        (folder / "data.tsv").write_text(rows(data))
+    file = next(folder.glob("data.*")).name
+    corpus = data is raw
+    keys = f'files = ["{file}"]\n'
+    if data is paired:
+        keys += "text = 0\ntext_pair = 1\nlabel = 2\n"
+    if data is asked:
+        keys += 'format = "squad"\n'
+    if "model.pooling" not in recipe and recipe.startswith(SEQUENCES):
+        recipe += 'model.pooling = "pooler"\n'
+    model = f'model.source = "dir:{root / "vocabulary"}"\nmodel.size = "tiny"\n'
+    train = "[train]\nepochs = 1\nmax_length = 32\n"
+    (folder / "recipe.toml").write_text(f"{recipe}{model}[data]\n{keys}{train}")
+    kiln("pretrain" if corpus else "train", "--recipe", folder / "recipe.toml", "--out", folder / "run")
+    return folder / "run" / "model"
+
+
+def check_saved(root):
+    write_vocabulary(root / "vocabulary")
+    for name, recipe, data, kind, texts in SAVED:
+        folder = saved(root, name, recipe, data)
+        model = kind.from_pretrained(folder)
+        compare(f"saved: {name}", folder, model, texts)
+        if kind is AutoModelForSequenceClassification:
+            check_scores(folder, model, texts[0])
+    for name, recipe, data, kind in REFUSED:
+        folder = saved(root, name, recipe, data)
+        try:
+            kind.from_pretrained(folder)
+        except Exception as error:  # Whatever it is called: nobody gets a model with a random head.
+            print(f"saved: {name:<33} refused: {type(error).__name__}")
+        else:
+            raise AssertionError(f"{name}: transformers loads it with a head that Kiln did not train")
+
+
+def check_scores(folder, model, text):
+    """The binary's scores are those of transformers' logits."""
+    parts = text.split("\t")
+    flags = ["--text", parts[0], *(["--text-pair", parts[1]] if len(parts) > 1 else [])]
+    ours = predictions(folder, *flags)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        row = model.eval().float()(**tokenizer(*parts, return_tensors="pt")).logits[0]
+    config = model.config
+    if config.num_labels == 1:
+        expected = {"score": row[0].item()}
+        scores = {"score": ours["score"]}
+    else:
+        several = config.problem_type == "multi_label_classification"
+        probabilities = row.sigmoid() if several else row.softmax(0)
+        expected = {config.id2label[id]: score for id, score in enumerate(probabilities.tolist())}
+        scores = ours["scores"]
+    assert scores.keys() == expected.keys(), f"{folder}: {scores} and {expected}"
+    for label, score in expected.items():
+        assert abs(scores[label] - score) <= TOLERANCE, f"{folder}: {scores} and {expected}"
+
+
+# Folders that transformers saves.
+
+
+def fresh(kind, **keys):
+    """A small model with random weights that are large enough to tell texts apart."""
+    torch.manual_seed(7)
+    config = BertConfig(
+        vocab_size=len(SPECIAL) + len(WORDS),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.3,
+        **keys,
+    )
+    model = kind(config).eval()
+    with torch.no_grad():
+        # Fresh biases are zero, and would hide that they are not read.
+        for name, parameter in model.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(0, 0.3)
+    return model
+
+
+def write(root, name, model, save=None, lower_case=True, model_max_length=64):
+    folder = root / re.sub("[^a-z0-9]+", "-", name.lower())
+    vocabulary = root / "words"
+    if not vocabulary.exists():
+        write_vocabulary(vocabulary)
+    tokenizer = transformers.BertTokenizer.from_pretrained(
+        vocabulary, do_lower_case=lower_case, model_max_length=model_max_length
+    )
+    folder.mkdir()
+    if save is None:
+        model.save_pretrained(folder)
+    else:
+        model.config.architectures = [type(model).__name__]
+        model.config.save_pretrained(folder)
+        save(folder, model.state_dict())
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def edit(path, change):
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def pickled(folder, state):
+    torch.save(state, folder / "pytorch_model.bin")
+
+
+def pickled_in_two(folder, state):
+    names = sorted(state)
+    weight_map = {}
+    for at, part in enumerate([names[::2], names[1::2]], 1):
+        file = f"pytorch_model-{at:05}-of-00002.bin"
+        torch.save({name: state[name] for name in part}, folder / file)
+        weight_map |= dict.fromkeys(part, file)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def sharded(model):
+    def save(folder, state):
+        model.save_pretrained(folder, max_shard_size="20KB")
+        assert len(list(folder.glob("model-*.safetensors"))) > 1, "one shard proves nothing"
+
+    return save
+
+
+def check_files(root):
+    """The same weights in all forms that they are published in."""
+
+    def classifier():
+        return fresh(BertForSequenceClassification, num_labels=3)
+
+    for dtype in [torch.float32, torch.float16, torch.bfloat16]:
+        name = str(dtype).removeprefix("torch.")
+        folder = write(root, name, classifier().to(dtype))
+        compare(f"transformers: {name}", folder, classifier().to(dtype), TEXTS)
+    model = classifier()
+    for name, save in [("sharded", sharded(model)), (".bin", pickled), ("sharded .bin", pickled_in_two)]:
+        compare(f"transformers: {name}", write(root, name, model, save), model, TEXTS + PAIRS)
+
+
+def check_heads(root):
+    two = BertForSequenceClassification
+    for name, model, texts in [
+        ("pairs", fresh(two, num_labels=2), PAIRS),
+        ("several labels", fresh(two, num_labels=3, problem_type="multi_label_classification"), TEXTS),
+        ("one label", fresh(two, num_labels=1), PAIRS),
+        ("answers", fresh(BertForQuestionAnswering), PAIRS),
+        ("masked words", fresh(BertForMaskedLM), TEXTS),
+        ("next sentences", fresh(BertForPreTraining), PAIRS),
+        ("untied decoder", fresh(BertForMaskedLM, tie_word_embeddings=False), TEXTS),
+        ("a tagger", fresh(BertForTokenClassification, num_labels=4), TEXTS),
+    ]:
+        folder = write(root, name, model)
+        compare(f"transformers: {name}", folder, model, texts)
+        if isinstance(model, two):
+            check_scores(folder, model, texts[0])
+        if isinstance(model, BertForTokenClassification):
+            check_unnamed_tags(folder, model)
+
+
+def check_unnamed_tags(folder, model):
+    """A tagger's tags without names keep those that transformers gives them."""
+    text = "the apple is red"
+    encoded = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
+    with torch.no_grad():
+        ids = model(**encoded).logits[0, 1:-1].argmax(1).tolist()
+    ours = predictions(folder, "--text", text)
+    tags = [(tag["text"], tag["tag"]) for tag in ours["tags"]]
+    assert tags == [(word, f"LABEL_{id}") for word, id in zip(text.split(), ids)], f"{ours} and {ids}"
+
+
+def check_configs(root):
+    default = BertConfig().to_dict()
+
+    def leave_out_defaults(config):
+        for key in [key for key, value in config.items() if default.get(key) == value and key != "model_type"]:
+            del config[key]
+        assert "id2label" not in config and "hidden_act" not in config
+
+    model = fresh(BertForSequenceClassification)
+    folder = write(root, "defaults left out", model)
+    edit(folder / "config.json", leave_out_defaults)
+    compare("transformers: defaults left out", folder, model, TEXTS)
+    check_scores(folder, model, TEXTS[0])
+    for act in ["gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu", "silu", "tanh"]:
+        model = fresh(BertForSequenceClassification, hidden_act=act)
+        compare(f"transformers: {act}", write(root, act, model), model, TEXTS)
+
+
+def check_tokenizers(root):
+    """AutoTokenizer is the reference where a folder's files contradict each other."""
+    model = fresh(BertForSequenceClassification)
+    for lower_case in [True, False]:
+        name = f"do_lower_case {not lower_case} over {lower_case}"
+        folder = write(root, name, model, lower_case=lower_case)
+        edit(folder / "tokenizer_config.json", lambda config: config.update(do_lower_case=not lower_case))
+        compare(f"transformers: {name}", folder, model, TEXTS)
+    folder = write(root, "a limit above the positions", model, model_max_length=512)
+    long = " ".join(TEXTS * 10)
+    compare("transformers: limit above positions", folder, model, [*TEXTS, long], max_length=64)
+
+
+def main():
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["KILN_CACHE"] = str(Path(folder) / "cache")
+        for check in [check_saved, check_files, check_heads, check_configs, check_tokenizers]:
+            root = Path(folder) / check.__name__
+            root.mkdir()
+            check(root)
+
+
+main()
