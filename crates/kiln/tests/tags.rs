@@ -1,4 +1,4 @@
-//! Entities, with and without a conditional random field, and words: from files to answers, through the binary.
+//! Entities, with and without a conditional random field, words, and plain tags: from files to answers, through the binary.
 
 mod support;
 
@@ -167,4 +167,48 @@ fn words_by_segmentation() {
         }
     }
     agree(&proved, &places(&answers), &expected);
+}
+
+/// Words that are a noun behind an article and a verb behind a pronoun, and words that are always one thing. A reader that
+/// joined neighbours with one tag, or knew words alone, would be wrong about every third word.
+fn sentence_with_parts_of_speech(random: &mut Random) -> Tagged {
+    let mut text = Tagged::new();
+    let mut push = |word: &str, tag: &str| text.push((word.to_owned(), tag.to_owned()));
+    for _ in 0..2 + random.below(3) {
+        let (before, tag) = [(["a", "the"], ["DET", "NOUN"]), (["we", "they"], ["PRON", "VERB"])][random.below(2)];
+        let (before, [before_tag, tag]) = (random.pick(&before), tag);
+        push(before, before_tag);
+        push(random.pick(&["run", "walk", "play", "race", "dance", "work"]), tag);
+        for _ in 0..random.below(3) {
+            push(random.pick(&["then", "again", "today"]), "ADV");
+        }
+    }
+    text
+}
+
+#[test]
+fn parts_of_speech_by_plain_tags() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let texts = Corpus { train: 600, ..Corpus::default() }.draw(sentence_with_parts_of_speech);
+    let words = texts.concat().concat();
+    let words: Vec<&str> = words.iter().map(|(word, _)| word.as_str()).collect();
+    write_task(folder.path(), &words, texts.each_ref().map(|texts| lines(texts)), "");
+    let proved = case(folder.path(), "accuracy").prove();
+    let [_, _, test] = texts;
+    let asked: Vec<_> = test.iter().map(|text| (joined(text), None)).collect();
+    let tags = |answer: &Value| -> Vec<(String, String)> {
+        let part = |tag: &Value, key: &str| tag[key].as_str().expect("a string").to_owned();
+        let tags = answer["tags"].as_array().unwrap_or_else(|| panic!("no tags: {answer}"));
+        tags.iter().map(|tag| (part(tag, "text"), part(tag, "tag"))).collect()
+    };
+    let answers = proved.answers(&asked, |a, b| tags(a) == tags(b));
+    let (mut right, mut units) = (0, 0);
+    for (answer, text) in answers.iter().zip(&test) {
+        let tags = tags(answer);
+        assert_eq!(tags.len(), text.len(), "a tag for each word of {text:?}");
+        right += tags.iter().zip(text).filter(|(predicted, expected)| predicted == expected).count();
+        units += text.len();
+    }
+    let accuracy = right as f64 / units as f64;
+    assert!((accuracy - proved.score).abs() < 1e-9, "{accuracy} by the answers, {} by the report", proved.score);
 }
