@@ -55,7 +55,7 @@ pub fn gelu_derivative(x: f32) -> f32 {
     0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) + x * FRAC_1_SQRT_2_PI * exp(-0.5 * x * x)
 }
 
-/// tanh within 4 units in the last place: an odd polynomial over an even one, as Eigen has it.
+/// tanh within 5e-7, and never beyond ±1: an odd polynomial over an even one, as Eigen has it.
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
     let x = x.clamp(-9.0, 9.0);
@@ -69,7 +69,7 @@ pub fn tanh(x: f32) -> f32 {
     let q = 1.198_258_4e-6 * s + 1.185_347_1e-4;
     let q = q * s + 2.268_434_6e-3;
     let q = q * s + 4.893_525e-3;
-    x * p / q
+    (x * p / q).clamp(-1.0, 1.0)
 }
 
 /// 1 / (1 + e⁻ˣ)
