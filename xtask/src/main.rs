@@ -5,6 +5,7 @@
 mod bench;
 mod ci;
 mod clients;
+mod fuzz;
 mod package;
 mod pipeline;
 mod python;
@@ -28,6 +29,8 @@ enum Command {
     Pipeline(pipeline::Args),
     /// Runs every check, or those named, the cheapest first, up to the first that fails.
     Ci(ci::Args),
+    /// Changes small inputs at random, and has every reader take or refuse them.
+    Fuzz(fuzz::Args),
     /// Measures Kiln, and with `--peers` PyTorch beside it; writes `target/bench/report.md`.
     Bench(bench::Args),
     /// Makes the sample's checkpoint anew from raw text; takes an hour.
@@ -42,6 +45,7 @@ fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Pipeline(args) => pipeline::run(&args),
         Command::Ci(args) => ci::run(&args),
+        Command::Fuzz(args) => fuzz::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::SampleModel(args) => sample_model::make(&args),
         Command::SampleCurve(args) => sample_curve::measure(&args),

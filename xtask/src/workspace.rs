@@ -43,7 +43,7 @@ pub struct Program {
     pub path: PathBuf,
 }
 
-/// Runs a build and returns the binaries, examples and benchmarks that it has made.
+/// Runs a build and returns the programs that it has made.
 pub fn programs(mut build: Command) -> Result<Vec<Program>> {
     build.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     let output = build.output().context("cannot run cargo")?;
@@ -53,11 +53,7 @@ pub fn programs(mut build: Command) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
     for message in Message::parse_stream(output.stdout.as_slice()) {
         if let Message::CompilerArtifact(artifact) = message?
-            && artifact
-                .target
-                .kind
-                .iter()
-                .any(|kind| matches!(kind, TargetKind::Bin | TargetKind::Example | TargetKind::Bench))
+            && !artifact.target.kind.contains(&TargetKind::CustomBuild)
             && let Some(path) = artifact.executable
         {
             let folder = artifact.manifest_path.parent().context("a manifest lies in a folder")?;

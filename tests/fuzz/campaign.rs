@@ -1,0 +1,215 @@
+//! The process that starts workers, watches their time, and gathers what they find.
+
+mod summary;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+use crate::Args;
+use crate::case::{Cases, Outcome, Report};
+use crate::mutate::mutant;
+use crate::readers::Context;
+use crate::worker::Message;
+
+use summary::Summary;
+
+/// A case that takes longer is run once more by itself, and is a finding when it takes [`PATIENCE`] then.
+const TIME_LIMIT: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Before a reader's first case its seeds are made.
+const START: Duration = Duration::from_secs(60);
+
+/// Returns whether nothing was found.
+pub fn run(args: &Args) -> anyhow::Result<bool> {
+    // Paths stand in some inputs: a name of the same length keeps their places.
+    let scratch = args.scratch.join(format!("{:010}", std::process::id()));
+    std::fs::create_dir_all(&scratch).with_context(|| format!("{}: cannot be made", scratch.display()))?;
+    let args = Args { scratch: std::path::absolute(&scratch)?, kiln: std::path::absolute(&args.kiln)?, ..args.clone() };
+    let result = match args.case {
+        Some(number) => one(&args, number),
+        None => campaign(&args),
+    };
+    if args.case.is_none() {
+        std::fs::remove_dir_all(&scratch).ok();
+    }
+    result
+}
+
+/// Runs one case and shows it.
+fn one(args: &Args, number: u64) -> anyhow::Result<bool> {
+    let report = watch_one(args, number)?;
+    println!("{}", summary::shown(&report));
+    println!("{} bytes of input, {} KiB held at most", report.input, report.peak >> 10);
+    println!("input: {}", args.scratch.join("input").display());
+    Ok(!matches!(report.outcome, Outcome::Finding(..)))
+}
+
+fn campaign(args: &Args) -> anyhow::Result<bool> {
+    let started = Instant::now();
+    let deadline = Duration::from_secs(args.seconds);
+    let mut summary = Summary::default();
+    let mut first = args.first;
+    while started.elapsed() < deadline {
+        let mut worker = Worker::start(args, first)?;
+        let stopped = worker.watch(&mut |report| {
+            if let Outcome::Finding(..) = report.outcome {
+                eprintln!("{}", summary::shown(&report));
+            }
+            summary.add(report);
+            started.elapsed() < deadline
+        });
+        let Some(Stopped { number, why }) = stopped else { break };
+        // It ends by itself only where it cannot go on, as when a seed is refused.
+        let Some(number) = number.filter(|_| why != FAILED) else {
+            bail!("no case could be run: {why}\n{}", worker.errors());
+        };
+        let mut report = match why.as_str() {
+            TIMEOUT => watch_one(args, number)?,
+            _ => lost(args, number, "crash", &format!("{why}: {}", worker.errors())),
+        };
+        if why == TIMEOUT && !matches!(report.outcome, Outcome::Finding(..)) {
+            summary.slow += 1;
+        }
+        report.number = number;
+        if let Outcome::Finding(..) = report.outcome {
+            eprintln!("{}", summary::shown(&report));
+        }
+        summary.add(report);
+        first = number + 1;
+    }
+    summary.print(args.seed, started.elapsed());
+    Ok(summary.is_clean())
+}
+
+/// Runs a case in a worker of its own.
+fn watch_one(args: &Args, number: u64) -> anyhow::Result<Report> {
+    let mut worker = Worker::start(&Args { case: Some(number), ..args.clone() }, number)?;
+    worker.limit = PATIENCE;
+    let mut report = None;
+    let stopped = worker.watch(&mut |ended| {
+        report = Some(ended);
+        false
+    });
+    if let Some(report) = report {
+        return Ok(report);
+    }
+    let why = stopped.map_or_else(String::new, |stopped| stopped.why);
+    let kind = if why == TIMEOUT { "timeout" } else { "crash" };
+    let particulars = if why == TIMEOUT { format!("more than {} s", PATIENCE.as_secs()) } else { worker.errors() };
+    Ok(lost(args, number, kind, &particulars))
+}
+
+/// The report of a case whose worker could not write one.
+fn lost(args: &Args, number: u64, kind: &str, particulars: &str) -> Report {
+    let context = Context { kiln: args.kiln.clone(), scratch: args.scratch.join("lost") };
+    let cases = Cases::new(args.seed, context);
+    let reader = cases.reader(number).name.to_owned();
+    let (seed, what) = match cases.seed(number) {
+        Ok(seed) => (seed.name.to_owned(), mutant(&seed, args.seed, number).what()),
+        Err(_) => (String::new(), String::new()),
+    };
+    let outcome = Outcome::Finding(kind.to_owned(), particulars.to_owned());
+    Report { number, reader, seed, what, outcome, peak: 0, input: 0 }
+}
+
+const TIMEOUT: &str = "timeout";
+/// How the exit code of an error is shown.
+const FAILED: &str = "exit status: 1";
+
+/// Why a worker runs no more.
+struct Stopped {
+    /// The case it was at; none before the first.
+    number: Option<u64>,
+    why: String,
+}
+
+struct Worker {
+    child: Child,
+    lines: Receiver<String>,
+    /// What it writes to standard error.
+    errors: PathBuf,
+    /// What a case may take.
+    limit: Duration,
+}
+
+impl Worker {
+    fn start(args: &Args, first: u64) -> anyhow::Result<Self> {
+        let errors = args.scratch.join("errors.txt");
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("--worker").arg("--kiln").arg(&args.kiln).arg("--scratch").arg(&args.scratch);
+        command.args(["--seed", &args.seed.to_string(), "--first", &first.to_string()]);
+        if let Some(only) = &args.only {
+            command.args(["--only", only]);
+        }
+        if let Some(number) = args.case {
+            command.args(["--case", &number.to_string()]);
+        }
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&errors)?).spawn()?;
+        let stdout = child.stdout.take().context("it was piped")?;
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Ok(Self { child, lines, errors, limit: TIME_LIMIT })
+    }
+
+    /// Hands on reports until `report` has had enough (none), or the worker stops.
+    fn watch(&mut self, report: &mut dyn FnMut(Report) -> bool) -> Option<Stopped> {
+        let mut number = None;
+        let mut limit = START;
+        loop {
+            match self.lines.recv_timeout(limit) {
+                Ok(line) => match serde_json::from_str(&line) {
+                    Ok(Message::Begin(begun)) => {
+                        number = Some(begun);
+                        limit = self.limit;
+                    }
+                    Ok(Message::End(ended)) => {
+                        limit = START;
+                        if !report(ended) {
+                            self.kill();
+                            return None;
+                        }
+                    }
+                    Err(error) => return Some(Stopped { number, why: format!("{error}: {line}") }),
+                },
+                Err(RecvTimeoutError::Timeout) => {
+                    self.kill();
+                    return Some(Stopped { number, why: TIMEOUT.to_owned() });
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let why = self.child.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+                    return Some(Stopped { number, why });
+                }
+            }
+        }
+    }
+
+    fn kill(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+
+    /// The end of what it wrote to standard error.
+    fn errors(&self) -> String {
+        tail(&self.errors)
+    }
+}
+
+fn tail(path: &Path) -> String {
+    let text = std::fs::read(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().rev().take(4).collect();
+    lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
+}

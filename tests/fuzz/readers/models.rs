@@ -1,0 +1,120 @@
+//! Model folders: config, weights in each layout, heads and tokenizers, used for predictions and vectors.
+
+mod folders;
+
+use burn::tensor::Device;
+use kiln_backend::{Backend, Flex};
+use kiln_heads::Pooling;
+use kiln_hub::{Location, PullConfig, pull};
+use kiln_kernels::Precision;
+use kiln_predict::{EmbedConfig, Predictor};
+use serde_json::Value;
+
+use super::{Answer, Context, Input, Judged, Reader, fingerprint};
+use crate::seed::Seed;
+
+pub use folders::classifier;
+
+pub const MODELS: Reader =
+    Reader { name: "models", share: 20, seeds, read: read_model, judge: judge_model, repeated: true };
+
+fn seeds(_: &Context) -> anyhow::Result<Vec<Seed>> {
+    Ok(vec![
+        folders::classifier(),
+        folders::mean_head(),
+        folders::tagger(),
+        folders::crf_tagger(),
+        folders::answers(),
+        folders::masked(),
+        folders::shards(),
+        folders::pickle()?,
+    ])
+}
+
+/// Texts that a model is asked about: none, short, long, in several scripts.
+const TEXTS: [&str; 6] = ["房间 Clean!", "", "un-able cafe\u{301} 😀 👨‍👩‍👧", "\u{200b}\u{0}\t", "[CLS] [MASK] 房 [SEP]", "间"];
+
+fn read_model(input: &Input<'_>) -> anyhow::Result<Answer> {
+    let device = Flex::device(0);
+    // It refuses pickles with code in them and shards outside of the folder; a model on disk is read without it.
+    let location = Location::Directory(input.folder.to_owned());
+    let pulled = pull(&location, &PullConfig::default(), &mut |_| ()).map(|_| ());
+    if input.seed == "pickle" {
+        pulled?;
+        return embed(input, &device);
+    }
+    let predictor = Predictor::from_folder(input.folder, &device)?;
+    let long = "房间 clean ".repeat(40);
+    let texts: Vec<(&str, Option<&str>)> = match input.seed {
+        "answers" => TEXTS.iter().map(|text| (*text, Some(long.as_str()))).chain([("间", Some(""))]).collect(),
+        "masked" => vec![("房[MASK]clean", None), ("[MASK]", Some("间[MASK]"))],
+        "tagger" | "crf" => TEXTS.iter().map(|text| (*text, None)).chain([(long.as_str(), None)]).collect(),
+        _ => {
+            let pairs = [("房间", Some("clean")), (long.as_str(), Some(long.as_str())), (long.as_str(), None)];
+            TEXTS.iter().map(|text| (*text, None)).chain(pairs).collect()
+        }
+    };
+    let predictions = predictor.predict(&texts)?;
+    let json = serde_json::to_value(&predictions)?;
+    let problem = match predictions.len() == texts.len() {
+        true => problem(&json),
+        false => Some(format!("{} predictions for {} texts", predictions.len(), texts.len())),
+    };
+    Ok(Answer { fingerprint: fingerprint(&json), rows: predictions.len(), problem })
+}
+
+fn embed(input: &Input<'_>, device: &Device) -> anyhow::Result<Answer> {
+    let config = EmbedConfig { pooling: Pooling::Mean, normalize: false, precision: Precision::F32 };
+    let embedder = config.load(input.folder, device)?;
+    let vectors = embedder.embed(&TEXTS.map(|text| (text, None)))?;
+    let broken = vectors.iter().find(|number| !number.is_finite());
+    let problem = broken.map(|number| format!("a vector holds {number}"));
+    Ok(Answer { fingerprint: fingerprint(&vectors), rows: vectors.len(), problem })
+}
+
+/// A score that is no number, or a probability that is none; an entity or answer outside of its text.
+fn problem(value: &Value) -> Option<String> {
+    match value {
+        Value::Object(map) => {
+            let is_number = map.len() <= 3 && map.contains_key("score") && map.contains_key("text") && !map.contains_key("start");
+            for (key, value) in map {
+                let scores: Vec<&Value> = match (key.as_str(), value) {
+                    ("score", value) => vec![value],
+                    ("scores", Value::Object(scores)) => scores.values().collect(),
+                    _ => vec![],
+                };
+                let free = is_number && !map.contains_key("label");
+                let fits = |score: &&&Value| score.as_f64().is_some_and(|score| free || (0.0..=1.000_001).contains(&score));
+                if let Some(score) = scores.iter().find(|score| !fits(score)) {
+                    return Some(format!("a score is {score}: {}", shorten(&Value::Object(map.clone()))));
+                }
+            }
+            if let (Some(start), Some(end)) = (map.get("start"), map.get("end"))
+                && start.as_u64() > end.as_u64()
+            {
+                return Some(format!("a passage from {start} to {end}"));
+            }
+            map.values().find_map(|value| problem(value))
+        }
+        Value::Array(values) => values.iter().find_map(|value| problem(value)),
+        _ => None,
+    }
+}
+
+fn shorten(value: &Value) -> String {
+    value.to_string().chars().take(200).collect()
+}
+
+/// Weights that are cut off or of another shape are not read, and an index is not believed against its shards.
+fn judge_model(judged: &Judged<'_>) -> Option<String> {
+    let change = judged.mutant.only()?;
+    let weights = judged.mutant.path.ends_with(".safetensors");
+    if change.reshaped {
+        return Some("a tensor of another shape was loaded".to_owned());
+    }
+    if change.truncated && weights {
+        return Some("weights that are cut off were loaded".to_owned());
+    }
+    let other = judged.answer.fingerprint != judged.seed.fingerprint;
+    (other && judged.mutant.path.ends_with(".index.json")).then(|| "a changed index gives other predictions".to_owned())
+}

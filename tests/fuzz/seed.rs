@@ -1,0 +1,104 @@
+//! Seeds: small, whole inputs that a reader accepts, in memory.
+
+use std::io;
+use std::path::Path;
+use std::process::Command;
+
+use crate::mutate::{Mutant, Special};
+
+/// The files of an input.
+#[derive(Clone, Debug)]
+pub struct Seed {
+    pub name: &'static str,
+    pub files: Vec<SeedFile>,
+    /// Whether its files may be pipes: then one that nobody writes to is waited for.
+    pub piped: bool,
+}
+
+/// A file of a seed.
+#[derive(Clone, Debug)]
+pub struct SeedFile {
+    /// Relative to the input's folder.
+    pub path: String,
+    pub bytes: Vec<u8>,
+    /// Whether it is one of those that are changed.
+    pub mutable: bool,
+}
+
+impl Seed {
+    pub fn new(name: &'static str) -> Self {
+        Self { name, files: Vec::new(), piped: false }
+    }
+
+    /// The same, whose files may be pipes.
+    pub fn piped(self) -> Self {
+        Self { piped: true, ..self }
+    }
+
+    /// The same with a file that is changed.
+    pub fn with(self, path: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        self.file(path, bytes, true)
+    }
+
+    /// The same with a file that stays as it is.
+    pub fn beside(self, path: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
+        self.file(path, bytes, false)
+    }
+
+    fn file(mut self, path: impl Into<String>, bytes: impl Into<Vec<u8>>, mutable: bool) -> Self {
+        self.files.push(SeedFile { path: path.into(), bytes: bytes.into(), mutable });
+        self
+    }
+
+    /// Adds all files of another seed, in a folder.
+    pub fn beside_folder(mut self, folder: &str, other: &Self) -> Self {
+        for file in &other.files {
+            self = self.beside(format!("{folder}/{}", file.path), file.bytes.clone());
+        }
+        self
+    }
+
+    /// Bytes of all files, one of them changed.
+    pub fn len(&self, mutant: Option<&Mutant>) -> usize {
+        let of_file = |file: &SeedFile| match mutant {
+            Some(mutant) if mutant.path == file.path => mutant.last().bytes.len(),
+            _ => file.bytes.len(),
+        };
+        self.files.iter().map(of_file).sum()
+    }
+
+    /// Writes the files into an empty folder, one of them changed.
+    pub fn write(&self, folder: &Path, mutant: Option<&Mutant>) -> io::Result<()> {
+        if folder.exists() {
+            std::fs::remove_dir_all(folder)?;
+        }
+        std::fs::create_dir_all(folder)?;
+        for file in &self.files {
+            let path = folder.join(&file.path);
+            std::fs::create_dir_all(path.parent().unwrap_or(folder))?;
+            match mutant.filter(|mutant| mutant.path == file.path).map(Mutant::last) {
+                None => std::fs::write(path, &file.bytes)?,
+                Some(change) => match change.special {
+                    None => std::fs::write(path, &change.bytes)?,
+                    Some(special) => make_special(&path, special)?,
+                },
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the system has no such thing, there is no file at all.
+fn make_special(path: &Path, special: Special) -> io::Result<()> {
+    match special {
+        Special::Folder => std::fs::create_dir(path),
+        Special::Fifo => {
+            let _ = Command::new("mkfifo").arg(path).status();
+            Ok(())
+        }
+        #[cfg(unix)]
+        Special::DanglingLink => std::os::unix::fs::symlink("absent", path),
+        #[cfg(not(unix))]
+        Special::DanglingLink => Ok(()),
+    }
+}

@@ -1,0 +1,50 @@
+//! The process that runs cases, one after another, under a limit on its memory.
+
+use std::io::Write as _;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Args;
+use crate::case::{Cases, Report, note_panics};
+use crate::readers::Context;
+
+/// Address space of a worker, and of the commands that it runs.
+#[cfg(target_os = "linux")]
+const MEMORY_LIMIT: u64 = 4 << 30;
+
+/// A line of a worker's output.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// A case begins.
+    Begin(u64),
+    /// It ended.
+    End(Report),
+}
+
+/// Runs the cases from `--first`, without end, or the one of `--case`.
+pub fn run(args: &Args) -> anyhow::Result<bool> {
+    #[cfg(target_os = "linux")]
+    rlimit::setrlimit(rlimit::Resource::AS, MEMORY_LIMIT, MEMORY_LIMIT)?;
+    note_panics();
+    let context = Context { kiln: args.kiln.clone(), scratch: args.scratch.clone() };
+    let mut cases = Cases::new(args.seed, context);
+    let last = args.case.unwrap_or(u64::MAX);
+    for number in args.case.unwrap_or(args.first)..=last {
+        if args.only.as_ref().is_some_and(|only| args.case.is_none() && only != cases.reader(number).name) {
+            continue;
+        }
+        cases.prepare(number)?;
+        write(&Message::Begin(number))?;
+        let report = cases.run(number)?;
+        write(&Message::End(report))?;
+    }
+    Ok(true)
+}
+
+fn write(message: &Message) -> anyhow::Result<()> {
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(&line)?;
+    Ok(stdout.flush()?)
+}

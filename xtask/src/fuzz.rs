@@ -1,0 +1,53 @@
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::workspace;
+
+#[derive(Debug, Default, clap::Args)]
+pub struct Args {
+    /// How long to go on; a minute when left out
+    #[arg(long, value_name = "N")]
+    seconds: Option<u64>,
+    /// Decides, with a case's number, what is changed and how; the same as in `ci` when left out
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// A reader, such as `parquet`: the cases of others are left out
+    #[arg(long, value_name = "READER")]
+    only: Option<String>,
+    /// The first case
+    #[arg(long, value_name = "N")]
+    first: Option<u64>,
+    /// One case, which prints where its input lies
+    #[arg(long, value_name = "N")]
+    case: Option<u64>,
+}
+
+/// Builds the fuzzer and `kiln`, and runs the one on the other. Both are built together with all packages, so that no
+/// dependency is compiled with other features.
+pub fn run(args: &Args) -> Result<()> {
+    let build = ["build", "--workspace", "--exclude=xtask", "--bins", "--test=fuzz", "--release"];
+    let programs = workspace::programs(workspace::cargo(build))?;
+    let path = |name: &str| {
+        let program = programs.iter().find(|program| program.name == name);
+        program.map(|program| &program.path).with_context(|| format!("the build made no program `{name}`"))
+    };
+    let mut fuzz = Command::new(path("fuzz")?);
+    fuzz.current_dir(workspace::root()).arg("--kiln").arg(path("kiln")?);
+    fuzz.arg("--scratch").arg(workspace::metadata()?.target_directory.join("fuzz"));
+    for (option, number) in
+        [("--seconds", args.seconds), ("--seed", args.seed), ("--first", args.first), ("--case", args.case)]
+    {
+        if let Some(number) = number {
+            fuzz.args([option, &number.to_string()]);
+        }
+    }
+    if let Some(only) = &args.only {
+        fuzz.args(["--only", only]);
+    }
+    let status = fuzz.status().context("cannot run the fuzzer")?;
+    if !status.success() {
+        bail!("the fuzzer found something: CONTRIBUTING.md, section Fuzz, says what to do with it");
+    }
+    Ok(())
+}
