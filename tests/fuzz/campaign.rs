@@ -150,8 +150,7 @@ impl Worker {
         if let Some(number) = args.case {
             command.args(["--case", &number.to_string()]);
         }
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&errors)?).spawn()?;
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&errors)?).spawn()?;
         let stdout = child.stdout.take().context("it was piped")?;
         let (sender, lines) = channel();
         std::thread::spawn(move || {

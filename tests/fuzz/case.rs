@@ -72,8 +72,8 @@ impl Cases {
             for seed in (reader.seeds)(&self.context)? {
                 seed.write(&self.folder(), None)?;
                 let input = Input { folder: &self.folder(), seed: seed.name, context: &self.context };
-                let answer =
-                    (reader.read)(&input).with_context(|| format!("{}: the seed `{}` is refused", reader.name, seed.name))?;
+                let answer = (reader.read)(&input)
+                    .with_context(|| format!("{}: the seed `{}` is refused", reader.name, seed.name))?;
                 anyhow::ensure!(answer.problem.is_none(), "{}: the seed `{}`: {answer:?}", reader.name, seed.name);
                 seeds.push((seed, answer));
             }

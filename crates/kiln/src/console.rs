@@ -71,7 +71,21 @@ pub fn stage(name: &str, by: &str, text: impl fmt::Display) {
 
 /// An error with its causes, the outermost first.
 pub fn error(error: &anyhow::Error) {
-    log(format_args!("error: {error:#}"));
+    let causes: Vec<String> = error.chain().map(|cause| shortened(&cause.to_string())).collect();
+    log(format_args!("error: {}", causes.join(": ")));
+}
+
+/// An error quotes what a file holds, however long that is: one longer than this loses its middle.
+const LONGEST_CAUSE: usize = 2_000;
+
+fn shortened(text: &str) -> String {
+    let count = text.chars().count();
+    if count <= LONGEST_CAUSE {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(LONGEST_CAUSE / 2).collect();
+    let end: String = text.chars().skip(count - LONGEST_CAUSE / 2).collect();
+    format!("{start} … {end}")
 }
 
 /// Tensors of a checkpoint that nothing reads, by the parts of the model that they belong to.
@@ -150,6 +164,15 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_causes_lose_their_middle() {
+        assert_eq!(shortened("a.tsv, line 2: no label"), "a.tsv, line 2: no label");
+        let long = format!("a.tsv, line 2: label `{}` is not in the list", "好".repeat(1 << 20));
+        let short = shortened(&long);
+        assert!(short.starts_with("a.tsv, line 2: label `好") && short.ends_with("好` is not in the list"), "{short}");
+        assert_eq!(short.chars().count(), LONGEST_CAUSE + " … ".chars().count());
+    }
 
     #[test]
     fn unused_tensors_are_one_short_line() {

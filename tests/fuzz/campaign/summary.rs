@@ -43,7 +43,10 @@ impl Summary {
     }
 
     pub fn print(&self, seed: u64, took: Duration) {
-        println!("{:<12} {:>7} {:>9} {:>8} {:>9} {:>9}", "reader", "cases", "accepted", "refused", "findings", "peak MiB");
+        println!(
+            "{:<12} {:>7} {:>9} {:>8} {:>9} {:>9}",
+            "reader", "cases", "accepted", "refused", "findings", "peak MiB"
+        );
         let mut all = Counts::default();
         for (reader, counts) in &self.readers {
             let Counts { cases, accepted, refused, findings, peak } = counts;

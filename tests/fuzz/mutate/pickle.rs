@@ -8,8 +8,10 @@ use super::{Change, pick};
 /// Changes an integer or a byte of the pickle, and corrects the archive's checksums so that the change is looked at.
 pub fn mutate(bytes: &[u8], rng: &mut StdRng) -> Option<Change> {
     let mut changed = bytes.to_vec();
-    let header = find(bytes, b"PK\x03\x04", |at| name(bytes, at, 26, 30).is_some_and(|name| name.ends_with(b"data.pkl")))?;
-    let entry = find(bytes, b"PK\x01\x02", |at| name(bytes, at, 28, 46).is_some_and(|name| name.ends_with(b"data.pkl")))?;
+    let header =
+        find(bytes, b"PK\x03\x04", |at| name(bytes, at, 26, 30).is_some_and(|name| name.ends_with(b"data.pkl")))?;
+    let entry =
+        find(bytes, b"PK\x01\x02", |at| name(bytes, at, 28, 46).is_some_and(|name| name.ends_with(b"data.pkl")))?;
     let start = header + 30 + usize::from(u16_at(bytes, header + 26)?) + usize::from(u16_at(bytes, header + 28)?);
     let size = u32::from_le_bytes(*bytes.get(entry + 24..)?.first_chunk()?) as usize;
     let pickle = changed.get_mut(start..start + size)?;

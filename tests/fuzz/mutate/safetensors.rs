@@ -58,7 +58,8 @@ pub fn mutate(bytes: &[u8], rng: &mut StdRng) -> Option<Change> {
 }
 
 fn size(bytes: &[u8], rng: &mut StdRng) -> Option<Change> {
-    let size = *pick(rng, &[0, 1, 2, 7, 100 << 20, u64::from(u32::MAX), 1 << 40, i64::MAX as u64, u64::MAX - 7, u64::MAX]);
+    let size =
+        *pick(rng, &[0, 1, 2, 7, 100 << 20, u64::from(u32::MAX), 1 << 40, i64::MAX as u64, u64::MAX - 7, u64::MAX]);
     let mut changed = bytes.to_vec();
     changed.get_mut(..8)?.copy_from_slice(&size.to_le_bytes());
     Some(Change::new(changed, format!("a header of {size} bytes")))

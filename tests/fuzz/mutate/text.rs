@@ -10,8 +10,28 @@ const HUGE: usize = 1 << 20;
 
 /// What a cell or a word may be replaced by.
 const CELLS: [&str; 22] = [
-    "", "0", "-1", "2147483648", "9223372036854775808", "1e308", "1e999", "NaN", "inf", "-0", "\"", "\"\"", "'", ",",
-    "\u{0}", "\u{feff}", "\u{2028}", "\u{200b}", "👨‍👩‍👧", "e\u{301}", "null", "O",
+    "",
+    "0",
+    "-1",
+    "2147483648",
+    "9223372036854775808",
+    "1e308",
+    "1e999",
+    "NaN",
+    "inf",
+    "-0",
+    "\"",
+    "\"\"",
+    "'",
+    ",",
+    "\u{0}",
+    "\u{feff}",
+    "\u{2028}",
+    "\u{200b}",
+    "👨‍👩‍👧",
+    "e\u{301}",
+    "null",
+    "O",
 ];
 
 /// Changes a text file. A file that was UTF-8 and no longer is has `invalid_utf8` set.

@@ -51,7 +51,13 @@ precision = "f32"
 const SET: &str = "train.epochs=1\nmodel.hidden_layers=[3]\ntrain.learning_rate=1e-4\ndata.label=\"label\"\n";
 
 fn data() -> String {
-    let row = |row: usize| format!("{}\t{}\n", ["房间", "clean", "un-able", "cafe"][row % 4].repeat(row % 3 + 1) + &"!".repeat(row), ["a", "b"][row % 2]);
+    let row = |row: usize| {
+        format!(
+            "{}\t{}\n",
+            ["房间", "clean", "un-able", "cafe"][row % 4].repeat(row % 3 + 1) + &"!".repeat(row),
+            ["a", "b"][row % 2]
+        )
+    };
     format!("text\tlabel\n{}", (0..16).map(row).collect::<String>())
 }
 
@@ -74,7 +80,10 @@ fn seeds(context: &Context) -> anyhow::Result<Vec<Seed>> {
         recipe("train"),
         common(Seed::new("set").beside("recipe.toml", RECIPE).with("set.txt", SET)),
         resume,
-        Seed::new("pretrain").with("recipe.toml", pretrain).beside("corpus.txt", corpus).beside_folder("model", &models::classifier()),
+        Seed::new("pretrain")
+            .with("recipe.toml", pretrain)
+            .beside("corpus.txt", corpus)
+            .beside_folder("model", &models::classifier()),
     ])
 }
 

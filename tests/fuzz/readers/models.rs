@@ -32,7 +32,8 @@ fn seeds(_: &Context) -> anyhow::Result<Vec<Seed>> {
 }
 
 /// Texts that a model is asked about: none, short, long, in several scripts.
-const TEXTS: [&str; 6] = ["房间 Clean!", "", "un-able cafe\u{301} 😀 👨‍👩‍👧", "\u{200b}\u{0}\t", "[CLS] [MASK] 房 [SEP]", "间"];
+const TEXTS: [&str; 6] =
+    ["房间 Clean!", "", "un-able cafe\u{301} 😀 👨‍👩‍👧", "\u{200b}\u{0}\t", "[CLS] [MASK] 房 [SEP]", "间"];
 
 fn read_model(input: &Input<'_>) -> anyhow::Result<Answer> {
     let device = Flex::device(0);
@@ -76,7 +77,8 @@ fn embed(input: &Input<'_>, device: &Device) -> anyhow::Result<Answer> {
 fn problem(value: &Value) -> Option<String> {
     match value {
         Value::Object(map) => {
-            let is_number = map.len() <= 3 && map.contains_key("score") && map.contains_key("text") && !map.contains_key("start");
+            let is_number =
+                map.len() <= 3 && map.contains_key("score") && map.contains_key("text") && !map.contains_key("start");
             for (key, value) in map {
                 let scores: Vec<&Value> = match (key.as_str(), value) {
                     ("score", value) => vec![value],
@@ -84,7 +86,8 @@ fn problem(value: &Value) -> Option<String> {
                     _ => vec![],
                 };
                 let free = is_number && !map.contains_key("label");
-                let fits = |score: &&&Value| score.as_f64().is_some_and(|score| free || (0.0..=1.000_001).contains(&score));
+                let fits =
+                    |score: &&&Value| score.as_f64().is_some_and(|score| free || (0.0..=1.000_001).contains(&score));
                 if let Some(score) = scores.iter().find(|score| !fits(score)) {
                     return Some(format!("a score is {score}: {}", shorten(&Value::Object(map.clone()))));
                 }

@@ -108,9 +108,8 @@ const CORPUS_TEXT: &str = "房间很干净。早餐不错！\n服务太差了\n\
 
 fn corpus_seeds(_: &Context) -> anyhow::Result<Vec<Seed>> {
     let vocabulary = std::fs::read(workspace_file("crates/kiln-tokenize/tests/tiny/vocab.txt"))?;
-    let seed = |name, file: &str, text: &str| {
-        Seed::new(name).with(file, text).beside("vocab.txt", vocabulary.clone()).piped()
-    };
+    let seed =
+        |name, file: &str, text: &str| Seed::new(name).with(file, text).beside("vocab.txt", vocabulary.clone()).piped();
     Ok(vec![seed("text", "corpus.txt", CORPUS_TEXT), seed("rows", "corpus.tsv", TSV)])
 }
 
@@ -201,4 +200,3 @@ fn judge_rows(judged: &Judged<'_>) -> Option<String> {
     let explained = lists_files || doubled || (change.truncated && at_message);
     (lost && !explained).then(|| format!("{} rows, and the file has {}", judged.answer.rows, judged.seed.rows))
 }
-

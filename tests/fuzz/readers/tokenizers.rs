@@ -28,10 +28,15 @@ fn seeds(_: &Context) -> anyhow::Result<Vec<Seed>> {
         "cls_token": {"content": "[CLS]", "special": true}, "sep_token": "[SEP]", "mask_token": "[MASK]"});
     let unigram = json!({"model_max_length": 24, "pad_token": "<pad>", "mask_token": "<mask>"});
     Ok(vec![
-        Seed::new("vocab").with("vocab.txt", fixture("tiny/vocab.txt")?).with("tokenizer_config.json", settings.to_string()),
-        Seed::new("unigram").with("tokenizer.json", fixture("tiny-unigram/tokenizer.json")?)
+        Seed::new("vocab")
+            .with("vocab.txt", fixture("tiny/vocab.txt")?)
+            .with("tokenizer_config.json", settings.to_string()),
+        Seed::new("unigram")
+            .with("tokenizer.json", fixture("tiny-unigram/tokenizer.json")?)
             .with("tokenizer_config.json", unigram.to_string()),
-        Seed::new("wordpiece").with("tokenizer.json", wordpiece().to_string()).with("tokenizer_config.json", settings.to_string()),
+        Seed::new("wordpiece")
+            .with("tokenizer.json", wordpiece().to_string())
+            .with("tokenizer_config.json", settings.to_string()),
         Seed::new("bpe").with("tokenizer.json", bpe().to_string()),
         Seed::new("parts").with("tokenizer.json", parts().to_string()),
     ])
@@ -42,8 +47,10 @@ fn special(id: u32, content: &str) -> Value {
 }
 
 fn wordpiece() -> Value {
-    let tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "房", "间", "clean", "##er", "##s", "un", "##able", "!"];
-    let vocab: serde_json::Map<String, Value> = tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), json!(id))).collect();
+    let tokens =
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "房", "间", "clean", "##er", "##s", "un", "##able", "!"];
+    let vocab: serde_json::Map<String, Value> =
+        tokens.iter().enumerate().map(|(id, token)| ((*token).to_owned(), json!(id))).collect();
     json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": [special(0, "[PAD]"), special(1, "[UNK]"), special(2, "[CLS]"), special(3, "[SEP]"), special(4, "[MASK]")],
@@ -124,7 +131,8 @@ fn encode(tokenizer: &Tokenizer) -> anyhow::Result<u64> {
         windows.push(tokenizer.encode_units(text, &characters(text))?);
         windows.push(tokenizer.encode_units(text, &words(text))?);
     }
-    let contexts = tokenizer.encode_contexts(TEXTS.iter().map(|text| ("who is low?", *text)), ContextConfig::default())?;
+    let contexts =
+        tokenizer.encode_contexts(TEXTS.iter().map(|text| ("who is low?", *text)), ContextConfig::default())?;
     let pieces = tokenizer.pieces(&TEXTS)?;
     let rows = pieces.iter().map(|pieces| tokenizer.assemble(pieces, Some(&pieces[..pieces.len().min(3)])));
     let rows = rows.collect::<Result<Vec<_>, _>>()?;

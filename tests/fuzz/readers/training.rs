@@ -8,7 +8,9 @@ use kiln_backend::{Backend, Flex};
 use kiln_heads::{ClassificationHead, ClassificationHeadConfig, Network};
 use kiln_predict::Predictor;
 use kiln_schema::LabelSet;
-use kiln_train::{Encoded, Event, FeatureCache, Features, FeaturesConfig, Fit, Fitted, Targets, TrainConfig, TrainingSet};
+use kiln_train::{
+    Encoded, Event, FeatureCache, Features, FeaturesConfig, Fit, Fitted, Targets, TrainConfig, TrainingSet,
+};
 use serde_json::Value;
 
 use super::{Answer, Context, Input, Judged, Reader, fingerprint, models};
@@ -24,8 +26,14 @@ pub const CHECKPOINTS: Reader = Reader {
     repeated: true,
 };
 
-pub const FEATURES: Reader =
-    Reader { name: "features", share: 3, seeds: feature_seeds, read: read_features, judge: judge_features, repeated: false };
+pub const FEATURES: Reader = Reader {
+    name: "features",
+    share: 3,
+    seeds: feature_seeds,
+    read: read_features,
+    judge: judge_features,
+    repeated: false,
+};
 
 fn set() -> anyhow::Result<Features> {
     let numbers: Vec<f32> = (0..24).map(|i| (i as f32 * 0.7).sin()).collect();
@@ -34,8 +42,13 @@ fn set() -> anyhow::Result<Features> {
 }
 
 fn head() -> ClassificationHead {
-    let config =
-        ClassificationHeadConfig { hidden_size: 3, hidden_layers: vec![4], num_labels: 2, dropout: 0.0, initializer_range: 0.3 };
+    let config = ClassificationHeadConfig {
+        hidden_size: 3,
+        hidden_layers: vec![4],
+        num_labels: 2,
+        dropout: 0.0,
+        initializer_range: 0.3,
+    };
     let device = Flex::device(0);
     device.seed(1);
     let head = config.init(&device);

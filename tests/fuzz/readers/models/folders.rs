@@ -73,8 +73,10 @@ fn config(more: &Value) -> String {
 }
 
 fn labels(names: &[&str]) -> Value {
-    let id2label: Map<String, Value> = names.iter().enumerate().map(|(id, name)| (id.to_string(), json!(name))).collect();
-    let label2id: Map<String, Value> = names.iter().enumerate().map(|(id, name)| ((*name).to_owned(), json!(id))).collect();
+    let id2label: Map<String, Value> =
+        names.iter().enumerate().map(|(id, name)| (id.to_string(), json!(name))).collect();
+    let label2id: Map<String, Value> =
+        names.iter().enumerate().map(|(id, name)| ((*name).to_owned(), json!(id))).collect();
     json!({ "id2label": id2label, "label2id": label2id })
 }
 
@@ -96,7 +98,8 @@ fn folder(name: &'static str, more: &Value, tensors: &[Tensor]) -> Seed {
 
 /// One label of three.
 pub fn classifier() -> Seed {
-    let more = json!({"architectures": ["BertForSequenceClassification"], "problem_type": "single_label_classification"});
+    let more =
+        json!({"architectures": ["BertForSequenceClassification"], "problem_type": "single_label_classification"});
     let tensors = [encoder("bert."), linear("classifier", HIDDEN, 3).to_vec()].concat();
     folder("classifier", &with(more, &labels(&["a", "b", "c"])), &tensors)
 }
@@ -118,9 +121,10 @@ pub fn mean_head() -> Seed {
 pub fn crf_tagger() -> Seed {
     let head = json!({"task": "token-classification", "crf": true, "units": "characters"});
     let mut tensors = linear("classifier", HIDDEN, 3).to_vec();
-    tensors.extend([("start_transitions", vec![3]), ("transitions", vec![3, 3]), ("end_transitions", vec![3])].map(
-        |(name, shape)| (format!("crf.{name}"), shape),
-    ));
+    tensors.extend(
+        [("start_transitions", vec![3]), ("transitions", vec![3, 3]), ("end_transitions", vec![3])]
+            .map(|(name, shape)| (format!("crf.{name}"), shape)),
+    );
     own_head("crf", &head, &["O", "B-A", "I-A"], &tensors)
 }
 
@@ -165,5 +169,8 @@ pub fn pickle() -> anyhow::Result<Seed> {
     let weights = std::fs::read(workspace_file("tests/fixtures/tiny-pickle/pytorch_model.bin"))?;
     let sizes = json!({"vocab_size": 37, "hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 40,
         "max_position_embeddings": 16, "architectures": ["BertModel"]});
-    Ok(Seed::new("pickle").beside("config.json", config(&sizes)).beside("vocab.txt", VOCAB).with("pytorch_model.bin", weights))
+    Ok(Seed::new("pickle")
+        .beside("config.json", config(&sizes))
+        .beside("vocab.txt", VOCAB)
+        .with("pytorch_model.bin", weights))
 }
