@@ -138,7 +138,7 @@ fn kiln(context: &Context, arguments: &[&str]) -> anyhow::Result<String> {
         let start: String = line.chars().take(100).collect();
         panic!("kiln {} wrote a line of {} bytes: {start}", arguments.join(" "), line.len());
     }
-    let tail: String = text.chars().rev().take(1_500).collect::<Vec<_>>().into_iter().rev().collect();
+    let tail: String = text.chars().rev().take(6_000).collect::<Vec<_>>().into_iter().rev().collect();
     match status.code() {
         Some(0) if !text.contains("panicked at") => Ok(text),
         Some(1 | 2) if !text.contains("panicked at") => bail!("{tail}"),
