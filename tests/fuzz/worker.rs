@@ -24,7 +24,7 @@ pub enum Message {
 /// Runs the cases from `--first`, without end, or the one of `--case`.
 pub fn run(args: &Args) -> anyhow::Result<bool> {
     #[cfg(target_os = "linux")]
-    rlimit::setrlimit(rlimit::Resource::AS, MEMORY_LIMIT, MEMORY_LIMIT)?;
+    nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_AS, MEMORY_LIMIT, MEMORY_LIMIT)?;
     note_panics();
     let context = Context { kiln: args.kiln.clone(), scratch: args.scratch.clone() };
     let mut cases = Cases::new(args.seed, context);
