@@ -33,6 +33,8 @@ pub struct PretrainedConfig {
     pub hidden_layers: Vec<usize>,
     /// Labels.
     pub num_labels: usize,
+    /// Standard deviation of the head's fresh weights; the config's `initializer_range` when none is given.
+    pub head_initializer_range: Option<f64>,
 }
 
 /// A checkpoint with a fresh head.
@@ -179,7 +181,7 @@ impl PretrainedConfig {
             hidden_layers: self.hidden_layers.clone(),
             num_labels: self.num_labels,
             dropout: classifier_dropout(config),
-            initializer_range: config.initializer_range,
+            initializer_range: self.head_initializer_range.unwrap_or(config.initializer_range),
         };
         head.check_fresh(folder)?;
         Ok(head.init(device))

@@ -73,6 +73,7 @@ fn start() -> PretrainedConfig {
         frozen: false,
         hidden_layers: vec![],
         num_labels: 0,
+        head_initializer_range: None,
     }
 }
 
@@ -213,4 +214,20 @@ fn sizes_that_no_machine_holds_are_refused_by_name() {
     let config = PretrainedConfig { architecture: Some(architecture), ..start() };
     let error = config.masked_lm(&folder(), true, &device).expect_err("absurd").to_string();
     assert!(error.contains("`vocab_size`"), "{error}");
+}
+
+#[test]
+fn a_head_s_fresh_weights_have_the_range_that_is_asked_for() {
+    let device = Flex::device(0);
+    device.seed(7);
+    let deviation = |head_initializer_range| {
+        let config = PretrainedConfig { num_labels: 100, head_initializer_range, ..start() };
+        let classifier = config.sequence_classifier(&folder(), Pooling::Cls, &device).expect("it is whole").model;
+        let weights = classifier.head.classifier.weight.val().into_data().try_into_vec::<f32>().expect("it is f32");
+        (weights.iter().map(|weight| weight * weight).sum::<f32>() / weights.len() as f32).sqrt()
+    };
+    for (range, expected) in [(Some(0.3), 0.3), (Some(0.05), 0.05)] {
+        let deviation = deviation(range);
+        assert!((deviation / expected - 1.0).abs() < 0.15, "{deviation}, expected {expected}");
+    }
 }

@@ -178,6 +178,7 @@ impl Reviews {
             frozen: false,
             hidden_layers: vec![],
             num_labels: 2,
+            head_initializer_range: None,
         };
         let Pretrained { model, .. } =
             config.sequence_classifier(&Self::folder().join(MODEL), Pooling::Cls, device).unwrap();

@@ -44,7 +44,7 @@ pub struct Recipe {
 }
 
 /// `[model]`: where the network comes from, and what is put on it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     pub source: Source,
@@ -66,6 +66,9 @@ pub struct Model {
     /// Whether a token classifier has a conditional random field on top.
     #[serde(default)]
     pub crf: bool,
+    /// Standard deviation of the head's fresh weights; the checkpoint's `initializer_range` when absent.
+    #[serde(default, deserialize_with = "checked::some_positive", skip_serializing_if = "Option::is_none")]
+    pub head_initializer_range: Option<f64>,
 }
 
 /// `[hub]`: where checkpoints and data sets come from besides where their sources say.

@@ -150,6 +150,7 @@ impl Run<'_> {
             frozen: self.recipe.model.encoder == Encoder::Frozen,
             hidden_layers: self.recipe.model.hidden_layers.clone(),
             num_labels,
+            head_initializer_range: self.recipe.model.head_initializer_range,
         }
     }
 

@@ -18,6 +18,11 @@ pub fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Er
     number(deserializer, |number| number > 0.0, "a number above 0")
 }
 
+/// The same of a key that may be absent.
+pub fn some_positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    positive(deserializer).map(Some)
+}
+
 /// A finite number of at least 0.
 pub fn not_negative<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     number(deserializer, |number| number >= 0.0, "a number of at least 0")
