@@ -1,5 +1,5 @@
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use polars::prelude::PolarsResult;
@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 
 use crate::columnar::{Batches, Columnar, Cursor, Features};
 use crate::error::Unit;
+use crate::guard::guarded;
+use crate::ipc_bounds::{check_blocks, check_stream};
 use crate::picks::Picks;
 use crate::{Error, Place, Row, Source};
 
@@ -94,7 +96,7 @@ fn data_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
 }
 
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
-    let json = std::fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    let json = kiln_files::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     serde_json::from_str(&json).map_err(|source| Error::Manifest { path: path.to_owned(), source })
 }
 
@@ -103,10 +105,12 @@ fn batches(path: PathBuf, projection: Vec<usize>) -> Batches {
         Ok(ipc) => ipc,
         Err(error) => return Box::new(std::iter::once(Err(error))),
     };
-    Box::new(ipc.batches(projection).map(move |batch| match batch {
-        Ok(batch) => Ok(batch.into_arrays()),
-        Err(source) => Err(Error::Columnar { path: path.clone(), source }),
-    }))
+    let mut batches = match guarded(&path, || Ok(ipc.batches(projection))) {
+        Ok(batches) => batches,
+        Err(error) => return Box::new(std::iter::once(Err(error))),
+    };
+    let next = move || guarded(&path, || batches.next().transpose()).transpose();
+    Box::new(std::iter::from_fn(next).map(|batch| batch.map(RecordBatch::into_arrays)))
 }
 
 /// One IPC file with its schema read: a stream, as `datasets` writes it, or the format with a footer.
@@ -118,16 +122,24 @@ enum Ipc {
 impl Ipc {
     fn open(path: &Path) -> Result<Self, Error> {
         let read = |source| Error::Read { path: path.to_owned(), source };
-        let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(read)?);
+        let mut reader = BufReader::with_capacity(1 << 16, kiln_files::open(path).map_err(read)?);
         let mut magic = [0; 6];
         let has_footer = reader.read_exact(&mut magic).is_ok() && magic == *b"ARROW1";
         reader.rewind().map_err(read)?;
-        let ipc = if has_footer {
-            read_file_metadata(&mut reader).map(|metadata| Self::File(reader, metadata))
-        } else {
-            read_stream_metadata(&mut reader).map(|metadata| Self::Stream(reader, metadata))
+        let out_of_bounds = |source: io::Error| match source.kind() {
+            io::ErrorKind::InvalidData => Error::Damaged { path: path.to_owned(), problem: source.to_string() },
+            _ => read(source),
         };
-        ipc.map_err(|source| Error::Columnar { path: path.to_owned(), source })
+        if has_footer {
+            let metadata = guarded(path, || read_file_metadata(&mut reader))?;
+            let blocks = metadata.blocks.iter().chain(metadata.dictionaries.iter().flatten());
+            check_blocks(&mut reader, blocks).map_err(out_of_bounds)?;
+            return Ok(Self::File(reader, metadata));
+        }
+        check_stream(&mut reader).map_err(out_of_bounds)?;
+        reader.rewind().map_err(read)?;
+        let metadata = guarded(path, || read_stream_metadata(&mut reader))?;
+        Ok(Self::Stream(reader, metadata))
     }
 
     fn schema(&self) -> &ArrowSchema {

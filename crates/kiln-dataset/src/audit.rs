@@ -11,7 +11,7 @@ mod table;
 
 pub use lengths::{LengthAudit, Lengths};
 
-/// What is wrong, or merely worth knowing, of labelled data.
+/// Problems of labelled data, and its sizes.
 ///
 /// It prints as a table; [`Audit::summary`] is a few lines for a log. Texts are compared trimmed; of a pair, both texts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,7 +31,7 @@ pub struct SplitAudit {
     pub rows: usize,
     /// How many different texts.
     pub distinct: usize,
-    /// Rows whose text stood before: `rows - distinct`.
+    /// Rows that repeat an earlier text: `rows - distinct`.
     pub duplicates: Finding,
     /// Further texts that differ from an earlier one in case, width, spaces and punctuation alone.
     pub near_duplicates: Finding,
@@ -45,14 +45,14 @@ pub struct SplitAudit {
     pub lengths: Option<LengthAudit>,
 }
 
-/// Rows of one split that stand in an earlier one too.
+/// Rows of one split that are also in an earlier one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Overlap {
     /// The split whose rows are counted.
     pub split: Split,
     /// The earlier split.
     pub with: Split,
-    /// Rows of `split` whose text stands in `with`.
+    /// Rows of `split` whose text is in `with`.
     pub rows: Finding,
     /// Further rows whose text differs in case, width, spaces and punctuation alone.
     pub near: usize,

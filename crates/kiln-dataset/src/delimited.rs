@@ -39,15 +39,10 @@ impl Iterator for Delimited {
 
     fn next(&mut self) -> Option<Self::Item> {
         next_record(&mut self.lines, self.dialect).transpose().map(|record| {
-            let (line, fields) = record?;
-            let field = |index: usize| {
-                fields.get(index).cloned().ok_or_else(|| Error::FewFields {
-                    place: self.lines.place_of(line),
-                    index,
-                    fields: fields.len(),
-                })
-            };
-            let text = field(self.picks.text)?;
+            let (line, mut fields) = record?;
+            let count = fields.len();
+            let few = |index: usize| Error::FewFields { place: self.lines.place_of(line), index, fields: count };
+            let field = |index: usize| fields.get(index).cloned().ok_or_else(|| few(index));
             let text_pair = self.picks.text_pair.map(field).transpose()?;
             let mut label = self.picks.label.map(field).transpose()?;
             if !self.picks.flags.is_empty() {
@@ -58,6 +53,8 @@ impl Iterator for Delimited {
                 };
                 label = self.columns.flagged(|at, _| field(self.picks.flags[at]).map(Some), bad)?;
             }
+            // Taken last and without a copy: a text may be large.
+            let text = fields.get_mut(self.picks.text).map(std::mem::take).ok_or_else(|| few(self.picks.text))?;
             Ok(Row::new(text, text_pair, label, line))
         })
     }
@@ -143,6 +140,46 @@ mod tests {
         let cells =
             [cell(3, "one\ntwo, \"three\"", "1"), cell(5, "plain \"x\"", "0"), cell(6, "", "2"), cell(8, "last", "3")];
         assert_eq!(file.cells(), cells);
+    }
+
+    #[test]
+    fn carriage_returns_end_lines_where_there_are_no_line_feeds() {
+        let cells = [cell(1, "a", "1"), cell(2, "b", "0"), cell(4, "c", "1")];
+        for end in ["", "\r"] {
+            assert_eq!(file("a.tsv", format!("a\t1\rb\t0\r\rc\t1{end}")).cells(), cells);
+        }
+        let (gbk, _, _) = encoding_rs::GBK.encode("房间很大，早餐不错\t1\r服务太差\t0\r");
+        assert_eq!(file("a.tsv", &gbk).cells(), [cell(1, "房间很大，早餐不错", "1"), cell(2, "服务太差", "0")]);
+        assert_eq!(file("a.csv", "\"a\rb\",1").cells(), [cell(1, "a\nb", "1")]);
+        assert_eq!(file("a.tsv", "a\rb\t1\nc\t0\n").cells(), [cell(1, "a\rb", "1"), cell(2, "c", "0")]);
+        let broken = file("a.tsv", b"a\t1\rb\xff\xff\xff\t0\r").fault();
+        assert!(broken.starts_with("a.tsv, line 2: the bytes ff ff ff 09 are not UTF-8"), "{broken}");
+    }
+
+    #[test]
+    fn utf16_is_read_and_half_a_character_is_an_error() {
+        let bytes = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+        let long = "房😀间".repeat(30_000);
+        let whole = file("a.tsv", bytes(&format!("\u{feff}{long}\t1\r\n差\t0\r\n")));
+        assert_eq!(whole.cells(), [cell(1, &long, "1"), cell(2, "差", "0")]);
+        let mut unmarked = file("a.tsv", bytes("good\t1\nbad\t0\n"));
+        unmarked.source.encoding = Some(crate::Encoding::Utf16Le);
+        assert_eq!(unmarked.cells(), [cell(1, "good", "1"), cell(2, "bad", "0")]);
+        let mut half = bytes("\u{feff}good\t1\n");
+        half.extend([0x3d, 0xd8, 0x0a, 0x00]);
+        let fault = file("a.tsv", half).fault();
+        assert!(fault.starts_with("a.tsv: the file is damaged: line 2 is not UTF-16"), "{fault}");
+    }
+
+    #[test]
+    fn a_name_of_two_columns_is_refused_and_other_columns_may_share_one() {
+        let content = "text,label,text,,\na,1,b,,\n";
+        assert_eq!(
+            file("a.csv", content).with_header("text", "label").fault(),
+            "a.csv, line 1: columns 0 and 2 (counted from 0) are both called `text`; \
+             give the column's index, or rename one of them"
+        );
+        assert_eq!(file("a.csv", content).with_header("2", "label").cells(), [cell(2, "b", "1")]);
     }
 
     #[test]

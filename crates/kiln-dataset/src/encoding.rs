@@ -1,17 +1,26 @@
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::Read;
 use std::path::Path;
 
+use crate::content::ByteLines;
 use crate::error::Unit;
 use crate::{Encoding, Error, Place};
 
-/// The encoding that all bytes of a file are valid in: UTF-8, else GB18030 where the file looks like Chinese.
+/// The encoding that all bytes of a file are valid in: UTF-16 where a byte order mark says so, UTF-8, else GB18030 where the
+/// file looks like Chinese.
 ///
-/// The whole file is read, in constant memory: a sample could miss the one line that decides.
+/// The whole file is read, a line at a time: a sample could miss the one line that decides.
 ///
 /// # Errors
-/// [`Error::Encoding`] names the first line that is not UTF-8 when the file is neither.
+/// [`Error::Encoding`] names the first line that is not UTF-8 when the file is none of them; [`Error::Utf16`] when it seems
+/// to be UTF-16 without a byte order mark.
 pub(crate) fn detect(path: &Path) -> Result<Encoding, Error> {
+    let sample = sample(path)?;
+    if let Some(encoding) = marked(&sample) {
+        return Ok(encoding);
+    }
+    if let Some(encoding) = looks_utf16(&sample) {
+        return Err(Error::Utf16 { path: path.to_owned(), encoding });
+    }
     let mut first_bad = None;
     for_each_line(path, |line, bytes| {
         first_bad = invalid_utf8(bytes).map(|bytes| (line, bytes.to_vec()));
@@ -26,22 +35,57 @@ pub(crate) fn detect(path: &Path) -> Result<Encoding, Error> {
     if census.looks_chinese() {
         return Ok(Encoding::Gb18030);
     }
+    let mut western = Western::default();
+    for_each_line(path, |_, bytes| western.add(bytes))?;
+    let likely = western.looks_western().then_some(Encoding::Windows1252);
     let place = Place { path: path.to_owned(), line, unit: Unit::Line };
-    Err(Error::Encoding { place, bytes, encoding: Encoding::Utf8 })
+    Err(Error::Encoding { place, bytes, encoding: Encoding::Utf8, likely })
+}
+
+/// UTF-16, where a byte order mark says so.
+pub(crate) fn marked(bytes: &[u8]) -> Option<Encoding> {
+    match bytes {
+        [0xff, 0xfe, ..] => Some(Encoding::Utf16Le),
+        [0xfe, 0xff, ..] => Some(Encoding::Utf16Be),
+        _ => None,
+    }
+}
+
+/// The first bytes of a file.
+fn sample(path: &Path) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
+    let read = kiln_files::open(path).and_then(|file| file.take(1 << 16).read_to_end(&mut bytes));
+    read.map_err(|source| Error::Read { path: path.to_owned(), source })?;
+    Ok(bytes)
+}
+
+/// UTF-16 without a mark has zeros at odd or at even places alone: the high bytes of ASCII, as line feeds and tabs are. Text
+/// in the other encodings has none.
+fn looks_utf16(sample: &[u8]) -> Option<Encoding> {
+    let (pairs, _) = sample.as_chunks::<2>();
+    let zeros = |at: usize| pairs.iter().filter(|pair| pair[at] == 0).count();
+    let (even, odd) = (zeros(0), zeros(1));
+    let many = |count: usize, other: usize| count > 1 && count > 20 * other && count * 200 >= pairs.len();
+    match (many(odd, even), many(even, odd)) {
+        (true, _) => Some(Encoding::Utf16Le),
+        (_, true) => Some(Encoding::Utf16Be),
+        _ => None,
+    }
 }
 
 /// Decodes a whole line or field; `Err` holds the first invalid bytes.
 ///
-/// A line feed, a tab, a comma and a quote are never part of a longer character in any of the three encodings,
-/// so a file can be cut at them before it is decoded.
+/// A line end, a tab, a comma and a quote are never part of a longer character in any of these encodings, so a file can be
+/// cut at them before it is decoded. UTF-16 is UTF-8 by now.
 pub(crate) fn decode(bytes: Vec<u8>, encoding: Encoding) -> Result<String, Vec<u8>> {
     let codec = match encoding {
-        Encoding::Utf8 => {
+        Encoding::Utf8 | Encoding::Utf16Le | Encoding::Utf16Be => {
             return String::from_utf8(bytes)
                 .map_err(|error| invalid_utf8(error.as_bytes()).unwrap_or_default().to_vec());
         }
         Encoding::Gbk => encoding_rs::GBK,
         Encoding::Gb18030 => encoding_rs::GB18030,
+        Encoding::Windows1252 => encoding_rs::WINDOWS_1252,
     };
     match codec.decode_without_bom_handling_and_without_replacement(&bytes) {
         Some(text) => Ok(text.into_owned()),
@@ -104,6 +148,41 @@ impl Census {
     }
 }
 
+/// Counts what tells Latin-1 and Windows-1252 from damaged UTF-8 and from other encodings.
+#[derive(Default)]
+struct Western {
+    /// Characters beyond ASCII, as UTF-8 has them.
+    utf8: u64,
+    /// Sequences that are not UTF-8.
+    invalid: u64,
+    /// Runs of one or two bytes beyond ASCII beside an ASCII letter.
+    in_words: u64,
+    /// All runs of bytes beyond ASCII.
+    runs: u64,
+}
+
+impl Western {
+    fn add(&mut self, bytes: &[u8]) -> bool {
+        for chunk in bytes.utf8_chunks() {
+            self.utf8 += chunk.valid().chars().filter(|char| !char.is_ascii()).count() as u64;
+            self.invalid += u64::from(!chunk.invalid().is_empty());
+        }
+        let runs: Vec<&[u8]> = bytes.chunk_by(|a, b| a.is_ascii() == b.is_ascii()).collect();
+        for (at, run) in runs.iter().enumerate().filter(|(_, run)| !run[0].is_ascii()) {
+            let left = at.checked_sub(1).and_then(|left| runs[left].last());
+            let right = runs.get(at + 1).map(|right| &right[0]);
+            let in_word = [left, right].into_iter().flatten().any(u8::is_ascii_alphabetic);
+            self.in_words += u64::from(in_word && run.len() <= 2);
+            self.runs += 1;
+        }
+        true
+    }
+
+    fn looks_western(&self) -> bool {
+        self.invalid > 4 * self.utf8 && 10 * self.in_words >= 8 * self.runs && self.runs > 0
+    }
+}
+
 enum Kind {
     Ascii,
     /// A symbol or letter of rows 1 to 3 of GB 2312, or one of the 3,755 characters of its first level (rows 16 to 55).
@@ -125,11 +204,10 @@ fn next_gb(bytes: &[u8]) -> Option<(Kind, usize)> {
 /// Calls `f` with each line's number, from 1, and its bytes, until it returns false.
 fn for_each_line(path: &Path, mut f: impl FnMut(u64, &[u8]) -> bool) -> Result<(), Error> {
     let read = |source| Error::Read { path: path.to_owned(), source };
-    let mut reader = BufReader::with_capacity(1 << 16, File::open(path).map_err(read)?);
+    let mut lines = ByteLines::open(path, None).map_err(read)?;
     let mut bytes = Vec::new();
     for line in 1.. {
-        bytes.clear();
-        if reader.read_until(b'\n', &mut bytes).map_err(read)? == 0 || !f(line, &bytes) {
+        if !lines.read(&mut bytes).map_err(read)? || !f(line, &bytes) {
             break;
         }
     }
@@ -163,12 +241,46 @@ mod tests {
         let error = detect_bytes(b"\xe5\xa5\xbd\tpositive\n\xff\xfe\xfa\xfb\x00bad\tnegative\n").expect_err("no text");
         let message = error.to_string();
         assert!(message.contains(", line 2: the bytes ff fe fa fb are not UTF-8"), "{message}");
-        assert!(message.contains("encoding = \"gbk\""), "{message}");
+        assert!(message.contains("`gbk`"), "{message}");
         // One broken byte in a long UTF-8 file does not make it Chinese of another kind.
         let mut broken = PROSE.repeat(50).into_bytes();
         broken[1000] = 0xff;
         assert!(detect_bytes(&broken).is_err());
-        assert!(detect_bytes(b"na\xefve caf\xe9s\n").is_err(), "Latin-1");
+    }
+
+    /// A text in UTF-16, with the bytes of each unit as `to_bytes` orders them.
+    fn utf16(text: &str, to_bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
+        text.encode_utf16().flat_map(to_bytes).collect()
+    }
+
+    #[test]
+    fn a_byte_order_mark_tells_utf16_and_without_one_the_error_says_what_to_set() {
+        type Case = (fn(u16) -> [u8; 2], Encoding, &'static str);
+        let cases: [Case; 2] =
+            [(u16::to_le_bytes, Encoding::Utf16Le, "utf-16le"), (u16::to_be_bytes, Encoding::Utf16Be, "utf-16be")];
+        for (to_bytes, encoding, name) in cases {
+            let marked = utf16(&format!("\u{feff}{PROSE}"), to_bytes);
+            assert_eq!(detect_bytes(&marked).expect("it has a mark"), encoding);
+            for text in [PROSE, "plain words\t1\n"] {
+                let message = detect_bytes(&utf16(text, to_bytes)).expect_err("it has no mark").to_string();
+                let expected = format!("UTF-16 without a byte order mark; set `encoding = \"{name}\"`");
+                assert!(message.contains(&expected), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn western_text_is_advised_its_encoding_and_broken_utf8_is_not() {
+        for text in [&b"na\xefve caf\xe9s\n"[..], b"plain\nF\xfcr die Gr\xf6\xdfe\t1\n"] {
+            let message = detect_bytes(text).expect_err("it is not UTF-8").to_string();
+            let advice = "the file looks like Windows-1252: set `encoding = \"windows-1252\"`";
+            assert!(message.ends_with(advice), "{message}");
+        }
+        let mut broken = "Für die Größe, naïve cafés\n".repeat(20).into_bytes();
+        broken[1] = b'x';
+        let message = detect_bytes(&broken).expect_err("it is broken").to_string();
+        assert!(message.contains("line 1: the bytes bc") && !message.contains("looks like"), "{message}");
+        assert_eq!(decode(b"caf\xe9".to_vec(), Encoding::Windows1252).expect("every byte is a character"), "café");
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub enum Error {
     Read {
         /// What was to be read.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A file could not be written.
@@ -23,7 +23,7 @@ pub enum Error {
     Write {
         /// What was to be written.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Neither the ending nor the folder's content says what the format is.
@@ -36,12 +36,26 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
     },
+    /// Vectors are written in two formats, and the file's ending names neither.
+    #[error("{}: vectors are written as .parquet or .npy; expected a file with one of these endings", path.display())]
+    VectorFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A Parquet or Arrow file contradicts itself.
+    #[error("{}: the file is damaged: {problem}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was found, and what was expected.
+        problem: String,
+    },
     /// A Parquet or Arrow file is damaged, or of a kind that is not supported.
     #[error("cannot decode {}", path.display())]
     Columnar {
         /// The file.
         path: PathBuf,
-        /// What polars said.
+        /// The decoder's error.
         source: polars::error::PolarsError,
     },
     /// One of the JSON files that describe an Arrow folder is not what it should be.
@@ -77,6 +91,21 @@ pub enum Error {
         name: String,
         /// The names there are.
         columns: Vec<String>,
+    },
+    /// A column is named, and several have that name.
+    #[error(
+        "{place}: columns {first} and {second} (counted from 0) are both called `{name}`; \
+         give the column's index, or rename one of them"
+    )]
+    DuplicateColumn {
+        /// The header.
+        place: Place,
+        /// The name asked for.
+        name: String,
+        /// The first column of that name, from 0.
+        first: usize,
+        /// The second.
+        second: usize,
     },
     /// A row has too few fields.
     #[error("{place}: there is no column {index}: the row has {fields} field{} (columns count from 0)", plural(*fields))]
@@ -157,13 +186,26 @@ pub enum Error {
         place: Place,
     },
     /// Bytes are no text in the encoding.
-    #[error("{place}: the bytes {} are not {encoding}{}", hex(bytes), encoding_hint(*encoding))]
+    #[error("{place}: the bytes {} are not {encoding}; {}", hex(bytes), encoding_hint(*likely))]
     Encoding {
         /// The line of the first such bytes.
         place: Place,
         /// The bytes, a few of them.
         bytes: Vec<u8>,
         /// The encoding expected.
+        encoding: Encoding,
+        /// The encoding that the file seems to have.
+        likely: Option<Encoding>,
+    },
+    /// A text file without a byte order mark that seems to be UTF-16.
+    #[error(
+        "{}: the file looks like UTF-16 without a byte order mark; set `encoding = \"{}\"`, or save it as UTF-8",
+        path.display(), encoding.name()
+    )]
+    Utf16 {
+        /// The file.
+        path: PathBuf,
+        /// The encoding that it seems to have.
         encoding: Encoding,
     },
     /// A row that needs a label has none.
@@ -286,10 +328,10 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
 }
 
-fn encoding_hint(encoding: Encoding) -> &'static str {
-    match encoding {
-        Encoding::Utf8 => "; for a file in the older Chinese encodings say `encoding = \"gbk\"`",
-        Encoding::Gbk | Encoding::Gb18030 => "",
+fn encoding_hint(likely: Option<Encoding>) -> String {
+    match likely {
+        Some(likely) => format!("the file looks like {likely}: set `encoding = \"{}\"`", likely.name()),
+        None => "the file is damaged, or in an encoding to be named: `gbk`, `windows-1252`, `utf-16le`".to_owned(),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Labelled files to examples: CSV, TSV, JSON Lines, Parquet and the Arrow folders of Python's `datasets`.
-//! It splits them so that no text stands on two sides, and audits them for duplicates, leaks and contradictions.
+//! It splits them so that no text is on two sides, and audits them for duplicates, leaks and contradictions.
 //!
 //! ```
 //! use kiln_dataset::{Columns, Source, SplitConfig, audit, read, split};
@@ -21,6 +21,7 @@
 #![deny(missing_docs)]
 
 mod source;
+mod content;
 mod encoding;
 mod lines;
 mod picks;
@@ -28,6 +29,8 @@ mod delimited;
 mod head;
 mod jsonl;
 mod columnar;
+mod guard;
+mod ipc_bounds;
 mod arrow;
 mod parquet;
 mod rows;

@@ -1,14 +1,14 @@
-use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::content::ByteLines;
 use crate::error::Unit;
 use crate::{Encoding, Error, Place, Source, encoding};
 
 /// The decoded lines of a text file, one at a time, and what errors about them need.
 #[derive(Debug)]
 pub(crate) struct Lines {
-    reader: BufReader<File>,
+    lines: ByteLines,
     path: PathBuf,
     encoding: Encoding,
     /// The number of the line read last, from 1.
@@ -19,24 +19,29 @@ impl Lines {
     pub(crate) fn open(source: &Source) -> Result<Self, Error> {
         let path = source.path.clone();
         let encoding = source.encoding.map_or_else(|| encoding::detect(&path), Ok)?;
-        let file = File::open(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        Ok(Self { reader: BufReader::with_capacity(1 << 16, file), path, encoding, line: 0 })
+        let lines =
+            ByteLines::open(&path, Some(encoding)).map_err(|source| Error::Read { path: path.clone(), source })?;
+        Ok(Self { lines, path, encoding, line: 0 })
     }
 
     /// The next line without its ending and without a byte order mark; `None` at the end of the file.
     pub(crate) fn next_line(&mut self) -> Result<Option<String>, Error> {
         let mut bytes = Vec::new();
-        let read = self.reader.read_until(b'\n', &mut bytes);
-        if read.map_err(|source| Error::Read { path: self.path.clone(), source })? == 0 {
-            return Ok(None);
+        match self.lines.read(&mut bytes) {
+            Ok(true) => self.line += 1,
+            Ok(false) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let problem = format!("line {} is not {}: {error}", self.line + 1, self.encoding);
+                return Err(Error::Damaged { path: self.path.clone(), problem });
+            }
+            Err(source) => return Err(Error::Read { path: self.path.clone(), source }),
         }
-        self.line += 1;
-        let ending = if bytes.ends_with(b"\r\n") { 2 } else { usize::from(bytes.ends_with(b"\n")) };
-        bytes.truncate(bytes.len() - ending);
+        let likely = encoding::marked(&bytes);
         let mut line = encoding::decode(bytes, self.encoding).map_err(|bytes| Error::Encoding {
             place: self.place(),
             bytes,
             encoding: self.encoding,
+            likely,
         })?;
         if self.line == 1 && line.starts_with('\u{feff}') {
             line.remove(0);

@@ -1,10 +1,12 @@
 use std::fs::File;
+use std::path::Path;
 
-use polars::prelude::{DataType, FileMetadataRef, ParallelStrategy, ParquetReader, SerReader};
+use polars::prelude::{DataType, FileMetadataRef, ParallelStrategy, ParquetReader, PolarsResult, SerReader};
 use polars_arrow::datatypes::ArrowDataType;
 
 use crate::columnar::{Batch, Batches, Columnar, Cursor, Features};
 use crate::error::Unit;
+use crate::guard::guarded;
 use crate::picks::Picks;
 use crate::{Column, Error, Place, Row, Source};
 
@@ -15,11 +17,12 @@ const BATCH_ROWS: usize = 1 << 16;
 /// The rows of a Parquet file, a slice of a row group at a time.
 pub(crate) fn rows(source: &Source) -> Result<impl Iterator<Item = Result<Row, Error>> + Send + use<>, Error> {
     let path = &source.path;
-    let damaged = |source| Error::Columnar { path: path.clone(), source };
-    let file = File::open(path).map_err(|source| Error::Read { path: path.clone(), source })?;
-    let mut reader = ParquetReader::new(file.try_clone().map_err(|source| Error::Read { path: path.clone(), source })?);
-    let schema = reader.schema().map_err(damaged)?;
-    let metadata = reader.get_metadata().map_err(damaged)?.clone();
+    let cannot_read = |source| Error::Read { path: path.clone(), source };
+    let file = kiln_files::open(path).map_err(cannot_read)?;
+    let size = file.metadata().map_err(cannot_read)?.len();
+    let mut reader = ParquetReader::new(file.try_clone().map_err(cannot_read)?);
+    let schema = guarded(path, || reader.schema())?;
+    let metadata = guarded(path, || reader.get_metadata().cloned())?;
 
     let names: Vec<String> = schema.iter_names().map(|name| name.to_string()).collect();
     let place = Place { path: path.clone(), line: 1, unit: Unit::Row };
@@ -36,10 +39,13 @@ pub(crate) fn rows(source: &Source) -> Result<impl Iterator<Item = Result<Row, E
         check_type(field.dtype()).map_err(|found| Error::Cell { place: place.clone(), column, found })?;
         loaded.push(name.to_string());
     }
+    check_groups(&metadata, &loaded, size).map_err(|problem| Error::Damaged { path: path.clone(), problem })?;
     let path = path.clone();
-    let batches: Batches = Box::new(slices(&metadata, &loaded).into_iter().map(move |slice| {
+    let batches: Batches = Box::new(slices(metadata.clone(), loaded).map(move |slice| {
         let file = file.try_clone().map_err(|source| Error::Read { path: path.clone(), source })?;
-        read_slice(file, &metadata, &projection, slice).map_err(|source| Error::Columnar { path: path.clone(), source })
+        let batch = guarded(&path, || read_slice(file, &metadata, &projection, slice))?;
+        check_batch(&batch, slice, &path)?;
+        Ok(batch)
     }));
     Ok(Columnar {
         path: source.path.clone(),
@@ -65,36 +71,83 @@ fn check_type(data_type: &ArrowDataType) -> Result<(), String> {
     }
 }
 
-/// Cuts the row groups into slices of at most [`BATCH_ROWS`] rows and about [`BATCH_BYTES`]:
-/// (first row, rows). A file may hold a single row group, however long it is.
-fn slices(metadata: &FileMetadataRef, columns: &[String]) -> Vec<(usize, usize)> {
-    let mut slices = Vec::new();
-    let mut first = 0;
-    for group in &metadata.row_groups {
-        let chunks = columns.iter().filter_map(|column| group.columns_under_root_iter(column)).flatten();
-        let bytes: i64 = chunks.map(|chunk| chunk.uncompressed_size()).sum();
-        let row_bytes = usize::try_from(bytes).unwrap_or(0) / group.num_rows().max(1);
-        let rows = (BATCH_BYTES / row_bytes.max(1)).clamp(1, BATCH_ROWS);
-        let end = first + group.num_rows();
-        while first < end {
-            slices.push((first, rows.min(end - first)));
-            first += rows.min(end - first);
-        }
-    }
-    slices
+/// Rows of a file.
+#[derive(Clone, Copy)]
+struct Slice {
+    first: usize,
+    rows: usize,
 }
 
-fn read_slice(
-    file: File,
-    metadata: &FileMetadataRef,
-    projection: &[usize],
-    slice: (usize, usize),
-) -> polars::prelude::PolarsResult<Batch> {
+/// Checks what the footer claims: that each column of a row group has as many values as the group has rows, and that its bytes
+/// are within the file.
+fn check_groups(metadata: &FileMetadataRef, columns: &[String], size: u64) -> Result<(), String> {
+    let mut total = 0usize;
+    for (group, at) in metadata.row_groups.iter().zip(1..) {
+        let rows = group.num_rows();
+        total = total.checked_add(rows).ok_or_else(|| format!("row group {at} has {rows} rows, which is too many"))?;
+        for column in columns {
+            for chunk in group.columns_under_root_iter(column).into_iter().flatten() {
+                let values = chunk.num_values();
+                if usize::try_from(values) != Ok(rows) {
+                    return Err(format!("row group {at} has {rows} rows, and its column `{column}` {values} values"));
+                }
+                let start = chunk.dictionary_page_offset().filter(|offset| *offset > 0);
+                let start = start.map_or(chunk.data_page_offset(), |offset| offset.min(chunk.data_page_offset()));
+                let end = start.checked_add(chunk.compressed_size()).and_then(|end| u64::try_from(end).ok());
+                if start < 0 || chunk.compressed_size() < 0 || end.is_none_or(|end| end > size) {
+                    return Err(format!("column `{column}` of row group {at} is not within the file's {size} bytes"));
+                }
+            }
+        }
+    }
+    match total == metadata.num_rows {
+        true => Ok(()),
+        false => Err(format!("the row groups have {total} rows, and the file {}", metadata.num_rows)),
+    }
+}
+
+/// A column may be short where a page has fewer values than the footer claims.
+fn check_batch(batch: &Batch, slice: Slice, path: &Path) -> Result<(), Error> {
+    let Slice { first, rows } = slice;
+    match batch.iter().find(|column| column.len() != rows) {
+        None => Ok(()),
+        Some(column) => {
+            let (values, last) = (column.len(), first + rows);
+            let problem = format!("rows {} to {last} have {values} values in a column, expected {rows}", first + 1);
+            Err(Error::Damaged { path: path.to_owned(), problem })
+        }
+    }
+}
+
+/// Cuts the row groups into slices of at most [`BATCH_ROWS`] rows and about [`BATCH_BYTES`]. A file may hold a single row group,
+/// however long it is.
+fn slices(metadata: FileMetadataRef, columns: Vec<String>) -> impl Iterator<Item = Slice> + Send {
+    let (mut group, mut within, mut before) = (0, 0, 0);
+    std::iter::from_fn(move || {
+        loop {
+            let current = metadata.row_groups.get(group)?;
+            let remaining = current.num_rows() - within;
+            if remaining == 0 {
+                (group, before, within) = (group + 1, before + current.num_rows(), 0);
+                continue;
+            }
+            let chunks = columns.iter().filter_map(|column| current.columns_under_root_iter(column)).flatten();
+            let bytes = chunks.fold(0i64, |bytes, chunk| bytes.saturating_add(chunk.uncompressed_size()));
+            let row_bytes = usize::try_from(bytes).unwrap_or(0) / current.num_rows();
+            let rows = (BATCH_BYTES / row_bytes.max(1)).clamp(1, BATCH_ROWS).min(remaining);
+            let slice = Slice { first: before + within, rows };
+            within += rows;
+            return Some(slice);
+        }
+    })
+}
+
+fn read_slice(file: File, metadata: &FileMetadataRef, projection: &[usize], slice: Slice) -> PolarsResult<Batch> {
     let mut reader = ParquetReader::new(file);
     reader.set_metadata(metadata.clone());
     let frame = reader
         .with_projection(Some(projection.to_vec()))
-        .with_slice(Some(slice))
+        .with_slice(Some((slice.first, slice.rows)))
         // The other strategies look into every row group before the slice.
         .read_parallel(ParallelStrategy::RowGroups)
         .finish()?;

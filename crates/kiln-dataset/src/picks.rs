@@ -1,6 +1,6 @@
 use crate::{Column, Columns, Error, Place};
 
-/// Where the columns of a [`crate::Source`] stand, from 0.
+/// The positions of the columns of a [`crate::Source`], from 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Picks {
     pub(crate) text: usize,
@@ -15,11 +15,15 @@ impl Picks {
         Self::find(columns, |column| match column {
             Column::Index(index) if *index < names.len() => Ok(*index),
             Column::Index(index) => Err(Error::FewFields { place: place.clone(), index: *index, fields: names.len() }),
-            Column::Name(name) => names.iter().position(|known| known == name).ok_or_else(|| Error::NoColumn {
-                place: place.clone(),
-                name: name.clone(),
-                columns: names.to_vec(),
-            }),
+            Column::Name(name) => {
+                let mut positions = (0..names.len()).filter(|at| names[*at] == *name);
+                let (place, name) = (place.clone(), name.clone());
+                match (positions.next(), positions.next()) {
+                    (Some(only), None) => Ok(only),
+                    (Some(first), Some(second)) => Err(Error::DuplicateColumn { place, name, first, second }),
+                    (None, _) => Err(Error::NoColumn { place, name, columns: names.to_vec() }),
+                }
+            }
         })
     }
 
@@ -31,7 +35,7 @@ impl Picks {
                 path: path.to_owned(),
                 column: column.clone(),
                 why: "the file is read without a header, so columns have no names: \
-                      say `header = true`, or give the column's index, from 0",
+                      set `header = true`, or give the column's index, from 0",
             }),
         })
     }

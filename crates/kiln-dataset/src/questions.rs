@@ -38,10 +38,10 @@ struct Found {
     answer_start: i64,
 }
 
-/// Reads the questions of a file as they stand in it; [`mend_answers`] looks after their offsets.
+/// Reads the questions of a file as they are; [`mend_answers`] corrects their offsets.
 pub(crate) fn read(source: &Source) -> Result<Vec<Question>, Error> {
     let path = &source.path;
-    let bytes = std::fs::read(path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    let bytes = kiln_files::read(path).map_err(|source| Error::Read { path: path.clone(), source })?;
     let file: File =
         serde_json::from_slice(&bytes).map_err(|source| Error::Questions { path: path.clone(), source })?;
     let mut questions = Vec::new();
@@ -64,7 +64,7 @@ pub(crate) fn read(source: &Source) -> Result<Vec<Question>, Error> {
     Ok(questions)
 }
 
-/// What became of the answers that do not stand where they are said to.
+/// Answers whose offset is wrong, and what became of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OffsetAudit {
     /// All answers.
@@ -75,21 +75,21 @@ pub struct OffsetAudit {
     pub dropped_questions: usize,
 }
 
-/// An answer that does not stand where it is said to.
+/// An answer with a wrong offset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WrongOffset {
     /// Of the question.
     pub id: String,
     /// The answer.
     pub text: String,
-    /// What stands at its offset.
+    /// The text at its offset.
     pub found: String,
-    /// Where it stands instead, in characters; none where it stands nowhere, or more than once.
+    /// Its right offset, in characters; none when it occurs nowhere or more than once.
     pub mended: Option<usize>,
 }
 
 impl OffsetAudit {
-    /// How many offsets were mended.
+    /// How many offsets were corrected.
     pub fn mended(&self) -> usize {
         self.wrong.iter().filter(|wrong| wrong.mended.is_some()).count()
     }
@@ -101,7 +101,7 @@ impl fmt::Display for OffsetAudit {
         let (wrong, mended) = (self.wrong.len(), self.mended());
         write!(
             f,
-            "{} answers, {wrong} with a wrong offset: {mended} mended, {} without a place",
+            "{} answers, {wrong} with a wrong offset: {mended} corrected, {} that cannot be located",
             self.answers,
             wrong - mended
         )?;
@@ -109,7 +109,11 @@ impl fmt::Display for OffsetAudit {
             write!(f, ", and {} questions left out", self.dropped_questions)?;
         }
         for wrong in self.wrong.iter().filter(|wrong| wrong.mended.is_none()) {
-            write!(f, "\n{}: `{}` stands at no one place; at its offset is `{}`", wrong.id, wrong.text, wrong.found)?;
+            write!(
+                f,
+                "\n{}: `{}` does not occur exactly once; at its offset is `{}`",
+                wrong.id, wrong.text, wrong.found
+            )?;
         }
         Ok(())
     }
@@ -124,8 +128,8 @@ pub enum Unplaced {
     Keep,
 }
 
-/// Sets right the offset of each answer that stands once in its context; `unplaced` says what becomes of those that stand
-/// nowhere or more than once. Unanswerable questions stay.
+/// Corrects the offset of each answer that occurs exactly once in its context; `unplaced` says what becomes of the others.
+/// Unanswerable questions stay.
 pub fn mend_answers(questions: &mut Vec<Question>, unplaced: Unplaced) -> OffsetAudit {
     let mut audit = OffsetAudit::default();
     questions.retain_mut(|question| {
@@ -182,7 +186,10 @@ mod tests {
         assert_eq!(questions[1].answers[0].start, 8);
         assert_eq!(mend_answers(&mut kept, Unplaced::Keep).dropped_questions, 0);
         assert_eq!((kept.len(), kept[2].answers.len(), kept[2].answers[0].start), (4, 2, 10));
-        assert!(audit.to_string().contains("twice: `北京` stands at no one place; at its offset is `京是`"), "{audit}");
+        assert!(
+            audit.to_string().contains("twice: `北京` does not occur exactly once; at its offset is `京是`"),
+            "{audit}"
+        );
     }
 
     #[test]

@@ -9,10 +9,10 @@ use crate::{Error, Format, Item, Place, Row, Source, arrow, questions, rows, tag
 
 /// What the rows of a data set become.
 ///
-/// [`Example`]s come from rows of columns: with one label, or with several, parted by the source's `label_separator`, or with
-/// a number. [`TaggedText`]s come from lines: a unit and its tag a line and a blank one between texts; or a text a line, units
-/// parted by spaces, a tab, their tags; or words parted by spaces, which are tagged B, M, E and S by character; or JSON Lines
-/// with `text` and `entities`. [`Question`]s come from SQuAD's JSON.
+/// [`Example`]s come from rows of columns: with one label, with several that the source's `label_separator` separates, or with
+/// a number. [`TaggedText`]s come from lines: one unit and its tag per line, a blank line between texts; or one text per line,
+/// its units separated by spaces, a tab, its tags; or words separated by spaces, which are tagged B, M, E and S by character;
+/// or JSON Lines with `text` and `entities`. [`Question`]s come from SQuAD's JSON.
 pub trait Record: Item + Sized {
     /// The one label of what has none.
     #[doc(hidden)]

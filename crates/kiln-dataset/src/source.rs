@@ -18,7 +18,7 @@ pub struct Source {
     /// Whether the first line of a CSV or TSV file names the columns; the other formats name theirs anyway.
     #[serde(default)]
     pub header: bool,
-    /// The encoding of a text file; told from its bytes when none is given.
+    /// The encoding of a text file; detected from its bytes when none is given.
     #[serde(default)]
     pub encoding: Option<Encoding>,
     /// Which columns are read.
@@ -26,7 +26,7 @@ pub struct Source {
     /// Which split of a folder with a `dataset_dict.json`.
     #[serde(default)]
     pub split: Option<String>,
-    /// What parts the labels of a cell, where it may have several.
+    /// What separates the labels of a cell that may have several.
     #[serde(default = "comma")]
     pub label_separator: char,
 }
@@ -129,18 +129,20 @@ impl From<usize> for Column {
     }
 }
 
+/// As on a command line: digits are an index, everything else is a name. clap takes this conversion before [`FromStr`], so
+/// both have to agree; [`Column::Name`] makes a name of digits.
 impl From<&str> for Column {
-    fn from(name: &str) -> Self {
-        Self::Name(name.to_owned())
+    fn from(word: &str) -> Self {
+        word.parse().map_or_else(|_| Self::Name(word.to_owned()), Self::Index)
     }
 }
 
-/// As on a command line: digits are an index, everything else is a name.
+/// The same as `From<&str>`.
 impl FromStr for Column {
     type Err = std::convert::Infallible;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Ok(word.parse().map_or_else(|_| Self::from(word), Self::Index))
+        Ok(word.into())
     }
 }
 
@@ -205,6 +207,29 @@ pub enum Encoding {
     /// GBK and four-byte sequences for all the rest of Unicode.
     #[serde(rename = "gb18030")]
     Gb18030,
+    /// Two bytes a unit, the lower first, as Windows calls "Unicode"; with or without a byte order mark.
+    #[serde(rename = "utf-16le")]
+    Utf16Le,
+    /// Two bytes a unit, the higher first.
+    #[serde(rename = "utf-16be")]
+    Utf16Be,
+    /// Western European languages, one byte a character; Latin-1 is a part of it.
+    #[serde(rename = "windows-1252")]
+    Windows1252,
+}
+
+impl Encoding {
+    /// Its name in a recipe.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Utf8 => "utf-8",
+            Self::Gbk => "gbk",
+            Self::Gb18030 => "gb18030",
+            Self::Utf16Le => "utf-16le",
+            Self::Utf16Be => "utf-16be",
+            Self::Windows1252 => "windows-1252",
+        }
+    }
 }
 
 impl fmt::Display for Encoding {
@@ -213,6 +238,8 @@ impl fmt::Display for Encoding {
             Self::Utf8 => "UTF-8",
             Self::Gbk => "GBK",
             Self::Gb18030 => "GB18030",
+            Self::Utf16Le | Self::Utf16Be => "UTF-16",
+            Self::Windows1252 => "Windows-1252",
         })
     }
 }
@@ -238,10 +265,12 @@ impl Row {
     }
 }
 
-/// Trims without another allocation where there is nothing to trim.
-fn trimmed(text: String) -> String {
-    let trimmed = text.trim();
-    if trimmed.len() == text.len() { text } else { trimmed.to_owned() }
+/// Trims in place: a text may be large.
+fn trimmed(mut text: String) -> String {
+    text.truncate(text.trim_end().len());
+    let start = text.len() - text.trim_start().len();
+    text.drain(..start);
+    text
 }
 
 /// A number as a cell's text; a whole one without a fraction, so that `1` and `1.0` are the same label.
@@ -285,6 +314,17 @@ mod tests {
         assert_eq!(serde_json::to_string(&Encoding::Gb18030).expect("a name"), r#""gb18030""#);
         assert_eq!(serde_json::from_str::<Format>(r#""jsonl""#).expect("a name"), Format::Jsonl);
         assert_eq!("12".parse(), Ok(Column::Index(12)));
-        assert_eq!("text".parse(), Ok(Column::from("text")));
+        assert_eq!("text".parse(), Ok(Column::Name("text".to_owned())));
+        for encoding in ["utf-8", "gbk", "gb18030", "utf-16le", "utf-16be", "windows-1252"] {
+            let read: Encoding = serde_json::from_str(&format!("\"{encoding}\"")).expect("a name");
+            assert_eq!(read.name(), encoding);
+        }
+    }
+
+    #[test]
+    fn every_way_to_a_column_takes_digits_as_an_index() {
+        assert_eq!(Column::from("0"), Column::Index(0));
+        assert_eq!(Column::from("0").to_string(), "0");
+        assert_eq!(Column::from("text"), Column::Name("text".to_owned()));
     }
 }

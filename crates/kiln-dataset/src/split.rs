@@ -149,7 +149,7 @@ fn groups<T: Item>(examples: &[T]) -> Vec<Vec<u32>> {
     groups
 }
 
-/// Takes out of train every example whose text, trimmed, also stands in validation or test; returns how many it took.
+/// Removes each training example whose trimmed text is also in validation or test; returns how many it removed.
 pub fn drop_leaks<T: Item>(mut splits: Splits<Vec<T>>) -> (Splits<Vec<T>>, usize) {
     let key = |item: &T| key::exact(item.source());
     let held_out: HashSet<Key> = splits.validation.iter().chain(splits.test.iter().flatten()).map(key).collect();

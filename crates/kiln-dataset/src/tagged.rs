@@ -8,93 +8,135 @@ use crate::lines::Lines;
 use crate::read::Names;
 use crate::{Error, Format, Source};
 
-/// How tagged texts lie in a file.
+/// How a file lays out its tagged texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
-    /// A unit a line, its tag in the last column; a blank line between texts.
-    UnitALine,
-    /// A text a line: units parted by spaces, a tab, tags parted by spaces.
-    TextALine,
-    /// A text a line, its words parted by spaces: tagged B, M, E and S by character.
+    /// One unit per line, its tag in the last column; a blank line between texts.
+    UnitPerLine,
+    /// One text per line: units separated by spaces, a tab, tags separated by spaces.
+    TextPerLine,
+    /// One text per line, its words separated by spaces: tagged B, M, E and S by character.
     Segmented,
 }
 
-/// Reads tagged texts; see [`read`](crate::read()) for what may lie in the file.
+/// A line and its number, from 1.
+struct NumberedLine {
+    text: String,
+    number: u64,
+}
+
+/// The lines of a file, of which the first are looked at before they are read.
+struct LookAhead {
+    lines: Lines,
+    ahead: VecDeque<NumberedLine>,
+}
+
+impl LookAhead {
+    fn open(source: &Source) -> Result<Self, Error> {
+        let mut reader = Self { lines: Lines::open(source)?, ahead: VecDeque::new() };
+        while reader.ahead.len() < LOOK_AHEAD
+            && let Some(line) = reader.read()?
+        {
+            reader.ahead.push_back(line);
+        }
+        Ok(reader)
+    }
+
+    fn next(&mut self) -> Result<Option<NumberedLine>, Error> {
+        match self.ahead.pop_front() {
+            Some(line) => Ok(Some(line)),
+            None => self.read(),
+        }
+    }
+
+    fn read(&mut self) -> Result<Option<NumberedLine>, Error> {
+        let text = self.lines.next_line()?;
+        Ok(text.map(|text| NumberedLine { text, number: self.lines.line() }))
+    }
+
+    fn fault(&self, line: &NumberedLine, expected: &'static str) -> Error {
+        Error::Tagged { place: self.lines.place_of(line.number), found: line.text.clone(), expected }
+    }
+}
+
+/// Reads tagged texts; see [`read`](crate::read()) for what a file may contain.
 pub(crate) fn read(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>, Error> {
     if source.format()? == Format::Jsonl {
         return read_spans(source, names);
     }
-    let mut lines = Lines::open(source)?;
-    // The first lines tell the layout.
-    let mut ahead = VecDeque::new();
-    while ahead.len() < LOOK_AHEAD
-        && let Some(line) = lines.next_line()?
-    {
-        ahead.push_back((line, lines.line()));
-    }
-    let layout = layout(ahead.iter().map(|(line, _)| line.as_str()));
+    let mut reader = LookAhead::open(source)?;
+    let layout = layout(reader.ahead.iter().map(|line| line.text.as_str()));
     let mut texts = Vec::new();
-    let mut open = Tagged::default();
-    loop {
-        let (line, number) = match ahead.pop_front() {
-            Some(next) => next,
-            None => match lines.next_line()? {
-                Some(line) => (line, lines.line()),
-                None => break,
-            },
+    let mut open = OpenText::default();
+    while let Some(line) = reader.next()? {
+        let is_blank = line.text.trim().is_empty();
+        let ends_text = match layout {
+            Layout::UnitPerLine if is_blank || line.text.starts_with("-DOCSTART-") => true,
+            Layout::UnitPerLine => {
+                add_unit(&mut open, &line, &reader)?;
+                false
+            }
+            Layout::TextPerLine if !is_blank => add_text(&mut open, &line, &reader).map(|()| true)?,
+            Layout::Segmented if !is_blank => {
+                add_words(&mut open, &line);
+                true
+            }
+            Layout::TextPerLine | Layout::Segmented => false,
         };
-        let blank = line.trim().is_empty();
-        let fault =
-            |expected: &'static str| Error::Tagged { place: lines.place_of(number), found: line.clone(), expected };
-        match layout {
-            Layout::UnitALine if blank || line.starts_with("-DOCSTART-") => texts.extend(open.take(names, &lines)?),
-            Layout::UnitALine => {
-                let mut columns = line.split([' ', '\t']).filter(|column| !column.is_empty());
-                let unit = columns.next();
-                let (Some(unit), Some(tag)) = (unit, columns.next_back()) else {
-                    return Err(fault("a unit and its tag, parted by a tab or spaces"));
-                };
-                open.push(unit, tag, number);
-            }
-            _ if blank => {}
-            Layout::TextALine => {
-                let (units, tags) = line.split_once('\t').ok_or_else(|| fault("units, a tab, and their tags"))?;
-                let split = |part: &str| part.split(' ').filter(|unit| !unit.is_empty()).count();
-                if split(units) != split(tags) {
-                    return Err(fault("as many tags as units"));
-                }
-                let units = units.split(' ').filter(|unit| !unit.is_empty());
-                for (unit, tag) in units.zip(tags.split(' ').filter(|tag| !tag.is_empty())) {
-                    open.push(unit, tag.trim_end(), number);
-                }
-                texts.extend(open.take(names, &lines)?);
-            }
-            Layout::Segmented => {
-                for word in line.split_whitespace() {
-                    let last = word.chars().count() - 1;
-                    for (at, (start, char)) in word.char_indices().enumerate() {
-                        let tag = match at {
-                            0 if last == 0 => "S",
-                            0 => "B",
-                            _ if at == last => "E",
-                            _ => "M",
-                        };
-                        open.push(&word[start..start + char.len_utf8()], tag, number);
-                    }
-                }
-                texts.extend(open.take(names, &lines)?);
-            }
+        if ends_text {
+            texts.extend(open.take(names, &reader.lines)?);
         }
     }
-    texts.extend(open.take(names, &lines)?);
+    texts.extend(open.take(names, &reader.lines)?);
     Ok(texts)
+}
+
+/// A line of [`Layout::UnitPerLine`].
+fn add_unit(open: &mut OpenText, line: &NumberedLine, reader: &LookAhead) -> Result<(), Error> {
+    let mut columns = line.text.split([' ', '\t']).filter(|column| !column.is_empty());
+    match (columns.next(), columns.next_back()) {
+        (Some(unit), Some(tag)) => {
+            open.push(unit, tag, line.number);
+            Ok(())
+        }
+        _ => Err(reader.fault(line, "a unit and its tag, separated by a tab or spaces")),
+    }
+}
+
+/// A line of [`Layout::TextPerLine`].
+fn add_text(open: &mut OpenText, line: &NumberedLine, reader: &LookAhead) -> Result<(), Error> {
+    let split = |part| str::split(part, ' ').filter(|word| !word.is_empty());
+    let (units, tags) = line.text.split_once('\t').ok_or_else(|| reader.fault(line, "units, a tab, and their tags"))?;
+    if split(units).count() != split(tags).count() {
+        return Err(reader.fault(line, "as many tags as units"));
+    }
+    for (unit, tag) in split(units).zip(split(tags)) {
+        open.push(unit, tag.trim_end(), line.number);
+    }
+    Ok(())
+}
+
+/// A line of [`Layout::Segmented`].
+fn add_words(open: &mut OpenText, line: &NumberedLine) {
+    for word in line.text.split_whitespace() {
+        let last = word.chars().count() - 1;
+        for (at, (start, char)) in word.char_indices().enumerate() {
+            let tag = match at {
+                0 if last == 0 => "S",
+                0 => "B",
+                _ if at == last => "E",
+                _ => "M",
+            };
+            open.push(&word[start..start + char.len_utf8()], tag, line.number);
+        }
+    }
 }
 
 /// Lines that are looked at before the first is read.
 const LOOK_AHEAD: usize = 64;
 
-/// Where a line has units parted by spaces, a tab, and as many tags: a text a line. Else where there is a tab, or every line
-/// ends in a tag: a unit a line. Else words parted by spaces.
+/// One text per line where some line has several units separated by spaces, a tab, and as many tags. Otherwise one unit per line
+/// where there is a tab, or every line ends in a tag. Otherwise words separated by spaces.
 fn layout<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> Layout {
     let filled = || lines.clone().filter(|line| !line.trim().is_empty());
     let columns = |part: &str| part.split(' ').filter(|column| !column.is_empty()).count();
@@ -102,9 +144,9 @@ fn layout<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> Layout {
         line.split_once('\t').is_some_and(|(units, tags)| columns(units) > 1 && columns(units) == columns(tags))
     };
     if filled().any(whole) {
-        Layout::TextALine
+        Layout::TextPerLine
     } else if filled().any(|line| line.contains('\t')) || filled().all(|line| columns(line) > 1 && is_tag(line)) {
-        Layout::UnitALine
+        Layout::UnitPerLine
     } else {
         Layout::Segmented
     }
@@ -121,15 +163,19 @@ fn is_tag(line: &str) -> bool {
 
 /// A text that is being read.
 #[derive(Default)]
-struct Tagged {
-    units: Vec<(String, String)>,
+struct OpenText {
+    units: Vec<TaggedUnit>,
+}
+
+struct TaggedUnit {
+    unit: String,
+    tag: String,
     line: u64,
 }
 
-impl Tagged {
+impl OpenText {
     fn push(&mut self, unit: &str, tag: &str, line: u64) {
-        self.units.push((unit.to_owned(), tag.to_owned()));
-        self.line = line;
+        self.units.push(TaggedUnit { unit: unit.to_owned(), tag: tag.to_owned(), line });
     }
 
     /// The text, if there is one, without a space between units of one character, with one otherwise.
@@ -138,18 +184,17 @@ impl Tagged {
             return Ok(None);
         }
         let mut text = TaggedText { text: String::new(), units: Vec::new(), tags: Vec::new() };
-        let mut narrow = true;
-        for (unit, tag) in self.units.drain(..) {
+        let mut was_narrow = true;
+        for TaggedUnit { unit, tag, line } in self.units.drain(..) {
             let is_narrow = unit.chars().nth(1).is_none();
-            let wide = !(narrow && is_narrow);
-            if wide && !text.text.is_empty() {
+            if !(was_narrow && is_narrow) && !text.text.is_empty() {
                 text.text.push(' ');
             }
             let start = text.text.len();
             text.text.push_str(&unit);
             text.units.push(start..text.text.len());
-            text.tags.push(names.place(tag, || lines.place_of(self.line))?);
-            narrow = is_narrow;
+            text.tags.push(names.place(tag, || lines.place_of(line))?);
+            was_narrow = is_narrow;
         }
         Ok(Some(text))
     }
@@ -246,7 +291,7 @@ mod tests {
         let few = fault("a.conll", "中 国\tO O\n好 的\tO\n", None);
         assert_eq!(few, "a.conll, line 2: found `好 的\tO`, expected as many tags as units");
         let lone = fault("a.conll", "中\tO\n国\n", None);
-        assert!(lone.contains("line 2") || lone.contains("no rows"), "{lone}");
+        assert_eq!(lone, "a.conll, line 2: found `国`, expected a unit and its tag, separated by a tab or spaces");
         let over = fault("a.jsonl", r#"{"text": "ab", "entities": [[1, 3, "X"]]}"#, None);
         assert!(over.contains("line 1") && over.contains("[1,3,\"X\"]") && over.contains("within the text"), "{over}");
         let labels = LabelSet::new(["O"]).expect("a name");

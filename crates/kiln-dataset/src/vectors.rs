@@ -38,7 +38,7 @@ impl VectorWriter {
         let cannot = |source| Error::Write { path: path.to_owned(), source };
         let ending = path.extension().and_then(|ending| ending.to_str());
         if !matches!(ending, Some("parquet" | "npy")) {
-            return Err(Error::UnknownFormat { path: path.to_owned() });
+            return Err(Error::VectorFormat { path: path.to_owned() });
         }
         let mut file = FileWriter::create(path).map_err(cannot)?;
         let format = match ending {
@@ -154,6 +154,13 @@ mod tests {
         assert_eq!(text.get(1), Some("好"));
         let list = frame.column("embedding").expect("a column").list().expect("lists").get_as_series(2).expect("a row");
         assert_eq!(list.f32().expect("floats").into_no_null_iter().collect::<Vec<_>>(), [5.0, -6.5]);
-        assert!(matches!(VectorWriter::create(&folder.path().join("a.txt"), 2), Err(Error::UnknownFormat { .. })));
+        for name in ["a.csv", "a"] {
+            let message = VectorWriter::create(&folder.path().join(name), 2).expect_err("no such format").to_string();
+            assert!(
+                message
+                    .ends_with(": vectors are written as .parquet or .npy; expected a file with one of these endings")
+            );
+            assert!(message.contains(name) && !folder.path().join(name).exists(), "{message}");
+        }
     }
 }

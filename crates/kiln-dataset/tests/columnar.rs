@@ -100,6 +100,35 @@ fn faults_name_the_file_the_row_and_the_columns() {
     }
 }
 
+/// Reads a fixture with each of its bytes changed in several ways, one at a time.
+#[test]
+fn a_changed_byte_is_an_error_or_other_content_and_never_a_panic() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in ["types.parquet", "types.arrow", "types-footer.arrow"] {
+        let good = std::fs::read(source(name, "text", "d").path).expect("a fixture");
+        let mut changed = source(name, "text", "d");
+        let rows = all(&changed).expect("the fixture is whole").len();
+        changed.path = folder.path().join(name);
+        let mut errors = 0;
+        for at in 0..good.len() {
+            for value in [0x00, 0x7f, 0xff, good[at] ^ 0x40] {
+                let mut content = good.clone();
+                content[at] = value;
+                std::fs::write(&changed.path, &content).expect("a small file");
+                match all(&changed) {
+                    Ok(read) if name == "types-footer.arrow" => assert!(read.len() <= rows, "byte {at} as {value}"),
+                    Ok(read) => assert_eq!(read.len(), rows, "{name}, byte {at} as {value}"),
+                    Err(error) => {
+                        errors += 1;
+                        assert!(error.to_string().contains(name), "byte {at} as {value}: {error}");
+                    }
+                }
+            }
+        }
+        assert!(errors > good.len() / 4, "{name}: {errors} errors");
+    }
+}
+
 #[test]
 fn damaged_files_are_faults_and_not_panics() {
     let folder = tempfile::tempdir().expect("a temporary folder");

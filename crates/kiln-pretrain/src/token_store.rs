@@ -7,16 +7,16 @@ use kiln_tokenize::Tokenizer;
 
 use crate::Error;
 
-/// A corpus as tokens, in files without a name that end with the process: memory does not grow with it. Its sentences are
-/// gathered into rows, each as many neighbours of one document as fit.
+/// A corpus as tokens, in files without a name that are gone when the process ends: memory does not grow with the corpus. Its
+/// sentences are gathered into rows, each of as many neighbours of one document as fit. All numbers are little-endian.
 #[derive(Debug)]
 pub struct TokenStore {
     folder: PathBuf,
     /// Ids, one after another: u32.
     tokens: File,
-    /// Where each sentence begins, and where the last ends, in tokens: u64.
+    /// The first token of each sentence, and the end of the last: u64.
     sentences: File,
-    /// Of each row its first sentence, the one behind its last, its document and its tokens: u64.
+    /// For each row: its first sentence, the end of its sentences, its document and the number of its tokens. u64.
     rows: File,
     counts: Counts,
 }
@@ -129,7 +129,7 @@ impl StoreWriter {
                 self.end_row()?;
             }
             self.sentences.write_all(&self.counts.tokens.to_le_bytes())?;
-            self.tokens.write_all(bytemuck::cast_slice(part))?;
+            part.iter().try_for_each(|token| self.tokens.write_all(&token.to_le_bytes()))?;
             self.counts.sentences += 1;
             self.counts.tokens += part.len() as u64;
             self.row_tokens += part.len();
@@ -149,7 +149,7 @@ impl StoreWriter {
         if self.row_tokens > 1 {
             let Counts { sentences, documents, .. } = self.counts;
             let record = [self.first_sentence, sentences, documents, self.row_tokens as u64];
-            self.rows.write_all(bytemuck::cast_slice(&record))?;
+            record.iter().try_for_each(|number| self.rows.write_all(&number.to_le_bytes()))?;
             self.counts.rows += 1;
             self.counts.documents_with_rows += u64::from(!std::mem::replace(&mut self.has_row, true));
         }
@@ -212,28 +212,38 @@ impl TokenStore {
     pub fn row(&self, row: usize) -> Result<TokenRow, Error> {
         let [first, end, document, tokens] = self.record(row)?;
         let cannot = |source| Error::Store { folder: self.folder.clone(), source };
-        let mut starts = vec![0u64; (end - first) as usize];
-        read_at(&self.sentences, first * 8, bytemuck::cast_slice_mut(&mut starts)).map_err(cannot)?;
-        let mut ids = vec![0u32; tokens as usize];
+        let starts = read_u64s(&self.sentences, first, (end - first) as usize).map_err(cannot)?;
         let start = starts[0];
-        read_at(&self.tokens, start * 4, bytemuck::cast_slice_mut(&mut ids)).map_err(cannot)?;
+        let ids = read_u32s(&self.tokens, start, tokens as usize).map_err(cannot)?;
         let starts = starts.into_iter().map(|at| (at - start) as usize).collect();
         Ok(TokenRow { document, tokens: ids, starts })
     }
 
     fn record(&self, row: usize) -> Result<[u64; RECORD], Error> {
         assert!(row < self.rows(), "row {row} of {}", self.rows());
-        let mut record = [0u64; RECORD];
-        let place = (row * size_of_val(&record)) as u64;
-        read_at(&self.rows, place, bytemuck::cast_slice_mut(&mut record))
+        let record = read_u64s(&self.rows, (row * RECORD) as u64, RECORD)
             .map_err(|source| Error::Store { folder: self.folder.clone(), source })?;
-        Ok(record)
+        Ok(record.try_into().expect("as many numbers were read"))
     }
 }
 
-fn read_at(mut file: &File, place: u64, bytes: &mut [u8]) -> io::Result<()> {
+/// `count` numbers, the first at index `from`.
+fn read_u64s(file: &File, from: u64, count: usize) -> io::Result<Vec<u64>> {
+    let bytes = read_at(file, from * 8, count * 8)?;
+    Ok(bytes.as_chunks().0.iter().map(|&bytes| u64::from_le_bytes(bytes)).collect())
+}
+
+/// `count` numbers, the first at index `from`.
+fn read_u32s(file: &File, from: u64, count: usize) -> io::Result<Vec<u32>> {
+    let bytes = read_at(file, from * 4, count * 4)?;
+    Ok(bytes.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect())
+}
+
+fn read_at(mut file: &File, place: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
     file.seek(SeekFrom::Start(place))?;
-    file.read_exact(bytes)
+    file.read_exact(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -265,6 +275,16 @@ mod tests {
             "one token, left over or alone, is no row"
         );
         assert_eq!(store.shape(2).expect("it can be read"), (2, 6));
+    }
+
+    #[test]
+    fn numbers_are_little_endian() {
+        let store = store(6, &[&["房间", "房"]]);
+        let bytes = |file: &File, length| read_at(file, 0, length).expect("it can be read");
+        assert_eq!(bytes(&store.tokens, 12), [5, 0, 0, 0, 6, 0, 0, 0, 5, 0, 0, 0]);
+        assert_eq!(bytes(&store.sentences, 16), [0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]);
+        let record = [0u8, 2, 0, 3].map(|number| [number, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes(&store.rows, 32), record.concat());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use kiln_dataset::{
     Audit, Format, Item, Lengths, Record, Source, Unplaced, audit as audit_splits, drop_leaks, mend_answers, read,
     read_splits, split as divide, write_splits,
 };
+use kiln_files::is_same_file;
 use kiln_hub::PullConfig;
 use kiln_schema::{Example, LabelId, LabelSet, ProblemType, Question, Splits, TaggedText, Task};
 use kiln_tokenize::Tokenizer;
@@ -36,12 +37,12 @@ pub fn audit(arguments: &AuditArgs, json: bool) -> anyhow::Result<()> {
             audit_of::<Question>(&recipe, arguments, json)
         }
         (Task::MaskedLm, _) => {
-            bail!(UsageError("`kiln data audit` is of labelled data; a corpus has no labels".to_owned()))
+            bail!(UsageError("`kiln data audit` checks labelled data; a corpus has no labels".to_owned()))
         }
     }
 }
 
-/// The answers that do not stand where they are said to, split by split.
+/// Reports answers with a wrong offset, split by split.
 fn audit_offsets(recipe: &Recipe, arguments: &AuditArgs) -> anyhow::Result<()> {
     let config = pull_config(&arguments.hub, &recipe.hub.fallback);
     let (questions, _) = splits::<Question>(recipe, &fetch_data(&recipe.data, &config)?.0)?;
@@ -70,7 +71,7 @@ fn audit_of<T: Record>(recipe: &Recipe, arguments: &AuditArgs, json: bool) -> an
     report_leaks(&audit, arguments.strict)
 }
 
-/// The labels, of what has some.
+/// The labels of a data set that has labels.
 pub fn names<T: Record>(labels: &LabelSet) -> &[String] {
     if T::LABEL.is_some() { &[] } else { labels.names() }
 }
@@ -102,10 +103,19 @@ pub fn split(arguments: &SplitArgs, json: bool) -> anyhow::Result<()> {
     if recipe.task != Task::SequenceClassification
         || recipe.model.problem_type != ProblemType::SingleLabelClassification
     {
-        bail!(UsageError(format!("`kiln data split` writes rows of one label; this is {}", recipe.task)));
+        bail!(UsageError(format!("`kiln data split` writes rows with one label each; the task is {}", recipe.task)));
     }
-    let (splits, labels) = splits::<Example>(&recipe, &fetch_data(&recipe.data, &config)?.0)?;
-    std::fs::create_dir_all(&arguments.out)?;
+    let (files, _) = fetch_data(&recipe.data, &config)?;
+    for split in ["train", "validation", "test"] {
+        let output = arguments.out.join(format!("{split}.jsonl"));
+        if files.all().into_iter().any(|input| is_same_file(input, &output)) {
+            let path = output.display();
+            bail!(UsageError(format!(
+                "{path} is an input of the recipe and would be overwritten; choose another --out"
+            )));
+        }
+    }
+    let (splits, labels) = splits::<Example>(&recipe, &files)?;
     let paths = write_splits(&splits, &labels, &arguments.out)?;
     let written: Vec<(String, usize, &Path)> = paths
         .iter()
@@ -152,7 +162,7 @@ pub fn splits<T: Record>(recipe: &Recipe, files: &Files<PathBuf>) -> anyhow::Res
         return Ok((splits, labels));
     }
     let (splits, dropped) = drop_leaks(splits);
-    console::log(format_args!("{dropped} examples of train stand in validation or test too and were dropped"));
+    console::log(format_args!("{dropped} training examples are also in validation or test and were dropped"));
     Ok((splits, labels))
 }
 
@@ -161,11 +171,11 @@ pub fn report_leaks(audit: &Audit, strict: bool) -> anyhow::Result<()> {
     match audit.leaks() {
         0 => {}
         leaks if strict => {
-            bail!("{leaks} rows of validation or test stand in an earlier split too, and --strict forbids it")
+            bail!("{leaks} rows of validation or test are also in an earlier split, and --strict forbids it")
         }
         leaks => console::warn(format_args!(
-            "{leaks} rows of validation or test stand in an earlier split too, which flatters every figure below; \
-             `data.drop_leaks = true` takes their copies out of train"
+            "{leaks} rows of validation or test are also in an earlier split, so every score below is too high; \
+             `data.drop_leaks = true` removes their copies from the training split"
         )),
     }
     Ok(())

@@ -26,9 +26,9 @@ pub struct Data {
     pub columns: Columns,
     /// Collected from the training split and sorted when absent.
     pub labels: Option<LabelSet>,
-    /// What parts the labels of a cell, where a row may have several.
+    /// What separates the labels of a cell when a row may have several.
     pub label_separator: char,
-    /// Whether rows of the training split whose text stands in another split too are left out.
+    /// Whether training rows whose text is also in another split are left out.
     pub drop_leaks: bool,
     /// How tags are read; inferred from the tags when absent.
     pub tag_scheme: Option<TagScheme>,
@@ -43,7 +43,7 @@ pub enum Files<F> {
     Splits(Splits<F>),
     /// The rows of all files, divided.
     Divided { files: Vec<F>, split: SplitConfig },
-    /// Text without labels, and what is held back of it; where that is none, some of its rows.
+    /// Text without labels, and a file to validate with; without one, some rows are held back.
     Corpus { files: Vec<F>, validation: Option<F> },
 }
 
@@ -124,7 +124,7 @@ enum Labelled {
     InColumns(Vec<String>),
 }
 
-/// `[data]` as it stands in a file.
+/// `[data]` as it is written in a file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataFile {
@@ -205,14 +205,21 @@ impl DataFile {
     fn corpus(self, folder: &Path, places: &Places) -> Result<Files<DataPath>, RecipeError> {
         for (key, given) in [("data.test", self.test.is_some()), ("data.split", self.split.is_some())] {
             if given {
-                let what = format!("`{key}`: a corpus is trained on and validated with, nothing else");
+                let what = format!(
+                    "`{key}`: a corpus has no such split; expected `data.train` and, optionally, `data.validation`"
+                );
                 return Err(places.error(key, what));
             }
         }
         let files = match (self.files, self.train) {
             (Some(files), None) if !files.is_empty() => files,
             (None, Some(train)) => vec![train],
-            _ => return Err(places.error("data.train", "expected `data.train`, a file, or `data.files`, some")),
+            _ => {
+                return Err(places.error(
+                    "data.train",
+                    "expected `data.train`, a file, or `data.files`, a list of at least one file",
+                ));
+            }
         };
         let files = files.into_iter().map(|path| path.in_folder(folder)).collect();
         Ok(Files::Corpus { files, validation: self.validation.map(|path| path.in_folder(folder)) })
@@ -237,7 +244,7 @@ impl DataFile {
             }
             (None, ..) if self.split.is_some() => Err(places.error(
                 "data.split",
-                "`data.split` divides the rows of `data.files`, which is not given; files of their own are not divided",
+                "`data.split` divides the rows of `data.files`, which is not given; `data.train` and `data.validation` are not divided",
             )),
             (None, Some(train), Some(validation), test) => Ok(Files::Splits(Splits {
                 train: train.in_folder(folder),

@@ -234,7 +234,7 @@ fn keys_that_do_not_go_together_are_refused() {
             "[data.split]",
             &format!("files = {FILES}"),
             "train = \"a.csv\"",
-            "`data.split` divides the rows of `data.files`, which is not given; files of their own are not divided",
+            "`data.split` divides the rows of `data.files`, which is not given; `data.train` and `data.validation` are not divided",
         ),
         (
             "first",

@@ -1,0 +1,138 @@
+//! The sizes that an Arrow IPC file claims, against the bytes that it has: polars allocates what a file claims before it reads,
+//! and an allocation that cannot be had ends the process.
+
+use std::io::{self, Read, Seek, SeekFrom};
+
+use polars_arrow_format::ipc::planus::ReadAsRoot;
+use polars_arrow_format::ipc::{Block, MessageHeaderRef, MessageRef, RecordBatchRef};
+
+/// A compressed buffer may become this many times as long; [`FREE_BYTES`] are always allowed.
+const LARGEST_RATIO: u64 = 1000;
+const FREE_BYTES: u64 = 16 << 20;
+
+/// Checks each message of a stream that begins at the reader's position.
+///
+/// # Errors
+/// Of the kind `InvalidData` when a size is out of bounds.
+pub(crate) fn check_stream(reader: &mut (impl Read + Seek)) -> io::Result<()> {
+    let end = reader.seek(SeekFrom::End(0))?;
+    let mut at = 0;
+    while at < end {
+        match check_message(reader, at, end)? {
+            Message::Ends(next) => at = next,
+            // The rest would be left out without a word.
+            Message::EndOfStream(after) if after < end => {
+                return Err(invalid(format!("the stream ends at byte {after}, and the file has {end}")));
+            }
+            Message::EndOfStream(_) => break,
+        }
+    }
+    Ok(())
+}
+
+/// Checks the messages that the footer of a file lists.
+///
+/// # Errors
+/// Of the kind `InvalidData` when a size is out of bounds.
+pub(crate) fn check_blocks<'a>(
+    reader: &mut (impl Read + Seek),
+    blocks: impl IntoIterator<Item = &'a Block>,
+) -> io::Result<()> {
+    let end = reader.seek(SeekFrom::End(0))?;
+    for block in blocks {
+        match u64::try_from(block.offset) {
+            Ok(at) if at < end => check_message(reader, at, end)?,
+            _ => return Err(invalid(format!("a batch begins at byte {}, and the file has {end}", block.offset))),
+        };
+    }
+    Ok(())
+}
+
+/// A message that was checked, and the byte after it.
+enum Message {
+    Ends(u64),
+    /// The mark at a stream's end.
+    EndOfStream(u64),
+}
+
+/// Checks the message at a place.
+fn check_message(reader: &mut (impl Read + Seek), at: u64, end: u64) -> io::Result<Message> {
+    reader.seek(SeekFrom::Start(at))?;
+    let mut length = [0; 4];
+    let mut start = at + 4;
+    within(4, end - at, "the length of a message")?;
+    reader.read_exact(&mut length)?;
+    if length == [0xff; 4] {
+        within(8, end - at, "the length of a message")?;
+        reader.read_exact(&mut length)?;
+        start += 4;
+    }
+    let length = i32::from_le_bytes(length);
+    if length == 0 {
+        return Ok(Message::EndOfStream(start));
+    }
+    let length = within(i64::from(length), end - start, "a message")?;
+    let mut bytes = vec![0; length as usize];
+    reader.read_exact(&mut bytes)?;
+    let damaged = |error: &dyn std::fmt::Display| invalid(format!("a message is damaged: {error}"));
+    let message = MessageRef::read_as_root(&bytes).map_err(|error| damaged(&error))?;
+    let body = message.body_length().map_err(|error| damaged(&error))?;
+    let body_start = start + length;
+    let body = Body { start: body_start, length: within(body, end - body_start, "a batch")? };
+    let batch = match message.header().map_err(|error| damaged(&error))? {
+        Some(MessageHeaderRef::RecordBatch(batch)) => Some(batch),
+        Some(MessageHeaderRef::DictionaryBatch(batch)) => batch.data().map_err(|error| damaged(&error))?,
+        _ => None,
+    };
+    if let Some(batch) = batch {
+        check_buffers(reader, &body, &batch)?;
+    }
+    Ok(Message::Ends(body.start + body.length))
+}
+
+/// Where the buffers of a message are.
+struct Body {
+    start: u64,
+    length: u64,
+}
+
+fn check_buffers(reader: &mut (impl Read + Seek), body: &Body, batch: &RecordBatchRef<'_>) -> io::Result<()> {
+    let damaged = |error: &dyn std::fmt::Display| invalid(format!("a batch is damaged: {error}"));
+    let is_compressed = batch.compression().map_err(|error| damaged(&error))?.is_some();
+    for buffer in batch.buffers().map_err(|error| damaged(&error))?.into_iter().flatten() {
+        let length = within(buffer.length(), body.length, "a buffer")?;
+        let offset = within(buffer.offset(), body.length - length, "what precedes a buffer")?;
+        if is_compressed && length > 0 {
+            check_compressed(reader, body.start + offset, length)?;
+        }
+    }
+    Ok(())
+}
+
+/// A compressed buffer begins with the length that it has without compression, or −1 where it has none.
+fn check_compressed(reader: &mut (impl Read + Seek), at: u64, length: u64) -> io::Result<()> {
+    if length < 8 {
+        return Err(invalid(format!("a compressed buffer has {length} bytes, expected 8 at least")));
+    }
+    let mut bytes = [0; 8];
+    reader.seek(SeekFrom::Start(at))?;
+    reader.read_exact(&mut bytes)?;
+    match i64::from_le_bytes(bytes) {
+        -1 => Ok(()),
+        claimed => {
+            let most = length.saturating_mul(LARGEST_RATIO).saturating_add(FREE_BYTES);
+            within(claimed, most, "a decompressed buffer").map(drop)
+        }
+    }
+}
+
+fn within(claimed: i64, most: u64, what: &str) -> io::Result<u64> {
+    match u64::try_from(claimed) {
+        Ok(length) if length <= most => Ok(length),
+        _ => Err(invalid(format!("{what} has {claimed} bytes by its own account, expected {most} at most"))),
+    }
+}
+
+fn invalid(problem: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem)
+}
