@@ -30,13 +30,12 @@ pub(crate) fn detect(path: &Path) -> Result<Encoding, Error> {
         return Ok(Encoding::Utf8);
     };
 
-    let mut census = Census::default();
+    let (mut census, mut western) = (Census::default(), Western::default());
+    for_each_line(path, |_, bytes| western.add(bytes))?;
     for_each_line(path, |_, bytes| census.add(bytes))?;
-    if census.looks_chinese() {
+    if census.looks_chinese() && !western.is_damaged_utf8() {
         return Ok(Encoding::Gb18030);
     }
-    let mut western = Western::default();
-    for_each_line(path, |_, bytes| western.add(bytes))?;
     let likely = western.looks_western().then_some(Encoding::Windows1252);
     let place = Place { path: path.to_owned(), line, unit: Unit::Line };
     Err(Error::Encoding { place, bytes, encoding: Encoding::Utf8, likely })
@@ -176,6 +175,11 @@ impl Western {
             self.runs += 1;
         }
         true
+    }
+
+    /// Few sequences of another encoding happen to be UTF-8.
+    fn is_damaged_utf8(&self) -> bool {
+        self.utf8 > 4 * self.invalid
     }
 
     fn looks_western(&self) -> bool {
