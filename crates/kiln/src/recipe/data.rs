@@ -76,6 +76,15 @@ impl<F> Files<F> {
             }
         })
     }
+
+    /// One after another.
+    pub fn all(&self) -> Vec<&F> {
+        match self {
+            Self::Splits(splits) => splits.iter().map(|(_, file)| file).collect(),
+            Self::Divided { files, .. } => files.iter().collect(),
+            Self::Corpus { files, validation } => files.iter().chain(validation).collect(),
+        }
+    }
 }
 
 impl DataPath {
