@@ -100,7 +100,7 @@ fn faults_name_the_file_the_row_and_the_columns() {
     }
 }
 
-/// Reads a fixture with each of its bytes changed in several ways, one at a time.
+/// Reads a fixture with each of its bytes changed in several ways, one at a time; of the Parquet file, those of its footer.
 #[test]
 fn a_changed_byte_is_an_error_or_other_content_and_never_a_panic() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -110,7 +110,14 @@ fn a_changed_byte_is_an_error_or_other_content_and_never_a_panic() {
         let rows = all(&changed).expect("the fixture is whole").len();
         changed.path = folder.path().join(name);
         let mut errors = 0;
-        for at in 0..good.len() {
+        let start = match name {
+            "types.parquet" => {
+                let (_, length) = good[..good.len() - 4].split_last_chunk().expect("a footer's length");
+                good.len() - 8 - u32::from_le_bytes(*length) as usize
+            }
+            _ => 0,
+        };
+        for at in start..good.len() {
             for value in [0x00, 0x7f, 0xff, good[at] ^ 0x40] {
                 let mut content = good.clone();
                 content[at] = value;
@@ -125,7 +132,7 @@ fn a_changed_byte_is_an_error_or_other_content_and_never_a_panic() {
                 }
             }
         }
-        assert!(errors > good.len() / 4, "{name}: {errors} errors");
+        assert!(errors > (good.len() - start) / 4, "{name}: {errors} errors");
     }
 }
 
