@@ -41,7 +41,7 @@ pub fn write(header: &str, data: &[u8]) -> Vec<u8> {
 
 /// Changes a file; none where it is none.
 pub fn mutate(bytes: &[u8], rng: &mut StdRng) -> Option<Change> {
-    let file = File::parse(bytes)?;
+    let file = File::parse(bytes).filter(|file| !file.names().is_empty())?;
     match rng.random_range(0..10) {
         0..=2 => {
             let change = tree::mutate_json(Value::Object(file.header).to_string().as_bytes(), rng)?;

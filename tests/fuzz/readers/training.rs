@@ -9,7 +9,7 @@ use kiln_heads::{ClassificationHead, ClassificationHeadConfig, Network};
 use kiln_predict::Predictor;
 use kiln_schema::LabelSet;
 use kiln_train::{
-    Encoded, Event, FeatureCache, Features, FeaturesConfig, Fit, Fitted, Targets, TrainConfig, TrainingSet,
+    Encoded, Event, FeatureCache, Features, FeaturesConfig, Fingerprint, Fit, Fitted, Targets, TrainConfig, TrainingSet,
 };
 use serde_json::Value;
 
@@ -60,7 +60,8 @@ fn head() -> ClassificationHead {
 fn fit(folder: &Path, resume: bool, stop_at: usize) -> anyhow::Result<Fitted<ClassificationHead>> {
     let (set, device) = (set()?, Flex::device(0));
     let config = TrainConfig { epochs: 2, batch_size: 2, ..TrainConfig::default() };
-    let fit = Fit { train: &set, validation: &set, config: &config, device: &device, checkpoints: folder, resume };
+    let (train, config, device, fingerprint) = (&set, &config, &device, &Fingerprint::default());
+    let fit = Fit { train, validation: train, config, fingerprint, device, checkpoints: folder, resume };
     let fitted = fit.run(head(), &mut |event| match event {
         Event::Step { step, .. } if step == stop_at => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
@@ -84,9 +85,8 @@ fn without_times(bytes: &[u8]) -> Option<Vec<u8>> {
     let (header, data) = rest.split_at_checked(u64::from_le_bytes(*size) as usize)?;
     let mut header: Value = serde_json::from_slice(header).ok()?;
     let (_, note) = header.get_mut("__metadata__")?.as_object_mut()?.iter_mut().next()?;
-    let is_time = |line: &str| line.starts_with("seconds = ") || line.starts_with("train_seconds = ");
     let same = |line: &str| match line.split_once(" = ") {
-        Some((key, _)) if is_time(line) => format!("{key} = 1.0"),
+        Some((key, _)) if key.ends_with("seconds") => format!("{key} = 1.0"),
         _ => line.to_owned(),
     };
     *note = note.as_str()?.lines().map(same).collect::<Vec<_>>().join("\n").into();
@@ -106,7 +106,9 @@ fn resume(input: &Input<'_>) -> anyhow::Result<Answer> {
     }
     let fitted = fit(&folder, true, usize::MAX).map_err(|error| match error.downcast_ref() {
         // The checkpoint's numbers were large, and that training cannot go on is told without a file.
-        Some(kiln_train::Error::Diverged { .. }) => error.context("last.safetensors"),
+        Some(kiln_train::Error::Diverged { .. } | kiln_train::Error::DivergedInValidation { .. }) => {
+            error.context("last.safetensors")
+        }
         _ => error,
     })?;
     let logits = set()?.output(&fitted.model, 4, &Flex::device(0));
