@@ -187,7 +187,8 @@ impl OpenText {
         let mut was_narrow = true;
         for TaggedUnit { unit, tag, line } in self.units.drain(..) {
             let is_narrow = unit.chars().nth(1).is_none();
-            if !(was_narrow && is_narrow) && !text.text.is_empty() {
+            let joins = was_narrow && is_narrow;
+            if !joins && !text.text.is_empty() {
                 text.text.push(' ');
             }
             let start = text.text.len();
