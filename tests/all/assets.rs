@@ -1,12 +1,13 @@
 //! Where reference models, data and numbers are: `KILN_ASSETS`, by default `../shared` beside the checkout.
 //! Without them a test that needs them says so and passes, unless `KILN_REQUIRE_ASSETS=1`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[allow(clippy::print_stderr, reason = "a test that does not run says so")]
 pub fn assets() -> Option<PathBuf> {
-    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared");
-    let folder = PathBuf::from(std::env::var_os("KILN_ASSETS").unwrap_or_else(|| default.into()));
+    let mut parents = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let workspace = parents.find(|folder| folder.join("Cargo.lock").is_file()).expect("a test runs in the checkout");
+    let folder = std::env::var_os("KILN_ASSETS").map_or_else(|| workspace.join("../shared"), PathBuf::from);
     if folder.join("reference").is_dir() {
         return Some(folder);
     }

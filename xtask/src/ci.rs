@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use crate::workspace::{self, Program, cargo};
-use crate::{clients, fuzz, package, tidy};
+use crate::{clients, fuzz, gpu, package, tidy};
 use anyhow::{Context, Result, bail};
 
 #[derive(Debug, clap::Args)]
@@ -25,7 +25,7 @@ const STEPS: [(&str, Step); 10] = [
     ("examples", run_examples),
     ("fuzz", || fuzz::run(&fuzz::Args::default())),
     ("clients", clients::run),
-    ("gpu", check_gpu_backends),
+    ("gpu", gpu::check),
 ];
 
 /// Runs the checks up to the first that fails, and ends with a table of what they took.
@@ -88,12 +88,4 @@ fn run_examples() -> Result<()> {
         eprintln!("{shown:<40} {:>6.1} s", start.elapsed().as_secs_f64());
     }
     Ok(())
-}
-
-/// Checks the types of what is compiled for graphics cards alone. `DOCS_RS` has the build scripts do without CUDA's own
-/// files; the folder is another because the features are.
-fn check_gpu_backends() -> Result<()> {
-    let folder = workspace::metadata()?.target_directory.join("cuda-check");
-    let arguments = ["check", "--package", "kiln", "--features", "cuda,wgpu", "--target-dir", folder.as_str()];
-    workspace::run(cargo(arguments).env("DOCS_RS", "1"))
 }

@@ -6,6 +6,7 @@ mod bench;
 mod ci;
 mod clients;
 mod fuzz;
+mod gpu;
 mod package;
 mod pipeline;
 mod python;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
-use kiln_backend::{Backend, Flex, NdArray};
+use kiln_backend::{Backend, Entry, Flex, compiled_in};
 use kiln_bert::parameters;
 use kiln_heads::{ClassificationHeadConfig, Pooling, SequenceClassifier, cross_entropy_sum};
 use kiln_train::{AdamW, GradientSum};
@@ -60,17 +60,34 @@ fn one_step<B: Backend>() -> Step {
 }
 
 #[test]
-fn flex_and_ndarray_agree() {
-    let (flex, ndarray) = (one_step::<Flex>(), one_step::<NdArray>());
-    tiny::assert_close(&flex.logits, &ndarray.logits, 1e-4, "logits");
-    tiny::assert_close(&[flex.loss], &[ndarray.loss], 1e-4, "loss");
+fn every_backend_compiled_in_agrees_with_flex() {
+    let flex = one_step::<Flex>();
+    for name in compiled_in().into_iter().filter(|name| *name != Flex::NAME) {
+        let other = kiln_backend::run(name, OneStep).expect("it is compiled in");
+        assert_agree(&flex, &other, name);
+    }
+}
+
+struct OneStep;
+
+impl Entry for OneStep {
+    type Output = Step;
+
+    fn run<B: Backend>(self) -> Step {
+        one_step::<B>()
+    }
+}
+
+fn assert_agree(flex: &Step, other: &Step, backend: &str) {
+    tiny::assert_close(&flex.logits, &other.logits, 1e-4, &format!("{backend}: logits"));
+    tiny::assert_close(&[flex.loss], &[other.loss], 1e-4, &format!("{backend}: loss"));
     for (name, gradient) in &flex.gradients {
-        tiny::assert_close(gradient, &ndarray.gradients[name], 1e-4, &format!("gradient of {name}"));
+        tiny::assert_close(gradient, &other.gradients[name], 1e-4, &format!("{backend}: gradient of {name}"));
     }
     for (name, weights) in &flex.weights {
         // Adam's first update is the sign of the gradient, so where a gradient is mere rounding, updates may be opposite.
         let rounding = flex.gradients[name].iter().any(|gradient| gradient.abs() < 1e-6);
         let tolerance = if rounding { 2.1 * LEARNING_RATE as f32 } else { 1e-4 };
-        tiny::assert_close(weights, &ndarray.weights[name], tolerance, name);
+        tiny::assert_close(weights, &other.weights[name], tolerance, &format!("{backend}: {name}"));
     }
 }
