@@ -55,7 +55,12 @@ fn assert_hidden_states(hidden_states: Tensor<3>, expected: &Reference, name: &s
     let ours = tiny::numbers(hidden_states);
     for token in (0..batch * seq).filter(|&token| expected.mask[token] == 1) {
         let range = token * hidden..(token + 1) * hidden;
-        tiny::assert_close(&ours[range.clone()], &expected.hidden_states[range], 1e-4, &format!("{name}: token {token}"));
+        tiny::assert_close(
+            &ours[range.clone()],
+            &expected.hidden_states[range],
+            1e-4,
+            &format!("{name}: token {token}"),
+        );
     }
 }
 
