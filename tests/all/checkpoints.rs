@@ -284,7 +284,7 @@ fn labels_and_problem_type_default_as_in_transformers() {
     assert_eq!(read(1, &[]).expect("one logit"), is("name 0", number));
     assert_eq!(read(2, &[]).expect("two logits"), is("name 0 name 1", single));
     let none = ("id2label", Value::Null);
-    assert_eq!(read(2, &[none.clone()]).expect("the default"), is("LABEL_0 LABEL_1", single));
+    assert_eq!(read(2, std::slice::from_ref(&none)).expect("the default"), is("LABEL_0 LABEL_1", single));
     let count = |number: i64| ("num_labels", json!(number));
     assert_eq!(read(1, &[none.clone(), count(1)]).expect("one logit"), is("LABEL_0", number));
     assert_eq!(read(3, &[none.clone(), count(3)]).expect("three logits"), is("LABEL_0 LABEL_1 LABEL_2", single));

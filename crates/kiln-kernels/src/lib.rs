@@ -13,8 +13,9 @@
 //! ```
 #![deny(missing_docs)]
 
-#[cfg_attr(not(feature = "flex"), allow(dead_code, unused_imports, reason = "only the flex backend calls the kernels"))]
+#[cfg(feature = "flex")]
 mod cpu;
+mod activation;
 mod products;
 mod dropout;
 #[cfg(feature = "flex")]
@@ -25,8 +26,8 @@ mod self_attention;
 mod residual_norm;
 mod adamw;
 
-pub use adamw::{adamw, plain_adamw, sum_of_squares};
-pub use cpu::{Activation, AdamWStep};
+pub use activation::Activation;
+pub use adamw::{AdamWStep, adamw, plain_adamw, sum_of_squares};
 pub use dropout::DropoutSeeds;
 pub use embeddings::Embeddings;
 pub use linear::ActivatedLinear;
@@ -35,6 +36,7 @@ pub use residual_norm::OutputBlock;
 pub use self_attention::{Queries, SelfAttention};
 
 /// Products of matrices in slices, on any instruction set of this machine: for measuring them.
+#[cfg(feature = "flex")]
 pub mod slices {
     pub use crate::cpu::{Element, Epilogue, Kernels, Packed, Simd, Source, Target, View, product, product_serial};
 }

@@ -70,11 +70,10 @@ pub(crate) mod fused {
 
     use super::ActivatedLinear;
     use crate::cpu::{
-        Activated, Activation, Epilogue, Kernels, Packed, Simd, Source, Target, View, activate, activate_backward,
-        product,
+        Activated, Epilogue, Kernels, Packed, Simd, Source, Target, View, activate, activate_backward, product,
     };
     use crate::flex::{self, Value, contiguous, matrix, rounded, rows_and_columns, values, with_last};
-    use crate::{Precision, Products};
+    use crate::{Activation, Precision, Products};
 
     #[backend_extension(Flex, Autodiff)]
     pub trait ActivatedLinearOps: Backend {

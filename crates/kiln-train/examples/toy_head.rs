@@ -66,8 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = BertConfig { vocab_size: 20, ..BertConfig::of_size(Size::Tiny) };
     let finder = Finder { bert: config.init(device), output: config.init_linear(config.hidden_size, 2, device) };
     let config = &TrainConfig { epochs: 3, learning_rate: 1e-3, ..TrainConfig::default() };
-    let fingerprint = &Fingerprint::default();
-    let checkpoints = folder.path();
+    let (fingerprint, checkpoints) = (&Fingerprint::default(), folder.path());
     let fit = Fit { train: set, validation: set, config, fingerprint, device, checkpoints, resume: false };
     for report in fit.run(finder, &mut |_| ControlFlow::Continue(()))?.epochs {
         println!("epoch {} {:?}", report.epoch, report.validation);

@@ -3,7 +3,8 @@ use rayon::prelude::*;
 use super::norm::{ROWS, total};
 use super::simd::vectorized;
 use super::vector::{SlopeRow, map_activation, map_slope};
-use super::{Activation, Element, Simd};
+use super::{Element, Simd};
+use crate::Activation;
 
 /// `activation(x)` of `[rows, columns]`.
 pub fn activate<E: Element>(simd: Simd, activation: Activation, x: &[E], columns: usize) -> Vec<E> {

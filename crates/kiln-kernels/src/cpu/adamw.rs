@@ -2,26 +2,10 @@ use rayon::prelude::*;
 
 use super::Simd;
 use super::simd::vectorized;
+use crate::AdamWStep;
 
 /// Values that one thread takes at a time.
 const VALUES: usize = 1 << 14;
-
-/// The numbers of one AdamW update (Loshchilov and Hutter, 2019).
-#[derive(Clone, Copy, Debug)]
-pub struct AdamWStep {
-    /// The gradient is multiplied by this first.
-    pub gradient_scale: f32,
-    /// The weight is multiplied by this first: 1 − η·λ.
-    pub decay: f32,
-    /// β₁ and β₂.
-    pub betas: [f64; 2],
-    /// η / (1 − β₁ᵗ)
-    pub step_size: f32,
-    /// √(1 − β₂ᵗ)
-    pub correction: f32,
-    /// Added to the root of the second moment.
-    pub epsilon: f32,
-}
 
 /// What an update changes.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ mod activation;
 mod adamw;
 
 pub use activation::{Activated, activate, activate_backward};
-pub use adamw::{AdamWState, AdamWStep, adamw, sum_of_squares};
+pub use adamw::{AdamWState, adamw, sum_of_squares};
 pub use attention::{Attention, attention, attention_backward};
 pub use element::Element;
 pub use embedding::{Tables, Tokens, embed, table_gradient};
@@ -25,5 +25,4 @@ pub use product::{Epilogue, Target, product, product_serial};
 pub use random::Dropout;
 pub use simd::Simd;
 pub use tile::Kernels;
-pub use vector::Activation;
 pub use view::View;

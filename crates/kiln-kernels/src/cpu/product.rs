@@ -8,7 +8,8 @@ use super::simd::vectorized;
 use super::tile::{self, Kernels, Tile, WIDEST};
 use super::vector::map_activation;
 use super::view::extent;
-use super::{Activation, Element, Simd, View};
+use super::{Element, Simd, View};
+use crate::Activation;
 
 /// Rows that share one pass over the right operand.
 const ROWS: usize = 64;

@@ -1,6 +1,7 @@
 //! Element-wise functions that the compiler can vectorize: no branches, no calls.
 
 use super::Element;
+use crate::Activation;
 
 /// eˣ within 2 units in the last place; 0 below −87.3 and no larger than at 88.
 #[inline(always)]
@@ -134,24 +135,6 @@ fn relu_derivative(x: f32) -> f32 {
 fn tanh_derivative(x: f32) -> f32 {
     let t = tanh(x);
     1.0 - t * t
-}
-
-/// An element-wise function between a linear layer and the next. The formulas are those of transformers' `activations.py`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Activation {
-    /// x·Φ(x), the exact GELU.
-    #[default]
-    Gelu,
-    /// ½x·(1 + tanh(√(2/π)·(x + 0.044715x³))), GELU's approximation by tanh.
-    GeluTanh,
-    /// x·σ(1.702x), GELU's approximation by the logistic function.
-    QuickGelu,
-    /// max(x, 0)
-    Relu,
-    /// x·σ(x)
-    Silu,
-    /// tanh(x)
-    Tanh,
 }
 
 /// `activation(x)` of each value, rounded to `O`.

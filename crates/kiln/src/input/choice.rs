@@ -240,9 +240,11 @@ fn named_in(column: &Column, keys: &[String]) -> bool {
 /// The names among columns.
 fn named(columns: &Columns) -> Vec<&String> {
     let Columns { text, text_pair, label, flags } = columns;
-    let name = |column| match column {
-        &Column::Name(ref name) => Some(name),
-        Column::Index(_) => None,
-    };
+    fn name(column: &Column) -> Option<&String> {
+        match column {
+            Column::Name(name) => Some(name),
+            Column::Index(_) => None,
+        }
+    }
     [Some(text), text_pair.as_ref(), label.as_ref()].into_iter().flatten().filter_map(name).chain(flags).collect()
 }

@@ -1,11 +1,9 @@
 //! Questions and masked words: from files to answers, through the binary.
 
-mod support;
-
 use std::fs;
 
+use crate::support::{Case, Corpus, Random, close, succeed_json, text, vocabulary, write_lines};
 use serde_json::{Value, json};
-use support::{Case, Corpus, Random, close, succeed_json, text, vocabulary, write_lines};
 
 const FILLERS: [&str; 8] = ["there", "was", "also", "one", "with", "some", "and", "the"];
 /// What is asked for, words that may begin the answer, and the words that end it.

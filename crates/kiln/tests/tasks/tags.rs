@@ -1,13 +1,11 @@
 //! Entities, with and without a conditional random field, words, and plain tags: from files to answers, through the binary.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::support::{Case, Corpus, Proved, Random, vocabulary, write_lines};
 use serde_json::Value;
-use support::{Case, Corpus, Proved, Random, vocabulary, write_lines};
 
 /// Units with their tags.
 type Tagged = Vec<(String, String)>;

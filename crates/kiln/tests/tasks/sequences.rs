@@ -1,12 +1,10 @@
 //! Texts and pairs with one label, several or a number, and vectors of texts: from files to answers, through the binary.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 
+use crate::support::{Case, Corpus, Proved, Random, close, succeed, succeed_json, text, vocabulary, write_lines};
 use serde_json::Value;
-use support::{Case, Corpus, Proved, Random, close, succeed, succeed_json, text, vocabulary, write_lines};
 
 const FILLERS: [&str; 12] = ["the", "a", "it", "was", "there", "then", "we", "saw", "some", "more", "again", "today"];
 

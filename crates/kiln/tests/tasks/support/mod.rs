@@ -1,5 +1,4 @@
 //! What the tests of the binary share: running it, made-up data, and the proof that a task works from files to answers.
-#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it")]
 
 mod data;
 mod proof;

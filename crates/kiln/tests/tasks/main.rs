@@ -1,0 +1,7 @@
+//! A task from files to answers, through the binary: one test for each.
+
+mod support;
+
+mod sequences;
+mod tags;
+mod answers;
