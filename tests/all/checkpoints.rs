@@ -10,6 +10,7 @@ use kiln_bert::{
 use kiln_heads::{Crf, Network, Pooling, QuestionAnswerer, TaskModel, TokenClassifier, Units, load_model, save_model};
 use kiln_schema::{LabelSet, ProblemType, TagScheme};
 
+use crate::classifier::classifier;
 use crate::tiny;
 
 fn loads_as_tiny(folder: &Path, tolerance: f32) -> Vec<String> {
@@ -149,7 +150,7 @@ fn model_folders_come_back() {
     let device = Flex::device(0);
     for pooling in [Pooling::Cls, Pooling::Mean, Pooling::Pooler] {
         for hidden in [true, false] {
-            let mut model = tiny::classifier(pooling, &device);
+            let mut model = classifier(pooling, &device);
             if !hidden {
                 model.head = kiln_heads::ClassificationHeadConfig {
                     hidden_size: 24,
@@ -242,7 +243,7 @@ fn model_folders_of_the_other_tasks_come_back() {
 /// A sequence classifier of transformers' layout, whose config goes through `change`.
 fn classifier_folder(num_labels: usize, change: impl FnOnce(&mut serde_json::Value)) -> tempfile::TempDir {
     let device = Flex::device(0);
-    let mut model = tiny::classifier(Pooling::Pooler, &device);
+    let mut model = classifier(Pooling::Pooler, &device);
     model.head = kiln_heads::ClassificationHeadConfig {
         hidden_size: 24,
         hidden_layers: vec![],

@@ -2,6 +2,7 @@
 
 mod assets;
 mod tiny;
+mod classifier;
 mod parameters;
 mod training_parity;
 mod training;

@@ -2,7 +2,6 @@
 
 use burn::tensor::Device;
 use kiln_bert::{Bert, BertConfig, Inputs, NamedParameter, Weights, load_bert, parameters, save};
-use kiln_heads::{ClassificationHeadConfig, Pooling, SequenceClassifier};
 use kiln_tokenize::Encoding;
 
 pub fn config() -> BertConfig {
@@ -44,23 +43,6 @@ pub fn bert(device: &Device) -> Bert {
     let path = folder.path().join("model.safetensors");
     save(&path, &weights(), Default::default()).expect("it is writable");
     load_bert(&config(), &Weights::from_file(&path).expect("it was written"), device).expect("it is whole").module
-}
-
-pub fn classifier(pooling: Pooling, device: &Device) -> SequenceClassifier {
-    let head = ClassificationHeadConfig {
-        hidden_size: 24,
-        hidden_layers: vec![7],
-        num_labels: 3,
-        dropout: 0.0,
-        initializer_range: 0.3,
-    };
-    let mut bert = bert(device);
-    if pooling != Pooling::Pooler {
-        bert.pooler = None;
-    }
-    let head = head.init(device);
-    kiln_bert::initialize(&head);
-    SequenceClassifier { bert, head, pooling }
 }
 
 /// Five rows of 3 to 11 tokens.

@@ -113,7 +113,7 @@ fn folder(tokenizer: &str, network: Network, config: BertConfig) -> tempfile::Te
 
 fn classifier(device: &Device) -> Network {
     Network::SequenceClassification {
-        model: tiny::classifier(Pooling::Cls, device),
+        model: crate::classifier::classifier(Pooling::Cls, device),
         labels: LabelSet::new(["a", "b", "c"]).expect("three names"),
         problem_type: ProblemType::SingleLabelClassification,
     }

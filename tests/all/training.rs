@@ -18,6 +18,7 @@ use kiln_train::{
     Targets, TokenFeatures, TokenFeaturesConfig, TrainConfig, TrainingSet,
 };
 
+use crate::classifier::classifier;
 use crate::tiny;
 
 const TARGETS: [usize; 5] = [0, 2, 1, 1, 0];
@@ -43,7 +44,7 @@ fn by_name(model: &SequenceClassifier) -> BTreeMap<String, NamedParameter> {
 #[test]
 fn after_one_step_every_tensor_has_changed() {
     for pooling in [Pooling::Cls, Pooling::Mean, Pooling::Pooler] {
-        let model = tiny::classifier(pooling, &Flex::device(0)).train();
+        let model = classifier(pooling, &Flex::device(0)).train();
         let before = by_name(&model);
         let sum = gradients(&model, &[&[0, 1, 2, 3, 4]]);
         let model = AdamW::new(0.01).step(model, sum, 1e-3, 1.0);
@@ -55,7 +56,7 @@ fn after_one_step_every_tensor_has_changed() {
 
 #[test]
 fn uneven_batches_accumulate_to_the_whole_batch() {
-    let model = tiny::classifier(Pooling::Cls, &Flex::device(0)).train();
+    let model = classifier(Pooling::Cls, &Flex::device(0)).train();
     let step = |batches: &[&[usize]]| {
         let sum = gradients(&model, batches);
         (sum.norm(), by_name(&AdamW::new(0.01).step(model.clone(), sum, 1e-3, 1.0)))
@@ -74,7 +75,7 @@ fn uneven_batches_accumulate_to_the_whole_batch() {
 #[test]
 fn gradient_checkpointing_changes_no_bit() {
     for pooling in [Pooling::Cls, Pooling::Mean, Pooling::Pooler] {
-        let model = tiny::classifier(pooling, &Flex::device(0)).train();
+        let model = classifier(pooling, &Flex::device(0)).train();
         let mut checkpointed = model.clone();
         checkpointed.bert.layer_inputs = Some(LayerInputs::default());
         let [expected, found] = [model, checkpointed].map(|model| {
@@ -115,7 +116,7 @@ fn set() -> Encoded {
 
 /// The head's fresh weights would be random; all runs must start from the same.
 fn model() -> SequenceClassifier {
-    let mut model = tiny::classifier(Pooling::Cls, &Flex::device(0));
+    let mut model = classifier(Pooling::Cls, &Flex::device(0));
     let waves = parameters(&model.head).into_iter().map(|parameter| {
         let values = (0..parameter.values.len()).map(|i| (i as f32 * 0.9).sin() * 0.5).collect();
         NamedParameter { values, ..parameter }

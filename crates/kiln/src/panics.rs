@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_one_line_with_its_place() {
-        let line = catch_panic(|| panic!("no\nway")).map(|()| ()).expect_err("it panics");
+        let line = catch_panic(|| -> () { panic!("no\nway") }).expect_err("it panics");
         assert!(line.starts_with("internal error: no way ("), "{line}");
         assert!(line.contains("panics.rs:") && line.ends_with("please report it, with the command"), "{line}");
         assert_eq!(catch_panic(|| 7), Ok(7));

@@ -131,7 +131,7 @@ fn an_evaluation_may_do_without_a_header() {
 #[test]
 fn a_tagger_reads_plain_text_and_tagged_text() {
     let sentence = |at: usize| {
-        if at % 2 == 0 { "王\tB-PER\n五\tI-PER\n来\tO\n\n" } else { "去\tO\n北\tB-LOC\n京\tI-LOC\n\n" }
+        if at.is_multiple_of(2) { "王\tB-PER\n五\tI-PER\n来\tO\n\n" } else { "去\tO\n北\tB-LOC\n京\tI-LOC\n\n" }
     };
     let folder = folder_with("train.conll", &(0..60).map(sentence).collect::<String>());
     let path = |name: &str| folder.path().join(name);

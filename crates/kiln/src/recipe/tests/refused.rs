@@ -46,7 +46,8 @@ fn an_unknown_key_names_its_line_and_the_nearest_known_one() {
     assert_eq!(
         message_with("pooling = \"mean\"", "qqq = 3"),
         "unknown key `model.qqq`; \
-         the keys known here are `source`, `initialize`, `size`, `encoder`, `problem_type`, `pooling`, `hidden_layers`, `crf`"
+         the keys known here are `source`, `initialize`, `size`, `encoder`, `problem_type`, `pooling`, `hidden_layers`, `crf`, \
+         `head_initializer_range`"
     );
     // In an inline table.
     assert_eq!(
