@@ -108,6 +108,22 @@ mod tests {
     }
 
     #[test]
+    fn a_padding_token_that_nothing_declares_is_special_before_and_after() {
+        let (source, target) = (tempfile::tempdir(), tempfile::tempdir());
+        let (source, target) = (source.expect("a temporary folder"), target.expect("a temporary folder"));
+        let json = fs::read_to_string(fixture("tiny-unigram").join("tokenizer.json")).expect("the fixture is there");
+        let mut json: Value = serde_json::from_str(&json).expect("it is JSON");
+        json["added_tokens"] = serde_json::json!([]);
+        fs::write(source.path().join("tokenizer.json"), json.to_string()).expect("it is writable");
+
+        let tokenizer = Tokenizer::from_folder(source.path()).expect("the vocabulary has `<pad>`");
+        tokenizer.save(target.path()).expect("the folder is writable");
+        let again = Tokenizer::from_folder(target.path()).expect("what was saved is whole");
+        assert!(tokenizer.is_special(tokenizer.pad_token_id()) && again.is_special(again.pad_token_id()));
+        assert_eq!(ids(&again, "房间<pad>clean", None), ids(&tokenizer, "房间<pad>clean", None));
+    }
+
+    #[test]
     fn the_configuration_keeps_its_keys() {
         let (source, target) = (tempfile::tempdir(), tempfile::tempdir());
         let (source, target) = (source.expect("a temporary folder"), target.expect("a temporary folder"));

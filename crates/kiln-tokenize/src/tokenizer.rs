@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde_json::{Map, Value};
-use tokenizers::{PostProcessor, TruncationDirection};
+use tokenizers::{AddedToken, PostProcessor, TruncationDirection};
 
 use crate::boundary::guarded;
 use crate::class::{self, Class};
@@ -62,7 +62,7 @@ impl Tokenizer {
     /// When neither file is there, when one cannot be read or parsed, or when a special token is not in the vocabulary.
     pub fn from_folder(folder: &Path) -> Result<Self, Error> {
         let config = TokenizerConfig::read(folder)?;
-        let (source, pipeline) = read_pipeline(folder, &config)?;
+        let (source, mut pipeline) = read_pipeline(folder, &config)?;
         let mut companions = Vec::new();
         for name in COMPANIONS {
             if let Some(bytes) = read_if_present(&folder.join(name))? {
@@ -70,6 +70,11 @@ impl Tokenizer {
             }
         }
         let pad_token_id = pad_token_id(folder, &pipeline, &config)?;
+        // Saving names it in the configuration, which makes it special: it has to be so before as after.
+        let pad_token = pipeline.id_to_token(pad_token_id).unwrap_or_default();
+        guarded(|| pipeline.add_special_tokens([AddedToken::from(pad_token, true)]))
+            .map_err(|reason| Error::Broken { path: source.clone(), reason })?
+            .map_err(|cause| Error::Pipeline { path: source.clone(), source: cause })?;
         let max_length = config.max_length();
         let mut tokenizer = Self::new(pipeline, source, config.keys)?;
         (tokenizer.pad_token_id, tokenizer.companions) = (pad_token_id, companions);

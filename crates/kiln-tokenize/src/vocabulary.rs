@@ -56,7 +56,8 @@ impl VocabularyConfig {
             let mut divided = PreTokenizedString::from(normalized);
             BertPreTokenizer.pre_tokenize(&mut divided)?;
             let words = divided.get_splits(OffsetReferential::Normalized, OffsetType::Byte).into_iter();
-            let words: Vec<String> = words.map(|(word, ..)| word.to_owned()).collect();
+            let words: Vec<String> =
+                words.map(|(word, ..)| word).filter(|word| !is_unknown(word)).map(str::to_owned).collect();
             let mut counts = characters.lock().unwrap_or_else(PoisonError::into_inner);
             for (at, c) in words.iter().flat_map(|word| word.chars().enumerate()) {
                 let character = counts.entry(c).or_default();
@@ -103,6 +104,12 @@ impl VocabularyConfig {
         tokenizer.companions = vec![("vocab.txt", vocab.into_bytes())];
         tokenizer.with_max_length(max_length)
     }
+}
+
+/// Whether a word is so long that WordPiece does not look for pieces of it: then nothing is to be learned from it either,
+/// and merging its pairs would take time in proportion to the square of its length.
+fn is_unknown(word: &str) -> bool {
+    word.chars().nth(WordPiece::default().max_input_chars_per_word).is_some()
 }
 
 /// How often a character occurs, and whether inside a word too, where it becomes a token of its own: `##s`.
@@ -159,6 +166,14 @@ mod tests {
         assert!(train(9, 1, &texts).expect("there are characters").vocab_size() <= 9);
         let same = train(60, 2, &texts).expect("there are characters");
         assert_eq!(same.pipeline.get_vocab(false), tokenizer.pipeline.get_vocab(false));
+    }
+
+    #[test]
+    fn words_that_would_be_unknown_are_not_learned_from() {
+        let (longest, longer) = ("y".repeat(100), "z".repeat(101));
+        let tokenizer = train(60, 1, &[&longest, &longer, "run"]).expect("there are characters");
+        let has = |token| tokenizer.pipeline.token_to_id(token).is_some();
+        assert!(has("y") && has("r") && !has("z"));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 use std::borrow::Cow;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use kiln_bert::{Bert, FloatType, NamedParameter, Weights, save};
+use kiln_bert::{Bert, NamedParameter, Weights, save_with_note};
 use kiln_eval::SplitReport;
 use kiln_heads::{ClassificationHead, SequenceClassifier};
 use kiln_predict::{in_batches, inputs};
@@ -117,12 +117,12 @@ impl Features {
     ) -> Result<(Self, bool), Error> {
         let file =
             config.cache.as_ref().map(|cache| cache.folder.join(format!("{}.safetensors", key(cache, model, rows))));
-        let kept = file.as_ref().and_then(|file| Weights::from_file(file).ok()?.read(TENSOR).ok()?);
-        let count = rows.targets().len();
-        let is_kept = kept.as_ref().is_some_and(|values| values.len().is_multiple_of(count.max(1)));
+        let (count, width) = (rows.targets().len(), model.bert.hidden_size());
+        let kept = file.as_ref().and_then(|file| read_whole(file, [count, width]));
+        let is_kept = kept.is_some();
         let values = match kept {
-            Some(values) if is_kept => values,
-            _ => {
+            Some(values) => values,
+            None => {
                 let mut done = 0;
                 in_batches(&rows.lengths(0..rows.rows()), config.batch_size, |batch| {
                     let output =
@@ -133,17 +133,37 @@ impl Features {
                 })
             }
         };
-        let width = values.len() / count.max(1);
         if let Some(file) = file.filter(|_| !is_kept) {
             let folder = file.parent().expect("a cache file lies in the cache's folder");
             std::fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.to_owned(), source })?;
             let tensor = NamedParameter { name: TENSOR.to_owned(), shape: vec![count, width], values: values.clone() };
-            save(&file, &[tensor], FloatType::F32)?;
+            save_with_note(&file, &[tensor], digest(&values))?;
         }
         let features =
             Self { values, width, lengths: rows.lengths(0..rows.rows()).into_owned(), targets: rows.targets().clone() };
         Ok((features, is_kept))
     }
+}
+
+/// The features of a cache file, if they are those that were written: of this shape and with this hash.
+fn read_whole(file: &Path, shape: [usize; 2]) -> Option<Vec<f32>> {
+    let weights = Weights::from_file(file).ok()?;
+    let values = weights.read(TENSOR).ok()??;
+    let is_whole = weights.shape(TENSOR)? == shape && weights.note()? == digest(&values);
+    is_whole.then_some(values)
+}
+
+/// SHA-256 of the values, in hexadecimal.
+fn digest(values: &[f32]) -> String {
+    let mut hash = Sha256::new();
+    for value in values {
+        hash.update(value.to_le_bytes());
+    }
+    hex(hash)
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A hash of all that features depend on: the encoder's weights, its precision, the pooling, and every token of every row.
@@ -157,5 +177,26 @@ fn key(cache: &FeatureCache, model: &SequenceClassifier, rows: &Encoded) -> Stri
             hash.update(segment.to_le_bytes());
         }
     }
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_features_that_were_written_are_read() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("features.safetensors");
+        let values: Vec<f32> = (0..6).map(|i| i as f32 / 4.0).collect();
+        let tensor = NamedParameter { name: TENSOR.to_owned(), shape: vec![2, 3], values: values.clone() };
+        save_with_note(&path, &[tensor], digest(&values)).expect("the folder is writable");
+        assert_eq!(read_whole(&path, [2, 3]), Some(values));
+        assert_eq!(read_whole(&path, [3, 2]), None, "another shape");
+
+        let mut bytes = std::fs::read(&path).expect("it was written");
+        *bytes.last_mut().expect("it is not empty") ^= 1;
+        std::fs::write(&path, bytes).expect("it is writable");
+        assert_eq!(read_whole(&path, [2, 3]), None, "another number");
+    }
 }

@@ -2,6 +2,8 @@
 
 mod folders;
 
+use std::path::Path;
+
 use burn::tensor::Device;
 use kiln_backend::{Backend, Flex};
 use kiln_heads::Pooling;
@@ -55,7 +57,7 @@ fn read_model(input: &Input<'_>) -> anyhow::Result<Answer> {
             TEXTS.iter().map(|text| (*text, None)).chain(pairs).collect()
         }
     };
-    let predictions = predictor.predict(&texts)?;
+    let predictions = predictor.predict(&texts).map_err(|error| in_folder(error, input.folder))?;
     let json = serde_json::to_value(&predictions)?;
     let problem = match predictions.len() == texts.len() {
         true => problem(&json),
@@ -67,10 +69,18 @@ fn read_model(input: &Input<'_>) -> anyhow::Result<Answer> {
 fn embed(input: &Input<'_>, device: &Device) -> anyhow::Result<Answer> {
     let config = EmbedConfig { pooling: Pooling::Mean, normalize: false, precision: Precision::F32 };
     let embedder = config.load(input.folder, device)?;
-    let vectors = embedder.embed(&TEXTS.map(|text| (text, None)))?;
+    let vectors = embedder.embed(&TEXTS.map(|text| (text, None))).map_err(|error| in_folder(error, input.folder))?;
     let broken = vectors.iter().find(|number| !number.is_finite());
     let problem = broken.map(|number| format!("a vector holds {number}"));
     Ok(Answer { fingerprint: fingerprint(&vectors), rows: vectors.len(), problem })
+}
+
+/// That finite weights give no finite output is told of a text, and the whole model may be at fault: no file is named.
+fn in_folder(error: kiln_predict::Error, folder: &Path) -> anyhow::Error {
+    match error {
+        kiln_predict::Error::NotFinite { .. } => anyhow::Error::from(error).context(folder.display().to_string()),
+        error => error.into(),
+    }
 }
 
 /// A score that is no number, or a probability that is none; an entity or answer outside of its text.
