@@ -21,7 +21,7 @@ use summary::Summary;
 
 /// A case that takes longer is run once more by itself, and is a finding when it takes [`PATIENCE`] then.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Before a reader's first case its seeds are made.
 const START: Duration = Duration::from_secs(60);
 
@@ -107,7 +107,7 @@ fn watch_one(args: &Args, number: u64) -> anyhow::Result<Report> {
 
 /// The report of a case whose worker could not write one.
 fn lost(args: &Args, number: u64, kind: &str, particulars: &str) -> Report {
-    let context = Context { kiln: args.kiln.clone(), scratch: args.scratch.join("lost") };
+    let context = Context { kiln: args.kiln.clone(), scratch: args.scratch.join("lost"), alone: true };
     let cases = Cases::new(args.seed, context);
     let reader = cases.reader(number).name.to_owned();
     let (seed, what) = match cases.seed(number) {

@@ -35,6 +35,8 @@ pub struct Context {
     pub kiln: PathBuf,
     /// For inputs and what comes of them.
     pub scratch: PathBuf,
+    /// Whether a single case is run, which may take longer.
+    pub alone: bool,
 }
 
 /// An input on disk.

@@ -26,7 +26,8 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     #[cfg(target_os = "linux")]
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_AS, MEMORY_LIMIT, MEMORY_LIMIT)?;
     note_panics();
-    let context = Context { kiln: args.kiln.clone(), scratch: args.scratch.clone() };
+    let alone = args.case.is_some();
+    let context = Context { kiln: args.kiln.clone(), scratch: args.scratch.clone(), alone };
     let mut cases = Cases::new(args.seed, context);
     let last = args.case.unwrap_or(u64::MAX);
     for number in args.case.unwrap_or(args.first)..=last {

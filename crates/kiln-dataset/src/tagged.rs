@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use kiln_schema::TaggedText;
@@ -161,43 +161,54 @@ fn is_tag(line: &str) -> bool {
             && (last.len() == 1 || last[1..].starts_with(['-', '_']))
 }
 
-/// A text that is being read.
+/// A text that is being read, in memory that is not much more than that of the text in the end.
 #[derive(Default)]
 struct OpenText {
-    units: Vec<TaggedUnit>,
+    text: String,
+    units: Vec<Range<usize>>,
+    /// The tag of each unit, as an index of `distinct_tags`.
+    tags: Vec<usize>,
+    /// In the order in which they occur.
+    distinct_tags: Vec<DistinctTag>,
+    indices: HashMap<String, usize>,
+    ends_wide: bool,
 }
 
-struct TaggedUnit {
-    unit: String,
-    tag: String,
+struct DistinctTag {
+    name: String,
+    /// The line of its first unit.
     line: u64,
 }
 
 impl OpenText {
+    /// Adds a unit, without a space between units of one character, with one otherwise.
     fn push(&mut self, unit: &str, tag: &str, line: u64) {
-        self.units.push(TaggedUnit { unit: unit.to_owned(), tag: tag.to_owned(), line });
+        let is_wide = unit.chars().nth(1).is_some();
+        if (is_wide || self.ends_wide) && !self.text.is_empty() {
+            self.text.push(' ');
+        }
+        let start = self.text.len();
+        self.text.push_str(unit);
+        self.units.push(start..self.text.len());
+        let index = self.indices.get(tag).copied().unwrap_or_else(|| {
+            self.distinct_tags.push(DistinctTag { name: tag.to_owned(), line });
+            self.indices.insert(tag.to_owned(), self.indices.len());
+            self.indices.len() - 1
+        });
+        self.tags.push(index);
+        self.ends_wide = is_wide;
     }
 
-    /// The text, if there is one, without a space between units of one character, with one otherwise.
+    /// The text, if there is one.
     fn take(&mut self, names: &mut Names, lines: &Lines) -> Result<Option<TaggedText>, Error> {
-        if self.units.is_empty() {
+        let Self { text, units, mut tags, distinct_tags, .. } = std::mem::take(self);
+        if units.is_empty() {
             return Ok(None);
         }
-        let mut text = TaggedText { text: String::new(), units: Vec::new(), tags: Vec::new() };
-        let mut was_narrow = true;
-        for TaggedUnit { unit, tag, line } in self.units.drain(..) {
-            let is_narrow = unit.chars().nth(1).is_none();
-            let joins = was_narrow && is_narrow;
-            if !joins && !text.text.is_empty() {
-                text.text.push(' ');
-            }
-            let start = text.text.len();
-            text.text.push_str(&unit);
-            text.units.push(start..text.text.len());
-            text.tags.push(names.place(tag, || lines.place_of(line))?);
-            was_narrow = is_narrow;
-        }
-        Ok(Some(text))
+        let place = |tag: DistinctTag| names.place(tag.name, || lines.place_of(tag.line));
+        let ids = distinct_tags.into_iter().map(place).collect::<Result<Vec<_>, _>>()?;
+        tags.iter_mut().for_each(|tag| *tag = ids[*tag]);
+        Ok(Some(TaggedText { text, units, tags }))
     }
 }
 

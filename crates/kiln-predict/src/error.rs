@@ -33,8 +33,11 @@ pub enum Error {
         text: String,
     },
     /// A vocabulary without a token to mask with.
-    #[error("the tokenizer's vocabulary has no mask token")]
-    NoMaskToken,
+    #[error("{}: the tokenizer's vocabulary has no mask token", folder.display())]
+    NoMaskToken {
+        /// The model folder.
+        folder: PathBuf,
+    },
     /// Vectors of a pooler that the checkpoint does not have.
     #[error("{}: the checkpoint has no pooler; pool by cls or mean", folder.display())]
     NoPooler {

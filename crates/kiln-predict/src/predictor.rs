@@ -40,6 +40,9 @@ impl Predictor {
         let Loaded { module: mut model, unused } = load_model(folder, device)?;
         model.network.bert_mut().products.packed = Some(PackedWeights::default());
         let tokenizer = tokenizer_of(folder, &model.config)?;
+        if matches!(model.network, Network::MaskedLm { .. }) && tokenizer.mask_token_id().is_none() {
+            return Err(Error::NoMaskToken { folder: folder.to_owned() });
+        }
         Ok(Self { model, unused, tokenizer, device: device.clone(), top: TOP, batch_size: BATCH_SIZE })
     }
 
@@ -152,7 +155,7 @@ impl Predictor {
     }
 
     fn fill(&self, model: &MaskedLm, texts: &[(&str, Option<&str>)]) -> Result<Vec<Prediction>, Error> {
-        let mask_token_id = self.tokenizer.mask_token_id().ok_or(Error::NoMaskToken)?;
+        let mask_token_id = self.tokenizer.mask_token_id().expect("`from_folder` has looked for it");
         let mask = self.tokenizer.token(mask_token_id).unwrap_or_default();
         let encodings = self.tokenizer.encode_all(texts.iter().copied())?;
         for ((text, _), encoding) in texts.iter().zip(&encodings) {

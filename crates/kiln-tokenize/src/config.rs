@@ -41,6 +41,16 @@ impl TokenizerConfig {
         Ok(config)
     }
 
+    /// The same of keys and of the other file's bytes in memory; none where they are not a configuration.
+    pub fn from_parts(keys: &Map<String, Value>, special_tokens_map: Option<&[u8]>) -> Option<Self> {
+        let value = Value::Object(keys.clone());
+        let mut special_tokens: SpecialTokens = serde_json::from_value(value.clone()).ok()?;
+        if let Some(bytes) = special_tokens_map {
+            special_tokens.fill_in(serde_json::from_slice(bytes).ok()?);
+        }
+        Some(Self { keys: keys.clone(), settings: serde_json::from_value(value).ok()?, special_tokens })
+    }
+
     /// The longest encoding, special tokens included.
     pub fn max_length(&self) -> usize {
         match self.settings.model_max_length {

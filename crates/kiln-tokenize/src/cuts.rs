@@ -71,6 +71,11 @@ impl Cuts {
         cuts
     }
 
+    /// The cuts of BERT's normalizer and pre-tokenizer, without a vocabulary.
+    pub fn of_bert() -> Self {
+        Self { spaces: vec![' ', '\n', '\t', '\u{3000}'], after_any: true, isolated: true, ..Self::default() }
+    }
+
     /// Takes away the cuts that could divide an added token, or separate it from the white space that belongs to it.
     fn respect(&mut self, added: &[AddedToken], matched: &[String]) {
         for token in added {

@@ -101,8 +101,10 @@ pub enum Error {
         reason: String,
     },
     /// A text cannot be encoded, because it has a word out of vocabulary and there is no unknown token.
-    #[error("cannot encode a text that starts with `{start}`")]
+    #[error("`{}`: cannot encode a text that starts with `{start}`", path.display())]
     Encode {
+        /// The tokenizer's file.
+        path: PathBuf,
         /// The first characters of the text.
         start: String,
         /// Why.

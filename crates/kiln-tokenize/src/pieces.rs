@@ -1,7 +1,7 @@
 use rayon::prelude::*;
 
 use crate::config::SpecialToken;
-use crate::reading::{Extent, from_ids};
+use crate::reading::from_ids;
 use crate::tokenizer::cannot_encode;
 use crate::{Encoding, Error, Tokenizer};
 
@@ -11,11 +11,7 @@ impl Tokenizer {
     /// # Errors
     /// When a word is out of vocabulary and the tokenizer has no unknown token.
     pub fn pieces<S: AsRef<str> + Sync>(&self, texts: &[S]) -> Result<Vec<Vec<u32>>, Error> {
-        let pieces = |text: &S| {
-            let all = self.read(text.as_ref(), Extent::Tokens(usize::MAX))?;
-            Ok(all.encoding.get_ids().to_vec())
-        };
-        texts.par_iter().map(pieces).collect()
+        texts.par_iter().map(|text| self.read_ids(text.as_ref())).collect()
     }
 
     /// Ids, or a pair of them, between their special tokens, and the place of the first of each; nothing is cut off.

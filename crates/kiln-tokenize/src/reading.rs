@@ -6,7 +6,7 @@ use crate::tokenizer::cannot_encode;
 use crate::{Error, Tokenizer};
 
 /// Long texts are tokenized in pieces of about so many bytes, cut where that changes no token.
-const PIECE: usize = 1 << 14;
+pub(crate) const PIECE: usize = 1 << 14;
 
 /// A text of more bytes is a long one.
 const LONG: usize = 2 * PIECE;
@@ -78,6 +78,18 @@ impl Tokenizer {
         Ok(Reading { encoding: from_ids(&ids, 0), tokens, whole })
     }
 
+    /// The ids of all tokens of a text, in memory that is not much more than theirs.
+    pub(crate) fn read_ids(&self, text: &str) -> Result<Vec<u32>, Error> {
+        if text.len() <= LONG {
+            return Ok(self.tokenize(text)?.get_ids().to_vec());
+        }
+        let mut ids = Vec::new();
+        for piece in self.cuts.pieces(text, PIECE) {
+            ids.extend(self.piece_ids(piece)?);
+        }
+        Ok(ids)
+    }
+
     /// All tokens of a text with what each spans in it.
     pub(crate) fn read_spans(&self, text: &str) -> Result<Spans, Error> {
         let spans = |piece: &str| {
@@ -113,7 +125,13 @@ impl Tokenizer {
 
     /// Runs code of the pipeline, whose panics become errors that name the tokenizer's file.
     pub(crate) fn guard<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        guarded(work).unwrap_or_else(|reason| Err(Error::Broken { path: self.source.clone(), reason }))
+        match guarded(work) {
+            Err(reason) => Err(Error::Broken { path: self.source.clone(), reason }),
+            Ok(Err(Error::Encode { start, source, .. })) => {
+                Err(Error::Encode { path: self.source.clone(), start, source })
+            }
+            Ok(result) => result,
+        }
     }
 
     fn piece_ids(&self, piece: &str) -> Result<Vec<u32>, Error> {

@@ -5,7 +5,9 @@ use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::{ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
-use crate::class::Class;
+use crate::boundary::guarded;
+use crate::class::{self, Class};
+use crate::config::TokenizerConfig;
 use crate::file::write;
 use crate::{Error, Tokenizer};
 
@@ -33,26 +35,39 @@ impl Tokenizer {
 
     fn saved_config(&self) -> Map<String, Value> {
         let mut config = self.config.clone();
-        let mut set = |key: &str, value: Value| config.insert(key.to_owned(), value);
-        set("model_max_length", self.max_length.into());
-        match self.bert_normalizer() {
-            // transformers 5 builds BERT's normalizer from these keys, whatever `tokenizer.json` has.
-            Some(normalizer) => {
-                set("do_lower_case", normalizer.lowercase.into());
-                set("tokenize_chinese_chars", normalizer.handle_chinese_chars.into());
-                set("strip_accents", normalizer.strip_accents.into());
-                let class = config.get("tokenizer_class").and_then(Value::as_str);
-                if class.is_none_or(|class| Class::named(class) != Class::Bert) {
-                    config.insert("tokenizer_class".to_owned(), "BertTokenizer".into());
-                }
-            }
-            // Its other classes rebuild the pipeline in their own way; this one runs `tokenizer.json` as it is.
-            None => {
-                set("tokenizer_class", "PreTrainedTokenizerFast".into());
-            }
-        }
+        config.insert("model_max_length".to_owned(), self.max_length.into());
         config.entry("pad_token").or_insert_with(|| self.pipeline.id_to_token(self.pad_token_id).into());
+        // Other classes rebuild the pipeline in their own way; this one runs `tokenizer.json` as it is.
+        let as_it_is = "PreTrainedTokenizerFast";
+        let Some(normalizer) = self.bert_normalizer() else {
+            config.insert("tokenizer_class".to_owned(), as_it_is.into());
+            return config;
+        };
+        // transformers 5 builds BERT's normalizer from these keys, whatever `tokenizer.json` has.
+        config.insert("do_lower_case".to_owned(), normalizer.lowercase.into());
+        config.insert("tokenize_chinese_chars".to_owned(), normalizer.handle_chinese_chars.into());
+        config.insert("strip_accents".to_owned(), normalizer.strip_accents.into());
+        let class = config.get("tokenizer_class").and_then(Value::as_str);
+        if !self.is_rebuilt_by_bert(&config) {
+            config.insert("tokenizer_class".to_owned(), as_it_is.into());
+        } else if class.is_none_or(|class| Class::named(class) != Class::Bert) {
+            config.insert("tokenizer_class".to_owned(), "BertTokenizer".into());
+        }
         config
+    }
+
+    /// Whether `BertTokenizer` makes of the vocabulary and this configuration the pipeline that there is.
+    fn is_rebuilt_by_bert(&self, config: &Map<String, Value>) -> bool {
+        let map = self.companions.iter().find(|(name, _)| *name == "special_tokens_map.json");
+        let Some(config) = TokenizerConfig::from_parts(config, map.map(|(_, bytes)| bytes.as_slice())) else {
+            return false;
+        };
+        let same = guarded(|| {
+            let mut rebuilt = self.pipeline.clone();
+            class::apply(&mut rebuilt, Class::Bert, Path::new(""), &config).ok()?;
+            Some(rebuilt.to_string(false).ok()? == self.pipeline.to_string(false).ok()?)
+        });
+        same.ok().flatten().unwrap_or(false)
     }
 
     /// BERT's normalizer, of a pipeline that is exactly what transformers' `BertTokenizer` builds.
@@ -105,6 +120,25 @@ mod tests {
             assert_eq!(folder.path().join("vocab.txt").exists(), name == "tiny");
             assert!(fs::read_dir(folder.path()).expect("it is a folder").count() == if name == "tiny" { 3 } else { 2 });
         }
+    }
+
+    #[test]
+    fn a_pipeline_that_bert_tokenizer_would_not_build_is_not_called_one() {
+        let (source, target) = (tempfile::tempdir(), tempfile::tempdir());
+        let (source, target) = (source.expect("a temporary folder"), target.expect("a temporary folder"));
+        Tokenizer::from_folder(&fixture("tiny")).expect("it is whole").save(source.path()).expect("it is writable");
+        let json = fs::read_to_string(source.path().join("tokenizer.json")).expect("it was saved");
+        let mut json: Value = serde_json::from_str(&json).expect("it is JSON");
+        assert_eq!(json["post_processor"]["type"], "BertProcessing");
+        json["post_processor"]["sep"][1] = 0.into();
+        fs::write(source.path().join("tokenizer.json"), json.to_string()).expect("it is writable");
+        fs::write(source.path().join("tokenizer_config.json"), "{}").expect("it is writable");
+
+        let tokenizer = Tokenizer::from_folder(source.path()).expect("it is whole");
+        tokenizer.save(target.path()).expect("the folder is writable");
+        let again = Tokenizer::from_folder(target.path()).expect("what was saved is whole");
+        assert_eq!(ids(&again, "房", None), ids(&tokenizer, "房", None));
+        assert_eq!(ids(&again, "房", None).last(), Some(&0));
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -96,7 +97,15 @@ impl Tokenizer {
         let broken = |reason| Error::Broken { path: source.clone(), reason };
         pipeline.with_padding(None);
         pipeline.with_truncation(None).expect("only a stride can be refused");
-        let largest = pipeline.get_vocab(true).into_iter().max_by_key(|(_, id)| *id);
+        let vocab = pipeline.get_vocab(true);
+        let mut tokens = HashMap::with_capacity(vocab.len());
+        for (token, id) in &vocab {
+            if let Some(other) = tokens.insert(*id, token) {
+                let (first, second) = if token < other { (token, other) } else { (other, token) };
+                return Err(broken(format!("the tokens `{first}` and `{second}` have the same id {id}")));
+            }
+        }
+        let largest = vocab.into_iter().max_by_key(|(_, id)| *id);
         if let Some((token, id)) = largest.as_ref().filter(|(_, id)| *id > LARGEST_ID) {
             return Err(broken(format!("the token `{token}` has the id {id}, expected {LARGEST_ID} at most")));
         }
@@ -230,8 +239,9 @@ impl fmt::Debug for Tokenizer {
     }
 }
 
+/// [`Tokenizer::guard`] knows the path.
 pub(crate) fn cannot_encode(text: &str, source: tokenizers::Error) -> Error {
-    Error::Encode { start: text.chars().take(40).collect(), source }
+    Error::Encode { path: PathBuf::new(), start: text.chars().take(40).collect(), source }
 }
 
 /// How many tokens of each text fit: the longer loses tokens first, then both.

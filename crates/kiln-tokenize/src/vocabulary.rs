@@ -12,6 +12,8 @@ use tokenizers::{
 };
 
 use crate::config::TokenizerConfig;
+use crate::cuts::Cuts;
+use crate::reading::PIECE;
 use crate::{Error, Tokenizer, wordpiece};
 
 /// How a WordPiece vocabulary is made.
@@ -50,14 +52,18 @@ impl VocabularyConfig {
         }
         let normalizer = BertNormalizer::new(true, true, None, self.lower_case);
         let characters = Mutex::new(HashMap::<char, Character>::new());
+        let cuts = Cuts::of_bert();
         let words = |text: &str| {
-            let mut normalized = NormalizedString::from(text);
-            normalizer.normalize(&mut normalized)?;
-            let mut divided = PreTokenizedString::from(normalized);
-            BertPreTokenizer.pre_tokenize(&mut divided)?;
-            let words = divided.get_splits(OffsetReferential::Normalized, OffsetType::Byte).into_iter();
-            let words: Vec<String> =
-                words.map(|(word, ..)| word).filter(|word| !is_unknown(word)).map(str::to_owned).collect();
+            let mut words: Vec<String> = Vec::new();
+            // A word takes far more memory before it is counted than after.
+            for piece in cuts.pieces(text, PIECE) {
+                let mut normalized = NormalizedString::from(piece);
+                normalizer.normalize(&mut normalized)?;
+                let mut divided = PreTokenizedString::from(normalized);
+                BertPreTokenizer.pre_tokenize(&mut divided)?;
+                let split = divided.get_splits(OffsetReferential::Normalized, OffsetType::Byte).into_iter();
+                words.extend(split.map(|(word, ..)| word).filter(|word| !is_unknown(word)).map(str::to_owned));
+            }
             let mut counts = characters.lock().unwrap_or_else(PoisonError::into_inner);
             for (at, c) in words.iter().flat_map(|word| word.chars().enumerate()) {
                 let character = counts.entry(c).or_default();

@@ -75,10 +75,12 @@ fn embed(input: &Input<'_>, device: &Device) -> anyhow::Result<Answer> {
     Ok(Answer { fingerprint: fingerprint(&vectors), rows: vectors.len(), problem })
 }
 
-/// That finite weights give no finite output is told of a text, and the whole model may be at fault: no file is named.
+/// Errors of a text, which name it: that finite weights give no finite output for it, and that it has no mask.
 fn in_folder(error: kiln_predict::Error, folder: &Path) -> anyhow::Error {
     match error {
-        kiln_predict::Error::NotFinite { .. } => anyhow::Error::from(error).context(folder.display().to_string()),
+        kiln_predict::Error::NotFinite { .. } | kiln_predict::Error::NoMask { .. } => {
+            anyhow::Error::from(error).context(folder.display().to_string())
+        }
         error => error.into(),
     }
 }
@@ -87,20 +89,15 @@ fn in_folder(error: kiln_predict::Error, folder: &Path) -> anyhow::Error {
 fn problem(value: &Value) -> Option<String> {
     match value {
         Value::Object(map) => {
-            let is_number =
-                map.len() <= 3 && map.contains_key("score") && map.contains_key("text") && !map.contains_key("start");
-            for (key, value) in map {
-                let scores: Vec<&Value> = match (key.as_str(), value) {
-                    ("score", value) => vec![value],
-                    ("scores", Value::Object(scores)) => scores.values().collect(),
-                    _ => vec![],
-                };
-                let free = is_number && !map.contains_key("label");
-                let fits =
-                    |score: &&&Value| score.as_f64().is_some_and(|score| free || (0.0..=1.000_001).contains(&score));
-                if let Some(score) = scores.iter().find(|score| !fits(score)) {
-                    return Some(format!("a score is {score}: {}", shorten(&Value::Object(map.clone()))));
-                }
+            // A regression's number may be any, and an answer's score is a sum over windows, as in transformers.
+            let of_probability = ["label", "labels", "token", "start"].iter().any(|key| map.contains_key(*key));
+            let most = if of_probability && !map.contains_key("answer") { 1.000_001 } else { f64::MAX };
+            let least = if of_probability { 0.0 } else { f64::MIN };
+            let named = map.get("scores").and_then(Value::as_object);
+            let mut scores = map.get("score").into_iter().chain(named.into_iter().flat_map(|scores| scores.values()));
+            let fits = |score: &&Value| score.as_f64().is_some_and(|score| (least..=most).contains(&score));
+            if let Some(score) = scores.find(|score| !fits(score)) {
+                return Some(format!("a score is {score}: {}", shorten(value)));
             }
             if let (Some(start), Some(end)) = (map.get("start"), map.get("end"))
                 && start.as_u64() > end.as_u64()

@@ -27,6 +27,34 @@ fn a_vocabulary_alone_makes_bert_encodings() {
     assert!(!encoding.is_truncated());
 }
 
+/// The tiny vocabulary as a `tokenizer.json` that is run as it is, after a change.
+fn changed(change: impl Fn(&mut Value)) -> (tempfile::TempDir, Result<Tokenizer, Error>) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    tiny("tiny").save(folder.path()).expect("the folder is writable");
+    let path = folder.path().join("tokenizer.json");
+    let json = fs::read_to_string(&path).expect("it was saved");
+    let mut json: Value = serde_json::from_str(&json).expect("it is JSON");
+    change(&mut json);
+    fs::write(path, json.to_string()).expect("it is writable");
+    fs::write(folder.path().join("tokenizer_config.json"), "{}").expect("it is writable");
+    let tokenizer = Tokenizer::from_folder(folder.path());
+    (folder, tokenizer)
+}
+
+#[test]
+fn two_tokens_of_one_id_are_refused() {
+    let (_folder, tokenizer) = changed(|json| json["model"]["vocab"]["房"] = json["model"]["vocab"]["间"].clone());
+    let message = tokenizer.expect_err("saving would lose one of them").to_string();
+    assert!(message.contains("tokenizer.json") && message.contains("`房`") && message.contains("`间`"), "{message}");
+}
+
+#[test]
+fn a_text_that_cannot_be_encoded_names_the_tokenizer() {
+    let (_folder, tokenizer) = changed(|json| json["model"]["unk_token"] = "absent".into());
+    let message = tokenizer.expect("unknown words alone need it").encode("zzz", None).expect_err("unknown").to_string();
+    assert!(message.contains("tokenizer.json") && message.contains("`zzz`"), "{message}");
+}
+
 #[test]
 fn an_empty_text_has_its_special_tokens() {
     assert_eq!(ids(&tiny("tiny"), "", None), [2, 3]);
