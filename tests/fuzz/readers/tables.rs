@@ -90,7 +90,8 @@ fn judge_table(judged: &Judged<'_>) -> Option<String> {
     let by_line = judged.mutant.path.ends_with(".tsv") || judged.mutant.path.ends_with(".jsonl");
     if let (true, Ok(text)) = (by_line, std::str::from_utf8(&judged.mutant.last().bytes)) {
         let visible = |line: &&str| line.chars().any(|char| !char.is_whitespace() && char != '\u{feff}');
-        let (least, most) = (text.split('\n').filter(visible).count(), text.split('\n').count());
+        // A line may end in a carriage return alone, where all do.
+        let (least, most) = (text.split('\n').filter(visible).count(), text.split(['\n', '\r']).count());
         if !(least..=most).contains(&judged.answer.rows) {
             return Some(format!("{} rows of {least} lines with text", judged.answer.rows));
         }
