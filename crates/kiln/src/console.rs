@@ -111,6 +111,16 @@ pub fn unused_tensors(names: &[String]) -> String {
     format!("unused: {} {tensors} ({})", names.len(), parts.join(", "))
 }
 
+/// Warns of encoder layers in a checkpoint's weights that its config leaves out: the model is smaller than its file.
+pub fn warn_of_layers(unused: &[String]) {
+    let layers = kiln_bert::layers(unused.iter().map(String::as_str));
+    if layers > 0 {
+        warn(format_args!(
+            "the weights have {layers} encoder layers more than `num_hidden_layers` in config.json; they are not used"
+        ));
+    }
+}
+
 /// How far something is: a bar with the time left, or a line at each tenth.
 #[derive(Debug)]
 pub struct Progress {

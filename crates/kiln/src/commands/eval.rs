@@ -41,6 +41,7 @@ pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> any
     }
     let precision = available::<B>(arguments.precision.precision)?;
     let predictor = Predictor::from_folder(&folder, device)?.with_precision(precision);
+    console::warn_of_layers(predictor.unused());
     let (split, errors) = evaluate(&predictor, &folder, input.source.clone(), device)?;
     let report = Report {
         task: predictor.task(),

@@ -55,6 +55,7 @@ fn check_paths(arguments: &TextArgs) -> anyhow::Result<()> {
 fn load<B: Backend>(folder: &Path, arguments: &TextArgs, device: &Device) -> anyhow::Result<Predictor> {
     let precision = available::<B>(arguments.precision.precision)?;
     let predictor = Predictor::from_folder(folder, device)?;
+    console::warn_of_layers(predictor.unused());
     Ok(predictor.with_precision(precision).with_batch_size(arguments.batch_size))
 }
 

@@ -220,6 +220,7 @@ impl Run<'_> {
         if pretrained.fresh_pooler {
             console::warn("the checkpoint has no pooler; a fresh one is trained");
         }
+        console::warn_of_layers(&pretrained.unused);
         if !pretrained.unused.is_empty() {
             stage("", "", unused_tensors(&pretrained.unused));
         }

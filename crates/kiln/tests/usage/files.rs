@@ -192,3 +192,22 @@ fn masks_and_vectors_of_a_text_file() {
     let vectors = fs::read(out).expect("it was written");
     assert!(String::from_utf8_lossy(&vectors[..128]).contains("'shape': (2, "));
 }
+
+#[test]
+fn layers_that_the_config_leaves_out_are_a_warning() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for entry in fs::read_dir(RUN.join("model")).expect("the run has a model") {
+        let path = entry.expect("it is listed").path();
+        fs::copy(&path, folder.path().join(path.file_name().expect("a file"))).expect("it can be copied");
+    }
+    let arguments = ["predict", "--model", text(folder.path()), "--text", "很好"];
+    let stderr = |output: std::process::Output| String::from_utf8(output.stderr).expect("UTF-8");
+    assert_eq!(stderr(kiln(&arguments).output().expect("the binary runs")), "");
+    let config = folder.path().join("config.json");
+    let whole = fs::read_to_string(&config).expect("it was copied");
+    let fewer = whole.replace("\"num_hidden_layers\": 5", "\"num_hidden_layers\": 3");
+    assert_ne!(fewer, whole, "the sample has five layers");
+    fs::write(&config, fewer).expect("it is writable");
+    let message = stderr(kiln(&arguments).output().expect("the binary runs"));
+    assert!(message.starts_with("WARNING: the weights have 2 encoder layers more"), "{message}");
+}
