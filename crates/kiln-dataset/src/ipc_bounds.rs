@@ -6,9 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use polars_arrow_format::ipc::planus::ReadAsRoot;
 use polars_arrow_format::ipc::{Block, MessageHeaderRef, MessageRef, RecordBatchRef};
 
-/// A compressed buffer may become this many times as long; [`FREE_BYTES`] are always allowed.
-const LARGEST_RATIO: u64 = 1000;
-const FREE_BYTES: u64 = 16 << 20;
+use crate::bounds::{invalid, most_decompressed, within};
 
 /// Checks each message of a stream that begins at the reader's position.
 ///
@@ -19,7 +17,7 @@ pub(crate) fn check_stream(reader: &mut (impl Read + Seek)) -> io::Result<()> {
     let mut at = 0;
     while at < end {
         match check_message(reader, at, end)? {
-            Message::Ends(next) => at = next,
+            Message::Body(body) => at = body.start + body.length,
             // The rest would be left out without a word.
             Message::EndOfStream(after) if after < end => {
                 return Err(invalid(format!("the stream ends at byte {after}, and the file has {end}")));
@@ -40,18 +38,29 @@ pub(crate) fn check_blocks<'a>(
 ) -> io::Result<()> {
     let end = reader.seek(SeekFrom::End(0))?;
     for block in blocks {
-        match u64::try_from(block.offset) {
+        let message = match u64::try_from(block.offset) {
             Ok(at) if at < end => check_message(reader, at, end)?,
             _ => return Err(invalid(format!("a batch begins at byte {}, and the file has {end}", block.offset))),
         };
+        // Polars finds the body by the footer, and not by the message.
+        let claimed = block.offset.saturating_add(block.meta_data_length.into());
+        match message {
+            Message::Body(body) if i64::try_from(body.start) != Ok(claimed) => {
+                let start = body.start;
+                return Err(invalid(format!(
+                    "the footer places the bytes of a batch at {claimed}, the batch at {start}"
+                )));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
 
-/// A message that was checked, and the byte after it.
+/// A message that was checked.
 enum Message {
-    Ends(u64),
-    /// The mark at a stream's end.
+    Body(Body),
+    /// The mark at a stream's end, and the byte after it.
     EndOfStream(u64),
 }
 
@@ -87,7 +96,7 @@ fn check_message(reader: &mut (impl Read + Seek), at: u64, end: u64) -> io::Resu
     if let Some(batch) = batch {
         check_buffers(reader, &body, &batch)?;
     }
-    Ok(Message::Ends(body.start + body.length))
+    Ok(Message::Body(body))
 }
 
 /// Where the buffers of a message are.
@@ -119,20 +128,6 @@ fn check_compressed(reader: &mut (impl Read + Seek), at: u64, length: u64) -> io
     reader.read_exact(&mut bytes)?;
     match i64::from_le_bytes(bytes) {
         -1 => Ok(()),
-        claimed => {
-            let most = length.saturating_mul(LARGEST_RATIO).saturating_add(FREE_BYTES);
-            within(claimed, most, "a decompressed buffer").map(drop)
-        }
+        claimed => within(claimed, most_decompressed(length), "a decompressed buffer").map(drop),
     }
-}
-
-fn within(claimed: i64, most: u64, what: &str) -> io::Result<u64> {
-    match u64::try_from(claimed) {
-        Ok(length) if length <= most => Ok(length),
-        _ => Err(invalid(format!("{what} has {claimed} bytes by its own account, expected {most} at most"))),
-    }
-}
-
-fn invalid(problem: String) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, problem)
 }

@@ -1,12 +1,15 @@
 use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use polars::prelude::{DataType, FileMetadataRef, ParallelStrategy, ParquetReader, PolarsResult, SerReader};
 use polars_arrow::datatypes::ArrowDataType;
 
+use crate::bounds::invalid;
 use crate::columnar::{Batch, Batches, Columnar, Cursor, Features};
 use crate::error::Unit;
 use crate::guard::guarded;
+use crate::page_bounds::{Chunk, check_pages};
 use crate::picks::Picks;
 use crate::{Column, Error, Place, Row, Source};
 
@@ -41,8 +44,15 @@ pub(crate) fn rows(source: &Source) -> Result<impl Iterator<Item = Result<Row, E
     }
     check_groups(&metadata, &loaded, size).map_err(|problem| Error::Damaged { path: path.clone(), problem })?;
     let path = path.clone();
-    let batches: Batches = Box::new(slices(metadata.clone(), loaded).map(move |slice| {
-        let file = file.try_clone().map_err(|source| Error::Read { path: path.clone(), source })?;
+    let batches: Batches = Box::new(slices(metadata.clone(), loaded.clone()).map(move |slice| {
+        let cannot_read = |source| Error::Read { path: path.clone(), source };
+        let file = file.try_clone().map_err(cannot_read)?;
+        if let Some(group) = slice.begins_group {
+            check_group_pages(&file, &metadata, group, &loaded).map_err(|source| match source.kind() {
+                io::ErrorKind::InvalidData => Error::Damaged { path: path.clone(), problem: source.to_string() },
+                _ => cannot_read(source),
+            })?;
+        }
         let batch = guarded(&path, || read_slice(file, &metadata, &projection, slice))?;
         check_batch(&batch, slice, &path)?;
         Ok(batch)
@@ -76,6 +86,8 @@ fn check_type(data_type: &ArrowDataType) -> Result<(), String> {
 struct Slice {
     first: usize,
     rows: usize,
+    /// The row group whose first slice this is.
+    begins_group: Option<usize>,
 }
 
 /// Checks what the footer claims: that each column of a row group has as many values as the group has rows, and that its bytes
@@ -91,8 +103,7 @@ fn check_groups(metadata: &FileMetadataRef, columns: &[String], size: u64) -> Re
                 if usize::try_from(values) != Ok(rows) {
                     return Err(format!("row group {at} has {rows} rows, and its column `{column}` {values} values"));
                 }
-                let start = chunk.dictionary_page_offset().filter(|offset| *offset > 0);
-                let start = start.map_or(chunk.data_page_offset(), |offset| offset.min(chunk.data_page_offset()));
+                let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
                 let end = start.checked_add(chunk.compressed_size()).and_then(|end| u64::try_from(end).ok());
                 if start < 0 || chunk.compressed_size() < 0 || end.is_none_or(|end| end > size) {
                     return Err(format!("column `{column}` of row group {at} is not within the file's {size} bytes"));
@@ -106,9 +117,24 @@ fn check_groups(metadata: &FileMetadataRef, columns: &[String], size: u64) -> Re
     }
 }
 
+/// Checks the pages of a row group, whose place in the file was checked before.
+fn check_group_pages(file: &File, metadata: &FileMetadataRef, group: usize, columns: &[String]) -> io::Result<()> {
+    let current = &metadata.row_groups[group];
+    for column in columns {
+        for chunk in current.columns_under_root_iter(column).into_iter().flatten() {
+            let values = u64::try_from(chunk.num_values()).expect("it is the number of rows");
+            check_pages(file, &Chunk { bytes: chunk.byte_range(), values }).map_err(|error| match error.kind() {
+                io::ErrorKind::InvalidData => invalid(format!("column `{column}` of row group {}: {error}", group + 1)),
+                _ => error,
+            })?;
+        }
+    }
+    Ok(())
+}
+
 /// A column may be short where a page has fewer values than the footer claims.
 fn check_batch(batch: &Batch, slice: Slice, path: &Path) -> Result<(), Error> {
-    let Slice { first, rows } = slice;
+    let Slice { first, rows, .. } = slice;
     match batch.iter().find(|column| column.len() != rows) {
         None => Ok(()),
         Some(column) => {
@@ -135,7 +161,7 @@ fn slices(metadata: FileMetadataRef, columns: Vec<String>) -> impl Iterator<Item
             let bytes = chunks.fold(0i64, |bytes, chunk| bytes.saturating_add(chunk.uncompressed_size()));
             let row_bytes = usize::try_from(bytes).unwrap_or(0) / current.num_rows();
             let rows = (BATCH_BYTES / row_bytes.max(1)).clamp(1, BATCH_ROWS).min(remaining);
-            let slice = Slice { first: before + within, rows };
+            let slice = Slice { first: before + within, rows, begins_group: (within == 0).then_some(group) };
             within += rows;
             return Some(slice);
         }
