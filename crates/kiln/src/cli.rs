@@ -116,8 +116,11 @@ pub struct SetArgs {
 
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    /// hf:owner/name[@revision], modelscope:owner/name[@revision], dir:PATH or sample; or a file of a data set:
-    /// hf-dataset:owner/name[@revision]/path or modelscope-dataset:owner/name[@revision]/path
+    // In an attribute, because rustdoc takes what is in brackets for links.
+    #[arg(
+        help = "hf:owner/name[@revision], modelscope:owner/name[@revision], dir:PATH or sample; or a file of a data set: \
+                hf-dataset:owner/name[@revision]/path or modelscope-dataset:owner/name[@revision]/path"
+    )]
     pub source: PullSource,
     #[command(flatten)]
     pub hub: HubArgs,
