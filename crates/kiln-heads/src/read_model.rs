@@ -18,7 +18,7 @@ use crate::{
     QuestionAnswerer, SequenceClassifier, TaskModel, TokenClassifier,
 };
 
-/// Reads a model folder, written by [`save_model`] or by one of transformers' classes for BERT; with the tensors of its
+/// Reads a model folder, written by [`save_model`](crate::save_model) or by one of transformers' classes for BERT; with the tensors of its
 /// weights that belong to neither encoder nor head.
 ///
 /// # Errors
