@@ -190,7 +190,8 @@ mod tests {
     use super::*;
 
     fn window(first_character: usize) -> ContextWindow {
-        let encoding = Encoding { input_ids: vec![0; 8], token_type_ids: vec![0; 8], full_length: 8 };
+        let encoding =
+            Encoding { input_ids: vec![0; 8], token_type_ids: vec![0; 8], full_length: 8, full_length_is_exact: true };
         let spans: Vec<(usize, usize)> = (first_character..first_character + 4).map(|at| (at, at + 1)).collect();
         ContextWindow { encoding, first: 3, words: spans.clone(), spans }
     }

@@ -51,6 +51,7 @@ mod tests {
             input_ids: input_ids.to_vec(),
             token_type_ids: token_type_ids.to_vec(),
             full_length: input_ids.len(),
+            full_length_is_exact: true,
         };
         let encodings = [row(&[5, 6, 7], &[0, 1, 1]), row(&[8, 8, 8, 8, 8], &[0; 5]), row(&[9], &[0])];
         let batch = pad(&encodings, &[2, 0], 4);

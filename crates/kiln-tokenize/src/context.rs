@@ -122,6 +122,7 @@ impl Tokenizer {
             input_ids: both.get_ids().to_vec(),
             token_type_ids: both.get_type_ids().to_vec(),
             full_length: both.len(),
+            full_length_is_exact: true,
         };
         Ok((encoding, first))
     }

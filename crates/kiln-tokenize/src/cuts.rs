@@ -4,9 +4,12 @@
 //! neighbouring characters for which all three hold; a pipeline that is not known here is never cut.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde_json::Value;
 use tokenizers::{AddedToken, ModelWrapper, NormalizedString, Normalizer, NormalizerWrapper};
+
+use crate::counting::Section;
 
 /// What a pipeline allows.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +29,43 @@ pub(crate) struct Cuts {
     max_word: Option<usize>,
     /// No piece of a Unigram vocabulary is longer, in characters.
     max_piece: Option<usize>,
+    /// Where every segmentation into pieces of a Unigram vocabulary has a border.
+    borders: Option<Arc<Borders>>,
+}
+
+/// Places inside a word that no piece of a Unigram vocabulary spans.
+#[derive(Debug, Default)]
+struct Borders {
+    /// Characters that are pieces themselves, so that they never join an unknown token.
+    known: HashSet<char>,
+    /// Neighbouring characters of pieces and added tokens.
+    joined: HashSet<(char, char)>,
+}
+
+impl Borders {
+    fn of<'a>(pieces: impl Iterator<Item = &'a String>) -> Self {
+        let mut borders = Self::default();
+        for piece in pieces {
+            let mut before = None;
+            for c in piece.chars() {
+                match before {
+                    Some(before) if simple(before) && simple(c) => {
+                        borders.joined.insert((before, c));
+                    }
+                    None if c.len_utf8() == piece.len() => {
+                        borders.known.insert(c);
+                    }
+                    _ => {}
+                }
+                before = Some(c);
+            }
+        }
+        borders
+    }
+
+    fn between(&self, before: char, next: char) -> bool {
+        simple(before) && simple(next) && self.known.contains(&before) && !self.joined.contains(&(before, next))
+    }
 }
 
 /// The characters of an added token that a shortened word keeps at its end, so that a token that begins there stays whole.
@@ -62,9 +102,10 @@ impl Cuts {
         match pipeline.get_model() {
             ModelWrapper::WordPiece(model) if bert && plain => cuts.max_word = Some(model.max_input_chars_per_word),
             ModelWrapper::Unigram(model) if matched.iter().all(|text| !text.chars().all(simple)) => {
-                let pieces = model.iter().map(|(piece, _)| piece).chain(&matched);
-                let longest = pieces.map(|piece| piece.chars().count()).max().unwrap_or(1);
+                let pieces = || model.iter().map(|(piece, _)| piece).chain(&matched);
+                let longest = pieces().map(|piece| piece.chars().count()).max().unwrap_or(1);
                 cuts.max_piece = (longest <= KEPT_END).then_some(longest);
+                cuts.borders = added.iter().all(|token| !token.single_word).then(|| Arc::new(Borders::of(pieces())));
             }
             _ => {}
         }
@@ -122,6 +163,32 @@ impl Cuts {
             let (piece, behind) = rest.split_at(cut);
             rest = behind;
             Some(piece)
+        })
+    }
+
+    /// A piece in sections between borders that every segmentation has. The tokens of a section are those of its text with
+    /// the character before it, less those of that character alone; there is no second section where borders are unknown.
+    pub fn sections<'a>(&self, piece: &'a str) -> impl Iterator<Item = Section<'a>> {
+        let mut start = 0;
+        let mut context = 0;
+        std::iter::from_fn(move || {
+            if start + context >= piece.len() {
+                return None;
+            }
+            let rest = &piece[start..];
+            let border = self.borders.as_ref().and_then(|borders| {
+                let mut characters = rest[context..].char_indices();
+                let mut before = characters.next()?.1;
+                characters.find_map(|(at, next)| {
+                    let found = borders.between(before, next).then_some((context + at, before.len_utf8()));
+                    before = next;
+                    found
+                })
+            });
+            let (end, last) = border.unwrap_or((rest.len(), 0));
+            let section = Section { context, text: &rest[..end] };
+            (start, context) = if border.is_some() { (start + end - last, last) } else { (piece.len(), 0) };
+            Some(section)
         })
     }
 

@@ -7,9 +7,11 @@ pub struct Encoding {
     pub input_ids: Vec<u32>,
     /// 0 for the first text and its special tokens; for the second text what the tokenizer's template gives, BERT's 1.
     pub token_type_ids: Vec<u32>,
-    /// How many tokens there were before truncation, special ones included. A lower bound where
-    /// [`crate::Tokenizer::encode`] did not read all of a long text.
+    /// How many tokens there were before truncation, special ones included.
     pub full_length: usize,
+    /// Whether `full_length` counts the whole text. It leaves out what [`crate::Tokenizer::encode`] did not read of a long
+    /// text, and the rest of a long stretch that cannot be cut.
+    pub full_length_is_exact: bool,
 }
 
 impl Encoding {

@@ -29,6 +29,7 @@ mod limits;
 mod listing;
 mod units;
 mod context;
+mod counting;
 mod pieces;
 mod vocabulary;
 

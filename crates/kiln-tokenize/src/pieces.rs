@@ -33,6 +33,7 @@ impl Tokenizer {
             input_ids: whole.get_ids().to_vec(),
             token_type_ids: whole.get_type_ids().to_vec(),
             full_length: whole.len(),
+            full_length_is_exact: true,
         };
         Ok((encoding, first_place, second_place))
     }

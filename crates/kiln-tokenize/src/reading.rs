@@ -2,6 +2,7 @@ use rayon::prelude::*;
 use tokenizers::{NormalizedString, Normalizer, Token};
 
 use crate::boundary::guarded;
+use crate::counting::Count;
 use crate::tokenizer::cannot_encode;
 use crate::{Error, Tokenizer};
 
@@ -9,7 +10,7 @@ use crate::{Error, Tokenizer};
 pub(crate) const PIECE: usize = 1 << 14;
 
 /// A text of more bytes is a long one.
-const LONG: usize = 2 * PIECE;
+pub(crate) const LONG: usize = 2 * PIECE;
 
 /// Tokens of a text, without special ones.
 pub(crate) struct Reading {
@@ -48,34 +49,35 @@ impl Tokenizer {
             return Ok(Reading { tokens: encoding.len(), whole: true, encoding });
         }
         let (Extent::Tokens(keep) | Extent::Counted(keep)) = extent;
+        let (mut ids, whole) = self.first_ids(text, keep)?;
+        let (tokens, whole) = match extent {
+            Extent::Counted(_) if !whole => {
+                let Count { tokens, exact } = self.count(text)?;
+                (tokens.max(ids.len()), exact)
+            }
+            _ => (ids.len(), whole),
+        };
+        ids.truncate(keep);
+        Ok(Reading { encoding: from_ids(&ids, 0), tokens, whole })
+    }
+
+    /// The first ids of a long text, `keep` at least, and whether they are all.
+    fn first_ids(&self, text: &str, keep: usize) -> Result<(Vec<u32>, bool), Error> {
         let mut ids = Vec::new();
         let mut pieces = self.cuts.pieces(text, PIECE);
-        let mut whole = true;
         for piece in pieces.by_ref() {
-            if matches!(extent, Extent::Tokens(_))
-                && piece.len() > LONG
+            if piece.len() > LONG
                 && let Some(prefix) = self.stable_prefix(piece, keep - ids.len())?
             {
                 ids.extend(prefix);
-                whole = false;
-                break;
+                return Ok((ids, false));
             }
             ids.extend(self.piece_ids(piece)?);
             if ids.len() >= keep {
                 break;
             }
         }
-        let unread: Vec<&str> = if whole { pieces.collect() } else { Vec::new() };
-        let mut tokens = ids.len();
-        match extent {
-            Extent::Counted(_) => {
-                let counts = unread.par_iter().map(|piece| Ok(self.piece_ids(piece)?.len()));
-                tokens += counts.collect::<Result<Vec<_>, _>>()?.into_iter().sum::<usize>();
-            }
-            Extent::Tokens(_) => whole &= unread.is_empty(),
-        }
-        ids.truncate(keep);
-        Ok(Reading { encoding: from_ids(&ids, 0), tokens, whole })
+        Ok((ids, pieces.next().is_none()))
     }
 
     /// The ids of all tokens of a text, in memory that is not much more than theirs.

@@ -23,11 +23,12 @@ const COMPANIONS: [&str; 2] = ["vocab.txt", "special_tokens_map.json"];
 /// # Long texts
 /// A text of more than 32 KiB is tokenized in pieces, which are cut only where that changes no token: at white space, and
 /// with BERT's pipeline also at Chinese characters and at punctuation. [`Tokenizer::encode`] stops once it has the maximum
-/// length, so its cost does not grow with the text. What needs all tokens ([`Tokenizer::encode_counted`], windows) takes
-/// about 20 bytes of memory for each byte of text in windows, and 1 where tokens are only counted. A stretch without any
-/// such place (a SentencePiece text without white space, a pipeline other than these) is tokenized at once, at about 100
-/// bytes of memory for each of its bytes; `encode` still stops early for a Unigram vocabulary and within a long word of
-/// BERT's.
+/// length, so its cost does not grow with the text. Windows need all tokens, at about 20 bytes of memory for each byte of
+/// text. [`Tokenizer::encode_counted`] counts in pieces as short as they can be, with a Unigram vocabulary also between two
+/// neighbouring characters that no piece of the vocabulary contains; each different piece is tokenized once, and memory
+/// does not grow with the text. A stretch without any such place is tokenized at once, at about 100 bytes of memory for
+/// each of its bytes; for a count, no more than 256 KiB of it. `encode` still stops early for a Unigram vocabulary and
+/// within a long word of BERT's.
 #[derive(Clone)]
 pub struct Tokenizer {
     /// Truncates and pads nothing: the length is decided in `encode`.
@@ -157,7 +158,8 @@ impl Tokenizer {
         self.encode_to(text, text_pair, Extent::Tokens(room + 1))
     }
 
-    /// The same, with the exact [`Encoding::full_length`] of texts of any length. All of a text is read.
+    /// The same, with the [`Encoding::full_length`] of texts of any length: exact, or where
+    /// [`Encoding::full_length_is_exact`] is false, without the rest of each stretch of more than 256 KiB that cannot be cut.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -173,8 +175,8 @@ impl Tokenizer {
         let room = self.max_length - special_tokens;
         if let Some(second) = second.as_mut().filter(|second| !first.whole && !second.whole && room % 2 == 1) {
             // Both lose tokens, and the longer one keeps one more.
-            first.tokens = self.read(text, Extent::Counted(0))?.tokens;
-            second.tokens = self.read(text_pair.unwrap_or_default(), Extent::Counted(0))?.tokens;
+            first.tokens = self.count(text)?.tokens;
+            second.tokens = self.count(text_pair.unwrap_or_default())?.tokens;
         }
         let lengths = (first.tokens, second.as_ref().map_or(0, |second| second.tokens));
         let kept = longest_first(lengths, room);
@@ -184,6 +186,7 @@ impl Tokenizer {
             encoding.take_overflowing();
             encoding
         };
+        let full_length_is_exact = first.whole && second.as_ref().is_none_or(|second| second.whole);
         let first = cut(first.encoding, kept.0);
         let second = second.map(|second| {
             let mut second = cut(second.encoding, kept.1);
@@ -197,6 +200,7 @@ impl Tokenizer {
             input_ids: encoding.get_ids().to_vec(),
             token_type_ids: encoding.get_type_ids().to_vec(),
             full_length: lengths.0 + lengths.1 + special_tokens,
+            full_length_is_exact,
         })
     }
 
@@ -212,7 +216,7 @@ impl Tokenizer {
         texts.into_par_iter().map(|(text, text_pair)| self.encode(text, text_pair)).collect()
     }
 
-    /// The same, with the exact full length of each.
+    /// The same, with the full length of each as [`Tokenizer::encode_counted`] counts it.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`], for any of the texts.

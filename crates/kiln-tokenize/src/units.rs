@@ -78,6 +78,7 @@ impl Tokenizer {
             input_ids: whole.get_ids().to_vec(),
             token_type_ids: whole.get_type_ids().to_vec(),
             full_length: tokens.ids.len() + self.special_tokens(false),
+            full_length_is_exact: true,
         };
         let units = range.clone().map(|unit| (unit, at(unit))).collect();
         Ok(UnitWindow { encoding, units, end: at(range.end), own: range })

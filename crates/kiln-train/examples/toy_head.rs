@@ -60,7 +60,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let token =
         |row: u32, at: u32| if row.is_multiple_of(2) && at == row % 11 { 7 } else { 8 + (row * 31 + at * row) % 12 };
     let row = |row| (0..12).map(move |at| token(row, at)).collect();
-    let encodings = (0..256).map(|at| Encoding { input_ids: row(at), token_type_ids: vec![0; 12], full_length: 12 });
+    let encodings = (0..256).map(|at| Encoding {
+        input_ids: row(at),
+        token_type_ids: vec![0; 12],
+        full_length: 12,
+        full_length_is_exact: true,
+    });
     let labels = kiln_schema::LabelSet::new(["found", "absent"])?;
     let set = &Rows(encodings.collect(), Targets::Labels((0..256).map(|row| row % 2).collect(), labels));
     let config = BertConfig { vocab_size: 20, ..BertConfig::of_size(Size::Tiny) };

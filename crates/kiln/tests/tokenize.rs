@@ -81,3 +81,27 @@ fn what_is_missing_is_named() {
     assert_eq!(failed.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&failed.stderr).contains("tokenizer.json"));
 }
+
+/// Kana make one word for BERT, which cannot be cut: counting all of it would take about 100 bytes of memory for each byte.
+#[test]
+fn an_audit_says_which_lengths_leave_a_part_out() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let long = "好 ".repeat(20_000) + &"か".repeat(200_000);
+    for (text, is_warned) in [(long.as_str(), true), ("好", false)] {
+        let rows = format!("text\tlabel\n{text}\tA\n差\tB\n");
+        fs::write(folder.path().join("train.tsv"), rows).expect("it is writable");
+        fs::write(folder.path().join("validation.tsv"), "text\tlabel\n新\tA\n").expect("it is writable");
+        let recipe = folder.path().join("recipe.toml");
+        let keys = "task = \"sequence-classification\"\n[model]\nsource = \"sample\"\n[data]\ntrain = \"train.tsv\"\n\
+                    validation = \"validation.tsv\"\ntext = \"text\"\nlabel = \"label\"\nlabels = [\"A\", \"B\"]\n\
+                    [train]\nmax_length = 32\n";
+        fs::write(&recipe, keys).expect("it is writable");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        let output = command.args(["data", "audit", "--json", "--recipe"]).arg(&recipe).output().expect("it runs");
+        let audit: Value = serde_json::from_str(&stdout(&output)).expect("one JSON object");
+        let longest = audit["splits"][0]["lengths"]["max"].as_u64().expect("there are lengths");
+        assert_eq!(longest > 20_000, is_warned, "{audit}");
+        let warned = String::from_utf8_lossy(&output.stderr).contains("1 text goes on without a place to cut");
+        assert_eq!(warned, is_warned, "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}

@@ -81,7 +81,7 @@ impl fmt::Display for Audit {
         if self.splits.iter().any(|audit| audit.lengths.is_some()) {
             writeln!(
                 f,
-                "\n{:<12}{:>8}{:>10}{:>8}{:>8}{:>8}{:>8}  over max_length",
+                "\n{:<12}{:>8}{:>12}{:>8}{:>8}{:>8}{:>10}  over max_length",
                 "tokens", "min", "mean", "p50", "p95", "p99", "max"
             )?;
         }
@@ -89,7 +89,7 @@ impl fmt::Display for Audit {
             let Some(lengths) = &audit.lengths else { continue };
             writeln!(
                 f,
-                "{:<12}{:>8}{:>10.1}{:>8}{:>8}{:>8}{:>8}  {} ({:.1} %) over {}",
+                "{:<12}{:>8}{:>12.1}{:>8}{:>8}{:>8}{:>10}  {} ({:.1} %) over {}",
                 audit.split,
                 lengths.min,
                 lengths.mean,

@@ -10,7 +10,7 @@ use kiln_dataset::{
 use kiln_files::is_same_file;
 use kiln_hub::PullConfig;
 use kiln_schema::{Example, LabelId, LabelSet, ProblemType, Question, Splits, TaggedText, Task};
-use kiln_tokenize::Tokenizer;
+use kiln_tokenize::{Encoding, Tokenizer};
 use serde_json::json;
 
 use crate::checkpoint::{fetch, fetch_data};
@@ -83,15 +83,34 @@ fn tokenizer(recipe: &Recipe, config: &PullConfig) -> anyhow::Result<Tokenizer> 
 
 /// Lengths without keeping the encodings, a chunk at a time, so that a million rows fit.
 fn count_tokens<T: Item>(tokenizer: &Tokenizer, splits: &Splits<Vec<T>>) -> anyhow::Result<Lengths> {
+    let mut uncounted = 0;
     let tokens = splits.as_ref().try_map(|_, examples| {
         let mut lengths = Vec::with_capacity(examples.len());
         for chunk in examples.chunks(CHUNK) {
             let encodings = tokenizer.encode_all_counted(chunk.iter().map(Item::texts))?;
+            uncounted += count_inexact(&encodings);
             lengths.extend(encodings.iter().map(|encoding| encoding.full_length));
         }
         anyhow::Ok(lengths)
     })?;
+    warn_of_inexact(uncounted);
     Ok(Lengths { tokens, max_length: tokenizer.max_length() })
+}
+
+/// How many lengths leave a part of the text out.
+pub fn count_inexact(encodings: &[Encoding]) -> usize {
+    encodings.iter().filter(|encoding| !encoding.full_length_is_exact).count()
+}
+
+/// Warns of lengths that leave a part of the text out.
+pub fn warn_of_inexact(texts: usize) {
+    if texts > 0 {
+        console::warn(format_args!(
+            "{texts} {} without a place to cut for more than 256 KiB: the rest is not in the lengths in tokens, which are \
+             larger than reported",
+            if texts == 1 { "text goes on" } else { "texts go on" }
+        ));
+    }
 }
 
 /// Rows tokenized at a time where only their lengths are kept.

@@ -12,6 +12,7 @@ use kiln_train::{Encoded, Targets};
 use super::job::Trained;
 use super::{MISTAKES, Outcome, Run};
 use crate::cli::UsageError;
+use crate::commands::data::{count_inexact, warn_of_inexact};
 use crate::recipe::{Encoder, Train};
 
 /// What a row may be labelled with.
@@ -98,6 +99,7 @@ impl Run<'_> {
         let (examples, labels) = self.read::<Example<T>>()?;
         let encodings =
             examples.as_ref().try_map(|_, rows| self.tokenizer().encode_all_counted(rows.iter().map(Item::texts)))?;
+        warn_of_inexact(encodings.iter().map(|(_, rows)| count_inexact(rows)).sum());
         let lengths = kiln_tokenize::lengths(&encodings.train);
         self.show_shape(encodings.train.len(), &lengths);
         let tokens = encodings.as_ref().map(|_, rows| rows.iter().map(|encoding| encoding.full_length).collect());
