@@ -54,6 +54,7 @@ pub fn encodings() -> Vec<Encoding> {
             input_ids: (0..length).map(|i| (i * 5 + row * 11) as u32 % 37).collect(),
             token_type_ids: (0..length).map(|i| u32::from(i > 4)).collect(),
             full_length: length,
+            full_length_is_exact: true,
         })
         .collect()
 }
