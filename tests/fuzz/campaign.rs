@@ -19,9 +19,11 @@ use crate::worker::Message;
 
 use summary::Summary;
 
-/// A case that takes longer is run once more by itself, and is a finding when it takes [`PATIENCE`] then.
+/// A case that takes more processor time is run once more by itself, and is a finding when it takes [`PATIENCE`] then.
 const TIME_LIMIT: Duration = Duration::from_secs(10);
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// What waits takes no processor time: so many times the limit is too long for anything, however busy the machine is.
+const BUSY: u32 = 6;
 /// Before a reader's first case its seeds are made.
 const START: Duration = Duration::from_secs(60);
 
@@ -167,15 +169,18 @@ impl Worker {
     fn watch(&mut self, report: &mut dyn FnMut(Report) -> bool) -> Option<Stopped> {
         let mut number = None;
         let mut limit = START;
+        let mut clock = Clock::start(&self.child);
         loop {
-            match self.lines.recv_timeout(limit) {
+            match self.lines.recv_timeout(Duration::from_millis(200)) {
                 Ok(line) => match serde_json::from_str(&line) {
                     Ok(Message::Begin(begun)) => {
                         number = Some(begun);
                         limit = self.limit;
+                        clock = Clock::start(&self.child);
                     }
                     Ok(Message::End(ended)) => {
                         limit = START;
+                        clock = Clock::start(&self.child);
                         if !report(ended) {
                             self.kill();
                             return None;
@@ -183,6 +188,7 @@ impl Worker {
                     }
                     Err(error) => return Some(Stopped { number, why: format!("{error}: {line}") }),
                 },
+                Err(RecvTimeoutError::Timeout) if !clock.is_past(limit, &self.child) => {}
                 Err(RecvTimeoutError::Timeout) => {
                     self.kill();
                     return Some(Stopped { number, why: TIMEOUT.to_owned() });
@@ -204,6 +210,32 @@ impl Worker {
     fn errors(&self) -> String {
         tail(&self.errors)
     }
+}
+
+/// The time of a case, by the wall and, where the system tells, by the processor.
+struct Clock {
+    wall: Instant,
+    processor: Option<Duration>,
+}
+
+impl Clock {
+    fn start(child: &Child) -> Self {
+        Self { wall: Instant::now(), processor: processor_time(child) }
+    }
+
+    fn is_past(&self, limit: Duration, child: &Child) -> bool {
+        let wall = self.wall.elapsed();
+        let used = processor_time(child).zip(self.processor).map_or(wall, |(now, then)| now.saturating_sub(then));
+        used > limit || wall > BUSY * limit
+    }
+}
+
+/// What all threads of a process have used, from Linux's `/proc`, which counts hundredths of a second.
+fn processor_time(child: &Child) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    Some(Duration::from_millis(10 * ticks))
 }
 
 fn tail(path: &Path) -> String {

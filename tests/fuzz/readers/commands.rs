@@ -14,7 +14,7 @@ pub const COMMANDS: Reader =
 /// Characters of a line that someone reads.
 const LONGEST_LINE: usize = 8_192;
 
-/// A command that takes longer is stopped; less than what a whole case may take, by itself or not.
+/// A command that takes longer is stopped, by itself or not: before the campaign stops the case.
 const LIMIT: Duration = Duration::from_secs(8);
 const LIMIT_ALONE: Duration = Duration::from_secs(80);
 
@@ -132,8 +132,10 @@ fn kiln(context: &Context, arguments: &[&str]) -> anyhow::Result<String> {
             child.kill()?;
             child.wait()?;
             // The campaign ends this worker, and runs the case alone.
-            while !context.alone {
-                std::thread::sleep(LIMIT);
+            if !context.alone {
+                loop {
+                    std::thread::sleep(LIMIT);
+                }
             }
             panic!("kiln {} took longer than {} s", arguments.join(" "), limit.as_secs());
         }

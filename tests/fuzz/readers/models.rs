@@ -104,9 +104,9 @@ fn problem(value: &Value) -> Option<String> {
             {
                 return Some(format!("a passage from {start} to {end}"));
             }
-            map.values().find_map(|value| problem(value))
+            map.values().find_map(problem)
         }
-        Value::Array(values) => values.iter().find_map(|value| problem(value)),
+        Value::Array(values) => values.iter().find_map(problem),
         _ => None,
     }
 }
