@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 /// A file with more lines holds more than one concept.
 const MOST_LINES: usize = 400;
 /// Without blank lines.
-const MOST_EXAMPLE_LINES: usize = 62;
+const MOST_EXAMPLE_LINES: usize = 70;
 
 /// What stands nowhere. Taken apart, so that this file may stand too.
 const NEVER: [(&str, &str); 5] = [
