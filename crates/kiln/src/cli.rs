@@ -242,7 +242,7 @@ pub struct VocabularyArgs {
 pub struct EmbedArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// A text, whose vector is printed as JSON; it may begin with a hyphen
+    /// A text, which may begin with a hyphen; its vector is printed as JSON
     #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
     pub text: Option<String>,
     /// A second text: prints the cosine of both vectors instead
@@ -270,13 +270,13 @@ pub struct EmbedArgs {
 pub struct TokenizeArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// One text; a hyphen may begin it
+    /// A text, which may begin with a hyphen
     #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
     pub text: Option<String>,
-    /// Its second text
+    /// The second text of a pair
     #[arg(long, allow_hyphen_values = true, requires = "text")]
     pub text_pair: Option<String>,
-    /// A file of texts; with --json, one object for each
+    /// A file of any length, or - for stdin; with --json, one object per text
     #[arg(long)]
     pub file: Option<PathBuf>,
     #[command(flatten)]
