@@ -46,9 +46,10 @@ fn a_crf_decodes_a_text_as_a_whole() {
     let device = Flex::device(0);
     let numbers = |values: &[f32], shape: &[usize]| TensorData::new(values.to_vec(), shape.to_vec());
     let crf = Crf {
-        start_transitions: Param::from_data(numbers(&[9.0, 0.0, 0.0], &[TAGS]), &device),
+        start_transitions: Param::from_data(numbers(&[30.0, 0.0, 0.0], &[TAGS]), &device),
+        // Tag 0 follows none, so that a whole text has it once, and each window of its own once more.
         transitions: Param::from_data(
-            numbers(&[0.1, -0.3, 0.2, -0.2, 0.3, 0.1, 0.2, 0.1, -0.4], &[TAGS, TAGS]),
+            numbers(&[-30.0, -0.3, 0.2, -30.0, 0.3, 0.1, -30.0, 0.1, -0.4], &[TAGS, TAGS]),
             &device,
         ),
         end_transitions: Param::from_data(numbers(&[0.0, 0.0, 9.0], &[TAGS]), &device),
