@@ -27,7 +27,7 @@ fn tagger(crf: Option<Crf>) -> TokenClassifier {
     let mut head = head.init(&device);
     // Not drawn: the device's random numbers are shared by all tests.
     let weight: Vec<f32> = (0..24 * TAGS).map(|at| (at as f32 * 1.7).sin() * 0.3).collect();
-    head.classifier.weight = Param::from_data(TensorData::new(weight, [24, TAGS]), &device);
+    head.classifier.weight = Some(Param::from_data(TensorData::new(weight, [24, TAGS]), &device));
     TokenClassifier { bert: Bert { pooler: None, ..tiny::bert(&device) }, head, crf }
 }
 
@@ -107,7 +107,7 @@ fn damaged_weights_are_no_tags() {
     let report = set.report(&set.output(&model, 4, &device)).expect("the weights are sound");
     assert!(report.loss.is_finite());
     let bias = Tensor::<1>::from_data([0.0, f32::NAN, 0.0], &device);
-    model.head.classifier.bias = Some(Param::from_tensor(bias));
+    model.head.classifier.bias = Param::from_tensor(bias);
     let message = set.report(&set.output(&model, 4, &device)).expect_err("a weight is NaN").to_string();
     assert!(message.contains("NaN"), "{message}");
 }

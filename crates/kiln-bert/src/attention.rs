@@ -1,9 +1,9 @@
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, LayerNorm, Linear};
+use burn::nn::{Dropout, DropoutConfig, LayerNorm};
 use burn::tensor::{Bool, Device, Tensor};
 use kiln_kernels::{OutputBlock, Products, Queries, SelfAttention};
 
-use crate::BertConfig;
+use crate::{BertConfig, Linear};
 
 /// Self-attention with its output block: `LayerNorm(x + dropout(dense(attention(x))))`.
 #[derive(Module, Debug)]
@@ -74,7 +74,7 @@ impl BertSelfAttention {
         queries: Queries,
         products: &Products,
     ) -> Tensor<3> {
-        let [query, key, value] = [&self.query, &self.key, &self.value].map(weight_and_bias);
+        let [query, key, value] = [&self.query, &self.key, &self.value].map(Linear::affine);
         let heads = self.num_attention_heads;
         let attention = SelfAttention { query, key, value, heads, dropout: probability(&self.dropout), queries };
         attention.forward(hidden_states, padding, products)
@@ -111,11 +111,9 @@ impl BertOutput {
     /// - `x`: `[batch, seq, input]`
     /// - `residual`, output: `[batch, seq, hidden]`
     pub fn forward(&self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
-        let (weight, bias) = weight_and_bias(&self.dense);
         let beta = self.layer_norm.beta.as_ref().expect("BERT's layer normalization shifts");
         let block = OutputBlock {
-            weight,
-            bias,
+            dense: self.dense.affine(),
             gamma: self.layer_norm.gamma.val(),
             beta: beta.val(),
             epsilon: self.layer_norm_eps,
@@ -123,10 +121,6 @@ impl BertOutput {
         };
         block.forward(x, residual, products)
     }
-}
-
-pub(crate) fn weight_and_bias(linear: &Linear) -> (Tensor<2>, Tensor<1>) {
-    (linear.weight.val(), linear.bias.as_ref().expect("every linear layer of BERT has a bias").val())
 }
 
 /// What a dropout drops while it takes part in training; frozen, it drops nothing.

@@ -1,13 +1,13 @@
 use std::path::Path;
 
 use burn::module::Param;
-use burn::nn::{Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig, Linear, LinearConfig};
+use burn::nn::{Dropout, DropoutConfig, Initializer, LayerNorm, LayerNormConfig};
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::Error;
 use crate::hidden_act::{HIDDEN_ACTS, HiddenAct};
+use crate::{Error, Linear};
 
 /// The shape of a BERT, with the names and defaults of Hugging Face's `config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -211,9 +211,7 @@ impl BertConfig {
 
     /// A linear layer with fresh weights: normal with `initializer_range`, bias zero.
     pub fn init_linear(&self, d_input: usize, d_output: usize, device: &Device) -> Linear {
-        let mut linear = LinearConfig::new(d_input, d_output).with_initializer(self.normal()).init(device);
-        linear.bias = Some(Initializer::Zeros.init([d_output], device));
-        linear
+        Linear::new([d_input, d_output], self.initializer_range, device)
     }
 
     /// Fresh layer normalization over the hidden axis: weight one, bias zero.

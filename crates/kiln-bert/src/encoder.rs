@@ -1,10 +1,8 @@
 use burn::module::Module;
-use burn::nn::Linear;
 use burn::tensor::{Bool, Device, Tensor};
-use kiln_kernels::{ActivatedLinear, Products, Queries};
+use kiln_kernels::{Products, Queries};
 
-use crate::attention::weight_and_bias;
-use crate::{BertAttention, BertConfig, BertOutput, HiddenAct};
+use crate::{BertAttention, BertConfig, BertOutput, HiddenAct, Linear};
 
 /// The stack of layers.
 #[derive(Module, Debug)]
@@ -96,7 +94,6 @@ impl BertIntermediate {
     /// - `hidden_states`: `[batch, seq, hidden]`
     /// - output: `[batch, seq, intermediate]`
     pub fn forward(&self, hidden_states: Tensor<3>, products: &Products) -> Tensor<3> {
-        let (weight, bias) = weight_and_bias(&self.dense);
-        ActivatedLinear { weight, bias, activation: self.hidden_act.into() }.forward(hidden_states, products)
+        self.dense.activated(hidden_states, self.hidden_act.into(), products)
     }
 }

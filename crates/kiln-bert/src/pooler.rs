@@ -1,8 +1,8 @@
 use burn::module::Module;
-use burn::nn::Linear;
 use burn::tensor::{Device, Tensor};
+use kiln_kernels::{Activation, Products};
 
-use crate::BertConfig;
+use crate::{BertConfig, Linear};
 
 /// `tanh(dense(first token))`, trained on next-sentence prediction.
 #[derive(Module, Debug)]
@@ -22,6 +22,6 @@ impl BertPooler {
     pub fn forward(&self, hidden_states: Tensor<3>) -> Tensor<2> {
         let [batch, _, hidden] = hidden_states.dims();
         let first = hidden_states.slice([0..batch, 0..1, 0..hidden]).squeeze_dim::<2>(1);
-        self.dense.forward(first).tanh()
+        self.dense.activated(first, Activation::Tanh, &Products::default())
     }
 }

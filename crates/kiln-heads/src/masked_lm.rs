@@ -1,8 +1,8 @@
 use burn::module::{Initializer, Module, Param};
-use burn::nn::{LayerNorm, Linear};
+use burn::nn::{LayerNorm, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
-use kiln_bert::{Bert, BertConfig, HiddenAct, Inputs, NamedParameter, Weights, load};
-use kiln_kernels::{ActivatedLinear, Products};
+use kiln_bert::{Bert, BertConfig, HiddenAct, Inputs, Linear, NamedParameter, Weights, load};
+use kiln_kernels::Products;
 use serde_json::Value;
 
 use crate::Error;
@@ -33,7 +33,7 @@ pub struct MaskedLmHead {
     /// Of the decoder, `[vocab_size]`.
     pub bias: Param<Tensor<1>>,
     /// The decoder's weight, without a bias, `[hidden, vocab_size]`; without it the decoder's weight is the word embeddings.
-    pub decoder: Option<Linear>,
+    pub decoder: Option<burn::nn::Linear>,
 }
 
 /// `norm(act(dense(x)))`
@@ -88,9 +88,8 @@ impl MaskedLmHead {
     /// - output, `logits`: `[tokens, vocab_size]`
     pub fn forward(&self, hidden_states: Tensor<2>, words: Tensor<2>) -> Tensor<2> {
         let MaskedLmTransform { dense, layer_norm, hidden_act } = &self.transform;
-        let bias = dense.bias.as_ref().expect("every linear layer of BERT has a bias").val();
-        let dense = ActivatedLinear { weight: dense.weight.val(), bias, activation: (*hidden_act).into() };
-        let transformed = layer_norm.forward(dense.forward(hidden_states, &Products::default()));
+        let dense = dense.activated(hidden_states, (*hidden_act).into(), &Products::default());
+        let transformed = layer_norm.forward(dense);
         let decoder = self.decoder.as_ref().map_or_else(|| words.transpose(), |decoder| decoder.weight.val());
         transformed.matmul(decoder) + self.bias.val().unsqueeze()
     }
@@ -130,8 +129,9 @@ struct DecoderBias {
     bias: Param<Tensor<1>>,
 }
 
-fn fresh_decoder(config: &BertConfig, device: &Device) -> Linear {
-    Linear { bias: None, ..config.init_linear(config.hidden_size, config.vocab_size, device) }
+fn fresh_decoder(config: &BertConfig, device: &Device) -> burn::nn::Linear {
+    let normal = Initializer::Normal { mean: 0.0, std: config.initializer_range };
+    LinearConfig::new(config.hidden_size, config.vocab_size).with_bias(false).with_initializer(normal).init(device)
 }
 
 impl MaskedLm {

@@ -179,7 +179,7 @@ pub fn save_model(folder: &Path, model: &TaskModel) -> Result<(), Error> {
     set("model_type", json!(if native { "bert" } else { "kiln-bert" }));
     set("architectures", json!([if native { class } else { OWN_CLASS }]));
     let mut entry = HeadEntry { task: (!native).then_some(network.task()), ..HeadEntry::default() };
-    let widths = |head: &ClassificationHead| head.hidden_layers.iter().map(|layer| layer.weight.dims()[1]).collect();
+    let widths = |head: &ClassificationHead| head.hidden_layers.iter().map(|layer| layer.shape()[1]).collect();
     match network {
         Network::SequenceClassification { model, labels, problem_type } => {
             set_labels(&mut set, labels);

@@ -1,7 +1,6 @@
 use burn::module::Module;
-use burn::nn::Linear;
 use burn::tensor::{Bool, Device, Int, Tensor};
-use kiln_bert::{Bert, BertConfig, Inputs};
+use kiln_bert::{Bert, BertConfig, Inputs, Linear};
 
 use crate::cross_entropy_sum;
 

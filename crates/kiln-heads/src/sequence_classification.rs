@@ -1,9 +1,9 @@
 use std::path::Path;
 
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig, Initializer, Linear, LinearConfig};
+use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
-use kiln_bert::{Bert, Inputs, MOST_PARAMETERS};
+use kiln_bert::{Bert, Inputs, Linear, MOST_PARAMETERS};
 
 use crate::pooling::pool;
 use crate::{Error, Pooling};
@@ -48,12 +48,7 @@ impl ClassificationHeadConfig {
 
     /// A head with fresh weights: normal, biases zero.
     pub fn init(&self, device: &Device) -> ClassificationHead {
-        let linear = |d_input, d_output| {
-            let normal = Initializer::Normal { mean: 0.0, std: self.initializer_range };
-            let mut linear = LinearConfig::new(d_input, d_output).with_initializer(normal).init(device);
-            linear.bias = Some(Initializer::Zeros.init([d_output], device));
-            linear
-        };
+        let linear = |d_input, d_output| Linear::new([d_input, d_output], self.initializer_range, device);
         let mut width = self.hidden_size;
         let mut hidden_layers = Vec::with_capacity(self.hidden_layers.len());
         for &d_output in &self.hidden_layers {

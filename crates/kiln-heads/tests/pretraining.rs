@@ -223,7 +223,7 @@ fn a_head_s_fresh_weights_have_the_range_that_is_asked_for() {
     let deviation = |head_initializer_range| {
         let config = PretrainedConfig { num_labels: 100, head_initializer_range, ..start() };
         let classifier = config.sequence_classifier(&folder(), Pooling::Cls, &device).expect("it is whole").model;
-        let weights = classifier.head.classifier.weight.val().into_data().try_into_vec::<f32>().expect("it is f32");
+        let weights = classifier.head.classifier.dense_weight().into_data().try_into_vec::<f32>().expect("it is f32");
         (weights.iter().map(|weight| weight * weight).sum::<f32>() / weights.len() as f32).sqrt()
     };
     for (range, expected) in [(Some(0.3), 0.3), (Some(0.05), 0.05)] {

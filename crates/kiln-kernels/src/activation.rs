@@ -14,4 +14,6 @@ pub enum Activation {
     Silu,
     /// tanh(x)
     Tanh,
+    /// x
+    Identity,
 }

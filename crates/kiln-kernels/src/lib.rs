@@ -3,11 +3,11 @@
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
-//! use kiln_kernels::{ActivatedLinear, Activation, Products};
+//! use kiln_kernels::{ActivatedLinear, Activation, Affine, Products};
 //!
 //! let device = Device::flex();
-//! let (weight, bias) = (Tensor::<2>::ones([3, 5], &device), Tensor::<1>::zeros([5], &device));
-//! let layer = ActivatedLinear { weight, bias, activation: Activation::Gelu };
+//! let linear = Affine::new(Tensor::ones([3, 5], &device), Tensor::zeros([5], &device));
+//! let layer = ActivatedLinear { linear, activation: Activation::Gelu };
 //! let y = layer.forward(Tensor::<2>::ones([4, 3], &device), &Products::default());
 //! assert_eq!(y.dims(), [4, 5]);
 //! ```
@@ -20,6 +20,7 @@ mod products;
 mod dropout;
 #[cfg(feature = "flex")]
 mod flex;
+mod weight;
 mod embeddings;
 mod linear;
 mod self_attention;
@@ -34,6 +35,7 @@ pub use linear::ActivatedLinear;
 pub use products::{PackedWeights, Precision, Products};
 pub use residual_norm::OutputBlock;
 pub use self_attention::{Queries, SelfAttention};
+pub use weight::{Affine, Storage, Weight};
 
 /// Products of matrices in slices, on any instruction set of this machine: for measuring them.
 #[cfg(feature = "flex")]

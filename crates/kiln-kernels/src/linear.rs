@@ -2,15 +2,13 @@ use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
 
 use burn::tensor::{Tensor, activation, module};
 
-use crate::{Activation, Products};
+use crate::{Activation, Affine, Products};
 
 /// A linear layer and an activation.
 #[derive(Clone, Debug)]
 pub struct ActivatedLinear {
-    /// `[input, output]`
-    pub weight: Tensor<2>,
-    /// `[output]`
-    pub bias: Tensor<1>,
+    /// The linear layer.
+    pub linear: Affine,
     /// Of the linear layer's output.
     pub activation: Activation,
 }
@@ -35,7 +33,7 @@ impl ActivatedLinear {
     /// [`ActivatedLinear::forward`] by burn's operations, those that are differentiated exactly: burn's own GELU has, on
     /// backends other than flex, the derivative of its tanh approximation.
     pub fn plain<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        let x = module::linear(x, self.weight, Some(self.bias));
+        let x = module::linear(x, self.linear.weight.dense(), Some(self.linear.bias));
         match self.activation {
             Activation::Gelu if !x.is_autodiff() => activation::gelu(x),
             Activation::Gelu => {
@@ -51,6 +49,7 @@ impl ActivatedLinear {
             Activation::Relu => activation::relu(x),
             Activation::Silu => x.clone() * activation::sigmoid(x),
             Activation::Tanh => x.tanh(),
+            Activation::Identity => x,
         }
     }
 }
@@ -69,10 +68,9 @@ pub(crate) mod fused {
     use half::bf16;
 
     use super::ActivatedLinear;
-    use crate::cpu::{
-        Activated, Epilogue, Kernels, Packed, Simd, Source, Target, View, activate, activate_backward, product,
-    };
+    use crate::cpu::{Activated, Epilogue, Kernels, Simd, Source, Target, View, activate, activate_backward, product};
     use crate::flex::{self, Value, contiguous, matrix, rounded, rows_and_columns, values, with_last};
+    use crate::weight::{Form, Operand};
     use crate::{Activation, Precision, Products};
 
     #[backend_extension(Flex, Autodiff)]
@@ -88,6 +86,7 @@ pub(crate) mod fused {
     #[derive(Clone, Debug)]
     pub struct Settings {
         activation: Activation,
+        form: Form,
         products: Products,
     }
 
@@ -96,8 +95,9 @@ pub(crate) mod fused {
         x: Tensor<D>,
         products: Products,
     ) -> Tensor<D> {
-        let [weight, bias] = [layer.weight.into_dispatch(), layer.bias.into_dispatch()];
-        let settings = Settings { activation: layer.activation, products };
+        let (weight, form) = layer.linear.weight.into_parts();
+        let [weight, bias] = [weight.into_dispatch(), layer.linear.bias.into_dispatch()];
+        let settings = Settings { activation: layer.activation, form, products };
         Tensor::from_dispatch(<Dispatch as ActivatedLinearOps>::activated_linear(
             x.into_dispatch(),
             weight,
@@ -109,12 +109,12 @@ pub(crate) mod fused {
     /// `x · weight` through an epilogue; `x` is of `E`, the product of `W`, the output of `O`.
     pub(crate) fn linear<E: Value + Source<W>, W: Kernels, O: Value>(
         x: &FlexTensor,
-        weight: &FlexTensor,
+        weight: &Operand,
         products: &Products,
         epilogue: Epilogue<'_>,
     ) -> Vec<O> {
         let simd = Simd::detect();
-        let ([rows, input], [_, output]) = (rows_and_columns(x), rows_and_columns(weight));
+        let ([rows, input], [_, output]) = (rows_and_columns(x), weight.shape());
         let packed = products.pack::<W>(&[weight]);
         let mut out = vec![O::default(); rows * output];
         product(
@@ -127,38 +127,17 @@ pub(crate) mod fused {
         out
     }
 
-    /// The gradient of a linear layer's input, `gradient · weightᵀ`.
-    pub(crate) fn input_gradient<E: Value, O: Value>(
-        gradient: View<'_, E>,
-        weight: View<'_, f32>,
-        out: Target<'_, O>,
-        epilogue: Epilogue<'_>,
-    ) {
-        let simd = Simd::detect();
-        let packed = Packed::<E>::new(simd, weight.transposed());
-        product(simd, gradient, &packed, out, epilogue);
-    }
-
-    /// The gradient of a linear layer's weight, `xᵀ · gradient`.
-    pub(crate) fn weight_gradient<E: Value>(x: View<'_, E>, gradient: View<'_, E>) -> FlexTensor {
-        let simd = Simd::detect();
-        let (input, output) = (x.cols(), gradient.cols());
-        let packed = Packed::<E>::new(simd, gradient);
-        let mut out = vec![0f32; input * output];
-        product(simd, x.transposed(), &packed, Target::whole(&mut out, output), Epilogue::Store);
-        flex::new(out, &[input, output])
-    }
-
     fn forward<E: Value + Source<W>, W: Kernels>(
         x: FlexTensor,
         weight: FlexTensor,
         bias: FlexTensor,
         settings: &Settings,
     ) -> FlexTensor {
-        let (x, weight, bias) = (rounded::<E>(x), contiguous(weight), contiguous(bias));
+        let (x, bias) = (rounded::<E>(x), contiguous(bias));
+        let weight = Operand::new(weight, settings.form.clone());
         let epilogue = Epilogue::BiasActivation(values(&bias), settings.activation);
         let out = linear::<E, W, E>(&x, &weight, &settings.products, epilogue);
-        flex::new(out, &with_last(&x, rows_and_columns(&weight)[1]))
+        flex::new(out, &with_last(&x, weight.shape()[1]))
     }
 
     impl ActivatedLinearOps for Flex {
@@ -199,11 +178,13 @@ pub(crate) mod fused {
             .stateful()
         {
             OpsKind::Tracked(prepared) => {
-                let (x, weight, bias) = (rounded::<E>(x), contiguous(weight), contiguous(bias));
-                let (output, activation) = (rows_and_columns(&weight)[1], settings.activation);
+                let (x, bias) = (rounded::<E>(x), contiguous(bias));
+                let weight = Operand::new(weight, settings.form.clone());
+                let ([_, output], activation) = (weight.shape(), settings.activation);
                 let before = linear::<E, E, E>(&x, &weight, &settings.products, Epilogue::Bias(values(&bias)));
                 let out = activate(Simd::detect(), activation, &before, output);
                 let shape = with_last(&x, output);
+                let x = weight.is_trained().then_some(x);
                 let state = State { x, weight, before: flex::new(before, &shape), activation };
                 prepared.finish(state, flex::new(out, &shape))
             }
@@ -216,8 +197,9 @@ pub(crate) mod fused {
 
     #[derive(Clone, Debug)]
     struct State {
-        x: FlexTensor,
-        weight: FlexTensor,
+        /// Where the weight gets a gradient.
+        x: Option<FlexTensor>,
+        weight: Operand,
         /// What the activation was applied to.
         before: FlexTensor,
         activation: Activation,
@@ -234,14 +216,14 @@ pub(crate) mod fused {
             let activated = Activated { x: values(&before), gradient: values(&gradient), columns: output };
             let (gradient, of_bias) = activate_backward::<E>(Simd::detect(), activation, activated);
             let gradient = View::new(&gradient, rows, output, output);
-            let (x, weight) = (matrix::<E>(&x), matrix(&weight));
             if let Some(node) = x_node {
-                let mut of_x = vec![0f32; rows * x.cols()];
-                input_gradient::<E, f32>(gradient, weight, Target::whole(&mut of_x, x.cols()), Epilogue::Store);
-                gradients.register::<Flex>(node.id, flex::new(of_x, &with_last(&before, x.cols())));
+                let [input, _] = weight.shape();
+                let mut of_x = vec![0f32; rows * input];
+                weight.input_gradient::<E, f32>(gradient, Target::whole(&mut of_x, input), Epilogue::Store);
+                gradients.register::<Flex>(node.id, flex::new(of_x, &with_last(&before, input)));
             }
-            if let Some(node) = weight_node {
-                gradients.register::<Flex>(node.id, weight_gradient(x, gradient));
+            if let (Some(node), Some(x)) = (weight_node, &x) {
+                gradients.register::<Flex>(node.id, weight.gradient(matrix::<E>(x), gradient));
             }
             if let Some(node) = bias_node {
                 gradients.register::<Flex>(node.id, flex::new(of_bias, &[output]));

@@ -42,15 +42,11 @@ mod kept {
 mod kept {
     use std::any::{Any, TypeId};
     use std::collections::HashMap;
-    use std::hash::{Hash, Hasher};
-    use std::sync::{Arc, Mutex, PoisonError, Weak};
-
-    use burn::tensor::Bytes;
-    use burn_flex::FlexTensor;
+    use std::sync::{Arc, Mutex, PoisonError};
 
     use super::Products;
     use crate::cpu::{Kernels, Packed, Simd, View};
-    use crate::flex::{rows_and_columns, values};
+    use crate::weight::{Operand, Place};
 
     /// The packed weights of a model, shared by its clones.
     #[derive(Clone, Debug, Default)]
@@ -63,57 +59,29 @@ mod kept {
         element: TypeId,
     }
 
-    /// Where a weight's values are. The weak reference keeps the address from being used again, and makes every change
-    /// of the values move them to another address: nobody but their only owner may change them in place.
-    #[derive(Debug)]
-    struct Place {
-        memory: Weak<Bytes>,
-        start: usize,
-        shape: [usize; 2],
-    }
-
-    impl Place {
-        fn new(weight: &FlexTensor) -> Self {
-            let memory = Arc::downgrade(&weight.data_arc());
-            Self { memory, start: weight.layout().start_offset(), shape: rows_and_columns(weight) }
-        }
-    }
-
-    impl PartialEq for Place {
-        fn eq(&self, other: &Self) -> bool {
-            self.memory.ptr_eq(&other.memory) && (self.start, self.shape) == (other.start, other.shape)
-        }
-    }
-
-    impl Eq for Place {}
-
-    impl Hash for Place {
-        fn hash<H: Hasher>(&self, state: &mut H) {
-            (self.memory.as_ptr(), self.start, self.shape).hash(state);
-        }
-    }
-
     /// Weights of one shape, `[input, output]` each, side by side.
-    pub(crate) fn side_by_side(weights: &[&FlexTensor]) -> (Vec<f32>, [usize; 2]) {
-        let [input, output] = rows_and_columns(weights[0]);
-        assert!(weights.iter().all(|weight| rows_and_columns(weight) == [input, output]), "weights of one shape");
-        let mut joined = vec![0f32; input * output * weights.len()];
-        for (row, to) in joined.chunks_exact_mut((output * weights.len()).max(1)).enumerate() {
-            for (to, weight) in to.chunks_exact_mut(output).zip(weights) {
-                to.copy_from_slice(&values::<f32>(weight)[row * output..][..output]);
+    pub(crate) fn side_by_side(weights: &[&Operand]) -> (Vec<f32>, [usize; 2]) {
+        let [input, output] = weights[0].shape();
+        assert!(weights.iter().all(|weight| weight.shape() == [input, output]), "weights of one shape");
+        let width = output * weights.len();
+        let mut joined = vec![0f32; input * width];
+        for (at, weight) in weights.iter().enumerate() {
+            let rows = joined.chunks_exact_mut(width.max(1));
+            for (row, values) in rows.zip(weight.values().chunks_exact(output.max(1))) {
+                row[at * output..][..output].copy_from_slice(values);
             }
         }
-        (joined, [input, output * weights.len()])
+        (joined, [input, width])
     }
 
     impl Products {
-        /// Weights of one shape, `[input, output]` each and contiguous, as one product's right operand.
-        pub(crate) fn pack<E: Kernels>(&self, weights: &[&FlexTensor]) -> Arc<Packed<E>> {
+        /// Weights of one shape, `[input, output]` each, as one product's right operand.
+        pub(crate) fn pack<E: Kernels>(&self, weights: &[&Operand]) -> Arc<Packed<E>> {
             let simd = Simd::detect();
             let pack = || match weights {
                 [weight] => {
-                    let [input, output] = rows_and_columns(weight);
-                    Arc::new(Packed::<E>::new(simd, View::new(values::<f32>(weight), input, output, output)))
+                    let [input, output] = weight.shape();
+                    Arc::new(Packed::<E>::new(simd, View::new(&weight.values(), input, output, output)))
                 }
                 _ => {
                     let (joined, [input, output]) = side_by_side(weights);
@@ -122,12 +90,12 @@ mod kept {
             };
             let Some(PackedWeights(kept)) = &self.packed else { return pack() };
             let key =
-                Key { weights: weights.iter().map(|weight| Place::new(weight)).collect(), element: TypeId::of::<E>() };
+                Key { weights: weights.iter().map(|weight| weight.place()).collect(), element: TypeId::of::<E>() };
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(packed) = kept.get(&key).and_then(|packed| packed.clone().downcast().ok()) {
                 return packed;
             }
-            kept.retain(|key, _| key.weights.iter().all(|weight| weight.memory.strong_count() > 0));
+            kept.retain(|key, _| key.weights.iter().all(Place::is_alive));
             let packed = pack();
             kept.insert(key, packed.clone());
             packed
@@ -136,13 +104,18 @@ mod kept {
 
     #[cfg(test)]
     mod tests {
+        use burn_flex::FlexTensor;
         use half::bf16;
 
         use super::*;
         use crate::flex::new;
 
-        fn weight(first: f32) -> FlexTensor {
+        fn tensor(first: f32) -> FlexTensor {
             new((0..12).map(|at| first + at as f32).collect::<Vec<f32>>(), &[3, 4])
+        }
+
+        fn weight(first: f32) -> Operand {
+            tensor(first).into()
         }
 
         fn caching() -> Products {
@@ -184,23 +157,58 @@ mod kept {
             let (products, whole) = (caching(), new((0..24).map(|at| at as f32).collect::<Vec<f32>>(), &[6, 4]));
             let part = |start: usize, shape: [usize; 2]| {
                 let layout = whole.layout().narrow(0, start, 3).reshape(shape.into());
-                FlexTensor::from_arc(whole.data_arc(), layout.expect("its rows lie in one piece"), whole.dtype())
+                let layout = layout.expect("its rows lie in one piece");
+                Operand::from(FlexTensor::from_arc(whole.data_arc(), layout, whole.dtype()))
             };
             for view in [part(0, [3, 4]), part(3, [3, 4]), part(0, [4, 3]), part(3, [4, 3])] {
                 let (kept, fresh) = (products.pack::<f32>(&[&view]), Products::default().pack::<f32>(&[&view]));
-                assert_eq!(format!("{kept:?}"), format!("{fresh:?}"), "{view:?} at {}", view.layout().start_offset());
+                assert_eq!(format!("{kept:?}"), format!("{fresh:?}"), "{view:?}");
             }
             assert_eq!(count(&products), 4);
         }
 
         #[test]
         fn a_weight_changed_in_place_is_packed_again() {
-            let (products, mut weight) = (caching(), weight(0.0));
-            let before = products.pack::<f32>(&[&weight]);
+            let (products, mut weight) = (caching(), tensor(0.0));
+            let before = products.pack::<f32>(&[&weight.clone().into()]);
             weight.storage_mut::<f32>()[0] = 7.0;
+            let weight = Operand::from(weight);
             let after = products.pack::<f32>(&[&weight]);
             assert!(!Arc::ptr_eq(&before, &after));
             assert_eq!(format!("{after:?}"), format!("{:?}", Products::default().pack::<f32>(&[&weight])));
+            assert_eq!(count(&products), 1, "what no weight has any more is dropped");
+        }
+
+        /// Twelve numbers of which the first is given.
+        #[derive(Debug)]
+        struct Counting(f32);
+
+        impl crate::Storage for Counting {
+            fn shape(&self) -> [usize; 2] {
+                [3, 4]
+            }
+
+            fn unpack(&self) -> Vec<f32> {
+                (0..12).map(|at| self.0 + at as f32).collect()
+            }
+        }
+
+        #[test]
+        fn a_stored_weight_is_unpacked_once() {
+            let products = caching();
+            let stored = |first: f32| {
+                let weight = crate::Weight::stored(Arc::new(Counting(first)), &burn::tensor::Device::flex());
+                Operand::new(tensor(99.0), weight.into_parts().1)
+            };
+            let (one, other) = (stored(0.0), stored(50.0));
+            let first = products.pack::<f32>(&[&one]);
+            assert!(Arc::ptr_eq(&first, &products.pack::<f32>(&[&one.clone()])));
+            assert_eq!(format!("{first:?}"), format!("{:?}", Products::default().pack::<f32>(&[&weight(0.0)])));
+            let joined = products.pack::<f32>(&[&one, &other]);
+            let expected = Products::default().pack::<f32>(&[&weight(0.0), &weight(50.0)]);
+            assert_eq!(format!("{joined:?}"), format!("{expected:?}"));
+            drop((one, other));
+            products.pack::<f32>(&[&weight(1.0)]);
             assert_eq!(count(&products), 1, "what no weight has any more is dropped");
         }
     }

@@ -1,14 +1,12 @@
 use burn::tensor::{Tensor, module};
 
-use crate::Products;
+use crate::{Affine, Products};
 
 /// The end of a block of BERT's: a linear layer, dropout, a residual and layer normalization.
 #[derive(Clone, Debug)]
 pub struct OutputBlock {
-    /// Of the linear layer, `[input, hidden]`.
-    pub weight: Tensor<2>,
-    /// Of the linear layer, `[hidden]`.
-    pub bias: Tensor<1>,
+    /// The linear layer, from `input` to `hidden`.
+    pub dense: Affine,
     /// γ of the normalization, `[hidden]`.
     pub gamma: Tensor<1>,
     /// β of the normalization, `[hidden]`.
@@ -36,7 +34,7 @@ impl OutputBlock {
 
     /// [`OutputBlock::forward`] by burn's operations.
     pub fn plain(self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
-        let x = module::linear(x, self.weight, Some(self.bias));
+        let x = module::linear(x, self.dense.weight.dense(), Some(self.dense.bias));
         let x = crate::plain_dropout(x, self.dropout, products) + residual;
         module::layer_norm(x, self.gamma, Some(self.beta), self.epsilon)
     }
@@ -61,7 +59,8 @@ mod fused {
         norm_backward, residual_norm,
     };
     use crate::flex::{self, Value, contiguous, matrix, rounded, rows_and_columns, values, with_last};
-    use crate::linear::fused::{input_gradient, linear, weight_gradient};
+    use crate::linear::fused::linear;
+    use crate::weight::{Form, Operand};
     use crate::{Precision, Products};
 
     #[backend_extension(Flex, Autodiff)]
@@ -81,6 +80,7 @@ mod fused {
     pub struct Settings {
         epsilon: f32,
         dropout: Option<Dropout>,
+        form: Form,
         products: Products,
     }
 
@@ -91,12 +91,13 @@ mod fused {
         dropout: Option<Dropout>,
         products: Products,
     ) -> Tensor<3> {
-        let settings = Settings { epsilon: block.epsilon as f32, dropout, products };
+        let (weight, form) = block.dense.weight.into_parts();
+        let settings = Settings { epsilon: block.epsilon as f32, dropout, form, products };
         Tensor::from_dispatch(<Dispatch as ResidualNorm>::residual_norm(
             x.into_dispatch(),
             residual.into_dispatch(),
-            block.weight.into_dispatch(),
-            block.bias.into_dispatch(),
+            weight.into_dispatch(),
+            block.dense.bias.into_dispatch(),
             block.gamma.into_dispatch(),
             block.beta.into_dispatch(),
             settings,
@@ -107,16 +108,16 @@ mod fused {
     struct Operands {
         x: FlexTensor,
         residual: FlexTensor,
-        weight: FlexTensor,
+        weight: Operand,
         bias: FlexTensor,
         gamma: FlexTensor,
         beta: FlexTensor,
     }
 
     impl Operands {
-        fn new<E: Value>([x, residual, weight, bias, gamma, beta]: [FlexTensor; 6]) -> Self {
-            let [residual, weight, bias, gamma, beta] = [residual, weight, bias, gamma, beta].map(contiguous);
-            Self { x: rounded::<E>(x), residual, weight, bias, gamma, beta }
+        fn new<E: Value>([x, residual, weight, bias, gamma, beta]: [FlexTensor; 6], form: &Form) -> Self {
+            let [residual, bias, gamma, beta] = [residual, bias, gamma, beta].map(contiguous);
+            Self { x: rounded::<E>(x), residual, weight: Operand::new(weight, form.clone()), bias, gamma, beta }
         }
 
         fn forward<E: Value + Source<W>, W: Kernels>(
@@ -144,9 +145,15 @@ mod fused {
         ) -> FlexTensor {
             let operands = [x, residual, weight, bias, gamma, beta];
             match settings.products.precision {
-                Precision::F32 => Operands::new::<f32>(operands).forward::<f32, f32>(&settings, false).0,
-                Precision::Bf16 => Operands::new::<bf16>(operands).forward::<bf16, bf16>(&settings, false).0,
-                Precision::Int8 => Operands::new::<bf16>(operands).forward::<bf16, i8>(&settings, false).0,
+                Precision::F32 => {
+                    Operands::new::<f32>(operands, &settings.form).forward::<f32, f32>(&settings, false).0
+                }
+                Precision::Bf16 => {
+                    Operands::new::<bf16>(operands, &settings.form).forward::<bf16, bf16>(&settings, false).0
+                }
+                Precision::Int8 => {
+                    Operands::new::<bf16>(operands, &settings.form).forward::<bf16, i8>(&settings, false).0
+                }
             }
         }
     }
@@ -176,13 +183,14 @@ mod fused {
         let parts = operands.map(|operand| operand.into_parts());
         let tensors = parts.each_ref().map(|(tensor, _)| tensor.clone());
         let nodes = parts.map(|(_, node)| node);
-        let operands = Operands::new::<E>(tensors);
+        let operands = Operands::new::<E>(tensors, &settings.form);
         match ResidualNormBackward::<E>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
                 let (out, normalized) = operands.forward::<E, E>(&settings, true);
                 let Normalized { rows, inverse_deviations } =
                     normalized.expect("`forward` keeps it where `keep` is true");
                 let Operands { x, weight, gamma, .. } = operands;
+                let x = weight.is_trained().then_some(x);
                 let normalized = flex::new(rows, out.layout().shape().as_slice());
                 let state = State { x, weight, gamma, normalized, inverse_deviations, dropout: settings.dropout };
                 prepared.finish(state, out)
@@ -196,8 +204,9 @@ mod fused {
 
     #[derive(Clone, Debug)]
     struct State {
-        x: FlexTensor,
-        weight: FlexTensor,
+        /// Where the weight gets a gradient.
+        x: Option<FlexTensor>,
+        weight: Operand,
         gamma: FlexTensor,
         normalized: FlexTensor,
         inverse_deviations: Vec<f32>,
@@ -218,15 +227,15 @@ mod fused {
             let NormGradients { residual, weight: of_gamma, bias: of_beta } = of_norm;
             let (of_linear, of_bias) = drop_and_sum::<E>(simd, &residual, hidden, dropout);
             let of_linear = View::new(&of_linear, rows, hidden, hidden);
-            let (x, weight) = (matrix::<E>(&x), matrix(&weight));
 
             if let Some(node) = x_node {
-                let mut of_x = vec![E::default(); rows * x.cols()];
-                input_gradient(of_linear, weight, Target::whole(&mut of_x, x.cols()), Epilogue::Store);
-                gradients.register::<Flex>(node.id, flex::new(of_x, &with_last(&gradient, x.cols())));
+                let [input, _] = weight.shape();
+                let mut of_x = vec![E::default(); rows * input];
+                weight.input_gradient(of_linear, Target::whole(&mut of_x, input), Epilogue::Store);
+                gradients.register::<Flex>(node.id, flex::new(of_x, &with_last(&gradient, input)));
             }
-            if let Some(node) = weight_node {
-                gradients.register::<Flex>(node.id, weight_gradient(x, of_linear));
+            if let (Some(node), Some(x)) = (weight_node, &x) {
+                gradients.register::<Flex>(node.id, weight.gradient(matrix::<E>(x), of_linear));
             }
             let shape = gradient.layout().shape();
             for (node, values, shape) in [

@@ -2,17 +2,17 @@ use burn::tensor::activation::softmax;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Bool, Tensor, module};
 
-use crate::Products;
+use crate::{Affine, Products};
 
-/// The projections of BERT's self-attention: weights `[hidden, hidden]`, biases `[hidden]`.
+/// The projections of BERT's self-attention, each from `hidden` to `hidden`.
 #[derive(Clone, Debug)]
 pub struct SelfAttention {
-    /// Weight and bias of the queries.
-    pub query: (Tensor<2>, Tensor<1>),
-    /// Of the keys.
-    pub key: (Tensor<2>, Tensor<1>),
-    /// Of the values.
-    pub value: (Tensor<2>, Tensor<1>),
+    /// To the queries.
+    pub query: Affine,
+    /// To the keys.
+    pub key: Affine,
+    /// To the values.
+    pub value: Affine,
     /// How many heads share the hidden axis.
     pub heads: usize,
     /// Of the probabilities.
@@ -75,9 +75,9 @@ impl SelfAttention {
     pub fn plain(self, x: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
         let [batch, seq, hidden] = x.dims();
         let (head, attending) = (hidden / self.heads, self.queries.count(seq));
-        let project = |x: Tensor<3>, (weight, bias)| -> Tensor<4> {
+        let project = |x: Tensor<3>, Affine { weight, bias }| -> Tensor<4> {
             let [_, positions, _] = x.dims();
-            module::linear(x, weight, Some(bias)).reshape([batch, positions, self.heads, head]).swap_dims(1, 2)
+            module::linear(x, weight.dense(), Some(bias)).reshape([batch, positions, self.heads, head]).swap_dims(1, 2)
         };
         let query = project(self.queries.select(x.clone()), self.query);
         let [key, value] = [self.key, self.value].map(|projection| project(x.clone(), projection));
@@ -111,12 +111,13 @@ mod fused {
 
     use super::{Queries, SelfAttention};
     use crate::cpu::{
-        Attention, Dropout, Epilogue, Kernels, Simd, Source, Target, View, attention, attention_backward, product,
+        Attention, Dropout, Epilogue, Kernels, Packed, Simd, Source, Target, View, attention, attention_backward,
+        product,
     };
     use crate::flex::{self, Value, column_sums, contiguous, matrix, rounded, values};
-    use crate::linear::fused::{input_gradient, weight_gradient};
     use crate::products::side_by_side;
-    use crate::{Precision, Products};
+    use crate::weight::{Form, Operand};
+    use crate::{Precision, Products, Weight};
 
     #[backend_extension(Flex, Autodiff)]
     pub trait SelfAttentionOps: Backend {
@@ -138,6 +139,8 @@ mod fused {
         queries: Queries,
         heads: usize,
         dropout: Option<Dropout>,
+        /// Of queries, keys and values.
+        forms: [Form; 3],
         products: Products,
     }
 
@@ -149,15 +152,17 @@ mod fused {
         products: Products,
     ) -> Tensor<3> {
         let SelfAttention { query, key, value, heads, queries, .. } = projections;
-        let settings = Settings { queries, heads, dropout, products };
+        let [(query_weight, of_query), (key_weight, of_key), (value_weight, of_value)] =
+            [query.weight, key.weight, value.weight].map(Weight::into_parts);
+        let settings = Settings { queries, heads, dropout, forms: [of_query, of_key, of_value], products };
         Tensor::from_dispatch(<Dispatch as SelfAttentionOps>::self_attention(
             x.into_dispatch(),
-            query.0.into_dispatch(),
-            query.1.into_dispatch(),
-            key.0.into_dispatch(),
-            key.1.into_dispatch(),
-            value.0.into_dispatch(),
-            value.1.into_dispatch(),
+            query_weight.into_dispatch(),
+            query.bias.into_dispatch(),
+            key_weight.into_dispatch(),
+            key.bias.into_dispatch(),
+            value_weight.into_dispatch(),
+            value.bias.into_dispatch(),
             padding.into_dispatch(),
             settings,
         ))
@@ -168,7 +173,7 @@ mod fused {
     struct State {
         x: FlexTensor,
         /// Of queries, keys and values.
-        weights: [FlexTensor; 3],
+        weights: [Operand; 3],
         mask: Vec<bool>,
         /// `[batch · queries, hidden]`
         queries: FlexTensor,
@@ -202,6 +207,11 @@ mod fused {
         }
     }
 
+    fn weights(settings: &Settings, [query, key, value]: [FlexTensor; 3]) -> [Operand; 3] {
+        let [of_query, of_key, of_value] = settings.forms.clone();
+        [Operand::new(query, of_query), Operand::new(key, of_key), Operand::new(value, of_value)]
+    }
+
     /// The output, and what the backward pass needs.
     fn forward<E: Value + Source<W>, W: Kernels>(
         [x, query, query_bias, key, key_bias, value, value_bias]: [FlexTensor; 7],
@@ -217,7 +227,7 @@ mod fused {
         let nothing = || flex::new::<E>(vec![], &[0, 0]);
         let mut state = State {
             x: rounded::<E>(x),
-            weights: [query, key, value].map(contiguous),
+            weights: weights(&settings, [query, key, value]),
             mask,
             queries: nothing(),
             keys_values: nothing(),
@@ -225,7 +235,7 @@ mod fused {
             settings,
         };
         let [query_bias, key_bias, value_bias] = [query_bias, key_bias, value_bias].map(contiguous);
-        let project = |x: View<'_, E>, weights: &[&FlexTensor], bias: &[f32]| {
+        let project = |x: View<'_, E>, weights: &[&Operand], bias: &[f32]| {
             let packed = state.settings.products.pack::<W>(weights);
             let mut out = vec![E::default(); x.rows() * bias.len()];
             product(simd, x, &packed, Target::whole(&mut out, bias.len()), Epilogue::Bias(bias));
@@ -327,12 +337,13 @@ mod fused {
                 let [query, key, value] = &state.weights;
                 let mut of_x = vec![0f32; rows * hidden];
                 let (joined, [input, output]) = side_by_side(&[key, value]);
-                let joined = View::new(&joined, input, output, output);
+                let joined = View::new(&joined, input, output, output).transposed();
+                let packed = Packed::<E>::new(Simd::detect(), joined);
                 let both = View::new(&of_keys_values, rows, output, output);
-                input_gradient::<E, f32>(both, joined, Target::whole(&mut of_x, hidden), Epilogue::Store);
+                product(Simd::detect(), both, &packed, Target::whole(&mut of_x, hidden), Epilogue::Store);
                 let row_step = rows / attending.rows().max(1) * hidden;
                 let out = Target::columns(&mut of_x, row_step, 0);
-                input_gradient(of_queries_rows, matrix(query), out, Epilogue::Accumulate);
+                query.input_gradient(of_queries_rows, out, Epilogue::Accumulate);
                 gradients.register::<Flex>(node.id, flex::new(of_x, state.x.layout().shape().as_slice()));
             }
             let of_query_bias = column_sums(&of_queries, hidden);
@@ -342,8 +353,8 @@ mod fused {
                 let (part, is_weight) = (at / 2, at % 2 == 0);
                 let Some(node) = node else { continue };
                 let gradient = match (is_weight, part) {
-                    (true, 0) => weight_gradient(attending, of_queries_rows),
-                    (true, _) => weight_gradient(x, of_part(part - 1)),
+                    (true, 0) => state.weights[0].gradient(attending, of_queries_rows),
+                    (true, _) => state.weights[part].gradient(x, of_part(part - 1)),
                     (false, _) => flex::new(of_biases[part * hidden..][..hidden].to_vec(), &[hidden]),
                 };
                 gradients.register::<Flex>(node.id, gradient);

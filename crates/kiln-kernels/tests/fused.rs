@@ -4,7 +4,7 @@ mod operations;
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use kiln_kernels::{
-    ActivatedLinear, Activation, Embeddings, PackedWeights, Precision, Products, Queries, SelfAttention, adamw,
+    ActivatedLinear, Activation, Affine, Embeddings, PackedWeights, Precision, Products, Queries, SelfAttention, adamw,
 };
 use operations::*;
 use proptest::prelude::*;
@@ -54,13 +54,12 @@ const ACTIVATIONS: [Activation; 6] = [
 ];
 
 fn linear_gelu<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Tensor<1>, products: &Products) -> Tensor<D> {
-    ActivatedLinear { weight, bias, activation: Activation::Gelu }.forward(x, products)
+    ActivatedLinear { linear: Affine::new(weight, bias), activation: Activation::Gelu }.forward(x, products)
 }
 
 fn check_activated_linear([batch, seq, input, output]: [usize; 4], activation: Activation) {
     let layer = |x: &[Tensor<1>], o: &Operands| ActivatedLinear {
-        weight: shaped(&x[1], &o[1]),
-        bias: shaped(&x[2], &o[2]),
+        linear: Affine::new(shaped(&x[1], &o[1]), shaped(&x[2], &o[2])),
         activation,
     };
     check(
@@ -203,8 +202,8 @@ fn every_activation_is_burn_s_in_every_precision() {
     let [x, weight] =
         [Tensor::<2>::from_data([[1.0, -2.0]], &device), Tensor::from_data([[3.0, 1.0], [1.0, 2.0]], &device)];
     for precision in [Precision::F32, Precision::Bf16] {
-        let layer =
-            ActivatedLinear { weight: weight.clone(), bias: Tensor::zeros([2], &device), activation: Activation::Relu };
+        let linear = Affine::new(weight.clone(), Tensor::zeros([2], &device));
+        let layer = ActivatedLinear { linear, activation: Activation::Relu };
         let out = layer.forward(x.clone(), &Products { precision, ..Products::default() });
         let is_rounded = out.dtype() == burn::tensor::DType::BF16;
         assert_eq!((numbers(out), is_rounded), (vec![1.0, 0.0], precision == Precision::Bf16));
@@ -231,8 +230,7 @@ fn gradients_are_slopes_in_f64() {
     let products = Products::default();
     for activation in ACTIVATIONS {
         let layer = |x: &[Tensor<1>], o: &Operands| ActivatedLinear {
-            weight: shaped(&x[1], &o[1]),
-            bias: shaped(&x[2], &o[2]),
+            linear: Affine::new(shaped(&x[1], &o[1]), shaped(&x[2], &o[2])),
             activation,
         };
         check_slope(

@@ -271,7 +271,8 @@ mod tests {
     fn networks(scale: f32, config: &BertConfig) -> Vec<Network> {
         let device = Flex::device(0);
         let bert = || config.init(&device);
-        let scaled = |weight: Param<Tensor<2>>| weight.map(|weight| weight.full_like(scale));
+        let scaled =
+            |weight: Option<Param<Tensor<2>>>| weight.map(|weight| weight.map(|weight| weight.full_like(scale)));
         let labels = LabelSet::new(["O", "B-A"]).expect("two names");
         let fresh = || {
             let mut head = head(2).init(&device);

@@ -4,9 +4,9 @@
 
 use std::{borrow::Cow, ops::ControlFlow, ops::Range};
 
-use burn::{module::Module, nn::Linear, tensor::Device, tensor::Tensor};
+use burn::{module::Module, tensor::Device, tensor::Tensor};
 use kiln_backend::{Backend, Flex};
-use kiln_bert::{Bert, BertConfig, Inputs, Size};
+use kiln_bert::{Bert, BertConfig, Inputs, Linear, Size};
 use kiln_predict::{in_batches, inputs};
 use kiln_tokenize::{Encoding, lengths, pad};
 use kiln_train::{BatchLoss, Fingerprint, Fit, Targets, TrainConfig, TrainingSet};

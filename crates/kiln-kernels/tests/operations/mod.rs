@@ -1,7 +1,7 @@
 //! Operations on operands that are leaves of a graph, as the tests call them.
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use kiln_kernels::{Embeddings, OutputBlock, Queries, SelfAttention};
+use kiln_kernels::{Affine, Embeddings, OutputBlock, Queries, SelfAttention};
 
 pub fn device() -> Device {
     Device::flex().autodiff()
@@ -73,8 +73,7 @@ pub fn shaped<const D: usize>(leaf: &Tensor<1>, operand: &(Vec<f32>, Vec<usize>)
 
 pub fn output_block(x: &[Tensor<1>], o: &Operands, dropout: f64) -> OutputBlock {
     OutputBlock {
-        weight: shaped(&x[2], &o[2]),
-        bias: shaped(&x[3], &o[3]),
+        dense: Affine::new(shaped(&x[2], &o[2]), shaped(&x[3], &o[3])),
         gamma: shaped(&x[4], &o[4]),
         beta: shaped(&x[5], &o[5]),
         epsilon: 1e-12,
@@ -87,7 +86,7 @@ pub fn output_block_operands([batch, seq, input, hidden]: [usize; 4]) -> Operand
 }
 
 pub fn self_attention(x: &[Tensor<1>], o: &Operands, heads: usize, dropout: f64) -> SelfAttention {
-    let part = |at: usize| (shaped::<2>(&x[at], &o[at]), shaped::<1>(&x[at + 1], &o[at + 1]));
+    let part = |at: usize| Affine::new(shaped(&x[at], &o[at]), shaped(&x[at + 1], &o[at + 1]));
     SelfAttention { query: part(1), key: part(3), value: part(5), heads, dropout, queries: Queries::All }
 }
 

@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor};
 use kiln_backend::{Backend, Entry, Flex, compiled_in};
 use kiln_bert::parameters;
 use kiln_heads::{ClassificationHeadConfig, Pooling, SequenceClassifier, cross_entropy_sum};
-use kiln_train::{AdamW, GradientSum};
+use kiln_train::{AdamW, GradientSum, Trainable};
 
 use crate::tiny;
 
@@ -40,7 +40,7 @@ fn one_step<B: Backend>() -> Step {
     let mut head = shape.init(&plain);
     let weight: Vec<f32> = (0..24 * 3).map(|i| (i as f32 * 1.7).sin()).collect();
     let weight = Tensor::<2>::from_data(burn::tensor::TensorData::new(weight, [24, 3]), &plain);
-    head.classifier.weight = burn::module::Param::from_tensor(weight);
+    head.classifier.weight = Some(burn::module::Param::from_tensor(weight));
     let model = SequenceClassifier { bert, head, pooling: Pooling::Mean };
     let logits = tiny::numbers(model.forward(tiny::inputs(&ROWS, &plain)));
 
@@ -50,7 +50,7 @@ fn one_step<B: Backend>() -> Step {
     let mut gradients = GradientSum::default();
     gradients.add(&model, loss.backward());
     let by_name = gradients.iter().map(|(name, gradient)| (name.to_owned(), tiny::numbers(gradient.clone()))).collect();
-    let model = AdamW::new(0.01).step(model, gradients, LEARNING_RATE, 1.0);
+    let model = AdamW::new(Trainable::default()).step(model, gradients, LEARNING_RATE, 1.0);
     Step {
         logits,
         loss: loss.into_scalar::<f32>(),
