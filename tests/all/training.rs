@@ -15,7 +15,7 @@ use kiln_heads::{Pooling, SequenceClassifier, cross_entropy_sum};
 use kiln_schema::LabelSet;
 use kiln_train::{
     AdamW, BatchLoss, Encoded, End, EpochReport, Error, Event, FeatureCache, Fingerprint, Fit, Fitted, GradientSum,
-    Targets, TokenFeatures, TokenFeaturesConfig, TrainConfig, TrainingSet,
+    Targets, TokenFeatures, TokenFeaturesConfig, TrainConfig, Trainable, TrainingSet,
 };
 
 use crate::classifier::classifier;
@@ -47,7 +47,7 @@ fn after_one_step_every_tensor_has_changed() {
         let model = classifier(pooling, &Flex::device(0)).train();
         let before = by_name(&model);
         let sum = gradients(&model, &[&[0, 1, 2, 3, 4]]);
-        let model = AdamW::new(0.01).step(model, sum, 1e-3, 1.0);
+        let model = AdamW::new(Trainable::default()).step(model, sum, 1e-3, 1.0);
         for (name, after) in by_name(&model) {
             assert_ne!(before[&name].values, after.values, "{pooling:?}: {name} has not changed");
         }
@@ -59,7 +59,7 @@ fn uneven_batches_accumulate_to_the_whole_batch() {
     let model = classifier(Pooling::Cls, &Flex::device(0)).train();
     let step = |batches: &[&[usize]]| {
         let sum = gradients(&model, batches);
-        (sum.norm(), by_name(&AdamW::new(0.01).step(model.clone(), sum, 1e-3, 1.0)))
+        (sum.norm(), by_name(&AdamW::new(Trainable::default()).step(model.clone(), sum, 1e-3, 1.0)))
     };
     let (whole_norm, whole) = step(&[&[0, 1, 2, 3, 4]]);
     let (parts_norm, parts) = step(&[&[4, 0], &[2], &[1, 3]]);

@@ -11,7 +11,7 @@ use kiln_heads::{ClassificationHeadConfig, Pooling, SequenceClassifier, cross_en
 use kiln_kernels::Precision;
 use kiln_predict::inputs;
 use kiln_tokenize::{Tokenizer, pad};
-use kiln_train::{AdamW, GradientSum};
+use kiln_train::{AdamW, GradientSum, Trainable};
 use serde_json::Value;
 
 use crate::assets::{MODELS, assets};
@@ -80,7 +80,7 @@ fn follow(assets: &Path, name: &str, precision: Precision) {
     };
     tiny::assert_close(&logits(&model), &tensor("logits_before"), before, "logits before");
 
-    let mut optimizer = AdamW::new(number("weight_decay"));
+    let mut optimizer = AdamW::new(Trainable { weight_decay: number("weight_decay"), ..Trainable::default() });
     for step in 0..steps {
         let batch: Vec<usize> = (step * batch_size..(step + 1) * batch_size).collect();
         let targets: Vec<i32> = batch.iter().map(|&row| rows[row].1).collect();
@@ -119,7 +119,7 @@ fn model(folder: &Path, weight: &[f32], bias: &[f32], device: &burn::tensor::Dev
     let mut head = shape.init(device);
     let weight = Tensor::<2>::from_data(TensorData::new(weight.to_vec(), [num_labels, hidden_size]), device);
     let bias = Tensor::<1>::from_data(TensorData::new(bias.to_vec(), [num_labels]), device);
-    head.classifier.weight = Param::from_tensor(weight.transpose());
-    head.classifier.bias = Some(Param::from_tensor(bias));
+    head.classifier.weight = Some(Param::from_tensor(weight.transpose()));
+    head.classifier.bias = Param::from_tensor(bias);
     SequenceClassifier { bert, head, pooling: Pooling::Cls }
 }

@@ -67,9 +67,23 @@ pub fn load_bert(config: &BertConfig, weights: &Weights, device: &Device) -> Res
 /// When a tensor is missing, has another shape than the module's, or holds a number that is not finite. All missing
 /// tensors are named at once.
 pub fn load<M: Module>(module: M, weights: &Weights, prefix: &str) -> Result<Loaded<M>, Error> {
+    load_where(module, weights, prefix, &|_| true)
+}
+
+/// [`load`] of the parameters whose name, without the prefix, `is_wanted`; the others keep their values.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_where<M: Module>(
+    module: M,
+    weights: &Weights,
+    prefix: &str,
+    is_wanted: &dyn Fn(&str) -> bool,
+) -> Result<Loaded<M>, Error> {
     let mut loader = Loader {
         weights,
         prefix,
+        is_wanted,
         path: ParameterPath::default(),
         used: BTreeSet::new(),
         missing: Vec::new(),
@@ -100,6 +114,7 @@ pub fn initialize<M: Module>(module: &M) {
 struct Loader<'a> {
     weights: &'a Weights,
     prefix: &'a str,
+    is_wanted: &'a dyn Fn(&str) -> bool,
     path: ParameterPath,
     used: BTreeSet<String>,
     missing: Vec<String>,
@@ -153,7 +168,11 @@ impl ModuleMapper for Loader<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = format!("{}{}", self.prefix, self.path.name());
+        let name = self.path.name();
+        if !(self.is_wanted)(&name) {
+            return param;
+        }
+        let name = format!("{}{name}", self.prefix);
         let shape = param.lazy_shape();
         match self.values(&name, &shape.to_vec()) {
             Ok(Some(values)) => {

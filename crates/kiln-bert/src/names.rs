@@ -61,17 +61,23 @@ pub struct NamedParameter {
 
 /// Every parameter of a module, in the order of its fields, copied to the host.
 pub fn parameters<M: Module>(module: &M) -> Vec<NamedParameter> {
-    let mut collector = Collector { path: ParameterPath::default(), parameters: Vec::new() };
+    parameters_where(module, &|_| true)
+}
+
+/// [`parameters`] whose name `is_wanted`.
+pub fn parameters_where<M: Module>(module: &M, is_wanted: &dyn Fn(&str) -> bool) -> Vec<NamedParameter> {
+    let mut collector = Collector { path: ParameterPath::default(), is_wanted, parameters: Vec::new() };
     module.visit(&mut collector);
     collector.parameters
 }
 
-struct Collector {
+struct Collector<'a> {
+    is_wanted: &'a dyn Fn(&str) -> bool,
     path: ParameterPath,
     parameters: Vec<NamedParameter>,
 }
 
-impl ModuleVisitor for Collector {
+impl ModuleVisitor for Collector<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -81,12 +87,16 @@ impl ModuleVisitor for Collector {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = self.path.name();
+        if !(self.is_wanted)(&name) {
+            return;
+        }
         let mut tensor = param.val().inner();
         if self.path.is_transposed() {
             tensor = tensor.swap_dims(0, 1);
         }
         let shape = tensor.dims().to_vec();
         let values = tensor.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
-        self.parameters.push(NamedParameter { name: self.path.name(), shape, values });
+        self.parameters.push(NamedParameter { name, shape, values });
     }
 }

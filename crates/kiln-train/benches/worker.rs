@@ -16,7 +16,7 @@ use kiln_heads::{
 use kiln_kernels::{Precision, Products};
 use kiln_predict::{in_batches, inputs};
 use kiln_tokenize::{Encoding, Shuffle, Tokenizer, lengths, pad, shuffled};
-use kiln_train::{AdamW, GradientSum};
+use kiln_train::{AdamW, GradientSum, Trainable};
 
 const VOCABULARY: usize = 21_128;
 const MODEL: &str = "models/multilingual-e5-small-zh";
@@ -146,7 +146,7 @@ impl Training {
     fn new(model: SequenceClassifier) -> Self {
         let mut model = model.train();
         model.bert.products.packed = None;
-        Self { model: Some(model), optimizer: AdamW::new(0.01) }
+        Self { model: Some(model), optimizer: AdamW::new(Trainable::default()) }
     }
 
     fn set_precision(&mut self, precision: Precision) {

@@ -5,15 +5,15 @@ use burn::tensor::{Device, Tensor, TensorData};
 use kiln_bert::{NamedParameter, ParameterPath, Weights};
 use kiln_kernels::{AdamWStep, adamw};
 
-use crate::{Error, GradientSum};
+use crate::trainable::layer;
+use crate::{Error, GradientSum, Trainable, UpdateRule};
 
 /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019), as PyTorch computes it.
 ///
-/// Biases and layer normalization are exempt from decay.
+/// Rates and decay are those of a [`Trainable`].
 #[derive(Clone, Debug)]
 pub struct AdamW {
-    weight_decay: f64,
-    layerwise_lr_decay: f64,
+    trainable: Trainable,
     updates: i32,
     moments: BTreeMap<String, Moments>,
 }
@@ -31,15 +31,8 @@ const EPSILON: f64 = 1e-8;
 
 impl AdamW {
     /// An optimizer that has seen no gradient.
-    pub fn new(weight_decay: f64) -> Self {
-        Self { weight_decay, layerwise_lr_decay: 1.0, updates: 0, moments: BTreeMap::new() }
-    }
-
-    /// The same with a learning rate that falls by this factor from each layer to the one below it, as ELECTRA was
-    /// fine-tuned: the head and the pooler learn at the full rate, the last layer at `decay` of it, and the embeddings,
-    /// below the first layer, at the lowest.
-    pub fn with_layerwise_lr_decay(self, decay: f64) -> Self {
-        Self { layerwise_lr_decay: decay, ..self }
+    pub fn new(trainable: Trainable) -> Self {
+        Self { trainable, updates: 0, moments: BTreeMap::new() }
     }
 
     /// Updates every parameter that has a gradient. The gradients are multiplied by `scale` first: a clip factor, or 1.
@@ -48,6 +41,11 @@ impl AdamW {
         let layers = gradients.iter().filter_map(|(name, _)| layer(name)).max().map_or(0, |last| last + 1);
         let path = ParameterPath::default();
         module.map(&mut Update { optimizer: self, path, gradients, learning_rate, scale, layers })
+    }
+
+    /// What it updates, and how.
+    pub fn trainable(&self) -> &Trainable {
+        &self.trainable
     }
 
     /// The moments as named tensors, for a checkpoint.
@@ -67,7 +65,12 @@ impl AdamW {
 
     /// The optimizer that [`AdamW::state`] was taken from, after `updates` updates. The names and shapes of the state
     /// have been checked.
-    pub(crate) fn restore(weight_decay: f64, updates: usize, state: &Weights, device: &Device) -> Result<Self, Error> {
+    pub(crate) fn restore(
+        trainable: Trainable,
+        updates: usize,
+        state: &Weights,
+        device: &Device,
+    ) -> Result<Self, Error> {
         let read = |name: &str| -> Result<Tensor<1>, Error> {
             let values = state.read(name)?.ok_or_else(|| Error::Checkpoint {
                 path: state.path().to_owned(),
@@ -82,13 +85,8 @@ impl AdamW {
             let second = read(&format!("second_moment.{name}"))?;
             moments.insert(name.to_owned(), Moments { first, second });
         }
-        Ok(Self { updates: updates as i32, moments, ..Self::new(weight_decay) })
+        Ok(Self { updates: updates as i32, moments, ..Self::new(trainable) })
     }
-}
-
-/// The index of the encoder's layer that a parameter belongs to, from its name: `bert.encoder.layer.3.output.dense.bias`.
-fn layer(name: &str) -> Option<i32> {
-    name.split_once("encoder.layer.")?.1.split('.').next()?.parse().ok()
 }
 
 struct Update<'a> {
@@ -102,24 +100,14 @@ struct Update<'a> {
 }
 
 impl Update<'_> {
-    /// The learning rate of a parameter, by the layers between it and the head.
-    fn learning_rate_of(&self, name: &str) -> f64 {
-        let below_head = match layer(name) {
-            Some(layer) => self.layers - layer,
-            None if name.contains("embeddings.") => self.layers + 1,
-            None => 0,
-        };
-        self.learning_rate * self.optimizer.layerwise_lr_decay.powi(below_head)
-    }
-
     /// θ ← θ·(1 − η·λ) − η/(1−β₁ᵗ) · m / (√v/√(1−β₂ᵗ) + ε)
     fn update(&mut self, name: String, weights: Tensor<1>, gradient: Tensor<1>) -> Tensor<1> {
-        let decay = if self.path.is_exempt_from_decay() { 0.0 } else { self.optimizer.weight_decay };
+        let UpdateRule { rate, weight_decay } = self.optimizer.trainable.rule(&self.path, self.layers);
         let updates = self.optimizer.updates;
-        let learning_rate = self.learning_rate_of(&name);
+        let learning_rate = self.learning_rate * rate;
         let step = AdamWStep {
             gradient_scale: self.scale as f32,
-            decay: (1.0 - learning_rate * decay) as f32,
+            decay: (1.0 - learning_rate * weight_decay) as f32,
             betas: [BETA_1, BETA_2],
             step_size: (learning_rate / (1.0 - BETA_1.powi(updates))) as f32,
             correction: (1.0 - BETA_2.powi(updates)).sqrt() as f32,
@@ -175,33 +163,11 @@ mod tests {
         gradients.add(&linear, linear.forward(x).sum().backward());
         assert!((gradients.norm() - 10f64.sqrt()).abs() < 1e-6);
 
-        let linear = AdamW::new(0.5).step(linear, gradients, 0.1, 1.0);
+        let linear =
+            AdamW::new(Trainable { weight_decay: 0.5, ..Trainable::default() }).step(linear, gradients, 0.1, 1.0);
         let values: Vec<f32> = parameters(&linear).into_iter().flat_map(|parameter| parameter.values).collect();
         assert!((values[0] - (2.0 * 0.95 + 0.1)).abs() < 1e-6, "the weight decays: {values:?}");
         assert!((values[1] - (1.0 - 0.1)).abs() < 1e-6, "the bias does not: {values:?}");
-    }
-
-    #[test]
-    fn each_layer_learns_at_a_share_of_the_rate_above_it() {
-        let mut optimizer = AdamW::new(0.0).with_layerwise_lr_decay(0.5);
-        let update = Update {
-            optimizer: &mut optimizer,
-            path: ParameterPath::default(),
-            gradients: GradientSum::default(),
-            learning_rate: 1.0,
-            scale: 1.0,
-            layers: 2,
-        };
-        let rates = [
-            ("head.output.weight", 1.0),
-            ("bert.pooler.dense.bias", 1.0),
-            ("bert.encoder.layer.1.output.dense.weight", 0.5),
-            ("bert.encoder.layer.0.attention.self.query.bias", 0.25),
-            ("bert.embeddings.word_embeddings.weight", 0.125),
-        ];
-        for (name, rate) in rates {
-            assert_eq!(update.learning_rate_of(name), rate, "{name}");
-        }
     }
 
     #[test]

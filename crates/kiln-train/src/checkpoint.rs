@@ -2,10 +2,10 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use kiln_bert::{FloatType, Loaded, NamedParameter, Weights, load, parameters, save, save_with_note};
+use kiln_bert::{FloatType, Loaded, NamedParameter, Weights, load_where, parameters_where, save, save_with_note};
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamW, EpochReport, Error, Fingerprint};
+use crate::{AdamW, EpochReport, Error, Fingerprint, Trainable};
 
 /// How far a run has come: with weights and moments, all that it takes to go on as if it had never stopped.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -80,11 +80,11 @@ pub(crate) struct Expected<'a> {
     pub fresh: &'a Progress,
     /// Updates of an epoch.
     pub updates: usize,
-    pub weight_decay: f64,
+    pub trainable: &'a Trainable,
 }
 
 /// A version of what a checkpoint holds. Another one is refused, not guessed at.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 pub(crate) const LAST: &str = "last.safetensors";
 const BEST: &str = "best.safetensors";
@@ -104,14 +104,16 @@ pub fn check_resumable(checkpoints: &Path, fingerprint: &Fingerprint) -> Result<
     Ok(true)
 }
 
-/// Writes weights, moments and progress as one file, so that they cannot disagree.
+/// Writes what learns, its moments and the progress as one file, so that they cannot disagree.
 pub(crate) fn write_last<M: Module>(
     folder: &Path,
     model: &M,
     optimizer: &AdamW,
     progress: &Progress,
 ) -> Result<(), Error> {
-    let weights = parameters(model).into_iter().map(|p| NamedParameter { name: format!("{MODEL}{}", p.name), ..p });
+    let learnt = |name: &str| optimizer.trainable().learns(name);
+    let weights = parameters_where(model, &learnt);
+    let weights = weights.into_iter().map(|p| NamedParameter { name: format!("{MODEL}{}", p.name), ..p });
     let moments = optimizer.state();
     let progress = Progress { format: FORMAT, moments: moments.len() / MOMENTS.len(), ..progress.clone() };
     let tensors: Vec<NamedParameter> = weights.chain(moments).collect();
@@ -132,12 +134,12 @@ pub(crate) fn read_last<M: Module>(
     let progress = read_progress(&file, &expected.fresh.fingerprint)?;
     refuse_differences(&file, progress.config.differences(&expected.fresh.config))?;
     check_progress(&progress, expected).map_err(unusable)?;
-    let Loaded { module, unused } = load(model, &file, MODEL)?;
+    let Loaded { module, unused } = load_where(model, &file, MODEL, &|name| expected.trainable.learns(name))?;
     if let Some(name) = unused.iter().find(|name| name.starts_with(MODEL)) {
         return Err(unusable(format!("`{name}` is not a parameter of the model")));
     }
     check_tensors(&file, progress.moments).map_err(unusable)?;
-    let optimizer = AdamW::restore(expected.weight_decay, progress.step, &file, device)?;
+    let optimizer = AdamW::restore(expected.trainable.clone(), progress.step, &file, device)?;
     Ok((module, optimizer, progress))
 }
 
@@ -222,10 +224,13 @@ fn check_tensors(file: &Weights, moments: usize) -> Result<(), String> {
     Ok(())
 }
 
-pub(crate) fn write_best<M: Module>(folder: &Path, model: &M) -> Result<(), Error> {
-    Ok(save(&folder.join(BEST), &parameters(model), FloatType::F32)?)
+/// Writes what learns of a model.
+pub(crate) fn write_best<M: Module>(folder: &Path, model: &M, trainable: &Trainable) -> Result<(), Error> {
+    let learnt = parameters_where(model, &|name| trainable.learns(name));
+    Ok(save(&folder.join(BEST), &learnt, FloatType::F32)?)
 }
 
-pub(crate) fn read_best<M: Module>(folder: &Path, model: M) -> Result<M, Error> {
-    Ok(load(model, &Weights::from_file(&folder.join(BEST))?, "")?.module)
+pub(crate) fn read_best<M: Module>(folder: &Path, model: M, trainable: &Trainable) -> Result<M, Error> {
+    let file = Weights::from_file(&folder.join(BEST))?;
+    Ok(load_where(model, &file, "", &|name| trainable.learns(name))?.module)
 }

@@ -1,7 +1,7 @@
 use kiln_eval::SplitReport;
 use serde::{Deserialize, Serialize};
 
-use crate::LrScheduler;
+use crate::{LrScheduler, Scope, Trainable};
 
 /// How to train.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +18,10 @@ pub struct TrainConfig {
     pub lr_scheduler: LrScheduler,
     /// Share of all updates in which it rises from zero.
     pub warmup_ratio: f64,
+    /// The head's highest learning rate; none = `learning_rate`.
+    pub head_learning_rate: Option<f64>,
+    /// Which parameters learn.
+    pub scope: Scope,
     /// Decoupled decay of all weights but biases and layer normalization.
     pub weight_decay: f64,
     /// The gradient's global norm is clipped to this; 0 = no clipping.
@@ -47,6 +51,8 @@ impl Default for TrainConfig {
             learning_rate: 5e-5,
             lr_scheduler: LrScheduler::Linear,
             warmup_ratio: 0.1,
+            head_learning_rate: None,
+            scope: Scope::Whole,
             weight_decay: 0.01,
             max_grad_norm: 1.0,
             layerwise_lr_decay: 1.0,
@@ -56,6 +62,18 @@ impl Default for TrainConfig {
             save_steps: 0,
             save_minutes: 10.0,
             max_hours: 0.0,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// What learns, how fast, and what is saved.
+    pub fn trainable(&self) -> Trainable {
+        Trainable {
+            scope: self.scope,
+            weight_decay: self.weight_decay,
+            layerwise_lr_decay: self.layerwise_lr_decay,
+            head_rate: self.head_learning_rate.map_or(1.0, |rate| rate / self.learning_rate),
         }
     }
 }

@@ -23,7 +23,7 @@ pub struct Fingerprint {
 
 impl Fingerprint {
     /// The same with the settings of the loop. When checkpoints are saved and how long a run may last are left out: they
-    /// do not change the weights that an update leads to.
+    /// do not change the weights that an update leads to. What learns is left out too: it follows from the model's settings.
     pub fn with_config(mut self, config: &TrainConfig) -> Self {
         let TrainConfig {
             epochs,
@@ -32,6 +32,8 @@ impl Fingerprint {
             learning_rate,
             lr_scheduler,
             warmup_ratio,
+            head_learning_rate,
+            scope: _,
             weight_decay,
             max_grad_norm,
             layerwise_lr_decay,
@@ -56,6 +58,8 @@ impl Fingerprint {
             ("metric", metric.name().to_owned()),
             ("seed", seed.to_string()),
         ];
+        let head = head_learning_rate.map(|rate| ("head_learning_rate", format!("{rate:?}")));
+        let settings = settings.into_iter().chain(head);
         self.settings.extend(settings.map(|(key, value)| (format!("train.{key}"), value)));
         self
     }

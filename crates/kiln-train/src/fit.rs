@@ -98,15 +98,14 @@ impl<S: TrainingSet> Fit<'_, S> {
         let total_steps = self.config.epochs.saturating_mul(updates);
         let config = Fingerprint::default().with_config(self.config);
         let fresh = Progress { rows, config, fingerprint: self.fingerprint.clone(), ..Progress::default() };
-        let weight_decay = self.config.weight_decay;
-        let expected = Expected { fresh: &fresh, updates, weight_decay };
+        let trainable = &self.config.trainable();
+        let expected = Expected { fresh: &fresh, updates, trainable };
         let (model, optimizer, progress) = if self.resume && self.checkpoints.join(LAST).exists() {
             read_last(self.checkpoints, model, &expected, self.device)?
         } else {
-            (model, AdamW::new(weight_decay), fresh)
+            (model, AdamW::new(trainable.clone()), fresh)
         };
-        let optimizer = optimizer.with_layerwise_lr_decay(self.config.layerwise_lr_decay);
-        Ok(Running { model: model.train(), optimizer, progress, total_steps, saved: Instant::now() })
+        Ok(Running { model: trainable.apply(model.train()), optimizer, progress, total_steps, saved: Instant::now() })
     }
 
     /// The updates of an epoch that are still to be made. Breaks when the observer does, after a checkpoint.
@@ -190,7 +189,7 @@ impl<S: TrainingSet> Fit<'_, S> {
         };
         if best {
             progress.best = Some(Best { epoch, score });
-            write_best(self.checkpoints, &plain)?;
+            write_best(self.checkpoints, &plain, &self.config.trainable())?;
         }
         progress.reports.push(report.clone());
         progress.start_epoch(epoch);
@@ -289,7 +288,8 @@ impl<S: TrainingSet> Fit<'_, S> {
     fn fitted(&self, running: Running<S::Model>, end: End) -> Result<Fitted<S::Model>, Error> {
         let Running { model, progress, .. } = running;
         let model = model.valid();
-        let model = if progress.best.is_some() { read_best(self.checkpoints, model)? } else { model };
+        let model =
+            if progress.best.is_some() { read_best(self.checkpoints, model, &self.config.trainable())? } else { model };
         Ok(Fitted {
             model,
             best_epoch: progress.best.map_or(0, |best| best.epoch),

@@ -19,7 +19,7 @@ use kiln_bert::Size;
 use kiln_heads::{Pooling, Start};
 use kiln_hub::{Hub, Location, Source};
 use kiln_schema::{ProblemType, TagScheme, Task};
-use kiln_train::Metric;
+use kiln_train::{Metric, Scope};
 use serde::{Deserialize, Serialize};
 
 pub use data::{Data, DataPath, Files};
@@ -88,6 +88,16 @@ pub enum Encoder {
     Full,
     /// The head alone: the encoder is run once and its features are cached.
     Frozen,
+}
+
+impl Encoder {
+    /// Which parameters learn.
+    pub fn scope(self) -> Scope {
+        match self {
+            Self::Full => Scope::Whole,
+            Self::Frozen => Scope::Head,
+        }
+    }
 }
 
 impl Recipe {

@@ -50,6 +50,7 @@ epochs = 5
 batch_size = 8
 gradient_accumulation_steps = 4
 learning_rate = 1e-4
+head_learning_rate = 1e-3
 lr_scheduler = "cosine"
 warmup_ratio = 0
 weight_decay = 0.0

@@ -1,6 +1,6 @@
 use kiln_backend::{Backend, Flex};
 use kiln_schema::{LabelId, LabelSet};
-use kiln_train::{LabelLoss, LrScheduler, Metric, TrainConfig, balanced};
+use kiln_train::{LabelLoss, LrScheduler, Metric, Scope, TrainConfig, balanced};
 use serde::{Deserialize, Serialize};
 
 use super::document::Places;
@@ -22,6 +22,9 @@ pub struct Train {
     /// The schedule's highest.
     #[serde(deserialize_with = "checked::positive")]
     pub learning_rate: f64,
+    /// The schedule's highest for the head and the pooler; `learning_rate` when absent.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "checked::some_positive")]
+    pub head_learning_rate: Option<f64>,
     pub lr_scheduler: LrScheduler,
     /// The share of all steps in which the learning rate rises from 0.
     #[serde(deserialize_with = "checked::share")]
@@ -76,6 +79,8 @@ impl Default for Train {
             learning_rate,
             lr_scheduler,
             warmup_ratio,
+            head_learning_rate,
+            scope: _,
             weight_decay,
             max_grad_norm,
             layerwise_lr_decay,
@@ -91,6 +96,7 @@ impl Default for Train {
             batch_size,
             gradient_accumulation_steps,
             learning_rate,
+            head_learning_rate,
             lr_scheduler,
             warmup_ratio,
             weight_decay,
@@ -148,6 +154,8 @@ impl Train {
             batch_size: self.batch_size,
             gradient_accumulation_steps: self.gradient_accumulation_steps,
             learning_rate: self.learning_rate,
+            head_learning_rate: self.head_learning_rate,
+            scope: Scope::Whole,
             lr_scheduler: self.lr_scheduler,
             warmup_ratio: self.warmup_ratio,
             weight_decay: self.weight_decay,

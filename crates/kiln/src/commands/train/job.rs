@@ -46,7 +46,8 @@ impl Job<'_> {
         model: S::Model,
         encoder_seconds: f64,
     ) -> anyhow::Result<Trained<S::Model, S::Output>> {
-        let config = self.recipe.train.config(self.recipe.metric());
+        let mut config = self.recipe.train.config(self.recipe.metric());
+        config.scope = self.recipe.model.encoder.scope();
         let fit = Fit {
             train: &sets.train,
             validation: &sets.validation,
