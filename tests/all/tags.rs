@@ -5,11 +5,12 @@ use burn::tensor::{Tensor, TensorData};
 use kiln_backend::{Backend, Flex};
 use kiln_bert::Bert;
 use kiln_eval::TagSet;
-use kiln_heads::{ClassificationHeadConfig, Crf, Network, TaskModel, TokenClassifier, Units, load_model, save_model};
-use kiln_predict::tag;
+use kiln_heads::{
+    ClassificationHeadConfig, Crf, Network, TaskModel, TokenClassifier, Units, load_model, save_model, tag,
+};
 use kiln_schema::{LabelSet, TagScheme};
 use kiln_tokenize::{Tokenizer, UnitWindow, characters};
-use kiln_train::{TaggedSet, TrainingSet};
+use kiln_train::{EvaluationSet, TaggedSet};
 
 use crate::tiny;
 

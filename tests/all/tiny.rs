@@ -60,7 +60,7 @@ pub fn encodings() -> Vec<Encoding> {
 }
 
 pub fn inputs(rows: &[usize], device: &Device) -> Inputs {
-    kiln_predict::inputs(&kiln_tokenize::pad(&encodings(), rows, 0), device)
+    kiln_heads::inputs(&kiln_tokenize::pad(&encodings(), rows, 0), device)
 }
 
 pub fn numbers<const D: usize>(tensor: burn::tensor::Tensor<D>) -> Vec<f32> {

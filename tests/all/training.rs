@@ -14,8 +14,8 @@ use kiln_bert::{LayerInputs, NamedParameter, Weights, load, parameters, save, sa
 use kiln_heads::{Pooling, SequenceClassifier, cross_entropy_sum};
 use kiln_schema::LabelSet;
 use kiln_train::{
-    AdamW, BatchLoss, Encoded, End, EpochReport, Error, Event, FeatureCache, Fingerprint, Fit, Fitted, GradientSum,
-    Targets, TokenFeatures, TokenFeaturesConfig, TrainConfig, Trainable, TrainingSet,
+    AdamW, BatchLoss, Dataset, Encoded, End, EpochReport, Error, EvaluationSet, Event, FeatureCache, Fingerprint, Fit,
+    Fitted, GradientSum, Targets, TokenFeatures, TokenFeaturesConfig, TrainConfig, Trainable, TrainingSet,
 };
 
 use crate::classifier::classifier;
@@ -129,7 +129,7 @@ fn model() -> SequenceClassifier {
     model
 }
 
-fn try_fit<S: TrainingSet>(
+fn try_fit<S: TrainingSet + EvaluationSet<S::Model>>(
     (train, model): (&S, S::Model),
     (folder, resume): (&Path, bool),
     config: &TrainConfig,
@@ -280,10 +280,7 @@ fn a_run_with_other_settings_is_not_resumed() {
 /// A set whose loss is no number from its fifth batch on.
 struct Diverging(Encoded, std::cell::Cell<usize>);
 
-impl TrainingSet for Diverging {
-    type Model = SequenceClassifier;
-    type Output = Vec<f32>;
-
+impl Dataset for Diverging {
     fn rows(&self) -> usize {
         self.0.rows()
     }
@@ -291,6 +288,10 @@ impl TrainingSet for Diverging {
     fn lengths(&self, rows: std::ops::Range<usize>) -> std::borrow::Cow<'_, [usize]> {
         self.0.lengths(rows)
     }
+}
+
+impl TrainingSet for Diverging {
+    type Model = SequenceClassifier;
 
     fn loss(&self, model: &SequenceClassifier, rows: &[usize], device: &Device) -> BatchLoss {
         self.1.set(self.1.get() + 1);
@@ -298,16 +299,20 @@ impl TrainingSet for Diverging {
         BatchLoss { sum: if self.1.get() < 5 { sum } else { sum * f64::NAN }, right }
     }
 
+    fn bert(model: &SequenceClassifier) -> Option<&kiln_bert::Bert> {
+        Some(&model.bert)
+    }
+}
+
+impl EvaluationSet<SequenceClassifier> for Diverging {
+    type Output = Vec<f32>;
+
     fn output(&self, model: &SequenceClassifier, batch_size: usize, device: &Device) -> Vec<f32> {
         self.0.output(model, batch_size, device)
     }
 
     fn report(&self, output: &Vec<f32>) -> Result<kiln_eval::SplitReport, kiln_eval::Error> {
         self.0.report(output)
-    }
-
-    fn bert(model: &SequenceClassifier) -> Option<&kiln_bert::Bert> {
-        Some(&model.bert)
     }
 }
 

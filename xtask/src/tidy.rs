@@ -1,6 +1,7 @@
 //! What no compiler checks: the crate map, the sources' own rules, and the files that must be there.
 
 mod architecture;
+mod contributing;
 mod furniture;
 mod sources;
 
@@ -26,6 +27,7 @@ fn problems() -> Result<Vec<String>> {
     let map = std::fs::read_to_string(&map).with_context(|| format!("cannot read {}", map.display()))?;
     let mut problems = architecture::problems(&map, &architecture::members(&metadata));
     problems.extend(sources::problems(workspace::root())?);
+    problems.extend(contributing::problems(workspace::root())?);
     problems.extend(furniture::problems(workspace::root(), &metadata)?);
     Ok(problems)
 }

@@ -1,4 +1,4 @@
-//! Heads on BERT, one file a head: hidden states to logits to loss.
+//! Heads on BERT, one file a head: hidden states to logits to loss, and the logits of any number of rows.
 //! A model folder holds the encoder, the head and the names of the labels in Hugging Face's layout.
 //!
 //! ```
@@ -21,12 +21,17 @@ mod token_classification;
 mod crf;
 mod question_answering;
 mod masked_lm;
+mod batches;
+mod tags;
+mod answers;
 mod loss;
 mod pretrained;
 mod model_folder;
 mod read_model;
 mod error;
 
+pub use answers::{AnswerConfig, AnswerLogits, Passage, answer_logits, best_answer};
+pub use batches::{in_batches, inputs};
 pub use crf::{Crf, TagBatch, Transitions};
 pub use error::Error;
 pub use loss::{
@@ -40,4 +45,5 @@ pub use pretrained::{Pretrained, PretrainedConfig, Start};
 pub use question_answering::{QuestionAnswerer, answer_loss_sum};
 pub use read_model::load_model;
 pub use sequence_classification::{ClassificationHead, ClassificationHeadConfig, SequenceClassifier};
+pub use tags::{Tags, tag, unit_tokens};
 pub use token_classification::TokenClassifier;

@@ -2,12 +2,12 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kiln_bert::{Bert, BertConfig, Weights, load_bert};
-use kiln_heads::{Pooling, pool};
+use kiln_heads::{Pooling, in_batches, inputs, pool};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_tokenize::{Tokenizer, lengths, pad};
 
+use crate::Error;
 use crate::predictor::{BATCH_SIZE, check_finite, tokenizer_of, trimmed};
-use crate::{Error, in_batches, inputs};
 
 /// A checkpoint that turns texts into vectors. Its head, if it has one, is not used.
 #[derive(Debug)]

@@ -15,7 +15,6 @@
 //! See `examples/predict.rs`, which makes a model folder first.
 #![deny(missing_docs)]
 
-mod batches;
 mod prediction;
 mod tags;
 mod answers;
@@ -24,11 +23,7 @@ mod predictor;
 mod embedder;
 mod error;
 
-pub use answers::{
-    AnswerConfig, AnswerLogits, PIPELINE_ANSWER_LENGTH, PIPELINE_MAX_LENGTH, answer_logits, best_answer,
-    pipeline_answer,
-};
-pub use batches::{in_batches, inputs};
+pub use answers::{PIPELINE_ANSWER_LENGTH, PIPELINE_MAX_LENGTH, pipeline_answer};
 pub use embedder::{EmbedConfig, Embedder, cosine};
 pub use error::Error;
 pub use prediction::{
@@ -36,4 +31,3 @@ pub use prediction::{
     MaskPrediction, NumberPrediction, Prediction, TagPrediction, TagsPrediction, Texts, TokenPrediction,
 };
 pub use predictor::Predictor;
-pub use tags::{Tags, tag, unit_tokens};

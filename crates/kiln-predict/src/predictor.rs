@@ -2,7 +2,9 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_bert::{BertConfig, Loaded};
-use kiln_heads::{MaskedLm, Network, QuestionAnswerer, TaskModel, Units, load_model};
+use kiln_heads::{
+    MaskedLm, Network, QuestionAnswerer, TaskModel, Units, answer_logits, in_batches, inputs, load_model, tag,
+};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::Task;
 use kiln_tokenize::{
@@ -12,8 +14,7 @@ use kiln_tokenize::{
 use crate::masks::{TOP, most_probable, places};
 use crate::tags::TaggedUnits;
 use crate::{
-    Error, FilledPrediction, MaskPrediction, PIPELINE_ANSWER_LENGTH, PIPELINE_MAX_LENGTH, Prediction, answer_logits,
-    in_batches, inputs, pipeline_answer, tag,
+    Error, FilledPrediction, MaskPrediction, PIPELINE_ANSWER_LENGTH, PIPELINE_MAX_LENGTH, Prediction, pipeline_answer,
 };
 
 /// A trained model with its tokenizer: texts to predictions.

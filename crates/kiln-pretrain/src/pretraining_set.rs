@@ -7,10 +7,9 @@ use std::rc::Rc;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_bert::Bert;
 use kiln_eval::{Counts, SplitReport, evaluate_masked};
-use kiln_heads::{MaskedLm, MaskedLmOutput, cross_entropy_sum};
-use kiln_predict::inputs;
+use kiln_heads::{MaskedLm, MaskedLmOutput, cross_entropy_sum, inputs};
 use kiln_tokenize::{Encoding, by_length, pad};
-use kiln_train::{BatchLoss, TrainingSet};
+use kiln_train::{BatchLoss, Dataset, EvaluationSet, TrainingSet};
 
 use crate::{Drawing, Drawn, Error, TokenStore};
 
@@ -169,10 +168,7 @@ fn right(logits: Tensor<2>, targets: Tensor<1, Int>) -> usize {
     predictions.equal(targets.inner()).int().sum().into_scalar::<i64>() as usize
 }
 
-impl TrainingSet for PretrainingSet {
-    type Model = MaskedLm;
-    type Output = Tally;
-
+impl Dataset for PretrainingSet {
     const DRAWN: bool = true;
 
     fn rows(&self) -> usize {
@@ -194,6 +190,10 @@ impl TrainingSet for PretrainingSet {
     fn tokens(&self) -> usize {
         (0..self.rows()).map(|row| self.lengths(row..row + 1)[0]).sum()
     }
+}
+
+impl TrainingSet for PretrainingSet {
+    type Model = MaskedLm;
 
     /// Masked tokens. The row is kept for [`TrainingSet::loss`], which would draw it again.
     fn weight(&self, row: usize) -> usize {
@@ -214,6 +214,14 @@ impl TrainingSet for PretrainingSet {
         }
         BatchLoss { sum, right }
     }
+
+    fn bert(model: &MaskedLm) -> Option<&Bert> {
+        Some(&model.bert)
+    }
+}
+
+impl EvaluationSet<MaskedLm> for PretrainingSet {
+    type Output = Tally;
 
     fn output(&self, model: &MaskedLm, batch_size: usize, device: &Device) -> Tally {
         let mut tally = Tally::default();
@@ -240,10 +248,6 @@ impl TrainingSet for PretrainingSet {
         let masked = Counts { correct: tally.masked_right, total: tally.masked, loss_sum: tally.masked_loss_sum };
         let next = |correct| Counts { correct, total: tally.rows, loss_sum: tally.next_loss_sum };
         evaluate_masked(masked, tally.next_right.map(next), tally.rows)
-    }
-
-    fn bert(model: &MaskedLm) -> Option<&Bert> {
-        Some(&model.bert)
     }
 }
 

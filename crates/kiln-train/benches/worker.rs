@@ -12,9 +12,9 @@ use kiln_backend::{Backend, Flex};
 use kiln_bert::{BertConfig, Inputs};
 use kiln_heads::{
     ClassificationHeadConfig, Pooling, Pretrained, PretrainedConfig, SequenceClassifier, Start, cross_entropy_sum,
+    in_batches, inputs,
 };
 use kiln_kernels::{Precision, Products};
-use kiln_predict::{in_batches, inputs};
 use kiln_tokenize::{Encoding, Shuffle, Tokenizer, lengths, pad, shuffled};
 use kiln_train::{AdamW, GradientSum, Trainable};
 

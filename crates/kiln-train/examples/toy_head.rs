@@ -7,9 +7,9 @@ use std::{borrow::Cow, ops::ControlFlow, ops::Range};
 use burn::{module::Module, tensor::Device, tensor::Tensor};
 use kiln_backend::{Backend, Flex};
 use kiln_bert::{Bert, BertConfig, Inputs, Linear, Size};
-use kiln_predict::{in_batches, inputs};
+use kiln_heads::{in_batches, inputs};
 use kiln_tokenize::{Encoding, lengths, pad};
-use kiln_train::{BatchLoss, Fingerprint, Fit, Targets, TrainConfig, TrainingSet};
+use kiln_train::{BatchLoss, Dataset, EvaluationSet, Fingerprint, Fit, Targets, TrainConfig, TrainingSet};
 
 #[derive(Module, Debug)]
 struct Finder {
@@ -23,12 +23,9 @@ impl Finder {
     }
 }
 
-struct Rows(Vec<Encoding>, Targets);
+struct Texts(Vec<Encoding>, Targets);
 
-impl TrainingSet for Rows {
-    type Model = Finder;
-    type Output = Vec<f32>;
-
+impl Dataset for Texts {
     fn rows(&self) -> usize {
         self.0.len()
     }
@@ -36,21 +33,29 @@ impl TrainingSet for Rows {
     fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> {
         lengths(&self.0[rows]).into()
     }
+}
+
+impl TrainingSet for Texts {
+    type Model = Finder;
 
     fn loss(&self, model: &Finder, rows: &[usize], device: &Device) -> BatchLoss {
         self.1.loss(model.forward(inputs(&pad(&self.0, rows, 0), device)), rows, device)
     }
 
-    fn output(&self, model: &Finder, batch_size: usize, device: &Device) -> Vec<f32> {
-        in_batches(&lengths(&self.0), batch_size, |rows| model.forward(inputs(&pad(&self.0, rows, 0), device)))
+    fn bert(model: &Finder) -> Option<&Bert> {
+        Some(&model.bert)
+    }
+}
+
+impl EvaluationSet<Finder> for Texts {
+    type Output = Vec<f32>;
+
+    fn output(&self, model: &Finder, size: usize, device: &Device) -> Vec<f32> {
+        in_batches(&lengths(&self.0), size, |rows| model.forward(inputs(&pad(&self.0, rows, 0), device)))
     }
 
     fn report(&self, logits: &Vec<f32>) -> Result<kiln_eval::SplitReport, kiln_eval::Error> {
         self.1.report(logits)
-    }
-
-    fn bert(model: &Finder) -> Option<&Bert> {
-        Some(&model.bert)
     }
 }
 
@@ -67,14 +72,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         full_length_is_exact: true,
     });
     let labels = kiln_schema::LabelSet::new(["found", "absent"])?;
-    let set = &Rows(encodings.collect(), Targets::Labels((0..256).map(|row| row % 2).collect(), labels));
+    let set = &Texts(encodings.collect(), Targets::Labels((0..256).map(|row| row % 2).collect(), labels));
     let config = BertConfig { vocab_size: 20, ..BertConfig::of_size(Size::Tiny) };
-    let finder = Finder { bert: config.init(device), output: config.init_linear(config.hidden_size, 2, device) };
+    let finder = Finder { bert: config.init(device), output: config.init_linear(128, 2, device) };
     let config = &TrainConfig { epochs: 3, learning_rate: 1e-3, ..TrainConfig::default() };
     let (fingerprint, checkpoints) = (&Fingerprint::default(), folder.path());
     let fit = Fit { train: set, validation: set, config, fingerprint, device, checkpoints, resume: false };
-    for report in fit.run(finder, &mut |_| ControlFlow::Continue(()))?.epochs {
-        println!("epoch {} {:?}", report.epoch, report.validation);
-    }
+    let fitted = fit.run(finder, &mut |_| ControlFlow::Continue(()))?;
+    fitted.epochs.iter().for_each(|report| println!("epoch {} {:?}", report.epoch, report.validation));
     Ok(())
 }

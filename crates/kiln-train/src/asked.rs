@@ -4,14 +4,13 @@ use std::ops::Range;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_bert::Bert;
 use kiln_eval::{SplitReport, evaluate_answers};
-use kiln_heads::{QuestionAnswerer, answer_loss_sum};
+use kiln_heads::{AnswerConfig, AnswerLogits, QuestionAnswerer, answer_logits, answer_loss_sum, best_answer, inputs};
 use kiln_metrics::{AnswerLanguage, answer_scores, cross_entropy};
-use kiln_predict::{AnswerConfig, AnswerLogits, AnswerPrediction, answer_logits, best_answer, inputs};
 use kiln_schema::Question;
 use kiln_tokenize::{ContextWindow, Encoding, lengths, pad};
 
 use crate::targets::right;
-use crate::{BatchLoss, TrainingSet};
+use crate::{BatchLoss, Dataset, EvaluationSet, TrainingSet};
 
 /// Questions with their contexts in windows: a row is a window, and its target is the first of its answers that the window
 /// has whole, or its first token where it has none.
@@ -35,7 +34,16 @@ pub struct Answered {
     /// The logits of each row.
     pub logits: AnswerLogits,
     /// An answer to each question.
-    pub answers: Vec<AnswerPrediction>,
+    pub answers: Vec<Answer>,
+}
+
+/// A model's answer to a question.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The passage; empty where the model finds none.
+    pub text: String,
+    /// Its probability among the best passages.
+    pub score: f64,
 }
 
 impl AskedSet {
@@ -68,9 +76,9 @@ impl AskedSet {
 
     /// Exact match and F1 of each question.
     pub fn scores(&self, output: &Answered) -> Vec<(f64, f64)> {
-        let score = |(question, answer): (&Question, &AnswerPrediction)| {
+        let score = |(question, answer): (&Question, &Answer)| {
             let answers: Vec<&str> = question.answers.iter().map(|answer| answer.text.as_str()).collect();
-            answer_scores(&answer.answer, &answers, self.language)
+            answer_scores(&answer.text, &answers, self.language)
         };
         self.questions.iter().zip(&output.answers).map(score).collect()
     }
@@ -81,10 +89,7 @@ impl AskedSet {
     }
 }
 
-impl TrainingSet for AskedSet {
-    type Model = QuestionAnswerer;
-    type Output = Answered;
-
+impl Dataset for AskedSet {
     fn rows(&self) -> usize {
         self.lengths.len()
     }
@@ -92,6 +97,10 @@ impl TrainingSet for AskedSet {
     fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> {
         Cow::Borrowed(&self.lengths[rows])
     }
+}
+
+impl TrainingSet for AskedSet {
+    type Model = QuestionAnswerer;
 
     fn loss(&self, model: &QuestionAnswerer, rows: &[usize], device: &Device) -> BatchLoss {
         let batch = inputs(&pad(&self.encodings, rows, self.pad_token_id), device);
@@ -104,6 +113,14 @@ impl TrainingSet for AskedSet {
         BatchLoss { sum: answer_loss_sum(logits, [tensor(first), tensor(last)], padding), right: Some(right) }
     }
 
+    fn bert(model: &QuestionAnswerer) -> Option<&Bert> {
+        Some(&model.bert)
+    }
+}
+
+impl EvaluationSet<QuestionAnswerer> for AskedSet {
+    type Output = Answered;
+
     fn output(&self, model: &QuestionAnswerer, batch_size: usize, device: &Device) -> Answered {
         let windows: Vec<&ContextWindow> = self.windows.iter().flatten().collect();
         let logits = answer_logits(model, &windows, self.pad_token_id, batch_size, device);
@@ -113,7 +130,8 @@ impl TrainingSet for AskedSet {
         for (question, windows) in self.questions.iter().zip(&self.windows) {
             let (window_logits, later) = remaining.split_at(windows.len());
             remaining = later;
-            answers.push(best_answer((&question.question, &question.context), windows, window_logits, config));
+            let (passage, text) = best_answer(windows, window_logits, config).trimmed(&question.context);
+            answers.push(Answer { text, score: passage.score });
         }
         Answered { logits, answers }
     }
@@ -126,9 +144,5 @@ impl TrainingSet for AskedSet {
         }
         let loss = loss_sum / self.targets.len().max(1) as f64;
         evaluate_answers(loss, &self.scores(output), self.language)
-    }
-
-    fn bert(model: &QuestionAnswerer) -> Option<&Bert> {
-        Some(&model.bert)
     }
 }

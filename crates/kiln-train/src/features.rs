@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_bert::{Bert, NamedParameter, Weights, save_with_note};
 use kiln_eval::SplitReport;
-use kiln_heads::{ClassificationHead, SequenceClassifier};
-use kiln_predict::{in_batches, inputs};
+use kiln_heads::{ClassificationHead, SequenceClassifier, in_batches, inputs};
 use kiln_tokenize::pad;
 use sha2::{Digest, Sha256};
 
-use crate::{BatchLoss, Encoded, Error, Targets, TrainingSet};
+use crate::{BatchLoss, Dataset, Encoded, Error, EvaluationSet, Targets, TrainingSet};
 
 /// Cached encoder features: the pooled output of a frozen encoder for each row, which a head is trained on.
 #[derive(Clone, Debug)]
@@ -22,23 +21,32 @@ pub struct Features {
     targets: Targets,
 }
 
-impl TrainingSet for Features {
-    type Model = ClassificationHead;
-    /// Logits, row-major `[rows, num_labels]`.
-    type Output = Vec<f32>;
-
-    /// The tokens that went in; a head's batches need no bucketing by them, and it does no harm.
+impl Dataset for Features {
     fn rows(&self) -> usize {
         self.lengths.len()
     }
 
+    /// The tokens that went in; a head's batches need no bucketing by them, and it does no harm.
     fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> {
         Cow::Borrowed(&self.lengths[rows])
     }
+}
+
+impl TrainingSet for Features {
+    type Model = ClassificationHead;
 
     fn loss(&self, head: &ClassificationHead, rows: &[usize], device: &Device) -> BatchLoss {
         self.targets.loss(self.logits(head, rows, device), rows, device)
     }
+
+    fn bert(_head: &ClassificationHead) -> Option<&Bert> {
+        None
+    }
+}
+
+impl EvaluationSet<ClassificationHead> for Features {
+    /// Logits, row-major `[rows, num_labels]`.
+    type Output = Vec<f32>;
 
     fn output(&self, head: &ClassificationHead, batch_size: usize, device: &Device) -> Vec<f32> {
         in_batches(&self.lengths, batch_size, |rows| self.logits(head, rows, device))
@@ -46,10 +54,6 @@ impl TrainingSet for Features {
 
     fn report(&self, logits: &Vec<f32>) -> Result<SplitReport, kiln_eval::Error> {
         self.targets.report(logits)
-    }
-
-    fn bert(_head: &ClassificationHead) -> Option<&Bert> {
-        None
     }
 }
 

@@ -9,16 +9,17 @@ use kiln_tokenize::{Shuffle, padding_share, shuffled};
 
 use crate::checkpoint::{Best, Expected, LAST, Progress, read_best, read_last, write_best, write_last};
 use crate::{
-    AdamW, BatchLoss, End, EpochReport, Error, Event, Fingerprint, Fitted, GradientSum, TrainConfig, TrainingSet,
+    AdamW, BatchLoss, End, EpochReport, Error, EvaluationSet, Event, Fingerprint, Fitted, GradientSum, TrainConfig,
+    TrainingSet,
 };
 
 /// A training to be run: the data, the settings, and where checkpoints go.
 #[derive(Debug)]
-pub struct Fit<'a, S> {
+pub struct Fit<'a, S, V> {
     /// What weights are fitted to.
     pub train: &'a S,
     /// What picks the best checkpoint, after each epoch.
-    pub validation: &'a S,
+    pub validation: &'a V,
     /// How to train.
     pub config: &'a TrainConfig,
     /// What the result depends on besides `config`: with another one, a checkpoint is not resumed.
@@ -54,7 +55,7 @@ impl Stopwatch {
 /// Rows drawn anew in each epoch are batched in blocks of this many batches: enough for rows of similar length to meet.
 const BLOCK_BATCHES: usize = 64;
 
-impl<S: TrainingSet> Fit<'_, S> {
+impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
     /// Trains, validates after each epoch, and returns the best epoch's model.
     ///
     /// Batches follow from the seed and the epoch, dropout from the seed and the step: the same run gives the same
@@ -88,8 +89,8 @@ impl<S: TrainingSet> Fit<'_, S> {
 
     /// The model as it is given, or the checkpoint's.
     fn start(&self, model: S::Model) -> Result<Running<S::Model>, Error> {
-        for (split, set) in [(Split::Train, self.train), (Split::Validation, self.validation)] {
-            if set.rows() == 0 {
+        for (split, rows) in [(Split::Train, self.train.rows()), (Split::Validation, self.validation.rows())] {
+            if rows == 0 {
                 return Err(Error::Empty { split });
             }
         }

@@ -1,5 +1,6 @@
 //! Fine-tuning: optimizer, schedule, the loop, checkpoints and the feature cache of frozen encoders.
-//! There is one loop, [`Fit`]; what it trains on is a [`TrainingSet`]: encodings under a whole model, features under a head, tagged texts, questions.
+//! There is one loop, [`Fit`]. It trains on a [`TrainingSet`] and validates on an [`EvaluationSet`]: encodings under a whole
+//! model, features under a head, tagged texts, questions.
 //!
 //! ```
 //! use kiln_train::{LrScheduler, TrainConfig};
@@ -30,7 +31,7 @@ mod fit;
 mod error;
 
 pub use adamw::AdamW;
-pub use asked::{Answered, AskedSet};
+pub use asked::{Answer, Answered, AskedSet};
 pub use checkpoint::check_resumable;
 pub use config::{Metric, TrainConfig};
 pub use error::Error;
@@ -44,4 +45,4 @@ pub use tagged::TaggedSet;
 pub use targets::{LabelLoss, Targets, balanced};
 pub use token_features::{TokenFeatures, TokenFeaturesConfig};
 pub use trainable::{Scope, Trainable, UpdateRule};
-pub use training_set::{BatchLoss, Encoded, TrainingSet};
+pub use training_set::{BatchLoss, Dataset, Encoded, EvaluationSet, TrainingSet};

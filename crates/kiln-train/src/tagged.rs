@@ -4,14 +4,13 @@ use std::ops::Range;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use kiln_bert::Bert;
 use kiln_eval::{SplitReport, TagSet, evaluate_tags};
-use kiln_heads::{TagBatch, TokenClassifier};
+use kiln_heads::{TagBatch, Tags, TokenClassifier, inputs, tag};
 use kiln_metrics::cross_entropy;
-use kiln_predict::{Tags, inputs, tag};
 use kiln_schema::{LabelId, LabelSet, TagScheme};
 use kiln_tokenize::{Encoding, UnitWindow, lengths, pad};
 
 use crate::targets::right;
-use crate::{BatchLoss, LabelLoss, TrainingSet};
+use crate::{BatchLoss, Dataset, EvaluationSet, LabelLoss, TrainingSet};
 
 /// Tagged texts in windows: a row is a window, and each unit is a target in the window that owns it.
 #[derive(Clone, Debug)]
@@ -134,10 +133,7 @@ impl TaggedSet {
     }
 }
 
-impl TrainingSet for TaggedSet {
-    type Model = TokenClassifier;
-    type Output = Tags;
-
+impl Dataset for TaggedSet {
     fn rows(&self) -> usize {
         self.lengths.len()
     }
@@ -145,6 +141,10 @@ impl TrainingSet for TaggedSet {
     fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> {
         Cow::Borrowed(&self.lengths[rows])
     }
+}
+
+impl TrainingSet for TaggedSet {
+    type Model = TokenClassifier;
 
     /// Units, or all their tokens.
     fn weight(&self, row: usize) -> usize {
@@ -173,6 +173,14 @@ impl TrainingSet for TaggedSet {
         }
     }
 
+    fn bert(model: &TokenClassifier) -> Option<&Bert> {
+        Some(&model.bert)
+    }
+}
+
+impl EvaluationSet<TokenClassifier> for TaggedSet {
+    type Output = Tags;
+
     fn output(&self, model: &TokenClassifier, batch_size: usize, device: &Device) -> Tags {
         tag(model, &self.texts, self.pad_token_id, batch_size, device)
     }
@@ -182,10 +190,6 @@ impl TrainingSet for TaggedSet {
         let loss = cross_entropy(&output.logits.concat(), self.labels.len(), &self.targets.concat());
         let tags = TagSet { labels: &self.labels, scheme: self.scheme };
         evaluate_tags(loss, &output.tags, &self.targets, tags)
-    }
-
-    fn bert(model: &TokenClassifier) -> Option<&Bert> {
-        Some(&model.bert)
     }
 }
 

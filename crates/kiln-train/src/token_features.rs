@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_bert::{Bert, Inputs, KnownStates};
 use kiln_files::FileWriter;
-use kiln_predict::inputs;
+use kiln_heads::inputs;
 use kiln_tokenize::{Encoding, by_length, pad};
 use sha2::{Digest, Sha256};
 

@@ -5,20 +5,13 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kiln_bert::Bert;
 use kiln_eval::SplitReport;
-use kiln_heads::SequenceClassifier;
-use kiln_predict::{in_batches, inputs};
+use kiln_heads::{SequenceClassifier, in_batches, inputs};
 use kiln_tokenize::{Encoding, lengths, pad};
 
 use crate::Targets;
 
-/// What the loop trains and validates on: rows, their loss under a model, and the report on a model's output.
-pub trait TrainingSet {
-    /// The model that is trained.
-    type Model: Module;
-
-    /// A model's output for all rows.
-    type Output;
-
+/// Rows that are batched by their lengths.
+pub trait Dataset {
     /// Whether rows are drawn anew in each epoch. They are then numbered on from epoch to epoch and batched a block at a
     /// time, so that memory does not grow with their number.
     const DRAWN: bool = false;
@@ -33,6 +26,12 @@ pub trait TrainingSet {
     fn tokens(&self) -> usize {
         self.lengths(0..self.rows()).iter().sum()
     }
+}
+
+/// Rows that weights are fitted to.
+pub trait TrainingSet: Dataset {
+    /// The model that is trained.
+    type Model: Module;
 
     /// How many targets a row has: the loss is a mean over them.
     fn weight(&self, _row: usize) -> usize {
@@ -42,18 +41,24 @@ pub trait TrainingSet {
     /// The loss of some rows, for the model on a device with autodiff.
     fn loss(&self, model: &Self::Model, rows: &[usize], device: &Device) -> BatchLoss;
 
+    /// The encoder in a model, none if it has none. With gradient checkpointing the encoder does its own part of the
+    /// backward pass, so a set that hides it would train the head alone.
+    fn bert(model: &Self::Model) -> Option<&Bert>;
+}
+
+/// Rows that a model is scored on.
+pub trait EvaluationSet<M>: Dataset {
+    /// A model's output for all rows.
+    type Output;
+
     /// The output of the model, on a device without autodiff, for all rows.
-    fn output(&self, model: &Self::Model, batch_size: usize, device: &Device) -> Self::Output;
+    fn output(&self, model: &M, batch_size: usize, device: &Device) -> Self::Output;
 
     /// The report on an output.
     ///
     /// # Errors
     /// When an output is NaN or infinite.
     fn report(&self, output: &Self::Output) -> Result<SplitReport, kiln_eval::Error>;
-
-    /// The encoder in a model, none if it has none. With gradient checkpointing the encoder does its own part of the
-    /// backward pass, so a set that hides it would train the head alone.
-    fn bert(model: &Self::Model) -> Option<&Bert>;
 }
 
 /// The loss of a batch.
@@ -102,11 +107,7 @@ impl Encoded {
     }
 }
 
-impl TrainingSet for Encoded {
-    type Model = SequenceClassifier;
-    /// Logits, row-major `[rows, num_labels]`.
-    type Output = Vec<f32>;
-
+impl Dataset for Encoded {
     fn rows(&self) -> usize {
         self.lengths.len()
     }
@@ -114,10 +115,23 @@ impl TrainingSet for Encoded {
     fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> {
         Cow::Borrowed(&self.lengths[rows])
     }
+}
+
+impl TrainingSet for Encoded {
+    type Model = SequenceClassifier;
 
     fn loss(&self, model: &SequenceClassifier, rows: &[usize], device: &Device) -> BatchLoss {
         self.targets.loss(self.logits(model, rows, device), rows, device)
     }
+
+    fn bert(model: &SequenceClassifier) -> Option<&Bert> {
+        Some(&model.bert)
+    }
+}
+
+impl EvaluationSet<SequenceClassifier> for Encoded {
+    /// Logits, row-major `[rows, num_labels]`.
+    type Output = Vec<f32>;
 
     fn output(&self, model: &SequenceClassifier, batch_size: usize, device: &Device) -> Vec<f32> {
         in_batches(&self.lengths, batch_size, |rows| self.logits(model, rows, device))
@@ -125,9 +139,5 @@ impl TrainingSet for Encoded {
 
     fn report(&self, logits: &Vec<f32>) -> Result<SplitReport, kiln_eval::Error> {
         self.targets.report(logits)
-    }
-
-    fn bert(model: &SequenceClassifier) -> Option<&Bert> {
-        Some(&model.bert)
     }
 }

@@ -7,10 +7,17 @@ use std::time::Duration;
 
 use kiln_hub::{Hub, HubConfig, Patience, Proxies, PullConfig, Secret};
 
-use crate::cli::HubArgs;
+/// Where checkpoints and data sets are kept, and whether hubs may be asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HubOptions {
+    /// The cache folder; without one, that of Python's clients.
+    pub cache_dir: Option<PathBuf>,
+    /// Whether no network request is made.
+    pub offline: bool,
+}
 
 /// How hubs are reached: the command line first, then the environment. `fallback` is the recipe's.
-pub fn pull_config(arguments: &HubArgs, fallback: &[Hub]) -> PullConfig {
+pub fn pull_config(arguments: &HubOptions, fallback: &[Hub]) -> PullConfig {
     Variables { read: &|name| var_os(name), home: std::env::home_dir() }.pull_config(arguments, fallback)
 }
 
@@ -35,7 +42,7 @@ struct Variables<'a> {
 }
 
 impl Variables<'_> {
-    fn pull_config(&self, arguments: &HubArgs, fallback: &[Hub]) -> PullConfig {
+    fn pull_config(&self, arguments: &HubOptions, fallback: &[Hub]) -> PullConfig {
         let cache_dir = |from_environment: Option<PathBuf>| arguments.cache_dir.clone().or(from_environment);
         let mut patience = Patience::default();
         let seconds = self.text("HF_HUB_DOWNLOAD_TIMEOUT").and_then(|seconds| seconds.parse().ok());
@@ -134,14 +141,14 @@ fn with_http(address: String) -> String {
 mod tests {
     use super::*;
 
-    fn config(variables: &[(&str, &str)], arguments: &HubArgs) -> PullConfig {
+    fn config(variables: &[(&str, &str)], arguments: &HubOptions) -> PullConfig {
         let read = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
         Variables { read: &read, home: Some("/home/me".into()) }.pull_config(arguments, &[Hub::ModelScope])
     }
 
     #[test]
     fn the_caches_are_those_of_pythons_clients() {
-        let none = HubArgs { cache_dir: None, offline: false };
+        let none = HubOptions { cache_dir: None, offline: false };
         for (variables, expected) in [
             (&[][..], "/home/me/.cache/huggingface/hub"),
             (&[("XDG_CACHE_HOME", "/c")], "/c/huggingface/hub"),
@@ -154,7 +161,7 @@ mod tests {
         }
         let model_scope = config(&[("MODELSCOPE_CACHE", "~/ms")], &none).model_scope;
         assert_eq!(model_scope.cache_dir, Some("/home/me/ms".into()));
-        let given = HubArgs { cache_dir: Some("/given".into()), offline: true };
+        let given = HubOptions { cache_dir: Some("/given".into()), offline: true };
         let config = config(&[("HF_HUB_CACHE", "/new"), ("MODELSCOPE_CACHE", "/ms")], &given);
         assert_eq!(
             (config.hugging_face.cache_dir, config.model_scope.cache_dir),
@@ -165,7 +172,7 @@ mod tests {
 
     #[test]
     fn switches_addresses_and_proxies() {
-        let none = HubArgs { cache_dir: None, offline: false };
+        let none = HubOptions { cache_dir: None, offline: false };
         for (value, offline) in [("1", true), ("YES", true), ("on", true), ("0", false), ("", false)] {
             assert_eq!(config(&[("HF_HUB_OFFLINE", value)], &none).offline, offline, "{value}");
         }
@@ -190,7 +197,7 @@ mod tests {
 
     #[test]
     fn the_token_is_the_variables_or_the_logins() {
-        let none = HubArgs { cache_dir: None, offline: false };
+        let none = HubOptions { cache_dir: None, offline: false };
         let home = tempfile::tempdir().expect("a folder");
         let home_path = home.path().to_str().expect("UTF-8");
         std::fs::write(home.path().join("token"), "hf_stored\n").expect("a small file");

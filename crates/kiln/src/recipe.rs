@@ -33,13 +33,19 @@ use document::Places;
 /// A checked recipe: every default filled in, every path absolute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
+    /// What is learnt.
     pub task: Task,
     /// Of a masked language model: whether it is trained on next sentences too.
     pub next_sentence: bool,
+    /// The network.
     pub model: Model,
+    /// The files.
     pub data: Data,
+    /// Of a masked language model: which tokens are masked.
     pub masking: Masking,
+    /// How the weights are fitted.
     pub train: Train,
+    /// Other hubs to try.
     pub hub: HubSettings,
 }
 
@@ -47,17 +53,21 @@ pub struct Recipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
+    /// The checkpoint.
     pub source: Source,
+    /// Where the encoder's weights come from.
     #[serde(default)]
     pub initialize: Start,
     /// A published architecture in place of the checkpoint's, with fresh weights; the source then needs but a tokenizer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
+    /// What is trained besides the head.
     #[serde(default)]
     pub encoder: Encoder,
     /// What a sequence classifier's logits are.
     #[serde(default)]
     pub problem_type: ProblemType,
+    /// What a sequence classifier's head reads.
     #[serde(default)]
     pub pooling: Pooling,
     /// Sizes of extra fully connected layers before the output layer.
@@ -138,10 +148,14 @@ impl Recipe {
         Ok(Self { task: file.task, next_sentence, model, data, masking, train: file.train, hub: file.hub })
     }
 
-    /// The metric that picks the best checkpoint: the recipe's own, or the task's default. Of tags it depends on
-    /// `data.tag_scheme`, which a training sets once it has read them.
+    /// The metric that picks the best checkpoint: the recipe's own, or the task's default.
     pub fn metric(&self) -> Metric {
-        let is_plain = self.task == Task::TokenClassification && self.data.tag_scheme == Some(TagScheme::Plain);
+        self.metric_of(self.data.tag_scheme)
+    }
+
+    /// The same for tags that are read in this way.
+    pub fn metric_of(&self, tag_scheme: Option<TagScheme>) -> Metric {
+        let is_plain = self.task == Task::TokenClassification && tag_scheme == Some(TagScheme::Plain);
         let default = if is_plain { Metric::Accuracy } else { metrics(self.task, self.model.problem_type)[0] };
         self.train.metric.unwrap_or(default)
     }

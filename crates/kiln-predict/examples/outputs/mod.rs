@@ -1,6 +1,6 @@
 use burn::tensor::{Device, Int, Tensor};
-use kiln_heads::Network;
-use kiln_predict::{Predictor, inputs};
+use kiln_heads::{Network, inputs};
+use kiln_predict::Predictor;
 use kiln_tokenize::{Encoding, pad};
 use serde_json::{Map, Value, json};
 

@@ -14,6 +14,7 @@ use super::document::Places;
 /// `[data]`: the labelled files, and how they are read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Data {
+    /// The splits, or the files that are divided into them.
     pub files: Files<DataPath>,
     /// From each file's ending when absent.
     pub format: Option<Format>,
@@ -23,6 +24,7 @@ pub struct Data {
     /// name, `false` where all are given by index; where none is given, `false` for csv and tsv, whose columns are
     /// then 0 and 1, and `true` for the other formats, whose columns are then `text` and `label`.
     pub header: bool,
+    /// Where texts and labels are.
     pub columns: Columns,
     /// Collected from the training split and sorted when absent.
     pub labels: Option<LabelSet>,
@@ -42,9 +44,19 @@ pub enum Files<F> {
     /// A file for each.
     Splits(Splits<F>),
     /// The rows of all files, divided.
-    Divided { files: Vec<F>, split: SplitConfig },
+    Divided {
+        /// Read one after another.
+        files: Vec<F>,
+        /// The share of each split.
+        split: SplitConfig,
+    },
     /// Text without labels, and a file to validate with; without one, some rows are held back.
-    Corpus { files: Vec<F>, validation: Option<F> },
+    Corpus {
+        /// Read one after another.
+        files: Vec<F>,
+        /// To validate with.
+        validation: Option<F>,
+    },
 }
 
 /// A file as a recipe names it.

@@ -5,7 +5,12 @@ use std::{fmt, io};
 #[derive(Debug)]
 pub enum RecipeError {
     /// The file cannot be read.
-    Read { path: PathBuf, source: io::Error },
+    Read {
+        /// The recipe's file, or one that it names.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
     /// Something in the file or in an override is wrong.
     Invalid {
         /// `recipe.toml, line 17` or `--set train.epochs=0`.

@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::document::Places;
 use super::{RecipeError, checked};
-use crate::cli::UsageError;
+use crate::UsageError;
 
 /// `[train]`: how the weights are fitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Train {
+    /// Passes over the training split.
     #[serde(deserialize_with = "checked::at_least::<1, _>")]
     pub epochs: usize,
     /// Examples in a batch.
@@ -25,6 +26,7 @@ pub struct Train {
     /// The schedule's highest for the head and the pooler; `learning_rate` when absent.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "checked::some_positive")]
     pub head_learning_rate: Option<f64>,
+    /// How the learning rate falls.
     pub lr_scheduler: LrScheduler,
     /// The share of all steps in which the learning rate rises from 0.
     #[serde(deserialize_with = "checked::share")]
@@ -41,6 +43,7 @@ pub struct Train {
     /// In tokens, special ones included; longer texts are cut, or go through windows where tags or answers are sought.
     #[serde(deserialize_with = "checked::at_least::<2, _>")]
     pub max_length: usize,
+    /// Of the encoder's matrix products.
     pub precision: Precision,
     /// Whether each layer is computed a second time in the backward pass, which takes time and saves memory.
     pub gradient_checkpointing: bool,
@@ -67,6 +70,7 @@ pub struct Train {
     /// The number that picks the best checkpoint; the task's own when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<Metric>,
+    /// Of fresh weights, of the order of rows and of dropout.
     pub seed: u64,
 }
 
@@ -218,9 +222,11 @@ impl ClassWeights {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
+    /// 32-bit floats
     F32,
+    /// 16-bit brain floats; products are summed in f32
     Bf16,
-    /// Not for training
+    /// 8-bit integers; not for training
     #[serde(skip)]
     Int8,
 }

@@ -25,6 +25,17 @@ fn training(out: &Path) -> Vec<String> {
     ["train", "--recipe", text(&recipe), "--out", &out, "--set", "train.epochs=3"].map(str::to_owned).to_vec()
 }
 
+/// The same command where SIGHUP ends a program, also if this test is run under `nohup`.
+fn heeding(command: Command) -> Command {
+    if !cfg!(target_os = "linux") {
+        return command;
+    }
+    let mut env = Command::new("env");
+    env.arg("--default-signal=HUP").arg(command.get_program()).args(command.get_args()).stdin(Stdio::null());
+    env.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    env
+}
+
 #[test]
 fn a_training_that_is_told_to_end_saves_first() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -32,7 +43,7 @@ fn a_training_that_is_told_to_end_saves_first() {
         let out = folder.path().join(signal);
         let arguments = training(&out);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let (mut child, lines) = started(kiln(&arguments));
+        let (mut child, lines) = started(heeding(kiln(&arguments)));
         send(signal, &child);
         let remaining: Vec<String> = lines.map_while(Result::ok).collect();
         assert_eq!(child.wait().expect("it ends").code(), Some(code), "{remaining:?}");

@@ -1,0 +1,327 @@
+//! The command line: what `kiln --help` shows.
+
+mod shared;
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+use kiln_dataset::Column;
+use kiln_hub::{DatasetFile, Source};
+
+pub use shared::{ColumnArgs, HubArgs, ModelArgs, PrecisionArgs, TextArgs};
+use shared::{at_least_one, folder_or_source};
+
+#[derive(Debug, Parser)]
+#[command(name = "kiln", version, about = "Fine-tune, evaluate and run BERT models, without Python")]
+#[command(
+    after_help = "Exit codes: 0 done, 1 failed, 2 wrong usage or recipe, 101 internal error, 141 the reader of stdout \
+                        is gone; 130, 143 and 129 after Ctrl-C, SIGTERM and SIGHUP, once a training is saved."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Compute backend: flex or ndarray (CPU), cuda or wgpu (GPU), as compiled in
+    #[arg(long, global = true, default_value = "flex", value_name = "NAME", help_heading = GLOBAL)]
+    pub backend: String,
+    /// Index of the backend's device; a CPU has only 0
+    #[arg(long, global = true, default_value_t = 0, value_name = "INDEX", help_heading = GLOBAL)]
+    pub device: usize,
+    /// Print results as JSON on stdout
+    #[arg(long, global = true, help_heading = GLOBAL)]
+    pub json: bool,
+}
+
+/// The heading of the options that every command has.
+const GLOBAL: &str = "Options of every command";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run every stage: pull, read, split, tokenize, audit, train, evaluate
+    Pipeline(PipelineArgs),
+    /// Download a checkpoint or a data set file and print where it is
+    Pull(PullArgs),
+    /// Check or split the data of a recipe
+    #[command(subcommand)]
+    Data(DataCommand),
+    /// Train a model, validate it after each epoch, and test the best checkpoint
+    Train(TrainArgs),
+    /// Compute the metrics of a model on a labelled file
+    Eval(EvalArgs),
+    /// Predict for a text, a file, or interactively
+    Predict(PredictArgs),
+    /// Predict the masked tokens of a text
+    FillMask(FillMaskArgs),
+    /// Pre-train a masked language model on raw text
+    Pretrain(TrainArgs),
+    /// Build a WordPiece vocabulary from raw text
+    Vocabulary(VocabularyArgs),
+    /// Compute vectors of texts
+    Embed(EmbedArgs),
+    /// Show the tokens of a text: ids, pieces and the characters they stand for
+    Tokenize(TokenizeArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Report duplicates, leaks between splits, contradictory labels, label balance and text lengths
+    Audit(AuditArgs),
+    /// Write the splits as JSON Lines
+    Split(SplitArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct PipelineArgs {
+    /// Recipe (TOML); without it, the bundled sample's
+    #[arg(long)]
+    pub recipe: Option<PathBuf>,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Recipe (TOML)
+    #[arg(long)]
+    pub recipe: PathBuf,
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// What every training takes.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Folder for the run; without it, the first free runs/NAME-N
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Continue the interrupted run in --out
+    #[arg(long, requires = "out")]
+    pub resume: bool,
+    /// Fail if a validation or test text is also in train
+    #[arg(long)]
+    pub strict: bool,
+    #[command(flatten)]
+    pub set: SetArgs,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SetArgs {
+    /// Override a key of the recipe, for example --set train.epochs=5; paths are relative to the working folder
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    // In an attribute, because rustdoc takes what is in brackets for links.
+    #[arg(
+        help = "hf:owner/name[@revision], modelscope:owner/name[@revision], dir:PATH or sample; or a file of a data set: \
+                hf-dataset:owner/name[@revision]/path or modelscope-dataset:owner/name[@revision]/path"
+    )]
+    pub source: PullSource,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+/// What there is to pull.
+#[derive(Clone, Debug)]
+pub enum PullSource {
+    Checkpoint(Source),
+    File(DatasetFile),
+}
+
+impl FromStr for PullSource {
+    type Err = kiln_hub::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match DatasetFile::is_meant(text) {
+            true => text.parse().map(Self::File),
+            false => text.parse().map(Self::Checkpoint),
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct AuditArgs {
+    /// Recipe (TOML)
+    #[arg(long)]
+    pub recipe: PathBuf,
+    /// Fail if a validation or test text is also in train
+    #[arg(long)]
+    pub strict: bool,
+    #[command(flatten)]
+    pub set: SetArgs,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct SplitArgs {
+    /// Recipe (TOML)
+    #[arg(long)]
+    pub recipe: PathBuf,
+    /// Folder for train.jsonl, validation.jsonl and test.jsonl
+    #[arg(long)]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub set: SetArgs,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Labelled file, or - for stdin
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Folder for report.json, report.html and errors.tsv
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
+    #[command(flatten)]
+    pub precision: PrecisionArgs,
+    /// Column of the label, by name or index (from 0)
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Option<Column>,
+}
+
+#[derive(Debug, Args)]
+pub struct PredictArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub texts: TextArgs,
+    /// Keep only the COUNT best labels, or candidates for a mask; without it, all labels and 5 candidates
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
+    pub top_k: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub struct FillMaskArgs {
+    /// Folder of a masked language model or of its run, or a source as in `kiln pull`
+    #[arg(long, value_parser = folder_or_source, default_value = "sample")]
+    pub model: Source,
+    #[command(flatten)]
+    pub hub: HubArgs,
+    #[command(flatten)]
+    pub texts: TextArgs,
+    /// Number of candidates for each mask
+    #[arg(long, visible_alias = "top-k", value_name = "COUNT", value_parser = at_least_one, default_value_t = 5)]
+    pub top: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct VocabularyArgs {
+    /// Raw text: a .txt file, or the text column of any other format; may be repeated
+    #[arg(long, required = true)]
+    pub file: Vec<PathBuf>,
+    /// Folder for tokenizer.json, vocab.txt and tokenizer_config.json
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Maximum number of tokens
+    #[arg(long, default_value_t = 21_128)]
+    pub size: usize,
+    /// Minimum number of occurrences of a character or a pair of tokens to become a token
+    #[arg(long, default_value_t = 2)]
+    pub min_count: u64,
+    /// Keep upper case and accents
+    #[arg(long)]
+    pub cased: bool,
+    /// Column of the text, by name or index (from 0)
+    #[arg(long, value_name = "COLUMN")]
+    pub text_column: Option<Column>,
+}
+
+#[derive(Debug, Args)]
+pub struct EmbedArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A text, which may begin with a hyphen; its vector is printed as JSON
+    #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
+    pub text: Option<String>,
+    /// A second text: prints the cosine of both vectors instead
+    #[arg(long, allow_hyphen_values = true, requires = "text")]
+    pub text_pair: Option<String>,
+    /// A file of any length, or - for stdin; a .txt file has one text per line
+    #[arg(long, requires = "out")]
+    pub file: Option<PathBuf>,
+    /// Where to write its vectors: .parquet with the columns text and embedding, or .npy
+    #[arg(long, requires = "file")]
+    pub out: Option<PathBuf>,
+    /// How a text's hidden states become one vector
+    #[arg(long, value_enum, default_value_t = Pooled::Mean)]
+    pub pooling: Pooled,
+    /// Scale each vector to length 1
+    #[arg(long)]
+    pub normalize: bool,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
+    #[command(flatten)]
+    pub precision: PrecisionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct TokenizeArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A text, which may begin with a hyphen
+    #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
+    pub text: Option<String>,
+    /// The second text of a pair
+    #[arg(long, allow_hyphen_values = true, requires = "text")]
+    pub text_pair: Option<String>,
+    /// A file of any length, or - for stdin; with --json, one object per text
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
+}
+
+/// [`kiln_heads::Pooling`] on a command line.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Pooled {
+    /// The first token's hidden state
+    Cls,
+    /// The mean over all tokens
+    Mean,
+    /// The checkpoint's pooler on the first token
+    Pooler,
+}
+
+impl From<Pooled> for kiln_heads::Pooling {
+    fn from(pooled: Pooled) -> Self {
+        match pooled {
+            Pooled::Cls => Self::Cls,
+            Pooled::Mean => Self::Mean,
+            Pooled::Pooler => Self::Pooler,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn columns_are_names_or_indices() {
+        let columns = |arguments: &[&str]| {
+            let given = ["kiln", "predict", "--model", "sample", "--file", "x"].iter().chain(arguments);
+            match Cli::try_parse_from(given).expect("a good command line").command {
+                Command::Predict(PredictArgs { texts, .. }) => texts.columns.text_column,
+                _ => panic!("it says predict"),
+            }
+        };
+        assert_eq!(columns(&["--text-column", "0"]), Some(Column::Index(0)));
+        assert_eq!(columns(&["--text-column", "review"]), Some(Column::Name("review".to_owned())));
+    }
+}

@@ -1,0 +1,114 @@
+//! Options that several commands take.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use kiln::environment::HubOptions;
+use kiln::recipe::Precision;
+use kiln_dataset::Column;
+use kiln_hub::{Location, Source};
+
+#[derive(Debug, Args)]
+pub struct HubArgs {
+    /// Cache folder for checkpoints and data sets
+    #[arg(long)]
+    pub cache_dir: Option<PathBuf>,
+    /// Use only what is in the cache; make no network request
+    #[arg(long)]
+    pub offline: bool,
+}
+
+impl HubArgs {
+    pub fn options(&self) -> HubOptions {
+        HubOptions { cache_dir: self.cache_dir.clone(), offline: self.offline }
+    }
+}
+
+/// A model, by where it is.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// Folder of a model or of a run, or a source as in `kiln pull`
+    #[arg(long, value_parser = folder_or_source)]
+    pub model: Source,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+/// What is on disk comes first, so a folder that is called `sample` is that folder.
+pub fn folder_or_source(text: &str) -> Result<Source, String> {
+    match Path::new(text).is_dir() {
+        true => Ok(Source::Location(Location::Directory(text.into()))),
+        false => text.parse().map_err(|error| format!("there is no such folder, and {error}")),
+    }
+}
+
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..) => Ok(number),
+        _ => Err("expected a whole number of at least 1".to_owned()),
+    }
+}
+
+/// What is asked of a model.
+#[derive(Debug, Args)]
+pub struct TextArgs {
+    /// A text, which may begin with a hyphen
+    #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
+    pub text: Option<String>,
+    /// The second text of a pair, or the context of a question
+    #[arg(long, allow_hyphen_values = true, requires = "text")]
+    pub text_pair: Option<String>,
+    /// A file of any length, or - for stdin; a .txt file has one text per line
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    /// Where to write the answers to --file, as JSON Lines; without it, or with -, stdout
+    #[arg(long, requires = "file")]
+    pub out: Option<PathBuf>,
+    /// Texts computed at once
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = 32)]
+    pub batch_size: usize,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
+    #[command(flatten)]
+    pub precision: PrecisionArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct PrecisionArgs {
+    /// Precision of the encoder's matrix products; bf16 and int8 need backend flex
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    pub precision: Precision,
+}
+
+/// How a file is read where its format and the recipe beside the model leave it open.
+#[derive(Debug, Args)]
+pub struct ColumnArgs {
+    /// Column of the text, by name or index (from 0)
+    #[arg(long, value_name = "COLUMN")]
+    pub text_column: Option<Column>,
+    /// Column of the second text, by name or index (from 0)
+    #[arg(long, value_name = "COLUMN")]
+    pub text_pair_column: Option<Column>,
+    /// The first row of a csv or tsv file names the columns
+    #[arg(long, conflicts_with = "no_header")]
+    pub header: bool,
+    /// The first row of a csv or tsv file is data
+    #[arg(long)]
+    pub no_header: bool,
+    /// csv, tsv, jsonl, parquet, arrow, conll, squad or text (one text per line); without it, from the file's ending
+    #[arg(long)]
+    pub format: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_at_least_one() {
+        assert_eq!(at_least_one("7"), Ok(7));
+        for text in ["0", "-1", "1.5", "many", ""] {
+            assert!(at_least_one(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! One file for each command; `train` has the three that train, and `outcome` prints what they end with.
+
+pub mod pull;
+pub mod data;
+pub mod train;
+mod outcome;
+pub mod eval;
+pub mod predict;
+mod prompt;
+pub mod embed;
+pub mod vocabulary;
+pub mod tokenize;

@@ -1,0 +1,58 @@
+//! `kiln embed`: vectors of texts, or the cosine of two.
+
+use anyhow::bail;
+use burn::tensor::Device;
+use kiln::UsageError;
+use kiln::fetch::fetch_model;
+use kiln::recipe::available;
+use kiln_backend::Backend;
+use kiln_dataset::VectorWriter;
+use kiln_predict::{EmbedConfig, cosine};
+use kiln_schema::Task;
+use serde_json::json;
+
+use crate::cli::EmbedArgs;
+use crate::commands::predict::CHUNK;
+use crate::console;
+use crate::input::{Input, refuse_to_overwrite};
+use crate::observer::Console;
+
+pub fn run<B: Backend>(arguments: &EmbedArgs, json: bool, device: &Device) -> anyhow::Result<()> {
+    let config = EmbedConfig {
+        pooling: arguments.pooling.into(),
+        normalize: arguments.normalize,
+        precision: available::<B>(arguments.precision.precision)?,
+    };
+    if let (Some(file), Some(out)) = (&arguments.file, &arguments.out) {
+        refuse_to_overwrite(out, std::slice::from_ref(file))?;
+    }
+    let folder = fetch_model(&arguments.model.model, &arguments.model.hub.options(), &mut Console::default())?;
+    let embedder = config.load(&folder, device)?;
+    match (&arguments.text, &arguments.text_pair, &arguments.file, &arguments.out) {
+        (Some(text), Some(other), ..) => {
+            let vectors = embedder.embed(&[(text, None), (other, None)])?;
+            let (a, b) = vectors.split_at(embedder.width());
+            let cosine = cosine(a, b);
+            if json {
+                return console::json(&json!({ "cosine": cosine }));
+            }
+            Ok(console::result(format_args!("{cosine:.4}"))?)
+        }
+        (Some(text), None, ..) => {
+            let embedding = embedder.embed(&[(text, None)])?;
+            console::json(&json!({ "text": text, "embedding": embedding }))
+        }
+        (None, _, Some(file), Some(out)) => {
+            let input = Input::texts(&folder, file, &arguments.columns, Task::SequenceClassification)?;
+            let mut writer = VectorWriter::create(out, embedder.width())?;
+            let count = input.for_each_chunk(CHUNK, |texts| {
+                let names: Vec<&str> = texts.iter().map(|(text, _)| *text).collect();
+                Ok(writer.write(&names, &embedder.embed(texts)?)?)
+            })?;
+            writer.finish()?;
+            console::log(format_args!("{count} vectors of {} → {}", embedder.width(), out.display()));
+            Ok(())
+        }
+        _ => bail!(UsageError("expected --text, with or without --text-pair, or --file with --out".to_owned())),
+    }
+}

@@ -1,0 +1,46 @@
+//! `kiln eval`: metrics of a labelled file.
+
+use anyhow::Context;
+use burn::tensor::Device;
+use kiln::fetch::fetch_model;
+use kiln::recipe::available;
+use kiln::{evaluate, warn_of_layers};
+use kiln_backend::Backend;
+use kiln_eval::SplitReport;
+use kiln_predict::Predictor;
+
+use super::outcome::print_splits;
+use crate::cli::EvalArgs;
+use crate::console;
+use crate::input::{Input, refuse_to_overwrite};
+use crate::observer::Console;
+
+pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> anyhow::Result<()> {
+    let mut console = Console::default();
+    let folder = fetch_model(&arguments.model.model, &arguments.model.hub.options(), &mut console)?;
+    let input = Input::labelled(&folder, &arguments.data, &arguments.columns, arguments.label.as_ref())?;
+    if let Some(out) = &arguments.out {
+        for name in ["report.json", "report.html", "errors.tsv"] {
+            refuse_to_overwrite(&out.join(name), std::slice::from_ref(&arguments.data))?;
+        }
+    }
+    let precision = available::<B>(arguments.precision.precision)?;
+    let predictor = Predictor::from_folder(&folder, device)?.with_precision(precision);
+    warn_of_layers(predictor.unused(), &mut console);
+    let evaluated = evaluate::<B>(&predictor, &folder, input.source.clone(), device, &mut console)?;
+    if let Some(out) = &arguments.out {
+        std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be created", out.display()))?;
+        evaluated.write(out)?;
+    }
+    if json {
+        return console::json(&evaluated.report);
+    }
+    print_splits(&evaluated.report)?;
+    for label in evaluated.report.splits.values().flat_map(SplitReport::labels) {
+        console::result(format_args!(
+            "{:<16} precision {:.4}  recall {:.4}  F1 {:.4}  support {}",
+            label.label, label.precision, label.recall, label.f1, label.support
+        ))?;
+    }
+    Ok(())
+}

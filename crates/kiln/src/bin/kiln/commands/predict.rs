@@ -1,0 +1,168 @@
+//! `kiln predict` and `kiln fill-mask`: one text, a file of any length, or an interactive prompt.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use burn::tensor::Device;
+use kiln::fetch::fetch_model;
+use kiln::recipe::available;
+use kiln::{UsageError, warn_of_layers};
+use kiln_backend::Backend;
+use kiln_files::FileWriter;
+use kiln_predict::{Prediction, Predictor};
+use kiln_schema::{ProblemType, Task};
+
+use super::prompt::{self, in_words};
+use crate::cli::{FillMaskArgs, PredictArgs, TextArgs};
+use crate::console;
+use crate::input::{Input, refuse_to_overwrite};
+use crate::observer::Console;
+
+pub fn run<B: Backend>(arguments: &PredictArgs, json: bool, device: &Device) -> anyhow::Result<()> {
+    let PredictArgs { model, texts, top_k } = arguments;
+    check_paths(texts)?;
+    let folder = fetch_model(&model.model, &model.hub.options(), &mut Console::default())?;
+    let mut predictor = load::<B>(&folder, texts, device)?;
+    if let Some(top_k) = top_k {
+        if predictor.task() == Task::MaskedLm {
+            predictor = predictor.with_top(*top_k);
+        } else if !has_labels(&predictor) {
+            let message = format!("--top-k is for labels and masks, and the model's task is {}", predictor.task());
+            bail!(UsageError(message));
+        }
+    }
+    Answers { predictor: &predictor, top_k: *top_k, json }.answer_all(&folder, texts)
+}
+
+/// `kiln fill-mask`: the same for a masked language model, with as many candidates for each mask as asked for.
+pub fn fill_mask<B: Backend>(arguments: &FillMaskArgs, json: bool, device: &Device) -> anyhow::Result<()> {
+    let FillMaskArgs { model, hub, texts, top } = arguments;
+    check_paths(texts)?;
+    let folder = fetch_model(model, &hub.options(), &mut Console::default())?;
+    let predictor = load::<B>(&folder, texts, device)?.with_top(*top);
+    if predictor.task() != Task::MaskedLm {
+        bail!("{}: the model's task is {}, expected masked-lm", folder.display(), predictor.task());
+    }
+    Answers { predictor: &predictor, top_k: None, json }.answer_all(&folder, texts)
+}
+
+fn check_paths(arguments: &TextArgs) -> anyhow::Result<()> {
+    match (&arguments.file, &arguments.out) {
+        (Some(file), Some(out)) => refuse_to_overwrite(out, std::slice::from_ref(file)),
+        _ => Ok(()),
+    }
+}
+
+fn load<B: Backend>(folder: &Path, arguments: &TextArgs, device: &Device) -> anyhow::Result<Predictor> {
+    let precision = available::<B>(arguments.precision.precision)?;
+    let predictor = Predictor::from_folder(folder, device)?;
+    warn_of_layers(predictor.unused(), &mut Console::default());
+    Ok(predictor.with_precision(precision).with_batch_size(arguments.batch_size))
+}
+
+fn has_labels(predictor: &Predictor) -> bool {
+    match predictor.network() {
+        kiln_heads::Network::SequenceClassification { problem_type, .. } => *problem_type != ProblemType::Regression,
+        _ => false,
+    }
+}
+
+/// A model, and how its answers are printed.
+pub struct Answers<'a> {
+    pub predictor: &'a Predictor,
+    /// How many labels of each text.
+    top_k: Option<usize>,
+    json: bool,
+}
+
+/// The least number of rows read and computed at a time: enough to fill batches with texts of similar length, few enough to
+/// take little memory.
+pub const CHUNK: usize = 1024;
+
+impl Answers<'_> {
+    fn answer_all(&self, folder: &Path, arguments: &TextArgs) -> anyhow::Result<()> {
+        match (&arguments.text, &arguments.file) {
+            (Some(text), _) => self.answer(text, arguments.text_pair.as_deref()),
+            (None, Some(file)) => {
+                let input = Input::texts(folder, file, &arguments.columns, self.predictor.task())?;
+                let rows_at_a_time = CHUNK.max(arguments.batch_size);
+                match arguments.out.as_deref().filter(|out| *out != Path::new("-")) {
+                    Some(out) => self.write(&input, rows_at_a_time, out),
+                    None => self.each_prediction(&input, rows_at_a_time, console::json).map(drop),
+                }
+            }
+            (None, None) => prompt::run(self),
+        }
+    }
+
+    /// Prints what the model says about one text.
+    pub fn answer(&self, text: &str, text_pair: Option<&str>) -> anyhow::Result<()> {
+        for prediction in self.predict(&[(text, text_pair)])? {
+            if self.json {
+                console::json(&prediction)?;
+            } else {
+                console::result(in_words(&prediction, text_pair))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, input: &Input, rows_at_a_time: usize, out: &Path) -> anyhow::Result<()> {
+        let cannot_write = || format!("{}: cannot be written", out.display());
+        let mut file = FileWriter::create(out).with_context(cannot_write)?;
+        let count = self.each_prediction(input, rows_at_a_time, |prediction| {
+            let mut line = serde_json::to_vec(prediction)?;
+            line.push(b'\n');
+            file.write_all(&line).with_context(cannot_write)
+        })?;
+        file.finish().with_context(cannot_write)?;
+        console::log(format_args!("{count} rows → {}", out.display()));
+        Ok(())
+    }
+
+    fn each_prediction(
+        &self,
+        input: &Input,
+        rows_at_a_time: usize,
+        mut write: impl FnMut(&Prediction) -> anyhow::Result<()>,
+    ) -> anyhow::Result<usize> {
+        input.for_each_chunk(rows_at_a_time, |texts| self.predict(texts)?.iter().try_for_each(&mut write))
+    }
+
+    fn predict(&self, texts: &[(&str, Option<&str>)]) -> anyhow::Result<Vec<Prediction>> {
+        let mut predictions = self.predictor.predict(texts)?;
+        if let Some(count) = self.top_k {
+            predictions.iter_mut().for_each(|prediction| keep_best(prediction, count));
+        }
+        Ok(predictions)
+    }
+}
+
+/// Keeps the labels with the highest scores, the best first.
+fn keep_best(prediction: &mut Prediction, count: usize) {
+    let scores = match prediction {
+        Prediction::Label(label) => &mut label.scores,
+        Prediction::Labels(labels) => &mut labels.scores,
+        _ => return,
+    };
+    scores.sort_by(|a, b| b.1.total_cmp(&a.1));
+    scores.truncate(count);
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_predict::{LabelPrediction, Texts};
+
+    use super::*;
+
+    #[test]
+    fn the_best_labels_are_kept_in_order() {
+        let scores = [("a", 0.2), ("b", 0.5), ("c", 0.3)].map(|(label, score)| (label.to_owned(), score)).to_vec();
+        let texts = Texts { text: "x".to_owned(), text_pair: None };
+        let mut prediction = Prediction::Label(LabelPrediction { texts, label: "b".to_owned(), score: 0.5, scores });
+        keep_best(&mut prediction, 2);
+        let json = serde_json::to_string(&prediction).expect("it has no strange keys");
+        assert_eq!(json, r#"{"text":"x","label":"b","score":0.5,"scores":{"b":0.5,"c":0.3}}"#);
+    }
+}

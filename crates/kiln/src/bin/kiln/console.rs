@@ -1,0 +1,151 @@
+//! What a user sees: results on stdout, everything else on stderr; bars on a terminal, plain lines elsewhere.
+//!
+//! A result that cannot be written is an [`OutputError`]. A line of the log that cannot be written is dropped: a closed
+//! terminal must not end a training.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write, stderr, stdout};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+/// A result, for people.
+pub fn result(text: impl fmt::Display) -> Result<(), OutputError> {
+    let line = format!("{text}\n");
+    let mut stdout = stdout().lock();
+    stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(OutputError)
+}
+
+/// A result, for programs.
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    Ok(result(serde_json::to_string(value)?)?)
+}
+
+/// Standard output did not take a result.
+#[derive(Debug)]
+pub struct OutputError(io::Error);
+
+impl OutputError {
+    /// Whether the program that reads the results has ended, as `head` does after some lines.
+    pub fn is_closed(&self) -> bool {
+        self.0.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
+impl fmt::Display for OutputError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("standard output cannot be written")
+    }
+}
+
+impl std::error::Error for OutputError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+/// A line of the log.
+pub fn log(text: impl fmt::Display) {
+    let _ = stderr().lock().write_all(format!("{text}\n").as_bytes());
+}
+
+/// Something that a user should not overlook.
+pub fn warn(text: impl fmt::Display) {
+    log(format_args!("WARNING: {text}"));
+}
+
+/// A prompt, without a line end.
+pub fn ask(prompt: &str) {
+    let _ = stderr().lock().write_all(prompt.as_bytes());
+}
+
+/// A stage of the pipeline, the crate that does it, and what came of it.
+pub fn stage(name: &str, by: &str, text: impl fmt::Display) {
+    for (line, text) in text.to_string().lines().enumerate() {
+        let (name, by) = if line == 0 { (name, by) } else { ("", "") };
+        log(format_args!("{name:<9} {by:<14} {text}"));
+    }
+}
+
+/// An error with its causes, the outermost first.
+pub fn error(error: &anyhow::Error) {
+    let causes: Vec<String> = error.chain().map(|cause| shortened(&cause.to_string())).collect();
+    log(format_args!("error: {}", causes.join(": ")));
+}
+
+/// An error quotes what a file holds, however long that is: one longer than this loses its middle.
+const LONGEST_CAUSE: usize = 2_000;
+
+fn shortened(text: &str) -> String {
+    let count = text.chars().count();
+    if count <= LONGEST_CAUSE {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(LONGEST_CAUSE / 2).collect();
+    let end: String = text.chars().skip(count - LONGEST_CAUSE / 2).collect();
+    format!("{start} … {end}")
+}
+
+/// How far something is: a bar with the time left, or a line at each tenth.
+#[derive(Debug)]
+pub struct Progress {
+    bar: Option<ProgressBar>,
+    name: &'static str,
+    total: usize,
+    tenths: usize,
+}
+
+impl Progress {
+    pub fn new(name: &'static str, total: usize) -> Self {
+        let bar = stderr().is_terminal().then(|| {
+            let style = ProgressStyle::with_template("{prefix:<9} {wide_bar} {pos}/{len} {msg} ETA {eta}")
+                .expect("the template is well formed");
+            ProgressBar::new(total as u64).with_style(style).with_prefix(name)
+        });
+        Self { bar, name, total, tenths: 0 }
+    }
+
+    pub fn set(&mut self, done: usize, message: impl FnOnce() -> String) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_message(message());
+                bar.set_position(done as u64);
+            }
+            None => {
+                let tenths = done * 10 / self.total.max(1);
+                if tenths > self.tenths {
+                    self.tenths = tenths;
+                    log(format_args!("{:<9} {done}/{} {}", self.name, self.total, message()));
+                }
+            }
+        }
+    }
+
+    /// A line of the log that leaves the bar whole.
+    pub fn log(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| log(text)),
+            None => log(text),
+        }
+    }
+
+    pub fn finish(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_causes_lose_their_middle() {
+        assert_eq!(shortened("a.tsv, line 2: no label"), "a.tsv, line 2: no label");
+        let long = format!("a.tsv, line 2: label `{}` is not in the list", "好".repeat(1 << 20));
+        let short = shortened(&long);
+        assert!(short.starts_with("a.tsv, line 2: label `好") && short.ends_with("好` is not in the list"), "{short}");
+        assert_eq!(short.chars().count(), LONGEST_CAUSE + " … ".chars().count());
+    }
+}

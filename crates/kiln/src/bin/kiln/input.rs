@@ -1,0 +1,145 @@
+//! How the file given on a command line is read: its format, its header and its columns.
+//!
+//! What the command line says comes first. Then the file's own format decides, and of the recipe beside the model only the
+//! columns are used that the file has.
+
+mod choice;
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use kiln::{UsageError, recipe_beside};
+use kiln_dataset::{Column, Columns, Format, Row, Source, read, rows};
+use kiln_schema::{Question, TaggedText, Task};
+use tempfile::TempDir;
+
+use crate::cli::ColumnArgs;
+use choice::Choice;
+
+/// A file to be read.
+#[derive(Debug)]
+pub struct Input {
+    pub source: Source,
+    /// The file's name for people.
+    name: String,
+    /// The folder of a copy, of what can be read only once.
+    copied: Option<TempDir>,
+}
+
+/// Rows without labels.
+type Texts = Box<dyn Iterator<Item = anyhow::Result<Row>>>;
+
+impl Input {
+    /// Texts, or pairs of them, for a model of that task. `model` is its folder.
+    pub fn texts(model: &Path, file: &Path, arguments: &ColumnArgs, task: Task) -> anyhow::Result<Self> {
+        let input = Self::open(file)?;
+        let recipe = recipe_beside(model)?;
+        let choice = Choice { input: &input, recipe: recipe.as_ref(), arguments, task };
+        let source = choice.for_texts()?;
+        Ok(Self { source, ..input })
+    }
+
+    /// Rows with labels, in `label` if that is given.
+    pub fn labelled(model: &Path, file: &Path, arguments: &ColumnArgs, label: Option<&Column>) -> anyhow::Result<Self> {
+        let input = Self::open(file)?;
+        let recipe = recipe_beside(model)?;
+        let task = recipe.as_ref().map_or(Task::SequenceClassification, |recipe| recipe.task);
+        let choice = Choice { input: &input, recipe: recipe.as_ref(), arguments, task };
+        let source = choice.for_labels(label)?;
+        Ok(Self { source, ..input })
+    }
+
+    /// The file, or a copy of what standard input (`-`) or a pipe holds, as a reader may open a file more than once.
+    fn open(file: &Path) -> anyhow::Result<Self> {
+        let columns = Columns { text: Column::Index(0), text_pair: None, label: None, flags: vec![] };
+        let is_stdin = file == Path::new("-");
+        let is_special = |metadata: fs::Metadata| !metadata.is_file() && !metadata.is_dir();
+        // `/dev/stdin` may lead to a file, and still be read only once.
+        let is_descriptor = ["/dev/stdin", "/dev/fd", "/proc/self/fd"].iter().any(|path| file.starts_with(path));
+        let is_pipe = is_descriptor || fs::metadata(file).is_ok_and(is_special);
+        if !is_stdin && !is_pipe {
+            let name = file.display().to_string();
+            return Ok(Self { source: Source::new(file, columns), name, copied: None });
+        }
+        let (name, copy) = if is_stdin {
+            ("standard input".to_owned(), copy(&mut io::stdin().lock(), Path::new("standard-input")))
+        } else {
+            let reader = fs::File::open(file).with_context(|| format!("{}: cannot be opened", file.display()))?;
+            (file.display().to_string(), copy(&mut { reader }, file))
+        };
+        let (folder, path) = copy.with_context(|| format!("{name} cannot be read"))?;
+        Ok(Self { source: Source::new(path, columns), name, copied: Some(folder) })
+    }
+
+    fn is_copy_without_ending(&self) -> bool {
+        self.copied.is_some() && self.source.path.extension().is_none()
+    }
+
+    /// The texts one after another.
+    pub fn rows(&self) -> anyhow::Result<Texts> {
+        let sources = std::slice::from_ref(&self.source);
+        Ok(match self.source.format()? {
+            Format::Conll => {
+                let (texts, _) = read::<TaggedText>(sources, None)?;
+                let row = |(at, text): (usize, TaggedText)| Ok(row_of(text.text, None, at));
+                Box::new(texts.into_iter().enumerate().map(row))
+            }
+            Format::Squad => {
+                let (questions, _) = read::<Question>(sources, None)?;
+                let row = |(at, asked): (usize, Question)| Ok(row_of(asked.question, Some(asked.context), at));
+                Box::new(questions.into_iter().enumerate().map(row))
+            }
+            _ => Box::new(rows(&self.source)?.map(|row| Ok(row?))),
+        })
+    }
+
+    /// Hands all rows to `each`, up to so many at a time, and counts them.
+    pub fn for_each_chunk(
+        &self,
+        rows_at_a_time: usize,
+        mut each: impl FnMut(&[(&str, Option<&str>)]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<usize> {
+        let mut rows = self.rows()?;
+        let mut count = 0;
+        loop {
+            let chunk: Vec<Row> = rows.by_ref().take(rows_at_a_time).collect::<Result<_, _>>()?;
+            if chunk.is_empty() {
+                break;
+            }
+            let texts: Vec<(&str, Option<&str>)> =
+                chunk.iter().map(|row| (row.text.as_str(), row.text_pair.as_deref())).collect();
+            each(&texts)?;
+            count += chunk.len();
+        }
+        if count == 0 {
+            bail!("{}: there are no rows", self.name);
+        }
+        Ok(count)
+    }
+}
+
+/// Refuses an output that is one of the inputs, also through links, before either is opened.
+pub fn refuse_to_overwrite(out: &Path, inputs: &[PathBuf]) -> anyhow::Result<()> {
+    match inputs.iter().find(|input| kiln_files::is_same_file(input, out)) {
+        Some(input) => bail!(UsageError(format!(
+            "{}: the output is the same file as the input {}; choose another --out",
+            out.display(),
+            input.display()
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn row_of(text: String, text_pair: Option<String>, at: usize) -> Row {
+    Row { text, text_pair, label: None, line: at as u64 + 1 }
+}
+
+/// A copy under the name of `file`, in a folder that is deleted with the guard.
+fn copy(reader: &mut dyn Read, file: &Path) -> io::Result<(TempDir, PathBuf)> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join(file.file_name().unwrap_or("input".as_ref()));
+    io::copy(reader, &mut fs::File::create(&path)?)?;
+    Ok((folder, path))
+}

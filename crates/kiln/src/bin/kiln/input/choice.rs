@@ -1,0 +1,251 @@
+//! Which format, header and columns a file is read with.
+
+use anyhow::bail;
+use kiln::recipe::Data;
+use kiln::{Recipe, UsageError};
+use kiln_dataset::{Column, Columns, Format, Source, head};
+use kiln_schema::Task;
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+
+use super::Input;
+use crate::cli::ColumnArgs;
+use crate::console;
+
+/// A file and all that has a say in how it is read.
+pub struct Choice<'a> {
+    pub input: &'a Input,
+    pub recipe: Option<&'a Recipe>,
+    pub arguments: &'a ColumnArgs,
+    pub task: Task,
+}
+
+impl Choice<'_> {
+    pub fn for_labels(&self, label: Option<&Column>) -> anyhow::Result<Source> {
+        let format = match self.format()? {
+            None if self.task == Task::MaskedLm => Some(Format::Text),
+            // Tagged texts may end in `.txt` too.
+            None => self.data().and_then(|data| data.format).or(Some(Format::Tsv)),
+            format => format,
+        };
+        let mut source = self.with_format(format);
+        let mut columns = self.columns();
+        if let Some(label) = label {
+            columns.label = Some(label.clone());
+            columns.flags.clear();
+        }
+        if columns.flags.is_empty() && columns.label.is_none() {
+            let index = Column::Index(if self.has_pairs(&columns) { 2 } else { 1 });
+            columns.label = Some(if self.arguments.header { Column::from("label") } else { index });
+        }
+        if matches!(self.task, Task::TokenClassification | Task::QuestionAnswering) {
+            return Ok(Source { columns, ..source });
+        }
+        self.place(&mut source, columns)?;
+        Ok(source)
+    }
+
+    pub fn for_texts(&self) -> anyhow::Result<Source> {
+        let columns = self.columns().unlabelled();
+        let format = match self.format()? {
+            Some(format) => format,
+            None => self.text_or_table(&columns)?,
+        };
+        let mut source = self.with_format(Some(format));
+        self.place(&mut source, columns)?;
+        Ok(source)
+    }
+
+    fn data(&self) -> Option<&Data> {
+        self.recipe.map(|recipe| &recipe.data)
+    }
+
+    /// Whether the recipe says which columns hold what; the files of the other tasks have places of their own for that.
+    fn has_columns(&self) -> bool {
+        self.recipe.is_some() && matches!(self.task, Task::SequenceClassification | Task::MaskedLm)
+    }
+
+    /// The columns that are looked for.
+    fn columns(&self) -> Columns {
+        match self.data().filter(|_| self.has_columns()) {
+            Some(data) => data.columns.clone(),
+            None => {
+                let text_pair = (self.task == Task::QuestionAnswering).then_some(Column::Index(1));
+                Columns { text_pair, ..self.input.source.columns.clone() }
+            }
+        }
+    }
+
+    fn with_format(&self, format: Option<Format>) -> Source {
+        let mut source = Source { format, ..self.input.source.clone() };
+        if let Some(data) = self.data() {
+            source.encoding = data.encoding;
+            source.label_separator = data.label_separator;
+        }
+        source
+    }
+
+    /// The format; none for a file of lines that may be plain texts or rows of a table.
+    fn format(&self) -> anyhow::Result<Option<Format>> {
+        if let Some(name) = &self.arguments.format {
+            let format = Format::deserialize(name.as_str().into_deserializer())
+                .map_err(|error: serde::de::value::Error| UsageError(format!("--format {name}: {error}")))?;
+            return Ok(Some(format));
+        }
+        let path = &self.input.source.path;
+        let ending = path.extension().map(|ending| ending.to_ascii_lowercase()).unwrap_or_default();
+        match Format::from_path(path) {
+            _ if ending == "txt" || self.input.is_copy_without_ending() => Ok(None),
+            Ok(Format::Jsonl) if ending == "json" && self.task == Task::QuestionAnswering => Ok(Some(Format::Squad)),
+            Ok(format) => Ok(Some(format)),
+            // An ending that says nothing.
+            Err(error) => match self.data().and_then(|data| data.format) {
+                Some(format) => Ok(Some(format)),
+                None => Err(error.into()),
+            },
+        }
+    }
+
+    /// Whether a file of lines holds a text a line, or the tab-separated columns that are looked for.
+    fn text_or_table(&self, columns: &Columns) -> anyhow::Result<Format> {
+        let ColumnArgs { text_column, text_pair_column, header, no_header, .. } = self.arguments;
+        if text_column.is_some() || text_pair_column.is_some() || *header || *no_header {
+            return Ok(Format::Tsv);
+        }
+        let is_table = match self.task {
+            Task::SequenceClassification => self.has_columns(),
+            Task::QuestionAnswering => true,
+            Task::TokenClassification | Task::MaskedLm => false,
+        };
+        let cells = head(&self.with_format(Some(Format::Tsv)))?.unwrap_or_default();
+        let has = |column: &Column| match column {
+            Column::Index(index) => cells.len() > 1 && *index < cells.len(),
+            Column::Name(name) => cells.contains(name),
+        };
+        if !is_table || !has(&columns.text) || !columns.text_pair.as_ref().is_none_or(has) {
+            return Ok(Format::Text);
+        }
+        if self.task == Task::SequenceClassification {
+            console::log(format_args!(
+                "{}: its first line has the recipe's columns, separated by tabs; `--format text` reads whole lines",
+                self.input.name
+            ));
+        }
+        Ok(Format::Tsv)
+    }
+
+    /// Puts the columns, and whether a header names them, into `source`, which has its format already.
+    fn place(&self, source: &mut Source, mut columns: Columns) -> anyhow::Result<()> {
+        let ColumnArgs { text_column, text_pair_column, header, .. } = self.arguments;
+        let first = head(source)?;
+        match (source.format()?, first) {
+            (Format::Text, _) => columns = Columns { text: Column::Index(0), text_pair: None, ..columns },
+            (Format::Jsonl, Some(keys)) => self.place_in_object(&mut columns, &keys),
+            (Format::Csv | Format::Tsv, Some(cells)) => {
+                source.header = self.has_header(&columns, &cells);
+                self.place_in_table(&mut columns, &cells, source.header)?;
+            }
+            (Format::Csv | Format::Tsv | Format::Jsonl, None) => bail!("{}: there are no rows", self.input.name),
+            _ => source.header = *header,
+        }
+        if let Some(text) = text_column {
+            columns.text = text.clone();
+        }
+        if text_pair_column.is_some() {
+            columns.text_pair = text_pair_column.clone();
+        }
+        source.columns = columns;
+        Ok(())
+    }
+
+    fn has_pairs(&self, columns: &Columns) -> bool {
+        columns.text_pair.is_some() || self.arguments.text_pair_column.is_some()
+    }
+
+    /// Whether the first row of a table names the columns.
+    fn has_header(&self, columns: &Columns, cells: &[String]) -> bool {
+        let ColumnArgs { text_column, text_pair_column, header, no_header, .. } = self.arguments;
+        let by_name = [text_column, text_pair_column].iter().any(|column| matches!(column, Some(Column::Name(_))));
+        if *header || *no_header || by_name {
+            return !no_header;
+        }
+        let named = named(columns);
+        let headed = self.data().is_some_and(|data| self.has_columns() && data.header);
+        (headed && named.is_empty()) || named.iter().any(|name| cells.contains(name))
+    }
+
+    /// Columns of a table whose first row is `cells`.
+    fn place_in_table(&self, columns: &mut Columns, cells: &[String], header: bool) -> anyhow::Result<()> {
+        let is_there = |column: &Column| match column {
+            Column::Index(index) => *index < cells.len(),
+            Column::Name(name) => header && cells.contains(name),
+        };
+        if self.arguments.no_header {
+            let by_index = |column: &mut Column, index| {
+                if matches!(column, Column::Name(_)) {
+                    *column = Column::Index(index);
+                }
+            };
+            by_index(&mut columns.text, 0);
+            columns.text_pair.iter_mut().for_each(|column| by_index(column, 1));
+            let label = if self.has_pairs(columns) { 2 } else { 1 };
+            columns.label.iter_mut().for_each(|column| by_index(column, label));
+        }
+        // Whatever the recipe calls it, the one column is the text.
+        if !is_there(&columns.text) && cells.len() == 1 {
+            columns.text = Column::Index(0);
+        }
+        let is_unlabelled = columns.label.is_none() && columns.flags.is_empty();
+        if is_unlabelled && self.task != Task::QuestionAnswering {
+            columns.text_pair = columns.text_pair.take().filter(is_there);
+        }
+        if let (Column::Name(name), None) = (&columns.text, &self.arguments.text_column)
+            && !is_there(&columns.text)
+        {
+            let message = format!(
+                "{}: there is no column `{name}`: the first row is `{}`; \
+                 expected --text-column, or --no-header where the first row is data",
+                self.input.name,
+                cells.join("`, `")
+            );
+            bail!(UsageError(message));
+        }
+        Ok(())
+    }
+
+    /// Columns of rows that are JSON objects, whose first has these keys.
+    fn place_in_object(&self, columns: &mut Columns, keys: &[String]) {
+        let asks = self.task == Task::QuestionAnswering;
+        let place = |column: &Column, usual: &str| -> Column {
+            let is_there = |name: &str| keys.iter().any(|key| key == name);
+            match column {
+                Column::Name(name) if is_there(name) => column.clone(),
+                Column::Name(_) if !is_there(usual) => column.clone(),
+                _ => Column::from(usual),
+            }
+        };
+        columns.text = match keys {
+            [only] => Column::from(only.as_str()),
+            _ => place(&columns.text, if asks { "question" } else { "text" }),
+        };
+        let pair = columns.text_pair.take().map(|pair| place(&pair, if asks { "context" } else { "text_pair" }));
+        columns.text_pair = pair.filter(|pair| asks || columns.label.is_some() || named_in(pair, keys));
+        columns.label = columns.label.take().map(|label| place(&label, "label"));
+    }
+}
+
+fn named_in(column: &Column, keys: &[String]) -> bool {
+    matches!(column, Column::Name(name) if keys.contains(name))
+}
+
+/// The names among columns.
+fn named(columns: &Columns) -> Vec<&String> {
+    let Columns { text, text_pair, label, flags } = columns;
+    fn name(column: &Column) -> Option<&String> {
+        match column {
+            Column::Name(name) => Some(name),
+            Column::Index(_) => None,
+        }
+    }
+    [Some(text), text_pair.as_ref(), label.as_ref()].into_iter().flatten().filter_map(name).chain(flags).collect()
+}

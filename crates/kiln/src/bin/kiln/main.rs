@@ -1,0 +1,93 @@
+//! `kiln`: the command line. It parses, prints and handles signals; the work is done by the library of the same name.
+
+mod cli;
+mod console;
+mod panics;
+mod interrupt;
+mod transfers;
+mod observer;
+mod input;
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use kiln::{ErrorKind, Interrupted, RecipeError, UsageError};
+use kiln_backend::{Backend, Entry, NoDevice, UnknownBackend};
+
+use crate::cli::{Cli, Command, DataCommand};
+use crate::console::OutputError;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match panics::catch_panic(|| run(&cli)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            let is_closed = error.chain().any(|cause| cause.downcast_ref().is_some_and(OutputError::is_closed));
+            if is_closed {
+                // As a program that SIGPIPE ends, quietly: whoever read the results has what they wanted.
+                return ExitCode::from(141);
+            }
+            console::error(&error);
+            exit_code(&error)
+        }
+        Err(internal_error) => {
+            console::log(internal_error);
+            ExitCode::from(101)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<()> {
+    match &cli.command {
+        // These compute nothing, so they need no backend.
+        Command::Pull(arguments) => commands::pull::run(arguments, cli.json),
+        Command::Data(DataCommand::Audit(arguments)) => commands::data::audit(arguments, cli.json),
+        Command::Data(DataCommand::Split(arguments)) => commands::data::split(arguments, cli.json),
+        Command::Vocabulary(arguments) => commands::vocabulary::run(arguments, cli.json),
+        Command::Tokenize(arguments) => commands::tokenize::run(arguments, cli.json),
+        // Inside the thread pool: from outside, every parallel operation would wake a thread and wait for it.
+        _ => rayon::scope(|_| {
+            kiln_backend::run(&cli.backend, OnBackend(cli)).unwrap_or_else(|unknown| Err(unknown.into()))
+        }),
+    }
+}
+
+/// A command that computes, on the backend chosen.
+struct OnBackend<'a>(&'a Cli);
+
+impl Entry for OnBackend<'_> {
+    type Output = anyhow::Result<()>;
+
+    fn run<B: Backend>(self) -> anyhow::Result<()> {
+        let Cli { command, json, device, .. } = self.0;
+        let device = B::find_device(*device)?;
+        match command {
+            Command::Pipeline(arguments) => commands::train::pipeline::<B>(arguments, self.0),
+            Command::Train(arguments) => commands::train::train::<B>(arguments, self.0),
+            Command::Pretrain(arguments) => commands::train::pretrain::<B>(arguments, self.0),
+            Command::Eval(arguments) => commands::eval::run::<B>(arguments, *json, &device),
+            Command::Predict(arguments) => commands::predict::run::<B>(arguments, *json, &device),
+            Command::FillMask(arguments) => commands::predict::fill_mask::<B>(arguments, *json, &device),
+            Command::Embed(arguments) => commands::embed::run::<B>(arguments, *json, &device),
+            Command::Pull(_) | Command::Data(_) | Command::Vocabulary(_) | Command::Tokenize(_) => {
+                unreachable!("these run without a backend")
+            }
+        }
+    }
+}
+
+/// 2 for wrong usage or recipe, that of the signal for an interrupted training, 1 for anything else.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let kind = error.downcast_ref().map(kiln::Error::kind);
+    let is_usage = error.chain().any(|cause| {
+        cause.is::<RecipeError>() || cause.is::<UsageError>() || cause.is::<UnknownBackend>() || cause.is::<NoDevice>()
+    });
+    match kind {
+        Some(ErrorKind::Interrupted) => ExitCode::from(interrupt::exit_code()),
+        _ if error.is::<Interrupted>() => ExitCode::from(interrupt::exit_code()),
+        Some(ErrorKind::Usage) => ExitCode::from(2),
+        _ if is_usage => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    }
+}

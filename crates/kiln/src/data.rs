@@ -1,0 +1,107 @@
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use kiln_dataset::{Audit, write_splits};
+use kiln_files::is_same_file;
+use kiln_hub::PullConfig;
+use kiln_schema::{Example, ProblemType, Split, Task};
+use kiln_tokenize::Tokenizer;
+
+use crate::environment::{HubOptions, pull_config};
+use crate::fetch::{fetch, fetch_data};
+use crate::stages::read::{report_leaks, splits};
+use crate::{Error, Observer, Recipe, UsageError, tasks};
+
+/// What is wrong with a recipe's data.
+#[derive(Clone, Debug)]
+pub struct Audited {
+    /// Duplicates, leaks between the splits, contradictory labels, lengths.
+    pub audit: Audit,
+    /// Of questions: the answers of each split whose offsets are wrong, in words.
+    pub answer_offsets: Vec<(Split, String)>,
+}
+
+/// Looks for what is wrong with a recipe's data.
+///
+/// # Errors
+/// When the data cannot be fetched or read.
+pub fn audit(recipe: &Recipe, hub: &HubOptions, observer: &mut dyn Observer) -> Result<Audited, Error> {
+    let config = pull_config(hub, &recipe.hub.fallback);
+    let mut run = || {
+        let (files, _) = fetch_data(&recipe.data, &config, observer)?;
+        let tokenizer = match tokenizer(recipe, &config, observer) {
+            Ok(tokenizer) => Some(tokenizer),
+            Err(error) => {
+                let text = format!("no lengths in tokens, because there is no tokenizer: {error:#}");
+                observer.warning(&text);
+                None
+            }
+        };
+        anyhow::Ok(Audited {
+            audit: tasks::audit_data(recipe, &files, tokenizer.as_ref(), observer)?,
+            answer_offsets: tasks::answer_offsets(recipe, &files, observer)?,
+        })
+    };
+    run().map_err(Error::from)
+}
+
+fn tokenizer(recipe: &Recipe, config: &PullConfig, observer: &mut dyn Observer) -> anyhow::Result<Tokenizer> {
+    let folder = fetch(&recipe.model.source, config, observer)?.folder;
+    Ok(Tokenizer::from_folder(&folder)?.with_max_length(recipe.train.max_length)?)
+}
+
+/// Warns of texts that are in two splits, or with `strict` fails.
+///
+/// # Errors
+/// With `strict`, when there is such a text.
+pub fn check_leaks(audit: &Audit, strict: bool, observer: &mut dyn Observer) -> Result<(), Error> {
+    report_leaks(audit, strict, observer).map_err(Error::from)
+}
+
+/// A split that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenSplit {
+    /// Which one.
+    pub split: Split,
+    /// Its number of rows.
+    pub examples: usize,
+    /// Its file, in JSON Lines.
+    pub path: PathBuf,
+}
+
+/// Writes the splits of a recipe whose rows have one label each into a folder, as JSON Lines.
+///
+/// # Errors
+/// When the rows have no single label, the data cannot be fetched or read, or a file cannot be written or is an input.
+pub fn split(
+    recipe: &Recipe,
+    out: &Path,
+    hub: &HubOptions,
+    observer: &mut dyn Observer,
+) -> Result<Vec<WrittenSplit>, Error> {
+    let mut run = || {
+        if recipe.task != Task::SequenceClassification
+            || recipe.model.problem_type != ProblemType::SingleLabelClassification
+        {
+            let task = recipe.task;
+            bail!(UsageError(format!("`kiln data split` writes rows with one label each; the task is {task}")));
+        }
+        let (files, _) = fetch_data(&recipe.data, &pull_config(hub, &recipe.hub.fallback), observer)?;
+        for split in ["train", "validation", "test"] {
+            let output = out.join(format!("{split}.jsonl"));
+            if files.all().into_iter().any(|input| is_same_file(input, &output)) {
+                let path = output.display();
+                bail!(UsageError(format!(
+                    "{path} is an input of the recipe and would be overwritten; choose another --out"
+                )));
+            }
+        }
+        let rows = splits::<Example>(recipe, &files, observer)?;
+        let paths = write_splits(&rows.items, &rows.labels, out)?;
+        let written = paths.iter().zip(rows.items.iter());
+        let written =
+            written.map(|((split, path), (_, rows))| WrittenSplit { split, examples: rows.len(), path: path.clone() });
+        Ok(written.collect())
+    };
+    run().map_err(Error::from)
+}

@@ -1,0 +1,84 @@
+//! Why a run failed: wrong use, an interruption, or anything else.
+
+use std::fmt;
+
+use crate::RecipeError;
+
+/// Why a run failed. [`source`](std::error::Error::source) leads to its causes.
+pub struct Error {
+    kind: ErrorKind,
+    inner: anyhow::Error,
+}
+
+/// What a caller can do about an [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The recipe or an option is wrong: correct it.
+    Usage,
+    /// The observer ended the work; what can be resumed is saved.
+    Interrupted,
+    /// A file, a hub or the training failed.
+    Failed,
+}
+
+impl Error {
+    /// What a caller can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl From<anyhow::Error> for Error {
+    fn from(inner: anyhow::Error) -> Self {
+        let is_usage = inner.chain().any(|cause| cause.is::<RecipeError>() || cause.is::<UsageError>());
+        let kind = match () {
+            () if inner.is::<Self>() => inner.downcast_ref().map_or(ErrorKind::Failed, Self::kind),
+            () if inner.is::<Interrupted>() => ErrorKind::Interrupted,
+            () if is_usage => ErrorKind::Usage,
+            () => ErrorKind::Failed,
+        };
+        Self { kind, inner }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.inner, f)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.inner, f)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.inner.source()
+    }
+}
+
+/// Settings that contradict each other, or that do not fit the data or the model.
+#[derive(Debug)]
+pub struct UsageError(pub String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// The work was ended from outside; the text says what is saved.
+#[derive(Debug)]
+pub struct Interrupted(pub String);
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "interrupted; {}", self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}

@@ -1,0 +1,69 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::tensor::Device;
+use kiln_backend::Backend;
+use kiln_dataset::Source;
+use kiln_eval::Report;
+use kiln_predict::Predictor;
+use kiln_schema::Split;
+
+use crate::recipe::Recipe;
+use crate::stages::save::write_report;
+use crate::tasks::{Scored, score};
+use crate::{Error, Observer};
+
+/// The scores of a model on a labelled file.
+#[derive(Clone, Debug)]
+pub struct Evaluated {
+    /// The scores, as those of a test split.
+    pub report: Report,
+    /// What the model is wrong about, as a table with a header, separated by tabs.
+    pub errors: String,
+}
+
+impl Evaluated {
+    /// Writes `report.json`, `report.html` and `errors.tsv` into a folder that exists.
+    ///
+    /// # Errors
+    /// When one of them cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<(), Error> {
+        Ok(write_report(folder, &self.report, &self.errors)?)
+    }
+}
+
+/// Scores a model on a labelled file; a masked language model on raw text. `folder` is the model's, and `predictor` is
+/// the model on `device`.
+///
+/// # Errors
+/// When the file cannot be read, has labels that the model does not know, or a logit is not finite.
+pub fn evaluate<B: Backend>(
+    predictor: &Predictor,
+    folder: &Path,
+    source: Source,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> Result<Evaluated, Error> {
+    let mut scored = || {
+        let language = recipe_beside(folder)?.and_then(|recipe| recipe.data.answer_language);
+        score(predictor, source.clone(), language, device, observer)
+    };
+    let Scored { report, errors } = scored().map_err(Error::from)?;
+    let report = Report {
+        task: predictor.task(),
+        model: folder.display().to_string(),
+        backend: B::NAME.to_owned(),
+        splits: BTreeMap::from([(Split::Test, report)]),
+        train: None,
+    };
+    Ok(Evaluated { report, errors })
+}
+
+/// The recipe that a run has beside its model's folder, if there is one.
+///
+/// # Errors
+/// When it is no recipe of this version.
+pub fn recipe_beside(model: &Path) -> Result<Option<Recipe>, crate::RecipeError> {
+    let recipe = model.join("../run.toml");
+    Ok(if recipe.is_file() { Some(Recipe::load(&recipe, &[])?) } else { None })
+}

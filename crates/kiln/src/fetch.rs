@@ -1,0 +1,80 @@
+//! A source, as files on disk.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use kiln_hub::{DatasetFile, Location, PullConfig, PulledFile, Snapshot, Source, pull, pull_file};
+
+use crate::environment::{self, HubOptions, pull_config};
+use crate::recipe::{Data, DataPath, Files};
+use crate::{Error, Observer};
+
+/// Fetches, finds or unpacks a checkpoint.
+///
+/// # Errors
+/// When no hub has it, or a file cannot be written or verified.
+pub fn fetch(source: &Source, config: &PullConfig, observer: &mut dyn Observer) -> Result<Snapshot, Error> {
+    let Source::Location(location) = source else {
+        let folder = kiln_sample::unpack(&sample_folder()).map_err(anyhow::Error::from)?.model;
+        return Ok(Snapshot { folder, pinned: None, revision: None, address: None, verified: true });
+    };
+    pull(location, config, &mut |progress| observer.download(&progress))
+        .map_err(|error| anyhow::Error::from(error).into())
+}
+
+/// The folder of a model to predict with or to evaluate. For a run's folder it is the model in it. A folder on disk is not
+/// checked: loading says what it lacks.
+///
+/// # Errors
+/// As of [`fetch`].
+pub fn fetch_model(source: &Source, hub: &HubOptions, observer: &mut dyn Observer) -> Result<PathBuf, Error> {
+    match source {
+        Source::Location(Location::Directory(folder)) => {
+            let in_run = folder.join("model");
+            let is_run = !folder.join("config.json").exists() && in_run.join("config.json").exists();
+            Ok(if is_run { in_run } else { folder.clone() })
+        }
+        _ => Ok(fetch(source, &pull_config(hub, &[]), observer)?.folder),
+    }
+}
+
+/// Fetches or finds a data set's file.
+///
+/// # Errors
+/// When no hub has it, or it cannot be written or verified.
+pub fn fetch_file(file: &DatasetFile, config: &PullConfig, observer: &mut dyn Observer) -> Result<PulledFile, Error> {
+    pull_file(file, config, &mut |progress| observer.download(&progress))
+        .map_err(|error| anyhow::Error::from(error).into())
+}
+
+/// A recipe's files on disk, and its data with those of hubs at the commits that came.
+///
+/// # Errors
+/// As of [`fetch_file`].
+pub fn fetch_data(
+    data: &Data,
+    config: &PullConfig,
+    observer: &mut dyn Observer,
+) -> Result<(Files<PathBuf>, Data), Error> {
+    let mut verified = true;
+    let fetched = data.files.try_map(|path| match path {
+        DataPath::Local(path) => anyhow::Ok((path.clone(), DataPath::Local(path.clone()))),
+        DataPath::Hub(file) => {
+            let pulled = fetch_file(file, config, observer).with_context(|| format!("data set file \"{file}\""))?;
+            verified &= pulled.verified;
+            Ok((pulled.path, DataPath::Hub(pulled.pinned)))
+        }
+    })?;
+    if !verified {
+        observer.note(&"no hub declared hashes for some data set files, so they were not verified");
+    }
+    Ok((
+        fetched.map(|(path, _)| path.clone()),
+        Data { files: fetched.map(|(_, pinned)| pinned.clone()), ..data.clone() },
+    ))
+}
+
+/// Where the embedded sample is unpacked.
+pub fn sample_folder() -> PathBuf {
+    environment::cache_folder().join("sample")
+}

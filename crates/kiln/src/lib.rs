@@ -1,0 +1,46 @@
+//! Fine-tune, evaluate and run BERT models: what the `kiln` command does, as functions.
+//!
+//! ```no_run
+//! use kiln::{Recipe, RunOptions};
+//! use kiln_backend::Flex;
+//!
+//! let recipe = Recipe::load("recipe.toml".as_ref(), &[])?;
+//! let trained = kiln::train::<Flex>(&recipe, &RunOptions::default(), &mut ())?;
+//! println!("{:?}", trained.report.splits);
+//! let predictions = trained.predictor()?.predict(&[("房间很干净，服务也好", None)])?;
+//! println!("{predictions:?}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! A [`Recipe`] holds every setting of a run. [`train`] runs its stages: it fetches the checkpoint and the data, reads,
+//! tokenizes, trains with a validation after each epoch, evaluates the best checkpoint, and writes the run's folder.
+//! [`evaluate`] scores a model on a labelled file, and [`audit`] says what is wrong with a data set. An [`Observer`] learns
+//! what is going on and can end it.
+//!
+//! The backend is a type, one of `kiln_backend`'s. Predictions are made by [`kiln_predict::Predictor`], which needs only a
+//! model's folder. Each stage stands on a crate that can be used without this one: `kiln-hub` downloads, `kiln-dataset`
+//! reads and splits, `kiln-tokenize` encodes, `kiln-bert` and `kiln-heads` are the model, `kiln-train` is the training loop,
+//! and `kiln-eval` makes the report.
+//!
+//! See `examples/fine_tune.rs`.
+#![deny(missing_docs)]
+
+pub mod recipe;
+pub mod environment;
+pub mod fetch;
+mod error;
+mod observer;
+mod fingerprint;
+mod peak_memory;
+mod stages;
+mod tasks;
+mod training;
+mod evaluation;
+mod data;
+
+pub use data::{Audited, WrittenSplit, audit, check_leaks, split};
+pub use error::{Error, ErrorKind, Interrupted, UsageError};
+pub use evaluation::{Evaluated, evaluate, recipe_beside};
+pub use observer::{Observer, warn_of_layers};
+pub use recipe::{Recipe, RecipeError};
+pub use training::{RunOptions, Trained, train};

@@ -1,0 +1,83 @@
+//! The stages of a training. Each takes what the one before it returned:
+//! [`settle`](settle::settle) → [`read`](read) → encode → model → [`fit`](fit::fit) → [`save`](save::save).
+//!
+//! What differs between tasks at a stage is in [`Stages`], which each file in `tasks` implements.
+
+pub(crate) mod settle;
+pub(crate) mod read;
+pub(crate) mod model;
+pub(crate) mod fit;
+pub(crate) mod features;
+pub(crate) mod save;
+
+use kiln_heads::{Network, Pretrained, TaskModel};
+
+use crate::{Observer, Trained};
+use fit::Fitted;
+use settle::Plan;
+
+/// What a task needs at each stage of a training.
+pub(crate) trait Stages {
+    /// The rows of all splits.
+    type Rows;
+    /// The same rows as a model reads them.
+    type Encoded;
+    /// The model that is trained.
+    type Model;
+
+    /// Reads the files of all splits.
+    fn read(&self, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Self::Rows>;
+
+    /// Tokenizes and audits them.
+    fn encode(
+        &self,
+        plan: &Plan<'_>,
+        rows: &Self::Rows,
+        observer: &mut dyn Observer,
+    ) -> anyhow::Result<Tokens<Self::Encoded>>;
+
+    /// Puts a fresh head on the checkpoint's encoder.
+    fn model(&self, plan: &Plan<'_>, rows: &Self::Rows) -> anyhow::Result<Described<Self::Model>>;
+
+    /// Trains, and evaluates the best checkpoint on the splits that were not trained on.
+    fn fit(
+        &self,
+        plan: &Plan<'_>,
+        rows: &Self::Rows,
+        encoded: Self::Encoded,
+        model: Self::Model,
+        observer: &mut dyn Observer,
+    ) -> anyhow::Result<Fitted<Self::Model>>;
+
+    /// The trained model with all that its folder holds.
+    fn network(&self, rows: Self::Rows, model: Self::Model) -> Network;
+}
+
+/// Encoded rows.
+pub(crate) struct Tokens<E> {
+    pub encoded: E,
+    /// Tokens of the longest training row.
+    pub longest: usize,
+}
+
+/// A model with a fresh head.
+pub(crate) struct Described<M> {
+    pub pretrained: Pretrained<M>,
+    /// Parameters of the encoder.
+    pub encoder_parameters: usize,
+    /// The head, in a line.
+    pub head: String,
+}
+
+/// Runs all stages of a task.
+pub(crate) fn run<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Trained> {
+    let rows = task.read(plan, observer)?;
+    let Tokens { encoded, longest } = task.encode(plan, &rows, observer)?;
+    let described = task.model(plan, &rows)?;
+    model::describe(plan, &described, longest, observer);
+    plan.begin()?;
+    let Pretrained { model, config, .. } = described.pretrained;
+    let fitted = task.fit(plan, &rows, encoded, model, observer)?;
+    let network = task.network(rows, fitted.model);
+    save::save(plan, &TaskModel { network, config }, fitted.results, observer)
+}

@@ -1,0 +1,89 @@
+//! What a frozen encoder computes, once for all epochs.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kiln_bert::Bert;
+use kiln_heads::SequenceClassifier;
+use kiln_schema::Splits;
+use kiln_tokenize::Encoding;
+use kiln_train::{Dataset, Encoded, FeatureCache, Features, FeaturesConfig, TokenFeatures, TokenFeaturesConfig};
+
+use super::settle::Plan;
+use crate::Observer;
+use crate::environment::cache_folder;
+use crate::recipe::Encoder;
+
+/// The most bytes of hidden states that are kept for one run; of bert-base that is ten million tokens.
+const TOKEN_FEATURES_LIMIT: u64 = 32 << 30;
+
+/// Dataset that a frozen encoder computes at once.
+const BATCH_SIZE: usize = 32;
+
+/// Computed features.
+pub(crate) struct Computed<F> {
+    pub features: F,
+    /// What the encoder took: 0 when all was cached.
+    pub seconds: f64,
+}
+
+/// The frozen encoder's output for every row. Where the weights are fresh nothing is cached.
+pub(crate) fn features(
+    plan: &Plan<'_>,
+    sets: &Splits<Encoded>,
+    model: &SequenceClassifier,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<Computed<Splits<Features>>> {
+    let config = FeaturesConfig { batch_size: BATCH_SIZE, cache: cache(plan) };
+    let mut seconds = 0.0;
+    let features = sets.clone().try_map(|split, set| {
+        let started = Instant::now();
+        let rows = set.rows();
+        let mut progress = |done| observer.rows("features", done, rows);
+        let (features, is_cached) = Features::compute(model, &set, &config, plan.device, &mut progress)?;
+        let took = started.elapsed().as_secs_f64();
+        seconds += if is_cached { 0.0 } else { took };
+        let shape = format!("{split} [{rows}, {}]", features.width());
+        observer.stage("features", "kiln-train", &format_args!("{shape} {}", origin(is_cached, took)));
+        anyhow::Ok(features)
+    })?;
+    Ok(Computed { features, seconds })
+}
+
+/// Lets a frozen encoder compute the hidden states of all rows once, and keeps them on disk. Returns the seconds that it
+/// took: 0 when they were there before, or when the encoder is trained.
+pub(crate) fn cache_tokens(
+    plan: &Plan<'_>,
+    bert: &mut Bert,
+    encodings: &[&Encoding],
+    observer: &mut dyn Observer,
+) -> anyhow::Result<f64> {
+    let Some(cache) = cache(plan).filter(|_| plan.recipe.model.encoder == Encoder::Frozen) else {
+        return Ok(0.0);
+    };
+    let config = TokenFeaturesConfig { batch_size: BATCH_SIZE, cache, max_bytes: TOKEN_FEATURES_LIMIT };
+    let started = Instant::now();
+    let rows = encodings.len();
+    let mut progress = |done| observer.rows("features", done, rows);
+    let Some((features, is_cached)) = TokenFeatures::compute(bert, encodings, &config, plan.device, &mut progress)?
+    else {
+        let limit = TOKEN_FEATURES_LIMIT >> 30;
+        let note = format!("more than {limit} GiB of hidden states: the encoder runs in each epoch");
+        observer.stage("features", "kiln-train", &note);
+        return Ok(0.0);
+    };
+    bert.known_states = Some(Arc::new(features));
+    let took = started.elapsed().as_secs_f64();
+    let origin = origin(is_cached, took);
+    observer.stage("features", "kiln-train", &format_args!("hidden states of {rows} rows {origin}"));
+    Ok(if is_cached { 0.0 } else { took })
+}
+
+fn cache(plan: &Plan<'_>) -> Option<FeatureCache> {
+    let weights_hash = plan.weights_hash()?;
+    Some(FeatureCache { folder: cache_folder().join("features"), weights_hash })
+}
+
+fn origin(is_cached: bool, seconds: f64) -> String {
+    if is_cached { "from the cache".to_owned() } else { format!("computed in {seconds:.1} s") }
+}

@@ -1,0 +1,159 @@
+//! The training itself, and the evaluation of its best checkpoint.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use anyhow::bail;
+use kiln_eval::{SplitReport, TrainReport};
+use kiln_schema::{Split, Splits};
+use kiln_train::{End, EpochReport, EvaluationSet, Event, Fit, Metric, TrainConfig, TrainingSet};
+
+use super::save::RunFolder;
+use super::settle::Plan;
+use crate::Observer;
+use crate::error::Interrupted;
+
+/// A trained model and how it does.
+pub(crate) struct Fitted<M> {
+    pub model: M,
+    pub results: Results,
+}
+
+/// What a training cost, and the scores of its best checkpoint.
+pub(crate) struct Results {
+    pub train: TrainReport,
+    pub splits: BTreeMap<Split, SplitReport>,
+    /// What the model is wrong about, as `errors.tsv`.
+    pub errors: String,
+}
+
+/// How a task is fitted.
+#[derive(Clone, Copy)]
+pub(crate) struct How<F> {
+    /// What picks the best checkpoint.
+    pub metric: Metric,
+    /// What a frozen encoder took before the training.
+    pub encoder_seconds: f64,
+    /// The table of errors, from the output for the test split, or for the validation split where there is no test split.
+    pub errors: F,
+}
+
+/// Trains on the first split, validates on the second, and evaluates the best checkpoint on all but the first.
+pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
+    plan: &Plan<'_>,
+    sets: &Splits<S>,
+    model: S::Model,
+    how: How<impl FnOnce(&<S as EvaluationSet<S::Model>>::Output, &S) -> String>,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<Fitted<S::Model>> {
+    let mut config = plan.recipe.train.config(how.metric);
+    config.scope = plan.recipe.model.encoder.scope();
+    let fit = Fit {
+        train: &sets.train,
+        validation: &sets.validation,
+        config: &config,
+        fingerprint: &plan.fingerprint,
+        device: plan.device,
+        checkpoints: &plan.folder.checkpoints(),
+        resume: plan.folder.resume,
+    };
+    let mut watch = Watch { folder: &plan.folder, resumed_at: 0, epochs: Vec::new(), failed: None };
+    let fitted = fit.run(model, &mut |event| watch.event(event, &config, observer))?;
+    watch.finish(fitted.steps, fitted.end, &config, observer)?;
+    let (steps, best_epoch) = (fitted.steps, fitted.best_epoch);
+    observer.stage("train", "kiln-train", &format_args!("{steps} updates; epoch {best_epoch} is the best"));
+
+    let (epochs, encoder_seconds) = (&fitted.epochs, how.encoder_seconds);
+    let update_seconds: f64 = epochs.iter().map(|epoch| epoch.train_seconds).sum();
+    let encoded: usize = sets.iter().map(|(_, set)| set.rows()).sum();
+    let in_an_epoch = |amount: usize| (amount * epochs.len()) as f64 / update_seconds;
+    let train = TrainReport {
+        epochs: epochs.len(),
+        best_epoch,
+        steps,
+        seconds: epochs.iter().map(|epoch| epoch.seconds).sum::<f64>() + encoder_seconds,
+        encoder_seconds,
+        update_seconds,
+        examples_per_second: in_an_epoch(sets.train.rows()),
+        tokens_per_second: in_an_epoch(sets.train.tokens()),
+        encoder_examples_per_second: if encoder_seconds > 0.0 { encoded as f64 / encoder_seconds } else { 0.0 },
+        padding_share: fitted.padding_share,
+        peak_rss_bytes: 0,
+    };
+    let mut splits = BTreeMap::new();
+    let mut judged = None;
+    for (split, set) in sets.iter().filter(|(split, _)| *split != Split::Train) {
+        let output = set.output(&fitted.model, config.batch_size, plan.device);
+        splits.insert(split, set.report(&output)?);
+        judged = Some((output, set));
+    }
+    let (output, set) = judged.expect("there is a validation split");
+    let errors = (how.errors)(&output, set);
+    Ok(Fitted { model: fitted.model, results: Results { train, splits, errors } })
+}
+
+/// Writes `metrics.jsonl` while a training goes on, and says how it ended.
+struct Watch<'a> {
+    folder: &'a RunFolder,
+    /// Updates made before this training went on.
+    resumed_at: usize,
+    epochs: Vec<EpochReport>,
+    failed: Option<anyhow::Error>,
+}
+
+impl Watch<'_> {
+    /// Breaks once the observer does, or `metrics.jsonl` cannot be written.
+    fn event(&mut self, event: Event, config: &TrainConfig, observer: &mut dyn Observer) -> ControlFlow<()> {
+        if let Event::Started { step, total_steps, epochs } = &event
+            && *step > 0
+        {
+            let epochs = epochs.len();
+            let done = format!("{step} of {total_steps} updates and {epochs} epochs are done");
+            observer.stage("resume", "kiln-train", &done);
+        }
+        observer.training(&event, config);
+        match event {
+            Event::Started { step, epochs, .. } => {
+                self.resumed_at = step;
+                self.epochs = epochs;
+                self.write_metrics();
+            }
+            Event::Step { .. } => {}
+            Event::Epoch(report) => {
+                self.epochs.push(report);
+                self.write_metrics();
+            }
+        }
+        if self.failed.is_some() { ControlFlow::Break(()) } else { observer.control() }
+    }
+
+    fn write_metrics(&mut self) {
+        if let Err(error) = self.folder.write_metrics(&self.epochs) {
+            self.failed.get_or_insert(error);
+        }
+    }
+
+    /// The last words on a training that ended after `steps` updates.
+    fn finish(self, steps: usize, end: End, config: &TrainConfig, observer: &mut dyn Observer) -> anyhow::Result<()> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        let note = match end {
+            End::Interrupted => {
+                let folder = self.folder.path.display();
+                bail!(Interrupted(format!("{steps} updates are saved; continue with --resume --out {folder}")));
+            }
+            _ if self.resumed_at > 0 && self.resumed_at == steps => {
+                "this run was complete: no further update was made, and its best epoch is tested again".to_owned()
+            }
+            End::Complete => return Ok(()),
+            End::NoImprovement => {
+                let patience = config.early_stopping_patience;
+                format!("stopped early: {} did not improve for {patience} epochs", config.metric.name())
+            }
+            End::OutOfTime => format!("stopped after {} hours, as train.max_hours says", config.max_hours),
+        };
+        observer.stage("", "kiln-train", &note);
+        Ok(())
+    }
+}

@@ -1,0 +1,91 @@
+//! A checkpoint's encoder under a fresh head.
+
+use kiln_bert::{Bert, LayerInputs};
+use kiln_heads::PretrainedConfig;
+
+use super::Described;
+use super::settle::Plan;
+use crate::Observer;
+use crate::observer::warn_of_layers;
+use crate::recipe::Encoder;
+
+/// How the recipe wants the checkpoint loaded. It also sets the seed that fresh weights are drawn with.
+pub(crate) fn pretrained(plan: &Plan<'_>, num_labels: usize) -> PretrainedConfig {
+    let model = &plan.recipe.model;
+    plan.device.seed(plan.recipe.train.seed);
+    PretrainedConfig {
+        start: model.initialize,
+        architecture: model.size.is_some().then(|| plan.checkpoint.config.clone()),
+        frozen: model.encoder == Encoder::Frozen,
+        hidden_layers: model.hidden_layers.clone(),
+        num_labels,
+        head_initializer_range: model.head_initializer_range,
+    }
+}
+
+/// Sets the encoder up as the recipe says: its precision, gradient checkpointing, and whether it is trained.
+pub(crate) fn prepare(plan: &Plan<'_>, bert: &mut Bert) {
+    use burn::module::Module;
+    bert.products.precision = plan.precision;
+    let full = plan.recipe.model.encoder == Encoder::Full;
+    bert.layer_inputs = (full && plan.recipe.train.gradient_checkpointing).then(LayerInputs::default);
+    if !full {
+        *bert = bert.clone().freeze();
+    }
+}
+
+/// A line on the encoder, one on the head, and notes on the checkpoint.
+pub(crate) fn describe<M>(plan: &Plan<'_>, described: &Described<M>, longest: usize, observer: &mut dyn Observer) {
+    let Described { pretrained, encoder_parameters, head } = described;
+    let config = &pretrained.config;
+    let batch = plan.recipe.train.batch_size;
+    let (layers, heads, hidden) = (config.num_hidden_layers, config.num_attention_heads, config.hidden_size);
+    let encoder = format!("L{layers} H{hidden} A{heads}, {encoder_parameters} parameters");
+    observer.stage("model", "kiln-bert", &format_args!("{encoder}; hidden_states [{batch}, ≤ {longest}, {hidden}]"));
+    observer.stage("", "kiln-heads", head);
+    if pretrained.fresh_pooler {
+        observer.warning(&"the checkpoint has no pooler; a fresh one is trained");
+    }
+    warn_of_layers(&pretrained.unused, observer);
+    if !pretrained.unused.is_empty() {
+        observer.stage("", "", &unused_tensors(&pretrained.unused));
+    }
+}
+
+/// Tensors of a checkpoint that nothing reads, by the parts of the model that they belong to.
+fn unused_tensors(names: &[String]) -> String {
+    /// More would not fit a line.
+    const MOST_PARTS: usize = 4;
+    let mut parts: Vec<String> = names
+        .iter()
+        .map(|name| match name.split('.').collect::<Vec<_>>()[..] {
+            [first, second, _, ..] => format!("{first}.{second}.*"),
+            [first, _] => format!("{first}.*"),
+            _ => name.clone(),
+        })
+        .collect();
+    parts.sort();
+    parts.dedup();
+    let more = parts.len().saturating_sub(MOST_PARTS);
+    parts.truncate(MOST_PARTS);
+    if more > 0 {
+        parts.push(format!("{more} more"));
+    }
+    let tensors = if names.len() == 1 { "tensor" } else { "tensors" };
+    format!("unused: {} {tensors} ({})", names.len(), parts.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unused_tensors_are_one_short_line() {
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let cls = names(&["cls.predictions.bias", "cls.predictions.transform.dense.weight"]);
+        assert_eq!(unused_tensors(&cls), "unused: 2 tensors (cls.predictions.*)");
+        assert_eq!(unused_tensors(&names(&["classifier.bias"])), "unused: 1 tensor (classifier.*)");
+        let many = names(&["a.a", "b.b", "c.c", "d.d", "e.e.e", "e.e.f", "logit_scale"]);
+        assert_eq!(unused_tensors(&many), "unused: 7 tensors (a.*, b.*, c.*, d.*, 2 more)");
+    }
+}

@@ -1,0 +1,169 @@
+//! The files of a recipe to rows, and what is wrong with them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use kiln_dataset::{
+    Audit, Format, Item, Lengths, Record, Source, audit, drop_leaks, read, read_splits, split as divide,
+};
+use kiln_schema::{LabelSet, Splits, Task};
+use kiln_tokenize::{Encoding, Tokenizer};
+
+use super::settle::Plan;
+use crate::recipe::{Files, Recipe};
+use crate::{Observer, UsageError};
+
+/// The rows of all splits and their labels.
+pub(crate) struct Rows<T> {
+    pub items: Splits<Vec<T>>,
+    pub labels: LabelSet,
+}
+
+/// Reads the splits of a recipe, given or made, from its files on disk.
+pub(crate) fn splits<T: Record>(
+    recipe: &Recipe,
+    files: &Files<PathBuf>,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<Rows<T>> {
+    let data = &recipe.data;
+    let questions = recipe.task == Task::QuestionAnswering;
+    let source = |path: &Path| Source {
+        format: data.format.or(questions.then_some(Format::Squad)),
+        header: data.header,
+        encoding: data.encoding,
+        label_separator: data.label_separator,
+        ..Source::new(path, data.columns.clone())
+    };
+    let (items, labels) = match files {
+        Files::Splits(files) => {
+            let sources = files.as_ref().map(|_, path| vec![source(path)]);
+            read_splits(&sources, data.labels.clone())?
+        }
+        Files::Divided { files, split } => {
+            let sources: Vec<Source> = files.iter().map(|path| source(path)).collect();
+            let (items, labels) = read(&sources, data.labels.clone())?;
+            (divide(items, split)?, labels)
+        }
+        Files::Corpus { .. } => unreachable!("a corpus has no labelled rows"),
+    };
+    if !data.drop_leaks {
+        return Ok(Rows { items, labels });
+    }
+    let (items, dropped) = drop_leaks(items);
+    observer.note(&format_args!("{dropped} training examples are also in validation or test and were dropped"));
+    Ok(Rows { items, labels })
+}
+
+/// The rows of a training. With `needs_choice`, fewer than two labels are refused.
+pub(crate) fn rows<T: Record>(
+    plan: &Plan<'_>,
+    needs_choice: bool,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<Rows<T>> {
+    let rows = splits::<T>(plan.recipe, &plan.files, observer)?;
+    let sizes: Vec<String> = rows.items.iter().map(|(split, rows)| format!("{split} [{}]", rows.len())).collect();
+    let labelled = match names::<T>(&rows.labels) {
+        [] => String::new(),
+        names => format!("; labels {}", names.join(", ")),
+    };
+    observer.stage("read", "kiln-dataset", &format_args!("{}{labelled}", sizes.join(", ")));
+    if needs_choice && rows.labels.len() < 2 {
+        bail!(single_label(plan.recipe, &rows.labels));
+    }
+    Ok(rows)
+}
+
+fn single_label(recipe: &Recipe, labels: &LabelSet) -> UsageError {
+    let key = if recipe.data.labels.is_some() { "data.labels" } else { "data.label" };
+    let names = labels.names().join(", ");
+    let hint = match recipe.task {
+        Task::SequenceClassification => "; for numbers, set `model.problem_type = \"regression\"`",
+        _ => "",
+    };
+    UsageError(format!("`{key}`: found the single label `{names}`, expected at least two{hint}"))
+}
+
+/// The labels of a data set that has labels.
+pub(crate) fn names<T: Record>(labels: &LabelSet) -> &[String] {
+    if T::LABEL.is_some() { &[] } else { labels.names() }
+}
+
+/// Lengths of encoded rows, in tokens.
+pub(crate) struct RowLengths {
+    /// Of each training row, as the model reads it.
+    pub train: Vec<usize>,
+    /// Of each item, whole.
+    pub whole: Splits<Vec<usize>>,
+}
+
+/// Shows the shape of the encoder's input and audits the rows. Returns the tokens of the longest training row.
+pub(crate) fn audit_rows<T: Record>(
+    plan: &Plan<'_>,
+    rows: &Rows<T>,
+    lengths: RowLengths,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<usize> {
+    let longest = lengths.train.iter().max().copied().unwrap_or(0);
+    let shape = format!("train input_ids [{}, ≤ {longest}]", lengths.train.len());
+    let vocab_size = plan.tokenizer().vocab_size();
+    observer.stage("tokenize", "kiln-tokenize", &format_args!("{shape}, vocabulary {vocab_size}"));
+    let lengths = Lengths { tokens: lengths.whole, max_length: plan.recipe.train.max_length };
+    let audit = audit(&rows.items, names::<T>(&rows.labels), Some(lengths));
+    observer.stage("audit", "kiln-dataset", &audit.summary().trim_end());
+    report_leaks(&audit, plan.strict, observer)?;
+    Ok(longest)
+}
+
+/// Warns of texts that are in two splits, or fails where that was asked for.
+pub(crate) fn report_leaks(audit: &Audit, strict: bool, observer: &mut dyn Observer) -> anyhow::Result<()> {
+    match audit.leaks() {
+        0 => {}
+        leaks if strict => {
+            bail!("{leaks} rows of validation or test are also in an earlier split, and --strict forbids it")
+        }
+        leaks => observer.warning(&format_args!(
+            "{leaks} rows of validation or test are also in an earlier split, so every score below is too high; \
+             `data.drop_leaks = true` removes their copies from the training split"
+        )),
+    }
+    Ok(())
+}
+
+/// Rows tokenized at a time where only their lengths are kept.
+const CHUNK: usize = 16_384;
+
+/// Lengths without keeping the encodings, a chunk at a time, so that a million rows fit.
+pub(crate) fn count_tokens<T: Item>(
+    tokenizer: &Tokenizer,
+    items: &Splits<Vec<T>>,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<Lengths> {
+    let mut uncounted = 0;
+    let tokens = items.as_ref().try_map(|_, examples| {
+        let mut lengths = Vec::with_capacity(examples.len());
+        for chunk in examples.chunks(CHUNK) {
+            let encodings = tokenizer.encode_all_counted(chunk.iter().map(Item::texts))?;
+            uncounted += count_inexact(&encodings);
+            lengths.extend(encodings.iter().map(|encoding| encoding.full_length));
+        }
+        anyhow::Ok(lengths)
+    })?;
+    warn_of_inexact(uncounted, observer);
+    Ok(Lengths { tokens, max_length: tokenizer.max_length() })
+}
+
+/// How many lengths leave a part of the text out.
+pub(crate) fn count_inexact(encodings: &[Encoding]) -> usize {
+    encodings.iter().filter(|encoding| !encoding.full_length_is_exact).count()
+}
+
+/// Warns of lengths that leave a part of the text out.
+pub(crate) fn warn_of_inexact(texts: usize, observer: &mut dyn Observer) {
+    if texts > 0 {
+        observer.warning(&format_args!(
+            "{texts} {} without a place to cut for more than 256 KiB: the rest is not in the lengths in tokens, which are \
+             larger than reported",
+            if texts == 1 { "text goes on" } else { "texts go on" }
+        ));
+    }
+}

@@ -1,0 +1,144 @@
+//! The model and the report, in the run's folder: `model/`, `checkpoints/`, `metrics.jsonl`, `report.json`, `report.html`, `errors.tsv`, `run.toml`.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use kiln_eval::{Report, TrainReport, to_html};
+use kiln_heads::{TaskModel, save_model};
+use kiln_train::{EpochReport, Error, Fingerprint, check_resumable};
+
+use super::fit::Results;
+use super::settle::Plan;
+use crate::peak_memory::peak_rss_bytes;
+use crate::recipe::{Files, Recipe};
+use crate::{Observer, RunOptions, Trained, UsageError};
+
+/// Saves the model and writes the report.
+pub(crate) fn save(
+    plan: &Plan<'_>,
+    model: &TaskModel,
+    results: Results,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<Trained> {
+    let report = Report {
+        task: plan.recipe.task,
+        model: plan.recipe.model.source.to_string(),
+        backend: plan.backend.to_owned(),
+        splits: results.splits,
+        train: Some(TrainReport { peak_rss_bytes: peak_rss_bytes(), ..results.train }),
+    };
+    save_model(&plan.folder.model(), model)?;
+    plan.tokenizer().save(&plan.folder.model())?;
+    write_report(&plan.folder.path, &report, &results.errors)?;
+    observer.stage("evaluate", "kiln-eval", &"report.json, report.html, errors.tsv");
+    let test_file = match &plan.files {
+        Files::Splits(splits) => Some(splits.test.clone().unwrap_or_else(|| splits.validation.clone())),
+        Files::Divided { .. } => None,
+        Files::Corpus { validation, .. } => validation.clone(),
+    };
+    let has_pairs = plan.recipe.data.columns.text_pair.is_some();
+    let (folder, device) = (plan.folder.path.clone(), plan.device.clone());
+    Ok(Trained { report, folder, test_file, has_pairs, device })
+}
+
+/// A run's folder.
+#[derive(Debug)]
+pub(crate) struct RunFolder {
+    pub path: PathBuf,
+    /// Whether the training goes on from the checkpoint in it.
+    pub resume: bool,
+}
+
+impl RunFolder {
+    /// The folder asked for, or the next free `runs/NAME-N`. One that holds a run is refused, unless that run is to be
+    /// resumed and depends on the same settings and files. Nothing is written.
+    pub fn choose(
+        options: &RunOptions,
+        fingerprint: &Fingerprint,
+        observer: &mut dyn Observer,
+    ) -> anyhow::Result<Self> {
+        let path = match &options.out {
+            Some(path) => path.clone(),
+            None => (1..)
+                .map(|number| PathBuf::from(format!("runs/{}-{number}", options.name)))
+                .find(|path| !path.exists())
+                .expect("numbers do not end"),
+        };
+        let has_run = path.join("run.toml").exists();
+        let place = path.display();
+        match (options.resume, has_run) {
+            (false, true) => bail!(UsageError(format!(
+                "{place} holds a run already; choose another --out, or continue that run with --resume"
+            ))),
+            (true, false) => bail!(UsageError(format!("{place} holds no run to resume: there is no run.toml"))),
+            (false, false) => Ok(Self { path, resume: false }),
+            (true, true) => {
+                let resume = is_resumable(&path.join("checkpoints"), fingerprint)?;
+                if !resume {
+                    observer.note(&format_args!("{place} holds no checkpoint yet: training starts from the beginning"));
+                }
+                Ok(Self { path, resume })
+            }
+        }
+    }
+
+    /// Makes the folder and those in it.
+    pub fn create(&self) -> anyhow::Result<()> {
+        for path in [self.model(), self.checkpoints()] {
+            std::fs::create_dir_all(&path).with_context(|| format!("{}: cannot be made", path.display()))?;
+        }
+        Ok(())
+    }
+
+    pub fn model(&self) -> PathBuf {
+        self.path.join("model")
+    }
+
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Writes every setting, loadable as a recipe, with what else the run depends on in comments above. The recipe's
+    /// sources are at the commits that were fetched.
+    pub fn write_recipe(&self, recipe: &Recipe, backend: &str, fingerprint: &Fingerprint) -> anyhow::Result<()> {
+        let mut text = format!("# kiln {}, backend {backend}\n", env!("CARGO_PKG_VERSION"));
+        for (name, hash) in &fingerprint.contents {
+            writeln!(text, "# sha256 {hash} of {name}")?;
+        }
+        writeln!(text, "\n{}", recipe.to_toml())?;
+        write(&self.path.join("run.toml"), text.as_bytes())
+    }
+
+    /// Writes `metrics.jsonl`, a line for each epoch. The checkpoint holds the same reports, so that a run that was
+    /// killed between the two loses no line.
+    pub fn write_metrics(&self, epochs: &[EpochReport]) -> anyhow::Result<()> {
+        let mut lines = Vec::new();
+        for report in epochs {
+            serde_json::to_writer(&mut lines, report)?;
+            lines.push(b'\n');
+        }
+        write(&self.path.join("metrics.jsonl"), &lines)
+    }
+}
+
+fn is_resumable(checkpoints: &Path, fingerprint: &Fingerprint) -> anyhow::Result<bool> {
+    match check_resumable(checkpoints, fingerprint) {
+        Err(error @ Error::OtherRun { .. }) => bail!(UsageError(format!(
+            "{error}\nresume it with the settings and files that it was begun with, or choose another --out for a new run"
+        ))),
+        other => Ok(other?),
+    }
+}
+
+/// Writes the files of an evaluation.
+pub(crate) fn write_report(folder: &Path, report: &Report, errors: &str) -> anyhow::Result<()> {
+    write(&folder.join("errors.tsv"), errors.as_bytes())?;
+    write(&folder.join("report.html"), to_html(report).as_bytes())?;
+    write(&folder.join("report.json"), &serde_json::to_vec_pretty(report)?)
+}
+
+/// Writes a file, whole or not at all.
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    kiln_files::write(path, bytes).with_context(|| format!("{}: cannot be written", path.display()))
+}

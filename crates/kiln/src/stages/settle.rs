@@ -1,0 +1,121 @@
+//! What is settled before the data is read: the checkpoint, the files, the settings and the run's folder.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use burn::tensor::Device;
+use kiln_backend::Backend;
+use kiln_bert::BertConfig;
+use kiln_heads::Start;
+use kiln_hub::{Location, PullConfig, Source};
+use kiln_kernels::Precision;
+use kiln_tokenize::{ModelLimits, Tokenizer};
+use kiln_train::Fingerprint;
+
+use super::save::RunFolder;
+use crate::environment::pull_config;
+use crate::fetch::{fetch, fetch_data};
+use crate::fingerprint::{WEIGHTS, fingerprint};
+use crate::recipe::{Files, Model, Recipe, available};
+use crate::{Observer, RunOptions, UsageError};
+
+/// A run whose recipe, checkpoint and files have been checked.
+pub(crate) struct Plan<'a> {
+    pub recipe: &'a Recipe,
+    pub checkpoint: Checkpoint,
+    pub files: Files<PathBuf>,
+    pub folder: RunFolder,
+    /// The recipe with its sources at the commits that were fetched.
+    pinned: Recipe,
+    pub fingerprint: Fingerprint,
+    /// Whether leaks between the splits are errors.
+    pub strict: bool,
+    pub backend: &'static str,
+    pub device: &'a Device,
+    /// Of the encoder's products.
+    pub precision: Precision,
+}
+
+/// A checkpoint on disk.
+pub(crate) struct Checkpoint {
+    /// At the commit that came, where there are commits.
+    pub source: Source,
+    pub folder: PathBuf,
+    pub config: BertConfig,
+    pub tokenizer: Tokenizer,
+}
+
+/// Fetches what the recipe names and checks it. Nothing is written.
+pub(crate) fn settle<'a, B: Backend>(
+    recipe: &'a Recipe,
+    options: &RunOptions,
+    device: &'a Device,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<Plan<'a>> {
+    let precision = available::<B>(recipe.train.precision)?;
+    let config = pull_config(&options.hub, &recipe.hub.fallback);
+    let checkpoint = checkpoint(recipe, &config, observer)?;
+    let (files, pinned_data) = fetch_data(&recipe.data, &config, observer)?;
+    let model = Model { source: checkpoint.source.clone(), ..recipe.model.clone() };
+    let pinned = Recipe { model, data: pinned_data, ..recipe.clone() };
+    let fingerprint = fingerprint(&pinned, &files, &checkpoint.folder, B::NAME)?;
+    let folder = RunFolder::choose(options, &fingerprint, observer)?;
+    let (strict, backend) = (options.strict, B::NAME);
+    Ok(Plan { recipe, checkpoint, files, folder, pinned, fingerprint, strict, backend, device, precision })
+}
+
+impl Plan<'_> {
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.checkpoint.tokenizer
+    }
+
+    /// Makes the run's folder and writes the recipe into it.
+    pub fn begin(&self) -> anyhow::Result<()> {
+        self.folder.create()?;
+        self.folder.write_recipe(&self.pinned, self.backend, &self.fingerprint)
+    }
+
+    /// The hash that stands for the encoder's weights; none where they are fresh, so that no file holds them.
+    pub fn weights_hash(&self) -> Option<String> {
+        let Model { initialize, size, .. } = &self.recipe.model;
+        let is_pretrained = *initialize == Start::Pretrained && size.is_none();
+        self.fingerprint.contents.get(WEIGHTS).filter(|_| is_pretrained).cloned()
+    }
+}
+
+/// The checkpoint's folder, its config and tokenizer held against the recipe before anything costs time.
+fn checkpoint(recipe: &Recipe, config: &PullConfig, observer: &mut dyn Observer) -> anyhow::Result<Checkpoint> {
+    let source = &recipe.model.source;
+    let (folder, pinned) = match (recipe.model.size, source) {
+        // A tokenizer alone is no checkpoint.
+        (Some(_), Source::Location(Location::Directory(folder))) => (folder.clone(), None),
+        _ => {
+            let snapshot = fetch(source, config, observer).with_context(|| format!("model.source = \"{source}\""))?;
+            (snapshot.folder, snapshot.pinned)
+        }
+    };
+    let max_length = recipe.train.max_length;
+    let tokenizer = Tokenizer::from_folder(&folder)?.with_max_length(max_length)?;
+    let config = match recipe.model.size {
+        Some(size) => BertConfig {
+            vocab_size: tokenizer.vocab_size(),
+            pad_token_id: tokenizer.pad_token_id(),
+            ..BertConfig::of_size(size)
+        },
+        None => BertConfig::from_folder(&folder)?,
+    };
+    if max_length > config.max_position_embeddings {
+        bail!(UsageError(format!(
+            "train.max_length is {max_length}, and {source} has {} positions",
+            config.max_position_embeddings
+        )));
+    }
+    let tokenizer = tokenizer.for_model(ModelLimits {
+        vocab_size: config.vocab_size,
+        type_vocab_size: config.type_vocab_size,
+        max_position_embeddings: config.max_position_embeddings,
+    })?;
+    observer.stage("pull", "kiln-hub", &format_args!("{source} → {}", folder.display()));
+    let source = pinned.map_or_else(|| source.clone(), Source::from);
+    Ok(Checkpoint { source, folder, config, tokenizer })
+}

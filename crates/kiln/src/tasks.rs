@@ -1,0 +1,140 @@
+//! The tasks, one file each: what differs between them when a model is trained and evaluated. [`of`] and [`score`] are the
+//! only places that list them.
+
+pub(crate) mod sequences;
+pub(crate) mod tags;
+pub(crate) mod answers;
+pub(crate) mod masked_lm;
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use burn::tensor::Device;
+use kiln_dataset::{Audit, Lengths, Record, Source, Unplaced, audit, mend_answers};
+use kiln_eval::{SplitReport, TagSet};
+use kiln_heads::Network;
+use kiln_metrics::AnswerLanguage;
+use kiln_predict::Predictor;
+use kiln_schema::{Example, LabelId, ProblemType, Question, Split, TaggedText, Task};
+use kiln_tokenize::Tokenizer;
+
+use crate::recipe::{Files, Recipe};
+use crate::stages::read::{count_tokens, names, splits};
+use crate::stages::settle::Plan;
+use crate::{Observer, Trained, UsageError, stages};
+use answers::AnswerTask;
+use masked_lm::MaskedLmTask;
+use sequences::Sequences;
+use tags::TagTask;
+
+/// How many mistakes `errors.tsv` lists.
+const MISTAKES: usize = 50;
+
+/// Rows computed at once when a model is evaluated.
+const BATCH_SIZE: usize = 32;
+
+/// The scores of a model, and what it is wrong about as a table.
+pub(crate) struct Scored {
+    pub report: SplitReport,
+    pub errors: String,
+}
+
+/// Runs the stages of the recipe's task.
+pub(crate) fn train(plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Trained> {
+    match (plan.recipe.task, plan.recipe.model.problem_type) {
+        (Task::SequenceClassification, ProblemType::SingleLabelClassification) => {
+            stages::run(&Sequences::<LabelId>::new(), plan, observer)
+        }
+        (Task::SequenceClassification, ProblemType::MultiLabelClassification) => {
+            stages::run(&Sequences::<Vec<LabelId>>::new(), plan, observer)
+        }
+        (Task::SequenceClassification, ProblemType::Regression) => {
+            stages::run(&Sequences::<f64>::new(), plan, observer)
+        }
+        (Task::TokenClassification, _) => stages::run(&TagTask, plan, observer),
+        (Task::QuestionAnswering, _) => stages::run(&AnswerTask, plan, observer),
+        (Task::MaskedLm, _) => stages::run(&MaskedLmTask, plan, observer),
+    }
+}
+
+/// Audits a recipe's data. Without a tokenizer there are no lengths in tokens.
+pub(crate) fn audit_data(
+    recipe: &Recipe,
+    files: &Files<PathBuf>,
+    tokenizer: Option<&Tokenizer>,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<Audit> {
+    match (recipe.task, recipe.model.problem_type) {
+        (Task::SequenceClassification, ProblemType::SingleLabelClassification) => {
+            audit_of::<Example>(recipe, files, tokenizer, observer)
+        }
+        (Task::SequenceClassification, ProblemType::MultiLabelClassification) => {
+            audit_of::<Example<Vec<LabelId>>>(recipe, files, tokenizer, observer)
+        }
+        (Task::SequenceClassification, ProblemType::Regression) => {
+            audit_of::<Example<f64>>(recipe, files, tokenizer, observer)
+        }
+        (Task::TokenClassification, _) => audit_of::<TaggedText>(recipe, files, tokenizer, observer),
+        (Task::QuestionAnswering, _) => audit_of::<Question>(recipe, files, tokenizer, observer),
+        (Task::MaskedLm, _) => {
+            bail!(UsageError("`kiln data audit` checks labelled data; a corpus has no labels".to_owned()))
+        }
+    }
+}
+
+fn audit_of<T: Record>(
+    recipe: &Recipe,
+    files: &Files<PathBuf>,
+    tokenizer: Option<&Tokenizer>,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<Audit> {
+    let rows = splits::<T>(recipe, files, observer)?;
+    let lengths = match tokenizer {
+        Some(tokenizer) => Some(count_tokens(tokenizer, &rows.items, observer)?),
+        None => None::<Lengths>,
+    };
+    Ok(audit(&rows.items, names::<T>(&rows.labels), lengths))
+}
+
+/// Of questions: the answers of each split whose offsets are wrong, in words.
+pub(crate) fn answer_offsets(
+    recipe: &Recipe,
+    files: &Files<PathBuf>,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<Vec<(Split, String)>> {
+    if recipe.task != Task::QuestionAnswering {
+        return Ok(Vec::new());
+    }
+    let questions = splits::<Question>(recipe, files, observer)?.items;
+    let offsets = |questions: &Vec<Question>| mend_answers(&mut questions.clone(), Unplaced::Drop).to_string();
+    Ok(questions.iter().map(|(split, questions)| (split, offsets(questions))).collect())
+}
+
+/// The scores of a trained model on a labelled file; of a masked language model, on raw text.
+pub(crate) fn score(
+    predictor: &Predictor,
+    source: Source,
+    language: Option<AnswerLanguage>,
+    device: &Device,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<Scored> {
+    match predictor.network() {
+        Network::SequenceClassification { model, labels, problem_type } => {
+            let model = (model, labels);
+            match problem_type {
+                ProblemType::SingleLabelClassification => {
+                    sequences::score::<LabelId>(predictor, model, &source, device)
+                }
+                ProblemType::MultiLabelClassification => {
+                    sequences::score::<Vec<LabelId>>(predictor, model, &source, device)
+                }
+                ProblemType::Regression => sequences::score::<f64>(predictor, model, &source, device),
+            }
+        }
+        Network::TokenClassification { model, labels, tag_scheme, .. } => {
+            tags::score(predictor, model, TagSet { labels, scheme: *tag_scheme }, source, device)
+        }
+        Network::QuestionAnswering { model } => answers::score(predictor, model, language, source, device),
+        Network::MaskedLm { model } => masked_lm::score(predictor, model, &source, device, observer),
+    }
+}

@@ -1,0 +1,137 @@
+//! Questions and the passages that answer them.
+
+use std::fmt::Write as _;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use kiln_dataset::{Format, Source, Unplaced, mend_answers, read};
+use kiln_heads::{Network, QuestionAnswerer};
+use kiln_metrics::AnswerLanguage;
+use kiln_predict::Predictor;
+use kiln_schema::{Question, Split, Splits};
+use kiln_tokenize::{ContextConfig, ContextWindow, Encoding, Tokenizer};
+use kiln_train::{Answered, AskedSet, EvaluationSet};
+
+use super::{BATCH_SIZE, MISTAKES, Scored};
+use crate::Observer;
+use crate::stages::features::cache_tokens;
+use crate::stages::fit::{Fitted, How, fit};
+use crate::stages::model::{prepare, pretrained};
+use crate::stages::read::{RowLengths, Rows, audit_rows, rows};
+use crate::stages::settle::Plan;
+use crate::stages::{Described, Stages, Tokens};
+
+/// Training on questions.
+pub(crate) struct AnswerTask;
+
+/// The windows of each question's context.
+type Windows = Vec<Vec<ContextWindow>>;
+
+fn encode(tokenizer: &Tokenizer, questions: &[Question]) -> Result<Windows, kiln_tokenize::Error> {
+    let pairs = questions.iter().map(|question| (question.question.as_str(), question.context.as_str()));
+    tokenizer.encode_contexts(pairs, ContextConfig::default())
+}
+
+impl Stages for AnswerTask {
+    type Rows = Rows<Question>;
+    type Encoded = Splits<Windows>;
+    type Model = QuestionAnswerer;
+
+    fn read(&self, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Rows<Question>> {
+        let Rows { items, labels } = rows::<Question>(plan, false, observer)?;
+        let items = items.map(|split, mut questions| {
+            let unplaced = if split == Split::Train { Unplaced::Drop } else { Unplaced::Keep };
+            let offsets = mend_answers(&mut questions, unplaced).to_string();
+            let counts = offsets.lines().next().unwrap_or_default();
+            observer.stage("", "kiln-dataset", &format_args!("{split}: {counts}"));
+            questions
+        });
+        Ok(Rows { items, labels })
+    }
+
+    fn encode(
+        &self,
+        plan: &Plan<'_>,
+        rows: &Rows<Question>,
+        observer: &mut dyn Observer,
+    ) -> anyhow::Result<Tokens<Self::Encoded>> {
+        let encoded = rows.items.as_ref().try_map(|_, questions| encode(plan.tokenizer(), questions))?;
+        let whole = |windows: &Vec<ContextWindow>| windows.first().map_or(0, |window| window.encoding.full_length);
+        let lengths = RowLengths {
+            train: encoded.train.iter().flatten().map(|window| window.encoding.input_ids.len()).collect(),
+            whole: encoded.as_ref().map(|_, questions| questions.iter().map(whole).collect()),
+        };
+        let longest = audit_rows(plan, rows, lengths, observer)?;
+        Ok(Tokens { encoded, longest })
+    }
+
+    fn model(&self, plan: &Plan<'_>, _rows: &Rows<Question>) -> anyhow::Result<Described<QuestionAnswerer>> {
+        let config = pretrained(plan, 2);
+        let mut pretrained = config.question_answerer(&plan.checkpoint.folder, plan.device)?;
+        prepare(plan, &mut pretrained.model.bert);
+        let QuestionAnswerer { bert, qa_outputs } = &pretrained.model;
+        let head = format!("{} parameters; each token → start, end", qa_outputs.num_params());
+        Ok(Described { encoder_parameters: bert.num_params(), head, pretrained })
+    }
+
+    fn fit(
+        &self,
+        plan: &Plan<'_>,
+        rows: &Rows<Question>,
+        encoded: Self::Encoded,
+        mut model: QuestionAnswerer,
+        observer: &mut dyn Observer,
+    ) -> anyhow::Result<Fitted<QuestionAnswerer>> {
+        let windows: Vec<&Encoding> =
+            encoded.iter().flat_map(|(_, all)| all.iter().flatten().map(|window| &window.encoding)).collect();
+        let encoder_seconds = cache_tokens(plan, &mut model.bert, &windows, observer)?;
+        let pad_token_id = plan.tokenizer().pad_token_id();
+        let language = plan.recipe.data.answer_language;
+        let sets = rows.items.clone().zip(encoded).map(|_, (questions, windows)| {
+            AskedSet::new(questions, windows, pad_token_id).with_answer_language(language)
+        });
+        let how = How { metric: plan.recipe.metric(), encoder_seconds, errors };
+        fit(plan, &sets, model, how, observer)
+    }
+
+    fn network(&self, _rows: Rows<Question>, model: QuestionAnswerer) -> Network {
+        Network::QuestionAnswering { model }
+    }
+}
+
+/// The scores of a trained model on a labelled file.
+pub(crate) fn score(
+    predictor: &Predictor,
+    model: &QuestionAnswerer,
+    language: Option<AnswerLanguage>,
+    source: Source,
+    device: &Device,
+) -> anyhow::Result<Scored> {
+    let source = Source { format: Some(Format::Squad), ..source };
+    let (mut questions, _) = read::<Question>(&[source], None)?;
+    mend_answers(&mut questions, Unplaced::Keep);
+    let windows = encode(predictor.tokenizer(), &questions)?;
+    let pad_token_id = predictor.tokenizer().pad_token_id();
+    let set = AskedSet::new(questions, windows, pad_token_id).with_answer_language(language);
+    let output = set.output(model, BATCH_SIZE, device);
+    Ok(Scored { report: set.report(&output)?, errors: errors(&output, &set) })
+}
+
+/// The worst answers: identifier, F1, score, prediction, target and question.
+fn errors(output: &Answered, set: &AskedSet) -> String {
+    let scores = set.scores(output);
+    let mut order: Vec<usize> = (0..scores.len()).filter(|&at| scores[at].1 < 1.0).collect();
+    order.sort_by(|&a, &b| {
+        scores[a].1.total_cmp(&scores[b].1).then(output.answers[b].score.total_cmp(&output.answers[a].score))
+    });
+    let mut table = String::from("id\tf1\tscore\tprediction\ttarget\tquestion\n");
+    for at in order.into_iter().take(MISTAKES) {
+        let (question, answer) = (&set.questions()[at], &output.answers[at]);
+        let flat = |text: &str| text.replace(['\t', '\n', '\r'], " ");
+        let target = question.answers.first().map_or("", |answer| &answer.text);
+        let (prediction, target, asked) = (flat(&answer.text), flat(target), flat(&question.question));
+        writeln!(table, "{}\t{:.4}\t{:.4}\t{prediction}\t{target}\t{asked}", question.id, scores[at].1, answer.score)
+            .expect("a string takes any text");
+    }
+    table
+}

@@ -1,0 +1,186 @@
+//! Tagged texts: named entities, words, parts of speech.
+
+use std::fmt::Write as _;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use kiln_dataset::{Source, read};
+use kiln_eval::TagSet;
+use kiln_heads::{Network, Tags, TokenClassifier, Units};
+use kiln_predict::Predictor;
+use kiln_schema::{LabelSet, Splits, TagScheme, TagSchemeError, TaggedText};
+use kiln_tokenize::{Encoding, Tokenizer, UnitWindow};
+use kiln_train::{EvaluationSet, Metric, TaggedSet};
+
+use super::{BATCH_SIZE, MISTAKES, Scored};
+use crate::recipe::Recipe;
+use crate::stages::features::cache_tokens;
+use crate::stages::fit::{Fitted, How, fit};
+use crate::stages::model::{prepare, pretrained};
+use crate::stages::read::{RowLengths, Rows, audit_rows, rows};
+use crate::stages::settle::Plan;
+use crate::stages::{Described, Stages, Tokens};
+use crate::{Observer, UsageError};
+
+/// Training on tagged texts.
+pub(crate) struct TagTask;
+
+/// Tagged texts and how their tags are read.
+pub(crate) struct TaggedRows {
+    rows: Rows<TaggedText>,
+    scheme: TagScheme,
+}
+
+/// The windows of each text.
+type Windows = Vec<Vec<UnitWindow>>;
+
+fn encode(tokenizer: &Tokenizer, texts: &[TaggedText]) -> Result<Windows, kiln_tokenize::Error> {
+    tokenizer.encode_units_all(texts.iter().map(|text| (text.text.as_str(), text.units.as_slice())))
+}
+
+impl Stages for TagTask {
+    type Rows = TaggedRows;
+    type Encoded = Splits<Windows>;
+    type Model = TokenClassifier;
+
+    fn read(&self, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<TaggedRows> {
+        let rows = rows::<TaggedText>(plan, true, observer)?;
+        let scheme = tag_scheme(plan.recipe, &rows.labels)?;
+        observer.stage("", "kiln-schema", &format_args!("tag scheme {scheme}"));
+        Ok(TaggedRows { rows, scheme })
+    }
+
+    fn encode(
+        &self,
+        plan: &Plan<'_>,
+        rows: &TaggedRows,
+        observer: &mut dyn Observer,
+    ) -> anyhow::Result<Tokens<Self::Encoded>> {
+        let rows = &rows.rows;
+        let encoded = rows.items.as_ref().try_map(|_, texts| encode(plan.tokenizer(), texts))?;
+        let whole = |windows: &Vec<UnitWindow>| windows.first().map_or(0, |window| window.encoding.full_length);
+        let lengths = RowLengths {
+            train: encoded.train.iter().flatten().map(|window| window.encoding.input_ids.len()).collect(),
+            whole: encoded.as_ref().map(|_, texts| texts.iter().map(whole).collect()),
+        };
+        let longest = audit_rows(plan, rows, lengths, observer)?;
+        Ok(Tokens { encoded, longest })
+    }
+
+    fn model(&self, plan: &Plan<'_>, rows: &TaggedRows) -> anyhow::Result<Described<TokenClassifier>> {
+        let (crf, num_labels) = (plan.recipe.model.crf, rows.rows.labels.len());
+        let config = pretrained(plan, num_labels);
+        let mut pretrained = config.token_classifier(&plan.checkpoint.folder, crf, plan.device)?;
+        prepare(plan, &mut pretrained.model.bert);
+        let TokenClassifier { bert, head, crf } = &pretrained.model;
+        let crf = if crf.is_some() { ", with a CRF" } else { "" };
+        let head = format!("{} parameters{crf}; each unit → logits [{num_labels}]", head.num_params());
+        Ok(Described { encoder_parameters: bert.num_params(), head, pretrained })
+    }
+
+    fn fit(
+        &self,
+        plan: &Plan<'_>,
+        rows: &TaggedRows,
+        encoded: Self::Encoded,
+        mut model: TokenClassifier,
+        observer: &mut dyn Observer,
+    ) -> anyhow::Result<Fitted<TokenClassifier>> {
+        let TaggedRows { rows: Rows { items, labels }, scheme } = rows;
+        let windows: Vec<&Encoding> =
+            encoded.iter().flat_map(|(_, texts)| texts.iter().flatten().map(|window| &window.encoding)).collect();
+        let encoder_seconds = cache_tokens(plan, &mut model.bert, &windows, observer)?;
+        let pad_token_id = plan.tokenizer().pad_token_id();
+        let tags = items.as_ref().map(|_, texts| texts.iter().map(|text| text.tags.clone()).collect());
+        let tag_set = TagSet { labels, scheme: *scheme };
+        let sets = encoded.zip(tags).map(|_, (windows, tags)| TaggedSet::new(windows, tags, tag_set, pad_token_id));
+        let sets = weighted(plan.recipe, sets, &items.train, labels)?;
+        let judged = items.test.as_ref().unwrap_or(&items.validation);
+        let how = How {
+            metric: plan.recipe.metric_of(Some(*scheme)),
+            encoder_seconds,
+            errors: |output: &Tags, _: &_| errors(output, judged, labels),
+        };
+        fit(plan, &sets, model, how, observer)
+    }
+
+    fn network(&self, rows: TaggedRows, model: TokenClassifier) -> Network {
+        let TaggedRows { rows: Rows { items, labels }, scheme } = rows;
+        let single = items.train.iter().all(|text| text.words().all(|word| word.chars().nth(1).is_none()));
+        let units = if single { Units::Characters } else { Units::Words };
+        Network::TokenClassification { model, labels, units, tag_scheme: scheme }
+    }
+}
+
+/// The training split with the recipe's weights, smoothing and tokens.
+fn weighted(
+    recipe: &Recipe,
+    sets: Splits<TaggedSet>,
+    train: &[TaggedText],
+    labels: &LabelSet,
+) -> anyhow::Result<Splits<TaggedSet>> {
+    let mut set = sets.train;
+    let targets = train.iter().flat_map(|text| text.tags.iter().copied());
+    if let Some(loss) = recipe.train.label_loss(targets, labels)? {
+        set = set.with_label_loss(loss);
+    }
+    if recipe.train.label_all_tokens {
+        set = set.with_all_tokens();
+    }
+    Ok(Splits { train: set, ..sets })
+}
+
+/// The scores of a trained model on a labelled file.
+pub(crate) fn score(
+    predictor: &Predictor,
+    model: &TokenClassifier,
+    tags: TagSet<'_>,
+    source: Source,
+    device: &Device,
+) -> anyhow::Result<Scored> {
+    let (texts, labels) = read::<TaggedText>(&[source], Some(tags.labels.clone()))?;
+    let windows = encode(predictor.tokenizer(), &texts)?;
+    let targets = texts.iter().map(|text| text.tags.clone()).collect();
+    let tag_set = TagSet { labels: &labels, scheme: tags.scheme };
+    let set = TaggedSet::new(windows, targets, tag_set, predictor.tokenizer().pad_token_id());
+    let output = set.output(model, BATCH_SIZE, device);
+    Ok(Scored { report: set.report(&output)?, errors: errors(&output, &texts, &labels) })
+}
+
+/// The recipe's tag scheme, or the only one that the tags can have. It also has to have the recipe's metric.
+fn tag_scheme(recipe: &Recipe, labels: &LabelSet) -> Result<TagScheme, UsageError> {
+    let tags = || labels.names().iter().map(String::as_str);
+    let usage = |error: TagSchemeError| UsageError(error.to_string());
+    let scheme = match recipe.data.tag_scheme {
+        Some(scheme) => scheme.check(tags()).map(|()| scheme).map_err(usage)?,
+        None => TagScheme::infer(tags()).map_err(usage)?,
+    };
+    if scheme == TagScheme::Plain && recipe.train.metric == Some(Metric::EntityF1) {
+        let message = "train.metric = \"entity_f1\": the tags are plain and make no entities; \
+                       expected accuracy, macro_f1 or loss, or another data.tag_scheme";
+        return Err(UsageError(message.to_owned()));
+    }
+    Ok(scheme)
+}
+
+/// The units with a wrong tag, the most confident first: row (from 1), probability, predicted and true tag, unit, text.
+fn errors(output: &Tags, texts: &[TaggedText], labels: &LabelSet) -> String {
+    let mut wrong = Vec::new();
+    for (row, text) in texts.iter().enumerate() {
+        let predicted = output.tags[row].iter().zip(&output.scores[row]);
+        for ((unit, (&tag, &score)), &target) in predicted.enumerate().zip(&text.tags) {
+            if tag != target {
+                wrong.push((score, row, unit, tag, target));
+            }
+        }
+    }
+    wrong.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut table = String::from("row\tprobability\tprediction\ttarget\tunit\ttext\n");
+    for (score, row, unit, tag, target) in wrong.into_iter().take(MISTAKES) {
+        let text = &texts[row];
+        let (unit, whole) = (&text.text[text.units[unit].clone()], text.text.replace(['\t', '\n', '\r'], " "));
+        let (tag, target) = (labels.name(tag), labels.name(target));
+        writeln!(table, "{}\t{score:.4}\t{tag}\t{target}\t{unit}\t{whole}", row + 1).expect("a string takes any text");
+    }
+    table
+}
