@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -23,6 +24,21 @@ pub struct UnitWindow {
 /// Neighbouring windows share one of so many parts of a window.
 const OVERLAP: usize = 4;
 
+/// A unit by all that its tokens depend on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Unit<'a> {
+    word: &'a str,
+    /// Whether it stands behind something other than white space.
+    is_inside: bool,
+}
+
+/// The tokens of units that have been tokenized before: a text has many characters and few different ones.
+#[derive(Default)]
+struct KnownUnits<'a>(HashMap<Unit<'a>, Box<[u32]>>);
+
+/// More different units are not kept.
+const MOST_KNOWN: usize = 1 << 16;
+
 impl Tokenizer {
     /// Encodes a text unit by unit, so that no token belongs to two of them, in windows that overlap by a quarter where
     /// one is not enough.
@@ -37,7 +53,29 @@ impl Tokenizer {
     /// # Panics
     /// When a range of `units` is not one of `text`.
     pub fn encode_units(&self, text: &str, units: &[Range<usize>]) -> Result<Vec<UnitWindow>, Error> {
-        let tokens = self.units_tokens(text, units)?;
+        self.encode_known_units(text, units, &mut KnownUnits::default())
+    }
+
+    /// The same for many texts, on all threads of rayon's pool.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode_units`], for any of them.
+    pub fn encode_units_all<'a>(
+        &self,
+        texts: impl IntoIterator<Item = (&'a str, &'a [Range<usize>])>,
+    ) -> Result<Vec<Vec<UnitWindow>>, Error> {
+        let texts: Vec<_> = texts.into_iter().collect();
+        let encode = |known: &mut KnownUnits<'a>, (text, units)| self.encode_known_units(text, units, known);
+        texts.into_par_iter().map_init(KnownUnits::default, encode).collect()
+    }
+
+    fn encode_known_units<'a>(
+        &self,
+        text: &'a str,
+        units: &[Range<usize>],
+        known: &mut KnownUnits<'a>,
+    ) -> Result<Vec<UnitWindow>, Error> {
+        let tokens = self.units_tokens(text, units, known)?;
         let room = self.max_length - self.special_tokens(false);
         let mut windows = Vec::new();
         let mut start = 0;
@@ -52,18 +90,6 @@ impl Tokenizer {
         }
         share_out(&mut windows);
         Ok(windows)
-    }
-
-    /// The same for many texts, on all threads of rayon's pool.
-    ///
-    /// # Errors
-    /// As [`Tokenizer::encode_units`], for any of them.
-    pub fn encode_units_all<'a>(
-        &self,
-        texts: impl IntoIterator<Item = (&'a str, &'a [Range<usize>])>,
-    ) -> Result<Vec<Vec<UnitWindow>>, Error> {
-        let texts: Vec<_> = texts.into_iter().collect();
-        texts.into_par_iter().map(|(text, units)| self.encode_units(text, units)).collect()
     }
 
     fn window(&self, text: &str, tokens: &UnitTokens, range: Range<usize>) -> Result<UnitWindow, Error> {
@@ -84,28 +110,43 @@ impl Tokenizer {
         Ok(UnitWindow { encoding, units, end: at(range.end), own: range })
     }
 
-    fn units_tokens(&self, text: &str, units: &[Range<usize>]) -> Result<UnitTokens, Error> {
+    fn units_tokens<'a>(
+        &self,
+        text: &'a str,
+        units: &[Range<usize>],
+        known: &mut KnownUnits<'a>,
+    ) -> Result<UnitTokens, Error> {
         let mut tokens = UnitTokens { ids: Vec::new(), ends: Vec::with_capacity(units.len()) };
         for unit in units {
-            self.guard(|| self.unit_tokens(text, unit.clone(), &mut tokens.ids))?;
+            let before = text[..unit.start].chars().next_back();
+            let unit =
+                Unit { word: &text[unit.clone()], is_inside: before.is_some_and(|before| !before.is_whitespace()) };
+            match known.0.get(&unit) {
+                Some(ids) => tokens.ids.extend(ids),
+                None => {
+                    let start = tokens.ids.len();
+                    self.guard(|| self.unit_tokens(unit, &mut tokens.ids))?;
+                    if known.0.len() < MOST_KNOWN {
+                        known.0.insert(unit, tokens.ids[start..].into());
+                    }
+                }
+            }
             tokens.ends.push(tokens.ids.len());
         }
         Ok(tokens)
     }
 
     /// Appends at least one id.
-    fn unit_tokens(&self, text: &str, unit: Range<usize>, ids: &mut Vec<u32>) -> Result<(), Error> {
+    fn unit_tokens(&self, Unit { word, is_inside }: Unit<'_>, ids: &mut Vec<u32>) -> Result<(), Error> {
         let before = ids.len();
         let room = self.max_length - self.special_tokens(false);
-        let word = &text[unit.clone()];
         let fail = |source| cannot_encode(word, source);
         // A unit longer than a whole window becomes unknown, so the rest of it need not be read.
         let whole = self.read(word, Extent::Tokens(room + 2))?.encoding;
         let mut own = whole.get_ids();
         let first = own.first().and_then(|&id| self.pipeline.id_to_token(id)).unwrap_or_default();
         if first.starts_with(SPACE_MARK) {
-            let inside = text[..unit.start].chars().next_back().is_some_and(|before| !before.is_whitespace());
-            if inside && own.len() <= room + 1 {
+            if is_inside && own.len() <= room + 1 {
                 let mut normalized = NormalizedString::from(word);
                 if let Some(normalizer) = self.pipeline.get_normalizer() {
                     normalizer.normalize(&mut normalized).map_err(fail)?;
