@@ -46,5 +46,5 @@ pub use linear::Linear;
 pub use load::{Loaded, groups, initialize, layers, load, load_bert, load_where};
 pub use names::{NamedParameter, ParameterPath, parameters, parameters_where};
 pub use pooler::BertPooler;
-pub use save::{FloatType, save, save_with_note};
+pub use save::{FloatType, StoredTensor, StoredType, save, save_stored, save_with_note};
 pub use weights::Weights;

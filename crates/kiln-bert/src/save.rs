@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::path::Path;
 
 use half::f16;
@@ -43,51 +43,108 @@ fn write_safetensors(
     float_type: FloatType,
     header: HashMap<String, String>,
 ) -> Result<(), Error> {
-    write(path, parameters, float_type, header).map_err(|source| Error::Write { path: path.to_owned(), source })
-}
-
-/// Writes the header's length in 8 bytes, the header in JSON, and the data of one tensor after another.
-fn write(
-    path: &Path,
-    parameters: &[NamedParameter],
-    float_type: FloatType,
-    header: HashMap<String, String>,
-) -> io::Result<()> {
     let mut sorted: Vec<&NamedParameter> = parameters.iter().collect();
     sorted.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut end = 0;
-    let tensors = sorted.iter().map(|parameter| {
-        let start = end;
-        end += parameter.values.len() * float_type.bytes();
-        let info = TensorInfo { dtype: float_type.dtype(), shape: parameter.shape.clone(), data_offsets: (start, end) };
-        (parameter.name.clone(), info)
-    });
-    let metadata = Metadata::new(Some(header), tensors.collect()).map_err(io::Error::other)?;
-    let mut json = serde_json::to_vec(&metadata)?;
-    // The data begin at a multiple of 8.
-    json.resize(json.len().next_multiple_of(8), b' ');
-
-    let mut writer = FileWriter::create(path)?;
-    writer.write_all(&(json.len() as u64).to_le_bytes())?;
-    writer.write_all(&json)?;
-    for parameter in sorted {
-        float_type.write(&parameter.values, &mut writer)?;
-    }
-    writer.finish()
+    let described = |parameter: &&NamedParameter| StoredTensor {
+        name: parameter.name.clone(),
+        shape: parameter.shape.clone(),
+        stored_type: float_type.stored_type(),
+    };
+    let tensors: Vec<StoredTensor> = sorted.iter().map(described).collect();
+    let mut values = sorted.into_iter();
+    save_stored(path, &tensors, header, |_, writer| {
+        let parameter = values.next().expect("there is a parameter for each tensor");
+        float_type.write(&parameter.values, writer)
+    })
 }
 
-impl FloatType {
+/// How a tensor's numbers are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredType {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit floats of IEEE 754.
+    F16,
+    /// The upper halves of 32-bit floats.
+    Bf16,
+    /// Whole numbers from −128 to 127.
+    I8,
+}
+
+impl StoredType {
     fn dtype(self) -> Dtype {
         match self {
             Self::F32 => Dtype::F32,
             Self::F16 => Dtype::F16,
+            Self::Bf16 => Dtype::BF16,
+            Self::I8 => Dtype::I8,
         }
     }
 
+    /// Of one number.
     fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
-            Self::F16 => 2,
+            Self::F16 | Self::Bf16 => 2,
+            Self::I8 => 1,
+        }
+    }
+}
+
+/// A tensor of a file that is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredTensor {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// What its numbers are.
+    pub stored_type: StoredType,
+}
+
+/// Writes a safetensors file, whole or not at all: the header's length in 8 bytes, the header in JSON, and the tensors one
+/// after another, in their order, whose little-endian bytes `write` gives. One tensor at a time is in memory.
+///
+/// # Errors
+/// When the file cannot be written, or `write` fails or does not write the bytes of a tensor's shape and type.
+pub fn save_stored(
+    path: &Path,
+    tensors: &[StoredTensor],
+    header: HashMap<String, String>,
+    mut write: impl FnMut(&StoredTensor, &mut FileWriter) -> io::Result<()>,
+) -> Result<(), Error> {
+    let mut write_all = || -> io::Result<()> {
+        let mut end = 0;
+        let infos = tensors.iter().map(|StoredTensor { name, shape, stored_type }| {
+            let start = end;
+            end += shape.iter().product::<usize>() * stored_type.bytes();
+            let info = TensorInfo { dtype: stored_type.dtype(), shape: shape.clone(), data_offsets: (start, end) };
+            (name.clone(), info)
+        });
+        let metadata = Metadata::new(Some(header.clone()), infos.collect()).map_err(io::Error::other)?;
+        let mut json = serde_json::to_vec(&metadata)?;
+        // The data begin at a multiple of 8.
+        json.resize(json.len().next_multiple_of(8), b' ');
+        let mut writer = FileWriter::create(path)?;
+        writer.write_all(&(json.len() as u64).to_le_bytes())?;
+        writer.write_all(&json)?;
+        for tensor in tensors {
+            write(tensor, &mut writer)?;
+        }
+        let (length, expected) = (writer.stream_position()?, (8 + json.len() + end) as u64);
+        if length != expected {
+            return Err(io::Error::other(format!("{length} bytes were given; its header describes {expected}")));
+        }
+        writer.finish()
+    };
+    write_all().map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+impl FloatType {
+    fn stored_type(self) -> StoredType {
+        match self {
+            Self::F32 => StoredType::F32,
+            Self::F16 => StoredType::F16,
         }
     }
 

@@ -15,6 +15,9 @@ pub enum Error {
     /// Data goes straight to a device or a pipe, which has no position to return to.
     #[error("it is written directly, and this format needs a file in which to go back")]
     NoSeek,
+    /// A folder was to be written where something is.
+    #[error("there is something already; expected nothing, or an empty folder")]
+    Occupied,
 }
 
 impl From<Error> for io::Error {
@@ -23,6 +26,7 @@ impl From<Error> for io::Error {
             Error::NotRegular(_) => io::ErrorKind::InvalidInput,
             Error::Folder => io::ErrorKind::IsADirectory,
             Error::NoSeek => io::ErrorKind::NotSeekable,
+            Error::Occupied => io::ErrorKind::AlreadyExists,
         };
         Self::new(kind, error)
     }

@@ -17,7 +17,9 @@ mod kind;
 mod open;
 mod same;
 mod writer;
+mod folder;
 
+pub use folder::FolderWriter;
 pub use kind::{Error, Kind};
 pub use open::{open, read, read_if_present, read_to_string};
 pub use same::is_same_file;

@@ -85,7 +85,8 @@ impl Network {
         }
     }
 
-    fn bert(&self) -> &Bert {
+    /// Its encoder.
+    pub fn bert(&self) -> &Bert {
         match self {
             Self::SequenceClassification { model, .. } => &model.bert,
             Self::TokenClassification { model, .. } => &model.bert,

@@ -17,6 +17,7 @@
 mod cpu;
 mod activation;
 mod products;
+mod stored;
 mod dropout;
 #[cfg(feature = "flex")]
 mod flex;
@@ -35,6 +36,9 @@ pub use linear::ActivatedLinear;
 pub use products::{PackedWeights, Precision, Products};
 pub use residual_norm::OutputBlock;
 pub use self_attention::{Queries, SelfAttention};
+#[cfg(feature = "flex")]
+pub use stored::StoredTable;
+pub use stored::{StoredMatrix, StoredValues, quantize_rows};
 pub use weight::{Affine, Storage, Weight};
 
 /// Products of matrices in slices, on any instruction set of this machine: for measuring them.

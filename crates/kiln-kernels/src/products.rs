@@ -46,6 +46,7 @@ mod kept {
 
     use super::Products;
     use crate::cpu::{Kernels, Packed, Simd, View};
+    use crate::stored::pack_stored;
     use crate::weight::{Operand, Place};
 
     /// The packed weights of a model, shared by its clones.
@@ -78,7 +79,7 @@ mod kept {
         /// Weights of one shape, `[input, output]` each, as one product's right operand.
         pub(crate) fn pack<E: Kernels>(&self, weights: &[&Operand]) -> Arc<Packed<E>> {
             let simd = Simd::detect();
-            let pack = || match weights {
+            let pack_unpacked = || match weights {
                 [weight] => {
                     let [input, output] = weight.shape();
                     Arc::new(Packed::<E>::new(simd, View::new(&weight.values(), input, output, output)))
@@ -88,6 +89,7 @@ mod kept {
                     Arc::new(Packed::<E>::new(simd, View::new(&joined, input, output, output)))
                 }
             };
+            let pack = || pack_stored(weights).unwrap_or_else(pack_unpacked);
             let Some(PackedWeights(kept)) = &self.packed else { return pack() };
             let key =
                 Key { weights: weights.iter().map(|weight| weight.place()).collect(), element: TypeId::of::<E>() };

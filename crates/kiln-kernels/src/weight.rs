@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::StoredValues;
+
 /// The parameters of a linear layer: `x · weight + bias`.
 #[derive(Clone, Debug)]
 pub struct Affine {
@@ -44,6 +46,12 @@ pub trait Storage: Debug + Send + Sync {
 
     /// The values, row-major `[input, output]`.
     fn unpack(&self) -> Vec<f32>;
+
+    /// The values as they are held, row-major `[output, input]`, for a product that packs them without unpacking; none
+    /// where they have to be unpacked.
+    fn stored(&self) -> Option<StoredValues> {
+        None
+    }
 }
 
 impl From<Tensor<2>> for Weight {
@@ -94,6 +102,7 @@ mod operand {
     use burn_flex::FlexTensor;
 
     use super::{Base, Storage, Weight};
+    use crate::StoredValues;
     use crate::cpu::{Epilogue, Packed, Simd, Target, View, product};
     use crate::flex::{self, Value, contiguous, rows_and_columns, values};
 
@@ -185,6 +194,11 @@ mod operand {
                 Some(storage) => Cow::Owned(storage.unpack()),
                 None => Cow::Borrowed(values(&self.tensor)),
             }
+        }
+
+        /// As [`Storage::stored`].
+        pub(crate) fn stored(&self) -> Option<StoredValues> {
+            self.form.stored.as_ref()?.stored()
         }
 
         pub(crate) fn place(&self) -> Place {

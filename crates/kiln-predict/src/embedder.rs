@@ -1,7 +1,8 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::Device;
-use kiln_bert::{Bert, BertConfig, Weights, load_bert};
+use kiln_bert::{Bert, BertConfig, Loaded, Weights, load_bert};
 use kiln_heads::{Pooling, in_batches, inputs, pool};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_tokenize::{Tokenizer, lengths, pad};
@@ -10,12 +11,15 @@ use crate::Error;
 use crate::predictor::{BATCH_SIZE, check_finite, tokenizer_of, trimmed};
 
 /// A checkpoint that turns texts into vectors. Its head, if it has one, is not used.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Embedder {
-    bert: Bert,
-    tokenizer: Tokenizer,
-    config: EmbedConfig,
-    device: Device,
+    pub(crate) bert: Bert,
+    pub(crate) unused: Vec<String>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) config: EmbedConfig,
+    pub(crate) device: Device,
+    /// What errors name.
+    pub(crate) folder: PathBuf,
 }
 
 /// How vectors are made.
@@ -38,18 +42,47 @@ impl EmbedConfig {
     pub fn load(self, folder: &Path, device: &Device) -> Result<Embedder, Error> {
         let config = BertConfig::from_folder(folder).map_err(kiln_heads::Error::from)?;
         let weights = Weights::from_folder(folder).map_err(kiln_heads::Error::from)?;
-        let mut bert = load_bert(&config, &weights, device).map_err(kiln_heads::Error::from)?.module;
-        if self.pooling == Pooling::Pooler && bert.pooler.is_none() {
-            return Err(Error::NoPooler { folder: folder.to_owned() });
-        }
+        let Loaded { module: mut bert, unused } =
+            load_bert(&config, &weights, device).map_err(kiln_heads::Error::from)?;
         bert.products.precision = self.precision;
         bert.products.packed = Some(PackedWeights::default());
-        let tokenizer = tokenizer_of(folder, &config)?;
-        Ok(Embedder { bert, tokenizer, config: self, device: device.clone() })
+        let tokenizer = Arc::new(tokenizer_of(folder, &config)?);
+        let (device, folder) = (device.clone(), folder.to_owned());
+        Embedder { bert, unused, tokenizer, config: self, device, folder }.checked()
     }
 }
 
 impl Embedder {
+    /// The same encoder, in the same memory, with another pooling.
+    ///
+    /// # Errors
+    /// When `pooling` needs a pooler and the checkpoint has none.
+    pub fn pooled(&self, pooling: Pooling, normalize: bool) -> Result<Self, Error> {
+        Self { config: EmbedConfig { pooling, normalize, ..self.config }, ..self.clone() }.checked()
+    }
+
+    pub(crate) fn checked(self) -> Result<Self, Error> {
+        match self.config.pooling == Pooling::Pooler && self.bert.pooler.is_none() {
+            true => Err(Error::NoPooler { folder: self.folder }),
+            false => Ok(self),
+        }
+    }
+
+    /// The names of the tensors of the folder's weights that the encoder does not use, sorted.
+    pub fn unused(&self) -> &[String] {
+        &self.unused
+    }
+
+    /// How its vectors are made.
+    pub fn config(&self) -> EmbedConfig {
+        self.config
+    }
+
+    /// Encodes as the model reads.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
     /// The vectors of texts and pairs, in their order. White space around a text is ignored.
     ///
     /// # Shapes

@@ -1,9 +1,10 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_bert::{BertConfig, Loaded};
 use kiln_heads::{
-    MaskedLm, Network, QuestionAnswerer, TaskModel, Units, answer_logits, in_batches, inputs, load_model, tag,
+    MaskedLm, Network, Pooling, QuestionAnswerer, TaskModel, Units, answer_logits, in_batches, inputs, load_model, tag,
 };
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::Task;
@@ -14,7 +15,7 @@ use kiln_tokenize::{
 use crate::masks::{TOP, most_probable, places};
 use crate::tags::TaggedUnits;
 use crate::{
-    Error, FilledPrediction, MaskPrediction, PIPELINE_ANSWER_LENGTH, PIPELINE_MAX_LENGTH, Prediction, pipeline_answer,
+    EmbedConfig, Embedder, Error, FilledPrediction, MaskPrediction, PIPELINE_ANSWER_LENGTH, PIPELINE_MAX_LENGTH, Prediction, pipeline_answer,
 };
 
 /// A trained model with its tokenizer: texts to predictions.
@@ -22,7 +23,9 @@ use crate::{
 pub struct Predictor {
     model: TaskModel,
     unused: Vec<String>,
-    tokenizer: Tokenizer,
+    tokenizer: Arc<Tokenizer>,
+    /// What errors name.
+    folder: PathBuf,
     device: Device,
     /// How many tokens are listed for each mask.
     top: usize,
@@ -44,7 +47,20 @@ impl Predictor {
         if matches!(model.network, Network::MaskedLm { .. }) && tokenizer.mask_token_id().is_none() {
             return Err(Error::NoMaskToken { folder: folder.to_owned() });
         }
-        Ok(Self { model, unused, tokenizer, device: device.clone(), top: TOP, batch_size: BATCH_SIZE })
+        let (tokenizer, folder) = (Arc::new(tokenizer), folder.to_owned());
+        Ok(Self { model, unused, tokenizer, folder, device: device.clone(), top: TOP, batch_size: BATCH_SIZE })
+    }
+
+    /// Its encoder, in the same memory, for vectors.
+    ///
+    /// # Errors
+    /// When `pooling` needs a pooler and the model has none.
+    pub fn embedder(&self, pooling: Pooling, normalize: bool) -> Result<Embedder, Error> {
+        let bert = self.model.network.bert().clone();
+        let config = EmbedConfig { pooling, normalize, precision: bert.products.precision };
+        let (tokenizer, device, folder) = (self.tokenizer.clone(), self.device.clone(), self.folder.clone());
+        let unused = self.unused.clone();
+        Embedder { bert, unused, tokenizer, config, device, folder }.checked()
     }
 
     /// The same model with the products of its encoder in that precision, where its backend has it.
@@ -237,13 +253,11 @@ mod tests {
     use burn::module::Param;
     use kiln_backend::{Backend, Flex};
     use kiln_heads::{
-        ClassificationHeadConfig, Pooling, PreTrainingHeads, QuestionAnswerer, SequenceClassifier, TokenClassifier,
-        save_model,
+        ClassificationHeadConfig, PreTrainingHeads, QuestionAnswerer, SequenceClassifier, TokenClassifier, save_model,
     };
     use kiln_schema::{LabelSet, ProblemType, TagScheme};
 
     use super::*;
-    use crate::EmbedConfig;
 
     const VOCABULARY: [&str; 8] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "房", "间", "好"];
 

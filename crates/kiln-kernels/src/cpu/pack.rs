@@ -50,6 +50,17 @@ impl Source<bf16> for bf16 {
     }
 }
 
+impl Source<i8> for i8 {
+    #[inline(always)]
+    fn rounded(self) -> i8 {
+        self
+    }
+
+    fn unchanged(values: &[Self]) -> Option<&[i8]> {
+        Some(values)
+    }
+}
+
 /// Values on a cache line's boundary.
 pub(super) type Lanes<E> = AVec<E, ConstAlign<64>>;
 
@@ -69,6 +80,20 @@ pub struct Packed<E> {
     lanes: Lanes<E>,
     /// Where `E` is quantized, of each column: the real value of 1, and the sum of the values.
     pub(super) columns: Vec<(f32, i32)>,
+}
+
+impl Packed<i8> {
+    /// Packs a `k × n` matrix of numbers from −127 to 127, `units` being the real value of 1 in each column.
+    pub fn from_quantized(simd: Simd, b: View<'_, i8>, units: &[f32]) -> Self {
+        assert_eq!(units.len(), b.cols(), "a unit for each column");
+        let columns = b.transposed();
+        let sum = |column: usize| -> i32 {
+            let values = columns.row(column).expect("a column lies in one piece");
+            values.iter().map(|value| i32::from(*value)).sum()
+        };
+        let columns = units.iter().enumerate().map(|(column, unit)| (*unit, sum(column))).collect();
+        Self { columns, ..Self::rounded(simd, b) }
+    }
 }
 
 impl<E: Kernels> Packed<E> {

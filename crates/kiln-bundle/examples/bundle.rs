@@ -1,0 +1,29 @@
+//! Seals a model, verifies the bundle, and answers from it: `cargo run --release -p kiln-bundle --example bundle -- MODEL OUT`.
+#![expect(clippy::print_stdout, reason = "an example prints")]
+
+use std::path::PathBuf;
+
+use kiln_backend::{Backend, Flex};
+use kiln_bundle::{Bundle, SealConfig, verify};
+use kiln_kernels::Precision;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let (Some(model), Some(out)) = (arguments.next(), arguments.next()) else {
+        return Err("expected the folder of a model, and that of the bundle to be made".into());
+    };
+    let device = Flex::device(0);
+    SealConfig { precision: Precision::Int8 }.seal(&model, &out, &device)?;
+
+    let manifest = verify(&out)?;
+    for (name, file) in &manifest.files {
+        println!("{:>12} bytes  {name}", file.bytes);
+    }
+    let bundle = Bundle::open(&out, &device)?;
+    let vectors = bundle.embedder(manifest.vectors.pooling, true)?.embed(&[("房间很干净", None)])?;
+    println!("a vector of {} numbers", vectors.len());
+    if let Some(predictor) = bundle.predictor() {
+        println!("{}", serde_json::to_string(&predictor.predict(&[("房间很干净", None)])?)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+use std::path::PathBuf;
+
+use crate::Difference;
+use crate::manifest::MANIFEST;
+
+/// Why a bundle could not be made, verified or opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The model, or a text.
+    #[error(transparent)]
+    Predict(#[from] kiln_predict::Error),
+    /// The checkpoint's weights or config.
+    #[error(transparent)]
+    Bert(#[from] kiln_bert::Error),
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenize(#[from] kiln_tokenize::Error),
+    /// A file or a folder that could not be read.
+    #[error("{}: cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file or a folder that could not be written.
+    #[error("{}: cannot be written", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A folder without a manifest.
+    #[error("{}: it is not a bundle; there is no {MANIFEST}", folder.display())]
+    NoManifest {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A manifest that is none.
+    #[error("{}: {reason}", path.display())]
+    BadManifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Files that are not those of the manifest.
+    #[error("{}: the bundle is not as its manifest says: {}", folder.display(), crate::verify::in_words(differences))]
+    Differs {
+        /// The bundle.
+        folder: PathBuf,
+        /// Every file that differs, by name.
+        differences: Vec<Difference>,
+    },
+    /// A bundle to be made of a bundle.
+    #[error("{}: it is a bundle already; expected the folder of a model or of a run", folder.display())]
+    Sealed {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+impl Error {
+    pub(crate) fn read(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        |source| Self::Read { path, source }
+    }
+
+    pub(crate) fn write(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        |source| Self::Write { path, source }
+    }
+
+    pub(crate) fn bad_manifest(path: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        Self::BadManifest { path: path.into(), reason: reason.into() }
+    }
+}

@@ -1,0 +1,187 @@
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write};
+use std::path::Path;
+
+use burn::tensor::Device;
+use kiln_bert::{StoredTensor, StoredType, Weights, save_stored};
+use kiln_files::FolderWriter;
+use kiln_heads::{Network, Pooling};
+use kiln_kernels::Precision;
+use kiln_predict::Predictor;
+use kiln_tokenize::Tokenizer;
+
+use crate::bundle::{REPORT, embed_config};
+use crate::manifest::{Check, MANIFEST, Manifest, Vectors};
+use crate::origin::Origin;
+use crate::verify::{entry_of, is_bundle, names};
+use crate::{Error, Model};
+
+/// How a bundle is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SealConfig {
+    /// What the encoder's weights are stored in and its products are computed in.
+    pub precision: Precision,
+}
+
+/// A bundle under way: whole, but not at its place yet. Dropped, it leaves nothing.
+#[derive(Debug)]
+pub struct Sealing {
+    folder: FolderWriter,
+    manifest: Manifest,
+}
+
+/// The recipe of the run in a bundle.
+const RECIPE: &str = "run.toml";
+
+impl SealConfig {
+    /// Makes a bundle of a model's folder, or of a run's, at `out`.
+    ///
+    /// # Errors
+    /// Those of [`SealConfig::prepare`] and [`Sealing::finish`]; nothing is at `out` then.
+    pub fn seal(self, model: &Path, out: &Path, device: &Device) -> Result<Manifest, Error> {
+        self.prepare(model, out, device)?.finish(None)
+    }
+
+    /// Makes a bundle beside its place.
+    ///
+    /// # Errors
+    /// When the model cannot be loaded, something is at `out` already, or a file cannot be written.
+    pub fn prepare(self, model: &Path, out: &Path, device: &Device) -> Result<Sealing, Error> {
+        if is_bundle(model) {
+            return Err(Error::Sealed { folder: model.to_owned() });
+        }
+        let origin = Origin::read(model)?;
+        let folder = FolderWriter::create(out).map_err(Error::write(out))?;
+        let loaded = load(&origin.model, device)?;
+        write_weights(&origin.model, folder.path(), unused(&loaded))?;
+        tokenizer(&loaded).save(folder.path())?;
+        let config = origin.model.join("config.json");
+        let config = kiln_files::read(&config).map_err(Error::read(config))?;
+        let optional = [(RECIPE, origin.recipe), (REPORT, origin.report)];
+        let optional = optional.into_iter().filter_map(|(name, bytes)| Some((name, bytes?)));
+        for (name, bytes) in optional.chain([("config.json", config)]) {
+            write_file(&folder.path().join(name), &bytes)?;
+        }
+        let mut files = BTreeMap::new();
+        for name in names(folder.path())? {
+            files.insert(name.clone(), entry_of(&folder.path().join(&name))?);
+        }
+        let (task, labels) = match &loaded {
+            Model::Predictor(predictor) => (Some(predictor.task()), labels(predictor.network())),
+            Model::Encoder(_) => (None, Vec::new()),
+        };
+        let kiln = env!("CARGO_PKG_VERSION").to_owned();
+        let (precision, vectors) = (self.precision, vectors_of(&origin.model)?);
+        let (sha256, check, base) = (String::new(), None, origin.base);
+        let mut manifest = Manifest { kiln, task, precision, labels, vectors, base, files, sha256, check };
+        manifest.sha256 = manifest.digest();
+        write_manifest(folder.path(), &manifest)?;
+        Ok(Sealing { folder, manifest })
+    }
+}
+
+impl Sealing {
+    /// Where the bundle is until it is finished: it can be opened there.
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Gives the bundle its place, with what it was found to lose.
+    ///
+    /// # Errors
+    /// When a file cannot be written; nothing is at the place then.
+    pub fn finish(self, check: Option<Check>) -> Result<Manifest, Error> {
+        let Self { folder, mut manifest } = self;
+        manifest.check = check;
+        write_manifest(folder.path(), &manifest)?;
+        let path = folder.path().to_owned();
+        folder.finish().map_err(Error::write(path))?;
+        Ok(manifest)
+    }
+}
+
+fn write_manifest(folder: &Path, manifest: &Manifest) -> Result<(), Error> {
+    let json = serde_json::to_vec_pretty(manifest).expect("a manifest is JSON");
+    write_file(&folder.join(MANIFEST), &json)
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    kiln_files::write(path, bytes).map_err(Error::write(path))
+}
+
+/// The model, which shows that it is whole.
+fn load(folder: &Path, device: &Device) -> Result<Model, Error> {
+    match Predictor::from_folder(folder, device) {
+        Ok(predictor) => Ok(Model::Predictor(predictor)),
+        Err(kiln_predict::Error::Model(kiln_heads::Error::NoHead { .. })) => {
+            Ok(Model::Encoder(embed_config(vectors_of(folder)?, Precision::F32).load(folder, device)?))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn unused(model: &Model) -> &[String] {
+    match model {
+        Model::Predictor(predictor) => predictor.unused(),
+        Model::Encoder(embedder) => embedder.unused(),
+    }
+}
+
+fn tokenizer(model: &Model) -> &Tokenizer {
+    match model {
+        Model::Predictor(predictor) => predictor.tokenizer(),
+        Model::Encoder(embedder) => embedder.tokenizer(),
+    }
+}
+
+fn labels(network: &Network) -> Vec<String> {
+    match network {
+        Network::SequenceClassification { labels, .. } | Network::TokenClassification { labels, .. } => {
+            labels.names().to_vec()
+        }
+        Network::QuestionAnswering { .. } | Network::MaskedLm { .. } => Vec::new(),
+    }
+}
+
+/// How vectors are made: as the checkpoint's own files for sentence-transformers say, else the plain mean.
+fn vectors_of(folder: &Path) -> Result<Vectors, Error> {
+    let path = folder.join("1_Pooling/config.json");
+    let config = kiln_files::read_if_present(&path).map_err(Error::read(&path))?;
+    let config: serde_json::Value = config.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();
+    let pooling = match config["pooling_mode_cls_token"] == true {
+        true => Pooling::Cls,
+        false => Pooling::Mean,
+    };
+    let modules = folder.join("modules.json");
+    let modules = kiln_files::read_if_present(&modules).map_err(Error::read(modules))?;
+    let normalize = modules.is_some_and(|json| String::from_utf8_lossy(&json).contains("models.Normalize"));
+    Ok(Vectors { pooling, normalize })
+}
+
+/// Writes the tensors that the model uses.
+fn write_weights(model: &Path, out: &Path, unused: &[String]) -> Result<(), Error> {
+    let weights = Weights::from_folder(model)?;
+    let used: Vec<&str> = weights.names().filter(|name| !unused.iter().any(|unused| unused == name)).collect();
+    write_file_of(&weights, &used, &out.join("model.safetensors"))?;
+    let head = model.join("head.safetensors");
+    if head.exists() {
+        let weights = Weights::from_file(&head)?;
+        write_file_of(&weights, &weights.names().collect::<Vec<_>>(), &out.join("head.safetensors"))?;
+    }
+    Ok(())
+}
+
+fn write_file_of(weights: &Weights, names: &[&str], path: &Path) -> Result<(), Error> {
+    let described = |name: &&str| StoredTensor {
+        name: (*name).to_owned(),
+        shape: weights.shape(name).expect("it is one of the names").to_vec(),
+        stored_type: StoredType::F32,
+    };
+    let tensors: Vec<StoredTensor> = names.iter().map(described).collect();
+    let header = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    save_stored(path, &tensors, header, |tensor, writer| {
+        let values = weights.read(&tensor.name).map_err(io::Error::other)?.expect("it is one of the names");
+        values.iter().try_for_each(|value| writer.write_all(&value.to_le_bytes()))
+    })?;
+    Ok(())
+}

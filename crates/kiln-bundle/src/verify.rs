@@ -1,0 +1,188 @@
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+use crate::manifest::{FileEntry, MANIFEST, Manifest};
+
+/// A file that is not as the manifest says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The file's name.
+    pub name: String,
+    /// How it differs.
+    pub kind: DifferenceKind,
+}
+
+/// How a file differs from the manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DifferenceKind {
+    /// The manifest has it, the folder has not.
+    Missing,
+    /// It has other bytes, or is no regular file.
+    Changed,
+    /// The folder has it, the manifest has not.
+    Extra,
+}
+
+impl DifferenceKind {
+    /// `missing`, `changed` or `extra`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Changed => "changed",
+            Self::Extra => "extra",
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}", self.name, self.kind.name())
+    }
+}
+
+/// Some differences, and how many more there are.
+pub(crate) fn in_words(differences: &[Difference]) -> String {
+    const SHOWN: usize = 8;
+    let shown: Vec<String> = differences.iter().take(SHOWN).map(ToString::to_string).collect();
+    match differences.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{}, and {more} more", shown.join(", ")),
+    }
+}
+
+/// Whether a folder claims to be a bundle: it has a manifest.
+pub fn is_bundle(folder: &Path) -> bool {
+    fs::symlink_metadata(folder.join(MANIFEST)).is_ok()
+}
+
+/// Reads a bundle's manifest and compares every byte of its files with it.
+///
+/// # Errors
+/// [`Error::Differs`] with every file that is missing, changed or extra; another error where there is no manifest, or it is
+/// malformed.
+pub fn verify(folder: &Path) -> Result<Manifest, Error> {
+    let manifest = read_manifest(folder)?;
+    let mut present = names(folder)?;
+    present.retain(|name| name != MANIFEST);
+    let mut differences: BTreeMap<String, DifferenceKind> = BTreeMap::new();
+    for name in present.into_iter().filter(|name| !manifest.files.contains_key(name)) {
+        differences.insert(name, DifferenceKind::Extra);
+    }
+    for (name, entry) in &manifest.files {
+        if let Some(kind) = difference(&folder.join(name), entry)? {
+            differences.insert(name.clone(), kind);
+        }
+    }
+    if differences.is_empty() {
+        return Ok(manifest);
+    }
+    let differences = differences.into_iter().map(|(name, kind)| Difference { name, kind }).collect();
+    Err(Error::Differs { folder: folder.to_owned(), differences })
+}
+
+/// How a file differs, if it does.
+fn difference(path: &Path, entry: &FileEntry) -> Result<Option<DifferenceKind>, Error> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Some(DifferenceKind::Missing)),
+        Err(error) => return Err(Error::read(path)(error)),
+        // A link is not a file of the bundle, wherever it leads.
+        Ok(metadata) if !metadata.is_file() || metadata.len() != entry.bytes => {
+            return Ok(Some(DifferenceKind::Changed));
+        }
+        Ok(_) => {}
+    }
+    let found = entry_of(path)?;
+    Ok((found != *entry).then_some(DifferenceKind::Changed))
+}
+
+/// The digest and the length of a regular file.
+pub(crate) fn entry_of(path: &Path) -> Result<FileEntry, Error> {
+    let mut file = kiln_files::open(path).map_err(Error::read(path))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 1 << 18];
+    let mut bytes = 0;
+    loop {
+        match file.read(&mut buffer).map_err(Error::read(path))? {
+            0 => break,
+            read => {
+                hash.update(&buffer[..read]);
+                bytes += read as u64;
+            }
+        }
+    }
+    Ok(FileEntry { sha256: hexadecimal(hash.finalize()), bytes })
+}
+
+pub(crate) fn hexadecimal(digest: impl AsRef<[u8]>) -> String {
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The names of a folder's entries, sorted. One that is not UTF-8 is shown as far as it is.
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>, Error> {
+    let read = || -> std::io::Result<Vec<String>> {
+        let entries = fs::read_dir(folder)?;
+        let mut names = entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<Result<Vec<_>, std::io::Error>>()?;
+        names.sort();
+        Ok(names)
+    };
+    read().map_err(Error::read(folder))
+}
+
+/// A manifest larger than this is none.
+const LARGEST_MANIFEST: u64 = 16 << 20;
+
+/// Reads and checks a manifest, not the files it names.
+pub(crate) fn read_manifest(folder: &Path) -> Result<Manifest, Error> {
+    let path = folder.join(MANIFEST);
+    match fs::symlink_metadata(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && folder.is_dir() => {
+            return Err(Error::NoManifest { folder: folder.to_owned() });
+        }
+        Err(error) => return Err(Error::read(folder)(error)),
+        Ok(metadata) if metadata.is_symlink() => {
+            return Err(Error::bad_manifest(path, "it is a symbolic link; expected a regular file"));
+        }
+        Ok(metadata) if metadata.len() > LARGEST_MANIFEST => {
+            let reason = format!("it has {} bytes; expected {LARGEST_MANIFEST} at most", metadata.len());
+            return Err(Error::bad_manifest(path, reason));
+        }
+        Ok(_) => {}
+    }
+    let mut json = Vec::new();
+    let file = kiln_files::open(&path).map_err(Error::read(&path))?;
+    file.take(LARGEST_MANIFEST).read_to_end(&mut json).map_err(Error::read(&path))?;
+    let manifest: Manifest = serde_json::from_slice(&json)
+        .map_err(|error| Error::bad_manifest(&path, format!("it is not the JSON it should be: {error}")))?;
+    for (name, entry) in &manifest.files {
+        if !is_plain(name) {
+            let reason = format!("`files` names {name:?}; expected the plain name of a file beside the manifest");
+            return Err(Error::bad_manifest(path, reason));
+        }
+        let is_digest =
+            entry.sha256.len() == 64 && entry.sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_digest {
+            let reason = format!("`sha256` of {name:?} is {:?}; expected 64 hexadecimal digits", entry.sha256);
+            return Err(Error::bad_manifest(path, reason));
+        }
+    }
+    let digest = manifest.digest();
+    if manifest.sha256 != digest {
+        let reason = format!("`sha256` is {:?}; that of the list of files is {digest}", manifest.sha256);
+        return Err(Error::bad_manifest(path, reason));
+    }
+    Ok(manifest)
+}
+
+/// Whether a name leads to an entry of the folder itself, on any system.
+fn is_plain(name: &str) -> bool {
+    let is_special = ["", ".", "..", MANIFEST].contains(&name);
+    !is_special && !name.contains(['/', '\\', ':']) && !name.chars().any(char::is_control)
+}

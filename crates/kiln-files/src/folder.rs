@@ -1,0 +1,90 @@
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::Error;
+use crate::writer::{folder_of, sync_folder};
+
+/// A folder under way. It gets its name in [`finish`](Self::finish), once its files are whole; when the writer is dropped
+/// before, it is deleted and nothing is at the path.
+#[derive(Debug)]
+pub struct FolderWriter {
+    temporary: TempDir,
+    destination: PathBuf,
+}
+
+impl FolderWriter {
+    /// Begins a folder, beside where it will be.
+    ///
+    /// # Errors
+    /// When something is at the path already, other than an empty folder, or its parent is absent or cannot be written.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_dir() && fs::read_dir(path)?.next().is_none() => {}
+            Ok(_) => return Err(Error::Occupied.into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let mut builder = tempfile::Builder::new();
+        // Temporary folders are commonly their owner's alone; this one is as any new one.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+        let temporary = builder.prefix(".kiln-").tempdir_in(folder_of(path))?;
+        Ok(Self { temporary, destination: path.to_owned() })
+    }
+
+    /// Where its files go until it is finished.
+    pub fn path(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// Gives the folder its name. Its files must be on disk, as [`write`](crate::write) leaves them.
+    ///
+    /// # Errors
+    /// When it cannot be renamed; what was at the path is unchanged then.
+    pub fn finish(self) -> io::Result<()> {
+        let Self { temporary, destination } = self;
+        sync_folder(temporary.path())?;
+        fs::rename(temporary.path(), &destination)?;
+        // It is not there any more.
+        let _ = temporary.keep();
+        sync_folder(folder_of(&destination))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_appears_when_it_is_whole() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let path = parent.path().join("bundle");
+        let writer = FolderWriter::create(&path).expect("the parent is writable");
+        crate::write(&writer.path().join("a"), b"1").expect("the folder is writable");
+        assert!(!path.exists());
+        drop(writer);
+        assert_eq!(fs::read_dir(parent.path()).expect("a folder").count(), 0, "what is dropped leaves nothing");
+
+        fs::create_dir(&path).expect("a folder");
+        let writer = FolderWriter::create(&path).expect("an empty folder may be replaced");
+        crate::write(&writer.path().join("a"), b"2").expect("the folder is writable");
+        writer.finish().expect("the parent is writable");
+        assert_eq!(fs::read(path.join("a")).expect("a file"), b"2");
+        assert_eq!(fs::read_dir(parent.path()).expect("a folder").count(), 1);
+    }
+
+    #[test]
+    fn what_is_there_stays() {
+        let parent = tempfile::tempdir().expect("a temporary folder");
+        let file = parent.path().join("file");
+        fs::write(&file, "old").expect("a small file");
+        for path in [&file, parent.path()] {
+            let message = FolderWriter::create(path).expect_err("something is there").to_string();
+            assert_eq!(message, "there is something already; expected nothing, or an empty folder");
+        }
+        assert!(FolderWriter::create(&parent.path().join("absent/a")).is_err());
+    }
+}
