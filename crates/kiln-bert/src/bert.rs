@@ -75,7 +75,7 @@ impl Bert {
 
     /// The width of a hidden state.
     pub fn hidden_size(&self) -> usize {
-        let [_, hidden] = self.embeddings.word_embeddings.weight.val().dims();
+        let [_, hidden] = self.embeddings.word_embeddings.weight.lazy_shape().dims();
         hidden
     }
 

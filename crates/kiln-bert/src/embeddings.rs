@@ -1,7 +1,7 @@
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{Dropout, Embedding, LayerNorm};
 use burn::tensor::{Device, Int, Tensor};
-use kiln_kernels::Embeddings;
+use kiln_kernels::{Embeddings, StoredTable};
 
 use crate::BertConfig;
 use crate::attention::probability;
@@ -19,6 +19,9 @@ pub struct BertEmbeddings {
     pub layer_norm: LayerNorm,
     layer_norm_eps: f64,
     dropout: Dropout,
+    /// The word embeddings in another form.
+    #[module(skip)]
+    stored_words: Option<StoredTable>,
 }
 
 impl BertEmbeddings {
@@ -30,7 +33,22 @@ impl BertEmbeddings {
             layer_norm: config.init_layer_norm(device),
             layer_norm_eps: config.layer_norm_eps,
             dropout: config.init_hidden_dropout(),
+            stored_words: None,
         }
+    }
+
+    /// The same embeddings with those of words in another form, which is not trained. The tensor in their place has their
+    /// shape, takes no memory, and holds no number.
+    pub(crate) fn with_stored_words(self, words: StoredTable) -> Self {
+        let (device, shape) = (self.word_embeddings.weight.lazy_device(), self.word_embeddings.weight.lazy_shape());
+        let placeholder = Tensor::<2>::full([1, 1], f32::NAN, &device).expand(shape.dims::<2>());
+        let word_embeddings = Embedding { weight: Param::from_tensor(placeholder) };
+        Self { word_embeddings, stored_words: Some(words), ..self }
+    }
+
+    /// The word embeddings in another form than as a tensor, if they are so.
+    pub fn stored_words(&self) -> Option<&StoredTable> {
+        self.stored_words.as_ref()
     }
 
     /// # Shapes
@@ -41,8 +59,12 @@ impl BertEmbeddings {
     /// When `seq` is above `max_position_embeddings`.
     pub fn forward(&self, input_ids: Tensor<2, Int>, token_type_ids: Tensor<2, Int>) -> Tensor<3> {
         let beta = self.layer_norm.beta.as_ref().expect("BERT's layer normalization shifts");
+        let (words, input_ids) = match &self.stored_words {
+            Some(stored) => stored.select(input_ids),
+            None => (self.word_embeddings.weight.val(), input_ids),
+        };
         let embeddings = Embeddings {
-            words: self.word_embeddings.weight.val(),
+            words,
             positions: self.position_embeddings.weight.val(),
             segments: self.token_type_embeddings.weight.val(),
             gamma: self.layer_norm.gamma.val(),

@@ -43,7 +43,7 @@ pub use error::Error;
 pub use hidden_act::HiddenAct;
 pub use limits::{MOST_PARAMETERS, reserve};
 pub use linear::Linear;
-pub use load::{Loaded, groups, initialize, layers, load, load_bert, load_where};
+pub use load::{Loaded, groups, initialize, layers, load, load_bert, load_bert_stored, load_where};
 pub use names::{NamedParameter, ParameterPath, parameters, parameters_where};
 pub use pooler::BertPooler;
 pub use save::{FloatType, StoredTensor, StoredType, save, save_stored, save_with_note};

@@ -1,9 +1,12 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
+use kiln_kernels::{PackedWeights, Precision, Products, StoredTable, is_fused};
 
 use crate::names::ParameterPath;
+use crate::weights::FileWeight;
 use crate::{Bert, BertConfig, Error, Weights};
 
 /// A module with a checkpoint's weights, and the names of the tensors that it has no parameter for.
@@ -47,6 +50,12 @@ pub fn layers<'a>(names: impl IntoIterator<Item = &'a str>) -> usize {
 /// When a tensor is missing, has another shape than the config says, or holds a number that is not finite. All missing
 /// tensors are named at once.
 pub fn load_bert(config: &BertConfig, weights: &Weights, device: &Device) -> Result<Loaded<Bert>, Error> {
+    let (bert, prefix) = bert_for(config, weights, device)?;
+    load(bert, weights, prefix)
+}
+
+/// A BERT of the modules that a checkpoint has, and what its names begin with.
+fn bert_for(config: &BertConfig, weights: &Weights, device: &Device) -> Result<(Bert, &'static str), Error> {
     let prefix = if weights.names().any(|name| name.starts_with("bert.")) { "bert." } else { "" };
     let found = layers(weights.names());
     // Before memory is allocated, because a config may hold any number.
@@ -58,7 +67,45 @@ pub fn load_bert(config: &BertConfig, weights: &Weights, device: &Device) -> Res
     if weights.shape(&format!("{prefix}pooler.dense.weight")).is_none() {
         bert.pooler = None;
     }
-    load(bert, weights, prefix)
+    Ok((bert, prefix))
+}
+
+/// [`load_bert`] for a model that is only read, with products of that precision. On the CPU its linear layers' weights are
+/// packed straight from their file, and its word embeddings are read where they are in it: no f32 copy of them is made.
+/// Whether their numbers are finite is not looked at.
+///
+/// # Errors
+/// As [`load_bert`].
+pub fn load_bert_stored(
+    config: &BertConfig,
+    weights: &Arc<Weights>,
+    precision: Precision,
+    device: &Device,
+) -> Result<Loaded<Bert>, Error> {
+    const WORDS: &str = "embeddings.word_embeddings.weight";
+    let (mut bert, prefix) = bert_for(config, weights, device)?;
+    let mut stored = BTreeSet::new();
+    if is_fused(device) {
+        for (name, linear) in bert.encoder.linear_layers() {
+            let name = format!("{prefix}encoder.{name}.weight");
+            if let Some(weight) = FileWeight::find(weights, &name, linear.shape())? {
+                *linear = linear.clone().with_stored_weight(Arc::new(weight));
+                stored.insert(name);
+            }
+        }
+        let (name, shape) = (format!("{prefix}{WORDS}"), [config.vocab_size, config.hidden_size]);
+        if let Some(values) = weights.stored(&name)? {
+            weights.check_shape(&name, &shape)?;
+            bert.embeddings = bert.embeddings.with_stored_words(StoredTable::new(values, shape));
+            stored.insert(name);
+        }
+    }
+    let are_words_stored = bert.embeddings.stored_words().is_some();
+    let loaded = load_where(bert, weights, prefix, &|name| name != WORDS || !are_words_stored)?;
+    let Loaded { module: mut bert, mut unused } = loaded;
+    unused.retain(|name| !stored.contains(name) && !weights.is_units(name));
+    bert.products = Products { precision, packed: Some(PackedWeights::default()), ..Products::default() };
+    Ok(Loaded { module: bert, unused })
 }
 
 /// Loads every parameter of a module from the tensor of its name behind `prefix`.
@@ -143,7 +190,7 @@ impl Loader<'_> {
 }
 
 /// A row-major `[rows, columns]` as its transpose, in tiles that stay in cache.
-fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+pub(crate) fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
     const TILE: usize = 32;
     let mut transposed = vec![0.0; values.len()];
     for row in (0..rows).step_by(TILE) {

@@ -1,3 +1,5 @@
+mod stored;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use serde::Deserialize;
 
 use crate::Error;
 use crate::save::NOTE;
+pub(crate) use stored::FileWeight;
 
 /// The tensors of a checkpoint by name; each is read from its file on demand.
 #[derive(Debug)]
@@ -46,6 +49,8 @@ enum FloatType {
     F32,
     F16,
     Bf16,
+    /// With a unit for each row in a tensor of its own, the weights of a bundle; else ids and flags.
+    I8,
     /// Ids and flags that old checkpoints hold beside the weights (`position_ids`): listed, never read.
     Other,
 }
@@ -155,7 +160,8 @@ impl Weights {
             FloatType::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
             FloatType::F16 => bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
             FloatType::Bf16 => bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
-            FloatType::Other => {
+            FloatType::I8 if self.units_of(name).is_some() => self.dequantized(name, &bytes)?,
+            FloatType::I8 | FloatType::Other => {
                 return Err(damaged(&stored.file, format!("`{}` does not hold floating-point numbers", stored.name)));
             }
         };
@@ -259,6 +265,7 @@ fn read_header(path: &Path, tensors: &mut BTreeMap<String, Stored>) -> Result<Op
             Dtype::F32 => FloatType::F32,
             Dtype::F16 => FloatType::F16,
             Dtype::BF16 => FloatType::Bf16,
+            Dtype::I8 => FloatType::I8,
             _ => FloatType::Other,
         };
         let (start, end) = info.data_offsets;

@@ -46,8 +46,8 @@ impl Bundle {
             false => None,
         };
         let model = match manifest.task {
-            Some(_) => Model::Predictor(Predictor::from_folder(folder, device)?.with_precision(manifest.precision)),
-            None => Model::Encoder(embed_config(manifest.vectors, manifest.precision).load(folder, device)?),
+            Some(_) => Model::Predictor(Predictor::from_stored(folder, manifest.precision, device)?),
+            None => Model::Encoder(embed_config(manifest.vectors, manifest.precision).load_stored(folder, device)?),
         };
         Ok(Self { manifest, report, model })
     }

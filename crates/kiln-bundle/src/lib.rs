@@ -22,6 +22,7 @@
 
 mod manifest;
 mod origin;
+mod weights;
 mod seal;
 mod verify;
 mod bundle;

@@ -1,9 +1,7 @@
-use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Write};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::Device;
-use kiln_bert::{StoredTensor, StoredType, Weights, save_stored};
 use kiln_files::FolderWriter;
 use kiln_heads::{Network, Pooling};
 use kiln_kernels::Precision;
@@ -14,6 +12,7 @@ use crate::bundle::{REPORT, embed_config};
 use crate::manifest::{Check, MANIFEST, Manifest, Vectors};
 use crate::origin::Origin;
 use crate::verify::{entry_of, is_bundle, names};
+use crate::weights::write_weights;
 use crate::{Error, Model};
 
 /// How a bundle is made.
@@ -53,7 +52,7 @@ impl SealConfig {
         let origin = Origin::read(model)?;
         let folder = FolderWriter::create(out).map_err(Error::write(out))?;
         let loaded = load(&origin.model, device)?;
-        write_weights(&origin.model, folder.path(), unused(&loaded))?;
+        write_weights(&origin.model, folder.path(), self.precision, unused(&loaded))?;
         tokenizer(&loaded).save(folder.path())?;
         let config = origin.model.join("config.json");
         let config = kiln_files::read(&config).map_err(Error::read(config))?;
@@ -156,32 +155,4 @@ fn vectors_of(folder: &Path) -> Result<Vectors, Error> {
     let modules = kiln_files::read_if_present(&modules).map_err(Error::read(modules))?;
     let normalize = modules.is_some_and(|json| String::from_utf8_lossy(&json).contains("models.Normalize"));
     Ok(Vectors { pooling, normalize })
-}
-
-/// Writes the tensors that the model uses.
-fn write_weights(model: &Path, out: &Path, unused: &[String]) -> Result<(), Error> {
-    let weights = Weights::from_folder(model)?;
-    let used: Vec<&str> = weights.names().filter(|name| !unused.iter().any(|unused| unused == name)).collect();
-    write_file_of(&weights, &used, &out.join("model.safetensors"))?;
-    let head = model.join("head.safetensors");
-    if head.exists() {
-        let weights = Weights::from_file(&head)?;
-        write_file_of(&weights, &weights.names().collect::<Vec<_>>(), &out.join("head.safetensors"))?;
-    }
-    Ok(())
-}
-
-fn write_file_of(weights: &Weights, names: &[&str], path: &Path) -> Result<(), Error> {
-    let described = |name: &&str| StoredTensor {
-        name: (*name).to_owned(),
-        shape: weights.shape(name).expect("it is one of the names").to_vec(),
-        stored_type: StoredType::F32,
-    };
-    let tensors: Vec<StoredTensor> = names.iter().map(described).collect();
-    let header = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    save_stored(path, &tensors, header, |tensor, writer| {
-        let values = weights.read(&tensor.name).map_err(io::Error::other)?.expect("it is one of the names");
-        values.iter().try_for_each(|value| writer.write_all(&value.to_le_bytes()))
-    })?;
-    Ok(())
 }

@@ -15,12 +15,14 @@
 
 mod kind;
 mod open;
+mod map;
 mod same;
 mod writer;
 mod folder;
 
 pub use folder::FolderWriter;
 pub use kind::{Error, Kind};
+pub use map::Mapped;
 pub use open::{open, read, read_if_present, read_to_string};
 pub use same::is_same_file;
 pub use writer::{FileWriter, write};

@@ -43,7 +43,7 @@ pub use model_folder::{Network, TaskModel, Units, save_model};
 pub use pooling::{Pooling, pool};
 pub use pretrained::{Pretrained, PretrainedConfig, Start};
 pub use question_answering::{QuestionAnswerer, answer_loss_sum};
-pub use read_model::load_model;
+pub use read_model::{load_model, load_model_stored};
 pub use sequence_classification::{ClassificationHead, ClassificationHeadConfig, SequenceClassifier};
 pub use tags::{Tags, tag, unit_tokens};
 pub use token_classification::TokenClassifier;

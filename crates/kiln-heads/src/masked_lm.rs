@@ -1,8 +1,8 @@
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
-use kiln_bert::{Bert, BertConfig, HiddenAct, Inputs, Linear, NamedParameter, Weights, load};
-use kiln_kernels::Products;
+use kiln_bert::{Bert, BertConfig, BertEmbeddings, HiddenAct, Inputs, Linear, NamedParameter, Weights, load};
+use kiln_kernels::{Products, StoredTable, table_scores};
 use serde_json::Value;
 
 use crate::Error;
@@ -32,6 +32,9 @@ pub struct MaskedLmHead {
     pub transform: MaskedLmTransform,
     /// Of the decoder, `[vocab_size]`.
     pub bias: Param<Tensor<1>>,
+    /// The decoder's weight in another form.
+    #[module(skip)]
+    stored_decoder: Option<StoredTable>,
     /// The decoder's weight, without a bias, `[hidden, vocab_size]`; without it the decoder's weight is the word embeddings.
     pub decoder: Option<burn::nn::Linear>,
 }
@@ -74,6 +77,7 @@ impl PreTrainingHeads {
                     hidden_act: config.hidden_act,
                 },
                 bias: Initializer::Zeros.init([config.vocab_size], device),
+                stored_decoder: None,
                 decoder: (!is_tied).then(|| fresh_decoder(config, device)),
             },
             seq_relationship: next_sentence.then(|| config.init_linear(config.hidden_size, 2, device)),
@@ -84,20 +88,37 @@ impl PreTrainingHeads {
 impl MaskedLmHead {
     /// # Shapes
     /// - `hidden_states`: `[tokens, hidden]`
-    /// - `words`: the word embeddings, `[vocab_size, hidden]`
     /// - output, `logits`: `[tokens, vocab_size]`
-    pub fn forward(&self, hidden_states: Tensor<2>, words: Tensor<2>) -> Tensor<2> {
+    pub fn forward(&self, hidden_states: Tensor<2>, embeddings: &BertEmbeddings) -> Tensor<2> {
         let MaskedLmTransform { dense, layer_norm, hidden_act } = &self.transform;
         let dense = dense.activated(hidden_states, (*hidden_act).into(), &Products::default());
         let transformed = layer_norm.forward(dense);
-        let decoder = self.decoder.as_ref().map_or_else(|| words.transpose(), |decoder| decoder.weight.val());
-        transformed.matmul(decoder) + self.bias.val().unsqueeze()
+        let stored = match &self.decoder {
+            Some(_) => None,
+            None => self.stored_decoder.as_ref().or(embeddings.stored_words()),
+        };
+        let scores = match (stored, &self.decoder) {
+            (Some(table), _) => table.scores(transformed),
+            (None, Some(decoder)) => table_scores(transformed, decoder.weight.val().transpose()),
+            (None, None) => table_scores(transformed, embeddings.word_embeddings.weight.val()),
+        };
+        scores + self.bias.val().unsqueeze()
     }
 
     /// The head with a checkpoint's weights, decided as transformers does: a decoder in the checkpoint that differs from
     /// the word embeddings is its own, whatever the config says; and so is a bias of the decoder.
-    pub(crate) fn load(self, config: &BertConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
-        let mut head = self;
+    /// Where the encoder is only read, a decoder of its own is read where its file has it.
+    pub(crate) fn load(self, config: &BertConfig, weights: &Weights, bert: &Bert) -> Result<Self, Error> {
+        let (mut head, device) = (self, &bert.embeddings.word_embeddings.weight.lazy_device());
+        if bert.embeddings.stored_words().is_some()
+            && let Some(values) = weights.stored(DECODER_WEIGHT)?
+        {
+            let shape = [config.vocab_size, config.hidden_size];
+            weights.check_shape(DECODER_WEIGHT, &shape)?;
+            head.stored_decoder = Some(StoredTable::new(values, shape));
+            head.decoder = None;
+            return head.load_parameters(weights);
+        }
         let words = ["bert.embeddings.word_embeddings.weight", "embeddings.word_embeddings.weight"];
         if head.decoder.is_none() && weights.shape(DECODER_WEIGHT).is_some() {
             let words = words.iter().find(|name| weights.shape(name).is_some());
@@ -106,7 +127,11 @@ impl MaskedLmHead {
                 head.decoder = Some(fresh_decoder(config, device));
             }
         }
-        let mut head = load(head, weights, PREDICTIONS_PREFIX)?.module;
+        head.load_parameters(weights)
+    }
+
+    fn load_parameters(self, weights: &Weights) -> Result<Self, Error> {
+        let mut head = load(self, weights, PREDICTIONS_PREFIX)?.module;
         if weights.shape(DECODER_BIAS).is_some() {
             head.bias = load(DecoderBias { bias: head.bias }, weights, "cls.predictions.decoder.")?.module.bias;
         }
@@ -151,7 +176,7 @@ impl MaskedLm {
             linear.forward(pooler.forward(hidden_states.clone()))
         });
         let masked = hidden_states.reshape([batch * seq, hidden]).select(0, tokens);
-        let words = self.bert.embeddings.word_embeddings.weight.val();
-        MaskedLmOutput { predictions: self.cls.predictions.forward(masked, words), seq_relationship }
+        let predictions = self.cls.predictions.forward(masked, &self.bert.embeddings);
+        MaskedLmOutput { predictions, seq_relationship }
     }
 }

@@ -1,8 +1,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::Device;
-use kiln_bert::{Bert, BertConfig, Loaded, Weights, load, load_bert};
+use kiln_bert::{Bert, BertConfig, Loaded, Weights, load, load_bert, load_bert_stored};
+use kiln_kernels::Precision;
 use kiln_schema::{LabelSet, ProblemType, TagScheme, Task};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -24,14 +26,32 @@ use crate::{
 /// # Errors
 /// When a file is missing or damaged, the labels have no names, or there is no head.
 pub fn load_model(folder: &Path, device: &Device) -> Result<Loaded<TaskModel>, Error> {
+    read_model(folder, None, device)
+}
+
+/// [`load_model`] for a model that is only read, with products of that precision: see [`load_bert_stored`].
+///
+/// # Errors
+/// As [`load_model`].
+pub fn load_model_stored(folder: &Path, precision: Precision, device: &Device) -> Result<Loaded<TaskModel>, Error> {
+    read_model(folder, Some(precision), device)
+}
+
+fn read_model(folder: &Path, stored: Option<Precision>, device: &Device) -> Result<Loaded<TaskModel>, Error> {
     let config = BertConfig::from_folder(folder)?;
     let head = HeadKind::read(&folder.join("config.json"), &config)?.ok_or_else(|| Error::NoHead {
         folder: folder.to_owned(),
         architectures: config.extra.get("architectures").cloned().unwrap_or_default().to_string(),
     })?;
-    let weights = Weights::from_folder(folder)?;
-    let Loaded { module: bert, unused } = load_bert(&config, &weights, device)?;
-    let weights = if head.class.is_some() { weights } else { Weights::from_file(&folder.join("head.safetensors"))? };
+    let weights = Arc::new(Weights::from_folder(folder)?);
+    let Loaded { module: bert, unused } = match stored {
+        None => load_bert(&config, &weights, device)?,
+        Some(precision) => load_bert_stored(&config, &weights, precision, device)?,
+    };
+    let weights = match head.class {
+        Some(_) => weights,
+        None => Arc::new(Weights::from_file(&folder.join("head.safetensors"))?),
+    };
     let reader = ModelReader { folder, config: &config, head, weights: &weights, device };
     let network = match reader.head.task {
         Task::SequenceClassification => reader.sequence_classification(bert)?,
@@ -135,7 +155,7 @@ impl ModelReader<'_> {
         }
         let PreTrainingHeads { predictions, seq_relationship } =
             PreTrainingHeads::new(self.config, next_sentence, self.device);
-        let predictions = predictions.load(self.config, self.weights, self.device)?;
+        let predictions = predictions.load(self.config, self.weights, &bert)?;
         let load_linear = |linear| load(linear, self.weights, "cls.seq_relationship.").map(|loaded| loaded.module);
         let seq_relationship = seq_relationship.map(load_linear).transpose()?;
         Ok(Network::MaskedLm { model: MaskedLm { bert, cls: PreTrainingHeads { predictions, seq_relationship } } })

@@ -74,7 +74,7 @@ fn device_seed<const D: usize>(x: &Tensor<D>) -> u64 {
 
 /// Whether the fused operations run on this device.
 #[cfg(feature = "flex")]
-pub(crate) fn is_fused(device: &burn::tensor::Device) -> bool {
+pub fn is_fused(device: &burn::tensor::Device) -> bool {
     use burn::backend::DispatchDevice;
 
     matches!(device.clone().inner().as_dispatch(), DispatchDevice::Flex(_))

@@ -47,6 +47,10 @@ pub mod slices {
     pub use crate::cpu::{Element, Epilogue, Kernels, Packed, Simd, Source, Target, View, product, product_serial};
 }
 
+#[cfg(feature = "flex")]
+use dropout::dropout;
+#[cfg(feature = "flex")]
+pub use dropout::is_fused;
 use dropout::plain_dropout;
 #[cfg(feature = "flex")]
-use dropout::{dropout, is_fused};
+pub use stored::table_scores;

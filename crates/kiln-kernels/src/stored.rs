@@ -114,16 +114,18 @@ impl fmt::Debug for StoredValues {
 }
 
 #[cfg(feature = "flex")]
-pub use packing::StoredTable;
-#[cfg(feature = "flex")]
 pub(crate) use packing::pack_stored;
+#[cfg(feature = "flex")]
+pub use packing::{StoredTable, table_scores};
 
 #[cfg(feature = "flex")]
 mod packing {
     use std::any::{Any, TypeId};
     use std::sync::Arc;
 
+    use burn::backend::Flex;
     use burn::tensor::{Int, Tensor, TensorData};
+    use burn_flex::FlexTensor;
     use half::bf16;
 
     use super::{StoredMatrix, StoredValues, quantize_rows};
@@ -193,16 +195,6 @@ mod packing {
         columns: usize,
     }
 
-    impl fmt::Debug for TableValues {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str(match self {
-                Self::F32(_) => "f32",
-                Self::Bf16(_) => "bf16",
-                Self::Int8(..) => "int8",
-            })
-        }
-    }
-
     impl StoredTable {
         /// A table of `rows` and `columns`.
         ///
@@ -249,22 +241,42 @@ mod packing {
         /// - `x`: `[n, columns]`
         /// - output: `[n, rows]`
         pub fn scores(&self, x: Tensor<2>) -> Tensor<2> {
-            /// In f32 at once.
-            const ROWS: usize = 1 << 10;
-            let (simd, device, [n, _]) = (Simd::detect(), x.device(), x.dims());
-            let x = x.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
-            let mut out = vec![0f32; n * self.rows];
-            let mut block = vec![0f32; ROWS.min(self.rows) * self.columns];
-            for first in (0..self.rows).step_by(ROWS) {
-                let rows = ROWS.min(self.rows - first);
-                let block = &mut block[..rows * self.columns];
-                self.matrix().read(first * self.columns, block);
-                let packed = Packed::<f32>::new(simd, View::new(block, rows, self.columns, self.columns).transposed());
-                let x = View::new(&x, n, self.columns, self.columns);
-                product(simd, x, &packed, Target::columns(&mut out, self.rows, first), Epilogue::Store);
-            }
-            Tensor::from_data(TensorData::new(out, [n, self.rows]), &device)
+            scores(x, self.matrix(), [self.rows, self.columns])
         }
+    }
+
+    /// `x · tableᵀ`, in f32; on the CPU and without autodiff, a score does not depend on the other rows of `x`.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, columns]`
+    /// - `table`: `[rows, columns]`
+    /// - output: `[n, rows]`
+    pub fn table_scores(x: Tensor<2>, table: Tensor<2>) -> Tensor<2> {
+        if x.is_autodiff() || table.is_autodiff() || !crate::is_fused(&x.device()) {
+            return x.matmul(table.transpose());
+        }
+        let shape = table.dims();
+        let table: FlexTensor = table.try_into_primitive::<Flex>().expect("it is on the CPU");
+        let table = crate::flex::contiguous(table);
+        scores(x, StoredMatrix::F32(crate::flex::values(&table)), shape)
+    }
+
+    fn scores(x: Tensor<2>, table: StoredMatrix<'_>, [rows, columns]: [usize; 2]) -> Tensor<2> {
+        /// In f32 at once.
+        const BLOCK: usize = 1 << 10;
+        let (simd, device, [n, _]) = (Simd::detect(), x.device(), x.dims());
+        let x = x.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
+        let mut out = vec![0f32; n * rows];
+        let mut block = vec![0f32; BLOCK.min(rows) * columns];
+        for first in (0..rows).step_by(BLOCK) {
+            let count = BLOCK.min(rows - first);
+            let block = &mut block[..count * columns];
+            table.read(first * columns, block);
+            let packed = Packed::<f32>::new(simd, View::new(block, count, columns, columns).transposed());
+            let target = Target::columns(&mut out, rows, first);
+            product(simd, View::new(&x, n, columns, columns), &packed, target, Epilogue::Store);
+        }
+        Tensor::from_data(TensorData::new(out, [n, rows]), &device)
     }
 
     #[cfg(test)]

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use kiln_bert::{Bert, BertConfig, Loaded, Weights, load_bert};
+use kiln_bert::{Bert, BertConfig, Loaded, Weights, load_bert, load_bert_stored};
 use kiln_heads::{Pooling, in_batches, inputs, pool};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_tokenize::{Tokenizer, lengths, pad};
@@ -46,7 +46,29 @@ impl EmbedConfig {
             load_bert(&config, &weights, device).map_err(kiln_heads::Error::from)?;
         bert.products.precision = self.precision;
         bert.products.packed = Some(PackedWeights::default());
-        let tokenizer = Arc::new(tokenizer_of(folder, &config)?);
+        self.with(Loaded { module: bert, unused }, folder, &config, device)
+    }
+
+    /// [`EmbedConfig::load`] for a folder whose files stay as they are: on the CPU the encoder's weights are packed straight
+    /// from their file, without a copy of them in f32.
+    ///
+    /// # Errors
+    /// As [`EmbedConfig::load`]. Numbers that are not finite are found in what is computed with them.
+    pub fn load_stored(self, folder: &Path, device: &Device) -> Result<Embedder, Error> {
+        let config = BertConfig::from_folder(folder).map_err(kiln_heads::Error::from)?;
+        let weights = Arc::new(Weights::from_folder(folder).map_err(kiln_heads::Error::from)?);
+        let loaded = load_bert_stored(&config, &weights, self.precision, device).map_err(kiln_heads::Error::from)?;
+        self.with(loaded, folder, &config, device)
+    }
+
+    fn with(
+        self,
+        Loaded { module: bert, unused }: Loaded<Bert>,
+        folder: &Path,
+        config: &BertConfig,
+        device: &Device,
+    ) -> Result<Embedder, Error> {
+        let tokenizer = Arc::new(tokenizer_of(folder, config)?);
         let (device, folder) = (device.clone(), folder.to_owned());
         Embedder { bert, unused, tokenizer, config: self, device, folder }.checked()
     }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_bert::{BertConfig, Loaded};
 use kiln_heads::{
-    MaskedLm, Network, Pooling, QuestionAnswerer, TaskModel, Units, answer_logits, in_batches, inputs, load_model, tag,
+    MaskedLm, Network, Pooling, QuestionAnswerer, TaskModel, Units, answer_logits, in_batches, inputs, load_model,
+    load_model_stored, tag,
 };
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::Task;
@@ -15,7 +16,8 @@ use kiln_tokenize::{
 use crate::masks::{TOP, most_probable, places};
 use crate::tags::TaggedUnits;
 use crate::{
-    EmbedConfig, Embedder, Error, FilledPrediction, MaskPrediction, PIPELINE_ANSWER_LENGTH, PIPELINE_MAX_LENGTH, Prediction, pipeline_answer,
+    EmbedConfig, Embedder, Error, FilledPrediction, MaskPrediction, PIPELINE_ANSWER_LENGTH, PIPELINE_MAX_LENGTH,
+    Prediction, pipeline_answer,
 };
 
 /// A trained model with its tokenizer: texts to predictions.
@@ -43,6 +45,19 @@ impl Predictor {
     pub fn from_folder(folder: &Path, device: &Device) -> Result<Self, Error> {
         let Loaded { module: mut model, unused } = load_model(folder, device)?;
         model.network.bert_mut().products.packed = Some(PackedWeights::default());
+        Self::of(Loaded { module: model, unused }, folder, device)
+    }
+
+    /// [`Predictor::from_folder`] for a folder whose files stay as they are, with the products of the encoder in that
+    /// precision: on the CPU its weights are packed straight from their file, without a copy of them in f32.
+    ///
+    /// # Errors
+    /// As [`Predictor::from_folder`]. Numbers that are not finite are found in what is computed with them.
+    pub fn from_stored(folder: &Path, precision: Precision, device: &Device) -> Result<Self, Error> {
+        Self::of(load_model_stored(folder, precision, device)?, folder, device)
+    }
+
+    fn of(Loaded { module: model, unused }: Loaded<TaskModel>, folder: &Path, device: &Device) -> Result<Self, Error> {
         let tokenizer = tokenizer_of(folder, &model.config)?;
         if matches!(model.network, Network::MaskedLm { .. }) && tokenizer.mask_token_id().is_none() {
             return Err(Error::NoMaskToken { folder: folder.to_owned() });

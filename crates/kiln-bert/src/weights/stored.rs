@@ -1,0 +1,117 @@
+//! Tensors that are computed with as they are stored.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kiln_files::Mapped;
+use kiln_kernels::{Storage, StoredMatrix, StoredValues};
+
+use super::{FloatType, Place, Stored, Weights};
+use crate::Error;
+
+/// What stands behind a tensor's name in that of its units: the real value of 1 in each of its rows.
+const UNITS: &str = "_scale";
+
+impl Weights {
+    /// Whether a tensor holds the units of another one's rows.
+    pub(crate) fn is_units(&self, name: &str) -> bool {
+        let of = name.strip_suffix(UNITS).and_then(|of| self.tensors.get(of));
+        of.is_some_and(|stored| stored.dtype == FloatType::I8)
+    }
+
+    /// The name of a tensor's units, where it has as many as rows.
+    pub(super) fn units_of(&self, name: &str) -> Option<String> {
+        let rows = self.shape(name)?.first()?;
+        let units = format!("{name}{UNITS}");
+        (self.shape(&units)? == [*rows] && self.is_f32(&units)).then_some(units)
+    }
+
+    /// # Errors
+    /// When the tensor has another shape.
+    pub(crate) fn check_shape(&self, name: &str, expected: &[usize]) -> Result<(), Error> {
+        match self.shape(name) {
+            Some(found) if found != expected => Err(Error::Shape {
+                path: self.path.clone(),
+                name: name.to_owned(),
+                found: found.to_vec(),
+                expected: expected.to_vec(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn dequantized(&self, name: &str, whole: &[u8]) -> Result<Vec<f32>, Error> {
+        let units = self.units_of(name).and_then(|units| self.read(&units).transpose()).transpose()?;
+        let units = units.unwrap_or_default();
+        let values: &[i8] = bytemuck::cast_slice(whole);
+        Ok(StoredMatrix::Int8 { values, units: &units }.to_f32())
+    }
+
+    /// A tensor as it is stored, mapped where its numbers can be read in place; none where it has another form than those
+    /// of [`StoredValues`]. Whether its numbers are finite is not looked at.
+    ///
+    /// # Errors
+    /// When its file cannot be read or has become shorter.
+    pub fn stored(&self, name: &str) -> Result<Option<StoredValues>, Error> {
+        let Some(Stored { file, dtype, place: Place::Range { start, end }, .. }) = self.tensors.get(name) else {
+            return Ok(None);
+        };
+        let alignment = match dtype {
+            FloatType::F32 => 4,
+            FloatType::Bf16 => 2,
+            FloatType::I8 if self.units_of(name).is_some() => 1,
+            _ => return Ok(None),
+        };
+        if cfg!(target_endian = "big") || start % alignment != 0 {
+            return Ok(None);
+        }
+        let map = || Mapped::new(&kiln_files::open(file)?, *start..*end);
+        let mapped = Arc::new(map().map_err(|source| Error::Read { path: file.clone(), source })?);
+        Ok(Some(match (dtype, self.units_of(name)) {
+            (FloatType::F32, _) => StoredValues::F32(mapped),
+            (FloatType::I8, Some(units)) => StoredValues::Int8(mapped, self.read(&units)?.unwrap_or_default().into()),
+            _ => StoredValues::Bf16(mapped),
+        }))
+    }
+}
+
+/// The weight of a linear layer, as a file holds it.
+#[derive(Debug)]
+pub(crate) struct FileWeight {
+    weights: Arc<Weights>,
+    name: String,
+    /// `[input, output]`
+    shape: [usize; 2],
+    /// Mapped until it is packed.
+    mapped: Mutex<Option<StoredValues>>,
+}
+
+impl FileWeight {
+    /// None where the file does not hold it in a form that is computed with.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or the weight has another shape than `[output, input]`.
+    pub(crate) fn find(weights: &Arc<Weights>, name: &str, shape: [usize; 2]) -> Result<Option<Self>, Error> {
+        let Some(values) = weights.stored(name)? else { return Ok(None) };
+        weights.check_shape(name, &[shape[1], shape[0]])?;
+        let (weights, name) = (weights.clone(), name.to_owned());
+        Ok(Some(Self { weights, name, shape, mapped: Mutex::new(Some(values)) }))
+    }
+}
+
+impl Storage for FileWeight {
+    fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    fn unpack(&self) -> Vec<f32> {
+        let [input, output] = self.shape;
+        let values = self.stored().expect("`find` has found it").matrix().to_f32();
+        crate::load::transpose(&values, output, input)
+    }
+
+    /// Once it is packed, nothing of the file stays in memory.
+    fn stored(&self) -> Option<StoredValues> {
+        let mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner).take();
+        mapped.or_else(|| self.weights.stored(&self.name).expect("the file of a loaded model stays where it is"))
+    }
+}
