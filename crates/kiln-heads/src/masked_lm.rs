@@ -107,18 +107,8 @@ impl MaskedLmHead {
 
     /// The head with a checkpoint's weights, decided as transformers does: a decoder in the checkpoint that differs from
     /// the word embeddings is its own, whatever the config says; and so is a bias of the decoder.
-    /// Where the encoder is only read, a decoder of its own is read where its file has it.
-    pub(crate) fn load(self, config: &BertConfig, weights: &Weights, bert: &Bert) -> Result<Self, Error> {
-        let (mut head, device) = (self, &bert.embeddings.word_embeddings.weight.lazy_device());
-        if bert.embeddings.stored_words().is_some()
-            && let Some(values) = weights.stored(DECODER_WEIGHT)?
-        {
-            let shape = [config.vocab_size, config.hidden_size];
-            weights.check_shape(DECODER_WEIGHT, &shape)?;
-            head.stored_decoder = Some(StoredTable::new(values, shape));
-            head.decoder = None;
-            return head.load_parameters(weights);
-        }
+    pub(crate) fn load(self, config: &BertConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
+        let mut head = self;
         let words = ["bert.embeddings.word_embeddings.weight", "embeddings.word_embeddings.weight"];
         if head.decoder.is_none() && weights.shape(DECODER_WEIGHT).is_some() {
             let words = words.iter().find(|name| weights.shape(name).is_some());
@@ -128,6 +118,16 @@ impl MaskedLmHead {
             }
         }
         head.load_parameters(weights)
+    }
+
+    /// [`MaskedLmHead::load`] for an encoder whose word embeddings are read where their file has them: so is a decoder of
+    /// its own.
+    pub(crate) fn load_stored(self, config: &BertConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
+        let Some(values) = weights.stored(DECODER_WEIGHT)? else { return self.load(config, weights, device) };
+        let shape = [config.vocab_size, config.hidden_size];
+        weights.check_shape(DECODER_WEIGHT, &shape)?;
+        let stored_decoder = Some(StoredTable::new(values, shape));
+        Self { stored_decoder, decoder: None, ..self }.load_parameters(weights)
     }
 
     fn load_parameters(self, weights: &Weights) -> Result<Self, Error> {

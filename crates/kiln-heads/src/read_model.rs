@@ -155,7 +155,10 @@ impl ModelReader<'_> {
         }
         let PreTrainingHeads { predictions, seq_relationship } =
             PreTrainingHeads::new(self.config, next_sentence, self.device);
-        let predictions = predictions.load(self.config, self.weights, &bert)?;
+        let predictions = match bert.embeddings.stored_words() {
+            Some(_) => predictions.load_stored(self.config, self.weights, self.device)?,
+            None => predictions.load(self.config, self.weights, self.device)?,
+        };
         let load_linear = |linear| load(linear, self.weights, "cls.seq_relationship.").map(|loaded| loaded.module);
         let seq_relationship = seq_relationship.map(load_linear).transpose()?;
         Ok(Network::MaskedLm { model: MaskedLm { bert, cls: PreTrainingHeads { predictions, seq_relationship } } })

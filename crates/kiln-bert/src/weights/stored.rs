@@ -25,9 +25,11 @@ impl Weights {
         (self.shape(&units)? == [*rows] && self.is_f32(&units)).then_some(units)
     }
 
+    /// Whether a tensor has the shape that the config gives it.
+    ///
     /// # Errors
-    /// When the tensor has another shape.
-    pub(crate) fn check_shape(&self, name: &str, expected: &[usize]) -> Result<(), Error> {
+    /// When it has another one.
+    pub fn check_shape(&self, name: &str, expected: &[usize]) -> Result<(), Error> {
         match self.shape(name) {
             Some(found) if found != expected => Err(Error::Shape {
                 path: self.path.clone(),
