@@ -3,7 +3,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kiln_files::FolderWriter;
-use kiln_heads::{Network, Pooling};
+use kiln_heads::Pooling;
 use kiln_kernels::Precision;
 use kiln_predict::Predictor;
 use kiln_tokenize::Tokenizer;
@@ -66,9 +66,10 @@ impl SealConfig {
             files.insert(name.clone(), entry_of(&folder.path().join(&name))?);
         }
         let (task, labels) = match &loaded {
-            Model::Predictor(predictor) => (Some(predictor.task()), labels(predictor.network())),
-            Model::Encoder(_) => (None, Vec::new()),
+            Model::Predictor(predictor) => (Some(predictor.task()), predictor.network().labels()),
+            Model::Encoder(_) => (None, None),
         };
+        let labels = labels.map(|labels| labels.names().to_vec()).unwrap_or_default();
         let kiln = env!("CARGO_PKG_VERSION").to_owned();
         let (precision, vectors) = (self.precision, vectors_of(&origin.model)?);
         let (sha256, check, base) = (String::new(), None, origin.base);
@@ -130,15 +131,6 @@ fn tokenizer(model: &Model) -> &Tokenizer {
     match model {
         Model::Predictor(predictor) => predictor.tokenizer(),
         Model::Encoder(embedder) => embedder.tokenizer(),
-    }
-}
-
-fn labels(network: &Network) -> Vec<String> {
-    match network {
-        Network::SequenceClassification { labels, .. } | Network::TokenClassification { labels, .. } => {
-            labels.names().to_vec()
-        }
-        Network::QuestionAnswering { .. } | Network::MaskedLm { .. } => Vec::new(),
     }
 }
 

@@ -75,6 +75,14 @@ impl Network {
         }
     }
 
+    /// The names of its logits, where they have names.
+    pub fn labels(&self) -> Option<&LabelSet> {
+        match self {
+            Self::SequenceClassification { labels, .. } | Self::TokenClassification { labels, .. } => Some(labels),
+            Self::QuestionAnswering { .. } | Self::MaskedLm { .. } => None,
+        }
+    }
+
     /// Its encoder.
     pub fn bert_mut(&mut self) -> &mut Bert {
         match self {
