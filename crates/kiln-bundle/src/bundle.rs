@@ -35,7 +35,10 @@ pub enum Model {
 pub(crate) const REPORT: &str = "report.json";
 
 impl Bundle {
-    /// Verifies a bundle and loads its model.
+    /// Verifies a bundle, loads its model and computes with it once, so that the first answer waits for nothing.
+    ///
+    /// The word embeddings stay mapped: the weights' file must stay as it is while the bundle is open. A new bundle goes to
+    /// a new folder, or takes the place of the old one by a renaming.
     ///
     /// # Errors
     /// Those of [`verify`], and when the model cannot be loaded.
@@ -49,7 +52,10 @@ impl Bundle {
             Some(_) => Model::Predictor(Predictor::from_stored(folder, manifest.precision, device)?),
             None => Model::Encoder(embed_config(manifest.vectors, manifest.precision).load_stored(folder, device)?),
         };
-        Ok(Self { manifest, report, model })
+        let bundle = Self { manifest, report, model };
+        // Now, while the files are as they were verified, its weights are packed.
+        bundle.embedder(Pooling::Mean, false)?.embed(&[("a", None)])?;
+        Ok(bundle)
     }
 
     /// What answers; none for an encoder without a head.

@@ -21,6 +21,7 @@
 #![deny(missing_docs)]
 
 mod manifest;
+mod read;
 mod origin;
 mod weights;
 mod seal;

@@ -67,7 +67,7 @@ pub fn is_bundle(folder: &Path) -> bool {
 /// [`Error::Differs`] with every file that is missing, changed or extra; another error where there is no manifest, or it is
 /// malformed.
 pub fn verify(folder: &Path) -> Result<Manifest, Error> {
-    let manifest = read_manifest(folder)?;
+    let manifest = Manifest::read(folder)?;
     let mut present = names(folder)?;
     present.retain(|name| name != MANIFEST);
     let mut differences: BTreeMap<String, DifferenceKind> = BTreeMap::new();
@@ -134,55 +134,4 @@ pub(crate) fn names(folder: &Path) -> Result<Vec<String>, Error> {
         Ok(names)
     };
     read().map_err(Error::read(folder))
-}
-
-/// A manifest larger than this is none.
-const LARGEST_MANIFEST: u64 = 16 << 20;
-
-/// Reads and checks a manifest, not the files it names.
-pub(crate) fn read_manifest(folder: &Path) -> Result<Manifest, Error> {
-    let path = folder.join(MANIFEST);
-    match fs::symlink_metadata(&path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && folder.is_dir() => {
-            return Err(Error::NoManifest { folder: folder.to_owned() });
-        }
-        Err(error) => return Err(Error::read(folder)(error)),
-        Ok(metadata) if metadata.is_symlink() => {
-            return Err(Error::bad_manifest(path, "it is a symbolic link; expected a regular file"));
-        }
-        Ok(metadata) if metadata.len() > LARGEST_MANIFEST => {
-            let reason = format!("it has {} bytes; expected {LARGEST_MANIFEST} at most", metadata.len());
-            return Err(Error::bad_manifest(path, reason));
-        }
-        Ok(_) => {}
-    }
-    let mut json = Vec::new();
-    let file = kiln_files::open(&path).map_err(Error::read(&path))?;
-    file.take(LARGEST_MANIFEST).read_to_end(&mut json).map_err(Error::read(&path))?;
-    let manifest: Manifest = serde_json::from_slice(&json)
-        .map_err(|error| Error::bad_manifest(&path, format!("it is not the JSON it should be: {error}")))?;
-    for (name, entry) in &manifest.files {
-        if !is_plain(name) {
-            let reason = format!("`files` names {name:?}; expected the plain name of a file beside the manifest");
-            return Err(Error::bad_manifest(path, reason));
-        }
-        let is_digest =
-            entry.sha256.len() == 64 && entry.sha256.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if !is_digest {
-            let reason = format!("`sha256` of {name:?} is {:?}; expected 64 hexadecimal digits", entry.sha256);
-            return Err(Error::bad_manifest(path, reason));
-        }
-    }
-    let digest = manifest.digest();
-    if manifest.sha256 != digest {
-        let reason = format!("`sha256` is {:?}; that of the list of files is {digest}", manifest.sha256);
-        return Err(Error::bad_manifest(path, reason));
-    }
-    Ok(manifest)
-}
-
-/// Whether a name leads to an entry of the folder itself, on any system.
-fn is_plain(name: &str) -> bool {
-    let is_special = ["", ".", "..", MANIFEST].contains(&name);
-    !is_special && !name.contains(['/', '\\', ':']) && !name.chars().any(char::is_control)
 }

@@ -20,8 +20,8 @@ use crate::{
     Prediction, pipeline_answer,
 };
 
-/// A trained model with its tokenizer: texts to predictions.
-#[derive(Debug)]
+/// A trained model with its tokenizer: texts to predictions. Clones share its weights.
+#[derive(Clone, Debug)]
 pub struct Predictor {
     model: TaskModel,
     unused: Vec<String>,

@@ -3,6 +3,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kiln_backend::Backend;
+use kiln_bundle::is_bundle;
 use kiln_dataset::Source;
 use kiln_eval::Report;
 use kiln_predict::Predictor;
@@ -59,11 +60,11 @@ pub fn evaluate<B: Backend>(
     Ok(Evaluated { report, errors })
 }
 
-/// The recipe that a run has beside its model's folder, if there is one.
+/// The recipe that a run has beside its model's folder, or a bundle in it, if there is one.
 ///
 /// # Errors
 /// When it is no recipe of this version.
 pub fn recipe_beside(model: &Path) -> Result<Option<Recipe>, crate::RecipeError> {
-    let recipe = model.join("../run.toml");
+    let recipe = model.join(if is_bundle(model) { "run.toml" } else { "../run.toml" });
     Ok(if recipe.is_file() { Some(Recipe::load(&recipe, &[])?) } else { None })
 }

@@ -14,7 +14,7 @@
 //!
 //! A [`Recipe`] holds every setting of a run. [`train`] runs its stages: it fetches the checkpoint and the data, reads,
 //! tokenizes, trains with a validation after each epoch, evaluates the best checkpoint, and writes the run's folder.
-//! [`evaluate`] scores a model on a labelled file, and [`audit`] says what is wrong with a data set. An [`Observer`] learns
+//! [`evaluate`] scores a model on a labelled file, [`bundle`] seals one for serving, and [`audit`] says what is wrong with a data set. An [`Observer`] learns
 //! what is going on and can end it.
 //!
 //! The backend is a type, one of `kiln_backend`'s. Predictions are made by [`kiln_predict::Predictor`], which needs only a
@@ -36,8 +36,10 @@ mod stages;
 mod tasks;
 mod training;
 mod evaluation;
+mod bundling;
 mod data;
 
+pub use bundling::{BundleOptions, CheckOptions, bundle, open_embedder, open_predictor};
 pub use data::{Audited, WrittenSplit, audit, check_leaks, split};
 pub use error::{Error, ErrorKind, Interrupted, UsageError};
 pub use evaluation::{Evaluated, evaluate, recipe_beside};

@@ -332,6 +332,34 @@ mod tests {
         }
     }
 
+    fn check_alone<E: Kernels>(simd: Simd, [n, k]: [usize; 2]) {
+        const ROWS: usize = 131;
+        let (a, b, bias) = (values(ROWS * k, 1), values(n * k, 2), values(n, 3));
+        let packed = Packed::<E>::new(simd, View::new(&b, k, n, n));
+        let rows = |first: usize, count: usize| {
+            let mut out = vec![0f32; count * n];
+            let a = View::new(&a[first * k..], count, k, k);
+            product(simd, a, &packed, Target::whole(&mut out, n), Epilogue::Bias(&bias));
+            out.iter().map(|value| value.to_bits()).collect::<Vec<u32>>()
+        };
+        let all = rows(0, ROWS);
+        for (first, count) in [(0, 1), (130, 1), (64, 1), (3, 2), (60, 7), (1, 64), (2, 65), (30, 101)] {
+            assert_eq!(rows(first, count), all[first * n..][..count * n], "{simd:?} {n}×{k}: {count} from {first}");
+        }
+    }
+
+    /// To the last bit: what a row's sums are does not depend on the rows beside it.
+    #[test]
+    fn rows_are_the_same_alone_and_in_any_batch() {
+        for &simd in Simd::available() {
+            for shape in [[1, 1], [17, 33], [63, 5], [97, 1030], [50, 64]] {
+                check_alone::<f32>(simd, shape);
+                check_alone::<bf16>(simd, shape);
+                check_alone::<i8>(simd, shape);
+            }
+        }
+    }
+
     #[test]
     fn nothing_in_nothing_out() {
         for &simd in Simd::available() {

@@ -219,16 +219,38 @@ impl ClassWeights {
 }
 
 /// What the operands of the encoder's products are rounded to; weights stay f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// 32-bit floats
+    #[default]
     F32,
     /// 16-bit brain floats; products are summed in f32
     Bf16,
     /// 8-bit integers; not for training
     #[serde(skip)]
     Int8,
+}
+
+impl Precision {
+    /// Its name in recipes and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        }
+    }
+}
+
+impl From<kiln_kernels::Precision> for Precision {
+    fn from(precision: kiln_kernels::Precision) -> Self {
+        match precision {
+            kiln_kernels::Precision::F32 => Self::F32,
+            kiln_kernels::Precision::Bf16 => Self::Bf16,
+            kiln_kernels::Precision::Int8 => Self::Int8,
+        }
+    }
 }
 
 impl From<Precision> for kiln_kernels::Precision {
@@ -243,14 +265,9 @@ impl From<Precision> for kiln_kernels::Precision {
 
 /// The precision, if the backend has it.
 pub fn available<B: Backend>(precision: Precision) -> Result<kiln_kernels::Precision, UsageError> {
-    let name = match precision {
-        Precision::F32 => return Ok(precision.into()),
-        Precision::Bf16 => "bf16",
-        Precision::Int8 => "int8",
-    };
-    if B::NAME != Flex::NAME {
-        let message = format!("precision `{name}` is computed by backend `{}` alone, not by `{}`", Flex::NAME, B::NAME);
-        return Err(UsageError(message));
+    if precision != Precision::F32 && B::NAME != Flex::NAME {
+        let (name, has, asked) = (precision.name(), Flex::NAME, B::NAME);
+        return Err(UsageError(format!("precision `{name}` is computed by backend `{has}` alone, not by `{asked}`")));
     }
     Ok(precision.into())
 }

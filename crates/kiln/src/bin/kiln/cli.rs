@@ -1,5 +1,6 @@
 //! The command line: what `kiln --help` shows.
 
+mod bundle;
 mod shared;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use kiln_dataset::Column;
 use kiln_hub::{DatasetFile, Source};
 
+pub use bundle::{BundleArgs, VerifyArgs};
 pub use shared::{ColumnArgs, HubArgs, ModelArgs, PrecisionArgs, TextArgs};
 use shared::{at_least_one, folder_or_source};
 
@@ -60,6 +62,10 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Show the tokens of a text: ids, pieces and the characters they stand for
     Tokenize(TokenizeArgs),
+    /// Seal a model for serving: one folder with compact weights and a manifest of every byte
+    Bundle(BundleArgs),
+    /// Check every byte of a bundle against its manifest
+    Verify(VerifyArgs),
 }
 
 #[derive(Debug, Subcommand)]

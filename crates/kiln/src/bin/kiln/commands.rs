@@ -10,3 +10,4 @@ mod prompt;
 pub mod embed;
 pub mod vocabulary;
 pub mod tokenize;
+pub mod bundle;

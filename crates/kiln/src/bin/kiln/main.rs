@@ -46,6 +46,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Data(DataCommand::Split(arguments)) => commands::data::split(arguments, cli.json),
         Command::Vocabulary(arguments) => commands::vocabulary::run(arguments, cli.json),
         Command::Tokenize(arguments) => commands::tokenize::run(arguments, cli.json),
+        Command::Verify(arguments) => commands::bundle::verified(arguments, cli.json),
         // Inside the thread pool: from outside, every parallel operation would wake a thread and wait for it.
         _ => rayon::scope(|_| {
             kiln_backend::run(&cli.backend, OnBackend(cli)).unwrap_or_else(|unknown| Err(unknown.into()))
@@ -70,7 +71,12 @@ impl Entry for OnBackend<'_> {
             Command::Predict(arguments) => commands::predict::run::<B>(arguments, *json, &device),
             Command::FillMask(arguments) => commands::predict::fill_mask::<B>(arguments, *json, &device),
             Command::Embed(arguments) => commands::embed::run::<B>(arguments, *json, &device),
-            Command::Pull(_) | Command::Data(_) | Command::Vocabulary(_) | Command::Tokenize(_) => {
+            Command::Bundle(arguments) => commands::bundle::run::<B>(arguments, *json, &device),
+            Command::Pull(_)
+            | Command::Data(_)
+            | Command::Vocabulary(_)
+            | Command::Tokenize(_)
+            | Command::Verify(_) => {
                 unreachable!("these run without a backend")
             }
         }

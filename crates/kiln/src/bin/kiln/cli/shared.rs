@@ -75,9 +75,9 @@ pub struct TextArgs {
 
 #[derive(Debug, Args)]
 pub struct PrecisionArgs {
-    /// Precision of the encoder's matrix products; bf16 and int8 need backend flex
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
-    pub precision: Precision,
+    /// Precision of the encoder's matrix products, f32 by default; a bundle has its own. bf16 and int8 need backend flex
+    #[arg(long, value_enum)]
+    pub precision: Option<Precision>,
 }
 
 /// How a file is read where its format and the recipe beside the model leave it open.

@@ -2,12 +2,11 @@
 
 use anyhow::bail;
 use burn::tensor::Device;
-use kiln::UsageError;
 use kiln::fetch::fetch_model;
-use kiln::recipe::available;
+use kiln::{UsageError, open_embedder};
 use kiln_backend::Backend;
 use kiln_dataset::VectorWriter;
-use kiln_predict::{EmbedConfig, cosine};
+use kiln_predict::cosine;
 use kiln_schema::Task;
 use serde_json::json;
 
@@ -18,16 +17,12 @@ use crate::input::{Input, refuse_to_overwrite};
 use crate::observer::Console;
 
 pub fn run<B: Backend>(arguments: &EmbedArgs, json: bool, device: &Device) -> anyhow::Result<()> {
-    let config = EmbedConfig {
-        pooling: arguments.pooling.into(),
-        normalize: arguments.normalize,
-        precision: available::<B>(arguments.precision.precision)?,
-    };
     if let (Some(file), Some(out)) = (&arguments.file, &arguments.out) {
         refuse_to_overwrite(out, std::slice::from_ref(file))?;
     }
     let folder = fetch_model(&arguments.model.model, &arguments.model.hub.options(), &mut Console::default())?;
-    let embedder = config.load(&folder, device)?;
+    let vectors = (arguments.pooling.into(), arguments.normalize);
+    let embedder = open_embedder::<B>(&folder, arguments.precision.precision, vectors, device)?;
     match (&arguments.text, &arguments.text_pair, &arguments.file, &arguments.out) {
         (Some(text), Some(other), ..) => {
             let vectors = embedder.embed(&[(text, None), (other, None)])?;

@@ -3,11 +3,9 @@
 use anyhow::Context;
 use burn::tensor::Device;
 use kiln::fetch::fetch_model;
-use kiln::recipe::available;
-use kiln::{evaluate, warn_of_layers};
+use kiln::{evaluate, open_predictor};
 use kiln_backend::Backend;
 use kiln_eval::SplitReport;
-use kiln_predict::Predictor;
 
 use super::outcome::print_splits;
 use crate::cli::EvalArgs;
@@ -24,9 +22,7 @@ pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> any
             refuse_to_overwrite(&out.join(name), std::slice::from_ref(&arguments.data))?;
         }
     }
-    let precision = available::<B>(arguments.precision.precision)?;
-    let predictor = Predictor::from_folder(&folder, device)?.with_precision(precision);
-    warn_of_layers(predictor.unused(), &mut console);
+    let predictor = open_predictor::<B>(&folder, arguments.precision.precision, device, &mut console)?;
     let evaluated = evaluate::<B>(&predictor, &folder, input.source.clone(), device, &mut console)?;
     if let Some(out) = &arguments.out {
         std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be created", out.display()))?;

@@ -6,8 +6,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use burn::tensor::Device;
 use kiln::fetch::fetch_model;
-use kiln::recipe::available;
-use kiln::{UsageError, warn_of_layers};
+use kiln::{UsageError, open_predictor};
 use kiln_backend::Backend;
 use kiln_files::FileWriter;
 use kiln_predict::{Prediction, Predictor};
@@ -55,10 +54,8 @@ fn check_paths(arguments: &TextArgs) -> anyhow::Result<()> {
 }
 
 fn load<B: Backend>(folder: &Path, arguments: &TextArgs, device: &Device) -> anyhow::Result<Predictor> {
-    let precision = available::<B>(arguments.precision.precision)?;
-    let predictor = Predictor::from_folder(folder, device)?;
-    warn_of_layers(predictor.unused(), &mut Console::default());
-    Ok(predictor.with_precision(precision).with_batch_size(arguments.batch_size))
+    let predictor = open_predictor::<B>(folder, arguments.precision.precision, device, &mut Console::default())?;
+    Ok(predictor.with_batch_size(arguments.batch_size))
 }
 
 fn has_labels(predictor: &Predictor) -> bool {

@@ -1,0 +1,164 @@
+//! A bundle's answers depend on its bytes alone: to the last bit they are the same for a text alone, in any batch, beside any
+//! texts, with any number of threads and at every start, in every precision and for every task.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use kiln_backend::{Backend, Flex};
+use kiln_bert::{BertConfig, initialize};
+use kiln_bundle::{Bundle, SealConfig};
+use kiln_heads::{
+    ClassificationHeadConfig, Crf, MaskedLm, Network, Pooling, PreTrainingHeads, QuestionAnswerer, SequenceClassifier,
+    TaskModel, TokenClassifier, Units, save_model,
+};
+use kiln_kernels::Precision;
+use kiln_predict::Predictor;
+use kiln_schema::{LabelSet, ProblemType, TagScheme};
+use kiln_tokenize::Tokenizer;
+use rayon::ThreadPoolBuilder;
+use tempfile::TempDir;
+
+/// xorshift64 (Marsaglia, *Xorshift RNGs*, 2003).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+
+    fn text(&mut self, length: usize) -> String {
+        let characters: Vec<char> = "房间很干净服务不好早餐丰富位置方便价格贵ab1，。 ".chars().collect();
+        (0..length).map(|_| characters[self.below(characters.len())]).collect()
+    }
+}
+
+/// Odd sizes, so that every kernel has remainders.
+fn config(vocab_size: usize) -> BertConfig {
+    BertConfig {
+        vocab_size,
+        hidden_size: 84,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        intermediate_size: 150,
+        max_position_embeddings: 150,
+        ..BertConfig::base()
+    }
+}
+
+/// A model of each task and of each kind of head.
+fn networks(config: &BertConfig, device: &Device) -> Vec<(&'static str, Network)> {
+    let labels = LabelSet::new(["O", "B-A", "I-A"]).expect("three names");
+    let head = |hidden_layers: Vec<usize>| {
+        let (hidden_size, num_labels, initializer_range) = (config.hidden_size, labels.len(), 0.5);
+        ClassificationHeadConfig { hidden_size, hidden_layers, num_labels, dropout: 0.0, initializer_range }
+            .init(device)
+    };
+    let bert = || config.init(device);
+    let sequences = |pooling, hidden_layers, problem_type| Network::SequenceClassification {
+        model: SequenceClassifier { bert: bert(), head: head(hidden_layers), pooling },
+        labels: labels.clone(),
+        problem_type,
+    };
+    let tags = |crf: Option<Crf>| Network::TokenClassification {
+        model: TokenClassifier { bert: bert(), head: head(vec![]), crf },
+        labels: labels.clone(),
+        units: Units::Characters,
+        tag_scheme: TagScheme::Plain,
+    };
+    let masked = MaskedLm { bert: bert(), cls: PreTrainingHeads::new(config, true, device) };
+    vec![
+        ("cls", sequences(Pooling::Cls, vec![], ProblemType::SingleLabelClassification)),
+        ("mean and hidden layers", sequences(Pooling::Mean, vec![33, 7], ProblemType::MultiLabelClassification)),
+        ("pooler", sequences(Pooling::Pooler, vec![], ProblemType::SingleLabelClassification)),
+        ("tags", tags(None)),
+        ("tags of a CRF", tags(Some(Crf::new(labels.len(), device)))),
+        ("answers", Network::QuestionAnswering { model: QuestionAnswerer::new(bert(), config, device) }),
+        ("masks", Network::MaskedLm { model: masked }),
+    ]
+}
+
+/// A bundle of a network, whose weights are drawn.
+fn sealed(folder: &Path, sample: &Path, network: Network, config: &BertConfig, precision: Precision) -> PathBuf {
+    let (model, out) = (folder.join("model"), folder.join("bundle"));
+    fs::create_dir(&model).expect("a folder");
+    Tokenizer::from_folder(sample).and_then(|tokenizer| tokenizer.save(&model)).expect("it is writable");
+    save_model(&model, &TaskModel { network, config: config.clone() }).expect("it is writable");
+    SealConfig { precision }.seal(&model, &out, &Flex::device(0)).expect("it is whole");
+    out
+}
+
+/// Texts of all lengths, the longest of several windows, each with a second one where the task asks for it.
+fn texts(random: &mut Random, is_masked: bool, has_pairs: bool) -> Vec<(String, Option<String>)> {
+    let lengths: [usize; 14] = [1, 2, 3, 5, 8, 13, 21, 34, 55, 70, 89, 144, 233, 377];
+    let mut text = |length: usize| {
+        let text = random.text(length);
+        let text = if is_masked { format!("好[MASK]{text}") } else { format!("好{text}") };
+        (text, has_pairs.then(|| format!("好{}", random.text(1 + length / 2))))
+    };
+    lengths.into_iter().chain([4, 4, 20]).map(&mut text).collect()
+}
+
+/// What a bundle says of texts, to the last bit.
+fn answers(bundle: &Bundle, texts: &[(&str, Option<&str>)], batch_size: usize) -> Vec<String> {
+    let predictor: &Predictor = bundle.predictor().expect("it has a head");
+    let predictions = predictor.clone().with_batch_size(batch_size).predict(texts).expect("the texts are good");
+    let mut answers: Vec<String> =
+        predictions.iter().map(|prediction| serde_json::to_string(prediction).expect("it is JSON")).collect();
+    for pooling in [Pooling::Cls, Pooling::Mean] {
+        let embedder = bundle.embedder(pooling, true).expect("they need no pooler");
+        let vectors = embedder.embed(texts).expect("the texts are good");
+        for (answer, vector) in answers.iter_mut().zip(vectors.chunks(embedder.width())) {
+            let bits: Vec<u32> = vector.iter().map(|x| x.to_bits()).collect();
+            answer.push_str(&format!("{bits:?}"));
+        }
+    }
+    answers
+}
+
+fn with_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
+    ThreadPoolBuilder::new().num_threads(threads).build().expect("threads").install(f)
+}
+
+#[test]
+fn answers_depend_on_the_bytes_of_the_bundle_alone() {
+    let sample_folder = tempfile::tempdir().expect("a temporary folder");
+    let sample = kiln_sample::unpack(sample_folder.path()).expect("it is writable").model;
+    let vocab_size = Tokenizer::from_folder(&sample).expect("the sample is whole").vocab_size();
+    let (config, device) = (config(vocab_size), Flex::device(0));
+    let mut random = Random(7);
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        for (name, network) in networks(&config, &device) {
+            initialize(network.bert());
+            let folder: TempDir = tempfile::tempdir().expect("a temporary folder");
+            let path = sealed(folder.path(), &sample, network, &config, precision);
+            let open = || Bundle::open(&path, &device).expect("it is whole");
+            let bundle = open();
+            let texts = texts(&mut random, name == "masks", name == "answers");
+            let texts: Vec<(&str, Option<&str>)> =
+                texts.iter().map(|(text, pair)| (text.as_str(), pair.as_deref())).collect();
+            let alone: Vec<String> =
+                with_threads(1, || texts.iter().flat_map(|text| answers(&bundle, &[*text], 1)).collect());
+            let different: HashSet<&String> = alone.iter().collect();
+            assert_eq!(different.len(), texts.len(), "{name}, {precision:?}: answers tell texts apart");
+            for threads in [1, 2, 3, 7] {
+                let bundle = open();
+                for batch_size in [1, 2, 5, 32] {
+                    let mut order: Vec<usize> = (0..texts.len()).collect();
+                    (1..order.len()).rev().for_each(|last| order.swap(last, random.below(last + 1)));
+                    order.truncate(1 + random.below(texts.len()));
+                    let batch: Vec<(&str, Option<&str>)> = order.iter().map(|&at| texts[at]).collect();
+                    let together = with_threads(threads, || answers(&bundle, &batch, batch_size));
+                    for (at, answer) in order.into_iter().zip(together) {
+                        let what = format!("{name}, {precision:?}, {threads} threads, batches of {batch_size}");
+                        assert!(answer == alone[at], "{what}: {}\n{answer}\nalone\n{}", texts[at].0, alone[at]);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! `kiln bundle` and `kiln verify`, and the commands that read a bundle, through the binary.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+/// A cache, a run on the sample and a bundle of it in each precision, for all tests. Emptied at the start, as statics are
+/// never dropped.
+static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bundles");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("it is writable");
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/sample/recipe.toml");
+    let run = folder.join("run");
+    let mut train = command(&folder, &["train", "--recipe", text(&recipe), "--out", text(&run)]);
+    assert!(train.args(["--set", "train.epochs=2"]).output().expect("the binary runs").status.success());
+    for precision in PRECISIONS {
+        let out = folder.join(precision);
+        let arguments = ["bundle", "--model", text(&run), "--out", text(&out), "--precision", precision];
+        let output = command(&folder, &arguments).output().expect("the binary runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    folder
+});
+
+const PRECISIONS: [&str; 3] = ["f32", "bf16", "int8"];
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    command.args(arguments).env("KILN_CACHE", folder.join("cache")).stdin(Stdio::null());
+    command
+}
+
+fn kiln(arguments: &[&str]) -> Output {
+    command(&FOLDER, arguments).output().expect("the binary runs")
+}
+
+fn succeed(arguments: &[&str]) -> String {
+    let output = kiln(arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("results are UTF-8")
+}
+
+/// The exit code, what is on stdout, and the error, of a command that must fail.
+fn fail(arguments: &[&str]) -> (i32, String, String) {
+    let output = kiln(arguments);
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    assert!(!output.status.success() && !stderr.contains("panicked"), "{arguments:?}: {stderr}");
+    (output.status.code().expect("it was not killed"), stdout, stderr)
+}
+
+fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&succeed(&[arguments, &["--json"]].concat())).expect("one JSON object")
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("test paths are UTF-8")
+}
+
+fn test_file() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../kiln-sample/files/test.tsv")
+}
+
+/// A bundle of its own, for a test that damages it.
+fn copy_of(precision: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for entry in fs::read_dir(FOLDER.join(precision)).expect("a bundle") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, folder.path().join(path.file_name().expect("a name"))).expect("it is writable");
+    }
+    folder
+}
+
+#[test]
+fn a_bundle_answers_as_its_model_does() {
+    let (run, test) = (FOLDER.join("run"), test_file());
+    let answers = |model: &Path, more: &[&str]| {
+        let arguments = ["predict", "--model", text(model), "--file", text(&test)];
+        let lines = succeed(&[&arguments, more].concat());
+        lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON")).collect::<Vec<_>>()
+    };
+    for precision in PRECISIONS {
+        let (bundle, asked) = (FOLDER.join(precision), ["--precision", precision]);
+        let (of_bundle, of_model) = (answers(&bundle, &[]), answers(&run, &asked));
+        let labels = |answers: &[Value]| answers.iter().map(|answer| answer["label"].clone()).collect::<Vec<_>>();
+        let same = labels(&of_bundle).iter().zip(labels(&of_model)).filter(|(a, b)| **a == *b).count();
+        assert!(same * 100 >= of_model.len() * 97, "{same} of {} labels are the same in {precision}", of_model.len());
+        if precision == "f32" {
+            assert_eq!(of_bundle, of_model, "nothing is rounded");
+        }
+        // At every start, with any number of threads, in any batch.
+        for threads in ["1", "2", "5"] {
+            let arguments = ["predict", "--model", text(&bundle), "--file", text(&test), "--batch-size", "7"];
+            let output = command(&FOLDER, &arguments).env("RAYON_NUM_THREADS", threads).output().expect("it runs");
+            let expected: Vec<String> = of_bundle.iter().map(Value::to_string).collect();
+            let lines = String::from_utf8_lossy(&output.stdout);
+            let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON").to_string());
+            assert_eq!(lines.collect::<Vec<_>>(), expected, "{precision}, {threads} threads");
+        }
+        let evaluated = json(&["eval", "--model", text(&bundle), "--data", text(&test)]);
+        assert_eq!(evaluated["splits"]["test"]["examples"], of_bundle.len());
+        let vector = json(&["embed", "--model", text(&bundle), "--text", "房间很干净"]);
+        assert!(vector["embedding"].as_array().is_some_and(|vector| !vector.is_empty()));
+        let tokens = json(&["tokenize", "--model", text(&bundle), "--text", "房间很干净"]);
+        assert_eq!(tokens, json(&["tokenize", "--model", text(&run), "--text", "房间很干净"]));
+    }
+    let bundle = FOLDER.join("int8");
+    let (code, _, message) = fail(&["predict", "--model", text(&bundle), "--text", "好", "--precision", "f32"]);
+    assert!(code == 2 && message.contains("the bundle computes in int8, not in f32"), "{code}: {message}");
+}
+
+#[test]
+fn a_masked_language_model_is_bundled_too() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let out = folder.path().join("bundle");
+    let manifest = json(&["bundle", "--model", "sample", "--out", text(&out), "--precision", "int8"]);
+    assert_eq!((&manifest["task"], &manifest["precision"]), (&"masked-lm".into(), &"int8".into()));
+    let filled = |model: &str| json(&["fill-mask", "--model", model, "--text", "房间很[MASK]净"])["filled"].clone();
+    assert_eq!(filled(text(&out)), filled("sample"));
+}
+
+#[test]
+fn bundles_are_as_small_as_their_precision() {
+    let bytes = |precision: &str| fs::metadata(FOLDER.join(precision).join("model.safetensors")).expect("a file").len();
+    let full = bytes("f32") as f64;
+    assert!(bytes("bf16") as f64 / full < 0.52 && bytes("int8") as f64 / full < 0.28);
+    for precision in PRECISIONS {
+        let bundle = FOLDER.join(precision);
+        let manifest: Value =
+            serde_json::from_slice(&fs::read(bundle.join("manifest.json")).expect("a file")).expect("JSON");
+        assert_eq!(manifest["labels"], serde_json::json!(["negative", "positive"]));
+        assert_eq!(manifest["base"]["source"], "sample");
+        for name in ["report.json", "run.toml"] {
+            let [bundled, own] = [bundle.join(name), FOLDER.join("run").join(name)].map(fs::read);
+            assert_eq!(bundled.expect("it is in the bundle"), own.expect("it is in the run"));
+        }
+        let verified = json(&["verify", text(&bundle)]);
+        assert_eq!((&verified["ok"], &verified["manifest"]), (&true.into(), &manifest));
+    }
+}
+
+#[test]
+fn every_file_that_differs_is_named() {
+    let bundle = copy_of("int8");
+    let path = |name: &str| bundle.path().join(name);
+    let mut weights = fs::read(path("model.safetensors")).expect("a file");
+    let middle = weights.len() / 2;
+    weights[middle] ^= 0x40;
+    fs::write(path("model.safetensors"), weights).expect("it is writable");
+    fs::remove_file(path("vocab.txt")).expect("it is there");
+    fs::write(path("note.txt"), "").expect("it is writable");
+    let (code, stdout, message) = fail(&["verify", text(bundle.path())]);
+    assert_eq!((code, stdout.as_str()), (1, "changed  model.safetensors\nextra    note.txt\nmissing  vocab.txt\n"));
+    assert!(message.contains("3 files differ"), "{message}");
+    let (_, stdout, _) = fail(&["verify", text(bundle.path()), "--json"]);
+    let differences: Value = serde_json::from_str(&stdout).expect("JSON");
+    assert_eq!(differences["changed"], serde_json::json!(["model.safetensors"]));
+    let (code, _, message) = fail(&["predict", "--model", text(bundle.path()), "--text", "好"]);
+    assert!(code == 1 && message.contains("model.safetensors is changed"), "{code}: {message}");
+
+    fs::write(path("manifest.json"), "{").expect("it is writable");
+    let (code, _, message) = fail(&["verify", text(bundle.path())]);
+    assert!(code == 1 && message.contains("manifest.json: it is not the JSON it should be"), "{code}: {message}");
+    let (code, _, message) = fail(&["verify", text(&FOLDER.join("run"))]);
+    assert!(code == 1 && message.contains("it is not a bundle"), "{code}: {message}");
+    let (code, _, _) = fail(&["verify", text(&FOLDER.join("absent"))]);
+    assert_eq!(code, 1);
+}
+
+/// A model whose encoder has a weight that 8 bits cannot hold beside the others of its row.
+#[test]
+fn a_bundle_that_loses_too_much_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (data, run, out) = (test_file(), FOLDER.join("run"), folder.path().join("bundle"));
+    let arguments = ["bundle", "--model", text(&run), "--out", text(&out), "--precision", "int8"];
+    let check = ["--check", text(&data), "--max-loss"];
+    let manifest = json(&[&arguments[..], &check, &["100"]].concat());
+    assert_eq!((&manifest["check"]["metric"], &manifest["check"]["examples"]), (&"accuracy".into(), &96.into()));
+    let saved: Value = serde_json::from_slice(&fs::read(out.join("manifest.json")).expect("a file")).expect("JSON");
+    assert_eq!(saved["check"], manifest["check"]);
+    assert_eq!(json(&["verify", text(&out)])["ok"], true);
+    let (code, _, message) = fail(&[&arguments[..], &check, &["100"]].concat());
+    assert!(code == 1 && message.contains("there is something already"), "{code}: {message}");
+
+    // In f32 the labels of the file are what the model says; the bundle says something else of some.
+    let model = damaged_model(folder.path(), &run.join("model"));
+    let labelled = folder.path().join("labelled.tsv");
+    let columns = ["--header", "--text-column", "text"];
+    let predicted = succeed(&[&["predict", "--model", text(&model), "--file", text(&data)][..], &columns].concat());
+    let rows = predicted.lines().map(|line| {
+        let answer: Value = serde_json::from_str(line).expect("JSON");
+        format!("{}\t{}\n", answer["text"].as_str().expect("a text"), answer["label"].as_str().expect("a label"))
+    });
+    fs::write(&labelled, format!("text\tlabel\n{}", rows.collect::<String>())).expect("it is writable");
+    let refused = folder.path().join("refused");
+    let arguments = ["bundle", "--model", text(&model), "--out", text(&refused), "--precision", "int8"];
+    let check = ["--label", "label", "--check", text(&labelled)];
+    let arguments = [&arguments[..], &columns, &check].concat();
+    let (code, _, message) = fail(&arguments);
+    assert!(code == 1 && message.contains("points of accuracy (1.0000 → "), "{code}: {message}");
+    assert!(message.contains("more than --max-loss 0.5; nothing was written"), "{message}");
+    let left: Vec<_> =
+        fs::read_dir(folder.path()).expect("a folder").map(|entry| entry.expect("an entry").file_name()).collect();
+    assert!(!refused.exists() && !left.iter().any(|name| name.to_string_lossy().starts_with(".kiln-")), "{left:?}");
+    for wrong in ["-1", "nan", "many"] {
+        assert_eq!(fail(&[&arguments[..], &["--max-loss", wrong]].concat()).0, 2);
+    }
+}
+
+/// The model with a number in the first column of each feed-forward row that is 20,000 times the others, which makes the
+/// unit of the row as large; the layer before it gives zero there.
+fn damaged_model(folder: &Path, model: &Path) -> PathBuf {
+    let damaged = folder.join("damaged");
+    fs::create_dir(&damaged).expect("a folder");
+    for entry in fs::read_dir(model).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, damaged.join(path.file_name().expect("a name"))).expect("it is writable");
+    }
+    let path = damaged.join("model.safetensors");
+    let mut bytes = fs::read(&path).expect("a file");
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes")) as usize;
+    let tensors: Value = serde_json::from_slice(&bytes[8..header]).expect("a header");
+    let mut write = |name: &str, at: usize, value: f32| {
+        let tensor = tensors.get(name).unwrap_or_else(|| &tensors[format!("bert.{name}")]);
+        let start = header + tensor["data_offsets"][0].as_u64().expect("an offset") as usize;
+        bytes[start + at * 4..][..4].copy_from_slice(&value.to_le_bytes());
+    };
+    let of = |name: &str| tensors.get(name).unwrap_or_else(|| &tensors[format!("bert.{name}")])["shape"].clone();
+    for layer in 0.. {
+        let [up, down] = ["intermediate", "output"].map(|block| format!("encoder.layer.{layer}.{block}.dense.weight"));
+        let shape = of(&down);
+        let (Some(hidden), Some(intermediate)) = (shape[0].as_u64(), shape[1].as_u64()) else { break };
+        (0..hidden).for_each(|column| write(&up, column as usize, 0.0));
+        write(&up.replace("weight", "bias"), 0, 0.0);
+        (0..hidden).for_each(|row| write(&down, (row * intermediate) as usize, 1000.0));
+    }
+    fs::write(&path, bytes).expect("it is writable");
+    damaged
+}
