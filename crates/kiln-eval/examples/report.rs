@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use kiln_eval::{Report, evaluate, mistakes, to_html, to_tsv};
+use kiln_eval::{Page, Report, evaluate, mistakes, to_tsv};
 use kiln_schema::{Example, LabelSet, Split, Task};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,7 +24,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         train: None,
     };
     println!("{}", serde_json::to_string_pretty(&report)?);
-    println!("{} bytes of HTML", to_html(&report).len());
-    print!("{}", to_tsv(&mistakes(&logits, &targets, 50), &examples, &labels));
+    let errors = to_tsv(&mistakes(&logits, &targets, 50), &examples, &labels);
+    let page = Page { report: &report, epochs: &[], errors: &errors, settings: "" };
+    println!("{} bytes of HTML", page.to_html().len());
+    print!("{errors}");
     Ok(())
 }

@@ -1,13 +1,14 @@
 use kiln_metrics::{
-    AnswerLanguage, ConfusionMatrix, argmax, cross_entropy, expected_calibration_error, mean_squared_error,
-    multi_label_roc_auc, multi_label_scores, pearson, roc_auc_one_vs_rest, softmax, spearman, wilson_interval,
+    AnswerLanguage, ConfusionMatrix, argmax, confidence_bins, cross_entropy, expected_calibration_error,
+    mean_squared_error, multi_label_roc_auc, multi_label_scores, pearson, roc_auc_one_vs_rest, softmax, spearman,
+    wilson_interval,
 };
 use kiln_schema::{LabelId, LabelSet};
 
 use crate::error::{check_loss, check_outputs};
 use crate::{
-    AnswerScores, Confusions, Error, LabelReport, LabelScores, LabelSetScores, MaskedScores, NumberScores, Scores,
-    SplitReport,
+    AnswerScores, Confusions, Error, LabelReport, LabelScores, LabelSetScores, MaskedScores, NumberScores, Reliability,
+    Scores, SplitReport,
 };
 
 /// 95 % of a normal distribution lie within this many standard deviations.
@@ -39,6 +40,7 @@ pub fn evaluate(logits: &[f32], targets: &[LabelId], labels: &LabelSet) -> Resul
     let matrix = ConfusionMatrix::new(&predictions, targets, num_labels);
     let correct_rows = correct.iter().filter(|&&correct| correct).count();
     let (low, high) = wilson_interval(correct_rows, targets.len(), Z_95);
+    let bins = confidence_bins(&confidences, &correct, 10);
     let scores = LabelScores {
         accuracy: matrix.accuracy(),
         accuracy_interval: [low, high],
@@ -47,7 +49,8 @@ pub fn evaluate(logits: &[f32], targets: &[LabelId], labels: &LabelSet) -> Resul
         macro_recall: matrix.macro_recall(),
         roc_auc: roc_auc_one_vs_rest(&probabilities, targets, num_labels),
         mcc: matrix.matthews_correlation(),
-        calibration_error: expected_calibration_error(&confidences, &correct, 10),
+        calibration_error: expected_calibration_error(&bins),
+        reliability: bins.into_iter().map(Reliability::from).collect(),
         labels: label_reports(&matrix, labels),
         confusions: Confusions::new(&matrix, labels),
     };

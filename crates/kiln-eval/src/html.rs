@@ -1,63 +1,192 @@
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::{Confusions, LabelConfusion, LabelReport, LabelSetScores, Report, Scores, SplitReport};
+use kiln_schema::Split;
 
-/// A report as one page without scripts or outside resources.
-pub fn to_html(report: &Report) -> String {
-    let mut page = String::from(HEAD);
-    put(&mut page, format_args!("<h1>{} on {}</h1>\n", escape(report.task.name()), escape(&report.model)));
-    if let Some(train) = &report.train {
-        put(
-            &mut page,
-            format_args!(
-                "<p>{} epochs, {} steps, {:.1} s on {}; best epoch {}; {:.1} examples a second.</p>\n",
-                train.epochs,
-                train.steps,
-                train.seconds,
-                escape(&report.backend),
-                train.best_epoch,
-                train.examples_per_second
-            ),
+use crate::charts::{Line, escape, lines, reliability};
+use crate::{Confusions, LabelConfusion, LabelReport, LabelSetScores, Report, Scores, SplitReport, TrainReport};
+
+/// What a report's page shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<'a> {
+    /// The numbers.
+    pub report: &'a Report,
+    /// The learning curves; empty in an evaluation.
+    pub epochs: &'a [EpochScores],
+    /// What the model is wrong about: a table with a header, separated by tabs.
+    pub errors: &'a str,
+    /// Every setting, as TOML; empty where there is none.
+    pub settings: &'a str,
+}
+
+/// The scores of an epoch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EpochScores {
+    /// From 1.
+    pub epoch: usize,
+    /// Mean loss over the epoch's batches.
+    pub train_loss: f64,
+    /// The learning rate of its last update.
+    pub learning_rate: f64,
+    /// The validation's numbers by name, its loss among them.
+    pub validation: BTreeMap<String, f64>,
+}
+
+impl Page<'_> {
+    /// One page without scripts or outside resources, for light and dark screens and for paper.
+    pub fn to_html(&self) -> String {
+        let report = self.report;
+        let mut page = String::new();
+        let style = include_str!("page.css");
+        page.push_str("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+        page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
+        put(&mut page, format_args!("<title>Kiln report</title>\n<style>\n{style}</style>\n</head>\n<body>\n"));
+        put(&mut page, format_args!("<h1>{} on {}</h1>\n", escape(report.task.name()), escape(&report.model)));
+        if let Some(train) = &report.train {
+            cost(&mut page, train, &report.backend);
+        }
+        // What the model was not chosen by comes first.
+        for (name, split) in report.splits.iter().rev() {
+            put(&mut page, format_args!("<h2>{name}</h2>\n"));
+            split_section(&mut page, split);
+        }
+        self.curves(&mut page);
+        errors_section(&mut page, self.errors, report.splits.keys().max());
+        if !self.settings.is_empty() {
+            put(
+                &mut page,
+                format_args!(
+                    "<h2>settings</h2>\n<p>This recipe repeats the run: <code>kiln train --recipe run.toml --out FOLDER</code></p>\n"
+                ),
+            );
+            put(
+                &mut page,
+                format_args!("<details><summary>run.toml</summary><pre>{}</pre></details>\n", escape(self.settings)),
+            );
+        }
+        page.push_str("</body>\n</html>\n");
+        page
+    }
+
+    fn curves(&self, page: &mut String) {
+        if self.epochs.is_empty() {
+            return;
+        }
+        let line = |name: &str, value: &dyn Fn(&EpochScores) -> Option<f64>| Line {
+            name: name.to_owned(),
+            points: self.epochs.iter().filter_map(|epoch| Some((epoch.epoch, value(epoch)?))).collect(),
+        };
+        let validation = |name: &str| line(name, &|epoch| epoch.validation.get(name).copied());
+        let loss = [
+            line("training", &|epoch| Some(epoch.train_loss)),
+            Line { name: "validation".to_owned(), ..validation("loss") },
+        ];
+        let names = self.epochs[0].validation.keys().filter(|name| *name != "loss" && *name != "perplexity");
+        let scores: Vec<Line> = names.take(4).map(|name| validation(name)).collect();
+        let rate = [line("learning rate", &|epoch| Some(epoch.learning_rate))];
+        page.push_str("<h2>training</h2>\n<div class=\"charts\">\n");
+        page.extend(
+            [lines("Loss", &loss), lines("Validation scores", &scores), lines("Learning rate", &rate)]
+                .into_iter()
+                .flatten(),
         );
+        page.push_str("</div>\n");
     }
-    for (name, split) in &report.splits {
-        put(&mut page, format_args!("<h2>{name}</h2>\n"));
-        split_section(&mut page, split);
-    }
-    page.push_str("</body>\n</html>\n");
-    page
+}
+
+fn cost(page: &mut String, train: &TrainReport, backend: &str) {
+    put(
+        page,
+        format_args!(
+            "<p class=\"soft\">{} epochs, {} updates, {:.1} s on {}; epoch {} is the best; {:.1} examples a second; peak memory {} MB.</p>\n",
+            train.epochs,
+            train.steps,
+            train.seconds,
+            escape(backend),
+            train.best_epoch,
+            train.examples_per_second,
+            train.peak_rss_bytes / 1_000_000,
+        ),
+    );
 }
 
 fn split_section(page: &mut String, split: &SplitReport) {
-    put(page, format_args!("<p>{} examples", split.examples));
-    for (name, score) in split.named() {
-        put(page, format_args!(", {} {score:.4}", name.replace('_', " ")));
+    put(page, format_args!("<ul class=\"cards\">\n<li><strong>{}</strong>examples</li>\n", split.examples));
+    let named = split.named().into_iter().map(|(name, score)| (name.replace('_', " "), score));
+    for (name, score) in named.chain(other_scores(split)) {
+        put(page, format_args!("<li><strong>{score:.4}</strong>{name}</li>\n"));
     }
+    page.push_str("</ul>\n");
     match &split.scores {
         Scores::Labels(scores) => {
             let [low, high] = scores.accuracy_interval;
-            put(page, format_args!("; accuracy within {low:.4} to {high:.4} (95 %)"));
-            if let Some(roc_auc) = scores.roc_auc {
-                put(page, format_args!(", ROC-AUC {roc_auc:.4}"));
-            }
-            put(page, format_args!(", MCC {:.4}, calibration error {:.4}", scores.mcc, scores.calibration_error));
+            put(page, format_args!("<p>The accuracy is within {low:.4} to {high:.4} with a confidence of 95 %.</p>\n"));
         }
-        Scores::LabelSets(LabelSetScores { roc_auc: Some(roc_auc), .. }) => {
-            put(page, format_args!(", ROC-AUC {roc_auc:.4}"));
+        Scores::Tags(scores) => put(page, format_args!("<p>Tag scheme: {}.</p>\n", scores.tag_scheme)),
+        Scores::Answers(scores) => {
+            put(page, format_args!("<p>Answers are compared as {:?}.</p>\n", scores.answer_language))
         }
-        Scores::Tags(scores) => put(page, format_args!("; tag scheme {}", scores.tag_scheme)),
-        Scores::Answers(scores) => put(page, format_args!("; answers compared as {:?}", scores.answer_language)),
         Scores::LabelSets(_) | Scores::Numbers(_) | Scores::Masked(_) => {}
     }
-    page.push_str("</p>\n");
-    let confusions = match &split.scores {
-        Scores::Labels(scores) => Some(&scores.confusions),
-        _ => None,
+    let (confusions, bins) = match &split.scores {
+        Scores::Labels(scores) => (Some(&scores.confusions), scores.reliability.as_slice()),
+        _ => (None, [].as_slice()),
     };
     label_table(page, split.labels(), confusions);
     if let Some(confusions) = confusions.filter(|_| split.labels().len() > MATRIX_COLUMNS) {
         confusion_table(page, &largest(confusions, split.labels()));
     }
+    if let Some(chart) = reliability(bins) {
+        put(page, format_args!("<div class=\"charts\">\n{chart}</div>\n"));
+    }
+}
+
+/// The numbers that are not in the training's log.
+fn other_scores(split: &SplitReport) -> Vec<(String, f64)> {
+    let named = |name: &str, score: f64| (name.to_owned(), score);
+    match &split.scores {
+        Scores::Labels(scores) => {
+            let roc_auc = scores.roc_auc.map(|area| named("ROC-AUC", area));
+            let others = [named("MCC", scores.mcc), named("calibration error", scores.calibration_error)];
+            roc_auc.into_iter().chain(others).collect()
+        }
+        Scores::LabelSets(LabelSetScores { roc_auc: Some(roc_auc), .. }) => vec![named("ROC-AUC", *roc_auc)],
+        _ => Vec::new(),
+    }
+}
+
+/// The errors of the last split, which they are taken from.
+fn errors_section(page: &mut String, errors: &str, split: Option<&Split>) {
+    let mut rows = errors.lines().map(|line| line.split('\t'));
+    let (Some(header), Some(split)) = (rows.next(), split) else { return };
+    let columns: Vec<&str> = header.collect();
+    let rows: Vec<Vec<&str>> = rows.map(Iterator::collect).collect();
+    if rows.is_empty() {
+        put(page, format_args!("<h2>errors</h2>\n<p>The model is right about every row of {split}.</p>\n"));
+        return;
+    }
+    // A column in which nothing stands, as that of second texts, is left out.
+    let is_filled = |at: usize| rows.iter().any(|row| row.get(at).is_some_and(|cell| !cell.is_empty()));
+    let shown: Vec<usize> = (0..columns.len()).filter(|&at| is_filled(at)).collect();
+    put(
+        page,
+        format_args!(
+            "<h2>errors</h2>\n<p>What the model is most wrong about in {split}; some of it may be wrong labels.</p>\n"
+        ),
+    );
+    page.push_str("<div class=\"scroll\"><table class=\"errors\"><tr>");
+    for &at in &shown {
+        put(page, format_args!("<th>{}</th>", escape(&columns[at].replace('_', " "))));
+    }
+    page.push_str("</tr>\n");
+    for row in &rows {
+        page.push_str("<tr>");
+        for &at in &shown {
+            put(page, format_args!("<td>{}</td>", escape(row.get(at).unwrap_or(&""))));
+        }
+        page.push_str("</tr>\n");
+    }
+    page.push_str("</table></div>\n");
 }
 
 /// The most labels whose table has a column for each prediction.
@@ -86,7 +215,9 @@ fn label_table(page: &mut String, labels: &[LabelReport], confusions: Option<&Co
         let shown = order.len();
         put(page, format_args!("<p>{shown} of {} labels, those with the lowest F1:</p>\n", labels.len()));
     }
-    page.push_str("<table><tr><th>label</th><th>precision</th><th>recall</th><th>F1</th><th>support</th>");
+    page.push_str(
+        "<div class=\"scroll\"><table><tr><th>label</th><th>precision</th><th>recall</th><th>F1</th><th>support</th>",
+    );
     for (label, _) in labels.iter().zip(matrix) {
         put(page, format_args!("<th>→ {}</th>", escape(&label.label)));
     }
@@ -95,13 +226,14 @@ fn label_table(page: &mut String, labels: &[LabelReport], confusions: Option<&Co
         let LabelReport { label, precision, recall, f1, support } = &labels[at];
         let label = escape(label);
         put(page, format_args!("<tr><td>{label}</td><td>{precision:.4}</td><td>{recall:.4}</td>"));
-        put(page, format_args!("<td>{f1:.4}</td><td>{support}</td>"));
+        put(page, format_args!("<td class=\"bar\" style=\"--share:{f1:.2}\">{f1:.4}</td><td>{support}</td>"));
         for count in matrix.get(at).into_iter().flatten() {
-            put(page, format_args!("<td>{count}</td>"));
+            let share = *count as f64 / (*support).max(1) as f64;
+            put(page, format_args!("<td class=\"heat\" style=\"--share:{share:.2}\">{count}</td>"));
         }
         page.push_str("</tr>\n");
     }
-    page.push_str("</table>\n");
+    page.push_str("</table></div>\n");
 }
 
 fn confusion_table(page: &mut String, confusions: &[LabelConfusion]) {
@@ -137,34 +269,13 @@ fn largest(confusions: &Confusions, labels: &[LabelReport]) -> Vec<LabelConfusio
     largest
 }
 
-const HEAD: &str = "<!doctype html>
-<html lang=\"en\">
-<head>
-<meta charset=\"utf-8\">
-<title>Kiln report</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-table { border-collapse: collapse; }
-th, td { padding: 0.25rem 0.75rem; border-bottom: 1px solid #ccc; text-align: right; }
-th:first-child, td:first-child { text-align: left; }
-</style>
-</head>
-<body>
-";
-
 fn put(page: &mut String, text: std::fmt::Arguments<'_>) {
     page.write_fmt(text).expect("a string takes any text");
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
-    use kiln_schema::{LabelSet, Split, Task};
+    use kiln_schema::{LabelSet, Task};
 
     use super::*;
     use crate::evaluate;
@@ -182,7 +293,21 @@ mod tests {
             )]),
             train: None,
         };
-        let page = to_html(&report);
+        let errors = "row\tprediction\ttext\ttext_pair\n1\tok\t<i>x\t\n";
+        let epoch = |epoch, loss| EpochScores {
+            epoch,
+            train_loss: loss,
+            learning_rate: 1e-3,
+            validation: BTreeMap::from([("loss".to_owned(), loss), ("accuracy".to_owned(), 0.5)]),
+        };
+        let epochs = [epoch(1, 0.7), epoch(2, 0.6)];
+        let page = Page { report: &report, epochs: &epochs, errors, settings: "seed = 42 # <&" }.to_html();
+        assert!(
+            page.contains("<td>&lt;i&gt;x</td>")
+                && !page.contains("text pair")
+                && page.contains("seed = 42 # &lt;&amp;")
+        );
+        assert_eq!(page.matches("<svg").count(), 4, "loss, scores, rate and calibration");
         assert!(
             page.contains("&lt;b&gt;&amp;") && page.contains("dir:&quot;x&quot;") && !page.contains("<b>"),
             "{page}"
@@ -195,13 +320,14 @@ mod tests {
         let mut logits = vec![0.0; 3 * num_labels];
         logits[7] = 1.0;
         let split = evaluate(&logits, &[1, 0, 0], &labels).expect("the logits are finite");
-        to_html(&Report {
+        let report = Report {
             task: Task::SequenceClassification,
             model: "dir:x".to_owned(),
             backend: "flex".to_owned(),
             splits: BTreeMap::from([(Split::Test, split)]),
             train: None,
-        })
+        };
+        Page { report: &report, epochs: &[], errors: "", settings: "" }.to_html()
     }
 
     /// The page of 4,000 labels had 157 MB.
@@ -210,7 +336,7 @@ mod tests {
         for num_labels in [40, 300, 4_000] {
             let page = page(num_labels);
             assert!(page.contains("<td>label 1</td><td>label 7</td><td>1</td>"), "{num_labels} labels");
-            assert!(page.len() < 30_000, "{num_labels} labels: {} bytes", page.len());
+            assert!(page.len() < 45_000, "{num_labels} labels: {} bytes", page.len());
         }
         assert!(page(10).contains("<th>→ label 7</th>") && !page(10).contains("predicted as"));
         assert!(page(300).contains("2 of 300 labels, those with the lowest F1"));

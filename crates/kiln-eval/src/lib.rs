@@ -22,16 +22,17 @@ mod evaluate;
 mod tags;
 mod mistakes;
 mod report;
+mod charts;
 mod html;
 
 pub use confusions::{Confusions, LabelConfusion, MATRIX_LABELS};
 pub use error::Error;
 pub use evaluate::{Counts, evaluate, evaluate_answers, evaluate_masked, evaluate_numbers, evaluate_sets};
-pub use html::to_html;
+pub use html::{EpochScores, Page};
 pub use mistakes::{Mistake, mistakes, to_tsv};
 pub use report::{Report, TrainReport};
 pub use split_report::{
-    AnswerScores, LabelReport, LabelScores, LabelSetScores, MaskedScores, NumberScores, Scores, SpanScores,
-    SplitReport, TagScores,
+    AnswerScores, LabelReport, LabelScores, LabelSetScores, MaskedScores, NumberScores, Reliability, Scores,
+    SpanScores, SplitReport, TagScores,
 };
 pub use tags::{TagSet, evaluate_tags};

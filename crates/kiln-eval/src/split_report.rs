@@ -1,4 +1,4 @@
-use kiln_metrics::{AnswerLanguage, EntityScores};
+use kiln_metrics::{AnswerLanguage, ConfidenceBin, EntityScores};
 use kiln_schema::TagScheme;
 use serde::Serialize;
 
@@ -103,11 +103,30 @@ pub struct LabelScores {
     pub mcc: f64,
     /// Difference between confidence and accuracy, weighted over ten bins of confidence.
     pub calibration_error: f64,
+    /// Those bins, from the lowest confidence to the highest.
+    pub reliability: Vec<Reliability>,
     /// In the order of the logits.
     pub labels: Vec<LabelReport>,
     /// Which labels are predicted for which.
     #[serde(flatten)]
     pub confusions: Confusions,
+}
+
+/// The predictions whose confidence is in one range.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Reliability {
+    /// How many there are.
+    pub examples: u64,
+    /// Their mean confidence.
+    pub confidence: f64,
+    /// The share of them that is right.
+    pub accuracy: f64,
+}
+
+impl From<ConfidenceBin> for Reliability {
+    fn from(ConfidenceBin { examples, confidence, accuracy }: ConfidenceBin) -> Self {
+        Self { examples, confidence, accuracy }
+    }
 }
 
 /// The scores of several labels a row.

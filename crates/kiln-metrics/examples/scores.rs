@@ -1,7 +1,9 @@
 //! From logits to a report: `cargo run --release -p kiln-metrics --example scores`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
-use kiln_metrics::{ConfusionMatrix, argmax, cross_entropy, expected_calibration_error, softmax, wilson_interval};
+use kiln_metrics::{
+    ConfusionMatrix, argmax, confidence_bins, cross_entropy, expected_calibration_error, softmax, wilson_interval,
+};
 
 const LABELS: [&str; 3] = ["negative", "neutral", "positive"];
 
@@ -38,5 +40,8 @@ fn main() {
 
     let confidences: Vec<f64> =
         logits.iter().zip(&predictions).map(|(row, &prediction)| softmax(row)[prediction]).collect();
-    println!("calibration error {:.3} in 10 bins", expected_calibration_error(&confidences, &correct, 10));
+    println!(
+        "calibration error {:.3} in 10 bins",
+        expected_calibration_error(&confidence_bins(&confidences, &correct, 10))
+    );
 }

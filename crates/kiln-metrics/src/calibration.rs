@@ -1,27 +1,47 @@
 use crate::accuracy::ratio;
 
-/// The expected calibration error, 0 to 1: the mean difference between confidence and accuracy. It is 0 when there are no
-/// examples, and NaN when a confidence is NaN.
-///
-/// The examples are put into `bins` equal ranges of confidence, each open below and closed above; the result is the mean
-/// over the examples of `|accuracy − mean confidence|` of their range.
+/// The predictions whose confidence is in one range.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ConfidenceBin {
+    /// How many there are.
+    pub examples: u64,
+    /// Their mean confidence; 0 where there are none.
+    pub confidence: f64,
+    /// The share of them that is right; 0 where there are none.
+    pub accuracy: f64,
+}
+
+/// What a reliability diagram shows: the predictions in `bins` equal ranges of confidence, each open below and closed above.
 /// C. Guo et al., "On Calibration of Modern Neural Networks", 2017, section 2.
 ///
 /// `confidences` are the probabilities of the predicted labels, from 0 to 1; `correct` says which predictions are right.
 ///
 /// # Panics
 /// When the slices are not of one length, or `bins` is 0.
-pub fn expected_calibration_error(confidences: &[f64], correct: &[bool], bins: usize) -> f64 {
+pub fn confidence_bins(confidences: &[f64], correct: &[bool], bins: usize) -> Vec<ConfidenceBin> {
     assert_eq!(confidences.len(), correct.len(), "each confidence belongs to a prediction");
     assert!(bins > 0, "there is at least one bin");
-    // Of each bin, the right predictions minus the sum of the confidences.
-    let mut surplus = vec![0.0; bins];
+    // Sums first.
+    let mut all = vec![ConfidenceBin::default(); bins];
     for (&confidence, &correct) in confidences.iter().zip(correct) {
         // 0 belongs to the first bin, though that is open below. NaN goes there too, and makes its sum NaN.
-        let bin = ((confidence * bins as f64).ceil() as usize).clamp(1, bins) - 1;
-        surplus[bin] += f64::from(u8::from(correct)) - confidence;
+        let bin = &mut all[((confidence * bins as f64).ceil() as usize).clamp(1, bins) - 1];
+        bin.examples += 1;
+        bin.confidence += confidence;
+        bin.accuracy += f64::from(u8::from(correct));
     }
-    ratio(surplus.into_iter().map(f64::abs).sum(), confidences.len() as f64)
+    for bin in &mut all {
+        bin.confidence = ratio(bin.confidence, bin.examples as f64);
+        bin.accuracy = ratio(bin.accuracy, bin.examples as f64);
+    }
+    all
+}
+
+/// The expected calibration error, 0 to 1: the mean difference between confidence and accuracy over the bins of
+/// [`confidence_bins`], each weighted by its examples. It is 0 when there are no examples, and NaN when a confidence is NaN.
+pub fn expected_calibration_error(bins: &[ConfidenceBin]) -> f64 {
+    let gap = |bin: &ConfidenceBin| bin.examples as f64 * (bin.accuracy - bin.confidence).abs();
+    ratio(bins.iter().map(gap).sum(), bins.iter().map(|bin| bin.examples).sum::<u64>() as f64)
 }
 
 #[cfg(test)]
@@ -34,16 +54,22 @@ mod tests {
         let correct = [true, true, false, true, false, true, false, false, true, true];
         // By tenths: 0.5 in (0.4, 0.5], 0.15 in (0.5, 0.6], 0.5 in (0.7, 0.8], 0.75 in (0.8, 0.9], and so on, over 10.
         for (bins, expected) in [(10, 0.26), (5, 0.25), (1, 0.12)] {
-            let error = expected_calibration_error(&confidences, &correct, bins);
+            let error = expected_calibration_error(&confidence_bins(&confidences, &correct, bins));
             assert!((error - expected).abs() < 1e-15, "{error} against {expected} with {bins} bins");
         }
     }
 
     #[test]
     fn edges_are_in_the_bin_below() {
-        assert_eq!(expected_calibration_error(&[0.5, 0.25], &[true, false], 2), 0.125);
-        assert_eq!(expected_calibration_error(&[0.0, 1.0], &[false, true], 15), 0.0);
-        assert_eq!(expected_calibration_error(&[], &[], 15), 0.0);
-        assert!(expected_calibration_error(&[f64::NAN, 0.9], &[true, true], 15).is_nan());
+        let error = |confidences: &[f64], correct: &[bool], bins| {
+            expected_calibration_error(&confidence_bins(confidences, correct, bins))
+        };
+        assert_eq!(error(&[0.5, 0.25], &[true, false], 2), 0.125);
+        assert_eq!(error(&[0.0, 1.0], &[false, true], 15), 0.0);
+        assert_eq!(error(&[], &[], 15), 0.0);
+        assert!(error(&[f64::NAN, 0.9], &[true, true], 15).is_nan());
+        let bins = confidence_bins(&[0.5, 0.25, 0.9], &[true, false, true], 2);
+        assert_eq!(bins[0], ConfidenceBin { examples: 2, confidence: 0.375, accuracy: 0.5 });
+        assert_eq!(bins[1], ConfidenceBin { examples: 1, confidence: 0.9, accuracy: 1.0 });
     }
 }

@@ -31,7 +31,7 @@ mod multi_label;
 
 pub use accuracy::{accuracy, wilson_interval};
 pub use answers::{AnswerLanguage, answer_scores};
-pub use calibration::expected_calibration_error;
+pub use calibration::{ConfidenceBin, confidence_bins, expected_calibration_error};
 pub use confusion::{ClassScores, Confusion, ConfusionMatrix};
 pub use correlation::{mean_squared_error, pearson, spearman};
 pub use entities::{Entity, EntityScores, Scheme, entities, entity_scores, strict_entities};

@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use kiln_backend::Backend;
 use kiln_bundle::is_bundle;
 use kiln_dataset::Source;
-use kiln_eval::Report;
+use kiln_eval::{Page, Report};
 use kiln_predict::Predictor;
 use kiln_schema::Split;
 
@@ -29,7 +29,8 @@ impl Evaluated {
     /// # Errors
     /// When one of them cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), Error> {
-        Ok(write_report(folder, &self.report, &self.errors)?)
+        let page = Page { report: &self.report, epochs: &[], errors: &self.errors, settings: "" };
+        Ok(write_report(folder, page)?)
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use anyhow::bail;
-use kiln_eval::{SplitReport, TrainReport};
+use kiln_eval::{EpochScores, SplitReport, TrainReport};
 use kiln_schema::{Split, Splits};
 use kiln_train::{End, EpochReport, EvaluationSet, Event, Fit, Metric, TrainConfig, TrainingSet};
 
-use super::save::RunFolder;
+use super::save::{RunFolder, epoch_scores};
 use super::settle::Plan;
 use crate::Observer;
 use crate::error::Interrupted;
@@ -25,6 +25,8 @@ pub(crate) struct Results {
     pub splits: BTreeMap<Split, SplitReport>,
     /// What the model is wrong about, as `errors.tsv`.
     pub errors: String,
+    /// The learning curves.
+    pub epochs: Vec<EpochScores>,
 }
 
 /// How a task is fitted.
@@ -89,7 +91,8 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
     }
     let (output, set) = judged.expect("there is a validation split");
     let errors = (how.errors)(&output, set);
-    Ok(Fitted { model: fitted.model, results: Results { train, splits, errors } })
+    let epochs = fitted.epochs.iter().map(epoch_scores).collect();
+    Ok(Fitted { model: fitted.model, results: Results { train, splits, errors, epochs } })
 }
 
 /// Writes `metrics.jsonl` while a training goes on, and says how it ended.

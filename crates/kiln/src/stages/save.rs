@@ -1,17 +1,16 @@
 //! The model and the report, in the run's folder: `model/`, `checkpoints/`, `metrics.jsonl`, `report.json`, `report.html`, `errors.tsv`, `run.toml`.
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use kiln_eval::{Report, TrainReport, to_html};
+use kiln_eval::{EpochScores, Page, Report, TrainReport};
 use kiln_heads::{TaskModel, save_model};
 use kiln_train::{EpochReport, Error, Fingerprint, check_resumable};
 
 use super::fit::Results;
 use super::settle::Plan;
 use crate::peak_memory::peak_rss_bytes;
-use crate::recipe::{Files, Recipe};
+use crate::recipe::Files;
 use crate::{Observer, RunOptions, Trained, UsageError};
 
 /// Saves the model and writes the report.
@@ -30,7 +29,9 @@ pub(crate) fn save(
     };
     save_model(&plan.folder.model(), model)?;
     plan.tokenizer().save(&plan.folder.model())?;
-    write_report(&plan.folder.path, &report, &results.errors)?;
+    let settings = plan.settings();
+    let page = Page { report: &report, epochs: &results.epochs, errors: &results.errors, settings: &settings };
+    write_report(&plan.folder.path, page)?;
     observer.stage("evaluate", "kiln-eval", &"report.json, report.html, errors.tsv");
     let test_file = match &plan.files {
         Files::Splits(splits) => Some(splits.test.clone().unwrap_or_else(|| splits.validation.clone())),
@@ -99,15 +100,9 @@ impl RunFolder {
         self.path.join("checkpoints")
     }
 
-    /// Writes every setting, loadable as a recipe, with what else the run depends on in comments above. The recipe's
-    /// sources are at the commits that were fetched.
-    pub fn write_recipe(&self, recipe: &Recipe, backend: &str, fingerprint: &Fingerprint) -> anyhow::Result<()> {
-        let mut text = format!("# kiln {}, backend {backend}\n", env!("CARGO_PKG_VERSION"));
-        for (name, hash) in &fingerprint.contents {
-            writeln!(text, "# sha256 {hash} of {name}")?;
-        }
-        writeln!(text, "\n{}", recipe.to_toml())?;
-        write(&self.path.join("run.toml"), text.as_bytes())
+    /// Writes every setting.
+    pub fn write_recipe(&self, settings: &str) -> anyhow::Result<()> {
+        write(&self.path.join("run.toml"), settings.as_bytes())
     }
 
     /// Writes `metrics.jsonl`, a line for each epoch. The checkpoint holds the same reports, so that a run that was
@@ -132,10 +127,20 @@ fn is_resumable(checkpoints: &Path, fingerprint: &Fingerprint) -> anyhow::Result
 }
 
 /// Writes the files of an evaluation.
-pub(crate) fn write_report(folder: &Path, report: &Report, errors: &str) -> anyhow::Result<()> {
-    write(&folder.join("errors.tsv"), errors.as_bytes())?;
-    write(&folder.join("report.html"), to_html(report).as_bytes())?;
-    write(&folder.join("report.json"), &serde_json::to_vec_pretty(report)?)
+pub(crate) fn write_report(folder: &Path, page: Page<'_>) -> anyhow::Result<()> {
+    write(&folder.join("errors.tsv"), page.errors.as_bytes())?;
+    write(&folder.join("report.html"), page.to_html().as_bytes())?;
+    write(&folder.join("report.json"), &serde_json::to_vec_pretty(page.report)?)
+}
+
+/// An epoch as the page shows it.
+pub(crate) fn epoch_scores(report: &EpochReport) -> EpochScores {
+    EpochScores {
+        epoch: report.epoch,
+        train_loss: report.train_loss,
+        learning_rate: report.learning_rate,
+        validation: report.validation.clone(),
+    }
 }
 
 /// Writes a file, whole or not at all.

@@ -72,7 +72,16 @@ impl Plan<'_> {
     /// Makes the run's folder and writes the recipe into it.
     pub fn begin(&self) -> anyhow::Result<()> {
         self.folder.create()?;
-        self.folder.write_recipe(&self.pinned, self.backend, &self.fingerprint)
+        self.folder.write_recipe(&self.settings())
+    }
+
+    /// Every setting, loadable as a recipe, with what else the run depends on in comments above. The recipe's sources are at
+    /// the commits that were fetched.
+    pub fn settings(&self) -> String {
+        let contents = self.fingerprint.contents.iter();
+        let hashes: String = contents.map(|(name, hash)| format!("# sha256 {hash} of {name}\n")).collect();
+        let version = env!("CARGO_PKG_VERSION");
+        format!("# kiln {version}, backend {}\n{hashes}\n{}\n", self.backend, self.pinned.to_toml())
     }
 
     /// The hash that stands for the encoder's weights; none where they are fresh, so that no file holds them.
