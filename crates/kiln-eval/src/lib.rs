@@ -22,13 +22,17 @@ mod evaluate;
 mod tags;
 mod mistakes;
 mod report;
+mod judged;
+mod comparison;
 mod charts;
 mod html;
 
+pub use comparison::Comparison;
 pub use confusions::{Confusions, LabelConfusion, MATRIX_LABELS};
 pub use error::Error;
 pub use evaluate::{Counts, evaluate, evaluate_answers, evaluate_masked, evaluate_numbers, evaluate_sets};
 pub use html::{EpochScores, Page};
+pub use judged::Judged;
 pub use mistakes::{Mistake, mistakes, to_tsv};
 pub use report::{Report, TrainReport};
 pub use split_report::{

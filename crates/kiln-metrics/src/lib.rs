@@ -28,10 +28,12 @@ mod segmentation;
 mod answers;
 mod correlation;
 mod multi_label;
+mod comparison;
 
 pub use accuracy::{accuracy, wilson_interval};
 pub use answers::{AnswerLanguage, answer_scores};
 pub use calibration::{ConfidenceBin, confidence_bins, expected_calibration_error};
+pub use comparison::{Bootstrap, mcnemar_exact, paired_effect_size};
 pub use confusion::{ClassScores, Confusion, ConfusionMatrix};
 pub use correlation::{mean_squared_error, pearson, spearman};
 pub use entities::{Entity, EntityScores, Scheme, entities, entity_scores, strict_entities};
