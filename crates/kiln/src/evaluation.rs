@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use kiln_backend::Backend;
 use kiln_bundle::is_bundle;
 use kiln_dataset::Source;
-use kiln_eval::{Page, Report};
+use kiln_eval::{Judged, Page, Report};
 use kiln_predict::Predictor;
 use kiln_schema::Split;
 
@@ -21,6 +21,8 @@ pub struct Evaluated {
     pub report: Report,
     /// What the model is wrong about, as a table with a header, separated by tabs.
     pub errors: String,
+    /// What the model made of each row, to be compared with another model's; none for raw text.
+    pub judged: Option<Judged>,
 }
 
 impl Evaluated {
@@ -50,7 +52,7 @@ pub fn evaluate<B: Backend>(
         let language = recipe_beside(folder)?.and_then(|recipe| recipe.data.answer_language);
         score(predictor, source.clone(), language, device, observer)
     };
-    let Scored { report, errors } = scored().map_err(Error::from)?;
+    let Scored { report, errors, judged } = scored().map_err(Error::from)?;
     let report = Report {
         task: predictor.task(),
         model: folder.display().to_string(),
@@ -58,7 +60,7 @@ pub fn evaluate<B: Backend>(
         splits: BTreeMap::from([(Split::Test, report)]),
         train: None,
     };
-    Ok(Evaluated { report, errors })
+    Ok(Evaluated { report, errors, judged })
 }
 
 /// The recipe that a run has beside its model's folder, or a bundle in it, if there is one.

@@ -1,5 +1,5 @@
-//! The tasks, one file each: what differs between them when a model is trained and evaluated. [`of`] and [`score`] are the
-//! only places that list them.
+//! The tasks, one file each: what differs between them when a model is trained and evaluated. [`train`],
+//! [`audit_data`] and [`score`] are the only places that list them.
 
 pub(crate) mod sequences;
 pub(crate) mod tags;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use anyhow::bail;
 use burn::tensor::Device;
 use kiln_dataset::{Audit, Lengths, Record, Source, Unplaced, audit, mend_answers};
-use kiln_eval::{SplitReport, TagSet};
+use kiln_eval::{Judged, SplitReport, TagSet};
 use kiln_heads::Network;
 use kiln_metrics::AnswerLanguage;
 use kiln_predict::Predictor;
@@ -37,6 +37,8 @@ const BATCH_SIZE: usize = 32;
 pub(crate) struct Scored {
     pub report: SplitReport,
     pub errors: String,
+    /// What it made of each row; none for raw text.
+    pub judged: Option<Judged>,
 }
 
 /// Runs the stages of the recipe's task.

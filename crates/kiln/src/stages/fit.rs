@@ -13,7 +13,7 @@ use super::settle::Plan;
 use crate::Observer;
 use crate::error::Interrupted;
 
-/// A trained model and how it does.
+/// A trained model and its results.
 pub(crate) struct Fitted<M> {
     pub model: M,
     pub results: Results,
@@ -29,9 +29,9 @@ pub(crate) struct Results {
     pub epochs: Vec<EpochScores>,
 }
 
-/// How a task is fitted.
+/// FitOptions a task is fitted.
 #[derive(Clone, Copy)]
-pub(crate) struct How<F> {
+pub(crate) struct FitOptions<F> {
     /// What picks the best checkpoint.
     pub metric: Metric,
     /// What a frozen encoder took before the training.
@@ -45,10 +45,10 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
     plan: &Plan<'_>,
     sets: &Splits<S>,
     model: S::Model,
-    how: How<impl FnOnce(&<S as EvaluationSet<S::Model>>::Output, &S) -> String>,
+    options: FitOptions<impl FnOnce(&<S as EvaluationSet<S::Model>>::Output, &S) -> String>,
     observer: &mut dyn Observer,
 ) -> anyhow::Result<Fitted<S::Model>> {
-    let mut config = plan.recipe.train.config(how.metric);
+    let mut config = plan.recipe.train.config(options.metric);
     config.scope = plan.recipe.model.encoder.scope();
     let fit = Fit {
         train: &sets.train,
@@ -65,7 +65,7 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
     let (steps, best_epoch) = (fitted.steps, fitted.best_epoch);
     observer.stage("train", "kiln-train", &format_args!("{steps} updates; epoch {best_epoch} is the best"));
 
-    let (epochs, encoder_seconds) = (&fitted.epochs, how.encoder_seconds);
+    let (epochs, encoder_seconds) = (&fitted.epochs, options.encoder_seconds);
     let update_seconds: f64 = epochs.iter().map(|epoch| epoch.train_seconds).sum();
     let encoded: usize = sets.iter().map(|(_, set)| set.rows()).sum();
     let in_an_epoch = |amount: usize| (amount * epochs.len()) as f64 / update_seconds;
@@ -90,7 +90,7 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
         judged = Some((output, set));
     }
     let (output, set) = judged.expect("there is a validation split");
-    let errors = (how.errors)(&output, set);
+    let errors = (options.errors)(&output, set);
     let epochs = fitted.epochs.iter().map(epoch_scores).collect();
     Ok(Fitted { model: fitted.model, results: Results { train, splits, errors, epochs } })
 }

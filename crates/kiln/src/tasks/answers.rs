@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Format, Source, Unplaced, mend_answers, read};
+use kiln_eval::Judged;
 use kiln_heads::{Network, QuestionAnswerer};
 use kiln_metrics::AnswerLanguage;
 use kiln_predict::Predictor;
@@ -15,7 +16,7 @@ use kiln_train::{Answered, AskedSet, EvaluationSet};
 use super::{BATCH_SIZE, MISTAKES, Scored};
 use crate::Observer;
 use crate::stages::features::cache_tokens;
-use crate::stages::fit::{Fitted, How, fit};
+use crate::stages::fit::{FitOptions, Fitted, fit};
 use crate::stages::model::{prepare, pretrained};
 use crate::stages::read::{RowLengths, Rows, audit_rows, rows};
 use crate::stages::settle::Plan;
@@ -90,8 +91,8 @@ impl Stages for AnswerTask {
         let sets = rows.items.clone().zip(encoded).map(|_, (questions, windows)| {
             AskedSet::new(questions, windows, pad_token_id).with_answer_language(language)
         });
-        let how = How { metric: plan.recipe.metric(), encoder_seconds, errors };
-        fit(plan, &sets, model, how, observer)
+        let options = FitOptions { metric: plan.recipe.metric(), encoder_seconds, errors };
+        fit(plan, &sets, model, options, observer)
     }
 
     fn network(&self, _rows: Rows<Question>, model: QuestionAnswerer) -> Network {
@@ -114,7 +115,8 @@ pub(crate) fn score(
     let pad_token_id = predictor.tokenizer().pad_token_id();
     let set = AskedSet::new(questions, windows, pad_token_id).with_answer_language(language);
     let output = set.output(model, BATCH_SIZE, device);
-    Ok(Scored { report: set.report(&output)?, errors: errors(&output, &set) })
+    let judged = Judged::answers(set.scores(&output).into_iter().map(|(_, f1)| f1));
+    Ok(Scored { report: set.report(&output)?, errors: errors(&output, &set), judged: Some(judged) })
 }
 
 /// The worst answers: identifier, F1, score, prediction, target and question.

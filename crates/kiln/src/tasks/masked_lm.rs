@@ -18,7 +18,7 @@ use super::{BATCH_SIZE, Scored};
 use crate::Observer;
 use crate::error::Interrupted;
 use crate::recipe::Files;
-use crate::stages::fit::{Fitted, How, fit};
+use crate::stages::fit::{FitOptions, Fitted, fit};
 use crate::stages::model::{prepare, pretrained};
 use crate::stages::settle::Plan;
 use crate::stages::{Described, Stages, Tokens};
@@ -88,7 +88,13 @@ impl Stages for MaskedLmTask {
         observer: &mut dyn Observer,
     ) -> anyhow::Result<Fitted<MaskedLm>> {
         let metric = plan.recipe.metric();
-        fit(plan, &sets, model, How { metric, encoder_seconds: 0.0, errors: |_: &_, _: &_| String::new() }, observer)
+        fit(
+            plan,
+            &sets,
+            model,
+            FitOptions { metric, encoder_seconds: 0.0, errors: |_: &_, _: &_| String::new() },
+            observer,
+        )
     }
 
     fn network(&self, _rows: (), model: MaskedLm) -> Network {
@@ -159,5 +165,5 @@ pub(crate) fn score(
     let drawing = Drawing { tokenizer: tokenizer.clone(), masking, next_sentence, seed: SEED };
     let set = PretrainingSet::whole(store, drawing)?;
     let output = set.output(model, BATCH_SIZE, device);
-    Ok(Scored { report: set.report(&output)?, errors: String::new() })
+    Ok(Scored { report: set.report(&output)?, errors: String::new(), judged: None })
 }

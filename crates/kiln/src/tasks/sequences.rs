@@ -7,8 +7,9 @@ use std::marker::PhantomData;
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Item, Record, Source, read};
-use kiln_eval::{mistakes, to_tsv};
+use kiln_eval::{Judged, mistakes, to_tsv};
 use kiln_heads::{Network, SequenceClassifier};
+use kiln_metrics::argmax;
 use kiln_predict::Predictor;
 use kiln_schema::{Example, LabelId, LabelSet, ProblemType, Split, Splits};
 use kiln_tokenize::Encoding;
@@ -17,7 +18,7 @@ use kiln_train::{Encoded, EvaluationSet, Targets};
 use super::{BATCH_SIZE, MISTAKES, Scored};
 use crate::recipe::{Encoder, Train};
 use crate::stages::features::features;
-use crate::stages::fit::{Fitted, How, fit};
+use crate::stages::fit::{FitOptions, Fitted, fit};
 use crate::stages::model::{prepare, pretrained};
 use crate::stages::read::{RowLengths, Rows, audit_rows, count_inexact, rows, warn_of_inexact};
 use crate::stages::settle::Plan;
@@ -26,7 +27,7 @@ use crate::{Observer, UsageError};
 
 /// What a row may be labelled with.
 pub(crate) trait Target: Sized + Clone {
-    /// How the model's logits are read.
+    /// FitOptions the model's logits are read.
     const PROBLEM_TYPE: ProblemType;
 
     /// Of all rows.
@@ -39,6 +40,9 @@ pub(crate) trait Target: Sized + Clone {
 
     /// What a model is wrong about, the worst first, as a table.
     fn errors(logits: &[f32], examples: &[Example<Self>], labels: &LabelSet) -> String;
+
+    /// What a model made of each row.
+    fn judged(logits: &[f32], examples: &[Example<Self>], labels: &LabelSet) -> Judged;
 }
 
 impl Target for LabelId {
@@ -59,6 +63,12 @@ impl Target for LabelId {
         let targets: Vec<LabelId> = examples.iter().map(|example| example.target).collect();
         to_tsv(&mistakes(logits, &targets, MISTAKES), examples, labels)
     }
+
+    fn judged(logits: &[f32], examples: &[Example], labels: &LabelSet) -> Judged {
+        let predictions: Vec<LabelId> = logits.chunks(labels.len()).map(argmax).collect();
+        let targets: Vec<LabelId> = examples.iter().map(|example| example.target).collect();
+        Judged::labels(&predictions, &targets)
+    }
 }
 
 impl Target for Vec<LabelId> {
@@ -70,12 +80,18 @@ impl Target for Vec<LabelId> {
 
     fn errors(logits: &[f32], examples: &[Example<Self>], labels: &LabelSet) -> String {
         let rows = logits.chunks(labels.len()).zip(examples).map(|(logits, Example { target, .. })| {
-            let said: Vec<LabelId> = (0..labels.len()).filter(|&label| logits[label] >= 0.0).collect();
-            let wrong = (0..labels.len()).filter(|label| said.contains(label) != target.contains(label)).count();
+            let predicted = predicted_labels(logits);
+            let wrong = (0..labels.len()).filter(|label| predicted.contains(label) != target.contains(label)).count();
             let names = |ids: &[LabelId]| ids.iter().map(|&id| labels.name(id)).collect::<Vec<_>>().join(",");
-            (wrong as f64, names(&said), names(target))
+            (wrong as f64, names(&predicted), names(target))
         });
         worst(rows.collect(), examples)
+    }
+
+    fn judged(logits: &[f32], examples: &[Example<Self>], labels: &LabelSet) -> Judged {
+        let predictions: Vec<Vec<LabelId>> = logits.chunks(labels.len()).map(predicted_labels).collect();
+        let targets: Vec<Vec<LabelId>> = examples.iter().map(|example| example.target.clone()).collect();
+        Judged::label_sets(&predictions, &targets)
     }
 }
 
@@ -87,10 +103,15 @@ impl Target for f64 {
     }
 
     fn errors(logits: &[f32], examples: &[Example<Self>], _: &LabelSet) -> String {
-        let rows = logits.iter().zip(examples).map(|(&said, Example { target, .. })| {
-            ((f64::from(said) - target).abs(), format!("{said:.4}"), target.to_string())
+        let rows = logits.iter().zip(examples).map(|(&predicted, Example { target, .. })| {
+            ((f64::from(predicted) - target).abs(), format!("{predicted:.4}"), target.to_string())
         });
         worst(rows.collect(), examples)
+    }
+
+    fn judged(logits: &[f32], examples: &[Example<Self>], _: &LabelSet) -> Judged {
+        let targets = examples.iter().map(|example| example.target).collect();
+        Judged::numbers(logits.iter().copied().map(f64::from).collect(), targets)
     }
 }
 
@@ -107,6 +128,11 @@ fn worst<T>(mut rows: Vec<(f64, String, String)>, examples: &[Example<T>]) -> St
             .expect("a string takes any text");
     }
     table
+}
+
+/// The labels whose probability is at least a half.
+fn predicted_labels(logits: &[f32]) -> Vec<LabelId> {
+    (0..logits.len()).filter(|&label| logits[label] >= 0.0).collect()
 }
 
 /// Training on texts and pairs with such targets.
@@ -187,14 +213,15 @@ where
         let errors = |logits: &Vec<f32>| T::errors(logits, judged, labels);
         match plan.recipe.model.encoder {
             Encoder::Full => {
-                let how = How { metric, encoder_seconds: 0.0, errors: |logits: &Vec<f32>, _: &_| errors(logits) };
-                fit(plan, &sets, model, how, observer)
+                let options =
+                    FitOptions { metric, encoder_seconds: 0.0, errors: |logits: &Vec<f32>, _: &_| errors(logits) };
+                fit(plan, &sets, model, options, observer)
             }
             Encoder::Frozen => {
                 let computed = features(plan, &sets, &model, observer)?;
                 let encoder_seconds = computed.seconds;
-                let how = How { metric, encoder_seconds, errors: |logits: &Vec<f32>, _: &_| errors(logits) };
-                let fitted = fit(plan, &computed.features, model.head.clone(), how, observer)?;
+                let options = FitOptions { metric, encoder_seconds, errors: |logits: &Vec<f32>, _: &_| errors(logits) };
+                let fitted = fit(plan, &computed.features, model.head.clone(), options, observer)?;
                 let model = SequenceClassifier { head: fitted.model, ..model };
                 Ok(Fitted { model, results: fitted.results })
             }
@@ -221,5 +248,9 @@ where
     let targets = examples.iter().map(|example| example.target.clone()).collect();
     let set = Encoded::new(encodings, T::targets(targets, labels), predictor.tokenizer().pad_token_id());
     let logits = set.output(model, BATCH_SIZE, device);
-    Ok(Scored { report: set.report(&logits)?, errors: T::errors(&logits, &examples, labels) })
+    Ok(Scored {
+        report: set.report(&logits)?,
+        errors: T::errors(&logits, &examples, labels),
+        judged: Some(T::judged(&logits, &examples, labels)),
+    })
 }

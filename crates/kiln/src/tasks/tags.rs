@@ -5,17 +5,17 @@ use std::fmt::Write as _;
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Source, read};
-use kiln_eval::TagSet;
+use kiln_eval::{Judged, TagSet};
 use kiln_heads::{Network, Tags, TokenClassifier, Units};
 use kiln_predict::Predictor;
-use kiln_schema::{LabelSet, Splits, TagScheme, TagSchemeError, TaggedText};
+use kiln_schema::{LabelId, LabelSet, Splits, TagScheme, TagSchemeError, TaggedText};
 use kiln_tokenize::{Encoding, Tokenizer, UnitWindow};
 use kiln_train::{EvaluationSet, Metric, TaggedSet};
 
 use super::{BATCH_SIZE, MISTAKES, Scored};
 use crate::recipe::Recipe;
 use crate::stages::features::cache_tokens;
-use crate::stages::fit::{Fitted, How, fit};
+use crate::stages::fit::{FitOptions, Fitted, fit};
 use crate::stages::model::{prepare, pretrained};
 use crate::stages::read::{RowLengths, Rows, audit_rows, rows};
 use crate::stages::settle::Plan;
@@ -96,12 +96,12 @@ impl Stages for TagTask {
         let sets = encoded.zip(tags).map(|_, (windows, tags)| TaggedSet::new(windows, tags, tag_set, pad_token_id));
         let sets = weighted(plan.recipe, sets, &items.train, labels)?;
         let judged = items.test.as_ref().unwrap_or(&items.validation);
-        let how = How {
+        let options = FitOptions {
             metric: plan.recipe.metric_of(Some(*scheme)),
             encoder_seconds,
             errors: |output: &Tags, _: &_| errors(output, judged, labels),
         };
-        fit(plan, &sets, model, how, observer)
+        fit(plan, &sets, model, options, observer)
     }
 
     fn network(&self, rows: TaggedRows, model: TokenClassifier) -> Network {
@@ -140,11 +140,15 @@ pub(crate) fn score(
 ) -> anyhow::Result<Scored> {
     let (texts, labels) = read::<TaggedText>(&[source], Some(tags.labels.clone()))?;
     let windows = encode(predictor.tokenizer(), &texts)?;
-    let targets = texts.iter().map(|text| text.tags.clone()).collect();
+    let targets: Vec<Vec<LabelId>> = texts.iter().map(|text| text.tags.clone()).collect();
     let tag_set = TagSet { labels: &labels, scheme: tags.scheme };
-    let set = TaggedSet::new(windows, targets, tag_set, predictor.tokenizer().pad_token_id());
+    let set = TaggedSet::new(windows, targets.clone(), tag_set, predictor.tokenizer().pad_token_id());
     let output = set.output(model, BATCH_SIZE, device);
-    Ok(Scored { report: set.report(&output)?, errors: errors(&output, &texts, &labels) })
+    Ok(Scored {
+        report: set.report(&output)?,
+        errors: errors(&output, &texts, &labels),
+        judged: Some(Judged::tags(&output.tags, &targets, tag_set)),
+    })
 }
 
 /// The recipe's tag scheme, or the only one that the tags can have. It also has to have the recipe's metric.

@@ -50,6 +50,8 @@ pub enum Command {
     Train(TrainArgs),
     /// Compute the metrics of a model on a labelled file
     Eval(EvalArgs),
+    /// Test whether one model is better than another on the same rows
+    Compare(CompareArgs),
     /// Predict for a text, a file, or interactively
     Predict(PredictArgs),
     /// Predict the masked tokens of a text
@@ -187,6 +189,31 @@ pub struct EvalArgs {
     /// Folder for report.json, report.html and errors.tsv
     #[arg(long)]
     pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub columns: ColumnArgs,
+    #[command(flatten)]
+    pub precision: PrecisionArgs,
+    /// Column of the label, by name or index (from 0)
+    #[arg(long, value_name = "COLUMN")]
+    pub label: Option<Column>,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Folder of a model or of a run, or a source as in `kiln pull`
+    #[arg(value_parser = folder_or_source)]
+    pub a: Source,
+    /// The other one
+    #[arg(value_parser = folder_or_source)]
+    pub b: Source,
+    #[command(flatten)]
+    pub hub: HubArgs,
+    /// Labelled file, or - for stdin; without it, the test file of A's recipe
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Where to write the rows that only one of them has right, separated by tabs
+    #[arg(long, value_name = "FILE")]
+    pub changed: Option<PathBuf>,
     #[command(flatten)]
     pub columns: ColumnArgs,
     #[command(flatten)]

@@ -5,6 +5,7 @@ pub mod data;
 pub mod train;
 mod outcome;
 pub mod eval;
+pub mod compare;
 pub mod predict;
 mod prompt;
 pub mod embed;
