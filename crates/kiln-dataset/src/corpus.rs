@@ -12,7 +12,7 @@ pub enum Passage {
     End,
 }
 
-/// The sentences of a corpus, in memory that does not grow with it: of plain text, whose documents are parted by blank lines
+/// The sentences of a corpus, in memory that does not grow with it: of plain text, with blank lines between documents
 /// and whose lines are divided into sentences; or of the text column of any other format, where a row is a document.
 ///
 /// A file that ends in `.txt` is plain text. The iterator ends after its first error; the last passage is an end.

@@ -150,7 +150,7 @@ pub enum Error {
     Tagged {
         /// Where.
         place: Place,
-        /// What stands there.
+        /// What was found.
         found: String,
         /// What should.
         expected: &'static str,
@@ -176,7 +176,7 @@ pub enum Error {
     Number {
         /// Where.
         place: Place,
-        /// What stands there.
+        /// What was found.
         found: String,
     },
     /// A quoted field of a CSV file has no end.

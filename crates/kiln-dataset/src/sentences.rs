@@ -49,7 +49,7 @@ fn ends_at_full_stop(text: &str) -> bool {
     !initial && !ABBREVIATIONS.contains(&word)
 }
 
-/// Whether what stands behind a full stop is the end of the text, or a space and no small letter.
+/// Whether a full stop is followed by the end of the text, or by a space and no small letter.
 fn begins_behind(rest: &str) -> bool {
     let next = rest.trim_start();
     rest.is_empty() || (next.len() < rest.len() && !next.starts_with(char::is_lowercase))

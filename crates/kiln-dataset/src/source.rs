@@ -36,7 +36,7 @@ fn comma() -> char {
 }
 
 impl Source {
-    /// A file without a header; its format and encoding are told from it.
+    /// A file without a header; its format and encoding are detected.
     pub fn new(path: impl Into<PathBuf>, columns: Columns) -> Self {
         Self {
             path: path.into(),
@@ -169,7 +169,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format that a file's ending stands for, or that of a folder written by `save_to_disk`.
+    /// The format by the ending of a file's name, or that of a folder written by `save_to_disk`.
     ///
     /// # Errors
     /// [`Error::UnknownFormat`] when it is neither; [`Error::Read`] when there is nothing at the path to look into.
@@ -244,7 +244,7 @@ impl fmt::Display for Encoding {
     }
 }
 
-/// One row as it stands in a file: texts trimmed, the label not yet looked up.
+/// One row of a file: texts trimmed, the label still as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The text; empty where the file has none.

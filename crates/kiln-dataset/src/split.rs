@@ -19,7 +19,7 @@ pub struct SplitConfig {
     pub validation: f64,
     /// The share looked at once, at the end; 0 for no test split.
     pub test: f64,
-    /// Whether each label has the same share in each split, as nearly as whole rows allow.
+    /// Whether each label has about the same share in each split.
     pub stratify: bool,
     /// What decides which row goes where.
     pub seed: u64,
@@ -56,7 +56,7 @@ impl SplitConfig {
 
 /// Splits examples at random, the same way for the same seed.
 ///
-/// Texts that differ in case, width, spaces and punctuation alone are kept together, so that none stands on two sides;
+/// Texts that differ in case, width, spaces and punctuation alone are kept together, so that none is in two splits;
 /// a group of them counts as its first row's label. Within a split the examples keep their order.
 ///
 /// # Errors

@@ -44,6 +44,6 @@ pub struct TrainReport {
     pub encoder_examples_per_second: f64,
     /// Share of padding among the tokens of the training batches.
     pub padding_share: f64,
-    /// The process's largest resident memory, or 0 where the system does not tell.
+    /// The process's largest resident memory; 0 if it is not known.
     pub peak_rss_bytes: u64,
 }

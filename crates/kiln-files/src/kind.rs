@@ -32,7 +32,7 @@ impl From<Error> for io::Error {
     }
 }
 
-/// What lies at a path, when it is not a regular file.
+/// What a path is, if not a regular file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {

@@ -138,7 +138,7 @@ pub(crate) const CRF_PREFIX: &str = "crf.";
 pub(crate) const QA_PREFIX: &str = "qa_outputs.";
 const PRETRAINING_PREFIX: &str = "cls.";
 
-/// What `architectures` says of a head that transformers has no class for; earlier versions said `BertModel`.
+/// The value of `architectures` for a head that transformers has no class for; earlier versions wrote `BertModel`.
 const OWN_CLASS: &str = "KilnModel";
 pub(crate) const SEQUENCE_CLASS: &str = "BertForSequenceClassification";
 pub(crate) const TOKEN_CLASS: &str = "BertForTokenClassification";
@@ -151,7 +151,7 @@ fn prefixed<M: Module>(prefix: &str, module: &M) -> Vec<NamedParameter> {
     parameters(module).into_iter().map(named).collect()
 }
 
-/// What `config.json` says of a head beyond what transformers' classes do.
+/// What `config.json` holds of a head besides transformers' keys.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HeadEntry {

@@ -54,7 +54,7 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// The branch, tag or commit, where none is said the default one.
+    /// The branch, tag or commit; the default branch if none is given.
     pub(crate) fn revision(&self) -> &str {
         self.repository.revision().unwrap_or(self.hub.default_branch())
     }

@@ -13,7 +13,7 @@ pub struct PullConfig {
     pub command: Option<String>,
     /// Hubs to try, in this order, where a source's own cannot be reached.
     pub fallback: Vec<Hub>,
-    /// What stands between this machine and the hubs.
+    /// The proxies between this machine and the hubs.
     pub proxies: Proxies,
     /// How long a hub is waited for.
     pub patience: Patience,

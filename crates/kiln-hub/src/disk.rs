@@ -83,7 +83,7 @@ pub(crate) fn check_space(folder: &Path, needed: u64) -> Result<(), Error> {
 }
 
 /// Refuses a file of a cache whose name is, or goes through, a link out of the cache: links are relative and lead to
-/// what lies below `root`. `folder` is below `root`, and `name` below `folder`.
+/// what is below `root`. `folder` is below `root`, and `name` below `folder`.
 pub(crate) fn check_links(root: &Path, folder: &Path, name: &str) -> Result<(), Error> {
     let mut path = folder.to_owned();
     for part in name.split('/') {

@@ -42,7 +42,7 @@ pub(crate) struct OnHub {
     pub(crate) begun: u64,
 }
 
-/// What hubs declared of files, by name: one that stands in for another must have the same.
+/// The sizes and hashes that hubs declared, by file name. A fallback hub must declare the same.
 #[derive(Debug, Default)]
 pub(crate) struct Declared(BTreeMap<String, Vec<(Digest, String)>>);
 
@@ -141,7 +141,7 @@ impl Gatherer<'_> {
         Ok(())
     }
 
-    /// The folder in which a file lies, once it was found and [fetched](Self::fetch).
+    /// The folder of a file, once it was found and [fetched](Self::fetch).
     pub(crate) fn folder(&self) -> &Path {
         self.files.folder()
     }

@@ -227,7 +227,7 @@ impl Remote<'_> {
         self.client.endpoint().append(&format!("/{}/resolve/{revision}/{file}", self.ask.repo().url()))
     }
 
-    /// The commit that the revision stands for now.
+    /// The revision's present commit.
     fn commit(&self) -> Result<String, Error> {
         let answer = self.head(self.ask.repo().revision(), self.ask.first_file())?;
         match answer.header("x-repo-commit") {

@@ -8,7 +8,7 @@ use crate::http::Client;
 use crate::url::{Url, encoded};
 use crate::{Error, disk};
 
-/// What ModelScope said of a revision's files, by name. It is kept beside the snapshot, so that offline the files can be
+/// The sizes and hashes that ModelScope declared for a revision's files, by name. It is kept beside the snapshot, so that offline the files can be
 /// held against it.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Listing {

@@ -16,7 +16,7 @@ use crate::{Error, Progress, PullConfig, disk};
 const ENDPOINT: &str = "https://www.modelscope.cn";
 
 /// Finds or fetches what is asked for in the layout `models/owner--name/snapshots/revision`, or `datasets/…`, which
-/// Python's `modelscope` has since 1.38. Its older one, `models/owner/name`, keeps no revisions apart: what lies there is
+/// Python's `modelscope` has since 1.38. Its older one, `models/owner/name`, does not keep revisions apart: what is there is
 /// taken where it has the right hash, and offline where no revision is asked for.
 pub(crate) fn pull(
     ask: Ask<'_>,

@@ -23,7 +23,7 @@ pub struct Snapshot {
 /// A data set's file on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PulledFile {
-    /// Where it lies.
+    /// Where it is.
     pub path: PathBuf,
     /// What was asked for, at the commit that came; see [`Snapshot::pinned`].
     pub pinned: DatasetFile,
@@ -81,7 +81,7 @@ pub enum Progress<'a> {
 /// Finds or fetches a checkpoint: `config.json`, the tokenizer's files and the weights, safetensors before pickles.
 ///
 /// What the cache holds is verified, not fetched again. A download that broke off, whatever ended it, goes on where it
-/// stopped. A folder is taken as it is: it must have `config.json`, and whoever reads it says what else it lacks.
+/// stopped. A folder is taken as it is: it must have `config.json`, and reading it reports what else is missing.
 ///
 /// # Errors
 /// Where no whole, verified snapshot comes of it; see [`Error`].

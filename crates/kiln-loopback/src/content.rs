@@ -80,7 +80,7 @@ pub(crate) fn query(target: &str, name: &str) -> Option<String> {
     })
 }
 
-/// Percent signs and what stands behind them as the bytes that they mean.
+/// Decodes percent-encoded bytes.
 pub(crate) fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();

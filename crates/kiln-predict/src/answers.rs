@@ -13,7 +13,7 @@ pub const PIPELINE_MAX_LENGTH: usize = 384;
 /// The answer and the score of transformers' question-answering pipeline (version 4; version 5 has none) with its defaults.
 ///
 /// In each window the probability of a passage is that of its first token among all starts times that of its last token
-/// among all ends; the context's tokens take part, and the first special token, which stands for no answer and is never
+/// among all ends; the context's tokens take part, and the first special token, which means no answer and is never
 /// given. The best passages are extended to whole words, and the probabilities of equal texts are added up, over all
 /// windows. Two things differ: white space around an answer is not part of it, and a SentencePiece token of Chinese is not
 /// extended, as its word would be the whole sentence.

@@ -26,7 +26,8 @@ pub enum MaskUnit {
 /// How tokens are masked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MaskingConfig {
-    /// The share of tokens that a model must tell: of 100 of them 80 are masked, 10 another token, 10 left as they are.
+    /// The share of tokens that a model must predict: of 100 of them, 80 are masked, 10 replaced by another token and 10 left
+    /// as they are.
     pub share: f64,
     /// What is masked together.
     pub unit: MaskUnit,
@@ -104,7 +105,7 @@ fn is_chinese(c: char) -> bool {
 }
 
 impl Masking {
-    /// Masks some of the ids, and returns the places of those that a model must tell with what they were, in order: the
+    /// Masks some of the ids, and returns the positions that a model must predict with their ids, in order: the
     /// share of them, rounded, at least one.
     ///
     /// # Panics

@@ -8,7 +8,7 @@ use crate::LabelId;
 pub struct TaggedText {
     /// The text.
     pub text: String,
-    /// Where each unit lies, in bytes of the text: in order, and none over another.
+    /// The range of each unit, in bytes of the text: in order, without overlaps.
     pub units: Vec<Range<usize>>,
     /// The tag of each unit.
     pub tags: Vec<LabelId>,

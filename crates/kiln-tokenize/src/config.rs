@@ -73,7 +73,7 @@ pub(crate) struct Settings {
     pub tokenize_chinese_chars: Option<bool>,
     /// Absent: as `do_lower_case`.
     pub strip_accents: Option<bool>,
-    /// A float, because 10³⁰ stands for "none".
+    /// A float, because 10³⁰ means "none".
     model_max_length: Option<f64>,
 }
 

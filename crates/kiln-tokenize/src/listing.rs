@@ -3,7 +3,7 @@ use serde::Serialize;
 use crate::tokenizer::cannot_encode;
 use crate::{Error, Tokenizer};
 
-/// Every token of a text or of a pair, special ones included, with what it stands for. Nothing is cut off.
+/// Every token of a text or of a pair, special ones included, with its part of the text. Nothing is cut off.
 ///
 /// The fields are transformers' under its names; all have one entry a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -17,7 +17,7 @@ pub struct TokenList {
     pub input_ids: Vec<u32>,
     /// The tokens as the vocabulary has them, `##` or `▁` included.
     pub tokens: Vec<String>,
-    /// What each token stands for in its text: first character and the one behind the last, counted in Unicode scalar
+    /// The part of the text that each token covers: first character and the one behind the last, counted in Unicode scalar
     /// values. `[0, 0]` for a special token.
     #[serde(rename = "offset_mapping")]
     pub offsets: Vec<[usize; 2]>,

@@ -56,7 +56,7 @@ impl Tokenizer {
         self.pipeline.id_to_token(id)
     }
 
-    /// Whether a token is a special one, which stands for no text.
+    /// Whether a token is a special one, which belongs to no text.
     pub fn is_special(&self, id: u32) -> bool {
         self.token(id).is_some_and(|token| self.pipeline.get_added_vocabulary().is_special_token(&token))
     }

@@ -26,7 +26,7 @@ pub(crate) struct Reading {
 #[derive(Debug, Default)]
 pub(crate) struct Spans {
     pub ids: Vec<u32>,
-    /// What each token stands for, in characters.
+    /// The characters of each token.
     pub offsets: Vec<(usize, usize)>,
     /// Tokens of one word have the same number, and neighbouring words different ones.
     pub word_ids: Vec<Option<usize>>,

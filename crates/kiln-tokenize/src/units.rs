@@ -17,7 +17,8 @@ pub struct UnitWindow {
     pub units: Vec<(usize, usize)>,
     /// The place behind the last token of the last unit.
     pub end: usize,
-    /// The units that this window speaks for: those that are farther from its edges than from those of the other windows.
+    /// The units whose tags are taken from this window: those that are farther from its edges than from those of the other
+    /// windows.
     pub own: Range<usize>,
 }
 
@@ -28,7 +29,7 @@ const OVERLAP: usize = 4;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Unit<'a> {
     word: &'a str,
-    /// Whether it stands behind something other than white space.
+    /// Whether another character than white space precedes it.
     is_inside: bool,
 }
 
@@ -197,7 +198,7 @@ impl UnitTokens {
     }
 }
 
-/// Where windows overlap, each speaks for the half that is nearer to its middle.
+/// Where windows overlap, each owns the half that is nearer to its middle.
 fn share_out(windows: &mut [UnitWindow]) {
     for at in 1..windows.len() {
         let (earlier, later) = (&windows[at - 1].own, &windows[at].own);

@@ -31,7 +31,7 @@ type Row = Vec<(u32, u32)>;
 pub struct TokenFeaturesConfig {
     /// Rows computed at once.
     pub batch_size: usize,
-    /// The folder, and what stands for the encoder's weights.
+    /// The folder, and the hash of the encoder's weights.
     pub cache: FeatureCache,
     /// The most bytes of a file. Rows that need more are not cached.
     pub max_bytes: u64,

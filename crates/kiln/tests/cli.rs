@@ -68,7 +68,21 @@ fn test_file() -> PathBuf {
 fn help_shows_the_commands_in_order() {
     let help = succeed(&["--help"]);
     let place = |command: &str| help.find(&format!("\n  {command} ")).unwrap_or_else(|| panic!("{command}: {help}"));
-    let places: Vec<usize> = ["pipeline", "pull", "data", "train", "eval", "predict"].map(place).to_vec();
+    let places: Vec<usize> = [
+        "pipeline",
+        "pull",
+        "data",
+        "train",
+        "eval",
+        "predict",
+        "pretrain",
+        "embed",
+        "fill-mask",
+        "vocabulary",
+        "compare",
+    ]
+    .map(place)
+    .to_vec();
     assert!(places.is_sorted(), "{help}");
 }
 
@@ -335,4 +349,40 @@ fn what_is_wrong_is_said_before_anything_is_lost() {
     assert_eq!(again.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&again.stderr).contains("--resume"));
     assert_eq!(fail(&["predict", "--model", text(&MODEL), "--text", "好", "--backend", "tpu"]).0, 2);
+}
+
+/// A model whose labels' names are exchanged is right where the other one is wrong.
+#[test]
+fn a_better_model_is_found() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let other = folder.path().join("model");
+    fs::create_dir(&other).expect("a folder");
+    for entry in fs::read_dir(&*MODEL).expect("the model's folder") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, other.join(path.file_name().expect("a name"))).expect("a copy");
+    }
+    let config = other.join("config.json");
+    let mut json: Value = serde_json::from_slice(&fs::read(&config).expect("it is there")).expect("JSON");
+    json["id2label"] = serde_json::json!({ "0": "positive", "1": "negative" });
+    json["label2id"] = serde_json::json!({ "positive": 0, "negative": 1 });
+    fs::write(&config, json.to_string()).expect("it is writable");
+
+    let changed = folder.path().join("changed.tsv");
+    let compare = ["compare", text(&MODEL), text(&other), "--changed", text(&changed)];
+    let data = ["--data", text(&test_file())].map(str::to_owned);
+    let data: Vec<&str> = data.iter().map(String::as_str).collect();
+    let json: Value = serde_json::from_str(&succeed(&[&compare[..], &data, &["--json"]].concat())).expect("JSON");
+    let number = |name: &str| json[name].as_f64().expect("a number");
+    assert_eq!((json["metric"].as_str(), json["examples"].as_u64()), (Some("accuracy"), Some(96)));
+    assert!(
+        (number("a") + number("b") - 1.0).abs() < 1e-12
+            && (number("b") - number("a") - number("difference")).abs() < 1e-12
+    );
+    assert_eq!(number("only_a") + number("only_b"), 96.0);
+    let rows = fs::read_to_string(&changed).expect("it was written");
+    assert_eq!(rows.lines().filter(|line| line.ends_with("\ta")).count() as f64, number("only_a"));
+    assert!(number("mcnemar_p") < 0.01 && json["interval"][1].as_f64().expect("a number") < 0.0, "{json}");
+
+    let same = succeed(&["compare", text(&MODEL), text(&MODEL)]);
+    assert!(same.contains("difference +0.0000") && same.trim_end().ends_with("no significant difference"), "{same}");
 }

@@ -194,7 +194,7 @@ vectorized! {
         }
     }
 
-    /// What is summed over lies side by side: `b` is given transposed, `n × k`.
+    /// The summed dimension is contiguous: `b` is given transposed, `n × k`.
     fn pack_columns<E: Element, T: Source<E>>(b: View<'_, T>, first: usize, count: usize, width: usize, lanes: &mut [E]) {
         const BLOCK: usize = 16;
         let mut rounded = [[E::default(); BLOCK]; BLOCK];

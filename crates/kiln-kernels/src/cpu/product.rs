@@ -244,7 +244,7 @@ mod tests {
         (0..count as u32).map(|at| (hashed(at) % 256) as f32 / 128.0 - 1.0).collect()
     }
 
-    /// A view of a `rows × cols` matrix that lies transposed in memory, or not, with room between its rows.
+    /// A view of a `rows × cols` matrix, transposed in memory or not, with padding between its rows.
     fn view(data: &[f32], rows: usize, cols: usize, transposed: bool) -> View<'_, f32> {
         if transposed {
             View::new(data, cols, rows, rows + 3).transposed()

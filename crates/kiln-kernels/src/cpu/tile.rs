@@ -23,7 +23,7 @@ pub(super) struct Tile<'a, E> {
     pub(super) width: usize,
     /// How many lanes to sum over.
     pub(super) lanes: usize,
-    /// How far behind `b` lies what will be read next.
+    /// The distance from `b` to what is prefetched.
     pub(super) next: usize,
 }
 

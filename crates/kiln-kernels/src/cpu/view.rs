@@ -70,7 +70,7 @@ impl<'a, T> View<'a, T> {
         (self.col_step == 1).then(|| &self.data[row * self.row_step..][..self.cols])
     }
 
-    /// What lies in memory from its first value on, and the distance of its rows, where each row lies in one piece.
+    /// The values from the first one on, and the distance between rows, if each row is contiguous.
     pub(super) fn contiguous_rows(&self) -> Option<(&'a [T], usize)> {
         (self.col_step == 1).then_some((self.data, self.row_step))
     }

@@ -79,7 +79,7 @@ fn unknown_field(message: &str) -> Option<(&str, Vec<String>)> {
     Some((found, expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()))
 }
 
-/// The last part of a dotted key, and what stands before it.
+/// The last part of a dotted key, and the parts before it.
 fn split(key: &str) -> (&str, &str) {
     key.rsplit_once('.').unwrap_or(("", key))
 }

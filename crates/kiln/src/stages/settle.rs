@@ -84,7 +84,7 @@ impl Plan<'_> {
         format!("# kiln {version}, backend {}\n{hashes}\n{}\n", self.backend, self.pinned.to_toml())
     }
 
-    /// The hash that stands for the encoder's weights; none where they are fresh, so that no file holds them.
+    /// The hash of the encoder's weights; none if they are fresh, because no file holds them.
     pub fn weights_hash(&self) -> Option<String> {
         let Model { initialize, size, .. } = &self.recipe.model;
         let is_pretrained = *initialize == Start::Pretrained && size.is_none();

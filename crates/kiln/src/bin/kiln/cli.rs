@@ -50,24 +50,24 @@ pub enum Command {
     Train(TrainArgs),
     /// Compute the metrics of a model on a labelled file
     Eval(EvalArgs),
-    /// Test whether one model is better than another on the same rows
-    Compare(CompareArgs),
     /// Predict for a text, a file, or interactively
     Predict(PredictArgs),
-    /// Predict the masked tokens of a text
-    FillMask(FillMaskArgs),
     /// Pre-train a masked language model on raw text
     Pretrain(TrainArgs),
-    /// Build a WordPiece vocabulary from raw text
-    Vocabulary(VocabularyArgs),
     /// Compute vectors of texts
     Embed(EmbedArgs),
+    /// Predict the masked tokens of a text
+    FillMask(FillMaskArgs),
     /// Show the tokens of a text: ids, pieces and the characters they stand for
     Tokenize(TokenizeArgs),
+    /// Build a WordPiece vocabulary from raw text
+    Vocabulary(VocabularyArgs),
     /// Seal a model for serving: one folder with compact weights and a manifest of every byte
     Bundle(BundleArgs),
     /// Check every byte of a bundle against its manifest
     Verify(VerifyArgs),
+    /// Test whether one model is better than another on the same rows
+    Compare(CompareArgs),
 }
 
 #[derive(Debug, Subcommand)]

@@ -30,7 +30,7 @@ pub fn run(arguments: &PullArgs, json: bool) -> anyhow::Result<()> {
     }
 }
 
-/// The source asked for, and the files that it stands for.
+/// The source that was asked for, and its files.
 struct Pulled<'a, S, P> {
     source: &'a S,
     pinned: P,

@@ -34,7 +34,7 @@ pub fn run(arguments: &TokenizeArgs, json: bool) -> anyhow::Result<()> {
     }
 }
 
-/// A row for each token: its place, id, type, characters and piece, and the part of the text that it stands for.
+/// A row for each token: its place, id, type, characters and piece, and its part of the text.
 fn table(list: &TokenList) -> String {
     let texts =
         [&list.text, list.text_pair.as_ref().unwrap_or(&list.text)].map(|text| text.chars().collect::<Vec<_>>());
