@@ -29,9 +29,13 @@ pub fn run<B: Backend>(arguments: &CompareArgs, json: bool, device: &Device) -> 
     if let Some(changed) = &arguments.changed {
         refuse_to_overwrite(changed, std::slice::from_ref(&data))?;
     }
+    // Both read the file in the same way: as the recipe beside one of them says.
+    let has_recipe = |folder: &&PathBuf| matches!(recipe_beside(folder), Ok(Some(_)));
+    let reader = folders.iter().find(has_recipe).unwrap_or(&folders[0]);
+    let input = Input::labelled(reader, &data, &arguments.columns, arguments.label.as_ref())?;
     let mut judged = Vec::new();
     for folder in &folders {
-        judged.push(judge::<B>(arguments, folder, &data, device)?);
+        judged.push(judge::<B>(arguments, folder, &input, device)?);
     }
     let [a, b] = <[Judged; 2]>::try_from(judged).expect("two models");
     if a.metric() != b.metric() || a.len() != b.len() {
@@ -53,8 +57,7 @@ pub fn run<B: Backend>(arguments: &CompareArgs, json: bool, device: &Device) -> 
     if json { console::json(&comparison) } else { print(&comparison) }
 }
 
-fn judge<B: Backend>(arguments: &CompareArgs, folder: &Path, data: &Path, device: &Device) -> anyhow::Result<Judged> {
-    let input = Input::labelled(folder, data, &arguments.columns, arguments.label.as_ref())?;
+fn judge<B: Backend>(arguments: &CompareArgs, folder: &Path, input: &Input, device: &Device) -> anyhow::Result<Judged> {
     let precision = available::<B>(arguments.precision.precision)?;
     let predictor = Predictor::from_folder(folder, device)?.with_precision(precision);
     let evaluated = evaluate::<B>(&predictor, folder, input.source.clone(), device, &mut Console::default())?;
