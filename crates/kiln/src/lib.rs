@@ -31,7 +31,8 @@ pub mod fetch;
 mod error;
 mod observer;
 mod fingerprint;
-mod peak_memory;
+mod memory;
+mod forecast;
 mod stages;
 mod tasks;
 mod training;
@@ -43,6 +44,7 @@ pub use bundling::{BundleOptions, CheckOptions, bundle, open_embedder, open_pred
 pub use data::{Audited, WrittenSplit, audit, check_leaks, split};
 pub use error::{Error, ErrorKind, Interrupted, UsageError};
 pub use evaluation::{Evaluated, evaluate, recipe_beside};
+pub use forecast::{Forecast, Seconds, forecast};
 pub use observer::{Observer, warn_of_layers};
 pub use recipe::{Recipe, RecipeError};
 pub use training::{RunOptions, Trained, train};

@@ -11,6 +11,7 @@ pub(crate) mod features;
 pub(crate) mod save;
 
 use kiln_heads::{Network, Pretrained, TaskModel};
+use kiln_schema::Splits;
 
 use crate::{Observer, Trained};
 use fit::Fitted;
@@ -36,6 +37,9 @@ pub(crate) trait Stages {
         observer: &mut dyn Observer,
     ) -> anyhow::Result<Tokens<Self::Encoded>>;
 
+    /// Some of the rows, by their indices.
+    fn pick(&self, rows: &Self::Rows, picked: &Splits<Vec<usize>>) -> Self::Rows;
+
     /// Puts a fresh head on the checkpoint's encoder.
     fn model(&self, plan: &Plan<'_>, rows: &Self::Rows) -> anyhow::Result<Described<Self::Model>>;
 
@@ -58,6 +62,8 @@ pub(crate) struct Tokens<E> {
     pub encoded: E,
     /// Tokens of the longest training row.
     pub longest: usize,
+    /// Of each item, the tokens that a model reads.
+    pub tokens: Splits<Vec<usize>>,
 }
 
 /// A model with a fresh head.
@@ -72,7 +78,7 @@ pub(crate) struct Described<M> {
 /// Runs all stages of a task.
 pub(crate) fn run<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Trained> {
     let rows = task.read(plan, observer)?;
-    let Tokens { encoded, longest } = task.encode(plan, &rows, observer)?;
+    let Tokens { encoded, longest, .. } = task.encode(plan, &rows, observer)?;
     let described = task.model(plan, &rows)?;
     model::describe(plan, &described, longest, observer);
     plan.begin()?;

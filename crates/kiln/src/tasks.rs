@@ -18,6 +18,7 @@ use kiln_predict::Predictor;
 use kiln_schema::{Example, LabelId, ProblemType, Question, Split, TaggedText, Task};
 use kiln_tokenize::Tokenizer;
 
+use crate::forecast::{self, Rehearsal};
 use crate::recipe::{Files, Recipe};
 use crate::stages::read::{count_tokens, names, splits};
 use crate::stages::settle::Plan;
@@ -56,6 +57,26 @@ pub(crate) fn train(plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Res
         (Task::TokenClassification, _) => stages::run(&TagTask, plan, observer),
         (Task::QuestionAnswering, _) => stages::run(&AnswerTask, plan, observer),
         (Task::MaskedLm, _) => stages::run(&MaskedLmTask, plan, observer),
+    }
+}
+
+/// Rehearses the training of the recipe's task on some of its rows.
+pub(crate) fn rehearse(plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Rehearsal> {
+    match (plan.recipe.task, plan.recipe.model.problem_type) {
+        (Task::SequenceClassification, ProblemType::SingleLabelClassification) => {
+            forecast::rehearse(&Sequences::<LabelId>::new(), plan, observer)
+        }
+        (Task::SequenceClassification, ProblemType::MultiLabelClassification) => {
+            forecast::rehearse(&Sequences::<Vec<LabelId>>::new(), plan, observer)
+        }
+        (Task::SequenceClassification, ProblemType::Regression) => {
+            forecast::rehearse(&Sequences::<f64>::new(), plan, observer)
+        }
+        (Task::TokenClassification, _) => forecast::rehearse(&TagTask, plan, observer),
+        (Task::QuestionAnswering, _) => forecast::rehearse(&AnswerTask, plan, observer),
+        (Task::MaskedLm, _) => {
+            bail!(UsageError("`kiln forecast` is for labelled data; the recipe is of raw text".to_owned()))
+        }
     }
 }
 

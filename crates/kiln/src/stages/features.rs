@@ -80,6 +80,9 @@ pub(crate) fn cache_tokens(
 }
 
 fn cache(plan: &Plan<'_>) -> Option<FeatureCache> {
+    if !plan.keeps_features {
+        return None;
+    }
     let weights_hash = plan.weights_hash()?;
     Some(FeatureCache { folder: cache_folder().join("features"), weights_hash })
 }

@@ -19,6 +19,15 @@ pub(crate) struct Rows<T> {
     pub labels: LabelSet,
 }
 
+impl<T: Clone> Rows<T> {
+    /// Some of the rows, by their indices.
+    pub fn pick(&self, picked: &Splits<Vec<usize>>) -> Self {
+        let items = self.items.as_ref().zip(picked.as_ref());
+        let items = items.map(|_, (items, picked)| picked.iter().map(|&row| items[row].clone()).collect());
+        Self { items, labels: self.labels.clone() }
+    }
+}
+
 /// Reads the splits of a recipe, given or made, from its files on disk.
 pub(crate) fn splits<T: Record>(
     recipe: &Recipe,

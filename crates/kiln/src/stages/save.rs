@@ -9,7 +9,7 @@ use kiln_train::{EpochReport, Error, Fingerprint, check_resumable};
 
 use super::fit::Results;
 use super::settle::Plan;
-use crate::peak_memory::peak_rss_bytes;
+use crate::memory::peak_rss_bytes;
 use crate::recipe::Files;
 use crate::{Observer, RunOptions, Trained, UsageError};
 

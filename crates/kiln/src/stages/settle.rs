@@ -34,6 +34,8 @@ pub(crate) struct Plan<'a> {
     pub device: &'a Device,
     /// Of the encoder's products.
     pub precision: Precision,
+    /// Whether a frozen encoder's features are kept for later runs.
+    pub keeps_features: bool,
 }
 
 /// A checkpoint on disk.
@@ -60,8 +62,20 @@ pub(crate) fn settle<'a, B: Backend>(
     let pinned = Recipe { model, data: pinned_data, ..recipe.clone() };
     let fingerprint = fingerprint(&pinned, &files, &checkpoint.folder, B::NAME)?;
     let folder = RunFolder::choose(options, &fingerprint, observer)?;
-    let (strict, backend) = (options.strict, B::NAME);
-    Ok(Plan { recipe, checkpoint, files, folder, pinned, fingerprint, strict, backend, device, precision })
+    let (strict, backend, keeps_features) = (options.strict, B::NAME, true);
+    Ok(Plan {
+        recipe,
+        checkpoint,
+        files,
+        folder,
+        pinned,
+        fingerprint,
+        strict,
+        backend,
+        device,
+        precision,
+        keeps_features,
+    })
 }
 
 impl Plan<'_> {

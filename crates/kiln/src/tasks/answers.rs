@@ -63,7 +63,13 @@ impl Stages for AnswerTask {
             whole: encoded.as_ref().map(|_, questions| questions.iter().map(whole).collect()),
         };
         let longest = audit_rows(plan, rows, lengths, observer)?;
-        Ok(Tokens { encoded, longest })
+        let sum = |windows: &Vec<ContextWindow>| windows.iter().map(|window| window.encoding.input_ids.len()).sum();
+        let tokens = encoded.as_ref().map(|_, items| items.iter().map(sum).collect());
+        Ok(Tokens { encoded, longest, tokens })
+    }
+
+    fn pick(&self, rows: &Rows<Question>, picked: &Splits<Vec<usize>>) -> Rows<Question> {
+        rows.pick(picked)
     }
 
     fn model(&self, plan: &Plan<'_>, _rows: &Rows<Question>) -> anyhow::Result<Described<QuestionAnswerer>> {

@@ -64,8 +64,12 @@ impl Stages for MaskedLmTask {
         let (train, validation) = split(train, validation, drawing)?;
         let sizes = format!("train [{}], validation [{}]", train.rows(), validation.rows());
         observer.stage("mask", "kiln-pretrain", &format_args!("rows {sizes}, ≤ {max_length} tokens each"));
-        Ok(Tokens { encoded: Splits { train, validation, test: None }, longest: max_length })
+        let tokens = Splits { train: vec![], validation: vec![], test: None };
+        Ok(Tokens { encoded: Splits { train, validation, test: None }, longest: max_length, tokens })
     }
+
+    /// There are no rows to pick: [`crate::forecast`] refuses raw text.
+    fn pick(&self, _rows: &(), _picked: &Splits<Vec<usize>>) {}
 
     fn model(&self, plan: &Plan<'_>, _rows: &()) -> anyhow::Result<Described<MaskedLm>> {
         let next_sentence = plan.recipe.next_sentence;

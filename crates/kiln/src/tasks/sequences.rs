@@ -172,7 +172,12 @@ where
             whole: encoded.as_ref().map(|_, rows| whole(rows)),
         };
         let longest = audit_rows(plan, rows, lengths, observer)?;
-        Ok(Tokens { encoded, longest })
+        let tokens = encoded.as_ref().map(|_, rows| kiln_tokenize::lengths(rows));
+        Ok(Tokens { encoded, longest, tokens })
+    }
+
+    fn pick(&self, rows: &Self::Rows, picked: &Splits<Vec<usize>>) -> Self::Rows {
+        rows.pick(picked)
     }
 
     fn model(&self, plan: &Plan<'_>, rows: &Self::Rows) -> anyhow::Result<Described<SequenceClassifier>> {

@@ -64,7 +64,13 @@ impl Stages for TagTask {
             whole: encoded.as_ref().map(|_, texts| texts.iter().map(whole).collect()),
         };
         let longest = audit_rows(plan, rows, lengths, observer)?;
-        Ok(Tokens { encoded, longest })
+        let sum = |windows: &Vec<UnitWindow>| windows.iter().map(|window| window.encoding.input_ids.len()).sum();
+        let tokens = encoded.as_ref().map(|_, items| items.iter().map(sum).collect());
+        Ok(Tokens { encoded, longest, tokens })
+    }
+
+    fn pick(&self, rows: &TaggedRows, picked: &Splits<Vec<usize>>) -> TaggedRows {
+        TaggedRows { rows: rows.rows.pick(picked), scheme: rows.scheme }
     }
 
     fn model(&self, plan: &Plan<'_>, rows: &TaggedRows) -> anyhow::Result<Described<TokenClassifier>> {

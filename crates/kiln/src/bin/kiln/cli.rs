@@ -66,6 +66,8 @@ pub enum Command {
     Bundle(BundleArgs),
     /// Check every byte of a bundle against its manifest
     Verify(VerifyArgs),
+    /// Estimate the time, memory and disk of a training before it is run
+    Forecast(ForecastArgs),
     /// Test whether one model is better than another on the same rows
     Compare(CompareArgs),
 }
@@ -196,6 +198,17 @@ pub struct EvalArgs {
     /// Column of the label, by name or index (from 0)
     #[arg(long, value_name = "COLUMN")]
     pub label: Option<Column>,
+}
+
+#[derive(Debug, Args)]
+pub struct ForecastArgs {
+    /// Recipe (TOML)
+    #[arg(long)]
+    pub recipe: PathBuf,
+    #[command(flatten)]
+    pub set: SetArgs,
+    #[command(flatten)]
+    pub hub: HubArgs,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ pub mod train;
 mod outcome;
 pub mod eval;
 pub mod compare;
+pub mod forecast;
 pub mod predict;
 mod prompt;
 pub mod embed;

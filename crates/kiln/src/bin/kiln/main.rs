@@ -68,6 +68,7 @@ impl Entry for OnBackend<'_> {
             Command::Train(arguments) => commands::train::train::<B>(arguments, self.0),
             Command::Pretrain(arguments) => commands::train::pretrain::<B>(arguments, self.0),
             Command::Eval(arguments) => commands::eval::run::<B>(arguments, *json, &device),
+            Command::Forecast(arguments) => commands::forecast::run::<B>(arguments, self.0),
             Command::Compare(arguments) => commands::compare::run::<B>(arguments, *json, &device),
             Command::Predict(arguments) => commands::predict::run::<B>(arguments, *json, &device),
             Command::FillMask(arguments) => commands::predict::fill_mask::<B>(arguments, *json, &device),

@@ -25,6 +25,21 @@ pub fn peak_rss_bytes() -> u64 {
     0
 }
 
+/// The memory that this process may still take, in bytes; none where it is not known.
+pub fn available_bytes() -> Option<u64> {
+    // A container's limit may be lower than the machine's memory.
+    let limit = read_number("/sys/fs/cgroup/memory.max").zip(read_number("/sys/fs/cgroup/memory.current"));
+    let limit = limit.map(|(max, current)| max.saturating_sub(current));
+    let machine = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let machine = machine.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let machine = machine.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024;
+    Some(limit.map_or(machine, |limit| limit.min(machine)))
+}
+
+fn read_number(path: &str) -> Option<u64> {
+    std::fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     #[cfg(unix)]

@@ -1,0 +1,221 @@
+use std::path::Path;
+
+use anyhow::Context;
+use kiln_backend::Backend;
+use kiln_heads::Pretrained;
+use kiln_schema::{Split, Splits};
+use serde::Serialize;
+
+use crate::memory::{available_bytes, peak_rss_bytes};
+use crate::recipe::{Encoder, Train};
+use crate::stages::settle::{Plan, settle};
+use crate::stages::{Stages, Tokens, save};
+use crate::{Error, Observer, Recipe, RunOptions, tasks};
+
+/// What a training will cost.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Forecast {
+    /// How long it takes.
+    pub seconds: Seconds,
+    /// The largest resident memory of the process, in bytes; 0 where the system does not tell.
+    pub peak_rss_bytes: u64,
+    /// The run's folder and the cached features of a frozen encoder, in bytes.
+    pub disk_bytes: u64,
+    /// Whether both fit into what is free now.
+    pub fits: bool,
+    /// Tokens of an epoch.
+    pub train_tokens: usize,
+    /// Updates until the end.
+    pub steps: usize,
+}
+
+/// How long a training takes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Seconds {
+    /// An epoch with its validation.
+    pub epoch: f64,
+    /// All of it: a frozen encoder, every epoch, and the test.
+    pub total: f64,
+}
+
+/// Batches that a rehearsal trains on.
+const BATCHES: usize = 24;
+
+/// Trains an epoch on some of the rows, in a folder that is deleted afterwards, and estimates what the whole training will
+/// cost. The rows are spread over all lengths, the longest among them.
+///
+/// # Errors
+/// As of [`crate::train`], and for raw text.
+pub fn forecast<B: Backend>(
+    recipe: &Recipe,
+    options: &RunOptions,
+    observer: &mut dyn Observer,
+) -> Result<Forecast, Error> {
+    let mut run = || {
+        let device = B::find_device(options.device)?;
+        let folder = tempfile::tempdir().context("a temporary folder cannot be made")?;
+        let train = Train { epochs: 1, max_hours: 0.0, save_steps: 0, save_minutes: 0.0, ..recipe.train.clone() };
+        let rehearsal = Recipe { train, ..recipe.clone() };
+        let out = Some(folder.path().join("run"));
+        let options = RunOptions { out, resume: false, ..options.clone() };
+        let mut plan = settle::<B>(&rehearsal, &options, &device, observer)?;
+        plan.keeps_features = false;
+        let rehearsal = tasks::rehearse(&plan, observer)?;
+        anyhow::Ok(rehearsal.forecast(recipe))
+    };
+    rayon::scope(|_| run()).map_err(Error::from)
+}
+
+/// What a training on some of the rows has cost.
+pub(crate) struct Rehearsal {
+    /// Tokens of all rows, and of those that were trained on.
+    all: Splits<usize>,
+    some: Splits<usize>,
+    rows: Splits<usize>,
+    hidden_size: usize,
+    /// Of the rows that were trained on: the frozen encoder, the updates, and the validation.
+    encoder_seconds: f64,
+    update_seconds: f64,
+    validation_seconds: f64,
+    /// The run's folder.
+    folder_bytes: u64,
+    peak_rss_bytes: u64,
+}
+
+/// Reads and tokenizes everything, and runs the other stages on some of the rows.
+pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Rehearsal> {
+    let rows = task.read(plan, observer)?;
+    let Tokens { tokens, .. } = task.encode(plan, &rows, observer)?;
+    let batch_size = plan.recipe.train.batch_size;
+    let picked = tokens.as_ref().map(|split, tokens| match split {
+        Split::Train => spread(tokens, batch_size.saturating_mul(BATCHES)),
+        _ => spread(tokens, batch_size.saturating_mul(BATCHES / 3)),
+    });
+    let sum = |tokens: &[usize]| tokens.iter().sum::<usize>();
+    let all = tokens.as_ref().map(|_, tokens| sum(tokens));
+    let some = tokens.as_ref().zip(picked.as_ref());
+    let some = some.map(|_, (tokens, picked)| picked.iter().map(|&row| tokens[row]).sum());
+    let sample = task.pick(&rows, &picked);
+    // The second time nothing is to be reported.
+    let Tokens { encoded, .. } = task.encode(plan, &sample, &mut ())?;
+    let described = task.model(plan, &sample)?;
+    plan.begin()?;
+    let Pretrained { model, config, .. } = described.pretrained;
+    let fitted = task.fit(plan, &sample, encoded, model, &mut ())?;
+    let train = fitted.results.train.clone();
+    let hidden_size = config.hidden_size;
+    let network = kiln_heads::TaskModel { network: task.network(sample, fitted.model), config };
+    save::save(plan, &network, fitted.results, &mut ())?;
+    Ok(Rehearsal {
+        all,
+        some,
+        rows: tokens.map(|_, tokens| tokens.len()),
+        hidden_size,
+        encoder_seconds: train.encoder_seconds,
+        update_seconds: train.update_seconds,
+        validation_seconds: train.seconds - train.encoder_seconds - train.update_seconds,
+        folder_bytes: size_of_folder(&plan.folder.path),
+        peak_rss_bytes: peak_rss_bytes(),
+    })
+}
+
+impl Rehearsal {
+    fn forecast(&self, recipe: &Recipe) -> Forecast {
+        let total = |tokens: &Splits<usize>| tokens.iter().map(|(_, tokens)| *tokens).sum::<usize>();
+        let scaled = |seconds: f64, some: usize, all: usize| seconds * all as f64 / some.max(1) as f64;
+        let update = scaled(self.update_seconds, self.some.train, self.all.train);
+        let per_validation = |tokens| scaled(self.validation_seconds, self.some.validation, tokens);
+        let epoch = update + per_validation(self.all.validation);
+        let encoder = scaled(self.encoder_seconds, total(&self.some), total(&self.all));
+        // The best checkpoint is scored on both splits once more.
+        let test = per_validation(self.all.validation) + self.all.test.map_or(0.0, per_validation);
+        let seconds = Seconds { epoch, total: encoder + recipe.train.epochs as f64 * epoch + test };
+        let is_frozen = recipe.model.encoder == Encoder::Frozen;
+        let disk_bytes = self.folder_bytes + if is_frozen { self.feature_bytes(recipe) } else { 0 };
+        let train = &recipe.train;
+        let updates = self.rows.train.div_ceil(train.batch_size).div_ceil(train.gradient_accumulation_steps);
+        let has_room = |free: Option<u64>, needed| free.is_none_or(|free| free >= needed);
+        let free_disk = fs4::available_space(Path::new(".")).ok();
+        // What this process has taken would be free again.
+        let free_memory = available_bytes().map(|free| free + self.peak_rss_bytes);
+        Forecast {
+            seconds,
+            peak_rss_bytes: self.peak_rss_bytes,
+            disk_bytes,
+            fits: has_room(free_disk, disk_bytes) && has_room(free_memory, self.peak_rss_bytes),
+            train_tokens: self.all.train,
+            steps: train.epochs * updates,
+        }
+    }
+
+    /// A frozen encoder's features: of texts one vector a row, of tags and answers one a token.
+    fn feature_bytes(&self, recipe: &Recipe) -> u64 {
+        let vectors = match recipe.task {
+            kiln_schema::Task::SequenceClassification => &self.rows,
+            _ => &self.all,
+        };
+        let count: usize = vectors.iter().map(|(_, count)| *count).sum();
+        (count * self.hidden_size * size_of::<f32>()) as u64
+    }
+}
+
+/// So many rows, spread evenly over all lengths, the longest among them.
+fn spread(tokens: &[usize], most: usize) -> Vec<usize> {
+    let mut rows: Vec<usize> = (0..tokens.len()).collect();
+    if rows.len() <= most {
+        return rows;
+    }
+    rows.sort_by_key(|&row| std::cmp::Reverse(tokens[row]));
+    (0..most).map(|at| rows[at * rows.len() / most]).collect()
+}
+
+/// The bytes of all files in a folder.
+fn size_of_folder(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(metadata) if metadata.is_dir() => size_of_folder(&entry.path()),
+            Ok(metadata) => metadata.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_spread_over_all_lengths() {
+        let tokens: Vec<usize> = (0..1_000).collect();
+        let rows = spread(&tokens, 10);
+        assert_eq!(rows, [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]);
+        assert_eq!(spread(&tokens[..3], 10), [0, 1, 2]);
+    }
+
+    #[test]
+    fn seconds_grow_with_the_tokens() {
+        let splits = |train, validation, test| Splits { train, validation, test };
+        let rehearsal = Rehearsal {
+            all: splits(1_000, 100, Some(200)),
+            some: splits(100, 50, Some(50)),
+            rows: splits(64, 8, Some(16)),
+            hidden_size: 8,
+            encoder_seconds: 0.0,
+            update_seconds: 2.0,
+            validation_seconds: 0.5,
+            folder_bytes: 1_000,
+            peak_rss_bytes: 1,
+        };
+        let text = "task = \"sequence-classification\"\nmodel.source = \"sample\"\n[data]\ntrain = \"a.tsv\"\nvalidation = \"b.tsv\"\n";
+        let recipe = |more: &[&str]| {
+            let more: Vec<String> = more.iter().map(|setting| (*setting).to_owned()).collect();
+            Recipe::from_toml(text, Path::new("recipe.toml"), &more).expect("the recipe is good")
+        };
+        let forecast = rehearsal.forecast(&recipe(&["train.epochs=3", "train.batch_size=16"]));
+        assert_eq!(forecast.seconds, Seconds { epoch: 21.0, total: 3.0 * 21.0 + 1.0 + 2.0 });
+        assert_eq!((forecast.steps, forecast.disk_bytes, forecast.fits), (12, 1_000, true));
+        let frozen = rehearsal.forecast(&recipe(&["model.encoder=frozen"]));
+        assert_eq!(frozen.disk_bytes, 1_000 + (64 + 8 + 16) * 8 * 4);
+    }
+}
