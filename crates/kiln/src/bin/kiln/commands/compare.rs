@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use burn::tensor::Device;
 use kiln::fetch::fetch_model;
-use kiln::recipe::{DataPath, Files, available};
-use kiln::{UsageError, evaluate, recipe_beside};
+use kiln::recipe::{DataPath, Files};
+use kiln::{UsageError, evaluate, open_predictor, recipe_beside};
 use kiln_backend::Backend;
 use kiln_eval::{Comparison, Judged};
 use kiln_hub::Source;
-use kiln_predict::Predictor;
 
 use crate::cli::CompareArgs;
 use crate::console;
@@ -58,9 +57,9 @@ pub fn run<B: Backend>(arguments: &CompareArgs, json: bool, device: &Device) -> 
 }
 
 fn judge<B: Backend>(arguments: &CompareArgs, folder: &Path, input: &Input, device: &Device) -> anyhow::Result<Judged> {
-    let precision = available::<B>(arguments.precision.precision)?;
-    let predictor = Predictor::from_folder(folder, device)?.with_precision(precision);
-    let evaluated = evaluate::<B>(&predictor, folder, input.source.clone(), device, &mut Console::default())?;
+    let mut console = Console::default();
+    let predictor = open_predictor::<B>(folder, arguments.precision.precision, device, &mut console)?;
+    let evaluated = evaluate::<B>(&predictor, folder, input.source.clone(), device, &mut console)?;
     let no_labels = || UsageError(format!("{}: a masked language model has no labelled rows", folder.display()));
     Ok(evaluated.judged.ok_or_else(no_labels)?)
 }
