@@ -1,7 +1,5 @@
 //! Charts as SVG that stands in a page and takes its text colour from there.
 
-use std::fmt::Write as _;
-
 use plotters::prelude::*;
 
 use crate::Reliability;
@@ -95,15 +93,9 @@ pub(crate) fn reliability(bins: &[Reliability]) -> Option<String> {
 /// A chart with its title and a line below.
 fn figure(title: &str, svg: &str, caption: &str) -> String {
     let title = escape(title);
-    let mut text = String::new();
-    let svg = svg.replace("#000000", "currentColor").replacen(
-        "<svg ",
-        &format!("<svg role=\"img\" aria-label=\"{title}\" "),
-        1,
-    );
-    write!(text, "<figure><h3>{title}</h3>{svg}<figcaption>{caption}</figcaption></figure>\n")
-        .expect("a string takes any text");
-    text
+    let described = format!("<svg role=\"img\" aria-label=\"{title}\" ");
+    let svg = svg.replace("#000000", "currentColor").replacen("<svg ", &described, 1);
+    format!("<figure><h3>{title}</h3>{svg}<figcaption>{caption}</figcaption></figure>\n")
 }
 
 pub(crate) fn escape(text: &str) -> String {

@@ -75,11 +75,10 @@ mod tests {
     #[test]
     fn the_better_model_is_found() {
         let targets = vec![0; 100];
-        let wrong = |rows: &[std::ops::Range<usize>]| -> Vec<usize> {
-            (0..100).map(|row| usize::from(rows.iter().any(|range| range.contains(&row)))).collect()
-        };
-        let a = Judged::labels(&wrong(&[0..20]), &targets);
-        let b = Judged::labels(&wrong(&[0..4, 99..100]), &targets);
+        let wrong =
+            |is_wrong: fn(usize) -> bool| -> Vec<usize> { (0..100).map(|row| usize::from(is_wrong(row))).collect() };
+        let a = Judged::labels(&wrong(|row| row < 20), &targets);
+        let b = Judged::labels(&wrong(|row| row < 4 || row == 99), &targets);
         let compared = Comparison::new(&a, &b);
         assert_eq!((compared.metric, compared.a, compared.b, compared.examples), ("accuracy", 0.8, 0.95, 100));
         assert_eq!((compared.only_a, compared.only_b), (1, 16));
