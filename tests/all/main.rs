@@ -8,6 +8,8 @@ mod training_parity;
 mod training;
 mod checkpoints;
 mod tags;
+mod families;
+mod adapters;
 mod reference_data;
 mod tokenizers;
 mod readme;

@@ -4,13 +4,15 @@ use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use kiln_kernels::{Products, Queries};
 
-use crate::{BertConfig, BertEmbeddings, BertEncoder, BertPooler, LayerInputs};
+use crate::{BertConfig, BertEmbeddings, BertEncoder, BertPooler, LayerInputs, Linear};
 
 /// Embeddings, encoder and, where the checkpoint has one, the pooler.
 #[derive(Module, Debug)]
 pub struct Bert {
     /// Ids to vectors.
     pub embeddings: BertEmbeddings,
+    /// From the width of the embeddings to that of the hidden states, where they differ.
+    pub embeddings_project: Option<Linear>,
     /// The stack of layers.
     pub encoder: BertEncoder,
     /// Absent in checkpoints trained without next-sentence prediction.
@@ -41,6 +43,8 @@ impl BertConfig {
     pub fn init(&self, device: &Device) -> Bert {
         Bert {
             embeddings: BertEmbeddings::init(self, device),
+            embeddings_project: (self.embedding_size() != self.hidden_size)
+                .then(|| self.init_linear(self.embedding_size(), self.hidden_size, device)),
             encoder: BertEncoder::init(self, device),
             pooler: Some(self.init_pooler(device)),
             products: Products::default(),
@@ -49,7 +53,8 @@ impl BertConfig {
         }
     }
 
-    /// A fresh pooler, for a checkpoint that has none.
+    /// A fresh pooler, for a checkpoint that has none: what stands before the output layer of a sentence-level head in the
+    /// config's family.
     pub fn init_pooler(&self, device: &Device) -> BertPooler {
         BertPooler::init(self, device)
     }
@@ -63,9 +68,9 @@ impl Bert {
     /// - output: `[batch, seq, hidden]`
     ///
     /// # Panics
-    /// When `seq` is above the config's `max_position_embeddings`; when an id is negative or not below the number of
-    /// entries of its table; with gradient checkpointing, when an earlier forward pass still waits for
-    /// [`Bert::backward`].
+    /// When `seq` is above the config's [`max_sequence_length`](BertConfig::max_sequence_length); when an id is negative or
+    /// not below the number of entries of its table; with gradient checkpointing, when an earlier forward pass still waits
+    /// for [`Bert::backward`].
     pub fn forward(&self, inputs: Inputs) -> Tensor<3> {
         match self.known_states.as_ref().and_then(|known| known.get(&inputs)) {
             Some(states) => states,
@@ -75,8 +80,34 @@ impl Bert {
 
     /// The width of a hidden state.
     pub fn hidden_size(&self) -> usize {
-        let [_, hidden] = self.embeddings.word_embeddings.weight.lazy_shape().dims();
+        let layer = self.encoder.layer.first().expect("an encoder has layers");
+        let [_, hidden] = layer.output.dense.shape();
         hidden
+    }
+
+    /// The encoder's linear layers, each under BERT's name of it, as `encoder.layer.0.attention.self.query`; last the pooler's.
+    pub fn linear_layers(&mut self) -> Vec<(String, &mut Linear)> {
+        let mut layers = Vec::new();
+        if let Some(project) = &mut self.embeddings_project {
+            layers.push(("embeddings_project".to_owned(), project));
+        }
+        for (at, layer) in self.encoder.layer.iter_mut().enumerate() {
+            let attention = &mut layer.attention;
+            for (name, linear) in [
+                ("attention.self.query", &mut attention.self_attention.query),
+                ("attention.self.key", &mut attention.self_attention.key),
+                ("attention.self.value", &mut attention.self_attention.value),
+                ("attention.output.dense", &mut attention.output.dense),
+                ("intermediate.dense", &mut layer.intermediate.dense),
+                ("output.dense", &mut layer.output.dense),
+            ] {
+                layers.push((format!("encoder.layer.{at}.{name}"), linear));
+            }
+        }
+        if let Some(pooler) = &mut self.pooler {
+            layers.push(("pooler.dense".to_owned(), &mut pooler.dense));
+        }
+        layers
     }
 
     /// [`Bert::forward`] of each row's first token, all that a pooler or a head on `[CLS]` reads: the last layer computes
@@ -94,6 +125,10 @@ impl Bert {
         // padding = [batch, seq]
         let padding = attention_mask.equal_elem(0);
         let embedded = self.embeddings.forward(input_ids, token_type_ids);
+        let embedded = match &self.embeddings_project {
+            Some(project) => project.forward(embedded),
+            None => embedded,
+        };
         match &self.layer_inputs {
             Some(kept) if embedded.is_autodiff() => {
                 kept.forward(&self.encoder, embedded, padding, queries, &self.products)

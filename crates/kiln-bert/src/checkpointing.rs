@@ -85,12 +85,20 @@ impl LayerInputs {
         let Kept { embedded, padding, mut queries, seed, inputs, output } = kept.expect("a forward pass has been kept");
         let mut gradient = output.grad(gradients).expect("the loss depends on the hidden states");
         for ((at, layer), input) in encoder.layer.iter().enumerate().zip(inputs).rev() {
-            let input = Tensor::from_inner(input).require_grad();
+            // Below the first layer there may be nothing that is trained.
+            let goes_on = at > 0 || embedded.is_tracked();
+            let input = Tensor::from_inner(input);
+            let input = if goes_on { input.require_grad() } else { input };
             let products = of_layer(products, seed, at);
             let output = layer.forward(input.clone(), padding.clone(), queries, &products);
+            if !output.is_tracked() {
+                return;
+            }
             let gradients = (output * Tensor::from_inner(gradient)).sum().backward();
-            gradient = input.grad(&gradients).expect("a layer's output depends on its input");
+            let of_input = goes_on.then(|| input.grad(&gradients).expect("a layer's output depends on its input"));
             add(gradients);
+            let Some(of_input) = of_input else { return };
+            gradient = of_input;
             queries = Queries::All;
         }
         add((embedded * Tensor::from_inner(gradient)).sum().backward());

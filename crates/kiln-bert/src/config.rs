@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::family::{FAMILIES, Family, Positions, known_model_types};
 use crate::hidden_act::{HIDDEN_ACTS, HiddenAct};
 use crate::{Error, Linear};
 
@@ -17,6 +18,9 @@ pub struct BertConfig {
     pub vocab_size: usize,
     /// Width of every hidden state.
     pub hidden_size: usize,
+    /// Width of the embeddings where it is another one, in families that project them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding_size: Option<usize>,
     /// Layers of the encoder.
     pub num_hidden_layers: usize,
     /// Attention heads a layer; they share `hidden_size` evenly.
@@ -46,10 +50,6 @@ pub struct BertConfig {
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
-
-/// What `model_type` may be: `kiln-bert` is a BERT under a head that transformers has no class for, so that it does not
-/// load it under a random one.
-const MODEL_TYPES: [&str; 2] = ["bert", "kiln-bert"];
 
 /// The sizes in which BERT was published: base and large by Devlin et al. (2019), the others by Turc et al. (*Well-Read
 /// Students Learn Better*, 2019).
@@ -82,6 +82,7 @@ impl BertConfig {
         Self {
             vocab_size: 30_522,
             hidden_size: 768,
+            embedding_size: None,
             num_hidden_layers: 12,
             num_attention_heads: 12,
             intermediate_size: 3_072,
@@ -130,7 +131,7 @@ impl BertConfig {
     pub fn from_folder(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("config.json");
         let text = kiln_files::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
-        let json: Map<String, Value> =
+        let mut json: Map<String, Value> =
             serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.clone(), source })?;
         let unsupported = |field: &str, found: String, expected: &str| Error::Config {
             path: path.clone(),
@@ -138,9 +139,17 @@ impl BertConfig {
             found,
             expected: expected.to_owned(),
         };
+        let family = match json.get("model_type") {
+            None | Some(Value::Null) => FAMILIES[0],
+            Some(found) => found
+                .as_str()
+                .and_then(Family::of_model_type)
+                .ok_or_else(|| unsupported("model_type", found.to_string(), &known_model_types()))?,
+        };
+        family.rename_keys(&mut json);
         for field in ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"] {
             if !json.contains_key(field) {
-                return Err(unsupported(field, "nothing".to_owned(), "a number"));
+                return Err(unsupported(family.config_key(field), "nothing".to_owned(), "a number"));
             }
         }
         for (field, supported) in [
@@ -152,10 +161,6 @@ impl BertConfig {
                 return Err(unsupported(field, found.to_string(), &supported.to_string()));
             }
         }
-        let is_type = |found: &Value| found.as_str().is_some_and(|found| MODEL_TYPES.contains(&found));
-        if let Some(found) = json.get("model_type").filter(|found| !found.is_null() && !is_type(found)) {
-            return Err(unsupported("model_type", found.to_string(), "\"bert\""));
-        }
         if let Some(act) = json.get("hidden_act").filter(|act| HiddenAct::deserialize(*act).is_err()) {
             return Err(unsupported("hidden_act", act.to_string(), HIDDEN_ACTS));
         }
@@ -163,6 +168,49 @@ impl BertConfig {
             serde_json::from_value(Value::Object(json)).map_err(|source| Error::Json { path: path.clone(), source })?;
         config.check(&path)?;
         Ok(config)
+    }
+
+    /// The family that `model_type` names; BERT where there is none.
+    pub fn family(&self) -> &'static Family {
+        let model_type = self.extra.get("model_type").and_then(Value::as_str);
+        model_type.and_then(Family::of_model_type).unwrap_or(FAMILIES[0])
+    }
+
+    /// What `config.json` holds: the family's names of the keys.
+    pub fn to_json(&self) -> Map<String, Value> {
+        let Ok(Value::Object(mut json)) = serde_json::to_value(self) else { unreachable!("a config is a JSON object") };
+        self.family().restore_keys(&mut json);
+        json
+    }
+
+    /// ERNIE's kinds of tasks, where it tells them apart.
+    pub(crate) fn task_types(&self) -> Option<usize> {
+        let is_used = self.extra.get("use_task_id").and_then(Value::as_bool).unwrap_or(false);
+        let entries = self.extra.get("task_type_vocab_size").and_then(Value::as_u64).unwrap_or(3);
+        (is_used && self.family().has_task_types).then_some(entries as usize)
+    }
+
+    /// The width of the embeddings before they are projected.
+    pub fn embedding_size(&self) -> usize {
+        self.embedding_size.unwrap_or(self.hidden_size)
+    }
+
+    /// transformers' `classifier_dropout`, which is `hidden_dropout_prob` where it is not given.
+    pub fn classifier_dropout(&self) -> f64 {
+        self.classifier_dropout.unwrap_or(self.hidden_dropout_prob)
+    }
+
+    /// The longest sequence, in tokens: the rows of the position embeddings that are read.
+    pub fn max_sequence_length(&self) -> usize {
+        self.max_position_embeddings - self.first_position()
+    }
+
+    /// The row of the position embeddings that the first token reads.
+    pub(crate) fn first_position(&self) -> usize {
+        match self.family().positions {
+            Positions::Zero => 0,
+            Positions::AfterPadding => self.pad_token_id as usize + 1,
+        }
     }
 
     /// Whether sizes fit together and are sizes of a model; `path` is for the error alone.
@@ -206,6 +254,10 @@ impl BertConfig {
             let expected = format!("an id below vocab_size {}", self.vocab_size);
             return error("pad_token_id", self.pad_token_id.to_string(), expected);
         }
+        if self.first_position() >= self.max_position_embeddings {
+            let expected = format!("more than {} for a padding token of this id", self.first_position());
+            return error("max_position_embeddings", self.max_position_embeddings.to_string(), expected);
+        }
         self.check_parameters(path)
     }
 
@@ -220,7 +272,7 @@ impl BertConfig {
     }
 
     pub(crate) fn init_embedding(&self, entries: usize, device: &Device) -> burn::nn::Embedding {
-        let weight: Param<burn::tensor::Tensor<2>> = self.normal().init([entries, self.hidden_size], device);
+        let weight: Param<burn::tensor::Tensor<2>> = self.normal().init([entries, self.embedding_size()], device);
         burn::nn::Embedding { weight }
     }
 
@@ -271,7 +323,9 @@ mod tests {
             (r#", "pad_token_id": 9"#, "pad_token_id", "9"),
             (r#", "max_position_embeddings": 9223372036854775808"#, "max_position_embeddings", "9223372036854775808"),
             (r#", "type_vocab_size": 1000000000000"#, "type_vocab_size", "1000000000000"),
-            (r#", "model_type": "roberta""#, "model_type", "roberta"),
+            (r#", "model_type": "llama""#, "model_type", "llama"),
+            (r#", "model_type": "llama""#, "model_type", "xlm-roberta"),
+            (r#", "model_type": "roberta", "max_position_embeddings": 1"#, "max_position_embeddings", "1"),
             (r#", "hidden_dropout_prob": 1.5"#, "hidden_dropout_prob", "1.5"),
         ] {
             let message = read(&sizes(more)).expect_err(field).to_string();

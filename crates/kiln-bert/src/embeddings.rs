@@ -1,23 +1,27 @@
 use burn::module::{Module, Param};
-use burn::nn::{Dropout, Embedding, LayerNorm};
+use burn::nn::{Dropout, Embedding, LayerNorm, LayerNormConfig};
 use burn::tensor::{Device, Int, Tensor};
 use kiln_kernels::{Embeddings, StoredTable};
 
 use crate::BertConfig;
 use crate::attention::probability;
 
-/// Word, position and segment embeddings, summed, normalized, dropped out.
+/// Word, position and segment embeddings, summed, normalized, dropped out; by the rules of the config's family.
 #[derive(Module, Debug)]
 pub struct BertEmbeddings {
     /// `[vocab_size, hidden]`
     pub word_embeddings: Embedding,
     /// `[max_position_embeddings, hidden]`
     pub position_embeddings: Embedding,
-    /// `[type_vocab_size, hidden]`
-    pub token_type_embeddings: Embedding,
+    /// `[type_vocab_size, hidden]`; none in families that do not tell segments apart.
+    pub token_type_embeddings: Option<Embedding>,
+    /// `[task_type_vocab_size, hidden]`, in ERNIE: the first row is added to every token.
+    pub task_type_embeddings: Option<Embedding>,
     /// Over the hidden axis.
     pub layer_norm: LayerNorm,
     layer_norm_eps: f64,
+    /// The row of the first token's position.
+    first_position: usize,
     dropout: Dropout,
     /// The word embeddings in another form.
     #[module(skip)]
@@ -26,12 +30,16 @@ pub struct BertEmbeddings {
 
 impl BertEmbeddings {
     pub(crate) fn init(config: &BertConfig, device: &Device) -> Self {
+        let has_segments = config.family().has_segments;
+        let norm = LayerNormConfig::new(config.embedding_size()).with_epsilon(config.layer_norm_eps);
         Self {
             word_embeddings: config.init_embedding(config.vocab_size, device),
             position_embeddings: config.init_embedding(config.max_position_embeddings, device),
-            token_type_embeddings: config.init_embedding(config.type_vocab_size, device),
-            layer_norm: config.init_layer_norm(device),
+            token_type_embeddings: has_segments.then(|| config.init_embedding(config.type_vocab_size, device)),
+            task_type_embeddings: config.task_types().map(|entries| config.init_embedding(entries, device)),
+            layer_norm: norm.init(device),
             layer_norm_eps: config.layer_norm_eps,
+            first_position: config.first_position(),
             dropout: config.init_hidden_dropout(),
             stored_words: None,
         }
@@ -56,7 +64,7 @@ impl BertEmbeddings {
     /// - output: `[batch, seq, hidden]`
     ///
     /// # Panics
-    /// When `seq` is above `max_position_embeddings`.
+    /// When `seq` is above the config's [`max_sequence_length`](BertConfig::max_sequence_length).
     pub fn forward(&self, input_ids: Tensor<2, Int>, token_type_ids: Tensor<2, Int>) -> Tensor<3> {
         let beta = self.layer_norm.beta.as_ref().expect("BERT's layer normalization shifts");
         let (words, input_ids) = match &self.stored_words {
@@ -64,14 +72,42 @@ impl BertEmbeddings {
             None => (self.word_embeddings.weight.val(), input_ids),
         };
         let embeddings = Embeddings {
+            segments: self.segments(&words),
             words,
-            positions: self.position_embeddings.weight.val(),
-            segments: self.token_type_embeddings.weight.val(),
+            positions: self.positions(),
             gamma: self.layer_norm.gamma.val(),
             beta: beta.val(),
             epsilon: self.layer_norm_eps,
             dropout: probability(&self.dropout),
         };
+        let token_type_ids = match &self.token_type_embeddings {
+            Some(_) => token_type_ids,
+            None => token_type_ids.zeros_like(),
+        };
         embeddings.forward(input_ids, token_type_ids)
+    }
+
+    /// The rows of the position embeddings that tokens read, `[positions, hidden]`.
+    fn positions(&self) -> Tensor<2> {
+        let positions = self.position_embeddings.weight.val();
+        match self.first_position {
+            0 => positions,
+            first => {
+                let [rows, _] = positions.dims();
+                positions.narrow(0, first, rows - first)
+            }
+        }
+    }
+
+    /// What is added by segment, `[segments, hidden]`.
+    fn segments(&self, words: &Tensor<2>) -> Tensor<2> {
+        let Some(segments) = &self.token_type_embeddings else {
+            let [_, hidden] = words.dims();
+            return Tensor::zeros([1, hidden], &words.device());
+        };
+        match &self.task_type_embeddings {
+            Some(tasks) => segments.weight.val() + tasks.weight.val().narrow(0, 0, 1),
+            None => segments.weight.val(),
+        }
     }
 }

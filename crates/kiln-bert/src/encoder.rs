@@ -16,23 +16,6 @@ impl BertEncoder {
         Self { layer: (0..config.num_hidden_layers).map(|_| BertLayer::init(config, device)).collect() }
     }
 
-    /// Every linear layer by its name.
-    pub(crate) fn linear_layers(&mut self) -> impl Iterator<Item = (String, &mut Linear)> {
-        self.layer.iter_mut().enumerate().flat_map(|(at, layer)| {
-            let BertLayer { attention: BertAttention { self_attention, output: attended }, intermediate, output } =
-                layer;
-            [
-                ("attention.self.query", &mut self_attention.query),
-                ("attention.self.key", &mut self_attention.key),
-                ("attention.self.value", &mut self_attention.value),
-                ("attention.output.dense", &mut attended.dense),
-                ("intermediate.dense", &mut intermediate.dense),
-                ("output.dense", &mut output.dense),
-            ]
-            .map(|(name, linear)| (format!("layer.{at}.{name}"), linear))
-        })
-    }
-
     /// The last layer's hidden states, at the positions of `queries`: it computes no others.
     ///
     /// # Shapes

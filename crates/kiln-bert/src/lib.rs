@@ -18,8 +18,10 @@
 #![deny(missing_docs)]
 
 mod hidden_act;
+mod family;
 mod config;
 mod limits;
+mod adapter;
 mod linear;
 mod embeddings;
 mod attention;
@@ -33,6 +35,7 @@ mod load;
 mod save;
 mod error;
 
+pub use adapter::{Adapter, LoraFactor};
 pub use attention::{BertAttention, BertOutput, BertSelfAttention};
 pub use bert::{Bert, Inputs, KnownStates};
 pub use checkpointing::LayerInputs;
@@ -40,10 +43,11 @@ pub use config::{BertConfig, Size};
 pub use embeddings::BertEmbeddings;
 pub use encoder::{BertEncoder, BertIntermediate, BertLayer};
 pub use error::Error;
+pub use family::{FAMILIES, Family, Positions, Rename, SentenceHead};
 pub use hidden_act::HiddenAct;
 pub use limits::{MOST_PARAMETERS, reserve};
 pub use linear::Linear;
-pub use load::{Loaded, groups, initialize, layers, load, load_bert, load_bert_stored, load_where};
+pub use load::{Loaded, groups, initialize, layers, load, load_as, load_bert, load_bert_stored};
 pub use names::{NamedParameter, ParameterPath, parameters, parameters_where};
 pub use pooler::BertPooler;
 pub use save::{FloatType, StoredTensor, StoredType, save, save_stored, save_with_note};

@@ -14,14 +14,19 @@ impl BertConfig {
     pub fn num_parameters(&self) -> u128 {
         let [hidden, intermediate, layers] =
             [self.hidden_size, self.intermediate_size, self.num_hidden_layers].map(|size| size as u128);
-        let entries = [self.vocab_size, self.max_position_embeddings, self.type_vocab_size].map(|size| size as u128);
+        let width = self.embedding_size() as u128;
+        let segments = if self.family().has_segments { self.type_vocab_size } else { 0 };
+        let tasks = self.task_types().unwrap_or(0);
+        let entries = [self.vocab_size, self.max_position_embeddings, segments, tasks].map(|size| size as u128);
         // A product may be larger than the type: then it is as large as the type allows.
         let linear = |input: u128, output: u128| input.saturating_add(1).saturating_mul(output);
         let norm = 2 * hidden;
         let attention = linear(hidden, hidden).saturating_mul(4).saturating_add(norm);
         let feed_forward =
             linear(hidden, intermediate).saturating_add(linear(intermediate, hidden)).saturating_add(norm);
-        let embeddings = entries.iter().fold(norm, |sum, entries| sum.saturating_add(entries.saturating_mul(hidden)));
+        let entries = entries.iter().fold(0u128, |sum, entries| sum.saturating_add(*entries));
+        let project = if width == hidden { 0 } else { linear(width, hidden) };
+        let embeddings = entries.saturating_add(2).saturating_mul(width).saturating_add(project);
         let encoder = attention.saturating_add(feed_forward).saturating_mul(layers);
         embeddings.saturating_add(encoder).saturating_add(linear(hidden, hidden))
     }
@@ -83,6 +88,7 @@ mod tests {
     use kiln_backend::{Backend, Flex};
 
     use super::*;
+    use crate::family::FAMILIES;
 
     #[test]
     fn parameters_are_those_of_the_module() {
@@ -93,8 +99,15 @@ mod tests {
             num_hidden_layers: 2,
             ..BertConfig::base()
         };
-        let module = config.init(&Flex::device(0));
-        assert_eq!(config.num_parameters(), burn::module::Module::num_params(&module) as u128);
+        for family in FAMILIES {
+            let mut config = config.clone();
+            config.extra.insert("model_type".to_owned(), family.model_type.into());
+            config.extra.insert("use_task_id".to_owned(), true.into());
+            config.embedding_size = family.projects_embeddings.then_some(24);
+            let module = config.init(&Flex::device(0));
+            let found = burn::module::Module::num_params(&module) as u128;
+            assert_eq!(config.num_parameters(), found, "{}", family.model_type);
+        }
     }
 
     #[test]

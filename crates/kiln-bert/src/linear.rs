@@ -4,6 +4,8 @@ use burn::module::{Initializer, Module, Param};
 use burn::tensor::{Device, Tensor};
 use kiln_kernels::{ActivatedLinear, Activation, Affine, Products, Storage, Weight};
 
+use crate::Adapter;
+
 /// A linear layer, `x · weight + bias`: every one of the encoder, the pooler and the heads.
 ///
 /// What its products read is a [`Weight`], whatever form that is held in: [`Linear::affine`] gives it to a fused operation.
@@ -13,6 +15,8 @@ pub struct Linear {
     pub weight: Option<Param<Tensor<2>>>,
     /// `[output]`
     pub bias: Param<Tensor<1>>,
+    /// What is added to the weight.
+    pub adapter: Option<Adapter>,
     /// The weight in another form.
     #[module(skip)]
     stored: Option<Arc<dyn Storage>>,
@@ -25,6 +29,7 @@ impl Linear {
         Self {
             weight: Some(normal.init([input, output], device)),
             bias: Initializer::Zeros.init([output], device),
+            adapter: None,
             stored: None,
         }
     }
@@ -38,7 +43,12 @@ impl Linear {
         }
     }
 
-    /// The weight as one tensor, `[input, output]`.
+    /// Whether the weight is in another form than a tensor.
+    pub fn is_stored(&self) -> bool {
+        self.stored.is_some()
+    }
+
+    /// The weight as one tensor, `[input, output]`, with what its adapter adds.
     pub fn dense_weight(&self) -> Tensor<2> {
         self.affine().weight.dense()
     }
@@ -52,16 +62,23 @@ impl Linear {
         Self { weight: None, stored: Some(stored), ..self }
     }
 
+    /// The same layer with its adapter's part in the weight, which becomes one tensor.
+    pub fn merged(self) -> Self {
+        let weight = Some(Param::from_tensor(self.dense_weight()));
+        Self { weight, adapter: None, stored: None, ..self }
+    }
+
     /// What a product with this layer reads.
     pub fn affine(&self) -> Affine {
         let bias = self.bias.val();
         let weight = match (&self.weight, &self.stored) {
-            (Some(weight), _) => {
-                let weight = weight.val();
-                if weight.is_autodiff() && !weight.is_require_grad() { Weight::frozen(weight) } else { weight.into() }
-            }
+            (Some(weight), _) => weight.val().into(),
             (None, Some(stored)) => Weight::stored(stored.clone(), &bias.device()),
             (None, None) => unreachable!("a linear layer has a weight"),
+        };
+        let weight = match &self.adapter {
+            Some(adapter) => weight.with_low_rank(adapter.low_rank()),
+            None => weight,
         };
         Affine { weight, bias }
     }

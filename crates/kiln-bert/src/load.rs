@@ -5,6 +5,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_kernels::{PackedWeights, Precision, Products, StoredTable, is_fused};
 
+use crate::family::FAMILIES;
 use crate::names::ParameterPath;
 use crate::weights::FileWeight;
 use crate::{Bert, BertConfig, Error, Weights};
@@ -23,7 +24,7 @@ pub struct Loaded<M> {
 pub fn groups(names: &[String]) -> Vec<(String, usize)> {
     let mut groups: Vec<(String, usize)> = Vec::new();
     for name in names {
-        let name = name.strip_prefix("bert.").unwrap_or(name);
+        let name = bert_name(name);
         let group = match name.split('.').collect::<Vec<_>>().as_slice() {
             ["encoder", "layer", layer, ..] => format!("encoder.layer.{layer}"),
             parts => parts[0].to_owned(),
@@ -38,12 +39,23 @@ pub fn groups(names: &[String]) -> Vec<(String, usize)> {
 
 /// How many of the encoder's layers some tensors belong to: of the unused ones, layers that the config leaves out.
 pub fn layers<'a>(names: impl IntoIterator<Item = &'a str>) -> usize {
-    let layer =
-        |name: &'a str| name.strip_prefix("bert.").unwrap_or(name).strip_prefix("encoder.layer.")?.split('.').next();
+    let layer = |name: &'a str| Some(bert_name(name).strip_prefix("encoder.layer.")?.split('.').next()?.to_owned());
     names.into_iter().filter_map(layer).collect::<BTreeSet<_>>().len()
 }
 
-/// Loads a BERT, whether the checkpoint's names begin with `bert.` or not. A checkpoint without a pooler gives a model
+/// BERT's name of an encoder's tensor in a checkpoint of any family.
+fn bert_name(name: &str) -> String {
+    match FAMILIES.into_iter().find_map(|family| Some((family, name.strip_prefix(family.prefix)?))) {
+        Some((family, name)) => family.bert_name(name),
+        // An encoder by itself: its layers tell its family.
+        None => {
+            let renamed = FAMILIES.into_iter().map(|family| family.bert_name(name));
+            renamed.into_iter().find(|name| name.starts_with("encoder.")).unwrap_or_else(|| name.to_owned())
+        }
+    }
+}
+
+/// Loads an encoder, whether the checkpoint's names begin with its family's prefix or not. A checkpoint without a pooler gives a model
 /// without one. Layers beyond the config's are unused, as in transformers; [`layers`] counts them.
 ///
 /// # Errors
@@ -51,12 +63,14 @@ pub fn layers<'a>(names: impl IntoIterator<Item = &'a str>) -> usize {
 /// tensors are named at once.
 pub fn load_bert(config: &BertConfig, weights: &Weights, device: &Device) -> Result<Loaded<Bert>, Error> {
     let (bert, prefix) = bert_for(config, weights, device)?;
-    load(bert, weights, prefix)
+    let family = config.family();
+    load_as(bert, weights, &|name| Some(format!("{prefix}{}", family.tensor_name(name))))
 }
 
-/// A BERT of the modules that a checkpoint has, and what its names begin with.
+/// An encoder of the modules that a checkpoint has, and what its names begin with.
 fn bert_for(config: &BertConfig, weights: &Weights, device: &Device) -> Result<(Bert, &'static str), Error> {
-    let prefix = if weights.names().any(|name| name.starts_with("bert.")) { "bert." } else { "" };
+    let family = config.family();
+    let prefix = if weights.names().any(|name| name.starts_with(family.prefix)) { family.prefix } else { "" };
     let found = layers(weights.names());
     // Before memory is allocated, because a config may hold any number.
     if found < config.num_hidden_layers {
@@ -66,6 +80,9 @@ fn bert_for(config: &BertConfig, weights: &Weights, device: &Device) -> Result<(
     let mut bert = config.init(device);
     if weights.shape(&format!("{prefix}pooler.dense.weight")).is_none() {
         bert.pooler = None;
+    }
+    if let Some(pooler) = &mut bert.pooler {
+        pooler.is_fresh = false;
     }
     Ok((bert, prefix))
 }
@@ -84,16 +101,19 @@ pub fn load_bert_stored(
 ) -> Result<Loaded<Bert>, Error> {
     const WORDS: &str = "embeddings.word_embeddings.weight";
     let (mut bert, prefix) = bert_for(config, weights, device)?;
+    let family = config.family();
+    let tensor_name = |name: &str| format!("{prefix}{}", family.tensor_name(name));
     let mut stored = BTreeSet::new();
     if is_fused(device) {
-        for (name, linear) in bert.encoder.linear_layers() {
-            let name = format!("{prefix}encoder.{name}.weight");
+        let layers = bert.linear_layers().into_iter();
+        for (name, linear) in layers.filter(|(name, _)| name.starts_with("encoder.")) {
+            let name = tensor_name(&format!("{name}.weight"));
             if let Some(weight) = FileWeight::find(weights, &name, linear.shape())? {
                 *linear = linear.clone().with_stored_weight(Arc::new(weight));
                 stored.insert(name);
             }
         }
-        let (name, shape) = (format!("{prefix}{WORDS}"), [config.vocab_size, config.hidden_size]);
+        let (name, shape) = (tensor_name(WORDS), [config.vocab_size, config.embedding_size()]);
         if let Some(values) = weights.stored(&name)? {
             weights.check_shape(&name, &shape)?;
             bert.embeddings = bert.embeddings.with_stored_words(StoredTable::new(values, shape));
@@ -101,7 +121,8 @@ pub fn load_bert_stored(
         }
     }
     let are_words_stored = bert.embeddings.stored_words().is_some();
-    let loaded = load_where(bert, weights, prefix, &|name| name != WORDS || !are_words_stored)?;
+    let is_wanted = |name: &str| name != WORDS || !are_words_stored;
+    let loaded = load_as(bert, weights, &|name| is_wanted(name).then(|| tensor_name(name)))?;
     let Loaded { module: mut bert, mut unused } = loaded;
     unused.retain(|name| !stored.contains(name) && !weights.is_units(name));
     bert.products = Products { precision, packed: Some(PackedWeights::default()), ..Products::default() };
@@ -114,23 +135,22 @@ pub fn load_bert_stored(
 /// When a tensor is missing, has another shape than the module's, or holds a number that is not finite. All missing
 /// tensors are named at once.
 pub fn load<M: Module>(module: M, weights: &Weights, prefix: &str) -> Result<Loaded<M>, Error> {
-    load_where(module, weights, prefix, &|_| true)
+    load_as(module, weights, &|name| Some(format!("{prefix}{name}")))
 }
 
-/// [`load`] of the parameters whose name, without the prefix, `is_wanted`; the others keep their values.
+/// Loads each parameter from the tensor that `tensor_name` gives for its name; where it gives none the parameter keeps its
+/// value.
 ///
 /// # Errors
 /// As [`load`].
-pub fn load_where<M: Module>(
+pub fn load_as<M: Module>(
     module: M,
     weights: &Weights,
-    prefix: &str,
-    is_wanted: &dyn Fn(&str) -> bool,
+    tensor_name: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Loaded<M>, Error> {
     let mut loader = Loader {
         weights,
-        prefix,
-        is_wanted,
+        tensor_name,
         path: ParameterPath::default(),
         used: BTreeSet::new(),
         missing: Vec::new(),
@@ -160,8 +180,7 @@ pub fn initialize<M: Module>(module: &M) {
 
 struct Loader<'a> {
     weights: &'a Weights,
-    prefix: &'a str,
-    is_wanted: &'a dyn Fn(&str) -> bool,
+    tensor_name: &'a dyn Fn(&str) -> Option<String>,
     path: ParameterPath,
     used: BTreeSet<String>,
     missing: Vec<String>,
@@ -215,11 +234,7 @@ impl ModuleMapper for Loader<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = self.path.name();
-        if !(self.is_wanted)(&name) {
-            return param;
-        }
-        let name = format!("{}{name}", self.prefix);
+        let Some(name) = (self.tensor_name)(&self.path.name()) else { return param };
         let shape = param.lazy_shape();
         match self.values(&name, &shape.to_vec()) {
             Ok(Some(values)) => {

@@ -16,6 +16,10 @@ impl ParameterPath {
         let segment = match (name, container) {
             ("self_attention", _) => "self",
             ("layer_norm", _) => "LayerNorm",
+            // Its parameters count as the layer's own.
+            ("adapter", "Struct:Linear") => "",
+            ("lora_a", _) => "lora_A",
+            ("lora_b", _) => "lora_B",
             ("gamma", "Struct:LayerNorm") => "weight",
             ("beta", "Struct:LayerNorm") => "bias",
             _ => name,
@@ -32,13 +36,16 @@ impl ParameterPath {
 
     /// The name of the parameter here.
     pub fn name(&self) -> String {
-        self.segments.join(".")
+        let segments: Vec<&str> =
+            self.segments.iter().map(String::as_str).filter(|segment| !segment.is_empty()).collect();
+        segments.join(".")
     }
 
     /// Whether the checkpoint holds this parameter transposed: PyTorch keeps a linear layer's weight as `[out, in]`.
     pub fn is_transposed(&self) -> bool {
         let [.., segment] = self.segments.as_slice() else { return false };
-        segment == "weight" && self.containers.last().is_some_and(|container| container == "Struct:Linear")
+        let is_linear = |container: &String| ["Struct:Linear", "Struct:LoraFactor"].contains(&container.as_str());
+        segment == "weight" && self.containers.last().is_some_and(is_linear)
     }
 
     /// Whether weight decay leaves this parameter alone: biases and layer normalization, as BERT was trained.

@@ -118,6 +118,12 @@ impl Weights {
         &self.path
     }
 
+    /// The same tensors under other names. Of two that get one name, the later in the order of names stays.
+    pub fn renamed(self, rename: impl Fn(&str) -> String) -> Self {
+        let tensors = self.tensors.into_iter().map(|(name, stored)| (rename(&name), stored)).collect();
+        Self { tensors, ..self }
+    }
+
     /// The text that [`save_with_note`](crate::save_with_note) put into the file's header.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()

@@ -9,6 +9,9 @@ pub enum Error {
     /// The checkpoint under the head.
     #[error(transparent)]
     Bert(#[from] kiln_bert::Error),
+    /// The adapter of the encoder.
+    #[error(transparent)]
+    Adapter(Box<kiln_adapters::Error>),
     /// A file could not be written.
     #[error("cannot write {}", path.display())]
     Write {
@@ -56,6 +59,12 @@ pub enum Error {
         /// What `architectures` says.
         architectures: String,
     },
+}
+
+impl From<kiln_adapters::Error> for Error {
+    fn from(error: kiln_adapters::Error) -> Self {
+        Self::Adapter(Box::new(error))
+    }
 }
 
 impl Error {

@@ -1,7 +1,7 @@
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{LayerNorm, LinearConfig};
 use burn::tensor::{Device, Int, Tensor};
-use kiln_bert::{Bert, BertConfig, BertEmbeddings, HiddenAct, Inputs, Linear, NamedParameter, Weights, load};
+use kiln_bert::{Bert, BertConfig, BertEmbeddings, HiddenAct, Inputs, Linear, NamedParameter, Weights, load_as};
 use kiln_kernels::{Products, StoredTable, table_scores};
 use serde_json::Value;
 
@@ -109,31 +109,37 @@ impl MaskedLmHead {
     /// the word embeddings is its own, whatever the config says; and so is a bias of the decoder.
     pub(crate) fn load(self, config: &BertConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
         let mut head = self;
-        let words = ["bert.embeddings.word_embeddings.weight", "embeddings.word_embeddings.weight"];
-        if head.decoder.is_none() && weights.shape(DECODER_WEIGHT).is_some() {
+        let family = config.family();
+        let decoder_weight = family.tensor_name(DECODER_WEIGHT);
+        if head.decoder.is_none() && weights.shape(&decoder_weight).is_some() {
+            let words = [family.prefix, ""].map(|prefix| format!("{prefix}embeddings.word_embeddings.weight"));
             let words = words.iter().find(|name| weights.shape(name).is_some());
             let words = words.map(|name| weights.read(name)).transpose()?.flatten();
-            if weights.read(DECODER_WEIGHT)? != words {
+            if weights.read(&decoder_weight)? != words {
                 head.decoder = Some(fresh_decoder(config, device));
             }
         }
-        head.load_parameters(weights)
+        head.load_parameters(config, weights)
     }
 
     /// [`MaskedLmHead::load`] for an encoder whose word embeddings are read where their file has them: so is a decoder of
     /// its own.
     pub(crate) fn load_stored(self, config: &BertConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
-        let Some(values) = weights.stored(DECODER_WEIGHT)? else { return self.load(config, weights, device) };
+        let decoder_weight = config.family().tensor_name(DECODER_WEIGHT);
+        let Some(values) = weights.stored(&decoder_weight)? else { return self.load(config, weights, device) };
         let shape = [config.vocab_size, config.hidden_size];
-        weights.check_shape(DECODER_WEIGHT, &shape)?;
+        weights.check_shape(&decoder_weight, &shape)?;
         let stored_decoder = Some(StoredTable::new(values, shape));
-        Self { stored_decoder, decoder: None, ..self }.load_parameters(weights)
+        Self { stored_decoder, decoder: None, ..self }.load_parameters(config, weights)
     }
 
-    fn load_parameters(self, weights: &Weights) -> Result<Self, Error> {
-        let mut head = load(self, weights, PREDICTIONS_PREFIX)?.module;
-        if weights.shape(DECODER_BIAS).is_some() {
-            head.bias = load(DecoderBias { bias: head.bias }, weights, "cls.predictions.decoder.")?.module.bias;
+    fn load_parameters(self, config: &BertConfig, weights: &Weights) -> Result<Self, Error> {
+        let family = config.family();
+        let name = |name: &str| Some(family.tensor_name(&format!("{PREDICTIONS_PREFIX}{name}")));
+        let mut head = load_as(self, weights, &name)?.module;
+        let decoder_bias = family.tensor_name(DECODER_BIAS);
+        if weights.shape(&decoder_bias).is_some() {
+            head.bias = load_as(DecoderBias { bias: head.bias }, weights, &|_| Some(decoder_bias.clone()))?.module.bias;
         }
         Ok(head)
     }

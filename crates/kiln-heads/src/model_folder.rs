@@ -1,10 +1,12 @@
 use std::path::Path;
 
 use burn::module::Module;
-use kiln_bert::{Bert, BertConfig, FloatType, NamedParameter, parameters, save};
+use kiln_bert::{
+    Bert, BertConfig, Family, FloatType, NamedParameter, SentenceHead, parameters, parameters_where, save,
+};
 use kiln_schema::{LabelSet, ProblemType, TagScheme, Task};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{ClassificationHead, Error, MaskedLm, Pooling, QuestionAnswerer, SequenceClassifier, TokenClassifier};
 
@@ -103,49 +105,108 @@ impl Network {
         }
     }
 
-    /// Everything above the encoder.
-    pub(crate) fn head(&self) -> Vec<NamedParameter> {
-        match self {
-            Self::SequenceClassification { model, .. } => parameters(&model.head),
-            Self::TokenClassification { model, .. } => {
+    /// Everything above the encoder, by the names of transformers' class where it is one, else by BERT's.
+    pub(crate) fn head(&self, family: &Family) -> Vec<NamedParameter> {
+        match (self, family.sentence_head) {
+            (Self::SequenceClassification { model, .. }, SentenceHead::Own { dense, output, .. })
+                if self.class().is_some() =>
+            {
+                let pooler = model.bert.pooler.iter().flat_map(|pooler| prefixed(dense, &pooler.dense));
+                pooler.chain(prefixed(output, &model.head.classifier)).collect()
+            }
+            (Self::SequenceClassification { model, .. }, _) => parameters(&model.head),
+            (Self::TokenClassification { model, .. }, _) => {
                 let crf = model.crf.iter().flat_map(|crf| prefixed(CRF_PREFIX, crf));
                 parameters(&model.head).into_iter().chain(crf).collect()
             }
-            Self::QuestionAnswering { model } => prefixed(QA_PREFIX, &model.qa_outputs),
-            Self::MaskedLm { model } => {
-                model.cls.predictions.with_decoder_bias(prefixed(PRETRAINING_PREFIX, &model.cls))
+            (Self::QuestionAnswering { model }, _) => prefixed(QA_PREFIX, &model.qa_outputs),
+            (Self::MaskedLm { model }, _) => {
+                let head = model.cls.predictions.with_decoder_bias(prefixed(PRETRAINING_PREFIX, &model.cls));
+                let renamed = |p: NamedParameter| NamedParameter { name: family.tensor_name(&p.name), ..p };
+                let mut head: Vec<_> = head.into_iter().map(renamed).collect();
+                head.sort_by(|a, b| a.name.cmp(&b.name));
+                head.dedup_by(|a, b| a.name == b.name);
+                head
             }
         }
     }
 
-    /// transformers' name of the class, and whether it has one for just this head.
-    fn class(&self) -> (&'static str, bool) {
+    /// The encoder's parameters by its family's names, without a prefix. A layer that transformers counts as part of the head
+    /// is not among them.
+    fn encoder(&self, family: &Family) -> Vec<NamedParameter> {
+        let is_of_head = |name: &str| {
+            name.starts_with("pooler.") && self.class().is_some() && family.sentence_head != SentenceHead::Pooler
+        };
+        let parameters = parameters_where(self.bert(), &|name| !is_of_head(name)).into_iter();
+        parameters.map(|p| NamedParameter { name: family.tensor_name(&p.name), ..p }).collect()
+    }
+
+    /// transformers' class for just this head, if it has one.
+    pub(crate) fn class(&self) -> Option<HeadClass> {
         match self {
-            Self::SequenceClassification { model, .. } => {
-                (SEQUENCE_CLASS, model.pooling == Pooling::Pooler && model.head.hidden_layers.is_empty())
-            }
+            Self::SequenceClassification { model, .. } => (model.pooling == Pooling::Pooler
+                && model.head.hidden_layers.is_empty())
+            .then_some(HeadClass::SequenceClassification),
             Self::TokenClassification { model, .. } => {
-                (TOKEN_CLASS, model.crf.is_none() && model.head.hidden_layers.is_empty())
+                (model.crf.is_none() && model.head.hidden_layers.is_empty()).then_some(HeadClass::TokenClassification)
             }
-            Self::QuestionAnswering { .. } => (ANSWER_CLASS, true),
-            Self::MaskedLm { model } if model.cls.seq_relationship.is_some() => (PRETRAINING_CLASS, true),
-            Self::MaskedLm { .. } => (MASKED_LM_CLASS, true),
+            Self::QuestionAnswering { .. } => Some(HeadClass::QuestionAnswering),
+            Self::MaskedLm { model } if model.cls.seq_relationship.is_some() => Some(HeadClass::PreTraining),
+            Self::MaskedLm { .. } => Some(HeadClass::MaskedLm),
         }
     }
 }
 
+/// The classes that transformers has in each family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HeadClass {
+    SequenceClassification,
+    TokenClassification,
+    QuestionAnswering,
+    PreTraining,
+    MaskedLm,
+}
+
+impl HeadClass {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::SequenceClassification,
+        Self::TokenClassification,
+        Self::QuestionAnswering,
+        Self::PreTraining,
+        Self::MaskedLm,
+    ];
+
+    /// The class's name in a family: `BertForMaskedLM`.
+    pub(crate) fn name(self, family: &Family) -> String {
+        let head = match self {
+            Self::SequenceClassification => "SequenceClassification",
+            Self::TokenClassification => "TokenClassification",
+            Self::QuestionAnswering => "QuestionAnswering",
+            Self::PreTraining => "PreTraining",
+            Self::MaskedLm => "MaskedLM",
+        };
+        format!("{}For{head}", family.class)
+    }
+
+    /// What it was trained for.
+    pub(crate) fn task(self) -> Task {
+        match self {
+            Self::SequenceClassification => Task::SequenceClassification,
+            Self::TokenClassification => Task::TokenClassification,
+            Self::QuestionAnswering => Task::QuestionAnswering,
+            Self::PreTraining | Self::MaskedLm => Task::MaskedLm,
+        }
+    }
+}
+
+/// The file of a head that transformers has no class for.
+pub(crate) const HEAD_FILE: &str = "head.safetensors";
 pub(crate) const CRF_PREFIX: &str = "crf.";
 pub(crate) const QA_PREFIX: &str = "qa_outputs.";
 const PRETRAINING_PREFIX: &str = "cls.";
 
 /// The value of `architectures` for a head that transformers has no class for; earlier versions wrote `BertModel`.
 const OWN_CLASS: &str = "KilnModel";
-pub(crate) const SEQUENCE_CLASS: &str = "BertForSequenceClassification";
-pub(crate) const TOKEN_CLASS: &str = "BertForTokenClassification";
-pub(crate) const ANSWER_CLASS: &str = "BertForQuestionAnswering";
-pub(crate) const PRETRAINING_CLASS: &str = "BertForPreTraining";
-pub(crate) const MASKED_LM_CLASS: &str = "BertForMaskedLM";
-
 fn prefixed<M: Module>(prefix: &str, module: &M) -> Vec<NamedParameter> {
     let named = |p: NamedParameter| NamedParameter { name: format!("{prefix}{}", p.name), ..p };
     parameters(module).into_iter().map(named).collect()
@@ -181,12 +242,34 @@ pub(crate) const HEAD_KEY: &str = "kiln_head";
 /// # Errors
 /// When a file cannot be written.
 pub fn save_model(folder: &Path, model: &TaskModel) -> Result<(), Error> {
+    let (network, config) = (&model.network, saved_config(model));
+    let family = config.family();
+    let (encoder, head) = (network.encoder(family), network.head(family));
+    if network.class().is_some() {
+        let encoder = encoder.into_iter().map(|p| NamedParameter { name: format!("{}{}", family.prefix, p.name), ..p });
+        let whole: Vec<NamedParameter> = encoder.chain(head).collect();
+        save(&folder.join("model.safetensors"), &whole, FloatType::F32)?;
+    } else {
+        save(&folder.join("model.safetensors"), &encoder, FloatType::F32)?;
+        save(&folder.join(HEAD_FILE), &head, FloatType::F32)?;
+    }
+    write_json(&folder.join("config.json"), &config.to_json())
+}
+
+pub(crate) fn write_json(path: &Path, json: &Map<String, Value>) -> Result<(), Error> {
+    let json = serde_json::to_vec_pretty(json).expect("it is JSON");
+    kiln_files::write(path, &json).map_err(|source| Error::Write { path: path.to_owned(), source })
+}
+
+/// The config as it is saved: with what it says of the head.
+pub(crate) fn saved_config(model: &TaskModel) -> BertConfig {
     let TaskModel { network, config } = model;
-    let (class, native) = network.class();
+    let (class, family) = (network.class(), config.family());
+    let native = class.is_some();
     let mut config = config.clone();
     let mut set = |key: &str, value: Value| config.extra.insert(key.to_owned(), value);
-    set("model_type", json!(if native { "bert" } else { "kiln-bert" }));
-    set("architectures", json!([if native { class } else { OWN_CLASS }]));
+    set("model_type", json!(if native { family.model_type.to_owned() } else { family.own_model_type() }));
+    set("architectures", json!([class.map_or_else(|| OWN_CLASS.to_owned(), |class| class.name(family))]));
     let mut entry = HeadEntry { task: (!native).then_some(network.task()), ..HeadEntry::default() };
     let widths = |head: &ClassificationHead| head.hidden_layers.iter().map(|layer| layer.shape()[1]).collect();
     match network {
@@ -220,18 +303,7 @@ pub fn save_model(folder: &Path, model: &TaskModel) -> Result<(), Error> {
             *dtype = json!("float32");
         }
     }
-    let (encoder, head) = (parameters(network.bert()), network.head());
-    if native {
-        let encoder = encoder.into_iter().map(|p| NamedParameter { name: format!("bert.{}", p.name), ..p });
-        let whole: Vec<NamedParameter> = encoder.chain(head).collect();
-        save(&folder.join("model.safetensors"), &whole, FloatType::F32)?;
-    } else {
-        save(&folder.join("model.safetensors"), &encoder, FloatType::F32)?;
-        save(&folder.join("head.safetensors"), &head, FloatType::F32)?;
-    }
-    let json = serde_json::to_vec_pretty(&config).expect("a config is JSON");
-    let path = folder.join("config.json");
-    kiln_files::write(&path, &json).map_err(|source| Error::Write { path, source })
+    config
 }
 
 fn set_labels(set: &mut impl FnMut(&str, Value) -> Option<Value>, labels: &LabelSet) {

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use kiln_bert::{Bert, BertConfig, Weights, initialize, load, load_bert};
+use kiln_bert::{Bert, BertConfig, SentenceHead, Weights, initialize, load, load_bert};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -64,15 +64,16 @@ impl PretrainedConfig {
     ) -> Result<Pretrained<SequenceClassifier>, Error> {
         let mut fresh_pooler = false;
         let add = |mut bert: Bert, config: &BertConfig| {
+            let is_of_head = config.family().sentence_head != SentenceHead::Pooler;
             if pooling != Pooling::Pooler {
                 // A pooler that nothing reads would be saved untrained.
                 bert.pooler = None;
-            } else if bert.pooler.is_none() {
+            } else if bert.pooler.is_none() || is_of_head {
                 if self.frozen {
                     return Err(Error::FrozenPooler { folder: folder.to_owned() });
                 }
                 bert.pooler = Some(config.init_pooler(device));
-                fresh_pooler = true;
+                fresh_pooler = !is_of_head;
             }
             Ok(SequenceClassifier { bert, head: self.fresh_head(folder, config, device)?, pooling })
         };
@@ -123,6 +124,7 @@ impl PretrainedConfig {
     ) -> Result<Pretrained<MaskedLm>, Error> {
         let mut fresh_pooler = false;
         let mut pretrained = self.load(folder, device, next_sentence, |mut bert, config| {
+            check_pretraining(folder, config, next_sentence)?;
             if next_sentence && bert.pooler.is_none() {
                 bert.pooler = Some(config.init_pooler(device));
                 fresh_pooler = true;
@@ -130,8 +132,10 @@ impl PretrainedConfig {
             Ok(MaskedLm { bert, cls: PreTrainingHeads::new(config, next_sentence, device) })
         })?;
         let cls = &mut pretrained.model.cls;
+        let family = pretrained.config.family();
         for (prefix, head) in [("cls.predictions.", true), ("cls.seq_relationship.", false)] {
-            let names = || pretrained.unused.iter().filter(|name| name.starts_with(prefix));
+            let is_of_head = |name: &String| family.bert_name(name).starts_with(prefix);
+            let names = || pretrained.unused.iter().filter(|name| is_of_head(name));
             if self.is_fresh() || names().next().is_none() || !(head || next_sentence) {
                 continue;
             }
@@ -143,7 +147,7 @@ impl PretrainedConfig {
                 cls.seq_relationship = Some(load(linear, &weights, prefix)?.module);
             }
             // Copies of the word embeddings and of the bias, under the decoder's names, are not unused.
-            pretrained.unused.retain(|name| !name.starts_with(prefix));
+            pretrained.unused.retain(|name| !is_of_head(name));
         }
         initialize(&pretrained.model);
         Ok(Pretrained { fresh_pooler, ..pretrained })
@@ -180,7 +184,7 @@ impl PretrainedConfig {
             hidden_size: config.hidden_size,
             hidden_layers: self.hidden_layers.clone(),
             num_labels: self.num_labels,
-            dropout: classifier_dropout(config),
+            dropout: config.classifier_dropout(),
             initializer_range: self.head_initializer_range.unwrap_or(config.initializer_range),
         };
         head.check_fresh(folder)?;
@@ -188,7 +192,17 @@ impl PretrainedConfig {
     }
 }
 
-/// transformers' `classifier_dropout`, which is `hidden_dropout_prob` where it is not given.
-pub(crate) fn classifier_dropout(config: &BertConfig) -> f64 {
-    config.classifier_dropout.unwrap_or(config.hidden_dropout_prob)
+/// Whether the family has these heads.
+fn check_pretraining(folder: &Path, config: &BertConfig, next_sentence: bool) -> Result<(), Error> {
+    let family = config.family();
+    if family.has_masked_lm && (family.has_next_sentence || !next_sentence) {
+        return Ok(());
+    }
+    let expected = match next_sentence {
+        true => "a family with a head for the next sentence; `next_sentence = false` needs none",
+        false => "a family with a head for masked words",
+    };
+    let (path, field) = (folder.join("config.json"), "model_type".to_owned());
+    let (found, expected) = (format!("\"{}\"", family.model_type), expected.to_owned());
+    Err(kiln_bert::Error::Config { path, field, found, expected }.into())
 }

@@ -3,24 +3,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use kiln_bert::{Bert, BertConfig, Loaded, Weights, load, load_bert, load_bert_stored};
+use kiln_bert::{Bert, BertConfig, Loaded, SentenceHead, Weights, load, load_bert, load_bert_stored};
 use kiln_kernels::Precision;
 use kiln_schema::{LabelSet, ProblemType, TagScheme, Task};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::masked_lm::{DECODER_BIAS, DECODER_WEIGHT};
-use crate::model_folder::{
-    ANSWER_CLASS, CRF_PREFIX, HEAD_KEY, HeadEntry, MASKED_LM_CLASS, PRETRAINING_CLASS, QA_PREFIX, SEQUENCE_CLASS,
-    TOKEN_CLASS,
-};
-use crate::pretrained::classifier_dropout;
+use crate::model_folder::{CRF_PREFIX, HEAD_FILE, HEAD_KEY, HeadClass, HeadEntry, QA_PREFIX};
 use crate::{
     ClassificationHead, ClassificationHeadConfig, Crf, Error, MaskedLm, Network, Pooling, PreTrainingHeads,
     QuestionAnswerer, SequenceClassifier, TaskModel, TokenClassifier,
 };
 
-/// Reads a model folder, written by [`save_model`](crate::save_model) or by one of transformers' classes for BERT; with the tensors of its
+/// Reads a model folder, written by [`save_model`](crate::save_model) or by one of transformers' classes for a family that Kiln knows; with the tensors of its
 /// weights that belong to neither encoder nor head.
 ///
 /// # Errors
@@ -39,28 +35,43 @@ pub fn load_model_stored(folder: &Path, precision: Precision, device: &Device) -
 
 fn read_model(folder: &Path, stored: Option<Precision>, device: &Device) -> Result<Loaded<TaskModel>, Error> {
     let config = BertConfig::from_folder(folder)?;
+    let weights = Arc::new(Weights::from_folder(folder)?);
+    let encoder = match stored {
+        None => load_bert(&config, &weights, device)?,
+        Some(precision) => load_bert_stored(&config, &weights, precision, device)?,
+    };
+    read_head(folder, config, (encoder, &weights), device)
+}
+
+/// The model of an encoder and the head that `config` names: from the same weights where transformers has a class for it, else
+/// from the folder's file of its own.
+pub(crate) fn read_head(
+    folder: &Path,
+    config: BertConfig,
+    (encoder, weights): (Loaded<Bert>, &Weights),
+    device: &Device,
+) -> Result<Loaded<TaskModel>, Error> {
+    let family = config.family();
     let head = HeadKind::read(&folder.join("config.json"), &config)?.ok_or_else(|| Error::NoHead {
         folder: folder.to_owned(),
         architectures: config.extra.get("architectures").cloned().unwrap_or_default().to_string(),
     })?;
-    let weights = Arc::new(Weights::from_folder(folder)?);
-    let Loaded { module: bert, unused } = match stored {
-        None => load_bert(&config, &weights, device)?,
-        Some(precision) => load_bert_stored(&config, &weights, precision, device)?,
+    let Loaded { module: bert, unused } = encoder;
+    let of_head = match head.class {
+        Some(_) => None,
+        None => Some(Weights::from_file(&folder.join(HEAD_FILE))?),
     };
-    let weights = match head.class {
-        Some(_) => weights,
-        None => Arc::new(Weights::from_file(&folder.join("head.safetensors"))?),
-    };
-    let reader = ModelReader { folder, config: &config, head, weights: &weights, device };
+    let weights = of_head.as_ref().unwrap_or(weights);
+    let reader = ModelReader { folder, config: &config, head, weights, device };
     let network = match reader.head.task {
         Task::SequenceClassification => reader.sequence_classification(bert)?,
         Task::TokenClassification => reader.token_classification(bert)?,
         Task::QuestionAnswering => reader.question_answering(bert)?,
         Task::MaskedLm => reader.masked_lm(bert)?,
     };
-    let of_head: BTreeSet<String> = network.head().into_iter().map(|parameter| parameter.name).collect();
-    let is_read = |name: &str| of_head.contains(name) || [DECODER_WEIGHT, DECODER_BIAS].contains(&name);
+    let of_head: BTreeSet<String> = network.head(family).into_iter().map(|parameter| parameter.name).collect();
+    let of_decoder = [DECODER_WEIGHT, DECODER_BIAS].map(|name| family.tensor_name(name));
+    let is_read = |name: &str| of_head.contains(name) || of_decoder.iter().any(|other| other == name);
     let unused = unused.into_iter().filter(|name| !is_read(name)).collect();
     Ok(Loaded { module: TaskModel { network, config }, unused })
 }
@@ -69,7 +80,7 @@ fn read_model(folder: &Path, stored: Option<Precision>, device: &Device) -> Resu
 struct HeadKind {
     task: Task,
     /// transformers' class, if the head is one of its.
-    class: Option<&'static str>,
+    class: Option<HeadClass>,
     entry: HeadEntry,
 }
 
@@ -86,15 +97,12 @@ impl HeadKind {
         };
         let architectures = config.extra.get("architectures").and_then(Value::as_array);
         let is_class = |class: &str| architectures.is_some_and(|classes| classes.contains(&json!(class)));
-        let classes = [
-            (SEQUENCE_CLASS, Task::SequenceClassification),
-            (TOKEN_CLASS, Task::TokenClassification),
-            (ANSWER_CLASS, Task::QuestionAnswering),
-            (PRETRAINING_CLASS, Task::MaskedLm),
-            (MASKED_LM_CLASS, Task::MaskedLm),
-        ];
-        Ok(match (classes.into_iter().find(|(class, _)| is_class(class)), entry) {
-            (Some((class, task)), entry) => Some(Self { task, class: Some(class), entry: entry.unwrap_or_default() }),
+        let family = config.family();
+        let class = HeadClass::ALL.into_iter().find(|class| is_class(&class.name(family)));
+        Ok(match (class, entry) {
+            (Some(class), entry) => {
+                Some(Self { task: class.task(), class: Some(class), entry: entry.unwrap_or_default() })
+            }
             // A head of an earlier version has no task.
             (None, Some(entry)) => {
                 Some(Self { task: entry.task.unwrap_or(Task::SequenceClassification), class: None, entry })
@@ -115,14 +123,26 @@ struct ModelReader<'a> {
 }
 
 impl ModelReader<'_> {
-    fn sequence_classification(self, bert: Bert) -> Result<Network, Error> {
+    fn sequence_classification(self, mut bert: Bert) -> Result<Network, Error> {
         let labels = self.labels()?;
         let pooling = self.head.entry.pooling.unwrap_or(Pooling::Pooler);
+        let problem_type = self.problem_type(&labels)?;
+        if let (Some(_), SentenceHead::Own { dense, output, .. }) =
+            (self.head.class, self.config.family().sentence_head)
+        {
+            let mut pooler = self.config.init_pooler(self.device);
+            pooler.dense = load(pooler.dense, self.weights, dense)?.module;
+            pooler.is_fresh = false;
+            bert.pooler = Some(pooler);
+            let mut head = self.fresh_head(&labels);
+            head.classifier = load(head.classifier, self.weights, output)?.module;
+            let model = SequenceClassifier { bert, head, pooling };
+            return Ok(Network::SequenceClassification { model, labels, problem_type });
+        }
         if pooling == Pooling::Pooler && bert.pooler.is_none() {
             let names = vec!["pooler.dense.weight".to_owned(), "pooler.dense.bias".to_owned()];
             return Err(kiln_bert::Error::Missing { path: self.folder.to_owned(), names }.into());
         }
-        let problem_type = self.problem_type(&labels)?;
         let head = self.classification_head(&labels)?;
         Ok(Network::SequenceClassification { model: SequenceClassifier { bert, head, pooling }, labels, problem_type })
     }
@@ -149,7 +169,7 @@ impl ModelReader<'_> {
 
     fn masked_lm(self, mut bert: Bert) -> Result<Network, Error> {
         // A checkpoint of both heads that is no `BertForPreTraining` may have an untrained pooler.
-        let next_sentence = self.head.class == Some(PRETRAINING_CLASS);
+        let next_sentence = self.head.class == Some(HeadClass::PreTraining);
         if !next_sentence {
             bert.pooler = None;
         }
@@ -165,14 +185,18 @@ impl ModelReader<'_> {
     }
 
     fn classification_head(&self, labels: &LabelSet) -> Result<ClassificationHead, Error> {
-        let fresh = ClassificationHeadConfig {
+        Ok(load(self.fresh_head(labels), self.weights, "")?.module)
+    }
+
+    fn fresh_head(&self, labels: &LabelSet) -> ClassificationHead {
+        let head = ClassificationHeadConfig {
             hidden_size: self.config.hidden_size,
             hidden_layers: self.head.entry.hidden_layers.clone(),
             num_labels: labels.len(),
-            dropout: classifier_dropout(self.config),
+            dropout: self.config.classifier_dropout(),
             initializer_range: self.config.initializer_range,
         };
-        Ok(load(fresh.init(self.device), self.weights, "")?.module)
+        head.init(self.device)
     }
 
     fn path(&self) -> PathBuf {

@@ -40,6 +40,12 @@ pub(crate) fn indices(tensor: FlexTensor) -> Vec<usize> {
     data.iter::<i64>().map(|index| usize::try_from(index).expect("an index is not negative")).collect()
 }
 
+/// What a tensor on the CPU holds, in one piece and without its graph.
+pub(crate) fn primitive<const D: usize>(tensor: burn::tensor::Tensor<D>) -> FlexTensor {
+    let tensor = if tensor.is_autodiff() { tensor.inner() } else { tensor };
+    contiguous(tensor.try_into_primitive::<burn::backend::Flex>().expect("it is on flex"))
+}
+
 pub(crate) fn contiguous(tensor: FlexTensor) -> FlexTensor {
     if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
 }

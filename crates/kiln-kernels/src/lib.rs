@@ -21,6 +21,7 @@ mod stored;
 mod dropout;
 #[cfg(feature = "flex")]
 mod flex;
+mod low_rank;
 mod weight;
 mod embeddings;
 mod linear;
@@ -33,6 +34,7 @@ pub use adamw::{AdamWStep, adamw, plain_adamw, sum_of_squares};
 pub use dropout::DropoutSeeds;
 pub use embeddings::Embeddings;
 pub use linear::ActivatedLinear;
+pub use low_rank::LowRank;
 pub use products::{PackedWeights, Precision, Products};
 pub use residual_norm::OutputBlock;
 pub use self_attention::{Queries, SelfAttention};

@@ -26,14 +26,13 @@ impl ActivatedLinear {
         if crate::is_fused(&x.device()) {
             return fused::activated_linear(self, x, products.clone());
         }
-        let _ = products;
-        self.plain(x)
+        self.plain(x, products)
     }
 
     /// [`ActivatedLinear::forward`] by burn's operations, those that are differentiated exactly: burn's own GELU has, on
     /// backends other than flex, the derivative of its tanh approximation.
-    pub fn plain<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
-        let x = module::linear(x, self.linear.weight.dense(), Some(self.linear.bias));
+    pub fn plain<const D: usize>(self, x: Tensor<D>, products: &Products) -> Tensor<D> {
+        let x = module::linear(x, self.linear.weight.plain(products), Some(self.linear.bias));
         match self.activation {
             Activation::Gelu if !x.is_autodiff() => activation::gelu(x),
             Activation::Gelu => {
@@ -95,7 +94,7 @@ pub(crate) mod fused {
         x: Tensor<D>,
         products: Products,
     ) -> Tensor<D> {
-        let (weight, form) = layer.linear.weight.into_parts();
+        let (weight, form) = layer.linear.weight.into_parts(&products);
         let [weight, bias] = [weight.into_dispatch(), layer.linear.bias.into_dispatch()];
         let settings = Settings { activation: layer.activation, form, products };
         Tensor::from_dispatch(<Dispatch as ActivatedLinearOps>::activated_linear(

@@ -53,7 +53,7 @@ mod kept {
     #[derive(Clone, Debug, Default)]
     pub struct PackedWeights(Arc<Mutex<HashMap<Key, Arc<dyn Any + Send + Sync>>>>);
 
-    /// All weights that were packed together, in their order, and what they were packed as.
+    /// Where the values of all weights are that were packed together, in their order, and what they were packed as.
     #[derive(Debug, PartialEq, Eq, Hash)]
     struct Key {
         weights: Vec<Place>,
@@ -91,8 +91,10 @@ mod kept {
             };
             let pack = || pack_stored(weights).unwrap_or_else(pack_unpacked);
             let Some(PackedWeights(kept)) = &self.packed else { return pack() };
-            let key =
-                Key { weights: weights.iter().map(|weight| weight.place()).collect(), element: TypeId::of::<E>() };
+            let key = Key {
+                weights: weights.iter().flat_map(|weight| weight.places()).collect(),
+                element: TypeId::of::<E>(),
+            };
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(packed) = kept.get(&key).and_then(|packed| packed.clone().downcast().ok()) {
                 return packed;
@@ -200,7 +202,7 @@ mod kept {
             let products = caching();
             let stored = |first: f32| {
                 let weight = crate::Weight::stored(Arc::new(Counting(first)), &burn::tensor::Device::flex());
-                Operand::new(tensor(99.0), weight.into_parts().1)
+                Operand::new(tensor(99.0), weight.into_parts(&products).1)
             };
             let (one, other) = (stored(0.0), stored(50.0));
             let first = products.pack::<f32>(&[&one]);

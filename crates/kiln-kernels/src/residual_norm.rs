@@ -34,7 +34,7 @@ impl OutputBlock {
 
     /// [`OutputBlock::forward`] by burn's operations.
     pub fn plain(self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
-        let x = module::linear(x, self.dense.weight.dense(), Some(self.dense.bias));
+        let x = module::linear(x, self.dense.weight.plain(products), Some(self.dense.bias));
         let x = crate::plain_dropout(x, self.dropout, products) + residual;
         module::layer_norm(x, self.gamma, Some(self.beta), self.epsilon)
     }
@@ -91,7 +91,7 @@ mod fused {
         dropout: Option<Dropout>,
         products: Products,
     ) -> Tensor<3> {
-        let (weight, form) = block.dense.weight.into_parts();
+        let (weight, form) = block.dense.weight.into_parts(&products);
         let settings = Settings { epsilon: block.epsilon as f32, dropout, form, products };
         Tensor::from_dispatch(<Dispatch as ResidualNorm>::residual_norm(
             x.into_dispatch(),

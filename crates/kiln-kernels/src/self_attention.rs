@@ -77,7 +77,9 @@ impl SelfAttention {
         let (head, attending) = (hidden / self.heads, self.queries.count(seq));
         let project = |x: Tensor<3>, Affine { weight, bias }| -> Tensor<4> {
             let [_, positions, _] = x.dims();
-            module::linear(x, weight.dense(), Some(bias)).reshape([batch, positions, self.heads, head]).swap_dims(1, 2)
+            module::linear(x, weight.plain(products), Some(bias))
+                .reshape([batch, positions, self.heads, head])
+                .swap_dims(1, 2)
         };
         let query = project(self.queries.select(x.clone()), self.query);
         let [key, value] = [self.key, self.value].map(|projection| project(x.clone(), projection));
@@ -117,7 +119,7 @@ mod fused {
     use crate::flex::{self, Value, column_sums, contiguous, matrix, rounded, values};
     use crate::products::side_by_side;
     use crate::weight::{Form, Operand};
-    use crate::{Precision, Products, Weight};
+    use crate::{Precision, Products};
 
     #[backend_extension(Flex, Autodiff)]
     pub trait SelfAttentionOps: Backend {
@@ -153,7 +155,7 @@ mod fused {
     ) -> Tensor<3> {
         let SelfAttention { query, key, value, heads, queries, .. } = projections;
         let [(query_weight, of_query), (key_weight, of_key), (value_weight, of_value)] =
-            [query.weight, key.weight, value.weight].map(Weight::into_parts);
+            [query.weight, key.weight, value.weight].map(|weight| weight.into_parts(&products));
         let settings = Settings { queries, heads, dropout, forms: [of_query, of_key, of_value], products };
         Tensor::from_dispatch(<Dispatch as SelfAttentionOps>::self_attention(
             x.into_dispatch(),
@@ -171,7 +173,10 @@ mod fused {
     /// What both passes need.
     #[derive(Clone, Debug)]
     struct State {
-        x: FlexTensor,
+        /// Where a weight gets a gradient.
+        x: Option<FlexTensor>,
+        /// `[batch, seq, hidden]`
+        dims: [usize; 3],
         /// Of queries, keys and values.
         weights: [Operand; 3],
         mask: Vec<bool>,
@@ -186,7 +191,7 @@ mod fused {
 
     impl State {
         fn shape(&self) -> Attention<'_> {
-            let &[batch, seq, hidden] = self.x.layout().shape().as_slice() else { unreachable!("x has three axes") };
+            let [batch, seq, hidden] = self.dims;
             let queries = self.settings.queries.count(seq);
             Attention {
                 batch,
@@ -200,10 +205,10 @@ mod fused {
         }
 
         /// The inputs at the positions that attend, `[batch · queries, hidden]`.
-        fn attending<E: Value>(&self) -> View<'_, E> {
+        fn attending<'x, E: Value>(&self, x: &'x FlexTensor) -> View<'x, E> {
             let Attention { batch, seq, queries, hidden, .. } = self.shape();
             let row_step = if queries == seq { hidden } else { seq * hidden };
-            View::new(values(&self.x), batch * queries, hidden, row_step)
+            View::new(values(x), batch * queries, hidden, row_step)
         }
     }
 
@@ -225,8 +230,11 @@ mod fused {
             .map(|padding| *padding == 0)
             .collect();
         let nothing = || flex::new::<E>(vec![], &[0, 0]);
+        let &[batch, seq, hidden] = x.layout().shape().as_slice() else { unreachable!("x has three axes") };
+        let x = rounded::<E>(x);
         let mut state = State {
-            x: rounded::<E>(x),
+            x: None,
+            dims: [batch, seq, hidden],
             weights: weights(&settings, [query, key, value]),
             mask,
             queries: nothing(),
@@ -242,14 +250,15 @@ mod fused {
             flex::new(out, &[x.rows(), bias.len()])
         };
         let [query, key, value] = &state.weights;
-        let queries = project(state.attending(), &[query], values(&query_bias));
+        let queries = project(state.attending(&x), &[query], values(&query_bias));
         let biases = [values::<f32>(&key_bias), values(&value_bias)].concat();
-        let keys_values = project(matrix(&state.x), &[key, value], &biases);
+        let keys_values = project(matrix(&x), &[key, value], &biases);
         (state.queries, state.keys_values) = (queries, keys_values);
         let shape = state.shape();
         let (context, log_sums) = attention::<E>(simd, shape, values(&state.queries), values(&state.keys_values));
         let context = flex::new(context, &[shape.batch, shape.queries, shape.hidden]);
         state.log_sums = log_sums;
+        state.x = state.weights.iter().any(Operand::is_trained).then_some(x);
         (context, state)
     }
 
@@ -329,8 +338,8 @@ mod fused {
                 &state.log_sums,
                 values(&gradient),
             );
-            let attending = state.attending::<E>();
-            let of_queries_rows = View::new(&of_queries, attending.rows(), hidden, hidden);
+            let attending = shape.batch * shape.queries;
+            let of_queries_rows = View::new(&of_queries, attending, hidden, hidden);
             let of_part = |part: usize| View::new(&of_keys_values[part * hidden..], rows, hidden, 2 * hidden);
 
             if let Some(node) = x_node {
@@ -341,21 +350,20 @@ mod fused {
                 let packed = Packed::<E>::new(Simd::detect(), joined);
                 let both = View::new(&of_keys_values, rows, output, output);
                 product(Simd::detect(), both, &packed, Target::whole(&mut of_x, hidden), Epilogue::Store);
-                let row_step = rows / attending.rows().max(1) * hidden;
+                let row_step = rows / attending.max(1) * hidden;
                 let out = Target::columns(&mut of_x, row_step, 0);
                 query.input_gradient(of_queries_rows, out, Epilogue::Accumulate);
-                gradients.register::<Flex>(node.id, flex::new(of_x, state.x.layout().shape().as_slice()));
+                gradients.register::<Flex>(node.id, flex::new(of_x, &state.dims));
             }
             let of_query_bias = column_sums(&of_queries, hidden);
             let of_biases = [of_query_bias, column_sums(&of_keys_values, 2 * hidden)].concat();
-            let x = matrix::<E>(&state.x);
             for (at, node) in parts.into_iter().enumerate() {
                 let (part, is_weight) = (at / 2, at % 2 == 0);
                 let Some(node) = node else { continue };
-                let gradient = match (is_weight, part) {
-                    (true, 0) => state.weights[0].gradient(attending, of_queries_rows),
-                    (true, _) => state.weights[part].gradient(x, of_part(part - 1)),
-                    (false, _) => flex::new(of_biases[part * hidden..][..hidden].to_vec(), &[hidden]),
+                let gradient = match (&state.x, part) {
+                    (Some(x), 0) if is_weight => state.weights[0].gradient(state.attending::<E>(x), of_queries_rows),
+                    (Some(x), _) if is_weight => state.weights[part].gradient(matrix::<E>(x), of_part(part - 1)),
+                    _ => flex::new(of_biases[part * hidden..][..hidden].to_vec(), &[hidden]),
                 };
                 gradients.register::<Flex>(node.id, gradient);
             }

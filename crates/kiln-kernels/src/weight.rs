@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::StoredValues;
+use crate::{LowRank, Products, StoredValues};
 
 /// The parameters of a linear layer: `x · weight + bias`.
 #[derive(Clone, Debug)]
@@ -27,7 +27,8 @@ impl Affine {
 #[derive(Clone, Debug)]
 pub struct Weight {
     base: Base,
-    /// Whether a gradient of `base` may be asked for. Without it a backward pass keeps no input of the layer.
+    low_rank: Option<LowRank>,
+    /// Whether the base gets a gradient. Where neither it nor what is added does, a backward pass keeps no input of the layer.
     is_trained: bool,
 }
 
@@ -56,19 +57,20 @@ pub trait Storage: Debug + Send + Sync {
 
 impl From<Tensor<2>> for Weight {
     fn from(tensor: Tensor<2>) -> Self {
-        Self { base: Base::Dense(tensor), is_trained: true }
+        let is_trained = tensor.is_tracked();
+        Self { base: Base::Dense(tensor), low_rank: None, is_trained }
     }
 }
 
 impl Weight {
-    /// One tensor that gets no gradient.
-    pub fn frozen(tensor: Tensor<2>) -> Self {
-        Self { base: Base::Dense(tensor), is_trained: false }
-    }
-
     /// A weight in another form; `device` is where products are computed.
     pub fn stored(storage: Arc<dyn Storage>, device: &Device) -> Self {
-        Self { base: Base::Stored(storage, device.clone()), is_trained: false }
+        Self { base: Base::Stored(storage, device.clone()), low_rank: None, is_trained: false }
+    }
+
+    /// The same with an update of low rank added to it; the weight itself is no longer trained.
+    pub fn with_low_rank(self, low_rank: LowRank) -> Self {
+        Self { low_rank: Some(low_rank), is_trained: false, ..self }
     }
 
     /// `[input, output]`
@@ -79,14 +81,24 @@ impl Weight {
         }
     }
 
-    /// The weight as one tensor.
+    /// The weight as one tensor, whatever is added to it included; without dropout.
     pub fn dense(self) -> Tensor<2> {
-        match self.base {
+        let base = match self.base {
             Base::Dense(tensor) => tensor,
             Base::Stored(storage, device) => {
                 Tensor::from_data(TensorData::new(storage.unpack(), storage.shape()), &device)
             }
+        };
+        match self.low_rank {
+            Some(low_rank) => low_rank.added(base),
+            None => base,
         }
+    }
+
+    /// The weight as one tensor, for a product by burn's operations.
+    pub(crate) fn plain(self, products: &Products) -> Tensor<2> {
+        let low_rank = self.low_rank.map(|low_rank| low_rank.dropped(products));
+        Self { low_rank, ..self }.dense()
     }
 }
 
@@ -102,28 +114,50 @@ mod operand {
     use burn_flex::FlexTensor;
 
     use super::{Base, Storage, Weight};
-    use crate::StoredValues;
     use crate::cpu::{Epilogue, Packed, Simd, Target, View, product};
-    use crate::flex::{self, Value, contiguous, rows_and_columns, values};
+    use crate::flex::{self, Value, contiguous, primitive, rows_and_columns, values};
+    use crate::low_rank::{Factors, carrier};
+    use crate::{Products, StoredValues};
 
     /// What a fused operation is told of a weight beside its tensor.
     #[derive(Clone, Debug)]
     pub struct Form {
-        stored: Option<Arc<dyn Storage>>,
-        /// Whether a gradient may be asked for.
-        pub(crate) is_trained: bool,
+        held: Held,
+        factors: Option<Factors>,
+        /// Whether the tensor gets a gradient.
+        is_trained: bool,
+    }
+
+    /// Where the values are, without what is added to them.
+    #[derive(Clone, Debug)]
+    enum Held {
+        /// In the tensor.
+        Tensor,
+        /// Not in the tensor: that stands for what is added.
+        Elsewhere(FlexTensor),
+        Stored(Arc<dyn Storage>),
     }
 
     impl Weight {
         /// The tensor that takes the weight's place among an operation's operands and in its graph, and the form.
-        pub(crate) fn into_parts(self) -> (Tensor<2>, Form) {
-            let is_trained = self.is_trained;
-            match self.base {
-                Base::Dense(tensor) => (tensor, Form { stored: None, is_trained }),
-                Base::Stored(storage, device) => {
-                    (Tensor::zeros([1, 1], &device), Form { stored: Some(storage), is_trained })
-                }
-            }
+        pub(crate) fn into_parts(self, products: &Products) -> (Tensor<2>, Form) {
+            let Self { base, low_rank, is_trained } = self;
+            let Some(low_rank) = low_rank.map(|low_rank| low_rank.dropped(products)) else {
+                return match base {
+                    Base::Dense(tensor) => (tensor, Form { held: Held::Tensor, factors: None, is_trained }),
+                    Base::Stored(storage, device) => {
+                        let form = Form { held: Held::Stored(storage), factors: None, is_trained };
+                        (Tensor::zeros([1, 1], &device), form)
+                    }
+                };
+            };
+            let held = match base {
+                Base::Dense(tensor) => Held::Elsewhere(primitive(tensor)),
+                Base::Stored(storage, _) => Held::Stored(storage),
+            };
+            let carrier = carrier(&low_rank);
+            let is_trained = carrier.is_tracked();
+            (carrier, Form { held, factors: Some(low_rank.into()), is_trained })
         }
     }
 
@@ -141,6 +175,8 @@ mod operand {
         /// A tensor's memory, where its values begin, and its shape.
         Memory(Weak<Bytes>, usize, [usize; 2]),
         Storage(Weak<dyn Storage>),
+        /// The bits of the scale of what is added.
+        Scale(u32),
     }
 
     impl Place {
@@ -149,6 +185,7 @@ mod operand {
             match self {
                 Self::Memory(memory, ..) => memory.strong_count() > 0,
                 Self::Storage(storage) => storage.strong_count() > 0,
+                Self::Scale(_) => true,
             }
         }
 
@@ -157,6 +194,7 @@ mod operand {
             match self {
                 Self::Memory(memory, start, shape) => (memory.as_ptr().cast(), *start, *shape),
                 Self::Storage(storage) => (storage.as_ptr().cast(), 0, [0, 0]),
+                Self::Scale(bits) => (std::ptr::null(), *bits as usize, [0, 0]),
             }
         }
     }
@@ -182,33 +220,56 @@ mod operand {
 
         /// `[input, output]`
         pub(crate) fn shape(&self) -> [usize; 2] {
-            match &self.form.stored {
-                Some(storage) => storage.shape(),
-                None => rows_and_columns(&self.tensor),
+            match &self.form.held {
+                Held::Tensor => rows_and_columns(&self.tensor),
+                Held::Elsewhere(tensor) => rows_and_columns(tensor),
+                Held::Stored(storage) => storage.shape(),
             }
         }
 
-        /// Row-major `[input, output]`.
+        /// The values and what is added to them, row-major `[input, output]`.
         pub(crate) fn values(&self) -> Cow<'_, [f32]> {
-            match &self.form.stored {
-                Some(storage) => Cow::Owned(storage.unpack()),
-                None => Cow::Borrowed(values(&self.tensor)),
-            }
+            self.sum().0
         }
 
-        /// As [`Storage::stored`].
+        /// As [`Storage::stored`]; none where something is added to the values.
         pub(crate) fn stored(&self) -> Option<StoredValues> {
-            self.form.stored.as_ref()?.stored()
+            match (&self.form.held, &self.form.factors) {
+                (Held::Stored(storage), None) => storage.stored(),
+                _ => None,
+            }
         }
 
-        pub(crate) fn place(&self) -> Place {
-            match &self.form.stored {
-                Some(storage) => Place::Storage(Arc::downgrade(storage)),
-                None => {
-                    let memory = Arc::downgrade(&self.tensor.data_arc());
-                    Place::Memory(memory, self.tensor.layout().start_offset(), self.shape())
-                }
+        /// [`Operand::values`], and what a magnitude has multiplied each column with.
+        fn sum(&self) -> (Cow<'_, [f32]>, Option<Vec<f32>>) {
+            let base = match &self.form.held {
+                Held::Tensor => Cow::Borrowed(values(&self.tensor)),
+                Held::Elsewhere(tensor) => Cow::Borrowed(values(tensor)),
+                Held::Stored(storage) => Cow::Owned(storage.unpack()),
+            };
+            let Some(factors) = &self.form.factors else { return (base, None) };
+            let mut sum = base.into_owned();
+            let columns = factors.add_to(&mut sum);
+            (Cow::Owned(sum), columns)
+        }
+
+        /// Where everything is that the values are made of.
+        pub(crate) fn places(&self) -> Vec<Place> {
+            let memory = |tensor: &FlexTensor| {
+                let start = tensor.layout().start_offset();
+                Place::Memory(Arc::downgrade(&tensor.data_arc()), start, rows_and_columns(tensor))
+            };
+            let mut places = vec![match &self.form.held {
+                Held::Tensor => memory(&self.tensor),
+                Held::Elsewhere(tensor) => memory(tensor),
+                Held::Stored(storage) => Place::Storage(Arc::downgrade(storage)),
+            }];
+            if let Some(factors) = &self.form.factors {
+                let (tensors, scale) = factors.parts();
+                places.extend(tensors.map(memory));
+                places.push(Place::Scale(scale));
             }
+            places
         }
 
         pub(crate) fn is_trained(&self) -> bool {
@@ -229,8 +290,13 @@ mod operand {
             product(simd, gradient, &packed, out, epilogue);
         }
 
-        /// What is registered for the weight's node: the gradient, `xᵀ · gradient`.
+        /// What is registered for the weight's node: the gradient, `xᵀ · gradient`, or the gradients of what is added.
         pub(crate) fn gradient<E: Value>(&self, x: View<'_, E>, gradient: View<'_, E>) -> FlexTensor {
+            if let Some(factors) = &self.form.factors {
+                // Without a magnitude the sum is not read.
+                let (sum, columns) = if factors.has_magnitude() { self.sum() } else { (Cow::Borrowed(&[][..]), None) };
+                return factors.gradient((&sum, columns), x, gradient);
+            }
             let simd = Simd::detect();
             let (input, output) = (x.cols(), gradient.cols());
             let packed = Packed::<E>::new(simd, gradient);
@@ -243,7 +309,7 @@ mod operand {
     #[cfg(test)]
     impl From<FlexTensor> for Operand {
         fn from(tensor: FlexTensor) -> Self {
-            Self::new(tensor, Form { stored: None, is_trained: true })
+            Self::new(tensor, Form { held: Held::Tensor, factors: None, is_trained: true })
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The fused operations against burn's own, forward and backward.
 
+mod low_rank;
 mod operations;
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
@@ -66,7 +67,7 @@ fn check_activated_linear([batch, seq, input, output]: [usize; 4], activation: A
         &format!("{activation:?} {batch}×{seq}×{input}×{output}"),
         &operands(&[&[batch, seq, input], &[input, output], &[output]]),
         |x, o, products| layer(x, o).forward(shaped::<3>(&x[0], &o[0]), products),
-        |x, o| layer(x, o).plain(shaped::<3>(&x[0], &o[0])),
+        |x, o| layer(x, o).plain(shaped::<3>(&x[0], &o[0]), &Products::default()),
     );
 }
 
@@ -237,7 +238,7 @@ fn gradients_are_slopes_in_f64() {
             &format!("linear and {activation:?}"),
             &operands(&[&[2, 5, 7], &[7, 9], &[9]]),
             |x, o| layer(x, o).forward(shaped::<3>(&x[0], &o[0]), &products),
-            |x, o| layer(x, o).plain(shaped::<3>(&x[0], &o[0])),
+            |x, o| layer(x, o).plain(shaped::<3>(&x[0], &o[0]), &Products::default()),
         );
     }
     check_slope(

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use kiln_bert::{Bert, BertConfig, Loaded, Weights, load_bert, load_bert_stored};
-use kiln_heads::{Pooling, in_batches, inputs, pool};
+use kiln_heads::{Pooling, in_batches, inputs, load_adapted_encoder, pool};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_tokenize::{Tokenizer, lengths, pad};
 
@@ -47,6 +47,17 @@ impl EmbedConfig {
         bert.products.precision = self.precision;
         bert.products.packed = Some(PackedWeights::default());
         self.with(Loaded { module: bert, unused }, folder, &config, device)
+    }
+
+    /// The same with an adapter of the checkpoint, from a folder of Kiln's or peft's.
+    ///
+    /// # Errors
+    /// As [`EmbedConfig::load`], and when the adapter does not fit.
+    pub fn load_adapted(self, folder: &Path, adapter: &Path, device: &Device) -> Result<Embedder, Error> {
+        let (mut bert, config) = load_adapted_encoder(folder, adapter, device)?;
+        bert.products.precision = self.precision;
+        bert.products.packed = Some(PackedWeights::default());
+        self.with(Loaded { module: bert, unused: Vec::new() }, folder, &config, device)
     }
 
     /// [`EmbedConfig::load`] for a folder whose files stay as they are: on the CPU the encoder's weights are packed straight

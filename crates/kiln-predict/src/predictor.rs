@@ -4,8 +4,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_bert::{BertConfig, Loaded};
 use kiln_heads::{
-    MaskedLm, Network, Pooling, QuestionAnswerer, TaskModel, Units, answer_logits, in_batches, inputs, load_model,
-    load_model_stored, tag,
+    MaskedLm, Network, Pooling, QuestionAnswerer, TaskModel, Units, answer_logits, in_batches, inputs,
+    load_adapted_model, load_model, load_model_stored, tag,
 };
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::Task;
@@ -43,7 +43,19 @@ impl Predictor {
     /// # Errors
     /// When one of them is missing or damaged, or the tokenizer is not the model's.
     pub fn from_folder(folder: &Path, device: &Device) -> Result<Self, Error> {
-        let Loaded { module: mut model, unused } = load_model(folder, device)?;
+        Self::new(folder, load_model(folder, device)?, device)
+    }
+
+    /// Reads a base, its tokenizer, and an adapter's folder, of Kiln's or peft's.
+    ///
+    /// # Errors
+    /// When one of them is missing or damaged, or they do not fit each other.
+    pub fn from_adapter(base: &Path, adapter: &Path, device: &Device) -> Result<Self, Error> {
+        Self::new(base, load_adapted_model(base, adapter, device)?, device)
+    }
+
+    fn new(folder: &Path, loaded: Loaded<TaskModel>, device: &Device) -> Result<Self, Error> {
+        let Loaded { module: mut model, unused } = loaded;
         model.network.bert_mut().products.packed = Some(PackedWeights::default());
         Self::of(Loaded { module: model, unused }, folder, device)
     }
@@ -228,7 +240,7 @@ pub(crate) fn tokenizer_of(folder: &Path, config: &BertConfig) -> Result<Tokeniz
     let limits = ModelLimits {
         vocab_size: config.vocab_size,
         type_vocab_size: config.type_vocab_size,
-        max_position_embeddings: config.max_position_embeddings,
+        max_position_embeddings: config.max_sequence_length(),
     };
     Ok(Tokenizer::from_folder(folder)?.for_model(limits)?)
 }

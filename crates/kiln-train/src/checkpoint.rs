@@ -2,7 +2,7 @@ use std::path::Path;
 
 use burn::module::Module;
 use burn::tensor::Device;
-use kiln_bert::{FloatType, Loaded, NamedParameter, Weights, load_where, parameters_where, save, save_with_note};
+use kiln_bert::{FloatType, Loaded, NamedParameter, Weights, load_as, parameters_where, save, save_with_note};
 use serde::{Deserialize, Serialize};
 
 use crate::{AdamW, EpochReport, Error, Fingerprint, Trainable};
@@ -134,7 +134,8 @@ pub(crate) fn read_last<M: Module>(
     let progress = read_progress(&file, &expected.fresh.fingerprint)?;
     refuse_differences(&file, progress.config.differences(&expected.fresh.config))?;
     check_progress(&progress, expected).map_err(unusable)?;
-    let Loaded { module, unused } = load_where(model, &file, MODEL, &|name| expected.trainable.learns(name))?;
+    let Loaded { module, unused } =
+        load_as(model, &file, &|name| expected.trainable.learns(name).then(|| format!("{MODEL}{name}")))?;
     if let Some(name) = unused.iter().find(|name| name.starts_with(MODEL)) {
         return Err(unusable(format!("`{name}` is not a parameter of the model")));
     }
@@ -232,5 +233,5 @@ pub(crate) fn write_best<M: Module>(folder: &Path, model: &M, trainable: &Traina
 
 pub(crate) fn read_best<M: Module>(folder: &Path, model: M, trainable: &Trainable) -> Result<M, Error> {
     let file = Weights::from_file(&folder.join(BEST))?;
-    Ok(load_where(model, &file, "", &|name| trainable.learns(name))?.module)
+    Ok(load_as(model, &file, &|name| trainable.learns(name).then(|| name.to_owned()))?.module)
 }

@@ -72,7 +72,7 @@ impl Trainable {
         let name = parameter.name();
         let rate = match layer(&name) {
             Some(layer) => self.layerwise_lr_decay.powi(layers - layer),
-            None if name.contains("embeddings.") => self.layerwise_lr_decay.powi(layers + 1),
+            None if name.contains("embeddings") => self.layerwise_lr_decay.powi(layers + 1),
             None if is_encoder(&name) && !is_pooler(&name) => 1.0,
             None => self.head_rate,
         };

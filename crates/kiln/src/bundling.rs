@@ -12,6 +12,26 @@ use kiln_predict::{EmbedConfig, Embedder, Predictor};
 use crate::recipe::{Precision, available};
 use crate::{Error, Observer, UsageError, evaluate, warn_of_layers};
 
+/// Where a model is.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelFolders<'a> {
+    /// A model's folder, a checkpoint's, or a bundle.
+    pub model: &'a Path,
+    /// An adapter of it, of Kiln's or peft's.
+    pub adapter: Option<&'a Path>,
+}
+
+impl ModelFolders<'_> {
+    fn is_bundle(&self) -> anyhow::Result<bool> {
+        let is_bundle = is_bundle(self.model);
+        if is_bundle && self.adapter.is_some() {
+            let folder = self.model.display();
+            bail!(UsageError(format!("{folder}: a bundle takes no adapter; merge it into the model that is bundled")));
+        }
+        Ok(is_bundle)
+    }
+}
+
 /// A model folder or a bundle, ready to answer. A bundle is verified first, and has a precision of its own; any other model
 /// computes in f32 where none is asked for.
 ///
@@ -19,15 +39,20 @@ use crate::{Error, Observer, UsageError, evaluate, warn_of_layers};
 /// When the model cannot be loaded, a bundle is not as its manifest says, has no head or has another precision, or the
 /// backend does not have the precision.
 pub fn open_predictor<B: Backend>(
-    folder: &Path,
+    folders: ModelFolders<'_>,
     precision: Option<Precision>,
     device: &Device,
     observer: &mut dyn Observer,
 ) -> Result<Predictor, Error> {
     let open = || -> anyhow::Result<Predictor> {
-        if !is_bundle(folder) {
+        let folder = folders.model;
+        if !folders.is_bundle()? {
             let precision = available::<B>(precision.unwrap_or_default())?;
-            return Ok(Predictor::from_folder(folder, device)?.with_precision(precision));
+            let predictor = match folders.adapter {
+                Some(adapter) => Predictor::from_adapter(folder, adapter, device)?,
+                None => Predictor::from_folder(folder, device)?,
+            };
+            return Ok(predictor.with_precision(precision));
         }
         match open_bundle::<B>(folder, precision, device)?.model {
             Model::Predictor(predictor) => Ok(predictor),
@@ -44,17 +69,21 @@ pub fn open_predictor<B: Backend>(
 /// # Errors
 /// As of [`open_predictor`], a head apart; and when `pooling` needs a pooler and the model has none.
 pub fn open_embedder<B: Backend>(
-    folder: &Path,
+    folders: ModelFolders<'_>,
     precision: Option<Precision>,
     (pooling, normalize): (Pooling, bool),
     device: &Device,
 ) -> Result<Embedder, Error> {
     let open = || -> anyhow::Result<Embedder> {
-        if !is_bundle(folder) {
+        if !folders.is_bundle()? {
             let precision = available::<B>(precision.unwrap_or_default())?;
-            return Ok(EmbedConfig { pooling, normalize, precision }.load(folder, device)?);
+            let config = EmbedConfig { pooling, normalize, precision };
+            return Ok(match folders.adapter {
+                Some(adapter) => config.load_adapted(folders.model, adapter, device)?,
+                None => config.load(folders.model, device)?,
+            });
         }
-        Ok(open_bundle::<B>(folder, precision, device)?.embedder(pooling, normalize)?)
+        Ok(open_bundle::<B>(folders.model, precision, device)?.embedder(pooling, normalize)?)
     };
     Ok(open()?)
 }

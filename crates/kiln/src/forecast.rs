@@ -105,7 +105,7 @@ pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn 
     let train = fitted.results.train.clone();
     let hidden_size = config.hidden_size;
     let network = kiln_heads::TaskModel { network: task.network(sample, fitted.model), config };
-    save::save(plan, &network, fitted.results, &mut ())?;
+    save::save(plan, network, fitted.results, &mut ())?;
     Ok(Rehearsal {
         all,
         some,

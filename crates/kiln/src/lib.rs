@@ -40,7 +40,7 @@ mod evaluation;
 mod bundling;
 mod data;
 
-pub use bundling::{BundleOptions, CheckOptions, bundle, open_embedder, open_predictor};
+pub use bundling::{BundleOptions, CheckOptions, ModelFolders, bundle, open_embedder, open_predictor};
 pub use data::{Audited, WrittenSplit, audit, check_leaks, split};
 pub use error::{Error, ErrorKind, Interrupted, UsageError};
 pub use evaluation::{Evaluated, evaluate, recipe_beside};

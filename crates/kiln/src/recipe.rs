@@ -15,11 +15,12 @@ mod train;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use kiln_adapters::AdapterConfig;
 use kiln_bert::Size;
 use kiln_heads::{Pooling, Start};
 use kiln_hub::{Hub, Location, Source};
 use kiln_schema::{ProblemType, TagScheme, Task};
-use kiln_train::{Metric, Scope};
+use kiln_train::Metric;
 use serde::{Deserialize, Serialize};
 
 pub use data::{Data, DataPath, Files};
@@ -41,6 +42,8 @@ pub struct Recipe {
     pub model: Model,
     /// The files.
     pub data: Data,
+    /// The adapter, where the encoder has one.
+    pub adapter: AdapterConfig,
     /// Of a masked language model: which tokens are masked.
     pub masking: Masking,
     /// How the weights are fitted.
@@ -98,15 +101,16 @@ pub enum Encoder {
     Full,
     /// The head alone: the encoder is run once and its features are cached.
     Frozen,
+    /// An adapter on the encoder, as `[adapter]` says.
+    Lora,
+    /// The same on an encoder whose weights are held in 4 bits.
+    Qlora,
 }
 
 impl Encoder {
-    /// Which parameters learn.
-    pub fn scope(self) -> Scope {
-        match self {
-            Self::Full => Scope::Whole,
-            Self::Frozen => Scope::Head,
-        }
+    /// Whether the encoder learns through an adapter alone.
+    pub fn has_adapter(self) -> bool {
+        matches!(self, Self::Lora | Self::Qlora)
     }
 }
 
@@ -145,7 +149,9 @@ impl Recipe {
         }
         let next_sentence = pretrains && file.next_sentence.unwrap_or(true);
         let masking = file.masking.unwrap_or_default().in_folder(&folder);
-        Ok(Self { task: file.task, next_sentence, model, data, masking, train: file.train, hub: file.hub })
+        let adapter = file.adapter.unwrap_or_default();
+        adapter.check().map_err(|error| places.error("adapter", error.to_string()))?;
+        Ok(Self { task: file.task, next_sentence, model, data, adapter, masking, train: file.train, hub: file.hub })
     }
 
     /// The metric that picks the best checkpoint: the recipe's own, or the task's default.
@@ -179,6 +185,7 @@ impl Recipe {
             next_sentence: (self.task == Task::MaskedLm).then_some(self.next_sentence),
             model: self.model.clone(),
             data: DataFile::from(&self.data),
+            adapter: self.model.encoder.has_adapter().then(|| self.adapter.clone()),
             masking: (self.task == Task::MaskedLm).then(|| self.masking.clone()),
             train: self.train.clone(),
             hub: self.hub.clone(),
@@ -222,7 +229,7 @@ fn flatten(key: String, value: serde_json::Value, settings: &mut BTreeMap<String
     }
 }
 
-fn rules(file: &RecipeFile, model: &Model) -> [Rule; 7] {
+fn rules(file: &RecipeFile, model: &Model) -> [Rule; 8] {
     let pretrains = file.task == Task::MaskedLm;
     let tags_alone = file.task == Task::TokenClassification && !model.crf;
     let one_label = is_of(file.task, model, ProblemType::SingleLabelClassification);
@@ -242,9 +249,15 @@ fn rules(file: &RecipeFile, model: &Model) -> [Rule; 7] {
         Rule { key: "masking", is_set: file.masking.is_some(), is_allowed: pretrains, needs: "`task = \"masked-lm\"`" },
         Rule {
             key: "model.encoder",
-            is_set: model.encoder != Encoder::Full,
+            is_set: model.encoder == Encoder::Frozen,
             is_allowed: !pretrains,
-            needs: "to be `full` when `task` is `masked-lm`, which trains the encoder",
+            needs: "to be other than `frozen` when `task` is `masked-lm`, which trains the encoder",
+        },
+        Rule {
+            key: "adapter",
+            is_set: file.adapter.is_some(),
+            is_allowed: model.encoder.has_adapter(),
+            needs: "`model.encoder = \"lora\"` or `\"qlora\"`",
         },
         Rule {
             key: "train.class_weights",
@@ -320,6 +333,8 @@ struct RecipeFile {
     next_sentence: Option<bool>,
     model: Model,
     data: DataFile,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapter: Option<AdapterConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
     masking: Option<Masking>,
     #[serde(default)]

@@ -85,5 +85,5 @@ pub(crate) fn run<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn Obser
     let Pretrained { model, config, .. } = described.pretrained;
     let fitted = task.fit(plan, &rows, encoded, model, observer)?;
     let network = task.network(rows, fitted.model);
-    save::save(plan, &TaskModel { network, config }, fitted.results, observer)
+    save::save(plan, TaskModel { network, config }, fitted.results, observer)
 }

@@ -66,7 +66,7 @@ impl<'a, T> View<'a, T> {
 
     /// The row as a slice; `None` where it does not lie in one piece.
     #[inline(always)]
-    pub(super) fn row(&self, row: usize) -> Option<&'a [T]> {
+    pub(crate) fn row(&self, row: usize) -> Option<&'a [T]> {
         (self.col_step == 1).then(|| &self.data[row * self.row_step..][..self.cols])
     }
 

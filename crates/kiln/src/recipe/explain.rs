@@ -2,9 +2,6 @@
 
 use serde::de::DeserializeOwned;
 
-/// What the recipe's contract names and this version does not do: key, values.
-const PLANNED: [(&str, &[&str]); 1] = [("model.encoder", &["lora", "qlora"])];
-
 /// The message of an error met while a `T` was read, at `key` (empty: the document).
 pub fn message<T: DeserializeOwned>(message: &str, key: &str) -> String {
     if let Some((_, known)) = unknown_field(message) {
@@ -16,10 +13,7 @@ pub fn message<T: DeserializeOwned>(message: &str, key: &str) -> String {
     if let Some((found, expected)) =
         message.strip_prefix("unknown variant `").and_then(|rest| rest.rsplit_once("`, expected "))
     {
-        return match PLANNED.iter().any(|(planned, values)| *planned == key && values.contains(&found)) {
-            true => format!("`{key} = \"{found}\"` is not available in this version of Kiln; there is {expected}"),
-            false => format!("`{key}`: found \"{found}\", expected {expected}"),
-        };
+        return format!("`{key}`: found \"{found}\", expected {expected}");
     }
     if let Some((found, expected)) = ["invalid type: ", "invalid value: ", "invalid length "]
         .iter()

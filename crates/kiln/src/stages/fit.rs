@@ -8,6 +8,7 @@ use kiln_eval::{EpochScores, SplitReport, TrainReport};
 use kiln_schema::{Split, Splits};
 use kiln_train::{End, EpochReport, EvaluationSet, Event, Fit, Metric, TrainConfig, TrainingSet};
 
+use super::model::scope;
 use super::save::{RunFolder, epoch_scores};
 use super::settle::Plan;
 use crate::Observer;
@@ -49,7 +50,7 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
     observer: &mut dyn Observer,
 ) -> anyhow::Result<Fitted<S::Model>> {
     let mut config = plan.recipe.train.config(options.metric);
-    config.scope = plan.recipe.model.encoder.scope();
+    config.scope = scope(plan, S::bert(&model));
     let fit = Fit {
         train: &sets.train,
         validation: &sets.validation,

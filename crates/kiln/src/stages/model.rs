@@ -1,7 +1,9 @@
 //! A checkpoint's encoder under a fresh head.
 
+use kiln_adapters::{AdapterConfig, attach, quantize};
 use kiln_bert::{Bert, LayerInputs};
 use kiln_heads::PretrainedConfig;
+use kiln_train::Scope;
 
 use super::Described;
 use super::settle::Plan;
@@ -23,14 +25,38 @@ pub(crate) fn pretrained(plan: &Plan<'_>, num_labels: usize) -> PretrainedConfig
     }
 }
 
-/// Sets the encoder up as the recipe says: its precision, gradient checkpointing, and whether it is trained.
-pub(crate) fn prepare(plan: &Plan<'_>, bert: &mut Bert) {
+/// Sets the encoder up as the recipe says: its precision, gradient checkpointing, whether it is trained, and its adapter.
+pub(crate) fn prepare(plan: &Plan<'_>, bert: &mut Bert) -> anyhow::Result<()> {
     use burn::module::Module;
+    let encoder = plan.recipe.model.encoder;
     bert.products.precision = plan.precision;
-    let full = plan.recipe.model.encoder == Encoder::Full;
-    bert.layer_inputs = (full && plan.recipe.train.gradient_checkpointing).then(LayerInputs::default);
-    if !full {
+    let is_trained = encoder != Encoder::Frozen;
+    bert.layer_inputs = (is_trained && plan.recipe.train.gradient_checkpointing).then(LayerInputs::default);
+    if !is_trained {
         *bert = bert.clone().freeze();
+    }
+    if encoder == Encoder::Qlora {
+        quantize(bert, true);
+    }
+    if encoder.has_adapter() {
+        attach(bert, &plan.checkpoint.config, &adapter(plan, bert), plan.device)?;
+    }
+    Ok(())
+}
+
+/// The recipe's adapter of an encoder. A fresh pooler is trained and saved with it.
+pub(crate) fn adapter(plan: &Plan<'_>, bert: &Bert) -> AdapterConfig {
+    let adapter = plan.recipe.adapter.clone();
+    let has_fresh_pooler = bert.pooler.as_ref().is_some_and(|pooler| pooler.is_fresh);
+    AdapterConfig { train_pooler: adapter.train_pooler || has_fresh_pooler, ..adapter }
+}
+
+/// Which parameters of a model learn; `bert` is its encoder, if it has one.
+pub(crate) fn scope(plan: &Plan<'_>, bert: Option<&Bert>) -> Scope {
+    match (plan.recipe.model.encoder, bert) {
+        (Encoder::Full, _) | (_, None) => Scope::Whole,
+        (Encoder::Frozen, _) => Scope::Head,
+        (Encoder::Lora | Encoder::Qlora, Some(bert)) => Scope::Adapters { pooler: adapter(plan, bert).train_pooler },
     }
 }
 

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use kiln_eval::{EpochScores, Page, Report, TrainReport};
-use kiln_heads::{TaskModel, save_model};
+use kiln_heads::{TaskModel, merge_adapter, save_adapter, save_model};
+use kiln_hub::{Location, Source};
 use kiln_train::{EpochReport, Error, Fingerprint, check_resumable};
 
 use super::fit::Results;
+use super::model::adapter;
 use super::settle::Plan;
 use crate::memory::peak_rss_bytes;
 use crate::recipe::Files;
@@ -16,7 +18,7 @@ use crate::{Observer, RunOptions, Trained, UsageError};
 /// Saves the model and writes the report.
 pub(crate) fn save(
     plan: &Plan<'_>,
-    model: &TaskModel,
+    model: TaskModel,
     results: Results,
     observer: &mut dyn Observer,
 ) -> anyhow::Result<Trained> {
@@ -27,7 +29,7 @@ pub(crate) fn save(
         splits: results.splits,
         train: Some(TrainReport { peak_rss_bytes: peak_rss_bytes(), ..results.train }),
     };
-    save_model(&plan.folder.model(), model)?;
+    save_network(plan, model)?;
     plan.tokenizer().save(&plan.folder.model())?;
     let settings = plan.settings();
     let page = Page { report: &report, epochs: &results.epochs, errors: &results.errors, settings: &settings };
@@ -41,6 +43,23 @@ pub(crate) fn save(
     let has_pairs = plan.recipe.data.columns.text_pair.is_some();
     let (folder, device) = (plan.folder.path.clone(), plan.device.clone());
     Ok(Trained { report, folder, test_file, has_pairs, device })
+}
+
+/// Writes the model; of one with adapters, these by themselves, and a plain model that they are part of.
+fn save_network(plan: &Plan<'_>, mut model: TaskModel) -> anyhow::Result<()> {
+    if plan.recipe.model.encoder.has_adapter() {
+        let adapter = adapter(plan, model.network.bert_mut());
+        let base = match &plan.checkpoint.source {
+            Source::Location(Location::HuggingFace(repository) | Location::ModelScope(repository)) => {
+                repository.id().to_owned()
+            }
+            Source::Location(Location::Directory(folder)) => folder.display().to_string(),
+            Source::Sample => "sample".to_owned(),
+        };
+        save_adapter(&plan.folder.path.join("adapter"), &model, &adapter, &base)?;
+        merge_adapter(&mut model);
+    }
+    Ok(save_model(&plan.folder.model(), &model)?)
 }
 
 /// A run's folder.

@@ -127,16 +127,16 @@ fn checkpoint(recipe: &Recipe, config: &PullConfig, observer: &mut dyn Observer)
         },
         None => BertConfig::from_folder(&folder)?,
     };
-    if max_length > config.max_position_embeddings {
+    if max_length > config.max_sequence_length() {
         bail!(UsageError(format!(
             "train.max_length is {max_length}, and {source} has {} positions",
-            config.max_position_embeddings
+            config.max_sequence_length()
         )));
     }
     let tokenizer = tokenizer.for_model(ModelLimits {
         vocab_size: config.vocab_size,
         type_vocab_size: config.type_vocab_size,
-        max_position_embeddings: config.max_position_embeddings,
+        max_position_embeddings: config.max_sequence_length(),
     })?;
     observer.stage("pull", "kiln-hub", &format_args!("{source} → {}", folder.display()));
     let source = pinned.map_or_else(|| source.clone(), Source::from);

@@ -75,7 +75,7 @@ impl Stages for AnswerTask {
     fn model(&self, plan: &Plan<'_>, _rows: &Rows<Question>) -> anyhow::Result<Described<QuestionAnswerer>> {
         let config = pretrained(plan, 2);
         let mut pretrained = config.question_answerer(&plan.checkpoint.folder, plan.device)?;
-        prepare(plan, &mut pretrained.model.bert);
+        prepare(plan, &mut pretrained.model.bert)?;
         let QuestionAnswerer { bert, qa_outputs } = &pretrained.model;
         let head = format!("{} parameters; each token → start, end", qa_outputs.num_params());
         Ok(Described { encoder_parameters: bert.num_params(), head, pretrained })

@@ -75,7 +75,7 @@ impl Stages for MaskedLmTask {
         let next_sentence = plan.recipe.next_sentence;
         let config = pretrained(plan, 0);
         let mut pretrained = config.masked_lm(&plan.checkpoint.folder, next_sentence, plan.device)?;
-        prepare(plan, &mut pretrained.model.bert);
+        prepare(plan, &mut pretrained.model.bert)?;
         let MaskedLm { bert, cls } = &pretrained.model;
         let next = if next_sentence { ", next sentence → logits [2]" } else { "" };
         let vocab_size = plan.tokenizer().vocab_size();

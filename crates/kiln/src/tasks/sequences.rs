@@ -184,7 +184,7 @@ where
         let (pooling, num_labels) = (plan.recipe.model.pooling, rows.labels.len());
         let config = pretrained(plan, num_labels);
         let mut pretrained = config.sequence_classifier(&plan.checkpoint.folder, pooling, plan.device)?;
-        prepare(plan, &mut pretrained.model.bert);
+        prepare(plan, &mut pretrained.model.bert)?;
         let SequenceClassifier { bert, head, .. } = &pretrained.model;
         let (batch, hidden) = (plan.recipe.train.batch_size, pretrained.config.hidden_size);
         let name = format!("{pooling:?}").to_lowercase();
@@ -217,7 +217,7 @@ where
         let metric = plan.recipe.metric();
         let errors = |logits: &Vec<f32>| T::errors(logits, judged, labels);
         match plan.recipe.model.encoder {
-            Encoder::Full => {
+            Encoder::Full | Encoder::Lora | Encoder::Qlora => {
                 let options =
                     FitOptions { metric, encoder_seconds: 0.0, errors: |logits: &Vec<f32>, _: &_| errors(logits) };
                 fit(plan, &sets, model, options, observer)

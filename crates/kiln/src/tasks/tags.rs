@@ -77,7 +77,7 @@ impl Stages for TagTask {
         let (crf, num_labels) = (plan.recipe.model.crf, rows.rows.labels.len());
         let config = pretrained(plan, num_labels);
         let mut pretrained = config.token_classifier(&plan.checkpoint.folder, crf, plan.device)?;
-        prepare(plan, &mut pretrained.model.bert);
+        prepare(plan, &mut pretrained.model.bert)?;
         let TokenClassifier { bert, head, crf } = &pretrained.model;
         let crf = if crf.is_some() { ", with a CRF" } else { "" };
         let head = format!("{} parameters{crf}; each unit → logits [{num_labels}]", head.num_params());

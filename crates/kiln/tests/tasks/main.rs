@@ -1,5 +1,6 @@
 //! A task from files to answers, through the binary: one test for each.
 
+mod adapters;
 mod support;
 
 mod sequences;

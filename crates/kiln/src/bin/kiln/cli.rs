@@ -11,7 +11,8 @@ use kiln_dataset::Column;
 use kiln_hub::{DatasetFile, Source};
 
 pub use bundle::{BundleArgs, VerifyArgs};
-pub use shared::{ColumnArgs, HubArgs, ModelArgs, PrecisionArgs, TextArgs};
+pub use shared::adapter_folder;
+pub use shared::{AdapterArgs, ColumnArgs, HubArgs, ModelArgs, PrecisionArgs, TextArgs};
 use shared::{at_least_one, folder_or_source};
 
 #[derive(Debug, Parser)]
@@ -54,6 +55,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// Pre-train a masked language model on raw text
     Pretrain(TrainArgs),
+    /// Make an adapter part of its base: a plain model
+    Merge(MergeArgs),
     /// Compute vectors of texts
     Embed(EmbedArgs),
     /// Predict the masked tokens of a text
@@ -253,12 +256,29 @@ pub struct FillMaskArgs {
     #[arg(long, value_parser = folder_or_source, default_value = "sample")]
     pub model: Source,
     #[command(flatten)]
+    pub adapter: AdapterArgs,
+    #[command(flatten)]
     pub hub: HubArgs,
     #[command(flatten)]
     pub texts: TextArgs,
     /// Number of candidates for each mask
     #[arg(long, visible_alias = "top-k", value_name = "COUNT", value_parser = at_least_one, default_value_t = 5)]
     pub top: usize,
+}
+
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// Folder of the base, or a source as in `kiln pull`
+    #[arg(long, value_parser = folder_or_source)]
+    pub model: Source,
+    /// Folder of the adapter, of Kiln's or peft's, or of the run that has one
+    #[arg(long, value_name = "FOLDER")]
+    pub adapter: PathBuf,
+    /// Folder for the model
+    #[arg(long)]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub hub: HubArgs,
 }
 
 #[derive(Debug, Args)]

@@ -10,6 +10,7 @@ pub mod forecast;
 pub mod predict;
 mod prompt;
 pub mod embed;
+pub mod merge;
 pub mod vocabulary;
 pub mod tokenize;
 pub mod bundle;

@@ -74,6 +74,7 @@ impl Entry for OnBackend<'_> {
             Command::FillMask(arguments) => commands::predict::fill_mask::<B>(arguments, *json, &device),
             Command::Embed(arguments) => commands::embed::run::<B>(arguments, *json, &device),
             Command::Bundle(arguments) => commands::bundle::run::<B>(arguments, *json, &device),
+            Command::Merge(arguments) => commands::merge::run(arguments, *json, &device),
             Command::Pull(_)
             | Command::Data(_)
             | Command::Vocabulary(_)

@@ -115,12 +115,12 @@ fn a_wrong_value_names_line_key_found_and_expected() {
 }
 
 #[test]
-fn what_is_planned_is_refused_as_such() {
+fn values_of_the_wrong_kind_are_refused_by_name() {
     for (old, new, expected) in [
         (
             "\"frozen\"",
-            "\"lora\"",
-            "`model.encoder = \"lora\"` is not available in this version of Kiln; there is `full` or `frozen`",
+            "\"partial\"",
+            "`model.encoder`: found \"partial\", expected one of `full`, `frozen`, `lora`, `qlora`",
         ),
         (
             "gradient_checkpointing = true",
@@ -293,10 +293,7 @@ fn a_bad_override_is_named_instead_of_a_line() {
         ("train=5", "`train` cannot be both a table and a value"),
         ("model.source.x=5", "`model.source` cannot be both a table and a value"),
         ("data.files=[\"a.tsv\"]", "`data.files` and `data.train` are both given; expected one of them"),
-        (
-            "model.encoder=qlora",
-            "`model.encoder = \"qlora\"` is not available in this version of Kiln; there is `full` or `frozen`",
-        ),
+        ("adapter.rank=4", "`adapter` needs `model.encoder = \"lora\"` or `\"qlora\"`"),
         ("epochs", "expected KEY=VALUE, where KEY is a recipe's key such as `train.epochs`"),
         ("=3", "expected KEY=VALUE, where KEY is a recipe's key such as `train.epochs`"),
         ("train..epochs=3", "expected KEY=VALUE, where KEY is a recipe's key such as `train.epochs`"),

@@ -31,7 +31,31 @@ pub struct ModelArgs {
     #[arg(long, value_parser = folder_or_source)]
     pub model: Source,
     #[command(flatten)]
+    pub adapter: AdapterArgs,
+    #[command(flatten)]
     pub hub: HubArgs,
+}
+
+/// An adapter on a model.
+#[derive(Debug, Args)]
+pub struct AdapterArgs {
+    /// Folder of an adapter of the model, of Kiln's or peft's, or of the run that has one
+    #[arg(long, value_name = "FOLDER")]
+    pub adapter: Option<PathBuf>,
+}
+
+impl AdapterArgs {
+    /// The adapter's folder, which a run has in its own.
+    pub fn folder(&self) -> Option<PathBuf> {
+        self.adapter.as_deref().map(adapter_folder)
+    }
+}
+
+/// The folder itself, or the adapter in it.
+pub fn adapter_folder(folder: &Path) -> PathBuf {
+    let in_run = folder.join("adapter");
+    let is_run = !folder.join("adapter_config.json").exists() && in_run.join("adapter_config.json").exists();
+    if is_run { in_run } else { folder.to_owned() }
 }
 
 /// What is on disk comes first, so a folder that is called `sample` is that folder.

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use burn::tensor::Device;
 use kiln::fetch::fetch_model;
-use kiln::{UsageError, open_embedder};
+use kiln::{ModelFolders, UsageError, open_embedder};
 use kiln_backend::Backend;
 use kiln_dataset::VectorWriter;
 use kiln_predict::cosine;
@@ -22,7 +22,9 @@ pub fn run<B: Backend>(arguments: &EmbedArgs, json: bool, device: &Device) -> an
     }
     let folder = fetch_model(&arguments.model.model, &arguments.model.hub.options(), &mut Console::default())?;
     let vectors = (arguments.pooling.into(), arguments.normalize);
-    let embedder = open_embedder::<B>(&folder, arguments.precision.precision, vectors, device)?;
+    let adapter = arguments.model.adapter.folder();
+    let model = ModelFolders { model: &folder, adapter: adapter.as_deref() };
+    let embedder = open_embedder::<B>(model, arguments.precision.precision, vectors, device)?;
     match (&arguments.text, &arguments.text_pair, &arguments.file, &arguments.out) {
         (Some(text), Some(other), ..) => {
             let vectors = embedder.embed(&[(text, None), (other, None)])?;

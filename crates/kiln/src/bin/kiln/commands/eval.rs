@@ -3,7 +3,7 @@
 use anyhow::Context;
 use burn::tensor::Device;
 use kiln::fetch::fetch_model;
-use kiln::{evaluate, open_predictor};
+use kiln::{ModelFolders, evaluate, open_predictor};
 use kiln_backend::Backend;
 use kiln_eval::SplitReport;
 
@@ -16,14 +16,18 @@ use crate::observer::Console;
 pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> anyhow::Result<()> {
     let mut console = Console::default();
     let folder = fetch_model(&arguments.model.model, &arguments.model.hub.options(), &mut console)?;
-    let input = Input::labelled(&folder, &arguments.data, &arguments.columns, arguments.label.as_ref())?;
+    let adapter = arguments.model.adapter.folder();
+    // A run's recipe is beside its adapter too.
+    let beside = adapter.as_ref().unwrap_or(&folder);
+    let input = Input::labelled(beside, &arguments.data, &arguments.columns, arguments.label.as_ref())?;
     if let Some(out) = &arguments.out {
         for name in ["report.json", "report.html", "errors.tsv"] {
             refuse_to_overwrite(&out.join(name), std::slice::from_ref(&arguments.data))?;
         }
     }
-    let predictor = open_predictor::<B>(&folder, arguments.precision.precision, device, &mut console)?;
-    let evaluated = evaluate::<B>(&predictor, &folder, input.source.clone(), device, &mut console)?;
+    let model = ModelFolders { model: &folder, adapter: adapter.as_deref() };
+    let predictor = open_predictor::<B>(model, arguments.precision.precision, device, &mut console)?;
+    let evaluated = evaluate::<B>(&predictor, beside, input.source.clone(), device, &mut console)?;
     if let Some(out) = &arguments.out {
         std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be created", out.display()))?;
         evaluated.write(out)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use burn::tensor::Device;
 use kiln::fetch::fetch_model;
-use kiln::{UsageError, open_predictor};
+use kiln::{ModelFolders, UsageError, open_predictor};
 use kiln_backend::Backend;
 use kiln_files::FileWriter;
 use kiln_predict::{Prediction, Predictor};
@@ -22,7 +22,10 @@ pub fn run<B: Backend>(arguments: &PredictArgs, json: bool, device: &Device) -> 
     let PredictArgs { model, texts, top_k } = arguments;
     check_paths(texts)?;
     let folder = fetch_model(&model.model, &model.hub.options(), &mut Console::default())?;
-    let mut predictor = load::<B>(&folder, texts, device)?;
+    let adapter = model.adapter.folder();
+    let folders = ModelFolders { model: &folder, adapter: adapter.as_deref() };
+    let mut predictor = load::<B>(folders, texts, device)?;
+    let folder = adapter.unwrap_or(folder);
     if let Some(top_k) = top_k {
         if predictor.task() == Task::MaskedLm {
             predictor = predictor.with_top(*top_k);
@@ -36,10 +39,12 @@ pub fn run<B: Backend>(arguments: &PredictArgs, json: bool, device: &Device) -> 
 
 /// `kiln fill-mask`: the same for a masked language model, with as many candidates for each mask as asked for.
 pub fn fill_mask<B: Backend>(arguments: &FillMaskArgs, json: bool, device: &Device) -> anyhow::Result<()> {
-    let FillMaskArgs { model, hub, texts, top } = arguments;
+    let FillMaskArgs { model, adapter, hub, texts, top } = arguments;
     check_paths(texts)?;
     let folder = fetch_model(model, &hub.options(), &mut Console::default())?;
-    let predictor = load::<B>(&folder, texts, device)?.with_top(*top);
+    let adapter = adapter.folder();
+    let folders = ModelFolders { model: &folder, adapter: adapter.as_deref() };
+    let predictor = load::<B>(folders, texts, device)?.with_top(*top);
     if predictor.task() != Task::MaskedLm {
         bail!("{}: the model's task is {}, expected masked-lm", folder.display(), predictor.task());
     }
@@ -53,8 +58,8 @@ fn check_paths(arguments: &TextArgs) -> anyhow::Result<()> {
     }
 }
 
-fn load<B: Backend>(folder: &Path, arguments: &TextArgs, device: &Device) -> anyhow::Result<Predictor> {
-    let predictor = open_predictor::<B>(folder, arguments.precision.precision, device, &mut Console::default())?;
+fn load<B: Backend>(model: ModelFolders<'_>, arguments: &TextArgs, device: &Device) -> anyhow::Result<Predictor> {
+    let predictor = open_predictor::<B>(model, arguments.precision.precision, device, &mut Console::default())?;
     Ok(predictor.with_batch_size(arguments.batch_size))
 }
 

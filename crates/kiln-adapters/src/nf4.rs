@@ -1,0 +1,211 @@
+//! NF4 (Dettmers et al., 2023): 4 bits a value and an absolute maximum a block of 64, as bitsandbytes holds them.
+
+use kiln_kernels::Storage;
+use rayon::prelude::*;
+
+/// The quantiles of a normal distribution that a code stands for, in units of its block's maximum.
+const CODEBOOK: [f32; 16] = [
+    -1.0,
+    -0.696_192_8,
+    -0.525_073_05,
+    -0.394_917_5,
+    -0.284_441_38,
+    -0.184_773_43,
+    -0.091_050_036,
+    0.0,
+    0.079_580_3,
+    0.160_930_2,
+    0.246_112_3,
+    0.337_915_24,
+    0.440_709_83,
+    0.562_617,
+    0.722_956_84,
+    1.0,
+];
+
+/// Values that share a maximum.
+const BLOCK: usize = 64;
+/// Maxima that share a maximum of theirs.
+const NESTED_BLOCK: usize = 256;
+
+/// A matrix in NF4.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Nf4 {
+    /// `[output, input]`
+    shape: [usize; 2],
+    codes: Vec<u8>,
+    absmax: Absmax,
+}
+
+/// The largest magnitude of each block.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Absmax {
+    /// As they are.
+    Plain(Vec<f32>),
+    /// In 8 bits, less their mean: double quantization.
+    Nested {
+        /// One a block: entries of the dynamic map.
+        codes: Vec<u8>,
+        /// The largest magnitude of each 256 of what the codes stand for.
+        absmax: Vec<f32>,
+        /// The mean.
+        offset: f32,
+    },
+}
+
+impl Nf4 {
+    /// Quantizes a row-major matrix `[output, input]`.
+    ///
+    /// # Panics
+    /// When there is not a value for each place.
+    pub fn new(values: &[f32], shape: [usize; 2], is_nested: bool) -> Self {
+        assert_eq!(values.len(), shape[0] * shape[1], "a value for each place");
+        let absmax: Vec<f32> = values.par_chunks(BLOCK).map(largest).collect();
+        let mut codes = vec![0u8; values.len().div_ceil(2)];
+        codes.par_chunks_mut(BLOCK / 2).zip(values.par_chunks(BLOCK)).zip(&absmax).for_each(
+            |((codes, values), absmax)| {
+                // The reference multiplies whole blocks by the inverse and divides the last, partial one.
+                let absmax = divisor(*absmax);
+                let inverse = 1.0 / absmax;
+                let code = |value: f32| code(if values.len() == BLOCK { value * inverse } else { value / absmax });
+                for (at, &value) in values.iter().enumerate() {
+                    codes[at / 2] |= if at % 2 == 0 { code(value) << 4 } else { code(value) };
+                }
+                if values.len() % 2 == 1 {
+                    codes[values.len() / 2] |= code(0.0);
+                }
+            },
+        );
+        Self { shape, codes, absmax: if is_nested { Absmax::nested(&absmax) } else { Absmax::Plain(absmax) } }
+    }
+
+    /// Two codes a byte, the first in the high half, row-major `[output, input]`.
+    pub fn codes(&self) -> &[u8] {
+        &self.codes
+    }
+
+    /// The maxima.
+    pub fn absmax(&self) -> &Absmax {
+        &self.absmax
+    }
+
+    /// What it takes in memory.
+    pub fn bytes(&self) -> usize {
+        let absmax = match &self.absmax {
+            Absmax::Plain(absmax) => absmax.len() * size_of::<f32>(),
+            Absmax::Nested { codes, absmax, .. } => codes.len() + absmax.len() * size_of::<f32>(),
+        };
+        self.codes.len() + absmax
+    }
+}
+
+impl Storage for Nf4 {
+    fn shape(&self) -> [usize; 2] {
+        let [output, input] = self.shape;
+        [input, output]
+    }
+
+    fn unpack(&self) -> Vec<f32> {
+        /// Rows of the matrix that are decoded before they are written as columns.
+        const TILE: usize = 16;
+        let [output, input] = self.shape;
+        let absmax = self.absmax.values();
+        let value = |at: usize| {
+            let byte = self.codes[at / 2];
+            CODEBOOK[usize::from(if at.is_multiple_of(2) { byte >> 4 } else { byte & 15 })] * absmax[at / BLOCK]
+        };
+        let mut out = vec![0f32; input * output];
+        out.par_chunks_mut((BLOCK * output).max(1)).enumerate().for_each(|(block, out)| {
+            let first = block * BLOCK;
+            let columns = BLOCK.min(input - first);
+            let mut decoded = [[0f32; BLOCK]; TILE];
+            for row in (0..output).step_by(TILE) {
+                let rows = TILE.min(output - row);
+                for (at, decoded) in decoded[..rows].iter_mut().enumerate() {
+                    let start = (row + at) * input + first;
+                    for (to, at) in decoded[..columns].iter_mut().zip(start..) {
+                        *to = value(at);
+                    }
+                }
+                for column in 0..columns {
+                    let to = &mut out[column * output + row..][..rows];
+                    to.iter_mut().zip(&decoded).for_each(|(to, decoded)| *to = decoded[column]);
+                }
+            }
+        });
+        out
+    }
+}
+
+impl Absmax {
+    fn nested(values: &[f32]) -> Self {
+        let offset = (values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len().max(1) as f64) as f32;
+        let centred: Vec<f32> = values.iter().map(|value| value - offset).collect();
+        let map = dynamic_map();
+        let absmax: Vec<f32> = centred.chunks(NESTED_BLOCK).map(largest).collect();
+        let codes = centred.chunks(NESTED_BLOCK).zip(&absmax).flat_map(|(values, absmax)| {
+            let map = &map;
+            values.iter().map(move |value| nearest(map, value / divisor(*absmax)))
+        });
+        Self::Nested { codes: codes.collect(), absmax, offset }
+    }
+
+    /// The maxima in f32.
+    pub fn values(&self) -> Vec<f32> {
+        match self {
+            Self::Plain(absmax) => absmax.clone(),
+            Self::Nested { codes, absmax, offset } => {
+                let map = dynamic_map();
+                let value = |(at, code): (usize, &u8)| map[usize::from(*code)] * absmax[at / NESTED_BLOCK] + offset;
+                codes.iter().enumerate().map(value).collect()
+            }
+        }
+    }
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |largest, value| largest.max(value.abs()))
+}
+
+/// A block's maximum to divide its values by: all of a block may be zero.
+fn divisor(absmax: f32) -> f32 {
+    absmax.max(f32::MIN_POSITIVE)
+}
+
+/// The code of a value in [−1, 1]: how many midpoints of neighbouring entries are below it.
+fn code(value: f32) -> u8 {
+    CODEBOOK.windows(2).filter(|pair| value > (pair[0] + pair[1]) / 2.0).count() as u8
+}
+
+/// The 8-bit map of bitsandbytes' `create_dynamic_map`: seven decades, each of both signs with twice as many values as the one
+/// below it, zero and one.
+fn dynamic_map() -> Vec<f32> {
+    const FIRST: f32 = 0.1;
+    let mut map = vec![0.0, 1.0];
+    for decade in 0..7 {
+        let parts = 1usize << decade;
+        let step = (1.0 - FIRST) / parts as f32;
+        // From both ends, with one rounding each, as the reference's `linspace`.
+        let boundary = |at: usize| match at < parts.div_ceil(2) {
+            true => step.mul_add(at as f32, FIRST),
+            false => (-step).mul_add((parts - at) as f32, 1.0),
+        };
+        let unit = 10f64.powi(decade - 6) as f32;
+        for at in 0..parts {
+            let mean = unit * ((boundary(at) + boundary(at + 1)) / 2.0);
+            map.extend([mean, -mean]);
+        }
+    }
+    map.sort_by(f32::total_cmp);
+    map
+}
+
+/// The index of the entry that is nearest to a value in [−1, 1]. As in the reference, the value is one of 65,536 that are
+/// evenly spread over the interval.
+fn nearest(map: &[f32], value: f32) -> u8 {
+    const STEPS: f64 = 65_535.0 / 2.0;
+    let value = (((f64::from(value) + 1.0) * STEPS).round() / STEPS - 1.0) as f32;
+    let above = map.partition_point(|entry| *entry <= value).clamp(1, map.len() - 1);
+    let (below, above_distance) = (value - map[above - 1], map[above] - value);
+    (if above_distance < below { above } else { above - 1 }) as u8
+}

@@ -1,0 +1,220 @@
+//! The families of encoders, as data: a family is a file in this folder and an entry of [`FAMILIES`].
+
+mod bert;
+mod camembert;
+mod distilbert;
+mod electra;
+mod ernie;
+mod roberta;
+mod xlm_roberta;
+
+use kiln_kernels::Activation;
+use serde_json::{Map, Value};
+
+use bert::BERT;
+
+/// Where a family of encoders differs from BERT: names, rules of the embeddings, and the shape of its heads. What it has in
+/// common with BERT is computed by the same code.
+#[derive(Debug)]
+pub struct Family {
+    /// `model_type` in `config.json`.
+    pub model_type: &'static str,
+    /// What the names of the encoder's tensors begin with, in a checkpoint of a whole model.
+    pub prefix: &'static str,
+    /// What the names of transformers' classes begin with: `Bert` of `BertForTokenClassification`.
+    pub class: &'static str,
+    /// Keys of `config.json` that have another name than BERT's.
+    pub config_keys: &'static [Rename],
+    /// Parts of tensors' names that differ from BERT's: each is replaced, in this order, where a name begins with it or has it
+    /// after a dot.
+    pub tensors: &'static [Rename],
+    /// Where positions begin.
+    pub positions: Positions,
+    /// Whether the embeddings tell segments apart.
+    pub has_segments: bool,
+    /// Whether there may be embeddings of kinds of tasks, as `use_task_id` says.
+    pub has_task_types: bool,
+    /// Whether embeddings may be narrower than hidden states, as `embedding_size` says, and are then projected.
+    pub projects_embeddings: bool,
+    /// `pad_token_id` where the config does not say it.
+    pub pad_token_id: u32,
+    /// What reads the first token's hidden state before the output layer of a sentence-level head.
+    pub sentence_head: SentenceHead,
+    /// Whether the head for masked words is BERT's, up to the names.
+    pub has_masked_lm: bool,
+    /// Whether the pooler was trained to tell whether one sentence follows another.
+    pub has_next_sentence: bool,
+}
+
+/// A name of BERT's and what a family has in its place.
+#[derive(Clone, Copy, Debug)]
+pub struct Rename {
+    /// BERT's.
+    pub bert: &'static str,
+    /// The family's.
+    pub family: &'static str,
+}
+
+/// Where positions begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Positions {
+    /// At 0.
+    Zero,
+    /// After the id of the padding token: the rows up to it are never read.
+    AfterPadding,
+}
+
+/// What stands between the first token's hidden state and the output layer of transformers' own sentence-level head: a linear
+/// layer and an activation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum SentenceHead {
+    /// BERT's pooler, which belongs to the encoder: tanh.
+    Pooler,
+    /// A layer of the head, fresh in every fine-tuning.
+    Own {
+        /// What the names of its tensors begin with.
+        dense: &'static str,
+        /// What the names of the output layer's tensors begin with.
+        output: &'static str,
+        /// After the linear layer.
+        activation: Activation,
+        /// Whether there is a dropout before it.
+        has_dropout: bool,
+    },
+}
+
+/// All families; the first is meant where a config names none.
+pub const FAMILIES: [&Family; 7] = [
+    &BERT,
+    &ernie::ERNIE,
+    &roberta::ROBERTA,
+    &xlm_roberta::XLM_ROBERTA,
+    &camembert::CAMEMBERT,
+    &distilbert::DISTILBERT,
+    &electra::ELECTRA,
+];
+
+/// What stands before the `model_type` of an encoder under a head that transformers has no class for, so that it does not
+/// load it under a random one.
+const OWN_HEAD: &str = "kiln-";
+
+/// The families' `model_type`s, for a message.
+pub(crate) fn known_model_types() -> String {
+    let names: Vec<String> = FAMILIES.iter().map(|family| format!("\"{}\"", family.model_type)).collect();
+    format!("one of {}", names.join(", "))
+}
+
+impl Family {
+    /// The family of a `model_type`, none if there is none.
+    pub fn of_model_type(model_type: &str) -> Option<&'static Self> {
+        let model_type = model_type.strip_prefix(OWN_HEAD).unwrap_or(model_type);
+        FAMILIES.into_iter().find(|family| family.model_type == model_type)
+    }
+
+    /// `model_type` of an encoder under a head that transformers has no class for.
+    pub fn own_model_type(&self) -> String {
+        format!("{OWN_HEAD}{}", self.model_type)
+    }
+
+    /// The family's key of `config.json` for one of BERT's.
+    pub(crate) fn config_key<'a>(&'a self, bert: &'a str) -> &'a str {
+        self.config_keys.iter().find(|key| key.bert == bert).map_or(bert, |key| key.family)
+    }
+
+    /// BERT's keys in place of the family's, and what the family has where a config does not say it.
+    pub(crate) fn rename_keys(&self, json: &mut Map<String, Value>) {
+        for Rename { bert, family } in self.config_keys {
+            if let Some(value) = json.remove(*family) {
+                json.insert((*bert).to_owned(), value);
+            }
+        }
+        if !json.contains_key("pad_token_id") {
+            json.insert("pad_token_id".to_owned(), self.pad_token_id.into());
+        }
+        if !self.projects_embeddings {
+            json.remove("embedding_size");
+        }
+    }
+
+    /// The family's keys in place of BERT's.
+    pub(crate) fn restore_keys(&self, json: &mut Map<String, Value>) {
+        for Rename { bert, family } in self.config_keys {
+            if let Some(value) = json.remove(*bert) {
+                json.insert((*family).to_owned(), value);
+            }
+        }
+        if !self.has_segments {
+            json.remove("type_vocab_size");
+        }
+    }
+
+    /// The family's name of a parameter, from BERT's.
+    pub fn tensor_name(&self, name: &str) -> String {
+        let renamed = |name: String, Rename { bert, family }: &Rename| replace_part(name, bert, family);
+        self.tensors.iter().fold(name.to_owned(), renamed)
+    }
+
+    /// BERT's name of a parameter, from the family's.
+    pub fn bert_name(&self, name: &str) -> String {
+        let renamed = |name: String, Rename { bert, family }: &Rename| replace_part(name, family, bert);
+        self.tensors.iter().fold(name.to_owned(), renamed)
+    }
+}
+
+/// The name with `to` in place of `from`, if it begins with that or has it after a dot.
+fn replace_part(name: String, from: &str, to: &str) -> String {
+    let at = if name.starts_with(from) { Some(0) } else { name.find(&format!(".{from}")).map(|at| at + 1) };
+    match at {
+        Some(at) => format!("{}{to}{}", &name[..at], &name[at + from.len()..]),
+        None => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_comes_back() {
+        let names = [
+            "embeddings.word_embeddings.weight",
+            "encoder.layer.11.attention.self.query.weight",
+            "encoder.layer.0.attention.output.dense.bias",
+            "encoder.layer.0.attention.output.LayerNorm.weight",
+            "encoder.layer.0.intermediate.dense.weight",
+            "encoder.layer.0.output.dense.weight",
+            "encoder.layer.0.output.LayerNorm.bias",
+            "pooler.dense.weight",
+            "cls.predictions.transform.dense.weight",
+            "cls.predictions.transform.LayerNorm.bias",
+            "cls.predictions.bias",
+            "cls.predictions.decoder.weight",
+        ];
+        for family in FAMILIES {
+            for name in names {
+                assert_eq!(family.bert_name(&family.tensor_name(name)), name, "{}", family.model_type);
+            }
+        }
+        let distilbert = Family::of_model_type("distilbert").expect("it is one of them");
+        for (bert, family) in [
+            (names[1], "transformer.layer.11.attention.q_lin.weight"),
+            (names[2], "transformer.layer.0.attention.out_lin.bias"),
+            (names[3], "transformer.layer.0.sa_layer_norm.weight"),
+            (names[4], "transformer.layer.0.ffn.lin1.weight"),
+            (names[5], "transformer.layer.0.ffn.lin2.weight"),
+            (names[6], "transformer.layer.0.output_layer_norm.bias"),
+            (names[10], "vocab_projector.bias"),
+        ] {
+            assert_eq!(distilbert.tensor_name(bert), family);
+        }
+    }
+
+    #[test]
+    fn a_head_of_its_own_keeps_the_family() {
+        for family in FAMILIES {
+            let found = Family::of_model_type(&family.own_model_type()).expect("it is known");
+            assert_eq!(found.model_type, family.model_type);
+        }
+        assert!(Family::of_model_type("llama").is_none());
+    }
+}

@@ -1,0 +1,19 @@
+use super::{Family, Positions, SentenceHead};
+
+/// BERT (Devlin et al., 2019), and the many checkpoints that are called otherwise and are the same: Chinese RoBERTa-wwm,
+/// MacBERT, BGE, E5, GTE, MiniLM.
+pub(super) const BERT: Family = Family {
+    model_type: "bert",
+    prefix: "bert.",
+    class: "Bert",
+    config_keys: &[],
+    tensors: &[],
+    positions: Positions::Zero,
+    has_segments: true,
+    has_task_types: false,
+    projects_embeddings: false,
+    pad_token_id: 0,
+    sentence_head: SentenceHead::Pooler,
+    has_masked_lm: true,
+    has_next_sentence: true,
+};

@@ -1,0 +1,20 @@
+use kiln_kernels::Activation;
+
+use super::{BERT, Family, SentenceHead};
+
+/// ELECTRA's discriminator (Clark et al., 2020). Its pre-training predicts no words, so it has no head for masked ones.
+pub(super) const ELECTRA: Family = Family {
+    model_type: "electra",
+    prefix: "electra.",
+    class: "Electra",
+    projects_embeddings: true,
+    sentence_head: SentenceHead::Own {
+        dense: "classifier.dense.",
+        output: "classifier.out_proj.",
+        activation: Activation::Gelu,
+        has_dropout: true,
+    },
+    has_masked_lm: false,
+    has_next_sentence: false,
+    ..BERT
+};

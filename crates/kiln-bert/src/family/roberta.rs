@@ -1,0 +1,26 @@
+use kiln_kernels::Activation;
+
+use super::{BERT, Family, Positions, Rename, SentenceHead};
+
+/// RoBERTa (Liu et al., 2019).
+pub(super) const ROBERTA: Family = Family {
+    model_type: "roberta",
+    prefix: "roberta.",
+    class: "Roberta",
+    tensors: &[
+        Rename { bert: "cls.predictions.transform.dense.", family: "lm_head.dense." },
+        Rename { bert: "cls.predictions.transform.LayerNorm.", family: "lm_head.layer_norm." },
+        Rename { bert: "cls.predictions.decoder.", family: "lm_head.decoder." },
+        Rename { bert: "cls.predictions.", family: "lm_head." },
+    ],
+    positions: Positions::AfterPadding,
+    pad_token_id: 1,
+    sentence_head: SentenceHead::Own {
+        dense: "classifier.dense.",
+        output: "classifier.out_proj.",
+        activation: Activation::Tanh,
+        has_dropout: true,
+    },
+    has_next_sentence: false,
+    ..BERT
+};

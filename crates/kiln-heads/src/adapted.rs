@@ -1,0 +1,149 @@
+use std::path::Path;
+
+use burn::tensor::Device;
+use kiln_adapters::{AdapterConfig, AdapterFile, PeftConfig, adapter_parameters, load_adapter, merge, quantize};
+use kiln_bert::{Bert, BertConfig, FloatType, Loaded, SentenceHead, Weights, load_bert, save};
+use serde_json::{Map, Value, json};
+
+use crate::model_folder::{HEAD_FILE, HEAD_KEY, HeadClass, saved_config, write_json};
+use crate::read_model::read_head;
+use crate::{Error, Network, TaskModel};
+
+/// What the head says of itself, beside peft's files: the keys of a model folder's `config.json` that the base's lacks.
+const TASK_FILE: &str = "task.json";
+const TASK_KEYS: [&str; 7] =
+    ["model_type", "architectures", "id2label", "label2id", "problem_type", "tie_word_embeddings", HEAD_KEY];
+
+/// The key of the task file that says how the base's weights were held, and what it says.
+const QUANTIZATION: &str = "quantization";
+const NF4: &str = "nf4";
+
+/// Writes the adapters of a model, its head and, where the adapter's config has it trained, its pooler: what peft's
+/// `PeftModel.from_pretrained` loads, and what says of the head what the base's config cannot. `base` is where the base is, for
+/// peft.
+///
+/// A head that transformers has no class for is in a file of its own, and peft loads the encoder's adapters alone.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn save_adapter(folder: &Path, model: &TaskModel, adapter: &AdapterConfig, base: &str) -> Result<(), Error> {
+    let TaskModel { network, config } = model;
+    let (family, class) = (config.family(), network.class());
+    let is_encoders = family.sentence_head == SentenceHead::Pooler || class.is_none();
+    let with_pooler = adapter.train_pooler && is_encoders && network.bert().pooler.is_some();
+    let mut parameters = adapter_parameters(network.bert(), config, with_pooler);
+    let head = network.head(family);
+    let mut modules = if with_pooler { vec!["pooler"] } else { vec![] };
+    match class {
+        Some(class) => {
+            parameters.extend(head);
+            modules.extend(modules_to_save(class));
+            if let SentenceHead::Own { dense, .. } = family.sentence_head {
+                modules.extend(dense.split('.').next().filter(|_| class == HeadClass::SequenceClassification));
+                modules.sort_unstable();
+                modules.dedup();
+            }
+        }
+        None => {
+            let without_prefix = |name: String| name.strip_prefix(family.prefix).map_or(name.clone(), str::to_owned);
+            parameters.iter_mut().for_each(|p| p.name = without_prefix(std::mem::take(&mut p.name)));
+            std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
+            save(&folder.join(HEAD_FILE), &head, FloatType::F32)?;
+        }
+    }
+    let peft = PeftConfig::new(adapter, base, class.and_then(task_type), &modules);
+    AdapterFile::write(folder, &peft, parameters)?;
+    let saved = saved_config(model).to_json();
+    let mut task: Map<String, Value> = saved.into_iter().filter(|(key, _)| TASK_KEYS.contains(&key.as_str())).collect();
+    if network.bert().encoder.layer.iter().any(|layer| layer.output.dense.is_stored()) {
+        task.insert(QUANTIZATION.to_owned(), json!(NF4));
+    }
+    write_json(&folder.join(TASK_FILE), &task)
+}
+
+/// Reads an adapter's model from its base, which may be a plain checkpoint, and the adapter's folder, of Kiln's or peft's.
+/// Labels are those of the adapter's folder, else of the base.
+///
+/// # Errors
+/// When a file is missing or damaged, the adapter does not fit the base, or there is no head.
+pub fn load_adapted_model(base: &Path, adapter: &Path, device: &Device) -> Result<Loaded<TaskModel>, Error> {
+    let mut config = BertConfig::from_folder(base)?;
+    let file = AdapterFile::open(adapter)?;
+    let mut task = task_of(&config, adapter, &file)?;
+    let is_quantized = task.remove(QUANTIZATION).is_some();
+    config.extra.extend(task);
+    let Loaded { module: mut bert, .. } = load_bert(&config, &Weights::from_folder(base)?, device)?;
+    if is_quantized {
+        quantize(&mut bert, true);
+    }
+    let module = load_adapter(bert, &config, &file, device)?;
+    read_head(adapter, config, (Loaded { module, unused: Vec::new() }, &file.weights), device)
+}
+
+/// Reads the encoder of a base under an adapter, without a head.
+///
+/// # Errors
+/// When a file is missing or damaged, or the adapter does not fit the base.
+pub fn load_adapted_encoder(base: &Path, adapter: &Path, device: &Device) -> Result<(Bert, BertConfig), Error> {
+    let config = BertConfig::from_folder(base)?;
+    let file = AdapterFile::open(adapter)?;
+    let Loaded { module: mut bert, .. } = load_bert(&config, &Weights::from_folder(base)?, device)?;
+    if task_of(&config, adapter, &file)?.contains_key(QUANTIZATION) {
+        quantize(&mut bert, true);
+    }
+    Ok((load_adapter(bert, &config, &file, device)?, config))
+}
+
+/// Makes a model's adapters part of its weights: a plain model.
+pub fn merge_adapter(model: &mut TaskModel) {
+    merge(model.network.bert_mut());
+}
+
+/// What is known of an adapter's head.
+fn task_of(config: &BertConfig, folder: &Path, file: &AdapterFile) -> Result<Map<String, Value>, Error> {
+    let path = folder.join(TASK_FILE);
+    if path.exists() {
+        let text = kiln_files::read(&path).map_err(|source| kiln_bert::Error::Read { path: path.clone(), source })?;
+        return Ok(serde_json::from_slice(&text).map_err(|source| kiln_bert::Error::Json { path, source })?);
+    }
+    let mut task = Map::new();
+    let named = file.config.task_type.as_deref();
+    if let Some(class) =
+        HeadClass::ALL.into_iter().find(|class| task_type(*class).is_some_and(|name| Some(name) == named))
+    {
+        task.insert("architectures".to_owned(), json!([class.name(config.family())]));
+    }
+    let output = ["classifier.weight", "classifier.out_proj.weight"].iter().find_map(|name| file.weights.shape(name));
+    let named = config.extra.get("id2label").and_then(Value::as_object).map(Map::len);
+    if let Some([labels, _]) = output.filter(|shape| named != Some(shape[0])) {
+        task.insert("id2label".to_owned(), Value::Null);
+        task.insert("num_labels".to_owned(), json!(labels));
+    }
+    Ok(task)
+}
+
+/// peft's name of what a class is for.
+fn task_type(class: HeadClass) -> Option<&'static str> {
+    match class {
+        HeadClass::SequenceClassification => Some("SEQ_CLS"),
+        HeadClass::TokenClassification => Some("TOKEN_CLS"),
+        HeadClass::QuestionAnswering => Some("QUESTION_ANS"),
+        HeadClass::PreTraining | HeadClass::MaskedLm => None,
+    }
+}
+
+/// What peft saves whole of a class.
+fn modules_to_save(class: HeadClass) -> Vec<&'static str> {
+    match class {
+        HeadClass::SequenceClassification | HeadClass::TokenClassification => vec!["classifier", "score"],
+        HeadClass::QuestionAnswering => vec!["qa_outputs"],
+        HeadClass::PreTraining | HeadClass::MaskedLm => vec!["cls"],
+    }
+}
+
+impl Network {
+    /// Whether its encoder has adapters.
+    pub fn has_adapters(&self) -> bool {
+        self.bert().clone().linear_layers().iter().any(|(_, linear)| linear.adapter.is_some())
+    }
+}

@@ -1,0 +1,33 @@
+//! `kiln merge`: a base and an adapter to a plain model.
+
+use anyhow::Context;
+use burn::tensor::Device;
+use kiln::UsageError;
+use kiln::fetch::fetch_model;
+use kiln_heads::{load_adapted_model, merge_adapter, save_model};
+use kiln_tokenize::Tokenizer;
+use serde_json::json;
+
+use crate::cli::{MergeArgs, adapter_folder};
+use crate::console;
+use crate::observer::Console;
+
+pub fn run(arguments: &MergeArgs, json: bool, device: &Device) -> anyhow::Result<()> {
+    let MergeArgs { model, adapter, out, hub } = arguments;
+    let base = fetch_model(model, &hub.options(), &mut Console::default())?;
+    let adapter = adapter_folder(adapter);
+    if out.join("config.json").exists() {
+        let message = format!("{}: the folder holds a model already; choose another --out", out.display());
+        return Err(UsageError(message).into());
+    }
+    let mut model = load_adapted_model(&base, &adapter, device)?.module;
+    merge_adapter(&mut model);
+    let tokenizer = Tokenizer::from_folder(&base)?;
+    std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
+    save_model(out, &model)?;
+    tokenizer.save(out)?;
+    if json {
+        return console::json(&json!({ "path": out }));
+    }
+    Ok(console::result(out.display())?)
+}

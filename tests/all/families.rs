@@ -1,0 +1,245 @@
+//! Tiny checkpoints of each family, held against what transformers computes from them.
+
+use std::path::Path;
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use kiln_backend::{Backend, Flex};
+use kiln_bert::{BertConfig, Inputs, Weights};
+use kiln_heads::{Network, PretrainedConfig, Start, cross_entropy_sum, load_model, save_model};
+use kiln_kernels::Precision;
+use kiln_tokenize::{ModelLimits, Tokenizer};
+use kiln_train::{AdamW, GradientSum, Trainable};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+use crate::assets::assets;
+use crate::tiny;
+
+/// Each with the names of its folder's parts under `reference/families`.
+const FOLDERS: [&str; 6] = ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "ernie"];
+const TOLERANCE: f32 = 1e-4;
+
+pub struct Expected(Vec<u8>);
+
+impl Expected {
+    pub fn read(path: &Path) -> Self {
+        Self(std::fs::read(path).expect("the reference is there"))
+    }
+
+    /// Whole numbers and the shape of a tensor, none if there is none of that name.
+    pub fn ids(&self, name: &str) -> Option<(Vec<i32>, [usize; 2])> {
+        let file = SafeTensors::deserialize(&self.0).expect("it is whole");
+        let tensor = file.tensor(name).ok()?;
+        let ids = tensor.data().as_chunks().0.iter().map(|&bytes| i64::from_le_bytes(bytes) as i32).collect();
+        Some((ids, [tensor.shape()[0], tensor.shape().get(1).copied().unwrap_or(1)]))
+    }
+
+    pub fn numbers(&self, name: &str) -> Vec<f32> {
+        let file = SafeTensors::deserialize(&self.0).expect("it is whole");
+        let tensor = file.tensor(name).expect("the reference has it");
+        tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+    }
+
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        let file = SafeTensors::deserialize(&self.0).expect("it is whole");
+        file.tensor(name).expect("the reference has it").data().to_vec()
+    }
+
+    pub fn inputs(&self, prefix: &str, device: &Device) -> Inputs {
+        let (ids, shape) = self.ids(&format!("{prefix}input_ids")).expect("there are ids");
+        let (mask, _) = self.ids(&format!("{prefix}attention_mask")).expect("there is a mask");
+        let types = self.ids(&format!("{prefix}token_type_ids")).map_or_else(|| vec![0; ids.len()], |(types, _)| types);
+        Inputs::new(&ids, &mask, &types, shape, device)
+    }
+
+    /// The hidden states of real tokens: those of padding are nobody's.
+    fn hidden_states(&self, prefix: &str, found: &[f32], what: &str) {
+        let (mask, _) = self.ids(&format!("{prefix}attention_mask")).expect("there is a mask");
+        let expected = self.numbers(&format!("{prefix}last_hidden_state"));
+        let width = expected.len() / mask.len();
+        let real = |values: &[f32]| -> Vec<f32> {
+            let rows = values.chunks(width).zip(&mask).filter(|(_, mask)| **mask == 1);
+            rows.flat_map(|(row, _)| row.to_vec()).collect()
+        };
+        tiny::assert_close(&real(found), &real(&expected), TOLERANCE, what);
+    }
+}
+
+fn logits(network: &Network, inputs: Inputs) -> Vec<f32> {
+    match network {
+        Network::SequenceClassification { model, .. } => tiny::numbers(model.forward(inputs)),
+        Network::TokenClassification { model, .. } => {
+            let [batch, seq] = inputs.input_ids.dims();
+            let tokens = Tensor::arange(0..(batch * seq) as i64, &inputs.input_ids.device());
+            tiny::numbers(model.forward(inputs, tokens))
+        }
+        _ => unreachable!("no folder has another head"),
+    }
+}
+
+#[test]
+fn hidden_states_and_logits_are_transformers_and_a_saved_folder_is_the_one_that_was_read() {
+    let Some(assets) = assets() else { return };
+    let device = Flex::device(0);
+    for name in FOLDERS {
+        let folder = assets.join("reference/families").join(name);
+        let loaded = load_model(&folder, &device).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(loaded.unused.is_empty(), "{name}: {:?}", loaded.unused);
+        let mut model = loaded.module;
+        let expected = Expected::read(&folder.join("expected.safetensors"));
+        for prefix in ["", "pair."] {
+            let what = format!("{name} {prefix}");
+            let found = model.network.bert_mut().forward(expected.inputs(prefix, &device));
+            expected.hidden_states(prefix, &tiny::numbers(found), &what);
+            let found = logits(&model.network, expected.inputs(prefix, &device));
+            tiny::assert_close(&found, &expected.numbers(&format!("{prefix}logits")), TOLERANCE, &what);
+        }
+        model.network.bert_mut().products.precision = Precision::Bf16;
+        let found = logits(&model.network, expected.inputs("", &device));
+        tiny::assert_close(&found, &expected.numbers("logits"), 0.2, &format!("{name} in bf16"));
+
+        let saved = tempfile::tempdir().expect("a temporary folder");
+        save_model(saved.path(), &model).expect("it is writable");
+        check_same(&folder, saved.path(), name);
+    }
+}
+
+/// The same tensors, and the same config but for what Kiln adds.
+fn check_same(before: &Path, after: &Path, name: &str) {
+    let [old, new] = [before, after].map(|folder| Weights::from_folder(folder).expect("it has weights"));
+    assert_eq!(old.names().collect::<Vec<_>>(), new.names().collect::<Vec<_>>(), "{name}");
+    for tensor in old.names() {
+        assert!(old.read(tensor).expect("floats") == new.read(tensor).expect("floats"), "{name}: {tensor}");
+    }
+    let [old, new] = [before, after].map(|folder| -> Value {
+        let json = std::fs::read(folder.join("config.json")).expect("it has a config");
+        serde_json::from_slice(&json).expect("it is JSON")
+    });
+    for (key, value) in old.as_object().expect("it is an object") {
+        // What is not given is the default.
+        if !value.is_null() || new.get(key).is_some() {
+            assert_eq!(new.get(key), Some(value), "{name}: {key}");
+        }
+    }
+}
+
+#[test]
+fn a_tagger_of_xlm_roberta_is_transformers() {
+    let Some(assets) = assets() else { return };
+    let folder = assets.join("reference/families/xlm-roberta/token-classification");
+    let device = Flex::device(0);
+    let model = load_model(&folder, &device).expect("a tagger").module;
+    let expected = Expected::read(&folder.join("expected.safetensors"));
+    let (mask, _) = expected.ids("attention_mask").expect("there is a mask");
+    let (found, wanted) = (logits(&model.network, expected.inputs("", &device)), expected.numbers("logits"));
+    let tags = wanted.len() / mask.len();
+    for (at, _) in mask.iter().enumerate().filter(|(_, mask)| **mask == 1) {
+        tiny::assert_close(&found[at * tags..][..tags], &wanted[at * tags..][..tags], TOLERANCE, "a token's logits");
+    }
+}
+
+#[test]
+fn tokens_are_transformers() {
+    let Some(assets) = assets() else { return };
+    for name in FOLDERS {
+        let folder = assets.join("reference/families").join(name);
+        let config = BertConfig::from_folder(&folder).expect("a config");
+        let limits = ModelLimits {
+            vocab_size: config.vocab_size,
+            type_vocab_size: config.type_vocab_size,
+            max_position_embeddings: config.max_sequence_length(),
+        };
+        let tokenizer = Tokenizer::from_folder(&folder).and_then(|tokenizer| tokenizer.for_model(limits));
+        let tokenizer = tokenizer.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let json = std::fs::read(folder.join("expected.json")).expect("the reference is there");
+        let texts: Value = serde_json::from_slice(&json).expect("it is JSON");
+        let expected = Expected::read(&folder.join("expected.safetensors"));
+        for (prefix, key) in [("", "texts"), ("pair.", "pairs")] {
+            let (ids, [_, seq]) = expected.ids(&format!("{prefix}input_ids")).expect("there are ids");
+            let (mask, _) = expected.ids(&format!("{prefix}attention_mask")).expect("there is a mask");
+            for (row, text) in texts[key].as_array().expect("a list").iter().enumerate() {
+                let (text, pair) = match text.as_array() {
+                    Some(pair) => (pair[0].as_str().expect("a text"), pair[1].as_str()),
+                    None => (text.as_str().expect("a text"), None),
+                };
+                let found = tokenizer.encode(text, pair).unwrap_or_else(|error| panic!("{name}: {error}"));
+                let found: Vec<i32> = found.input_ids.iter().map(|&id| id as i32).collect();
+                let length = mask[row * seq..][..seq].iter().sum::<i32>() as usize;
+                assert_eq!(found, ids[row * seq..][..length], "{name}: {text:?} {pair:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn ten_steps_of_roberta_are_pytorch_s() {
+    let Some(assets) = assets() else { return };
+    let folder = assets.join("reference/families/roberta");
+    let json = std::fs::read(folder.join("finetune.json")).expect("the reference is there");
+    let reference: Value = serde_json::from_slice(&json).expect("it is JSON");
+    let series = |key: &str| -> Vec<f64> {
+        reference[key].as_array().expect("a list").iter().map(|value| value.as_f64().expect("a number")).collect()
+    };
+    let expected = Expected::read(&folder.join("expected.safetensors"));
+    let plain = Flex::device(0);
+    let device = plain.clone().autodiff();
+    let mut without_dropout = load_model(&folder, &plain).expect("a classifier").module;
+    without_dropout.config.hidden_dropout_prob = 0.0;
+    without_dropout.config.attention_probs_dropout_prob = 0.0;
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    save_model(copy.path(), &without_dropout).expect("it is writable");
+    let Network::SequenceClassification { model, .. } = load_model(copy.path(), &plain).expect("it").module.network
+    else {
+        unreachable!("it is a classifier")
+    };
+    let mut model = model.train();
+    let mut optimizer = AdamW::new(Trainable::default());
+    for (step, (loss, norm)) in series("losses").into_iter().zip(series("gradient_norms")).enumerate() {
+        let targets = Tensor::<1, Int>::from_data(TensorData::new(vec![2, 0, 1], [3]), &device);
+        let found = cross_entropy_sum(model.forward(expected.inputs("", &device)), targets) / 3.0;
+        let mut gradients = GradientSum::default();
+        gradients.add(&model, found.backward());
+        let (found, found_norm) = (found.into_scalar::<f64>(), gradients.norm());
+        assert!((found - loss).abs() < 1e-4, "step {step}: loss {found}, PyTorch {loss}");
+        assert!((found_norm / norm - 1.0).abs() < 1e-3, "step {step}: norm {found_norm}, PyTorch {norm}");
+        let scale = GradientSum::clip_factor(found_norm, 1.0);
+        model = optimizer.step(model, gradients, 1e-3, scale);
+    }
+    let after = Expected::read(&folder.join("finetune.safetensors")).numbers("logits_after");
+    let found = tiny::numbers(model.valid().forward(expected.inputs("", &plain)));
+    tiny::assert_close(&found, &after, 1e-3, "logits after");
+}
+
+/// Every family's encoder becomes a model of every task that transformers has a class for, and comes back from its folder.
+#[test]
+fn fresh_heads_are_saved_under_the_family_s_own_classes() {
+    let Some(assets) = assets() else { return };
+    let device = Flex::device(0);
+    for name in FOLDERS {
+        let folder = assets.join("reference/families").join(name);
+        let config = PretrainedConfig {
+            start: Start::Pretrained,
+            architecture: None,
+            frozen: false,
+            hidden_layers: vec![],
+            num_labels: 4,
+            head_initializer_range: None,
+        };
+        let saved = tempfile::tempdir().expect("a temporary folder");
+        let has_masked_lm = name != "electra";
+        let masked = config.masked_lm(&folder, false, &device);
+        assert_eq!(masked.is_ok(), has_masked_lm, "{name}");
+        if let Ok(masked) = masked {
+            let network = Network::MaskedLm { model: masked.model };
+            save_model(saved.path(), &kiln_heads::TaskModel { network, config: masked.config })
+                .expect("it is writable");
+            let again = load_model(saved.path(), &device).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(again.unused.is_empty(), "{name}: {:?}", again.unused);
+            let class = again.module.config.extra["architectures"][0].as_str().expect("a name").to_owned();
+            assert!(class.ends_with("ForMaskedLM"), "{class}");
+        }
+        let has_next_sentence = ["bert", "ernie"].contains(&name);
+        assert_eq!(config.masked_lm(&folder, true, &device).is_ok(), has_next_sentence, "{name}");
+    }
+}
