@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use burn::tensor::Device;
 use kiln::fetch::fetch_model;
 use kiln::recipe::{DataPath, Files};
-use kiln::{UsageError, evaluate, open_predictor, recipe_beside};
+use kiln::{ModelFolders, UsageError, evaluate, open_predictor, recipe_beside};
 use kiln_backend::Backend;
 use kiln_eval::{Comparison, Judged};
 use kiln_hub::Source;
@@ -58,7 +58,8 @@ pub fn run<B: Backend>(arguments: &CompareArgs, json: bool, device: &Device) -> 
 
 fn judge<B: Backend>(arguments: &CompareArgs, folder: &Path, input: &Input, device: &Device) -> anyhow::Result<Judged> {
     let mut console = Console::default();
-    let predictor = open_predictor::<B>(folder, arguments.precision.precision, device, &mut console)?;
+    let folders = ModelFolders { model: folder, adapter: None };
+    let predictor = open_predictor::<B>(folders, arguments.precision.precision, device, &mut console)?;
     let evaluated = evaluate::<B>(&predictor, folder, input.source.clone(), device, &mut console)?;
     let no_labels = || UsageError(format!("{}: a masked language model has no labelled rows", folder.display()));
     Ok(evaluated.judged.ok_or_else(no_labels)?)
