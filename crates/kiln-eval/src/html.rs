@@ -76,7 +76,7 @@ impl Page<'_> {
             name: name.to_owned(),
             points: self.epochs.iter().filter_map(|epoch| Some((epoch.epoch, value(epoch)?))).collect(),
         };
-        let validation = |name: &str| line(name, &|epoch| epoch.validation.get(name).copied());
+        let validation = |name: &str| line(&name.replace('_', " "), &|epoch| epoch.validation.get(name).copied());
         let loss = [
             line("training", &|epoch| Some(epoch.train_loss)),
             Line { name: "validation".to_owned(), ..validation("loss") },
