@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use kiln_adapters::{AdapterConfig, attach, quantize};
 use kiln_backend::{Backend, Flex};
 use kiln_bert::{BertConfig, Inputs};
 use kiln_heads::{
@@ -16,7 +17,7 @@ use kiln_heads::{
 };
 use kiln_kernels::{Precision, Products};
 use kiln_tokenize::{Encoding, Shuffle, Tokenizer, lengths, pad, shuffled};
-use kiln_train::{AdamW, GradientSum, Trainable};
+use kiln_train::{AdamW, GradientSum, Scope, Trainable};
 
 const VOCABULARY: usize = 21_128;
 const MODEL: &str = "models/multilingual-e5-small-zh";
@@ -73,6 +74,15 @@ impl Works {
             "latency" => self.forward([1, 20], IN_A_ROW, precision, &device),
             "step" => {
                 let training = self.training.get_or_insert_with(|| Training::new(base(&device)));
+                training.set_precision(precision);
+                let ids = ids([8, 128]);
+                let batch = Inputs::new(&ids, &[1; 8 * 128], &[0; 8 * 128], [8, 128], &device.autodiff());
+                timed(|| training.step(batch, &[0, 1, 0, 1, 0, 1, 0, 1]))
+            }
+            // A step of bert-base under an adapter on its queries and values, and with its layers in 4 bits.
+            "lora" | "qlora" => {
+                let fresh = || Training::adapted(base(&device), work == "qlora", &device);
+                let training = self.training.get_or_insert_with(fresh);
                 training.set_precision(precision);
                 let ids = ids([8, 128]);
                 let batch = Inputs::new(&ids, &[1; 8 * 128], &[0; 8 * 128], [8, 128], &device.autodiff());
@@ -147,6 +157,19 @@ impl Training {
         let mut model = model.train();
         model.bert.products.packed = None;
         Self { model: Some(model), optimizer: AdamW::new(Trainable::default()) }
+    }
+
+    fn adapted(mut model: SequenceClassifier, is_quantized: bool, device: &Device) -> Self {
+        if is_quantized {
+            quantize(&mut model.bert, true);
+        }
+        let config = BertConfig { vocab_size: VOCABULARY, ..BertConfig::base() };
+        attach(&mut model.bert, &config, &AdapterConfig::default(), device).unwrap();
+        let trainable = Trainable { scope: Scope::Adapters { pooler: false }, ..Trainable::default() };
+        let mut training = Self::new(model);
+        training.model = training.model.map(|model| trainable.apply(model));
+        training.optimizer = AdamW::new(trainable);
+        training
     }
 
     fn set_precision(&mut self, precision: Precision) {

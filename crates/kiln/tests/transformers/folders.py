@@ -95,6 +95,8 @@ def compare(name, folder, model, texts, max_length=None):
         )
         for ids in ["input_ids", "token_type_ids"]:
             assert encoded[ids][0].tolist() == ours[ids], f"{name}, {text!r}: {ids} {encoded[ids]} and {ours[ids]}"
+        if type(model).__name__.startswith("DistilBert"):
+            del encoded["token_type_ids"]
         with torch.no_grad():
             outputs = model(**encoded)
         compared = [key for key in ours if key.endswith("logits")]
@@ -198,8 +200,8 @@ REFUSED = [
 ]
 
 
-def saved(root, name, recipe, data):
-    """The folder of a model that Kiln has trained for one epoch."""
+def saved(root, name, recipe, data, base=None):
+    """The folder of a model that Kiln has trained for one epoch, on a base if there is one."""
     folder = root / name.replace(" ", "-")
     folder.mkdir()
     if data in [tagged, asked, raw]:
@@ -215,7 +217,7 @@ def saved(root, name, recipe, data):
         keys += 'format = "squad"\n'
     if "model.pooling" not in recipe and recipe.startswith(SEQUENCES):
         recipe += 'model.pooling = "pooler"\n'
-    model = f'model.source = "dir:{root / "vocabulary"}"\nmodel.size = "tiny"\n'
+    model = f'model.source = "dir:{base}"\n' if base else f'model.source = "dir:{root / "vocabulary"}"\nmodel.size = "tiny"\n'
     train = "[train]\nepochs = 1\nmax_length = 32\n"
     (folder / "recipe.toml").write_text(f"{recipe}{model}[data]\n{keys}{train}")
     kiln("pretrain" if data is raw else "train", "--recipe", folder / "recipe.toml", "--out", folder / "run")
@@ -271,18 +273,14 @@ def check_scores(folder, model, text):
 # Folders that transformers saves.
 
 
-def fresh(kind, **keys):
+def fresh(kind, config=BertConfig, **keys):
     """A small model with random weights that are large enough to tell texts apart."""
     torch.manual_seed(7)
-    config = BertConfig(
-        vocab_size=len(SPECIAL) + len(WORDS),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.15,
-        **keys,
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    if config is transformers.DistilBertConfig:
+        sizes = {}
+    config = config(
+        vocab_size=len(SPECIAL) + len(WORDS), max_position_embeddings=64, initializer_range=0.15, **{**sizes, **keys}
     )
     model = kind(config).eval()
     with torch.no_grad():
@@ -424,12 +422,109 @@ def check_tokenizers(root):
         compare("transformers: limit above positions", folder, model, [*TEXTS, long], max_length=64)
 
 
+# Other families, and peft's adapters.
+
+# A family's prefix of classes, the keys of its config, and its heads.
+HEADS = ["SequenceClassification", "TokenClassification", "QuestionAnswering"]
+SIZES = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "type_vocab_size": 2,
+}
+FAMILIES = [
+    ("Roberta", SIZES, [*HEADS, "MaskedLM"]),
+    ("XLMRoberta", SIZES, [*HEADS, "MaskedLM"]),
+    ("Camembert", SIZES, [*HEADS, "MaskedLM"]),
+    ("Ernie", {**SIZES, "use_task_id": True}, [*HEADS, "MaskedLM", "PreTraining"]),
+    ("DistilBert", {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}, [*HEADS, "MaskedLM"]),
+    ("Electra", {**SIZES, "embedding_size": 24}, HEADS),
+]
+# What Kiln trains for a head: the task's keys, its data, and its texts.
+TRAINED = {
+    "SequenceClassification": (SEQUENCES, labelled, TEXTS),
+    "TokenClassification": (TOKENS, tagged, TEXTS),
+    "QuestionAnswering": ('task = "question-answering"\n', asked, PAIRS),
+    "MaskedLM": ('task = "masked-lm"\nnext_sentence = false\n', raw, TEXTS),
+    "PreTraining": ('task = "masked-lm"\nnext_sentence = true\n', raw, PAIRS),
+}
+
+
+def check_families(root):
+    for family, keys, heads in FAMILIES:
+        config = getattr(transformers, f"{family}Config")
+        for head in heads:
+            recipe, data, texts = TRAINED[head]
+            kind = getattr(transformers, f"{family}For{head}")
+            name = kind.__name__
+            with case(f"transformers: {name}"):
+                model = fresh(kind, config, pad_token_id=0, **keys)
+                base = write(root, name, model)
+                compare(f"transformers: {name}", base, model, texts)
+            with case(f"saved: {name}"):
+                folder = saved(root, f"saved {name}", recipe, data, base=base)
+                model = getattr(transformers, f"AutoModelFor{head}").from_pretrained(folder)
+                assert isinstance(model, kind), f"{type(model).__name__}, not {name}"
+                compare(f"saved: {name}", folder, model, texts)
+
+
+def check_adapters(root):
+    """Kiln's adapters in peft, and peft's in Kiln."""
+    from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+
+    kinds = [
+        (BertForSequenceClassification, "SequenceClassification", TaskType.SEQ_CLS, BertConfig, ["query", "value"]),
+        (BertForTokenClassification, "TokenClassification", TaskType.TOKEN_CLS, BertConfig, ["key", "output.dense"]),
+        (BertForQuestionAnswering, "QuestionAnswering", TaskType.QUESTION_ANS, BertConfig, ["query"]),
+        (
+            transformers.RobertaForSequenceClassification,
+            "SequenceClassification",
+            TaskType.SEQ_CLS,
+            transformers.RobertaConfig,
+            ["query", "value"],
+        ),
+    ]
+    for kind, head, task_type, config, targets in kinds:
+        recipe, data, texts = TRAINED[head]
+        name = kind.__name__
+        keys = {} if config is BertConfig else {"pad_token_id": 0, "type_vocab_size": 2}
+        base = write(root, f"base of {name}", fresh(kind, config, **keys))
+        for variant in ["lora", "rslora", "dora"]:
+            with case(f"in peft: {variant} of {name}"):
+                adapter = f'model.encoder = "lora"\nadapter.variant = "{variant}"\nadapter.target_modules = {targets}\n'
+                folder = saved(root, f"{variant} {name}", recipe + adapter, data, base=base)
+                model = getattr(transformers, f"AutoModelFor{head}").from_pretrained(base, num_labels=labels_of(folder), ignore_mismatched_sizes=True)
+                model = PeftModel.from_pretrained(model, folder.parent / "adapter")
+                # peft's own class for question answering does not pass token types on.
+                compare(f"in peft: {variant} of {name}", folder, model.get_base_model(), texts)
+        with case(f"from peft: {name}"):
+            torch.manual_seed(7)
+            settings = LoraConfig(task_type=task_type, r=3, target_modules=targets, use_dora=True)
+            model = get_peft_model(kind.from_pretrained(base), settings)
+            with torch.no_grad():
+                for key, parameter in model.named_parameters():
+                    if "lora_B" in key or "modules_to_save" in key:
+                        parameter.normal_(0, 0.15)
+            adapter = root / f"adapter-of-{name.lower()}"
+            model.save_pretrained(adapter)
+            merged = root / f"merged-{name.lower()}"
+            kiln("merge", "--model", base, "--adapter", adapter, "--out", merged)
+            compare(f"from peft: {name}", merged, model.get_base_model(), texts)
+
+
+def labels_of(folder):
+    """How many labels a model has; 2 where they have no names."""
+    return len(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("id2label", "01"))
+
+
 def main():
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["KILN_CACHE"] = str(Path(folder) / "cache")
-        for check in [check_saved, check_files, check_heads, check_configs, check_tokenizers]:
+        checks = [check_saved, check_files, check_heads, check_configs, check_tokenizers, check_families, check_adapters]
+        for check in checks:
             root = Path(folder) / check.__name__
             root.mkdir()
             check(root)
