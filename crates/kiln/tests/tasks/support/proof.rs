@@ -32,7 +32,7 @@ pub struct Proved {
 const ROUNDING: f64 = 0.03;
 
 impl Case<'_> {
-    /// Trains, evaluates in each precision, resumes after an interruption, and trains in bf16.
+    /// Trains, evaluates in each precision and in a bundle, resumes after an interruption, and trains in bf16.
     pub fn prove(&self) -> Proved {
         let (run, report) = self.train("run", &[]);
         assert_eq!(json_file(&run.join("report.json")), report, "what is printed is what is written");
@@ -46,6 +46,7 @@ impl Case<'_> {
             let score = evaluated_score(&self.evaluate(&model, precision), self.metric);
             assert!(score >= self.at_least - ROUNDING, "{}: {score} in {precision}", self.metric);
         }
+        self.bundle(&run);
         self.resume(&run);
         let (_, report) = self.train("bf16", &["--set", "train.precision=bf16"]);
         let score_of_bf16 = self.score(&report);
@@ -70,6 +71,19 @@ impl Case<'_> {
     fn evaluate(&self, model: &Path, precision: &str) -> Value {
         let data = self.folder.join(self.data);
         succeed_json(&["eval", "--model", text(model), "--data", text(&data), "--precision", precision])
+    }
+
+    /// A bundle loses little, and is scored as its manifest says.
+    fn bundle(&self, run: &Path) {
+        let (data, out) = (self.folder.join(self.data), self.folder.join("bundle"));
+        let arguments = ["bundle", "--model", text(run), "--out", text(&out), "--precision", "int8"];
+        let most = (ROUNDING * 100.0).to_string();
+        let manifest = succeed_json(&[&arguments[..], &["--check", text(&data), "--max-loss", &most]].concat());
+        let check = &manifest["check"];
+        let metric = check["metric"].as_str().unwrap_or_else(|| panic!("no metric: {manifest}"));
+        let evaluated = succeed_json(&["eval", "--model", text(&out), "--data", text(&data)]);
+        assert_eq!(evaluated["splits"]["test"][metric], check["bundle"], "{metric}");
+        succeed(&["verify", text(&out)]);
     }
 
     /// A run that was interrupted and resumed is the same as `whole`, to the byte.
