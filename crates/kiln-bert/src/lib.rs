@@ -47,7 +47,7 @@ pub use family::{FAMILIES, Family, Positions, Rename, SentenceHead};
 pub use hidden_act::HiddenAct;
 pub use limits::{MOST_PARAMETERS, reserve};
 pub use linear::Linear;
-pub use load::{Loaded, groups, initialize, layers, load, load_as, load_bert, load_bert_stored};
+pub use load::{Loaded, groups, initialize, layers, load, load_as, load_bert, load_bert_stored, stored_tensors};
 pub use names::{NamedParameter, ParameterPath, parameters, parameters_where};
 pub use pooler::BertPooler;
 pub use save::{FloatType, StoredTensor, StoredType, save, save_stored, save_with_note};

@@ -8,7 +8,7 @@ use kiln_kernels::{PackedWeights, Precision, Products, StoredTable, is_fused};
 use crate::family::FAMILIES;
 use crate::names::ParameterPath;
 use crate::weights::FileWeight;
-use crate::{Bert, BertConfig, Error, Weights};
+use crate::{Bert, BertConfig, Error, Linear, Weights};
 
 /// A module with a checkpoint's weights, and the names of the tensors that it has no parameter for.
 #[derive(Clone, Debug)]
@@ -99,15 +99,13 @@ pub fn load_bert_stored(
     precision: Precision,
     device: &Device,
 ) -> Result<Loaded<Bert>, Error> {
-    const WORDS: &str = "embeddings.word_embeddings.weight";
     let (mut bert, prefix) = bert_for(config, weights, device)?;
     let family = config.family();
     let tensor_name = |name: &str| format!("{prefix}{}", family.tensor_name(name));
     let mut stored = BTreeSet::new();
     if is_fused(device) {
-        let layers = bert.linear_layers().into_iter();
-        for (name, linear) in layers.filter(|(name, _)| name.starts_with("encoder.")) {
-            let name = tensor_name(&format!("{name}.weight"));
+        for (name, linear) in encoder_layers(&mut bert) {
+            let name = tensor_name(&name);
             if let Some(weight) = FileWeight::find(weights, &name, linear.shape())? {
                 *linear = linear.clone().with_stored_weight(Arc::new(weight));
                 stored.insert(name);
@@ -127,6 +125,26 @@ pub fn load_bert_stored(
     unused.retain(|name| !stored.contains(name) && !weights.is_units(name));
     bert.products = Products { precision, packed: Some(PackedWeights::default()), ..Products::default() };
     Ok(Loaded { module: bert, unused })
+}
+
+/// The names of the tensors that [`load_bert_stored`] takes as they are stored: the weights of the encoder's linear layers,
+/// and the word embeddings.
+///
+/// # Errors
+/// When the checkpoint has fewer layers than the config says.
+pub fn stored_tensors(config: &BertConfig, weights: &Weights, device: &Device) -> Result<Vec<String>, Error> {
+    let (mut bert, prefix) = bert_for(config, weights, device)?;
+    let layers = encoder_layers(&mut bert).into_iter().map(|(name, _)| name);
+    let tensor_name = |name: String| format!("{prefix}{}", config.family().tensor_name(&name));
+    Ok(layers.chain([WORDS.to_owned()]).map(tensor_name).collect())
+}
+
+const WORDS: &str = "embeddings.word_embeddings.weight";
+
+/// The linear layers of the encoder itself, by BERT's names of their weights.
+fn encoder_layers(bert: &mut Bert) -> Vec<(String, &mut Linear)> {
+    let layers = bert.linear_layers().into_iter().filter(|(name, _)| name.starts_with("encoder."));
+    layers.map(|(name, linear)| (format!("{name}.weight"), linear)).collect()
 }
 
 /// Loads every parameter of a module from the tensor of its name behind `prefix`.

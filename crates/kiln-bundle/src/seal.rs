@@ -52,7 +52,7 @@ impl SealConfig {
         let origin = Origin::read(model)?;
         let folder = FolderWriter::create(out).map_err(Error::write(out))?;
         let loaded = load(&origin.model, device)?;
-        write_weights(&origin.model, folder.path(), self.precision, unused(&loaded))?;
+        write_weights(&origin.model, folder.path(), (self.precision, unused(&loaded)), device)?;
         tokenizer(&loaded).save(folder.path())?;
         let config = origin.model.join("config.json");
         let config = kiln_files::read(&config).map_err(Error::read(config))?;

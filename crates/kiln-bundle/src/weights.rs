@@ -1,94 +1,124 @@
 //! The weights of a bundle.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::path::Path;
 
+use burn::tensor::Device;
 use half::bf16;
-use kiln_bert::{StoredTensor, StoredType, Weights, save_stored};
+use kiln_bert::{BertConfig, StoredTensor, StoredType, Weights, save_stored, stored_tensors};
 use kiln_kernels::{Precision, quantize_rows};
+use serde_json::Value;
 
 use crate::Error;
 
 /// Writes the tensors that the model uses: the linear layers of the encoder and the word embeddings in the precision of the
 /// bundle, everything else in f32. In int8 each row of a matrix, an output of a layer or a token, has a unit of its own, in
 /// a tensor of the matrix's name and `_scale`.
-pub(crate) fn write_weights(model: &Path, out: &Path, precision: Precision, unused: &[String]) -> Result<(), Error> {
-    let weights = Weights::from_folder(model)?;
-    let is_used = |name: &&str| !unused.iter().any(|unused| unused == name) && !is_copy(&weights, name);
-    let used: Vec<&str> = weights.names().filter(is_used).collect();
-    write_file(&weights, &used, precision, &out.join("model.safetensors"))?;
+pub(crate) fn write_weights(
+    model: &Path,
+    out: &Path,
+    (precision, unused): (Precision, &[String]),
+    device: &Device,
+) -> Result<(), Error> {
+    let (config, weights) = (BertConfig::from_folder(model)?, Weights::from_folder(model)?);
+    let family = config.family();
+    let mut compact: BTreeSet<String> = stored_tensors(&config, &weights, device)?.into_iter().collect();
+    let decoder = family.tensor_name("cls.predictions.decoder.weight");
+    let is_tied = config.extra.get("tie_word_embeddings") != Some(&Value::Bool(false));
+    // A decoder that is the word embeddings once more.
+    let is_copy = is_tied && is_copy(&weights, &decoder, family.prefix)?;
+    let is_left_out = |name: &&str| unused.iter().any(|unused| unused == name) || (is_copy && *name == decoder);
+    let used: Vec<&str> = weights.names().filter(|name| !is_left_out(name)).collect();
+    compact.insert(decoder.clone());
+    let file = TensorFile { weights: &weights, compact: &compact, precision };
+    file.write(&used, &out.join("model.safetensors"))?;
     let head = model.join("head.safetensors");
     if head.exists() {
         let weights = Weights::from_file(&head)?;
-        write_file(&weights, &weights.names().collect::<Vec<_>>(), precision, &out.join("head.safetensors"))?;
+        let file = TensorFile { weights: &weights, compact: &BTreeSet::new(), precision };
+        file.write(&weights.names().collect::<Vec<_>>(), &out.join("head.safetensors"))?;
     }
     Ok(())
 }
 
-const WORDS: &str = "embeddings.word_embeddings.weight";
-const DECODER: &str = "cls.predictions.decoder.weight";
-
-/// Whether a matrix is stored in the bundle's precision.
-fn is_compact(name: &str, shape: &[usize]) -> bool {
-    let own_name = name.strip_prefix("bert.").unwrap_or(name);
-    let is_matrix = shape.len() == 2 && own_name.ends_with(".weight");
-    is_matrix && (own_name.starts_with("encoder.layer.") || own_name == WORDS || name == DECODER)
-}
-
-/// Whether a tensor is the word embeddings once more, as the decoder of a masked language model that is tied to them.
-fn is_copy(weights: &Weights, name: &str) -> bool {
-    let words = [WORDS.to_owned(), format!("bert.{WORDS}")].into_iter().find(|words| weights.shape(words).is_some());
-    name == DECODER
-        && words.is_some_and(|words| matches!((weights.read(name), weights.read(&words)), (Ok(a), Ok(b)) if a == b))
+fn is_copy(weights: &Weights, decoder: &str, prefix: &str) -> Result<bool, Error> {
+    let words = [prefix, ""].map(|prefix| format!("{prefix}embeddings.word_embeddings.weight"));
+    let words = words.iter().find(|name| weights.shape(name).is_some());
+    match (weights.read(decoder)?, words) {
+        (Some(decoder), Some(words)) => Ok(weights.read(words)?.is_some_and(|words| words == decoder)),
+        _ => Ok(false),
+    }
 }
 
 /// What is behind a matrix's name in that of its units.
 const UNITS: &str = "_scale";
 
-fn write_file(weights: &Weights, names: &[&str], precision: Precision, path: &Path) -> Result<(), Error> {
-    let mut tensors: Vec<StoredTensor> = Vec::new();
-    for &name in names {
-        let shape = weights.shape(name).expect("it is one of the names").to_vec();
-        let stored_type = match precision {
-            Precision::Bf16 if is_compact(name, &shape) => StoredType::Bf16,
-            Precision::Int8 if is_compact(name, &shape) => {
-                let (name, shape) = (format!("{name}{UNITS}"), vec![shape[0]]);
-                tensors.push(StoredTensor { name, shape, stored_type: StoredType::F32 });
-                StoredType::I8
-            }
-            _ => StoredType::F32,
+/// What a file is written of.
+struct TensorFile<'a> {
+    weights: &'a Weights,
+    /// The names of the tensors that are stored in the precision.
+    compact: &'a BTreeSet<String>,
+    precision: Precision,
+}
+
+impl TensorFile<'_> {
+    fn write(&self, names: &[&str], path: &Path) -> Result<(), Error> {
+        let mut tensors = self.described(names);
+        // The widest numbers first, so that all are aligned and can be read where they are.
+        let width = |tensor: &StoredTensor| match tensor.stored_type {
+            StoredType::F32 => 0,
+            StoredType::F16 | StoredType::Bf16 => 1,
+            StoredType::I8 => 2,
         };
-        tensors.push(StoredTensor { name: name.to_owned(), shape, stored_type });
+        tensors.sort_by(|a, b| width(a).cmp(&width(b)).then_with(|| a.name.cmp(&b.name)));
+        let header = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        save_stored(path, &tensors, header, |tensor, writer| writer.write_all(&self.bytes(tensor)?))?;
+        Ok(())
     }
-    // The widest numbers first, so that all are aligned and can be read where they are.
-    let width = |tensor: &StoredTensor| match tensor.stored_type {
-        StoredType::F32 => 0,
-        StoredType::F16 | StoredType::Bf16 => 1,
-        StoredType::I8 => 2,
-    };
-    tensors.sort_by(|a, b| width(a).cmp(&width(b)).then_with(|| a.name.cmp(&b.name)));
-    let header = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    save_stored(path, &tensors, header, |tensor, writer| {
-        let read = |name: &str| weights.read(name).map_err(io::Error::other);
-        let quantized = |name: &str| -> io::Result<(Vec<i8>, Vec<f32>)> {
-            let columns = weights.shape(name).expect("it is one of the names")[1];
-            Ok(quantize_rows(&read(name)?.expect("it is one of the names"), columns))
-        };
-        let matrix = tensor.name.strip_suffix(UNITS).filter(|_| weights.shape(&tensor.name).is_none());
+
+    fn described(&self, names: &[&str]) -> Vec<StoredTensor> {
+        let mut tensors = Vec::new();
+        for &name in names {
+            let shape = self.shape(name).to_vec();
+            let stored_type = match self.precision {
+                Precision::Bf16 if self.compact.contains(name) => StoredType::Bf16,
+                Precision::Int8 if self.compact.contains(name) => {
+                    let (name, shape) = (format!("{name}{UNITS}"), vec![shape[0]]);
+                    tensors.push(StoredTensor { name, shape, stored_type: StoredType::F32 });
+                    StoredType::I8
+                }
+                _ => StoredType::F32,
+            };
+            tensors.push(StoredTensor { name: name.to_owned(), shape, stored_type });
+        }
+        tensors
+    }
+
+    fn bytes(&self, tensor: &StoredTensor) -> io::Result<Vec<u8>> {
+        let matrix = tensor.name.strip_suffix(UNITS).filter(|_| self.weights.shape(&tensor.name).is_none());
         let values = match (matrix, tensor.stored_type) {
-            (Some(matrix), _) => quantized(matrix)?.1,
+            (Some(matrix), _) => self.quantized(matrix)?.1,
             (None, StoredType::I8) => {
-                let (whole, _) = quantized(&tensor.name)?;
-                return writer.write_all(&whole.into_iter().map(i8::cast_unsigned).collect::<Vec<u8>>());
+                return Ok(self.quantized(&tensor.name)?.0.into_iter().map(i8::cast_unsigned).collect());
             }
-            (None, _) => read(&tensor.name)?.expect("it is one of the names"),
+            (None, _) => self.read(&tensor.name)?,
         };
-        let bytes: Vec<u8> = match tensor.stored_type {
+        Ok(match tensor.stored_type {
             StoredType::Bf16 => values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect(),
             _ => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        };
-        writer.write_all(&bytes)
-    })?;
-    Ok(())
+        })
+    }
+
+    fn shape(&self, name: &str) -> &[usize] {
+        self.weights.shape(name).expect("it is one of the names")
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<f32>> {
+        Ok(self.weights.read(name).map_err(io::Error::other)?.expect("it is one of the names"))
+    }
+
+    fn quantized(&self, name: &str) -> io::Result<(Vec<i8>, Vec<f32>)> {
+        Ok(quantize_rows(&self.read(name)?, self.shape(name)[1]))
+    }
 }
