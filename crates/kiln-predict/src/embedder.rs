@@ -5,10 +5,11 @@ use burn::tensor::Device;
 use kiln_bert::{Bert, BertConfig, Loaded, Weights, load_bert, load_bert_stored};
 use kiln_heads::{Pooling, in_batches, inputs, load_adapted_encoder, pool};
 use kiln_kernels::{PackedWeights, Precision};
-use kiln_tokenize::{Tokenizer, lengths, pad};
+use kiln_tokenize::{Encoding, Tokenizer, lengths, pad};
 
-use crate::Error;
 use crate::predictor::{BATCH_SIZE, check_finite, tokenizer_of, trimmed};
+use crate::prepared::Rows;
+use crate::{Error, Prepared};
 
 /// A checkpoint that turns texts into vectors. Its head, if it has one, is not used.
 #[derive(Clone, Debug)]
@@ -125,20 +126,54 @@ impl Embedder {
     /// When a text cannot be tokenized, or gives a vector that is not finite.
     pub fn embed(&self, texts: &[(&str, Option<&str>)]) -> Result<Vec<f32>, Error> {
         let encodings = self.tokenizer.encode_all(trimmed(texts))?;
-        let pad_token_id = self.tokenizer.pad_token_id();
-        let mut vectors = in_batches(&lengths(&encodings), BATCH_SIZE, |rows| {
-            pool(&self.bert, inputs(&pad(&encodings, rows, pad_token_id), &self.device), self.config.pooling)
-        });
+        let vectors = self.vectors(&encodings);
         for ((text, _), vector) in texts.iter().zip(vectors.chunks(self.width())) {
             check_finite(text, vector)?;
         }
+        Ok(vectors)
+    }
+
+    /// Tokenizes a text or a pair; [`Embedder::compute`] does the rest.
+    ///
+    /// # Errors
+    /// When it cannot be tokenized.
+    pub fn prepare(&self, text: &str, text_pair: Option<&str>) -> Result<Prepared, Error> {
+        let (text, text_pair) = (text.trim(), text_pair.map(str::trim));
+        let rows = Rows::Whole(self.tokenizer.encode(text, text_pair)?);
+        Ok(Prepared { text: text.to_owned(), text_pair: text_pair.map(str::to_owned), rows, top: None })
+    }
+
+    /// The vectors of texts that [`Embedder::prepare`] has tokenized, each by itself.
+    ///
+    /// # Shapes
+    /// - output: for each text `[hidden]`
+    ///
+    /// # Panics
+    /// When a text was prepared for something else.
+    pub fn compute(&self, texts: &[&Prepared]) -> Vec<Result<Vec<f32>, Error>> {
+        let encodings: Vec<Encoding> = texts.iter().map(|text| text.whole().clone()).collect();
+        let vectors = self.vectors(&encodings);
+        let checked = |(text, vector): (&&Prepared, &[f32])| {
+            check_finite(text.text(), vector)?;
+            Ok(vector.to_vec())
+        };
+        texts.iter().zip(vectors.chunks(self.width())).map(checked).collect()
+    }
+
+    /// # Shapes
+    /// - output: row-major `[encodings, hidden]`
+    fn vectors(&self, encodings: &[Encoding]) -> Vec<f32> {
+        let pad_token_id = self.tokenizer.pad_token_id();
+        let mut vectors = in_batches(&lengths(encodings), BATCH_SIZE, |rows| {
+            pool(&self.bert, inputs(&pad(encodings, rows, pad_token_id), &self.device), self.config.pooling)
+        });
         if self.config.normalize {
             for vector in vectors.chunks_mut(self.width()) {
                 let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
                 vector.iter_mut().for_each(|x| *x /= length);
             }
         }
-        Ok(vectors)
+        vectors
     }
 
     /// How many numbers a vector has.

@@ -20,10 +20,13 @@ mod tags;
 mod answers;
 mod masks;
 mod predictor;
+mod prepared;
+mod compute;
 mod embedder;
 mod error;
 
 pub use answers::{PIPELINE_ANSWER_LENGTH, PIPELINE_MAX_LENGTH, pipeline_answer};
+pub use compute::Computed;
 pub use embedder::{EmbedConfig, Embedder, cosine};
 pub use error::Error;
 pub use prediction::{
@@ -31,3 +34,4 @@ pub use prediction::{
     MaskPrediction, NumberPrediction, Prediction, TagPrediction, TagsPrediction, Texts, TokenPrediction,
 };
 pub use predictor::Predictor;
+pub use prepared::Prepared;

@@ -31,7 +31,8 @@ pub(crate) fn most_probable(logits: &[f32], top: usize, token: impl Fn(u32) -> S
     let highest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
     let exp = |logit: f32| (f64::from(logit) - highest).exp();
     let sum: f64 = logits.iter().map(|&logit| exp(logit)).sum();
-    let candidate = |id: usize| TokenPrediction { token: token(id as u32), score: exp(logits[id]) / sum };
+    let candidate =
+        |id: usize| TokenPrediction { id: id as u32, token: token(id as u32), score: exp(logits[id]) / sum };
     MaskPrediction { tokens: ids.into_iter().map(candidate).collect() }
 }
 

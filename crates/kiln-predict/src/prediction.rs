@@ -155,6 +155,9 @@ pub struct MaskPrediction {
 /// A token and its probability.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TokenPrediction {
+    /// Its index into the vocabulary.
+    #[serde(skip)]
+    pub id: u32,
     /// As the vocabulary has it.
     pub token: String,
     /// Its probability.

@@ -1,24 +1,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use kiln_bert::{BertConfig, Loaded};
-use kiln_heads::{
-    MaskedLm, Network, Pooling, QuestionAnswerer, TaskModel, Units, answer_logits, in_batches, inputs,
-    load_adapted_model, load_model, load_model_stored, tag,
-};
+use kiln_heads::{Network, Pooling, TaskModel, load_adapted_model, load_model, load_model_stored};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::Task;
-use kiln_tokenize::{
-    ContextConfig, ContextWindow, ModelLimits, Tokenizer, UnitWindow, by_length, characters, lengths, pad, words,
-};
+use kiln_tokenize::{ModelLimits, Tokenizer};
+use rayon::prelude::*;
 
-use crate::masks::{TOP, most_probable, places};
-use crate::tags::TaggedUnits;
-use crate::{
-    EmbedConfig, Embedder, Error, FilledPrediction, MaskPrediction, PIPELINE_ANSWER_LENGTH, PIPELINE_MAX_LENGTH,
-    Prediction, pipeline_answer,
-};
+use crate::masks::TOP;
+use crate::{EmbedConfig, Embedder, Error, Prediction, Prepared};
 
 /// A trained model with its tokenizer: texts to predictions. Clones share its weights.
 #[derive(Clone, Debug)]
@@ -28,10 +20,10 @@ pub struct Predictor {
     tokenizer: Arc<Tokenizer>,
     /// What errors name.
     folder: PathBuf,
-    device: Device,
+    pub(crate) device: Device,
     /// How many tokens are listed for each mask.
-    top: usize,
-    batch_size: usize,
+    pub(crate) top: usize,
+    pub(crate) batch_size: usize,
 }
 
 /// Rows computed at once. More would gain little on a CPU and cost memory.
@@ -132,106 +124,16 @@ impl Predictor {
     /// # Errors
     /// When a text cannot be tokenized, a question has no context, a token has no embedding, or a logit is not finite.
     pub fn predict(&self, texts: &[(&str, Option<&str>)]) -> Result<Vec<Prediction>, Error> {
-        let (pad_token_id, device) = (self.tokenizer.pad_token_id(), &self.device);
-        let texts = trimmed(texts);
-        let texts = texts.as_slice();
-        match &self.model.network {
-            Network::SequenceClassification { model, labels, problem_type } => {
-                let encodings = self.tokenizer.encode_all(texts.iter().copied())?;
-                let logits = in_batches(&lengths(&encodings), self.batch_size, |rows| {
-                    model.forward(inputs(&pad(&encodings, rows, pad_token_id), device))
-                });
-                let rows = texts.iter().zip(logits.chunks(labels.len()));
-                rows.map(|(&texts, logits)| {
-                    check_finite(texts.0, logits)?;
-                    Ok(Prediction::of_sequence(texts, logits, labels, *problem_type))
-                })
-                .collect()
-            }
-            Network::TokenClassification { model, labels, units, tag_scheme } => {
-                let units: Vec<_> = texts.iter().map(|(text, _)| divide(text, *units)).collect();
-                let rows = texts.iter().zip(&units).map(|((text, _), units)| (*text, units.as_slice()));
-                let windows: Vec<Vec<UnitWindow>> = self.tokenizer.encode_units_all(rows)?;
-                let output = tag(model, &windows, pad_token_id, self.batch_size, device);
-                for ((text, _), logits) in texts.iter().zip(&output.logits) {
-                    check_finite(text, logits)?;
-                }
-                let prediction = |(row, (text, _)): (usize, &(&str, _))| {
-                    let (units, tags, scores) = (&units[row], &output.tags[row], &output.scores[row]);
-                    TaggedUnits { text, units, tags, scores }.prediction(labels, *tag_scheme)
-                };
-                Ok(texts.iter().enumerate().map(prediction).collect())
-            }
-            Network::QuestionAnswering { model } => self.answer(model, texts),
-            Network::MaskedLm { model } => self.fill(model, texts),
-        }
+        let prepare = |&(text, text_pair): &(&str, Option<&str>)| self.prepare(text, text_pair);
+        let prepared: Vec<Prepared> = texts.par_iter().map(prepare).collect::<Result<_, _>>()?;
+        let computed = self.compute(&prepared.iter().collect::<Vec<_>>());
+        computed.into_iter().map(|computed| Ok(computed?.prediction)).collect()
     }
-}
 
-impl Predictor {
     /// The same model, which lists `top` tokens for each mask.
     pub fn with_top(mut self, top: usize) -> Self {
         self.top = top;
         self
-    }
-
-    /// As transformers' question-answering pipeline does, in windows of its length.
-    fn answer(&self, model: &QuestionAnswerer, texts: &[(&str, Option<&str>)]) -> Result<Vec<Prediction>, Error> {
-        let pair = |&(question, context): &(&'_ str, Option<&'_ str>)| match context {
-            Some(context) => Ok((question.to_owned(), context.to_owned())),
-            None => Err(Error::NoContext { question: question.to_owned() }),
-        };
-        let pairs = texts.iter().map(pair).collect::<Result<Vec<_>, _>>()?;
-        let pairs = || pairs.iter().map(|(question, context)| (question.as_str(), context.as_str()));
-        let config = ContextConfig { max_length: PIPELINE_MAX_LENGTH, ..ContextConfig::default() };
-        let windows: Vec<Vec<ContextWindow>> = self.tokenizer.encode_contexts(pairs(), config)?;
-        let all_windows: Vec<&ContextWindow> = windows.iter().flatten().collect();
-        let logits = answer_logits(model, &all_windows, self.tokenizer.pad_token_id(), self.batch_size, &self.device);
-        let mut remaining = logits.as_slice();
-        let mut answers = Vec::with_capacity(texts.len());
-        for (pair, windows) in pairs().zip(&windows) {
-            let (window_logits, later) = remaining.split_at(windows.len());
-            remaining = later;
-            check_finite(pair.0, window_logits.iter().flatten().flatten())?;
-            answers.push(Prediction::Answer(pipeline_answer(pair, windows, window_logits, PIPELINE_ANSWER_LENGTH)));
-        }
-        Ok(answers)
-    }
-
-    fn fill(&self, model: &MaskedLm, texts: &[(&str, Option<&str>)]) -> Result<Vec<Prediction>, Error> {
-        let mask_token_id = self.tokenizer.mask_token_id().expect("`from_folder` has looked for it");
-        let mask = self.tokenizer.token(mask_token_id).unwrap_or_default();
-        let encodings = self.tokenizer.encode_all(texts.iter().copied())?;
-        for ((text, _), encoding) in texts.iter().zip(&encodings) {
-            if !encoding.input_ids.contains(&mask_token_id) {
-                return Err(Error::NoMask { mask, text: (*text).to_owned() });
-            }
-        }
-        let mut masks: Vec<Vec<MaskPrediction>> = vec![Vec::new(); texts.len()];
-        for rows in by_length(&lengths(&encodings), self.batch_size) {
-            let batch = pad(&encodings, &rows, self.tokenizer.pad_token_id());
-            let places = places(&batch, &encodings, mask_token_id);
-            let tokens: Vec<i32> = places.iter().map(|(_, place)| *place).collect();
-            let count = tokens.len();
-            let tokens = Tensor::from_data(TensorData::new(tokens, [count]), &self.device);
-            let logits = model.forward(inputs(&batch, &self.device), tokens).predictions;
-            let width = logits.dims()[1];
-            let logits = logits.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
-            for ((row, _), logits) in places.iter().zip(logits.chunks(width)) {
-                check_finite(texts[*row].0, logits)?;
-                let token = |id| self.tokenizer.token(id).unwrap_or_default();
-                masks[*row].push(most_probable(logits, self.top, token));
-            }
-        }
-        let filled = |((text, _), masks): (&(&str, Option<&str>), Vec<MaskPrediction>)| {
-            let mut filled = (*text).to_owned();
-            for found in &masks {
-                let best = found.tokens.first().map_or("", |token| token.token.as_str());
-                filled = filled.replacen(&mask, best.trim_start_matches("##").trim_start_matches('▁'), 1);
-            }
-            Prediction::Filled(FilledPrediction { text: (*text).to_owned(), filled, masks })
-        };
-        Ok(texts.iter().zip(masks).map(filled).collect())
     }
 }
 
@@ -268,19 +170,14 @@ fn excerpt(text: &str) -> String {
     }
 }
 
-fn divide(text: &str, units: Units) -> Vec<std::ops::Range<usize>> {
-    match units {
-        Units::Characters => characters(text),
-        Units::Words => words(text),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use burn::module::Param;
+    use burn::tensor::Tensor;
     use kiln_backend::{Backend, Flex};
     use kiln_heads::{
-        ClassificationHeadConfig, PreTrainingHeads, QuestionAnswerer, SequenceClassifier, TokenClassifier, save_model,
+        ClassificationHeadConfig, MaskedLm, PreTrainingHeads, QuestionAnswerer, SequenceClassifier, TokenClassifier,
+        Units, save_model,
     };
     use kiln_schema::{LabelSet, ProblemType, TagScheme};
 

@@ -1,0 +1,124 @@
+use std::ops::Range;
+
+use kiln_heads::{Network, Units};
+use kiln_tokenize::{ContextConfig, ContextWindow, Encoding, UnitWindow, characters, words};
+
+use crate::{Error, PIPELINE_MAX_LENGTH, Predictor};
+
+/// A text or a pair that is tokenized and waits to be computed, by itself or in any batch.
+#[derive(Clone, Debug)]
+pub struct Prepared {
+    pub(crate) text: String,
+    pub(crate) text_pair: Option<String>,
+    pub(crate) rows: Rows,
+    pub(crate) top: Option<usize>,
+}
+
+/// What a text becomes: a row of the batch, or one for each window.
+#[derive(Clone, Debug)]
+pub(crate) enum Rows {
+    /// As it is, or cut off.
+    Whole(Encoding),
+    /// To be tagged.
+    Units { units: Vec<Range<usize>>, windows: Vec<UnitWindow> },
+    /// A question and its context.
+    Context(Vec<ContextWindow>),
+}
+
+pub(crate) const OTHER_TASK: &str = "a text was prepared by a model of another task";
+
+impl Prepared {
+    /// The text without the white space around it. Offsets count from its first character.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The second text of a pair, likewise.
+    pub fn text_pair(&self) -> Option<&str> {
+        self.text_pair.as_deref()
+    }
+
+    /// Its tokens in all rows, special ones included: what it costs.
+    pub fn tokens(&self) -> usize {
+        self.encodings().map(|encoding| encoding.input_ids.len()).sum()
+    }
+
+    /// How many rows it takes in a batch.
+    pub fn rows(&self) -> usize {
+        self.encodings().count()
+    }
+
+    /// The tokens of its longest row, which decides how far a batch is padded.
+    pub fn longest(&self) -> usize {
+        self.encodings().map(|encoding| encoding.input_ids.len()).max().unwrap_or(0)
+    }
+
+    /// How many tokens the text has at least, where some are cut off.
+    pub fn cut_from(&self) -> Option<usize> {
+        match &self.rows {
+            Rows::Whole(encoding) => encoding.is_truncated().then_some(encoding.full_length),
+            Rows::Units { .. } | Rows::Context(_) => None,
+        }
+    }
+
+    /// The same text, for whose masks so many tokens are listed.
+    pub fn with_top(self, top: usize) -> Self {
+        Self { top: Some(top), ..self }
+    }
+
+    /// The only row of a text that is not read in windows.
+    pub(crate) fn whole(&self) -> &Encoding {
+        match &self.rows {
+            Rows::Whole(encoding) => encoding,
+            Rows::Units { .. } | Rows::Context(_) => panic!("{OTHER_TASK}"),
+        }
+    }
+
+    fn encodings(&self) -> impl Iterator<Item = &Encoding> {
+        let (whole, units, context) = match &self.rows {
+            Rows::Whole(encoding) => (Some(encoding), [].as_slice(), [].as_slice()),
+            Rows::Units { windows, .. } => (None, windows.as_slice(), [].as_slice()),
+            Rows::Context(windows) => (None, [].as_slice(), windows.as_slice()),
+        };
+        let windows = units.iter().map(|window| &window.encoding);
+        whole.into_iter().chain(windows).chain(context.iter().map(|window| &window.encoding))
+    }
+}
+
+impl Predictor {
+    /// Tokenizes a text or a pair as the model's task reads it; [`Predictor::compute`] does the rest.
+    ///
+    /// # Errors
+    /// When it cannot be tokenized, a question has no context, or there is no mask to fill.
+    pub fn prepare(&self, text: &str, text_pair: Option<&str>) -> Result<Prepared, Error> {
+        let (text, text_pair) = (text.trim(), text_pair.map(str::trim));
+        let tokenizer = self.tokenizer();
+        let rows = match self.network() {
+            Network::SequenceClassification { .. } => Rows::Whole(tokenizer.encode(text, text_pair)?),
+            Network::TokenClassification { units, .. } => {
+                let units = match units {
+                    Units::Characters => characters(text),
+                    Units::Words => words(text),
+                };
+                let windows = tokenizer.encode_units(text, &units)?;
+                Rows::Units { units, windows }
+            }
+            Network::QuestionAnswering { .. } => {
+                let context = text_pair.ok_or_else(|| Error::NoContext { question: text.to_owned() })?;
+                // As transformers' question-answering pipeline, in windows of its length.
+                let config = ContextConfig { max_length: PIPELINE_MAX_LENGTH, ..ContextConfig::default() };
+                Rows::Context(tokenizer.encode_context(text, context, config)?)
+            }
+            Network::MaskedLm { .. } => {
+                let encoding = tokenizer.encode(text, text_pair)?;
+                let mask_token_id = tokenizer.mask_token_id().expect("`from_folder` has looked for it");
+                if !encoding.input_ids.contains(&mask_token_id) {
+                    let mask = tokenizer.token(mask_token_id).unwrap_or_default();
+                    return Err(Error::NoMask { mask, text: text.to_owned() });
+                }
+                Rows::Whole(encoding)
+            }
+        };
+        Ok(Prepared { text: text.to_owned(), text_pair: text_pair.map(str::to_owned), rows, top: None })
+    }
+}
