@@ -1,0 +1,230 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use crate::config::{Limits, ServeConfig};
+use crate::inputs::Text;
+use crate::keys::Keys;
+use crate::metrics::Metrics;
+use crate::model::{Kind, Model, Outcome, TextWork};
+use crate::queue::{Failure, Queue, QueueConfig, Refused};
+use crate::refusal::{Reason, Refusal};
+
+/// What all requests share.
+#[derive(Debug)]
+pub struct App {
+    pub config: ServeConfig,
+    pub queue: Queue<TextWork>,
+    pub metrics: Arc<Metrics>,
+    pub keys: Option<Keys>,
+    models: RwLock<Arc<[Arc<Model>]>>,
+    draining: AtomicBool,
+}
+
+/// What is asked of some texts.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    pub kind: Kind,
+    /// Whether a text that is too long is cut off; none: as the server is told.
+    pub truncate: Option<bool>,
+    /// How many tokens for each mask.
+    pub top: Option<usize>,
+}
+
+/// Texts that are ready for the queue.
+#[derive(Debug)]
+pub struct Tokenized {
+    works: Vec<TextWork>,
+    pub tokens: usize,
+}
+
+/// Texts with fewer bytes are tokenized where their request is: handing them to another thread would take longer.
+const FEW_BYTES: usize = 4 << 10;
+/// No tokenizer makes so few tokens of so many bytes.
+const MOST_BYTES_PER_TOKEN: usize = 512;
+/// How much longer bulk waits than few texts.
+const BULK_PATIENCE: Duration = Duration::from_millis(500);
+/// A request of more texts is bulk.
+const FEW_TEXTS: usize = 4;
+
+impl App {
+    pub fn new(config: ServeConfig, models: Vec<Model>, keys: Option<Keys>, metrics: Metrics) -> Self {
+        let Limits { queue_tokens, batch_tokens, deadline, .. } = config.limits;
+        let queue = Queue::new(QueueConfig {
+            max_tokens: queue_tokens,
+            batch_tokens,
+            few_texts: FEW_TEXTS,
+            bulk_patience: BULK_PATIENCE,
+            deadline,
+        });
+        let app = Self {
+            config,
+            queue,
+            metrics: Arc::new(metrics),
+            keys,
+            models: RwLock::new(Arc::from([])),
+            draining: AtomicBool::new(false),
+        };
+        app.swap(models);
+        app
+    }
+
+    /// The models as they are now. Requests keep those that they began with.
+    pub fn models(&self) -> Arc<[Arc<Model>]> {
+        self.models.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts other models in the place of those before.
+    pub fn swap(&self, models: Vec<Model>) {
+        let models: Arc<[Arc<Model>]> = models.into_iter().map(Arc::new).collect();
+        *self.models.write().unwrap_or_else(PoisonError::into_inner) = models;
+    }
+
+    pub fn start_draining(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// The model of that name; without a name the first that fits.
+    pub fn model(&self, name: Option<&str>, fits: impl Fn(&Model) -> bool, what: &str) -> Result<Arc<Model>, Refusal> {
+        let models = self.models();
+        let not_found = |message| Refusal::new(StatusCode::NOT_FOUND, Reason::NotFound, message);
+        match name {
+            None => {
+                let model = models.iter().find(|model| fits(model));
+                let tasks: Vec<&str> = models.iter().map(|model| model.ability().task()).collect();
+                let message = || format!("no model here gives {what}; there is {}", tasks.join(", "));
+                model.cloned().ok_or_else(|| not_found(message()))
+            }
+            Some(name) => {
+                let model = models.iter().find(|model| model.name == name);
+                let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
+                let message = || format!("no model of that name is served; there is {}", names.join(", "));
+                let model = model.ok_or_else(|| not_found(message()))?;
+                let task = model.ability().task();
+                let message = || format!("the model `{}` gives no {what}: its task is {task}", model.name);
+                fits(model).then(|| model.clone()).ok_or_else(|| not_found(message()))
+            }
+        }
+    }
+
+    /// Tokenizes texts, once there is room for any.
+    pub async fn tokenize(
+        &self,
+        model: &Arc<Model>,
+        texts: Vec<Text>,
+        question: Question,
+    ) -> Result<Tokenized, Refusal> {
+        let Limits { texts: most_texts, text_tokens, .. } = self.config.limits;
+        if texts.len() > most_texts {
+            let message = format!("found {} texts, expected {most_texts} at most", texts.len());
+            return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, Reason::TooLarge, message));
+        }
+        self.queue.has_room().map_err(refused)?;
+        let bytes: usize = texts.iter().map(bytes_of).sum();
+        let truncate = question.truncate.unwrap_or(self.config.truncate);
+        let preparation = Preparation { model: model.clone(), question, truncate, text_tokens };
+        if bytes <= FEW_BYTES {
+            return preparation.run(texts);
+        }
+        let prepared = tokio::task::spawn_blocking(move || preparation.run(texts)).await;
+        prepared.unwrap_or_else(|error| match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends.
+            Err(_) => Err(closing()),
+        })
+    }
+
+    /// What the model makes of texts, in their order.
+    pub async fn compute(&self, texts: Tokenized) -> Result<Vec<Outcome>, Refusal> {
+        let ticket = self.queue.submit(texts.works).map_err(refused)?;
+        let deadline = self.config.limits.deadline;
+        match tokio::time::timeout(deadline, ticket.results()).await {
+            Ok(Ok(outcomes)) => Ok(outcomes),
+            Ok(Err(Failure::Closed)) => Err(closing()),
+            Ok(Err(Failure::Panic | Failure::Text(_))) => Err(Refusal::internal()),
+            Err(_) => {
+                let message = format!("there was no answer within {} s", deadline.as_secs());
+                Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, Reason::Deadline, message))
+            }
+        }
+    }
+}
+
+fn bytes_of(text: &Text) -> usize {
+    text.text.len() + text.text_pair.as_ref().map_or(0, String::len)
+}
+
+fn closing() -> Refusal {
+    let mut refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Reason::Closing, "the server is shutting down");
+    refusal.retry_after = Some(1);
+    refusal
+}
+
+fn refused(refused: Refused) -> Refusal {
+    match refused {
+        Refused::Closed => closing(),
+        Refused::TooLarge => {
+            let message =
+                "the request has more tokens than the server's queue takes; send its texts in several requests";
+            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge, message)
+        }
+        Refused::Full(wait) => {
+            /// Nobody should stay away for longer, since the queue may empty faster.
+            const MOST_SECONDS: f64 = 60.0;
+            let seconds = wait.as_secs_f64().ceil().clamp(1.0, MOST_SECONDS) as u64;
+            let message = format!("too many requests wait; try again in {seconds} s");
+            let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, Reason::Overloaded, message);
+            Refusal { retry_after: Some(seconds), ..refusal }
+        }
+    }
+}
+
+/// What it takes to tokenize the texts of a request.
+struct Preparation {
+    model: Arc<Model>,
+    question: Question,
+    truncate: bool,
+    text_tokens: usize,
+}
+
+impl Preparation {
+    fn run(&self, texts: Vec<Text>) -> Result<Tokenized, Refusal> {
+        let works = (0..).zip(&texts).map(|(at, text)| self.work(text, at, texts.len()));
+        let works: Vec<TextWork> = works.collect::<Result<_, _>>()?;
+        let tokens = works.iter().map(|work| work.prepared.tokens()).sum();
+        Ok(Tokenized { works, tokens })
+    }
+
+    fn work(&self, text: &Text, at: usize, count: usize) -> Result<TextWork, Refusal> {
+        let Self { model, question, truncate, text_tokens } = self;
+        let which = if count == 1 { "the text".to_owned() } else { format!("text {at}") };
+        let too_long = |tokens: &str, most: usize, advice: &str| {
+            let message = format!("{which} has {tokens} tokens, and the model `{}` takes {most}{advice}", model.name);
+            Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, Reason::TooLarge, message)
+        };
+        let has_windows = model.has_windows() && question.kind == Kind::Answer;
+        if has_windows && bytes_of(text) / MOST_BYTES_PER_TOKEN > *text_tokens {
+            return Err(too_long("too many", *text_tokens, ""));
+        }
+        let prepared = model.prepare(&text.text, text.text_pair.as_deref(), question.kind);
+        let prepared = prepared.map_err(|error| Refusal::unprocessable(format!("{which}: {error}")))?;
+        if let Some(tokens) = prepared.cut_from().filter(|_| !truncate) {
+            let advice = "; with `truncate` the rest is cut off";
+            return Err(too_long(&format!("at least {tokens}"), model.tokenizer().max_length(), advice));
+        }
+        if prepared.tokens() > *text_tokens {
+            return Err(too_long(&prepared.tokens().to_string(), *text_tokens, ""));
+        }
+        let prepared = match question.top {
+            Some(top) => prepared.with_top(top),
+            None => prepared,
+        };
+        Ok(TextWork { model: model.clone(), kind: question.kind, prepared })
+    }
+}

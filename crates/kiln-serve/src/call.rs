@@ -1,0 +1,122 @@
+use std::sync::{Arc, OnceLock};
+
+use axum::body::Body;
+use axum::extract::{FromRequest, Path, Request};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+
+use crate::app::{App, Question};
+use crate::inputs::Text;
+use crate::model::{Model, Outcome};
+use crate::refusal::{Reason, Refusal};
+
+/// A request with a JSON body.
+#[derive(Debug)]
+pub struct Call<T> {
+    pub app: Arc<App>,
+    pub body: T,
+    /// The model's name, where the path has one.
+    pub model: Option<String>,
+    trace: Trace,
+}
+
+/// What a request came to, for the log: filled in once its texts are known.
+#[derive(Clone, Debug, Default)]
+pub struct Trace(Arc<OnceLock<Asked>>);
+
+/// The work that a request asks for.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub model: String,
+    pub texts: usize,
+    pub tokens: usize,
+}
+
+impl Trace {
+    pub fn asked(&self) -> Option<&Asked> {
+        self.0.get()
+    }
+}
+
+/// The results for the texts of a request.
+#[derive(Debug)]
+pub struct Answered {
+    pub outcomes: Vec<Outcome>,
+    pub tokens: usize,
+}
+
+impl<T> Call<T> {
+    /// Computes texts, and notes for the log what they were.
+    pub async fn answer(&self, model: &Arc<Model>, texts: Vec<Text>, question: Question) -> Result<Answered, Refusal> {
+        let count = texts.len();
+        let tokenized = self.app.tokenize(model, texts, question).await?;
+        let tokens = tokenized.tokens;
+        // A request asks once, or twice of the same model: the first stays.
+        let _ = self.trace.0.set(Asked { model: model.name.clone(), texts: count, tokens });
+        Ok(Answered { outcomes: self.app.compute(tokenized).await?, tokens })
+    }
+}
+
+impl<T: DeserializeOwned> FromRequest<Arc<App>> for Call<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
+        let (mut parts, body) = request.into_parts();
+        let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if !content_type.is_some_and(is_json) {
+            let message = "expected a body of JSON, and the header `content-type: application/json`";
+            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Reason::Invalid, message));
+        }
+        let model = axum::RequestPartsExt::extract::<Path<String>>(&mut parts).await.ok().map(|Path(name)| name);
+        let trace = parts.extensions.remove::<Trace>().unwrap_or_default();
+        let body = parse(&read(body, app).await?)?;
+        Ok(Self { app: app.clone(), body, model, trace })
+    }
+}
+
+fn is_json(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+async fn read(body: Body, app: &App) -> Result<Vec<u8>, Refusal> {
+    let limits = app.config.limits;
+    let collected = tokio::time::timeout(limits.body_time, Limited::new(body, limits.body_bytes).collect()).await;
+    match collected {
+        Ok(Ok(bytes)) => Ok(bytes.to_bytes().into()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let message = format!("the body is longer than {} bytes", limits.body_bytes);
+            Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge, message))
+        }
+        Ok(Err(_)) => Err(Refusal::bad_request("the body ended before its time")),
+        Err(_) => {
+            let message = format!("the body did not come within {} s", limits.body_time.as_secs());
+            Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, Reason::Slow, message))
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => Refusal::unprocessable(format!("the body is not as expected: {error}")),
+        _ => Refusal::bad_request(format!("the body is not JSON: {error}")),
+    })
+}
+
+/// Rendered where the route is known, in the shape that its clients expect.
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.status;
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// An answer as JSON.
+pub fn json(value: &impl serde::Serialize) -> Result<Response, Refusal> {
+    let bytes = serde_json::to_vec(value).map_err(|_| Refusal::internal())?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())
+}

@@ -1,0 +1,292 @@
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use kiln_bundle::{Bundle, is_bundle};
+use kiln_heads::{Network, Pooling};
+use kiln_kernels::Precision;
+use kiln_predict::{Computed, EmbedConfig, Embedder, Predictor, Prepared};
+use kiln_schema::{ProblemType, Task};
+use kiln_tokenize::Tokenizer;
+
+use crate::Error;
+use crate::queue::Work;
+
+mod folder;
+
+/// A model that is served: its name, its answers, its vectors, or both.
+#[derive(Debug)]
+pub struct Model {
+    /// By which clients ask for it.
+    pub name: String,
+    /// What it computes beside vectors.
+    predictor: Option<Predictor>,
+    /// Its encoder as vectors.
+    embedder: Embedder,
+    /// What is known of it.
+    pub details: Details,
+}
+
+/// What is known of a model beyond what it computes.
+#[derive(Clone, Debug)]
+pub struct Details {
+    /// Of its products: `f32`, `bf16` or `int8`.
+    pub precision: &'static str,
+    /// How a vector is made of the hidden states.
+    pub pooling: Pooling,
+    /// A hash of what was loaded, where there is one: of a bundle's files.
+    pub sha256: Option<String>,
+    /// Where the base model came from, where that is known.
+    pub source: Option<String>,
+    /// Its licence, where that is known.
+    pub license: Option<String>,
+}
+
+/// What clients may ask a model for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ability {
+    /// Labels of a text or a pair.
+    Labels,
+    /// A number for a text or a pair.
+    Number,
+    /// Entities, words or tags.
+    Tags,
+    /// A passage that answers a question.
+    Answers,
+    /// Tokens for masks.
+    Masks,
+    /// Vectors alone.
+    Vectors,
+}
+
+impl Ability {
+    /// transformers' name of the task.
+    pub fn task(self) -> &'static str {
+        match self {
+            Self::Labels | Self::Number => "text-classification",
+            Self::Tags => "token-classification",
+            Self::Answers => "question-answering",
+            Self::Masks => "fill-mask",
+            Self::Vectors => "feature-extraction",
+        }
+    }
+}
+
+/// How a model's folder is read.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelConfig {
+    /// The precision of the products of a model that is no bundle.
+    pub precision: Precision,
+    /// How vectors are made; none: as a bundle's manifest or the folder's sentence-transformers files say, else the mean of
+    /// all tokens.
+    pub pooling: Option<Pooling>,
+}
+
+/// Rows that the kernels compute at once: the queue bounds its batches itself.
+const BATCH_SIZE: usize = 1 << 16;
+
+impl Model {
+    /// Reads a bundle, which is verified and says its precision itself, or a model's folder; then computes one text as a
+    /// probe.
+    ///
+    /// # Errors
+    /// When something is missing, changed or damaged, or the probe fails.
+    pub fn from_folder(name: String, folder: &Path, config: ModelConfig, device: &Device) -> Result<Self, Error> {
+        let model = match is_bundle(folder) {
+            true => Self::from_bundle(name, folder, config, device)?,
+            false => Self::from_plain(name, folder, config, device)?,
+        };
+        model.probe().map_err(|reason| Error::Probe { folder: folder.to_owned(), reason })?;
+        Ok(model)
+    }
+
+    fn from_bundle(name: String, folder: &Path, config: ModelConfig, device: &Device) -> Result<Self, Error> {
+        let failed = |source| Error::Bundle { folder: folder.to_owned(), source };
+        let bundle = Bundle::open(folder, device).map_err(failed)?;
+        let pooling = config.pooling.unwrap_or(bundle.manifest.vectors.pooling);
+        let embedder = bundle.embedder(pooling, false).map_err(failed)?;
+        let predictor = match bundle.model {
+            kiln_bundle::Model::Predictor(predictor) => Some(predictor.with_batch_size(BATCH_SIZE)),
+            kiln_bundle::Model::Encoder(_) => None,
+        };
+        let manifest = bundle.manifest;
+        let details = Details {
+            precision: folder::precision_name(manifest.precision),
+            pooling,
+            sha256: Some(manifest.sha256),
+            source: manifest.base.source,
+            license: manifest.base.license,
+        };
+        Ok(Self { name, predictor, embedder, details })
+    }
+
+    fn from_plain(name: String, folder: &Path, config: ModelConfig, device: &Device) -> Result<Self, Error> {
+        let pooling = config.pooling.unwrap_or_else(|| folder::pooling(folder));
+        let failed = |source| Error::Model { folder: folder.to_owned(), source };
+        let (predictor, embedder) = match Predictor::from_folder(folder, device) {
+            Ok(predictor) => {
+                let predictor = predictor.with_precision(config.precision).with_batch_size(BATCH_SIZE);
+                let embedder = predictor.embedder(pooling, false).map_err(failed)?;
+                (Some(predictor), embedder)
+            }
+            // Without a head it gives vectors.
+            Err(kiln_predict::Error::Model(kiln_heads::Error::NoHead { .. })) => {
+                let embed = EmbedConfig { pooling, normalize: false, precision: config.precision };
+                (None, embed.load(folder, device).map_err(failed)?)
+            }
+            Err(error) => return Err(failed(error)),
+        };
+        let details = Details { pooling, ..folder::details(folder, config.precision) };
+        Ok(Self { name, predictor, embedder, details })
+    }
+
+    /// Computes something, which also lays the weights out for the kernels.
+    fn probe(&self) -> Result<(), String> {
+        let text = match self.ability() {
+            Ability::Masks => {
+                let tokenizer = self.tokenizer();
+                tokenizer.mask_token_id().and_then(|id| tokenizer.token(id)).unwrap_or_default()
+            }
+            _ => "a".to_owned(),
+        };
+        if let Some(predictor) = &self.predictor {
+            let prepared = predictor.prepare(&text, Some("a").filter(|_| self.ability() == Ability::Answers));
+            let prepared = prepared.map_err(|error| error.to_string())?;
+            for computed in predictor.compute(&[&prepared]) {
+                computed.map_err(|error| error.to_string())?;
+            }
+        } else {
+            self.embedder.embed(&[(&text, None)]).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// What it computes.
+    pub fn ability(&self) -> Ability {
+        match self.network() {
+            None => Ability::Vectors,
+            Some(Network::SequenceClassification { problem_type: ProblemType::Regression, .. }) => Ability::Number,
+            Some(Network::SequenceClassification { .. }) => Ability::Labels,
+            Some(Network::TokenClassification { .. }) => Ability::Tags,
+            Some(Network::QuestionAnswering { .. }) => Ability::Answers,
+            Some(Network::MaskedLm { .. }) => Ability::Masks,
+        }
+    }
+
+    /// The names of its labels; none of a model that has no labels.
+    pub fn labels(&self) -> &[String] {
+        match self.network() {
+            Some(Network::SequenceClassification { labels, .. } | Network::TokenClassification { labels, .. }) => {
+                labels.names()
+            }
+            _ => &[],
+        }
+    }
+
+    /// Whether any number of labels may hold at once.
+    pub fn is_multi_label(&self) -> bool {
+        let multi = ProblemType::MultiLabelClassification;
+        matches!(self.network(), Some(Network::SequenceClassification { problem_type, .. }) if *problem_type == multi)
+    }
+
+    /// Whether long texts are read in windows.
+    pub fn has_windows(&self) -> bool {
+        let task = self.predictor.as_ref().map(Predictor::task);
+        matches!(task, Some(Task::TokenClassification | Task::QuestionAnswering))
+    }
+
+    fn network(&self) -> Option<&Network> {
+        self.predictor.as_ref().map(Predictor::network)
+    }
+
+    /// Its tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        self.embedder.tokenizer()
+    }
+
+    /// What hides a token from a masked language model.
+    pub fn mask_token(&self) -> Option<String> {
+        self.tokenizer().mask_token_id().and_then(|id| self.tokenizer().token(id))
+    }
+
+    /// How many numbers its vectors have.
+    pub fn width(&self) -> usize {
+        self.embedder.width()
+    }
+
+    /// Tokenizes a text for the queue.
+    ///
+    /// # Errors
+    /// When it cannot be tokenized, a question has no context, or there is no mask to fill.
+    pub fn prepare(&self, text: &str, text_pair: Option<&str>, kind: Kind) -> Result<Prepared, kiln_predict::Error> {
+        match (&self.predictor, kind) {
+            (Some(predictor), Kind::Answer) => predictor.prepare(text, text_pair),
+            _ => self.embedder.prepare(text, text_pair),
+        }
+    }
+}
+
+/// What a text is computed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// What the model was trained for.
+    Answer,
+    /// A vector.
+    Vector,
+}
+
+/// A text in the queue.
+#[derive(Debug)]
+pub struct TextWork {
+    /// Kept until the text is computed, also where a reload has put another in its place.
+    pub model: Arc<Model>,
+    /// What is asked.
+    pub kind: Kind,
+    /// The text's tokens.
+    pub prepared: Prepared,
+}
+
+/// What came of a text.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// Of [`Kind::Answer`].
+    Answer(Computed),
+    /// Of [`Kind::Vector`], as long as it came out.
+    Vector(Vec<f32>),
+}
+
+impl Work for TextWork {
+    type Output = Outcome;
+
+    fn group(&self) -> usize {
+        // An address is even, so the lowest bit is free.
+        Arc::as_ptr(&self.model) as usize | usize::from(self.kind == Kind::Vector)
+    }
+
+    fn rows(&self) -> usize {
+        self.prepared.rows()
+    }
+
+    fn longest(&self) -> usize {
+        self.prepared.longest()
+    }
+
+    fn tokens(&self) -> usize {
+        self.prepared.tokens()
+    }
+
+    fn compute(batch: &[&Self]) -> Vec<Result<Outcome, String>> {
+        let Some(TextWork { model, kind, .. }) = batch.first() else { return Vec::new() };
+        let texts: Vec<&Prepared> = batch.iter().map(|work| &work.prepared).collect();
+        match (&model.predictor, kind) {
+            (Some(predictor), Kind::Answer) => {
+                let computed = predictor.compute(&texts).into_iter();
+                computed.map(|computed| computed.map(Outcome::Answer).map_err(|error| error.to_string())).collect()
+            }
+            _ => {
+                let vectors = model.embedder.compute(&texts).into_iter();
+                vectors.map(|vector| vector.map(Outcome::Vector).map_err(|error| error.to_string())).collect()
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What lies beside a model's weights.
+
+use std::path::Path;
+
+use kiln_heads::Pooling;
+use kiln_kernels::Precision;
+use serde_json::Value;
+
+use super::Details;
+
+/// The pooling that sentence-transformers has saved, else the mean.
+pub fn pooling(folder: &Path) -> Pooling {
+    let config = json(&folder.join("1_Pooling/config.json"));
+    match config.get("pooling_mode_cls_token").and_then(Value::as_bool) {
+        Some(true) => Pooling::Cls,
+        _ => Pooling::Mean,
+    }
+}
+
+pub fn details(folder: &Path, precision: Precision) -> Details {
+    let config = json(&folder.join("config.json"));
+    let precision = precision_name(precision);
+    let source = config.get("_name_or_path").and_then(Value::as_str).filter(|name| !name.is_empty());
+    Details { precision, pooling: Pooling::Mean, sha256: None, source: source.map(str::to_owned), license: None }
+}
+
+pub fn precision_name(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "f32",
+        Precision::Bf16 => "bf16",
+        Precision::Int8 => "int8",
+    }
+}
+
+/// A file that may be missing; one that is damaged tells nothing either.
+fn json(path: &Path) -> Value {
+    let bytes = kiln_files::read_if_present(path).ok().flatten().unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
+}

@@ -1,0 +1,118 @@
+//! Whether the server lives and takes requests, and what it has done so far. None of it waits for the queue.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::call::json;
+use crate::model::{Ability, Model};
+use crate::refusal::{Reason, Refusal};
+
+/// Whether something is so.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HealthState {
+    /// Always: what is not so has another status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    live: Option<bool>,
+    /// Always, likewise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ready: Option<bool>,
+}
+
+#[utoipa::path(get, path = "/v2/health/live", tag = "Health", responses((status = 200, body = HealthState)))]
+pub async fn live() -> Result<Response, Refusal> {
+    json(&HealthState { live: Some(true), ready: None })
+}
+
+#[utoipa::path(
+    get, path = "/v2/health/ready", tag = "Health",
+    responses((status = 200, body = HealthState), (status = 503, description = "The server is shutting down"))
+)]
+pub async fn ready(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
+    if app.is_draining() {
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Reason::Closing, "the server is shutting down"));
+    }
+    json(&HealthState { live: None, ready: Some(true) })
+}
+
+#[utoipa::path(
+    get, path = "/metrics", tag = "Health",
+    responses((status = 200, description = "Counters in the text format of OpenMetrics", content_type = "text/plain"))
+)]
+pub async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], app.metrics.text(app.queue.waiting_tokens())).into_response()
+}
+
+/// What the server is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ServerMetadata {
+    name: &'static str,
+    version: &'static str,
+    extensions: [&'static str; 0],
+}
+
+#[utoipa::path(get, path = "/v2", tag = "Health", responses((status = 200, body = ServerMetadata)))]
+pub async fn server() -> Result<Response, Refusal> {
+    json(&ServerMetadata { name: "kiln", version: env!("CARGO_PKG_VERSION"), extensions: [] })
+}
+
+/// What a model is, as KServe's clients ask.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ModelMetadata {
+    name: String,
+    platform: &'static str,
+    /// One or two texts.
+    inputs: Vec<TensorMetadata>,
+    outputs: Vec<TensorMetadata>,
+}
+
+/// What goes in or comes out of a model.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct TensorMetadata {
+    name: &'static str,
+    datatype: &'static str,
+    /// -1 for any number.
+    shape: Vec<i64>,
+}
+
+impl ModelMetadata {
+    fn new(model: &Model) -> Self {
+        let texts = TensorMetadata { name: "inputs", datatype: "BYTES", shape: vec![-1] };
+        let output = match model.ability() {
+            Ability::Labels | Ability::Number => {
+                TensorMetadata { name: "scores", datatype: "FP64", shape: vec![-1, model.labels().len() as i64] }
+            }
+            Ability::Vectors => {
+                TensorMetadata { name: "vectors", datatype: "FP32", shape: vec![-1, model.width() as i64] }
+            }
+            Ability::Tags | Ability::Answers | Ability::Masks => {
+                TensorMetadata { name: "passages", datatype: "BYTES", shape: vec![-1] }
+            }
+        };
+        Self { name: model.name.clone(), platform: "kiln", inputs: vec![texts], outputs: vec![output] }
+    }
+}
+
+#[utoipa::path(
+    get, path = "/v2/models/{name}", tag = "Health", params(("name" = String, Path, description = "The model's name")),
+    responses((status = 200, body = ModelMetadata), (status = 404, description = "No such model"))
+)]
+pub async fn model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Refusal> {
+    json(&ModelMetadata::new(&*app.model(Some(&name), |_| true, "answers")?))
+}
+
+#[utoipa::path(
+    get, path = "/v2/models/{name}/ready", tag = "Health",
+    params(("name" = String, Path, description = "The model's name")),
+    responses((status = 200, body = HealthState), (status = 404, description = "No such model"), (status = 503, description = "The server is shutting down"))
+)]
+pub async fn model_ready(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Refusal> {
+    app.model(Some(&name), |_| true, "answers")?;
+    ready(State(app)).await
+}

@@ -1,0 +1,179 @@
+//! The shapes of Hugging Face's inference clients: `POST /` and `POST /models/{name}`.
+
+use axum::response::Response;
+use kiln_predict::{Computed, FilledPrediction, Prediction};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::labels::{Function, answers, labels};
+use super::vectors::VectorConfig;
+use crate::app::Question;
+use crate::call::{Call, json as json_response};
+use crate::inputs::{self, Inputs, Text};
+use crate::model::{Ability, Kind, Model};
+use crate::refusal::Refusal;
+
+/// A request of Hugging Face's clients.
+#[derive(Debug, Deserialize, ToSchema)]
+pub struct HuggingFaceRequest {
+    /// A text; a pair `{"text", "text_pair"}`; a question `{"question", "context"}`; a list of these; or
+    /// `{"source_sentence", "sentences"}`, whose similarity is asked for.
+    #[schema(value_type = Object, example = "房间很干净")]
+    inputs: Value,
+    /// What the task's client sends beside them.
+    #[serde(default)]
+    parameters: Parameters,
+    /// Whether a text that is too long is cut off. Clients of vectors send it here.
+    truncate: Option<bool>,
+    /// Whether vectors get the length 1.
+    normalize: Option<bool>,
+}
+
+/// The parameters of all tasks; others are not looked at.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct Parameters {
+    /// How many labels, or tokens for each mask.
+    top_k: Option<usize>,
+    /// What becomes of a classifier's logits.
+    function_to_apply: Option<Function>,
+    /// Whether a text that is too long is cut off.
+    truncate: Option<bool>,
+    /// Whether vectors get the length 1.
+    normalize: Option<bool>,
+}
+
+/// The most labels, or tokens for a mask, that are listed.
+const MOST_TOP: usize = 1_000;
+
+#[utoipa::path(
+    post, path = "/", tag = "Hugging Face", request_body = HuggingFaceRequest,
+    responses(
+        (status = 200, description = "As the task's client expects: labels, entities, an answer, tokens for a mask, or vectors", body = Object),
+        (status = 400, description = "The body is no JSON, or has token ids"), (status = 404, description = "No such model"),
+        (status = 422, description = "Another shape than expected, or a text that is too long"),
+        (status = 429, description = "The queue is full: `retry-after` says when to try again"),
+        (status = 504, description = "No answer within the server's deadline"),
+    )
+)]
+pub async fn answer(call: Call<HuggingFaceRequest>) -> Result<Response, Refusal> {
+    let model = call.app.model(call.model.as_deref(), |_| true, "answers")?;
+    let HuggingFaceRequest { inputs, parameters, truncate, normalize } = &call.body;
+    let top = parameters.top_k.map(|top| match top {
+        1..=MOST_TOP => Ok(top),
+        _ => Err(Refusal::unprocessable(format!("parameters.top_k: found {top}, expected 1 to {MOST_TOP}"))),
+    });
+    let top = top.transpose()?;
+    let truncate = truncate.or(parameters.truncate);
+    if inputs.get("source_sentence").is_some() {
+        return similarities(&call, &model, truncate).await;
+    }
+    let Inputs { texts, is_list } = inputs::hugging_face(inputs)?;
+    if model.ability() == Ability::Vectors {
+        let config = VectorConfig { normalize: normalize.or(parameters.normalize).unwrap_or(false), dimensions: None };
+        let question = Question { kind: Kind::Vector, truncate, top: None };
+        let answered = call.answer(&model, texts, question).await?;
+        return json_response(&config.vectors(answered.outcomes)?);
+    }
+    let answered = call.answer(&model, texts, Question { kind: Kind::Answer, truncate, top }).await?;
+    let shape = Shape { model: &model, top, function: parameters.function_to_apply };
+    let values: Vec<Value> = answers(answered.outcomes)?.into_iter().map(|computed| shape.of(computed)).collect();
+    // Clients take the first of a classifier's lists also where they sent one text.
+    let is_list = is_list || matches!(model.ability(), Ability::Labels | Ability::Number);
+    match values.as_slice() {
+        [only] if !is_list => json_response(only),
+        all => json_response(&all),
+    }
+}
+
+/// The cosine of a text with each of several.
+async fn similarities(
+    call: &Call<HuggingFaceRequest>,
+    model: &std::sync::Arc<Model>,
+    truncate: Option<bool>,
+) -> Result<Response, Refusal> {
+    let inputs = &call.body.inputs;
+    let mut texts: Vec<Text> = inputs::plain(&inputs["source_sentence"], "inputs.source_sentence")?;
+    texts.extend(inputs::plain(&inputs["sentences"], "inputs.sentences")?);
+    let answered = call.answer(model, texts, Question { kind: Kind::Vector, truncate, top: None }).await?;
+    let vectors = VectorConfig { normalize: true, dimensions: None }.vectors(answered.outcomes)?;
+    let Some((source, others)) = vectors.split_first() else { return json_response(&json!([])) };
+    json_response(&others.iter().map(|other| kiln_predict::cosine(source, other)).collect::<Vec<f64>>())
+}
+
+/// How the answers of a request look.
+struct Shape<'a> {
+    model: &'a Model,
+    top: Option<usize>,
+    function: Option<Function>,
+}
+
+impl Shape<'_> {
+    fn of(&self, computed: Computed) -> Value {
+        match computed.prediction {
+            Prediction::Entities(prediction) => {
+                let entity = |entity: kiln_predict::EntityPrediction| {
+                    json!({
+                        "entity_group": entity.label, "score": entity.score, "word": entity.text,
+                        "start": entity.start, "end": entity.end,
+                    })
+                };
+                prediction.entities.into_iter().map(entity).collect()
+            }
+            Prediction::Tags(prediction) => {
+                let tag = |tag: kiln_predict::TagPrediction| {
+                    json!({
+                        "entity": tag.tag, "score": tag.score, "word": tag.text, "start": tag.start, "end": tag.end,
+                    })
+                };
+                prediction.tags.into_iter().map(tag).collect()
+            }
+            Prediction::Answer(answer) => json!({
+                "answer": answer.answer, "score": answer.score, "start": answer.start, "end": answer.end,
+            }),
+            Prediction::Filled(filled) => self.candidates(&filled),
+            _ => {
+                let mut labels = labels(self.model, &computed, self.function);
+                labels.truncate(self.top.unwrap_or(usize::MAX));
+                json!(labels)
+            }
+        }
+    }
+
+    /// The tokens for a mask; a list of them for each of several masks.
+    fn candidates(&self, filled: &FilledPrediction) -> Value {
+        let mask = self.model.mask_token().unwrap_or_default();
+        let candidates = |(at, found): (usize, &kiln_predict::MaskPrediction)| -> Value {
+            let candidate = |token: &kiln_predict::TokenPrediction| {
+                let text = token.token.trim_start_matches("##").trim_start_matches('▁');
+                let sequence = with_mask_filled(&filled.text, &mask, at, text);
+                json!({ "score": token.score, "token": token.id, "token_str": text, "sequence": sequence })
+            };
+            found.tokens.iter().map(candidate).collect()
+        };
+        let mut masks: Vec<Value> = filled.masks.iter().enumerate().map(candidates).collect();
+        if masks.len() == 1 { masks.swap_remove(0) } else { Value::Array(masks) }
+    }
+}
+
+/// A text with a token in place of one of its masks.
+fn with_mask_filled(text: &str, mask: &str, at: usize, token: &str) -> String {
+    match text.match_indices(mask).nth(at) {
+        Some((start, _)) if !mask.is_empty() => format!("{}{token}{}", &text[..start], &text[start + mask.len()..]),
+        _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_mask_of_several_is_filled() {
+        assert_eq!(with_mask_filled("a[M]b[M]", "[M]", 0, "x"), "axb[M]");
+        assert_eq!(with_mask_filled("a[M]b[M]", "[M]", 1, "x"), "a[M]bx");
+        assert_eq!(with_mask_filled("a", "[M]", 0, "x"), "a");
+        assert_eq!(with_mask_filled("a", "", 0, "x"), "a");
+    }
+}

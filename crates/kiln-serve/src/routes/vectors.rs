@@ -1,0 +1,54 @@
+use crate::model::Outcome;
+use crate::refusal::Refusal;
+
+/// How the vectors of a request are finished.
+#[derive(Clone, Copy, Debug)]
+pub struct VectorConfig {
+    /// Whether each gets the length 1, after it was shortened.
+    pub normalize: bool,
+    /// How many of its numbers are kept.
+    pub dimensions: Option<usize>,
+}
+
+impl VectorConfig {
+    /// Refuses more dimensions than a model has, before anything is computed.
+    pub fn check(self, width: usize) -> Result<(), Refusal> {
+        match self.dimensions {
+            Some(dimensions) if dimensions == 0 || dimensions > width => {
+                Err(Refusal::unprocessable(format!("dimensions: found {dimensions}, expected 1 to {width}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The vectors among outcomes, shortened and normalized.
+    pub fn vectors(self, outcomes: Vec<Outcome>) -> Result<Vec<Vec<f32>>, Refusal> {
+        let vector = |outcome| match outcome {
+            Outcome::Vector(vector) => Ok(self.finish(vector)),
+            Outcome::Answer(_) => Err(Refusal::internal()),
+        };
+        outcomes.into_iter().map(vector).collect()
+    }
+
+    fn finish(self, mut vector: Vec<f32>) -> Vec<f32> {
+        vector.truncate(self.dimensions.unwrap_or(usize::MAX));
+        if self.normalize {
+            let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+            vector.iter_mut().for_each(|x| *x /= length);
+        }
+        vector
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_are_shortened_before_they_are_normalized() {
+        let config = VectorConfig { normalize: true, dimensions: Some(2) };
+        assert_eq!(config.finish(vec![3.0, 4.0, 12.0]), [0.6, 0.8]);
+        assert_eq!(VectorConfig { normalize: false, dimensions: None }.finish(vec![3.0, 4.0]), [3.0, 4.0]);
+        assert!(config.check(2).is_ok() && config.check(1).is_err());
+    }
+}

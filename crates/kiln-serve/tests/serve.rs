@@ -1,0 +1,24 @@
+//! A server on loopback with a small untrained model of each task, asked over TCP.
+
+#[path = "../examples/untrained/mod.rs"]
+mod untrained;
+
+#[path = "serve/client.rs"]
+mod client;
+#[path = "serve/running.rs"]
+mod running;
+
+#[path = "serve/errors.rs"]
+mod errors;
+#[path = "serve/hugging_face.rs"]
+mod hugging_face;
+#[path = "serve/lifecycle.rs"]
+mod lifecycle;
+#[path = "serve/limits.rs"]
+mod limits;
+#[path = "serve/open_ai.rs"]
+mod open_ai;
+#[path = "serve/tei.rs"]
+mod tei;
+#[path = "serve/tls.rs"]
+mod tls;

@@ -1,0 +1,100 @@
+//! What is wrong with a request is said in the shape of its route, and nothing else happens.
+
+use serde_json::json;
+
+use crate::client::send;
+use crate::running::{JSON, shared};
+
+#[test]
+fn bodies_that_are_no_json_or_of_a_wrong_shape() {
+    let address = shared().address;
+    for (path, headers, body, status, expected) in [
+        ("/", &[JSON][..], "{\"inputs\": ", 400, "not JSON"),
+        ("/", &[JSON], "{\"inputs\": \"\\ud800\"}", 400, "not JSON"),
+        ("/embed", &[JSON], "", 400, "not JSON"),
+        ("/embed", &[JSON], "[]", 422, "not as expected"),
+        ("/embed", &[JSON], "{}", 422, "missing field `inputs`"),
+        ("/embed", &[JSON], "{\"inputs\": {\"a\": 1}}", 422, "inputs: found an object, expected a text"),
+        ("/predict", &[JSON], "{\"inputs\": [[\"a\", \"b\", \"c\"]]}", 422, "inputs[0]: found 3 texts"),
+        ("/rerank", &[JSON], "{\"query\": \"a\", \"texts\": 3}", 422, "expected a sequence"),
+        ("/", &[JSON], "{\"inputs\": \"a\", \"parameters\": {\"top_k\": 0}}", 422, "top_k: found 0"),
+        ("/", &[JSON], "{\"inputs\": \"a\", \"parameters\": {\"top_k\": -1}}", 422, "not as expected"),
+        ("/v1/embeddings", &[JSON], "{\"input\": null}", 400, "input: found null"),
+        ("/", &[], "{\"inputs\": \"a\"}", 415, "content-type: application/json"),
+        ("/", &[("content-type", "application/x-www-form-urlencoded")], "a=b", 415, "application/json"),
+    ] {
+        let answer = send(address, "POST", path, headers, body);
+        assert_eq!(answer.status, status, "{path} {body}: {}", answer.body);
+        assert!(answer.body.contains(expected), "{path} {body}: {}", answer.body);
+        let error = &answer.json()["error"];
+        match path {
+            "/v1/embeddings" => assert!(error["message"].is_string()),
+            "/" => assert!(error.is_string()),
+            _ => assert!(error.is_string() && answer.json()["error_type"] == "Validation"),
+        }
+    }
+    let nested = format!("{{\"inputs\": {}{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    assert_eq!(send(address, "POST", "/embed", &[JSON], &nested).status, 400);
+}
+
+#[test]
+fn routes_methods_and_models_that_are_not_there() {
+    let address = shared().address;
+    for (method, path, status) in [
+        ("GET", "/nothing", 404),
+        ("GET", "/embed", 405),
+        ("DELETE", "/", 405),
+        ("POST", "/models/nothing", 404),
+        ("POST", "/models/a/b", 404),
+        ("GET", "/v2/models/nothing", 404),
+    ] {
+        let answer = send(address, method, path, &[JSON], "{\"inputs\": \"a\"}");
+        assert_eq!(answer.status, status, "{method} {path}");
+        assert!(answer.json()["error"].is_string(), "{method} {path}: {}", answer.body);
+    }
+    let unknown = shared().post("/embed", &json!({ "inputs": "a", "model": "nothing" }));
+    assert!(unknown.status == 404 && unknown.body.contains("reviews"), "it names those there are: {}", unknown.body);
+    let other_task = shared().post("/rerank", &json!({ "query": "a", "texts": ["b"], "model": "names" }));
+    assert!(other_task.status == 404 && other_task.body.contains("token-classification"), "{}", other_task.body);
+}
+
+#[test]
+fn health_routes_and_pages() {
+    for (path, expected) in [
+        ("/health", "{\"ready\":true}"),
+        ("/v2/health/live", "{\"live\":true}"),
+        ("/v2/health/ready", "{\"ready\":true}"),
+        ("/v2/models/names/ready", "{\"ready\":true}"),
+    ] {
+        let answer = shared().get(path);
+        assert_eq!((answer.status, answer.body.as_str()), (200, expected), "{path}");
+    }
+    assert_eq!(shared().get("/v2/models/vectors").json()["outputs"][0]["shape"], json!([-1, 32]));
+    for path in ["/", "/docs"] {
+        let page = shared().get(path);
+        assert!(page.status == 200 && page.headers["content-type"].starts_with("text/html"), "{path}");
+        let policy = &page.headers["content-security-policy"];
+        assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'sha256-"), "{policy}");
+    }
+    assert!(shared().get("/openapi.json").json()["paths"]["/v1/embeddings"]["post"].is_object());
+}
+
+#[test]
+fn the_metrics_count_and_the_log_has_no_text() {
+    let secret = "酒店位置好";
+    let id = ("x-request-id", "trace-1");
+    let body = json!({ "inputs": secret }).to_string();
+    let answer = send(shared().address, "POST", "/predict", &[JSON, id], &body);
+    assert_eq!(answer.headers["x-request-id"], "trace-1");
+    let metrics = shared().get("/metrics");
+    assert!(metrics.headers["content-type"].starts_with("application/openmetrics-text"));
+    let count = metrics
+        .body
+        .lines()
+        .find_map(|line| line.strip_prefix("kiln_requests_total{route=\"/predict\",status=\"2xx\"} "));
+    assert!(count.and_then(|count| count.parse::<u64>().ok()).is_some_and(|count| count > 0), "{}", metrics.body);
+    let events = serde_json::to_string(&*shared().events.lock().expect("no test panics with it")).expect("JSON");
+    assert!(events.contains("\"request\":\"trace-1\",\"method\":\"POST\",\"route\":\"/predict\",\"status\":200"));
+    assert!(events.contains("\"model\":\"reviews\",\"texts\":1,\"tokens\":7"), "{events}");
+    assert!(!events.contains(secret));
+}

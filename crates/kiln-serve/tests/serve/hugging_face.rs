@@ -1,0 +1,120 @@
+//! The shapes that Hugging Face's clients read.
+
+use serde_json::{Value, json};
+
+use crate::running::shared;
+
+fn sum(labels: &Value) -> f64 {
+    labels.as_array().expect("a list").iter().map(|label| label["score"].as_f64().expect("a number")).sum()
+}
+
+#[test]
+fn labels_of_one_text_are_a_list_in_a_list() {
+    let answer = shared().ask("/", &json!({ "inputs": "房间很干净" }));
+    assert_eq!((answer.as_array().expect("a list").len(), answer[0].as_array().expect("a list").len()), (1, 2));
+    assert!((sum(&answer[0]) - 1.0).abs() < 1e-9 && answer[0][0]["score"].as_f64() >= answer[0][1]["score"].as_f64());
+    let both = shared().ask("/models/reviews", &json!({ "inputs": ["房间很干净", "屏幕太暗"] }));
+    assert_eq!(both[0], answer[0]);
+    assert_ne!(both[1], answer[0]);
+    let best = shared().ask("/models/reviews", &json!({ "inputs": "房间很干净", "parameters": { "top_k": 1 } }));
+    assert_eq!(best, json!([[answer[0][0]]]));
+    let pair = shared().ask("/models/reviews", &json!({ "inputs": { "text": "房间", "text_pair": "很干净" } }));
+    assert_ne!(pair, answer);
+}
+
+#[test]
+fn functions_are_applied_to_the_logits() {
+    let ask = |function: &str| {
+        let parameters = json!({ "function_to_apply": function });
+        shared().ask("/models/reviews", &json!({ "inputs": "房间", "parameters": parameters }))[0].clone()
+    };
+    assert!((sum(&ask("softmax")) - 1.0).abs() < 1e-9);
+    for (raw, sigmoid) in ask("none").as_array().expect("a list").iter().zip(ask("sigmoid").as_array().expect("one")) {
+        let (raw, sigmoid) = (raw["score"].as_f64().expect("a logit"), sigmoid["score"].as_f64().expect("a share"));
+        assert!((1.0 / (1.0 + (-raw).exp()) - sigmoid).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn several_labels_and_numbers() {
+    let labels = shared().ask("/models/topics", &json!({ "inputs": "酒店位置好" }));
+    let names: std::collections::BTreeSet<&str> =
+        labels[0].as_array().expect("a list").iter().filter_map(|label| label["label"].as_str()).collect();
+    assert_eq!(names, ["food", "place", "room"].into());
+    assert!((sum(&labels[0]) - 1.0).abs() > 1e-6, "each is a probability by itself");
+    let number = shared().ask("/models/ranks", &json!({ "inputs": "酒店位置好" }));
+    assert_eq!(number[0][0]["label"], "score");
+    assert!(number[0][0]["score"].is_number());
+}
+
+#[test]
+fn entities_have_the_offsets_of_characters() {
+    let text = "😀酒店位置好房间很干净屏幕太暗";
+    let characters: Vec<char> = text.chars().collect();
+    let answer = shared().ask("/models/names", &json!({ "inputs": text }));
+    let entities = answer.as_array().expect("a list");
+    assert!(!entities.is_empty(), "with these weights there is one");
+    for entity in entities {
+        let at = |key: &str| entity[key].as_u64().expect("an offset") as usize;
+        let word: String = characters[at("start")..at("end")].iter().collect();
+        assert_eq!(entity["word"], word);
+        assert!(entity["entity_group"].is_string() && entity["score"].is_number());
+    }
+    // A long text is read in windows.
+    let long = shared().ask("/models/names", &json!({ "inputs": text.repeat(30) }));
+    assert!(long.as_array().expect("a list").last().expect("some")["end"].as_u64() > Some(64));
+    let two = shared().ask("/models/names", &json!({ "inputs": [text, ""] }));
+    assert_eq!(two, json!([answer, []]));
+}
+
+#[test]
+fn an_answer_is_an_object_with_its_place() {
+    let context = "酒店位置好房间很干净屏幕太暗".repeat(20);
+    let inputs = json!({ "question": "酒店", "context": context });
+    let answer = shared().ask("/models/answers", &json!({ "inputs": inputs }));
+    let at = |key: &str| answer[key].as_u64().expect("an offset") as usize;
+    let passage: String = context.chars().skip(at("start")).take(at("end") - at("start")).collect();
+    assert_eq!(answer["answer"], passage);
+    assert!(answer["score"].as_f64().is_some_and(|score| score > 0.0));
+    assert_eq!(shared().post("/models/answers", &json!({ "inputs": "酒店" })).status, 422, "there is no context");
+}
+
+#[test]
+fn masks_get_candidates() {
+    let one = shared().ask("/models/masks", &json!({ "inputs": "房[MASK]很好", "parameters": { "top_k": 3 } }));
+    assert_eq!(one.as_array().expect("a list").len(), 3);
+    for candidate in one.as_array().expect("a list") {
+        let token = candidate["token_str"].as_str().expect("a token");
+        assert_eq!(candidate["sequence"], format!("房{token}很好"));
+        assert!(candidate["token"].is_u64() && candidate["score"].is_number());
+    }
+    let two = shared().ask("/models/masks", &json!({ "inputs": "[MASK]间[MASK]好" }));
+    assert_eq!((two.as_array().expect("a list").len(), two[1].as_array().expect("a list").len()), (2, 5));
+    let none = shared().post("/models/masks", &json!({ "inputs": "房间" }));
+    assert!(none.status == 422 && none.body.contains("[MASK]"), "{}", none.body);
+}
+
+#[test]
+fn vectors_and_similarities() {
+    let vectors = shared().ask("/models/vectors", &json!({ "inputs": ["房间", "酒店"], "normalize": true }));
+    let length = |vector: &Value| {
+        vector.as_array().expect("a list").iter().map(|x| x.as_f64().expect("a number").powi(2)).sum::<f64>().sqrt()
+    };
+    assert!(vectors[0].as_array().expect("a list").len() == 32 && (length(&vectors[1]) - 1.0).abs() < 1e-5);
+    let inputs = json!({ "source_sentence": "房间", "sentences": ["房间", "酒店"] });
+    let cosines = shared().ask("/models/vectors", &json!({ "inputs": inputs }));
+    assert!((cosines[0].as_f64().expect("a number") - 1.0).abs() < 1e-5 && cosines[1].as_f64() < Some(1.0));
+}
+
+/// A text's answer is the same alone and among any others.
+#[test]
+fn companions_change_nothing() {
+    let texts = ["房间很干净", "暗", "酒店位置好房间很干净屏幕太暗", "屏幕太暗a"];
+    for model in ["reviews", "topics", "ranks", "names"] {
+        let together = shared().ask(&format!("/models/{model}"), &json!({ "inputs": texts }));
+        for (at, text) in texts.iter().enumerate() {
+            let alone = shared().ask(&format!("/models/{model}"), &json!({ "inputs": [text] }));
+            assert_eq!(together[at], alone[0], "{model}: {text}");
+        }
+    }
+}
