@@ -2,6 +2,8 @@
 
 mod bundle;
 mod shared;
+#[cfg(feature = "serve")]
+mod serve;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,6 +13,8 @@ use kiln_dataset::Column;
 use kiln_hub::{DatasetFile, Source};
 
 pub use bundle::{BundleArgs, VerifyArgs};
+#[cfg(feature = "serve")]
+pub use serve::{LimitArgs, ServeArgs};
 pub use shared::adapter_folder;
 pub use shared::{AdapterArgs, ColumnArgs, HubArgs, ModelArgs, PrecisionArgs, TextArgs};
 use shared::{at_least_one, folder_or_source};
@@ -69,6 +73,9 @@ pub enum Command {
     Bundle(BundleArgs),
     /// Check every byte of a bundle against its manifest
     Verify(VerifyArgs),
+    /// Serve bundles over HTTP, with a page to try them
+    #[cfg(feature = "serve")]
+    Serve(ServeArgs),
     /// Estimate the time, memory and disk of a training before it is run
     Forecast(ForecastArgs),
     /// Test whether one model is better than another on the same rows

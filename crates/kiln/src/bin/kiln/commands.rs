@@ -11,6 +11,8 @@ pub mod predict;
 mod prompt;
 pub mod embed;
 pub mod merge;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod vocabulary;
 pub mod tokenize;
 pub mod bundle;

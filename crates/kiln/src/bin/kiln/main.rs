@@ -47,11 +47,16 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Vocabulary(arguments) => commands::vocabulary::run(arguments, cli.json),
         Command::Tokenize(arguments) => commands::tokenize::run(arguments, cli.json),
         Command::Verify(arguments) => commands::bundle::verified(arguments, cli.json),
+        // It has a pool of its own.
+        #[cfg(feature = "serve")]
+        Command::Serve(_) => on_backend(cli),
         // Inside the thread pool: from outside, every parallel operation would wake a thread and wait for it.
-        _ => rayon::scope(|_| {
-            kiln_backend::run(&cli.backend, OnBackend(cli)).unwrap_or_else(|unknown| Err(unknown.into()))
-        }),
+        _ => rayon::scope(|_| on_backend(cli)),
     }
+}
+
+fn on_backend(cli: &Cli) -> anyhow::Result<()> {
+    kiln_backend::run(&cli.backend, OnBackend(cli)).unwrap_or_else(|unknown| Err(unknown.into()))
 }
 
 /// A command that computes, on the backend chosen.
@@ -73,6 +78,8 @@ impl Entry for OnBackend<'_> {
             Command::Predict(arguments) => commands::predict::run::<B>(arguments, *json, &device),
             Command::FillMask(arguments) => commands::predict::fill_mask::<B>(arguments, *json, &device),
             Command::Embed(arguments) => commands::embed::run::<B>(arguments, *json, &device),
+            #[cfg(feature = "serve")]
+            Command::Serve(arguments) => commands::serve::run::<B>(arguments, *json, &device),
             Command::Bundle(arguments) => commands::bundle::run::<B>(arguments, *json, &device),
             Command::Merge(arguments) => commands::merge::run(arguments, *json, &device),
             Command::Pull(_)

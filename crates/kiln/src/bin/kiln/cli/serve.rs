@@ -1,0 +1,145 @@
+//! The options of `kiln serve`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use kiln_hub::Source;
+
+use super::shared::{at_least_one, folder_or_source};
+use super::{HubArgs, Pooled, PrecisionArgs};
+
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Bundles, folders of models or of runs, or sources as in `kiln pull`; NAME=FOLDER names one
+    #[arg(required = true, value_name = "BUNDLE", value_parser = named)]
+    pub models: Vec<Named>,
+    /// Address to listen on; any but this machine's own needs --key-file
+    #[arg(long, default_value = "127.0.0.1")]
+    pub host: IpAddr,
+    /// Port to listen on; 0 is any that is free
+    #[arg(long, default_value_t = 8080)]
+    pub port: u16,
+    /// File of the keys that clients may use: a line NAME:KEY each
+    #[arg(long, value_name = "FILE", conflicts_with = "without_keys")]
+    pub key_file: Option<PathBuf>,
+    /// Let everybody in who reaches --host
+    #[arg(long)]
+    pub without_keys: bool,
+    /// Certificate chain for TLS (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Private key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
+    /// Origin whose pages may call the server (CORS)
+    #[arg(long, value_name = "ORIGIN")]
+    pub cors_origin: Option<String>,
+    /// Cut texts off that are too long, where a request does not say it; without it, they are refused
+    #[arg(long)]
+    pub truncate: bool,
+    /// How vectors are made; without it, as the bundle says
+    #[arg(long, value_enum)]
+    pub pooling: Option<Pooled>,
+    /// Threads that compute; without it, as many as the process may use
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
+    pub threads: Option<usize>,
+    /// Log what happens to the server, but no requests
+    #[arg(long)]
+    pub no_request_log: bool,
+    #[command(flatten)]
+    pub limits: LimitArgs,
+    #[command(flatten)]
+    pub precision: PrecisionArgs,
+    #[command(flatten)]
+    pub hub: HubArgs,
+}
+
+/// What the server takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Bytes of a request's body
+    #[arg(long, value_name = "BYTES", value_parser = at_least_one)]
+    pub max_body: Option<usize>,
+    /// Texts of a request
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
+    pub max_texts: Option<usize>,
+    /// Tokens of a text that is read in windows
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
+    pub max_text_tokens: Option<usize>,
+    /// Tokens that wait, of all requests together; more are answered with 429
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
+    pub max_queue_tokens: Option<usize>,
+    /// Connections at once; more are answered with 503
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
+    pub max_connections: Option<usize>,
+    /// Seconds from a request to its answer; after them it is answered with 504
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub deadline: Option<Duration>,
+    /// Seconds for the requests that are left when the server is told to end
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub drain_time: Option<Duration>,
+}
+
+/// A model and what it is called.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    pub name: String,
+    pub source: Source,
+}
+
+/// `NAME=FOLDER`, or a folder or source that gives the name itself.
+fn named(text: &str) -> Result<Named, String> {
+    let given = text.split_once('=').filter(|(name, _)| !name.is_empty() && name.chars().all(is_plain));
+    // A folder with such a name is that folder.
+    match given.filter(|_| !std::path::Path::new(text).is_dir()) {
+        Some((name, source)) => Ok(Named { name: name.to_owned(), source: folder_or_source(source)? }),
+        None => Ok(Named { name: name_of(text), source: folder_or_source(text)? }),
+    }
+}
+
+/// What a path or source is called: its last part that tells something.
+fn name_of(text: &str) -> String {
+    let before_revision = text.rsplit_once('@').filter(|(_, revision)| !revision.contains('/'));
+    let text = before_revision.map_or(text, |(source, _)| source);
+    let mut parts = text.trim_end_matches('/').rsplit(['/', '\\', ':']);
+    let last = parts.next().unwrap_or_default();
+    // A run's folder has its model in `model`.
+    let telling = if last == "model" { parts.next().filter(|part| !part.is_empty()).unwrap_or(last) } else { last };
+    let telling = telling.trim_end_matches(".bundle");
+    telling.chars().map(|character| if is_plain(character) { character } else { '-' }).collect()
+}
+
+fn is_plain(character: char) -> bool {
+    character.is_alphanumeric() || "-_.".contains(character)
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds.ok_or_else(|| "expected a number of seconds".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_is_named_after_its_place() {
+        for (text, expected) in [
+            ("runs/hotel/model", "hotel"),
+            ("runs/hotel/", "hotel"),
+            ("hotel.bundle", "hotel"),
+            ("model", "model"),
+            ("hf:google-bert/bert-base-chinese@main", "bert-base-chinese"),
+            ("dir:a b", "a-b"),
+            ("sample", "sample"),
+        ] {
+            assert_eq!(name_of(text), expected, "{text}");
+        }
+        assert_eq!(named("reviews=sample").map(|named| named.name), Ok("reviews".to_owned()));
+        assert_eq!(named("sample").map(|named| named.name), Ok("sample".to_owned()));
+        assert!(named("reviews=/no/such/folder").is_err());
+    }
+}

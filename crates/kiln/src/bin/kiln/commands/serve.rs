@@ -1,0 +1,115 @@
+//! `kiln serve`: models behind HTTP, until a signal ends it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use kiln::UsageError;
+use kiln::fetch::fetch_model;
+use kiln::recipe::available;
+use kiln_backend::Backend;
+use kiln_serve::{Event, Handle, Limits, Model, ModelConfig, ServeConfig, Server, TlsFiles};
+
+use crate::cli::{LimitArgs, ServeArgs};
+use crate::console;
+use crate::observer::Console;
+
+pub fn run<B: Backend>(arguments: &ServeArgs, json: bool, device: &Device) -> anyhow::Result<()> {
+    let config = serve_config(arguments)?;
+    let pooling = arguments.pooling.map(Into::into);
+    let model_config = ModelConfig { precision: available::<B>(arguments.precision.precision.unwrap_or_default())?, pooling };
+    let mut models = Vec::new();
+    for model in &arguments.models {
+        let folder = fetch_model(&model.source, &arguments.hub.options(), &mut Console::default())?;
+        models.push((model.name.clone(), folder));
+    }
+    let device = device.clone();
+    let load = move || {
+        let load = |(name, folder): &(String, PathBuf)| Model::from_folder(name.clone(), folder, model_config, &device);
+        models.iter().map(load).collect()
+    };
+    let server = Server::bind(config, Box::new(load))?;
+    watch_signals(server.handle())?;
+    let url = server.url();
+    match json {
+        true => console::json(&serde_json::json!({ "url": url }))?,
+        false => console::result(&url)?,
+    }
+    server.run();
+    Ok(())
+}
+
+fn serve_config(arguments: &ServeArgs) -> Result<ServeConfig, UsageError> {
+    let ServeArgs { host, port, key_file, without_keys, .. } = arguments;
+    if !host.is_loopback() && key_file.is_none() && !without_keys {
+        let message =
+            format!("{host} is reached from other machines: give --key-file, or --without-keys to let all in");
+        return Err(UsageError(message));
+    }
+    let tls = arguments.tls_certificate.clone().zip(arguments.tls_key.clone());
+    let log_requests = !arguments.no_request_log;
+    let log = move |event: &Event| {
+        if log_requests || !matches!(event, Event::Request(_)) {
+            log(event);
+        }
+    };
+    Ok(ServeConfig {
+        key_file: key_file.clone(),
+        without_keys: *without_keys,
+        tls: tls.map(|(certificate, key)| TlsFiles { certificate, key }),
+        cors_origin: arguments.cors_origin.clone(),
+        threads: arguments.threads,
+        truncate: arguments.truncate,
+        limits: limits(&arguments.limits),
+        log: Arc::new(log),
+        ..ServeConfig::new((*host, *port).into())
+    })
+}
+
+fn limits(arguments: &LimitArgs) -> Limits {
+    let default = Limits::default();
+    Limits {
+        body_bytes: arguments.max_body.unwrap_or(default.body_bytes),
+        texts: arguments.max_texts.unwrap_or(default.texts),
+        text_tokens: arguments.max_text_tokens.unwrap_or(default.text_tokens),
+        queue_tokens: arguments.max_queue_tokens.unwrap_or(default.queue_tokens),
+        connections: arguments.max_connections.unwrap_or(default.connections),
+        deadline: arguments.deadline.unwrap_or(default.deadline),
+        drain_time: arguments.drain_time.unwrap_or(default.drain_time),
+        ..default
+    }
+}
+
+/// A line of JSON for each event, on standard error.
+fn log(event: &Event) {
+    if let Ok(line) = serde_json::to_string(event) {
+        console::log(line);
+    }
+}
+
+/// The first SIGTERM or SIGINT has the server answer what it has and end, the second ends the process; SIGHUP reloads.
+#[cfg(unix)]
+fn watch_signals(handle: Handle) -> anyhow::Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    let receive = move || {
+        let mut is_ending = false;
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => handle.reload(),
+                signal if is_ending => std::process::exit(128 + signal),
+                _ => {
+                    is_ending = true;
+                    handle.shut_down();
+                }
+            }
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(receive)?;
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn watch_signals(handle: Handle) -> anyhow::Result<()> {
+    Ok(ctrlc::set_handler(move || handle.shut_down())?)
+}
