@@ -95,6 +95,10 @@ fn a_run_s_adapter_on_its_base_is_its_model() {
         let merged = place.path("merged");
         succeed(&["merge", "--model", &base, "--adapter", &adapter, "--out", &merged]);
         same(name, &place.score(&["--model", &merged]), &expected);
+        let bundle = place.path("bundle");
+        let manifest = succeed_json(&["bundle", "--model", &base, "--adapter", &run, "--out", &bundle]);
+        same(name, &place.score(&["--model", &bundle]), &expected);
+        assert!(manifest["base"]["source"].as_str().is_some_and(|source| source.starts_with("dir:")), "{manifest}");
         let loss = |model: &[&str]| {
             let report = succeed_json(&[&["eval", "--data", &place.path("dev.tsv"), "--label", "1"], model].concat());
             report["splits"]["test"]["loss"].as_f64().expect("a number")

@@ -1,13 +1,17 @@
 //! `kiln bundle` and `kiln verify`: a model sealed for serving, and whether it still is.
 
-use anyhow::bail;
+use std::path::Path;
+
+use anyhow::{Context, bail};
 use burn::tensor::Device;
 use kiln::fetch::fetch_model;
 use kiln::{BundleOptions, CheckOptions, bundle};
 use kiln_backend::Backend;
 use kiln_bundle::{DifferenceKind, Error, Manifest, verify};
 use serde_json::json;
+use tempfile::TempDir;
 
+use super::merge::merge;
 use crate::cli::{BundleArgs, VerifyArgs};
 use crate::console;
 use crate::input::Input;
@@ -17,10 +21,15 @@ pub fn run<B: Backend>(arguments: &BundleArgs, json: bool, device: &Device) -> a
     let BundleArgs { model, out, precision, check, max_loss, columns, label } = arguments;
     let mut console = Console::default();
     let folder = fetch_model(&model.model, &model.hub.options(), &mut console)?;
+    let adapter = model.adapter.folder();
+    // A run's recipe is beside its adapter too.
+    let beside = adapter.as_ref().unwrap_or(&folder);
+    let merged = adapter.as_ref().map(|adapter| merged(&folder, adapter, device)).transpose()?;
     // Kept as long as it is read: it may be a copy of what can be read only once.
-    let input = check.as_ref().map(|data| Input::labelled(&folder, data, columns, label.as_ref())).transpose()?;
+    let input = check.as_ref().map(|data| Input::labelled(beside, data, columns, label.as_ref())).transpose()?;
     let check = input.as_ref().map(|input| CheckOptions { data: input.source.clone(), max_loss: *max_loss });
     let options = BundleOptions { precision: *precision, check };
+    let folder = merged.as_ref().map_or(folder, |merged| merged.path().join(MODEL));
     let manifest = bundle::<B>(&folder, out, options, device, &mut console)?;
     if json {
         return console::json(&manifest);
@@ -37,6 +46,23 @@ pub fn run<B: Backend>(arguments: &BundleArgs, json: bool, device: &Device) -> a
         ))?;
     }
     Ok(())
+}
+
+/// The model's folder in a run's.
+const MODEL: &str = "model";
+
+/// A base and an adapter as a run's folder: the plain model, and what the adapter's run says of it.
+fn merged(base: &Path, adapter: &Path, device: &Device) -> anyhow::Result<TempDir> {
+    let folder = tempfile::tempdir()?;
+    merge(base, adapter, &folder.path().join(MODEL), device)?;
+    for name in ["run.toml", "report.json"] {
+        let path = adapter.join("..").join(name);
+        let cannot_read = || format!("{}: cannot be read", path.display());
+        if let Some(bytes) = kiln_files::read_if_present(&path).with_context(cannot_read)? {
+            kiln_files::write(&folder.path().join(name), &bytes)?;
+        }
+    }
+    Ok(folder)
 }
 
 /// `kiln verify`

@@ -1,5 +1,7 @@
 //! `kiln merge`: a base and an adapter to a plain model.
 
+use std::path::Path;
+
 use anyhow::Context;
 use burn::tensor::Device;
 use kiln::UsageError;
@@ -20,14 +22,19 @@ pub fn run(arguments: &MergeArgs, json: bool, device: &Device) -> anyhow::Result
         let message = format!("{}: the folder holds a model already; choose another --out", out.display());
         return Err(UsageError(message).into());
     }
-    let mut model = load_adapted_model(&base, &adapter, device)?.module;
-    merge_adapter(&mut model);
-    let tokenizer = Tokenizer::from_folder(&base)?;
-    std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
-    save_model(out, &model)?;
-    tokenizer.save(out)?;
+    merge(&base, &adapter, out, device)?;
     if json {
         return console::json(&json!({ "path": out }));
     }
     Ok(console::result(out.display())?)
+}
+
+/// Writes the model of a base and an adapter, with the base's tokenizer, into a folder, which is made.
+pub fn merge(base: &Path, adapter: &Path, out: &Path, device: &Device) -> anyhow::Result<()> {
+    let mut model = load_adapted_model(base, adapter, device)?.module;
+    merge_adapter(&mut model);
+    let tokenizer = Tokenizer::from_folder(base)?;
+    std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
+    save_model(out, &model)?;
+    Ok(tokenizer.save(out)?)
 }
