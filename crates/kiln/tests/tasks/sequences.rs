@@ -116,7 +116,7 @@ fn pairs_with_one_label() {
     let line = |(first, second, same): &(String, String, bool)| format!("\"{first}\",\"{second}\",{}", name(*same));
     let recipe = TEXTS
         .replace("[data]\n", "[data]\ntext = \"first\"\ntext_pair = \"second\"\nlabel = \"verdict\"\n")
-        .replace("epochs = 4", "epochs = 6");
+        .replace("epochs = 4", "epochs = 10");
     let lines = rows.each_ref().map(|rows| rows.iter().map(line).collect());
     write_task(folder.path(), ["csv", "first,second,verdict"], lines, &recipe);
     let case = Case {
