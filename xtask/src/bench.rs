@@ -12,9 +12,13 @@ use crate::python;
 use crate::workspace::{self, cargo};
 
 mod report;
+mod serve;
 
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Also measure PyTorch and onnxruntime, installed from Python's registry under `target/peers`
     #[arg(long)]
     peers: bool,
@@ -27,6 +31,12 @@ pub struct Args {
     /// Only measures whose name holds this
     #[arg(long)]
     only: Option<String>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Part {
+    /// Measures `kiln serve` under load and faults
+    Serve(serve::Args),
 }
 
 /// One comparison: what each side is asked to do.
@@ -113,6 +123,9 @@ struct Measured {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    if let Some(Part::Serve(args)) = &args.part {
+        return serve::run(args);
+    }
     let folder = workspace::metadata()?.target_directory.into_std_path_buf();
     let [worker, products_program] = build()?;
     let cache = folder.join("peers/onnx");

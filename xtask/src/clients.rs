@@ -1,5 +1,5 @@
 //! Kiln held against Python's packages: hubs' own clients against the hub on loopback and against the caches that Kiln fills,
-//! and transformers against the folders that Kiln saves and loads.
+//! transformers against the folders that Kiln saves and loads, and the clients of models against a running `kiln serve`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +18,7 @@ struct Check {
     programs: &'static [&'static str],
 }
 
-const CHECKS: [Check; 2] = [
+const CHECKS: [Check; 3] = [
     Check {
         environment: "clients",
         requirements: "crates/kiln-hub/tests/clients/requirements.txt",
@@ -31,6 +31,12 @@ const CHECKS: [Check; 2] = [
         requirements: "crates/kiln-train/benches/peers/requirements.txt",
         script: "crates/kiln/tests/transformers/folders.py",
         programs: &["kiln", "logits"],
+    },
+    Check {
+        environment: "serve-clients",
+        requirements: "crates/kiln-serve/tests/clients/requirements.txt",
+        script: "crates/kiln-serve/tests/clients/clients.py",
+        programs: &["kiln", "ask"],
     },
 ];
 

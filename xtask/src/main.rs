@@ -3,6 +3,7 @@
 #![expect(clippy::print_stderr, reason = "a command line speaks to whoever runs it")]
 
 mod bench;
+mod browser;
 mod ci;
 mod clients;
 mod fuzz;
