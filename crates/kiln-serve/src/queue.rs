@@ -1,4 +1,3 @@
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -273,19 +272,23 @@ impl<W: Work> State<W> {
     }
 }
 
+/// What came of each work of a batch.
+type Results<W> = Vec<Result<<W as Work>::Output, Failure>>;
+
 /// The results of works, and whether one of them panicked. After a panic each is computed by itself.
-fn compute<W: Work>(works: &[&W]) -> (Vec<Result<W::Output, Failure>>, bool) {
-    let attempt = |works: &[&W]| -> Result<Vec<Result<W::Output, Failure>>, Box<dyn Any + Send>> {
-        let results = catch_unwind(AssertUnwindSafe(|| W::compute(works)))?;
-        Ok(results.into_iter().map(|result| result.map_err(Failure::Text)).collect())
+fn compute<W: Work>(works: &[&W]) -> (Results<W>, bool) {
+    let attempt = |works: &[&W]| -> Option<Results<W>> {
+        // What a panic leaves half done is dropped, never looked at.
+        let results = catch_unwind(AssertUnwindSafe(|| W::compute(works))).ok()?;
+        Some(results.into_iter().map(|result| result.map_err(Failure::Text)).collect())
     };
     match attempt(works) {
-        Ok(results) => (results, false),
-        Err(_) if works.len() == 1 => (vec![Err(Failure::Panic)], true),
-        Err(_) => {
+        Some(results) => (results, false),
+        None if works.len() == 1 => (vec![Err(Failure::Panic)], true),
+        None => {
             let alone = |work: &&W| match attempt(&[*work]) {
-                Ok(mut results) => results.pop().unwrap_or(Err(Failure::Panic)),
-                Err(_) => Err(Failure::Panic),
+                Some(mut results) => results.pop().unwrap_or(Err(Failure::Panic)),
+                None => Err(Failure::Panic),
             };
             (works.iter().map(alone).collect(), true)
         }
