@@ -17,7 +17,8 @@ use crate::observer::Console;
 pub fn run<B: Backend>(arguments: &ServeArgs, json: bool, device: &Device) -> anyhow::Result<()> {
     let config = serve_config(arguments)?;
     let pooling = arguments.pooling.map(Into::into);
-    let model_config = ModelConfig { precision: available::<B>(arguments.precision.precision.unwrap_or_default())?, pooling };
+    let model_config =
+        ModelConfig { precision: available::<B>(arguments.precision.precision.unwrap_or_default())?, pooling };
     let mut models = Vec::new();
     for model in &arguments.models {
         let folder = fetch_model(&model.source, &arguments.hub.options(), &mut Console::default())?;
