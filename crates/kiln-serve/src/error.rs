@@ -12,7 +12,7 @@ pub enum Error {
         /// Its folder.
         folder: PathBuf,
         /// Why.
-        source: kiln_predict::Error,
+        source: Box<kiln_predict::Error>,
     },
     /// A bundle is not as its manifest says, or cannot be loaded.
     #[error("{}", folder.display())]
@@ -20,7 +20,7 @@ pub enum Error {
         /// Its folder.
         folder: PathBuf,
         /// Why.
-        source: kiln_bundle::Error,
+        source: Box<kiln_bundle::Error>,
     },
     /// A model was loaded, and cannot compute a text.
     #[error("{}: the model does not compute: {reason}", folder.display())]

@@ -101,7 +101,7 @@ impl Model {
     }
 
     fn from_bundle(name: String, folder: &Path, config: ModelConfig, device: &Device) -> Result<Self, Error> {
-        let failed = |source| Error::Bundle { folder: folder.to_owned(), source };
+        let failed = |source| Error::Bundle { folder: folder.to_owned(), source: Box::new(source) };
         let bundle = Bundle::open(folder, device).map_err(failed)?;
         let pooling = config.pooling.unwrap_or(bundle.manifest.vectors.pooling);
         let embedder = bundle.embedder(pooling, false).map_err(failed)?;
@@ -122,7 +122,7 @@ impl Model {
 
     fn from_plain(name: String, folder: &Path, config: ModelConfig, device: &Device) -> Result<Self, Error> {
         let pooling = config.pooling.unwrap_or_else(|| folder::pooling(folder));
-        let failed = |source| Error::Model { folder: folder.to_owned(), source };
+        let failed = |source| Error::Model { folder: folder.to_owned(), source: Box::new(source) };
         let (predictor, embedder) = match Predictor::from_folder(folder, device) {
             Ok(predictor) => {
                 let predictor = predictor.with_precision(config.precision).with_batch_size(BATCH_SIZE);
