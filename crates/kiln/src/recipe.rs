@@ -2,7 +2,7 @@
 //!
 //! The structs say which keys there are, and serde is the only list of them: the nearest key to a misspelt one is
 //! looked up in what serde itself accepts. A range stands beside the field that it belongs to, as a function that
-//! reads the field ([`checked`]); what concerns several keys is checked where the section is resolved ([`data`]).
+//! reads the field (`checked`); what concerns several keys is checked where the section is resolved (`data`).
 
 mod checked;
 mod data;
