@@ -1,4 +1,5 @@
-//! Seals a model, verifies the bundle, and answers from it: `cargo run --release -p kiln-bundle --example bundle -- MODEL OUT`.
+//! Seals a model, verifies the bundle, and answers from it: `cargo run --release -p kiln-bundle --example bundle [MODEL OUT]`
+//! Without a model it takes the sample's checkpoint, which predicts masked tokens.
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::path::PathBuf;
@@ -9,8 +10,10 @@ use kiln_kernels::Precision;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
-    let (Some(model), Some(out)) = (arguments.next(), arguments.next()) else {
-        return Err("expected the folder of a model, and that of the bundle to be made".into());
+    let temporary = tempfile::tempdir()?;
+    let (model, out) = match (arguments.next(), arguments.next()) {
+        (Some(model), Some(out)) => (model, out),
+        _ => (kiln_sample::unpack(temporary.path())?.model, temporary.path().join("bundle")),
     };
     let device = Flex::device(0);
     SealConfig { precision: Precision::Int8 }.seal(&model, &out, &device)?;
@@ -23,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let vectors = bundle.embedder(manifest.vectors.pooling, true)?.embed(&[("房间很干净", None)])?;
     println!("a vector of {} numbers", vectors.len());
     if let Some(predictor) = bundle.predictor() {
-        println!("{}", serde_json::to_string(&predictor.predict(&[("房间很干净", None)])?)?);
+        println!("{}", serde_json::to_string(&predictor.predict(&[("房间很[MASK]净", None)])?)?);
     }
     Ok(())
 }
