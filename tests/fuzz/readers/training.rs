@@ -9,7 +9,8 @@ use kiln_heads::{ClassificationHead, ClassificationHeadConfig, Network};
 use kiln_predict::Predictor;
 use kiln_schema::LabelSet;
 use kiln_train::{
-    Encoded, Event, FeatureCache, Features, FeaturesConfig, Fingerprint, Fit, Fitted, Targets, TrainConfig, TrainingSet,
+    Encoded, EvaluationSet, Event, FeatureCache, Features, FeaturesConfig, Fingerprint, Fit, Fitted, Targets,
+    TrainConfig,
 };
 use serde_json::Value;
 
