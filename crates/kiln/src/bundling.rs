@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::bail;
 use burn::tensor::Device;
@@ -9,6 +9,7 @@ use kiln_eval::SplitReport;
 use kiln_heads::Pooling;
 use kiln_predict::{EmbedConfig, Embedder, Predictor};
 
+use crate::fetch::model_in;
 use crate::recipe::{Precision, available};
 use crate::{Error, Observer, UsageError, evaluate, warn_of_layers};
 
@@ -169,13 +170,4 @@ fn score<B: Backend>(
     let (name, score) =
         JUDGED_BY.into_iter().find_map(|name| Some((name, report.score(name)?))).expect("every task has one of them");
     Ok((name, score, report.examples))
-}
-
-/// The folder of the model itself, where a run's was given.
-fn model_in(folder: &Path) -> PathBuf {
-    let in_run = folder.join("model");
-    match !folder.join("config.json").exists() && in_run.join("config.json").exists() {
-        true => in_run,
-        false => folder.to_owned(),
-    }
 }

@@ -1,6 +1,6 @@
 //! A source, as files on disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use kiln_hub::{DatasetFile, Location, PullConfig, PulledFile, Snapshot, Source, pull, pull_file};
@@ -29,13 +29,16 @@ pub fn fetch(source: &Source, config: &PullConfig, observer: &mut dyn Observer) 
 /// As of [`fetch`].
 pub fn fetch_model(source: &Source, hub: &HubOptions, observer: &mut dyn Observer) -> Result<PathBuf, Error> {
     match source {
-        Source::Location(Location::Directory(folder)) => {
-            let in_run = folder.join("model");
-            let is_run = !folder.join("config.json").exists() && in_run.join("config.json").exists();
-            Ok(if is_run { in_run } else { folder.clone() })
-        }
+        Source::Location(Location::Directory(folder)) => Ok(model_in(folder)),
         _ => Ok(fetch(source, &pull_config(hub, &[]), observer)?.folder),
     }
+}
+
+/// The folder of the model itself, where a run's was given.
+pub(crate) fn model_in(folder: &Path) -> PathBuf {
+    let in_run = folder.join("model");
+    let is_run = !folder.join("config.json").exists() && in_run.join("config.json").exists();
+    if is_run { in_run } else { folder.to_owned() }
 }
 
 /// Fetches or finds a data set's file.

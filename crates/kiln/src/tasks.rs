@@ -15,14 +15,14 @@ use kiln_eval::{Judged, SplitReport, TagSet};
 use kiln_heads::Network;
 use kiln_metrics::AnswerLanguage;
 use kiln_predict::Predictor;
-use kiln_schema::{Example, LabelId, ProblemType, Question, Split, TaggedText, Task};
+use kiln_schema::{Example, LabelId, ProblemType, Question, TaggedText, Task};
 use kiln_tokenize::Tokenizer;
 
 use crate::forecast::{self, Rehearsal};
 use crate::recipe::{Files, Recipe};
-use crate::stages::read::{count_tokens, names, splits};
+use crate::stages::read::{Rows, count_tokens, names, splits};
 use crate::stages::settle::Plan;
-use crate::{Observer, Trained, UsageError, stages};
+use crate::{Audited, Observer, Trained, UsageError, stages};
 use answers::AnswerTask;
 use masked_lm::MaskedLmTask;
 use sequences::Sequences;
@@ -86,51 +86,43 @@ pub(crate) fn audit_data(
     files: &Files<PathBuf>,
     tokenizer: Option<&Tokenizer>,
     observer: &mut dyn Observer,
-) -> anyhow::Result<Audit> {
-    match (recipe.task, recipe.model.problem_type) {
+) -> anyhow::Result<Audited> {
+    let audit = match (recipe.task, recipe.model.problem_type) {
         (Task::SequenceClassification, ProblemType::SingleLabelClassification) => {
-            audit_of::<Example>(recipe, files, tokenizer, observer)
+            audit_rows(&splits::<Example>(recipe, files, observer)?, tokenizer, observer)
         }
         (Task::SequenceClassification, ProblemType::MultiLabelClassification) => {
-            audit_of::<Example<Vec<LabelId>>>(recipe, files, tokenizer, observer)
+            audit_rows(&splits::<Example<Vec<LabelId>>>(recipe, files, observer)?, tokenizer, observer)
         }
         (Task::SequenceClassification, ProblemType::Regression) => {
-            audit_of::<Example<f64>>(recipe, files, tokenizer, observer)
+            audit_rows(&splits::<Example<f64>>(recipe, files, observer)?, tokenizer, observer)
         }
-        (Task::TokenClassification, _) => audit_of::<TaggedText>(recipe, files, tokenizer, observer),
-        (Task::QuestionAnswering, _) => audit_of::<Question>(recipe, files, tokenizer, observer),
+        (Task::TokenClassification, _) => {
+            audit_rows(&splits::<TaggedText>(recipe, files, observer)?, tokenizer, observer)
+        }
+        (Task::QuestionAnswering, _) => {
+            let rows = splits::<Question>(recipe, files, observer)?;
+            let offsets = |questions: &Vec<Question>| mend_answers(&mut questions.clone(), Unplaced::Drop).to_string();
+            let answer_offsets = rows.items.iter().map(|(split, questions)| (split, offsets(questions))).collect();
+            return Ok(Audited { audit: audit_rows(&rows, tokenizer, observer)?, answer_offsets });
+        }
         (Task::MaskedLm, _) => {
             bail!(UsageError("`kiln data audit` checks labelled data; a corpus has no labels".to_owned()))
         }
-    }
+    };
+    Ok(Audited { audit: audit?, answer_offsets: Vec::new() })
 }
 
-fn audit_of<T: Record>(
-    recipe: &Recipe,
-    files: &Files<PathBuf>,
+fn audit_rows<T: Record>(
+    rows: &Rows<T>,
     tokenizer: Option<&Tokenizer>,
     observer: &mut dyn Observer,
 ) -> anyhow::Result<Audit> {
-    let rows = splits::<T>(recipe, files, observer)?;
     let lengths = match tokenizer {
         Some(tokenizer) => Some(count_tokens(tokenizer, &rows.items, observer)?),
         None => None::<Lengths>,
     };
     Ok(audit(&rows.items, names::<T>(&rows.labels), lengths))
-}
-
-/// Of questions: the answers of each split whose offsets are wrong, in words.
-pub(crate) fn answer_offsets(
-    recipe: &Recipe,
-    files: &Files<PathBuf>,
-    observer: &mut dyn Observer,
-) -> anyhow::Result<Vec<(Split, String)>> {
-    if recipe.task != Task::QuestionAnswering {
-        return Ok(Vec::new());
-    }
-    let questions = splits::<Question>(recipe, files, observer)?.items;
-    let offsets = |questions: &Vec<Question>| mend_answers(&mut questions.clone(), Unplaced::Drop).to_string();
-    Ok(questions.iter().map(|(split, questions)| (split, offsets(questions))).collect())
 }
 
 /// The scores of a trained model on a labelled file; of a masked language model, on raw text.
