@@ -5,6 +5,8 @@ mod element;
 mod view;
 mod vector;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod pack;
 mod product;
 mod random;

@@ -136,7 +136,7 @@ impl<E: Kernels> Packed<E> {
 
     fn empty(simd: Simd, k: usize, n: usize) -> Self {
         let waste = |width: &&usize| n.next_multiple_of(**width);
-        let width = *tile::widths(simd).iter().min_by_key(waste).expect("there is a width");
+        let width = *tile::widths::<E>(simd).iter().min_by_key(waste).expect("there is a width");
         let len = n.div_ceil(width) * width * k.div_ceil(E::PER_LANE) * E::PER_LANE;
         Self { k, n, width, lanes: zeroed(len), columns: vec![] }
     }
@@ -189,6 +189,21 @@ vectorized! {
                     for (lane, value) in lanes.chunks_exact_mut(E::PER_LANE).zip(row(k + at)) {
                         lane[at] = value.rounded();
                     }
+                }
+            }
+        }
+    }
+
+    /// The rows of a matrix whose columns lie in one piece, given transposed, `k × rows`; `row_len` values apart, zeroed
+    /// before.
+    pub(super) fn transpose<E: Element, T: Source<E>>(columns: View<'_, T>, row_len: usize, rows: &mut [E]) {
+        const BLOCK: usize = 16;
+        for start in (0..columns.rows()).step_by(BLOCK) {
+            let depth = BLOCK.min(columns.rows() - start);
+            for k in start..start + depth {
+                let column = columns.row(k).expect("its rows lie in one piece");
+                for (row, value) in rows.chunks_exact_mut(row_len).zip(column) {
+                    row[k] = value.rounded();
                 }
             }
         }

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::pack::{Lanes, Packed, Source, pack_rows, quantize, round};
+use super::pack::{Lanes, Packed, Source, pack_rows, quantize, round, transpose};
 use super::simd::vectorized;
 use super::tile::{self, Kernels, Tile, WIDEST};
 use super::vector::map_activation;
@@ -11,10 +11,16 @@ use super::view::extent;
 use super::{Element, Simd, View};
 use crate::Activation;
 
-/// Rows that share one pass over the right operand.
+/// Rows whose sums are made together.
 const ROWS: usize = 64;
+/// Rows that share one pass over the right operand where that is faster to multiply than to read.
+const ROWS_IN_TILES: usize = 256;
 /// Lanes summed before the next rows: what of a panel stays in the second cache.
 const LANES: usize = 512;
+
+fn most_rows<E: Element>(simd: Simd) -> usize {
+    if tile::wants_rows::<E>(simd) { ROWS_IN_TILES } else { ROWS }
+}
 
 /// What becomes of the sums.
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +64,9 @@ impl<'a, O: Element> Target<'a, O> {
         }
     }
 
-    fn row(&mut self, row: usize, column: usize, count: usize) -> &mut [O] {
-        &mut self.data[row * self.row_step + self.first_column + column..][..count]
+    fn rows(self, rows: usize, columns: usize) -> Vec<&'a mut [O]> {
+        let rows = self.data.chunks_mut(self.row_step.max(1)).take(rows);
+        rows.map(|row| &mut row[self.first_column..][..columns]).collect()
     }
 }
 
@@ -76,35 +83,31 @@ pub fn product<E: Kernels, T: Source<E>, O: Element>(
 ) {
     out.check(a.rows(), b.n, epilogue);
     let threads = rayon::current_num_threads();
-    let Target { data, row_step, first_column } = out;
     if a.rows() > ROWS {
-        let rows = a.rows().div_ceil(2 * threads).next_multiple_of(tile::max_rows(simd)).min(ROWS);
-        let blocks = a.rows().div_ceil(rows);
-        data.par_chunks_mut(rows * row_step).take(blocks).enumerate().for_each(|(at, data)| {
+        let rows = a.rows().div_ceil(2 * threads).next_multiple_of(tile::max_rows::<E>(simd)).min(most_rows::<E>(simd));
+        let Target { data, row_step, first_column } = out;
+        data.par_chunks_mut(rows * row_step).take(a.rows().div_ceil(rows)).enumerate().for_each(|(at, data)| {
+            let a = a.narrow(at * rows, rows.min(a.rows() - at * rows));
             let mut scratch = Lanes::<E>::new(64);
-            let a = Rows::new(simd, a.narrow(at * rows, rows.min(a.rows() - at * rows)), b, &mut scratch);
-            let mut out = Target { data, row_step, first_column };
-            a.times(simd, b, 0..b.panels(), |row, column, sums| {
-                finish(simd, sums, column, epilogue, out.row(row, column, sums.len()));
-            });
+            let mut out = Target { data, row_step, first_column }.rows(a.rows(), b.n);
+            Rows::new(simd, a, b, &mut scratch).times(simd, b, 0..b.panels(), epilogue, &mut out);
         });
     } else {
         // Few rows: the threads share the columns, and with them what of `b` is to be read.
         let mut scratch = Lanes::<E>::new(64);
-        let a = Rows::new(simd, a, b, &mut scratch);
+        let rows = Rows::new(simd, a, b, &mut scratch);
         let panels = b.panels().div_ceil(4 * threads).max(1);
         let columns = panels * b.width;
         let mut parts: Vec<Vec<&mut [O]>> = vec![];
         parts.resize_with(b.n.div_ceil(columns), Vec::new);
-        for row in data.chunks_mut(row_step.max(1)).take(a.rows) {
-            for (part, row) in parts.iter_mut().zip(row[first_column..][..b.n].chunks_mut(columns)) {
+        for row in out.rows(a.rows(), b.n) {
+            for (part, row) in parts.iter_mut().zip(row.chunks_mut(columns)) {
                 part.push(row);
             }
         }
         parts.into_par_iter().enumerate().for_each(|(at, mut out)| {
-            a.times(simd, b, at * panels..((at + 1) * panels).min(b.panels()), |row, column, sums| {
-                finish(simd, sums, column, epilogue, &mut out[row][column - at * columns..][..sums.len()]);
-            });
+            let panels = at * panels..((at + 1) * panels).min(b.panels());
+            rows.times(simd, b, panels, epilogue, &mut out);
         });
     }
 }
@@ -114,27 +117,25 @@ pub fn product_serial<E: Kernels, T: Source<E>, O: Element>(
     simd: Simd,
     a: View<'_, T>,
     b: &Packed<E>,
-    mut out: Target<'_, O>,
+    out: Target<'_, O>,
     epilogue: Epilogue<'_>,
 ) {
     out.check(a.rows(), b.n, epilogue);
-    for start in (0..a.rows()).step_by(ROWS) {
+    let mut out = out.rows(a.rows(), b.n);
+    for (at, out) in out.chunks_mut(ROWS).enumerate() {
         let mut scratch = Lanes::<E>::new(64);
-        let a = Rows::new(simd, a.narrow(start, ROWS.min(a.rows() - start)), b, &mut scratch);
-        a.times(simd, b, 0..b.panels(), |row, column, sums| {
-            finish(simd, sums, column, epilogue, out.row(start + row, column, sums.len()));
-        });
+        let a = a.narrow(at * ROWS, out.len());
+        Rows::new(simd, a, b, &mut scratch).times(simd, b, 0..b.panels(), epilogue, out);
     }
 }
 
-/// At most [`ROWS`] rows of a left operand, as the micro-kernels read them.
+/// Rows of a left operand, as the micro-kernels read them.
 struct Rows<'a, E> {
-    rows: usize,
     values: &'a [E],
     row_step: usize,
     lane_step: usize,
     /// Where `E` is quantized, the real value of 1 in each row, and the byte of 0.0.
-    units: [(f32, i32); ROWS],
+    units: Vec<(f32, i32)>,
 }
 
 impl<'a, E: Kernels> Rows<'a, E> {
@@ -143,7 +144,7 @@ impl<'a, E: Kernels> Rows<'a, E> {
         assert_eq!(a.cols(), b.k, "the columns of the left operand are summed with the rows of the right one");
         let (rows, lanes) = (a.rows(), b.k.div_ceil(E::PER_LANE));
         let row_len = lanes * E::PER_LANE;
-        let mut units = [(1.0, 0); ROWS];
+        let mut units = vec![(1.0, 0); rows];
         let (values, row_step, lane_step): (&[E], usize, usize) = match a.contiguous_rows() {
             Some((values, row_step)) if row_len == b.k && T::unchanged(values).is_some() => {
                 (T::unchanged(values).expect("the guard checked it"), row_step, E::PER_LANE)
@@ -162,71 +163,94 @@ impl<'a, E: Kernels> Rows<'a, E> {
             None => {
                 assert!(!E::QUANTIZED, "rows of a quantized product lie in one piece");
                 scratch.resize(rows * row_len, E::default());
-                pack_rows(simd, a.transposed(), 0, rows, rows, scratch);
-                (scratch, E::PER_LANE, rows * E::PER_LANE)
+                if tile::wants_rows::<E>(simd) {
+                    transpose(simd, a.transposed(), row_len, scratch);
+                    (scratch, row_len, E::PER_LANE)
+                } else {
+                    pack_rows(simd, a.transposed(), 0, rows, rows, scratch);
+                    (scratch, E::PER_LANE, rows * E::PER_LANE)
+                }
             }
         };
-        Self { rows, values, row_step, lane_step, units }
+        Self { values, row_step, lane_step, units }
     }
 
-    /// The product with some panels; `write` gets a row, its first column and the sums from there on.
-    fn times(
+    /// The product with some panels, through the epilogue into as many rows as there are, which begin at the first panel.
+    fn times<O: Element>(
         &self,
         simd: Simd,
         b: &Packed<E>,
         panels: std::ops::Range<usize>,
-        mut write: impl FnMut(usize, usize, &[f32]),
+        epilogue: Epilogue<'_>,
+        out: &mut [&mut [O]],
     ) {
         let lanes = b.k.div_ceil(E::PER_LANE);
         let mut sums = [E::Sum::default(); ROWS * WIDEST];
-        let mut real = [0.0; WIDEST];
+        let first_column = panels.start * b.width;
         for panel in panels {
-            let sums = &mut sums[..self.rows * b.width];
-            sums.fill(E::Sum::default());
-            for lane in (0..lanes).step_by(LANES) {
-                let tile = Tile {
-                    a: &self.values[lane * self.lane_step..],
-                    row_step: self.row_step,
-                    lane_step: self.lane_step,
-                    b: &b.panel(panel)[lane * b.width * E::PER_LANE..],
-                    width: b.width,
-                    lanes: LANES.min(lanes - lane),
-                    next: LANES.min(lanes) * b.width * E::PER_LANE,
-                };
-                tile::add_product(simd, &tile, sums);
-            }
             let column = panel * b.width;
-            let count = b.width.min(b.n - column);
-            let columns = if E::QUANTIZED { &b.columns[column..column + count] } else { &[] };
-            for (row, sums) in sums.chunks_exact(b.width).enumerate() {
-                write(row, column, E::real(simd, &sums[..count], self.units[row], columns, &mut real));
+            let columns = column..b.n.min(column + b.width);
+            for (at, out) in out.chunks_mut(ROWS).enumerate() {
+                let first = at * ROWS;
+                let sums = &mut sums[..out.len() * b.width];
+                sums.fill(E::Sum::default());
+                for lane in (0..lanes).step_by(LANES) {
+                    let tile = Tile {
+                        a: &self.values[first * self.row_step + lane * self.lane_step..],
+                        row_step: self.row_step,
+                        lane_step: self.lane_step,
+                        b: &b.panel(panel)[lane * b.width * E::PER_LANE..],
+                        width: b.width,
+                        lanes: LANES.min(lanes - lane),
+                        next: LANES.min(lanes) * b.width * E::PER_LANE,
+                    };
+                    tile::add_product(simd, &tile, sums);
+                }
+                let sums = Sums::<E> { sums, width: b.width, rows: &self.units[first..], columns: &b.columns };
+                finish(simd, sums, columns.clone(), epilogue, column - first_column, out);
             }
         }
     }
 }
 
+/// The sums of a block, and where they are whole numbers, the units that make them real.
+struct Sums<'a, E: Kernels> {
+    sums: &'a [E::Sum],
+    /// Of a row of sums.
+    width: usize,
+    /// The real value of 1 in each row, and the byte of 0.0.
+    rows: &'a [(f32, i32)],
+    /// The unit of each column of the whole right operand, and the sum of its numbers.
+    columns: &'a [(f32, i32)],
+}
+
 vectorized! {
-    /// The epilogue on a piece of a row that begins at `column`.
-    fn finish<O: Element>(sums: &[f32], column: usize, epilogue: Epilogue<'_>, out: &mut [O]) {
-        match epilogue {
-            Epilogue::Store => {
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = O::from_f32(*sum);
+    /// The epilogue on a block of which the sums belong to `columns`, into rows from their column `at` on.
+    fn finish<E: Kernels, O: Element>(block: Sums<'_, E>, columns: std::ops::Range<usize>, epilogue: Epilogue<'_>, at: usize, out: &mut [&mut [O]]) {
+        let count = columns.len();
+        let units = if E::QUANTIZED { &block.columns[columns.clone()] } else { &[] };
+        for ((sums, unit), out) in block.sums.chunks_exact(block.width).zip(block.rows).zip(out) {
+            let (sums, out) = (E::real(&sums[..count], *unit, units), &mut out[at..at + count]);
+            match epilogue {
+                Epilogue::Store => {
+                    for (out, sum) in out.iter_mut().zip(sums) {
+                        *out = O::from_f32(sum);
+                    }
                 }
-            }
-            Epilogue::Accumulate => {
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = O::from_f32(out.to_f32() + sum);
+                Epilogue::Accumulate => {
+                    for (out, sum) in out.iter_mut().zip(sums) {
+                        *out = O::from_f32(out.to_f32() + sum);
+                    }
                 }
-            }
-            Epilogue::Bias(bias) => {
-                for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&bias[column..]) {
-                    *out = O::from_f32(sum + bias);
+                Epilogue::Bias(bias) => {
+                    for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&bias[columns.clone()]) {
+                        *out = O::from_f32(sum + bias);
+                    }
                 }
-            }
-            Epilogue::BiasActivation(bias, activation) => {
-                let sums = sums.iter().zip(&bias[column..]).map(|(sum, bias)| sum + bias);
-                map_activation(activation, sums, out);
+                Epilogue::BiasActivation(bias, activation) => {
+                    let sums = sums.zip(&bias[columns.clone()]).map(|(sum, bias)| sum + bias);
+                    map_activation(activation, sums, out);
+                }
             }
         }
     }

@@ -18,6 +18,8 @@ pub(crate) enum Level {
         bf16: bool,
         /// It multiplies 8-bit quadruples (`avx512vnni`).
         vnni: bool,
+        /// It has AMX: tile registers, and products of bf16 and of bytes on them.
+        amx: bool,
     },
 }
 
@@ -49,9 +51,12 @@ impl Simd {
                     available.push(Self(Level::Avx2));
                     if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
                         let (bf16, vnni) = (has!("avx512bf16"), has!("avx512vnni"));
-                        available.push(Self(Level::Avx512 { bf16: false, vnni: false }));
+                        available.push(Self(Level::Avx512 { bf16: false, vnni: false, amx: false }));
                         if bf16 || vnni {
-                            available.push(Self(Level::Avx512 { bf16, vnni }));
+                            available.push(Self(Level::Avx512 { bf16, vnni, amx: false }));
+                        }
+                        if super::amx::is_granted() {
+                            available.push(Self(Level::Avx512 { bf16, vnni, amx: true }));
                         }
                     }
                 }

@@ -3,7 +3,9 @@
 
 use half::bf16;
 
-use super::simd::{Level, vectorized};
+#[cfg(target_arch = "x86_64")]
+use super::amx;
+use super::simd::Level;
 use super::view::extent;
 use super::{Element, Simd};
 
@@ -28,7 +30,16 @@ pub(super) struct Tile<'a, E> {
 }
 
 /// The most rows of a tile whose sums stay in registers, with as many columns as [`widths`] allows.
-pub(super) fn max_rows(simd: Simd) -> usize {
+pub(super) fn max_rows<E: Element>(simd: Simd) -> usize {
+    match simd.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 { .. } if wants_rows::<E>(simd) => amx::ROWS,
+        _ => max_vector_rows(simd),
+    }
+}
+
+/// The same in vector registers.
+fn max_vector_rows(simd: Simd) -> usize {
     match simd.level() {
         Level::Portable => 4,
         #[cfg(target_arch = "x86_64")]
@@ -39,11 +50,22 @@ pub(super) fn max_rows(simd: Simd) -> usize {
 }
 
 /// The widths that panels may have.
-pub(super) fn widths(simd: Simd) -> &'static [usize] {
+pub(super) fn widths<E: Element>(simd: Simd) -> &'static [usize] {
     match simd.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 { .. } if wants_rows::<E>(simd) => &[amx::COLUMNS],
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 { .. } => &[WIDEST, 32, 16],
         _ => &[16],
+    }
+}
+
+/// Whether the products of `E` are faster where the lanes of each row of the left operand lie side by side.
+pub(super) fn wants_rows<E: Element>(simd: Simd) -> bool {
+    match simd.level() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 { amx, .. } => amx && E::PER_LANE > 1,
+        _ => false,
     }
 }
 
@@ -58,12 +80,40 @@ impl<E: Element> Tile<'_, E> {
     }
 }
 
+#[cfg(target_arch = "x86_64")]
+impl<E: Kernels> Tile<'_, E> {
+    /// The rows from `start` on and some lanes; nothing is fetched ahead.
+    fn pointers(&self, start: usize, lanes: std::ops::Range<usize>, sums: &mut [E::Sum]) -> x86::Pointers<E> {
+        let b_step = self.width * E::PER_LANE;
+        x86::Pointers {
+            a: self.a[start * self.row_step + lanes.start * self.lane_step..].as_ptr(),
+            row_step: self.row_step,
+            lane_step: self.lane_step,
+            b: self.b[lanes.start * b_step..].as_ptr(),
+            b_step,
+            ahead: self.next,
+            fetched: (0, 0),
+            sums: sums[start * self.width..].as_mut_ptr(),
+            width: self.width,
+            lanes: lanes.len(),
+        }
+    }
+}
+
+/// How many lanes, from the first on, are multiplied in tile registers: whole blocks, whatever the number of rows, so that
+/// a row's sums do not depend on the rows beside it.
+#[cfg(target_arch = "x86_64")]
+fn lanes_in_tiles<E: Element>(simd: Simd, tile: &Tile<'_, E>) -> usize {
+    let fits = wants_rows::<E>(simd) && tile.lane_step == E::PER_LANE && tile.width == amx::COLUMNS;
+    if fits { tile.lanes / amx::SIDE * amx::SIDE } else { 0 }
+}
+
 /// Adds the product to `sums`, `[rows, width]`.
 ///
 /// # Panics
 /// When a slice is too short for the rows and lanes.
 pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut [E::Sum]) {
-    let Tile { width, lanes, row_step, lane_step, .. } = *tile;
+    let Tile { width, lanes, .. } = *tile;
     assert!((COLUMNS..=WIDEST).contains(&width) && width.is_multiple_of(COLUMNS), "a panel of {width} columns");
     assert!(sums.len().is_multiple_of(width), "{} sums in rows of {width}", sums.len());
     let rows = sums.len() / width;
@@ -73,27 +123,30 @@ pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut
     assert!(tile.is_within(rows), "{rows} rows of {lanes} lanes go beyond an operand");
     #[cfg(target_arch = "x86_64")]
     if simd.level() != Level::Portable {
-        // Tiles of about one size: a low one keeps the multipliers waiting.
-        let tiles = rows.div_ceil(max_rows(simd));
-        let most = rows.div_ceil(tiles);
-        let vectors = width / COLUMNS;
-        for (at, start) in (0..rows).step_by(most).enumerate() {
-            let pointers = x86::Pointers {
-                a: tile.a[start * row_step..].as_ptr(),
-                row_step,
-                lane_step,
-                b: tile.b.as_ptr(),
-                b_step: width * E::PER_LANE,
-                // Each tile fetches its share of what comes next, so that memory is never idle.
-                ahead: tile.next,
-                fetched: (at * vectors / tiles, (at + 1) * vectors / tiles),
-                sums: sums[start * width..].as_mut_ptr(),
-                width,
-                lanes,
-            };
-            // SAFETY: the assertions above keep each row, column and lane within its slice, and a `Simd` of this level
-            // exists only where detection has found its instructions.
-            unsafe { E::run(simd, most.min(rows - start), pointers) };
+        let in_tiles = lanes_in_tiles(simd, tile);
+        if in_tiles > 0 {
+            for start in (0..rows).step_by(amx::ROWS) {
+                let pointers = tile.pointers(start, 0..in_tiles, sums);
+                // SAFETY: the assertions above keep each row, column and lane within its slice, `lanes_in_tiles` has checked
+                // the operands' layout, and a `Simd` of this level exists only where tiles are granted.
+                unsafe { E::run_in_tiles(amx::ROWS.min(rows - start), pointers) };
+            }
+        }
+        if in_tiles < lanes {
+            // Of about one size: a low one keeps the multipliers waiting.
+            let blocks = rows.div_ceil(max_vector_rows(simd));
+            let most = rows.div_ceil(blocks);
+            let vectors = width / COLUMNS;
+            for (at, start) in (0..rows).step_by(most).enumerate() {
+                let pointers = x86::Pointers {
+                    // Each block fetches its share of what comes next, so that memory is never idle.
+                    fetched: (at * vectors / blocks, (at + 1) * vectors / blocks),
+                    ..tile.pointers(start, in_tiles..lanes, sums)
+                };
+                // SAFETY: the assertions above keep each row, column and lane within its slice, and a `Simd` of this level
+                // exists only where detection has found its instructions.
+                unsafe { E::run(simd, most.min(rows - start), pointers) };
+            }
         }
         return;
     }
@@ -124,16 +177,10 @@ pub trait Kernels: Element {
     #[doc(hidden)]
     fn multiply_add(sum: &mut Self::Sum, x: Self, b: Self);
 
-    /// The sums of a row as real numbers: those of a quantized product in the row's unit, with the byte of 0.0 in it,
-    /// and in the units of `columns`.
+    /// The sums of a row as real numbers. Those of a quantized product are Σ x·b − zero · Σ b times both units: `row` is the
+    /// row's unit and the byte of 0.0 in it, `columns` are the columns' units and the sums of their numbers.
     #[doc(hidden)]
-    fn real<'a>(
-        simd: Simd,
-        sums: &'a [Self::Sum],
-        row: (f32, i32),
-        columns: &[(f32, i32)],
-        buffer: &'a mut [f32],
-    ) -> &'a [f32];
+    fn real(sums: &[Self::Sum], row: (f32, i32), columns: &[(f32, i32)]) -> impl Iterator<Item = f32>;
 
     /// Runs one tile of `rows` rows.
     ///
@@ -143,6 +190,15 @@ pub trait Kernels: Element {
     #[cfg(target_arch = "x86_64")]
     #[doc(hidden)]
     unsafe fn run(simd: Simd, rows: usize, pointers: x86::Pointers<Self>);
+
+    /// Runs at most 32 rows in tile registers.
+    ///
+    /// # Safety
+    /// `pointers` must be valid for the rows, columns and lanes that they say; lanes in whole blocks of 16 must lie side by
+    /// side in the rows of the left operand, and the right one's panel must have 32 columns; the machine must have AMX.
+    #[cfg(target_arch = "x86_64")]
+    #[doc(hidden)]
+    unsafe fn run_in_tiles(rows: usize, pointers: x86::Pointers<Self>);
 }
 
 impl Kernels for f32 {
@@ -154,8 +210,8 @@ impl Kernels for f32 {
     }
 
     #[inline(always)]
-    fn real<'a>(_: Simd, sums: &'a [f32], _: (f32, i32), _: &[(f32, i32)], _: &'a mut [f32]) -> &'a [f32] {
-        sums
+    fn real(sums: &[f32], _: (f32, i32), _: &[(f32, i32)]) -> impl Iterator<Item = f32> {
+        sums.iter().copied()
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -168,6 +224,11 @@ impl Kernels for f32 {
             }
         }
     }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn run_in_tiles(_: usize, _: x86::Pointers<Self>) {
+        unreachable!("`wants_rows` says no: tiles have no products of f32");
+    }
 }
 
 impl Kernels for bf16 {
@@ -179,8 +240,8 @@ impl Kernels for bf16 {
     }
 
     #[inline(always)]
-    fn real<'a>(_: Simd, sums: &'a [f32], _: (f32, i32), _: &[(f32, i32)], _: &'a mut [f32]) -> &'a [f32] {
-        sums
+    fn real(sums: &[f32], _: (f32, i32), _: &[(f32, i32)]) -> impl Iterator<Item = f32> {
+        sums.iter().copied()
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -194,6 +255,12 @@ impl Kernels for bf16 {
             }
         }
     }
+
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn run_in_tiles(rows: usize, pointers: x86::Pointers<Self>) {
+        // SAFETY: the caller's promise.
+        unsafe { amx::bf16_tiles::run(rows, pointers) }
+    }
 }
 
 /// The left operand's bytes are taken without a sign, as the instructions take them.
@@ -205,16 +272,10 @@ impl Kernels for i8 {
         *sum += i32::from(x.cast_unsigned()) * i32::from(b);
     }
 
-    fn real<'a>(
-        simd: Simd,
-        sums: &'a [i32],
-        row: (f32, i32),
-        columns: &[(f32, i32)],
-        buffer: &'a mut [f32],
-    ) -> &'a [f32] {
-        let real = &mut buffer[..sums.len()];
-        dequantize(simd, sums, row, columns, real);
-        real
+    #[inline(always)]
+    fn real(sums: &[i32], (unit, zero): (f32, i32), columns: &[(f32, i32)]) -> impl Iterator<Item = f32> {
+        let columns = sums.iter().zip(columns);
+        columns.map(move |(sum, (column_unit, column_sum))| (sum - zero * column_sum) as f32 * (unit * column_unit))
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -228,15 +289,11 @@ impl Kernels for i8 {
             }
         }
     }
-}
 
-vectorized! {
-    /// Σ (x − zero)·b = Σ x·b − zero · Σ b, times both units.
-    fn dequantize(sums: &[i32], row: (f32, i32), columns: &[(f32, i32)], real: &mut [f32]) {
-        let (unit, zero) = row;
-        for ((real, sum), (column_unit, column_sum)) in real.iter_mut().zip(sums).zip(columns) {
-            *real = (sum - zero * column_sum) as f32 * (unit * column_unit);
-        }
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn run_in_tiles(rows: usize, pointers: x86::Pointers<Self>) {
+        // SAFETY: the caller's promise.
+        unsafe { amx::i8_tiles::run(rows, pointers) }
     }
 }
 
@@ -249,17 +306,17 @@ pub mod x86 {
     /// What a micro-kernel gets, unchecked.
     #[derive(Clone, Copy, Debug)]
     pub struct Pointers<E: super::Kernels> {
-        pub(super) a: *const E,
-        pub(super) row_step: usize,
-        pub(super) lane_step: usize,
-        pub(super) b: *const E,
-        pub(super) b_step: usize,
-        pub(super) ahead: usize,
+        pub(in super::super) a: *const E,
+        pub(in super::super) row_step: usize,
+        pub(in super::super) lane_step: usize,
+        pub(in super::super) b: *const E,
+        pub(in super::super) b_step: usize,
+        pub(in super::super) ahead: usize,
         /// Of a lane's vectors `ahead`, the first and the end of those to fetch.
-        pub(super) fetched: (usize, usize),
-        pub(super) sums: *mut E::Sum,
-        pub(super) width: usize,
-        pub(super) lanes: usize,
+        pub(in super::super) fetched: (usize, usize),
+        pub(in super::super) sums: *mut E::Sum,
+        pub(in super::super) width: usize,
+        pub(in super::super) lanes: usize,
     }
 
     /// A module of micro-kernels, one for each number of rows and of vectors side by side. `$step` adds to a vector of
