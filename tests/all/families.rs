@@ -6,8 +6,9 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_backend::{Backend, Flex};
 use kiln_bert::{BertConfig, Inputs, Weights};
-use kiln_heads::{Network, PretrainedConfig, Start, cross_entropy_sum, load_model, save_model};
+use kiln_heads::{Network, Pooling, PretrainedConfig, Start, cross_entropy_sum, load_model, pool, save_model};
 use kiln_kernels::Precision;
+use kiln_predict::EmbedConfig;
 use kiln_tokenize::{ModelLimits, Tokenizer};
 use kiln_train::{AdamW, GradientSum, Trainable};
 use safetensors::SafeTensors;
@@ -17,7 +18,7 @@ use crate::assets::assets;
 use crate::tiny;
 
 /// Each with the names of its folder's parts under `reference/families`.
-const FOLDERS: [&str; 6] = ["bert", "roberta", "xlm-roberta", "distilbert", "electra", "ernie"];
+const FOLDERS: [&str; 7] = ["bert", "albert", "roberta", "xlm-roberta", "distilbert", "electra", "ernie"];
 const TOLERANCE: f32 = 1e-4;
 
 pub struct Expected(Vec<u8>);
@@ -39,6 +40,10 @@ impl Expected {
         let file = SafeTensors::deserialize(&self.0).expect("it is whole");
         let tensor = file.tensor(name).expect("the reference has it");
         tensor.data().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.0).expect("it is whole").tensor(name).is_ok()
     }
 
     pub fn bytes(&self, name: &str) -> Vec<u8> {
@@ -94,6 +99,11 @@ fn hidden_states_and_logits_are_transformers_and_a_saved_folder_is_the_one_that_
             expected.hidden_states(prefix, &tiny::numbers(found), &what);
             let found = logits(&model.network, expected.inputs(prefix, &device));
             tiny::assert_close(&found, &expected.numbers(&format!("{prefix}logits")), TOLERANCE, &what);
+            if expected.has(&format!("{prefix}pooler_output")) {
+                let pooled = pool(model.network.bert(), expected.inputs(prefix, &device), Pooling::Pooler);
+                let wanted = expected.numbers(&format!("{prefix}pooler_output"));
+                tiny::assert_close(&tiny::numbers(pooled), &wanted, TOLERANCE, &format!("{what} pooled"));
+            }
         }
         model.network.bert_mut().products.precision = Precision::Bf16;
         let found = logits(&model.network, expected.inputs("", &device));
@@ -120,6 +130,28 @@ fn check_same(before: &Path, after: &Path, name: &str) {
         // What is not given is the default.
         if !value.is_null() || new.get(key).is_some() {
             assert_eq!(new.get(key), Some(value), "{name}: {key}");
+        }
+    }
+}
+
+/// Also where the embeddings have another width, and where weights stay in their file.
+#[test]
+fn vectors_are_as_wide_as_hidden_states() {
+    let Some(assets) = assets() else { return };
+    let device = Flex::device(0);
+    for name in FOLDERS {
+        let folder = assets.join("reference/families").join(name);
+        let width = BertConfig::from_folder(&folder).expect("a config").hidden_size;
+        let texts = [("The room was small", None), ("房间很干净", Some("很好"))];
+        let config = EmbedConfig { pooling: Pooling::Mean, normalize: true, precision: Precision::F32 };
+        let loaded = config.load(&folder, &device).and_then(|embedder| embedder.embed(&texts));
+        let stored = config.load_stored(&folder, &device).and_then(|embedder| embedder.embed(&texts));
+        let [loaded, stored] =
+            [loaded, stored].map(|vectors| vectors.unwrap_or_else(|error| panic!("{name}: {error}")));
+        assert!(loaded.len() == 2 * width && loaded == stored, "{name}: {} and {}", loaded.len(), stored.len());
+        for vector in loaded.chunks(width) {
+            let length = vector.iter().map(|x| x * x).sum::<f32>();
+            assert!((length - 1.0).abs() < 1e-5, "{name}: {length}");
         }
     }
 }

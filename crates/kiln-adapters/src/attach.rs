@@ -27,9 +27,9 @@ pub fn attach(bert: &mut Bert, encoder: &BertConfig, config: &AdapterConfig, dev
     }
     let mut attached = 0;
     for (name, linear) in &mut layers {
-        let is_target = if is_all { !name.contains("pooler.") } else { config.is_target(name) };
+        let is_target = if is_all { !is_pooler(name) } else { config.is_target(name) };
         // A pooler that is trained as a whole is saved as a whole.
-        if !is_target || (config.train_pooler && name.contains("pooler.")) {
+        if !is_target || (config.train_pooler && is_pooler(name)) {
             continue;
         }
         let mut adapter = Adapter::new(linear.shape(), config.rank, config.scale(), device);
@@ -43,6 +43,10 @@ pub fn attach(bert: &mut Bert, encoder: &BertConfig, config: &AdapterConfig, dev
         attached += 1;
     }
     Ok(attached)
+}
+
+fn is_pooler(name: &str) -> bool {
+    name.split('.').any(|part| part == "pooler")
 }
 
 /// Makes every adapter a part of its layer's weight, which becomes one tensor of f32: the encoder computes the same without
@@ -60,7 +64,7 @@ fn named_layers<'a>(bert: &'a mut Bert, encoder: &BertConfig) -> Vec<(String, &'
     let layers = bert.linear_layers().into_iter();
     let layers = layers.filter(|(name, _)| name != "pooler.dense" || family.sentence_head == SentenceHead::Pooler);
     let named = |(name, linear): (String, _)| {
-        let tensor = family.tensor_name(&format!("{name}.weight"));
+        let tensor = encoder.tensor_name(&format!("{name}.weight"));
         (format!("{}{}", family.prefix, tensor.trim_end_matches(".weight")), linear)
     };
     layers.map(named).collect()

@@ -198,8 +198,7 @@ impl AdapterFile {
 
 /// The encoder's name of a tensor in a whole model's file, from BERT's name of the parameter.
 fn tensor_name(encoder: &BertConfig, name: &str) -> String {
-    let family = encoder.family();
-    format!("{}{}", family.prefix, family.tensor_name(name))
+    format!("{}{}", encoder.family().prefix, encoder.tensor_name(name))
 }
 
 fn is_of_adapter(name: &str) -> bool {

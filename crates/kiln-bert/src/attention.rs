@@ -96,7 +96,7 @@ impl BertOutput {
     pub(crate) fn init(config: &BertConfig, input: usize, device: &Device) -> Self {
         Self {
             dense: config.init_linear(input, config.hidden_size, device),
-            layer_norm: config.init_layer_norm(device),
+            layer_norm: config.init_layer_norm(config.hidden_size, device),
             layer_norm_eps: config.layer_norm_eps,
             dropout: config.init_hidden_dropout(),
         }

@@ -43,7 +43,8 @@ impl BertConfig {
     pub fn init(&self, device: &Device) -> Bert {
         Bert {
             embeddings: BertEmbeddings::init(self, device),
-            embeddings_project: (self.embedding_size() != self.hidden_size)
+            embeddings_project: self
+                .projects_embeddings()
                 .then(|| self.init_linear(self.embedding_size(), self.hidden_size, device)),
             encoder: BertEncoder::init(self, device),
             pooler: Some(self.init_pooler(device)),

@@ -49,10 +49,10 @@ impl LayerInputs {
         );
         let seed = draw(&embedded.device().inner());
         let mut hidden_states = embedded.clone().inner();
-        let mut inputs = Vec::with_capacity(encoder.layer.len());
-        for (at, layer) in encoder.layer.iter().enumerate() {
+        let mut inputs = Vec::with_capacity(encoder.steps().len());
+        for (at, layer) in encoder.steps().enumerate() {
             inputs.push(hidden_states.clone());
-            let queries = if at + 1 == encoder.layer.len() { queries } else { Queries::All };
+            let queries = if at + 1 == encoder.steps().len() { queries } else { Queries::All };
             // Without autodiff burn turns dropout off, of a layer that is not frozen too.
             let plain = if layer.output.drops() { layer.valid().unfreeze() } else { layer.valid() };
             let products = of_layer(products, seed, at);
@@ -84,7 +84,7 @@ impl LayerInputs {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Kept { embedded, padding, mut queries, seed, inputs, output } = kept.expect("a forward pass has been kept");
         let mut gradient = output.grad(gradients).expect("the loss depends on the hidden states");
-        for ((at, layer), input) in encoder.layer.iter().enumerate().zip(inputs).rev() {
+        for ((at, layer), input) in encoder.steps().enumerate().zip(inputs).rev() {
             // Below the first layer there may be nothing that is trained.
             let goes_on = at > 0 || embedded.is_tracked();
             let input = Tensor::from_inner(input);

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::family::{FAMILIES, Family, Positions, known_model_types};
+use crate::family::{FAMILIES, Family, Positions, Projection, known_model_types};
 use crate::hidden_act::{HIDDEN_ACTS, HiddenAct};
 use crate::{Error, Linear};
 
@@ -190,6 +190,25 @@ impl BertConfig {
         (is_used && self.family().has_task_types).then_some(entries as usize)
     }
 
+    /// The family's name of a tensor, from BERT's.
+    pub fn tensor_name(&self, name: &str) -> String {
+        self.family().tensor_name(name, self.group_size())
+    }
+
+    /// BERT's name of a tensor, from the family's.
+    pub fn bert_name(&self, name: &str) -> String {
+        self.family().bert_name(name, self.group_size())
+    }
+
+    /// Whether a linear layer leads from the embeddings to the hidden states.
+    pub(crate) fn projects_embeddings(&self) -> bool {
+        match self.family().projection {
+            Projection::Never => false,
+            Projection::OtherWidth => self.embedding_size() != self.hidden_size,
+            Projection::Always => true,
+        }
+    }
+
     /// The width of the embeddings before they are projected.
     pub fn embedding_size(&self) -> usize {
         self.embedding_size.unwrap_or(self.hidden_size)
@@ -231,6 +250,15 @@ impl BertConfig {
                 return error(field, "0".to_owned(), "at least 1".to_owned());
             }
         }
+        for field in ["num_hidden_groups", "inner_group_num"] {
+            let found = self.extra.get(field).filter(|_| self.family().shares_layers);
+            if let Some(found) = found.filter(|found| found.as_u64().is_none_or(|size| size == 0)) {
+                return error(field, found.to_string(), "a number of at least 1".to_owned());
+            }
+        }
+        if self.embedding_size == Some(0) {
+            return error("embedding_size", "0".to_owned(), "at least 1".to_owned());
+        }
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             let expected = format!("a divisor of hidden_size {}", self.hidden_size);
             return error("num_attention_heads", self.num_attention_heads.to_string(), expected);
@@ -266,9 +294,9 @@ impl BertConfig {
         Linear::new([d_input, d_output], self.initializer_range, device)
     }
 
-    /// Fresh layer normalization over the hidden axis: weight one, bias zero.
-    pub fn init_layer_norm(&self, device: &Device) -> LayerNorm {
-        LayerNormConfig::new(self.hidden_size).with_epsilon(self.layer_norm_eps).init(device)
+    /// Fresh layer normalization over an axis of this width: weight one, bias zero.
+    pub fn init_layer_norm(&self, width: usize, device: &Device) -> LayerNorm {
+        LayerNormConfig::new(width).with_epsilon(self.layer_norm_eps).init(device)
     }
 
     pub(crate) fn init_embedding(&self, entries: usize, device: &Device) -> burn::nn::Embedding {
@@ -312,6 +340,14 @@ mod tests {
     }
 
     #[test]
+    fn a_family_has_defaults_of_its_own() {
+        let config = read(&sizes(r#", "model_type": "albert""#)).expect("a small ALBERT");
+        let dropout = config.classifier_dropout();
+        assert_eq!((config.embedding_size(), config.hidden_act, dropout), (128, HiddenAct::GeluNew, 0.1));
+        assert_eq!(config.to_json()["classifier_dropout_prob"], 0.1);
+    }
+
+    #[test]
     fn what_is_not_computed_is_refused_by_name() {
         for (more, field, found) in [
             (r#", "position_embedding_type": "relative_key""#, "position_embedding_type", "relative_key"),
@@ -327,6 +363,10 @@ mod tests {
             (r#", "model_type": "llama""#, "model_type", "xlm-roberta"),
             (r#", "model_type": "roberta", "max_position_embeddings": 1"#, "max_position_embeddings", "1"),
             (r#", "hidden_dropout_prob": 1.5"#, "hidden_dropout_prob", "1.5"),
+            (r#", "model_type": "albert", "num_hidden_groups": 0"#, "num_hidden_groups", "0"),
+            (r#", "model_type": "albert", "inner_group_num": "two""#, "inner_group_num", "two"),
+            (r#", "model_type": "albert", "inner_group_num": 1000000000000"#, "inner_group_num", "1000000000000"),
+            (r#", "model_type": "albert", "embedding_size": 0"#, "embedding_size", "0"),
         ] {
             let message = read(&sizes(more)).expect_err(field).to_string();
             assert!(message.contains(field) && message.contains(found) && message.contains("config.json"), "{message}");

@@ -1,5 +1,5 @@
 use burn::module::{Module, Param};
-use burn::nn::{Dropout, Embedding, LayerNorm, LayerNormConfig};
+use burn::nn::{Dropout, Embedding, LayerNorm};
 use burn::tensor::{Device, Int, Tensor};
 use kiln_kernels::{Embeddings, StoredTable};
 
@@ -31,13 +31,12 @@ pub struct BertEmbeddings {
 impl BertEmbeddings {
     pub(crate) fn init(config: &BertConfig, device: &Device) -> Self {
         let has_segments = config.family().has_segments;
-        let norm = LayerNormConfig::new(config.embedding_size()).with_epsilon(config.layer_norm_eps);
         Self {
             word_embeddings: config.init_embedding(config.vocab_size, device),
             position_embeddings: config.init_embedding(config.max_position_embeddings, device),
             token_type_embeddings: has_segments.then(|| config.init_embedding(config.type_vocab_size, device)),
             task_type_embeddings: config.task_types().map(|entries| config.init_embedding(entries, device)),
-            layer_norm: norm.init(device),
+            layer_norm: config.init_layer_norm(config.embedding_size(), device),
             layer_norm_eps: config.layer_norm_eps,
             first_position: config.first_position(),
             dropout: config.init_hidden_dropout(),

@@ -7,13 +7,22 @@ use crate::{BertAttention, BertConfig, BertOutput, HiddenAct, Linear};
 /// The stack of layers.
 #[derive(Module, Debug)]
 pub struct BertEncoder {
-    /// In the order of computation.
+    /// Those with weights of their own.
     pub layer: Vec<BertLayer>,
+    /// Which of them are computed, in their order: each once, but where layers are shared.
+    #[module(skip)]
+    order: Vec<usize>,
 }
 
 impl BertEncoder {
     pub(crate) fn init(config: &BertConfig, device: &Device) -> Self {
-        Self { layer: (0..config.num_hidden_layers).map(|_| BertLayer::init(config, device)).collect() }
+        let layer = (0..config.distinct_layers()).map(|_| BertLayer::init(config, device)).collect();
+        Self { layer, order: config.layer_order() }
+    }
+
+    /// The layers in the order of computation; shared ones come more than once.
+    pub(crate) fn steps(&self) -> impl DoubleEndedIterator<Item = &BertLayer> + ExactSizeIterator {
+        self.order.iter().map(|&at| &self.layer[at])
     }
 
     /// The last layer's hidden states, at the positions of `queries`: it computes no others.
@@ -29,11 +38,12 @@ impl BertEncoder {
         queries: Queries,
         products: &Products,
     ) -> Tensor<3> {
-        let Some((last, earlier)) = self.layer.split_last() else { return queries.select(hidden_states) };
-        for layer in earlier {
-            hidden_states = layer.forward(hidden_states, padding.clone(), Queries::All, products);
+        let last = self.order.len() - 1;
+        for (at, layer) in self.steps().enumerate() {
+            let queries = if at == last { queries } else { Queries::All };
+            hidden_states = layer.forward(hidden_states, padding.clone(), queries, products);
         }
-        last.forward(hidden_states, padding, queries, products)
+        hidden_states
     }
 }
 

@@ -66,10 +66,12 @@ pub enum Error {
         parameters: u128,
     },
     /// Fewer layers in the checkpoint than the config says.
-    #[error("{}: `num_hidden_layers` of config.json is {expected}; the checkpoint has {found} layers", path.display())]
+    #[error("{}: `{key}` of config.json makes {expected} layers; the checkpoint has {found} layers", path.display())]
     Layers {
         /// The file or folder.
         path: PathBuf,
+        /// The config's key.
+        key: &'static str,
         /// Layers in the checkpoint.
         found: usize,
         /// Layers by the config.

@@ -1,5 +1,6 @@
 //! The families of encoders, as data: a family is a file in this folder and an entry of [`FAMILIES`].
 
+mod albert;
 mod bert;
 mod camembert;
 mod distilbert;
@@ -34,10 +35,12 @@ pub struct Family {
     pub has_segments: bool,
     /// Whether there may be embeddings of kinds of tasks, as `use_task_id` says.
     pub has_task_types: bool,
-    /// Whether embeddings may be narrower than hidden states, as `embedding_size` says, and are then projected.
-    pub projects_embeddings: bool,
-    /// `pad_token_id` where the config does not say it.
-    pub pad_token_id: u32,
+    /// Whether a linear layer leads from the embeddings, which may be narrower, to the hidden states.
+    pub projection: Projection,
+    /// Whether layers have their weights in common, as `num_hidden_groups` and `inner_group_num` say.
+    pub shares_layers: bool,
+    /// What a config means that lacks a key, where it is something else than in BERT: a JSON object of BERT's keys.
+    pub defaults: &'static str,
     /// What reads the first token's hidden state before the output layer of a sentence-level head.
     pub sentence_head: SentenceHead,
     /// Whether the head for masked words is BERT's, up to the names.
@@ -64,6 +67,17 @@ pub enum Positions {
     AfterPadding,
 }
 
+/// When embeddings are projected to the width of the hidden states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Projection {
+    /// Never: they have that width.
+    Never,
+    /// Where `embedding_size` is another width.
+    OtherWidth,
+    /// Always.
+    Always,
+}
+
 /// What stands between the first token's hidden state and the output layer of transformers' own sentence-level head: a linear
 /// layer and an activation.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -84,8 +98,9 @@ pub enum SentenceHead {
 }
 
 /// All families; the first is meant where a config names none.
-pub const FAMILIES: [&Family; 7] = [
+pub const FAMILIES: [&Family; 8] = [
     &BERT,
+    &albert::ALBERT,
     &ernie::ERNIE,
     &roberta::ROBERTA,
     &xlm_roberta::XLM_ROBERTA,
@@ -128,10 +143,11 @@ impl Family {
                 json.insert((*bert).to_owned(), value);
             }
         }
-        if !json.contains_key("pad_token_id") {
-            json.insert("pad_token_id".to_owned(), self.pad_token_id.into());
+        let defaults: Map<String, Value> = serde_json::from_str(self.defaults).expect("a family's defaults are JSON");
+        for (key, value) in defaults {
+            json.entry(key).or_insert(value);
         }
-        if !self.projects_embeddings {
+        if self.projection == Projection::Never {
             json.remove("embedding_size");
         }
     }
@@ -146,18 +162,25 @@ impl Family {
         if !self.has_segments {
             json.remove("type_vocab_size");
         }
+        if self.projection != Projection::Never
+            && let Some(width) = json.get("hidden_size").cloned()
+        {
+            json.entry("embedding_size").or_insert(width);
+        }
     }
 
-    /// The family's name of a parameter, from BERT's.
-    pub fn tensor_name(&self, name: &str) -> String {
+    /// The family's name of a parameter, from BERT's; where layers are shared, a group has `group_size` of them.
+    pub(crate) fn tensor_name(&self, name: &str, group_size: usize) -> String {
         let renamed = |name: String, Rename { bert, family }: &Rename| replace_part(name, bert, family);
-        self.tensors.iter().fold(name.to_owned(), renamed)
+        let name = self.tensors.iter().fold(name.to_owned(), renamed);
+        if self.shares_layers { albert::with_group(&name, group_size) } else { name }
     }
 
     /// BERT's name of a parameter, from the family's.
-    pub fn bert_name(&self, name: &str) -> String {
+    pub(crate) fn bert_name(&self, name: &str, group_size: usize) -> String {
+        let name = if self.shares_layers { albert::without_group(name, group_size) } else { name.to_owned() };
         let renamed = |name: String, Rename { bert, family }: &Rename| replace_part(name, family, bert);
-        self.tensors.iter().fold(name.to_owned(), renamed)
+        self.tensors.iter().fold(name, renamed)
     }
 }
 
@@ -184,6 +207,7 @@ mod tests {
             "encoder.layer.0.intermediate.dense.weight",
             "encoder.layer.0.output.dense.weight",
             "encoder.layer.0.output.LayerNorm.bias",
+            "embeddings_project.weight",
             "pooler.dense.weight",
             "cls.predictions.transform.dense.weight",
             "cls.predictions.transform.LayerNorm.bias",
@@ -192,7 +216,10 @@ mod tests {
         ];
         for family in FAMILIES {
             for name in names {
-                assert_eq!(family.bert_name(&family.tensor_name(name)), name, "{}", family.model_type);
+                for group_size in [1, 3] {
+                    let of_family = family.tensor_name(name, group_size);
+                    assert_eq!(family.bert_name(&of_family, group_size), name, "{}", family.model_type);
+                }
             }
         }
         let distilbert = Family::of_model_type("distilbert").expect("it is one of them");
@@ -203,9 +230,23 @@ mod tests {
             (names[4], "transformer.layer.0.ffn.lin1.weight"),
             (names[5], "transformer.layer.0.ffn.lin2.weight"),
             (names[6], "transformer.layer.0.output_layer_norm.bias"),
-            (names[10], "vocab_projector.bias"),
+            ("cls.predictions.bias", "vocab_projector.bias"),
         ] {
-            assert_eq!(distilbert.tensor_name(bert), family);
+            assert_eq!(distilbert.tensor_name(bert, 1), family);
+        }
+        let albert = Family::of_model_type("albert").expect("it is one of them");
+        for (bert, family) in [
+            (names[1], "encoder.albert_layer_groups.3.albert_layers.2.attention.query.weight"),
+            (names[2], "encoder.albert_layer_groups.0.albert_layers.0.attention.dense.bias"),
+            (names[3], "encoder.albert_layer_groups.0.albert_layers.0.attention.LayerNorm.weight"),
+            (names[4], "encoder.albert_layer_groups.0.albert_layers.0.ffn.weight"),
+            (names[5], "encoder.albert_layer_groups.0.albert_layers.0.ffn_output.weight"),
+            (names[6], "encoder.albert_layer_groups.0.albert_layers.0.full_layer_layer_norm.bias"),
+            ("embeddings_project.bias", "encoder.embedding_hidden_mapping_in.bias"),
+            ("pooler.dense.bias", "pooler.bias"),
+            ("cls.predictions.transform.LayerNorm.bias", "predictions.LayerNorm.bias"),
+        ] {
+            assert_eq!(albert.tensor_name(bert, 3), family);
         }
     }
 

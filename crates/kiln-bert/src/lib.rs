@@ -20,6 +20,7 @@
 mod hidden_act;
 mod family;
 mod config;
+mod sharing;
 mod limits;
 mod adapter;
 mod linear;
@@ -43,7 +44,7 @@ pub use config::{BertConfig, Size};
 pub use embeddings::BertEmbeddings;
 pub use encoder::{BertEncoder, BertIntermediate, BertLayer};
 pub use error::Error;
-pub use family::{FAMILIES, Family, Positions, Rename, SentenceHead};
+pub use family::{FAMILIES, Family, Positions, Projection, Rename, SentenceHead};
 pub use hidden_act::HiddenAct;
 pub use limits::{MOST_PARAMETERS, reserve};
 pub use linear::Linear;

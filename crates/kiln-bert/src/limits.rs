@@ -13,7 +13,7 @@ impl BertConfig {
     /// Parameters of the embeddings, the encoder and the pooler.
     pub fn num_parameters(&self) -> u128 {
         let [hidden, intermediate, layers] =
-            [self.hidden_size, self.intermediate_size, self.num_hidden_layers].map(|size| size as u128);
+            [self.hidden_size, self.intermediate_size, self.distinct_layers()].map(|size| size as u128);
         let width = self.embedding_size() as u128;
         let segments = if self.family().has_segments { self.type_vocab_size } else { 0 };
         let tasks = self.task_types().unwrap_or(0);
@@ -25,7 +25,7 @@ impl BertConfig {
         let feed_forward =
             linear(hidden, intermediate).saturating_add(linear(intermediate, hidden)).saturating_add(norm);
         let entries = entries.iter().fold(0u128, |sum, entries| sum.saturating_add(*entries));
-        let project = if width == hidden { 0 } else { linear(width, hidden) };
+        let project = if self.projects_embeddings() { linear(width, hidden) } else { 0 };
         let embeddings = entries.saturating_add(2).saturating_mul(width).saturating_add(project);
         let encoder = attention.saturating_add(feed_forward).saturating_mul(layers);
         embeddings.saturating_add(encoder).saturating_add(linear(hidden, hidden))
@@ -33,7 +33,7 @@ impl BertConfig {
 
     /// The field that makes the most parameters, its value, and how many.
     fn largest_part(&self) -> (&'static str, usize, u128) {
-        let [hidden, layers] = [self.hidden_size, self.num_hidden_layers].map(|size| size as u128);
+        let [hidden, layers] = [self.hidden_size, self.distinct_layers()].map(|size| size as u128);
         let parts = [
             ("vocab_size", self.vocab_size, hidden),
             ("max_position_embeddings", self.max_position_embeddings, hidden),
@@ -64,6 +64,16 @@ impl BertConfig {
             let expected = format!("at most {MOST_LAYERS}");
             return error("num_hidden_layers", self.num_hidden_layers.to_string(), expected);
         }
+        let (layers, steps) = (self.distinct_layers(), self.num_hidden_layers.saturating_mul(self.group_size()));
+        if layers.max(steps) > MOST_LAYERS {
+            let field = if self.group_size() > 1 { "inner_group_num" } else { "num_hidden_groups" };
+            let found = self.extra.get(field).map(ToString::to_string).unwrap_or_default();
+            return error(
+                field,
+                format!("{found}, which makes {} layers", layers.max(steps)),
+                format!("at most {MOST_LAYERS}"),
+            );
+        }
         if self.num_parameters() > MOST_PARAMETERS {
             let (field, size, parameters) = self.largest_part();
             let found = format!("{size}, which makes {parameters} of {} parameters", self.num_parameters());
@@ -88,7 +98,7 @@ mod tests {
     use kiln_backend::{Backend, Flex};
 
     use super::*;
-    use crate::family::FAMILIES;
+    use crate::family::{FAMILIES, Projection};
 
     #[test]
     fn parameters_are_those_of_the_module() {
@@ -103,7 +113,9 @@ mod tests {
             let mut config = config.clone();
             config.extra.insert("model_type".to_owned(), family.model_type.into());
             config.extra.insert("use_task_id".to_owned(), true.into());
-            config.embedding_size = family.projects_embeddings.then_some(24);
+            config.embedding_size = (family.projection != Projection::Never).then_some(24);
+            config.extra.insert("num_hidden_groups".to_owned(), 2.into());
+            config.extra.insert("inner_group_num".to_owned(), 3.into());
             let module = config.init(&Flex::device(0));
             let found = burn::module::Module::num_params(&module) as u128;
             assert_eq!(config.num_parameters(), found, "{}", family.model_type);

@@ -39,18 +39,26 @@ pub fn groups(names: &[String]) -> Vec<(String, usize)> {
 
 /// How many of the encoder's layers some tensors belong to: of the unused ones, layers that the config leaves out.
 pub fn layers<'a>(names: impl IntoIterator<Item = &'a str>) -> usize {
-    let layer = |name: &'a str| Some(bert_name(name).strip_prefix("encoder.layer.")?.split('.').next()?.to_owned());
-    names.into_iter().filter_map(layer).collect::<BTreeSet<_>>().len()
+    count_layers(names.into_iter().map(bert_name))
+}
+
+/// What stands before the number of a layer in BERT's names.
+const LAYER: &str = "encoder.layer.";
+
+/// How many layers some tensors belong to, by BERT's names.
+fn count_layers(names: impl Iterator<Item = String>) -> usize {
+    let layer = |name: String| Some(name.strip_prefix(LAYER)?.split('.').next()?.to_owned());
+    names.filter_map(layer).collect::<BTreeSet<_>>().len()
 }
 
 /// BERT's name of an encoder's tensor in a checkpoint of any family.
 fn bert_name(name: &str) -> String {
     match FAMILIES.into_iter().find_map(|family| Some((family, name.strip_prefix(family.prefix)?))) {
-        Some((family, name)) => family.bert_name(name),
+        Some((family, name)) => family.bert_name(name, 1),
         // An encoder by itself: its layers tell its family.
         None => {
-            let renamed = FAMILIES.into_iter().map(|family| family.bert_name(name));
-            renamed.into_iter().find(|name| name.starts_with("encoder.")).unwrap_or_else(|| name.to_owned())
+            let mut renamed = FAMILIES.into_iter().map(|family| family.bert_name(name, 1));
+            renamed.find(|name| name.starts_with(LAYER)).unwrap_or_else(|| name.to_owned())
         }
     }
 }
@@ -63,22 +71,22 @@ fn bert_name(name: &str) -> String {
 /// tensors are named at once.
 pub fn load_bert(config: &BertConfig, weights: &Weights, device: &Device) -> Result<Loaded<Bert>, Error> {
     let (bert, prefix) = bert_for(config, weights, device)?;
-    let family = config.family();
-    load_as(bert, weights, &|name| Some(format!("{prefix}{}", family.tensor_name(name))))
+    load_as(bert, weights, &|name| Some(format!("{prefix}{}", config.tensor_name(name))))
 }
 
 /// An encoder of the modules that a checkpoint has, and what its names begin with.
 fn bert_for(config: &BertConfig, weights: &Weights, device: &Device) -> Result<(Bert, &'static str), Error> {
     let family = config.family();
     let prefix = if weights.names().any(|name| name.starts_with(family.prefix)) { family.prefix } else { "" };
-    let found = layers(weights.names());
+    let found = count_layers(weights.names().map(|name| config.bert_name(name.strip_prefix(prefix).unwrap_or(name))));
+    let expected = config.distinct_layers();
     // Before memory is allocated, because a config may hold any number.
-    if found < config.num_hidden_layers {
-        let path = weights.path().to_owned();
-        return Err(Error::Layers { path, found, expected: config.num_hidden_layers });
+    if found < expected {
+        let key = if family.shares_layers { "num_hidden_groups" } else { "num_hidden_layers" };
+        return Err(Error::Layers { path: weights.path().to_owned(), key, found, expected });
     }
     let mut bert = config.init(device);
-    if weights.shape(&format!("{prefix}pooler.dense.weight")).is_none() {
+    if weights.shape(&format!("{prefix}{}", config.tensor_name("pooler.dense.weight"))).is_none() {
         bert.pooler = None;
     }
     if let Some(pooler) = &mut bert.pooler {
@@ -100,8 +108,7 @@ pub fn load_bert_stored(
     device: &Device,
 ) -> Result<Loaded<Bert>, Error> {
     let (mut bert, prefix) = bert_for(config, weights, device)?;
-    let family = config.family();
-    let tensor_name = |name: &str| format!("{prefix}{}", family.tensor_name(name));
+    let tensor_name = |name: &str| format!("{prefix}{}", config.tensor_name(name));
     let mut stored = BTreeSet::new();
     if is_fused(device) {
         for (name, linear) in encoder_layers(&mut bert) {
@@ -135,7 +142,7 @@ pub fn load_bert_stored(
 pub fn stored_tensors(config: &BertConfig, weights: &Weights, device: &Device) -> Result<Vec<String>, Error> {
     let (mut bert, prefix) = bert_for(config, weights, device)?;
     let layers = encoder_layers(&mut bert).into_iter().map(|(name, _)| name);
-    let tensor_name = |name: String| format!("{prefix}{}", config.family().tensor_name(&name));
+    let tensor_name = |name: String| format!("{prefix}{}", config.tensor_name(&name));
     Ok(layers.chain([WORDS.to_owned()]).map(tensor_name).collect())
 }
 

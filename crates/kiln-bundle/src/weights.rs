@@ -22,12 +22,11 @@ pub(crate) fn write_weights(
     device: &Device,
 ) -> Result<(), Error> {
     let (config, weights) = (BertConfig::from_folder(model)?, Weights::from_folder(model)?);
-    let family = config.family();
     let mut compact: BTreeSet<String> = stored_tensors(&config, &weights, device)?.into_iter().collect();
-    let decoder = family.tensor_name("cls.predictions.decoder.weight");
+    let decoder = config.tensor_name("cls.predictions.decoder.weight");
     let is_tied = config.extra.get("tie_word_embeddings") != Some(&Value::Bool(false));
     // A decoder that is the word embeddings once more.
-    let is_copy = is_tied && is_copy(&weights, &decoder, family.prefix)?;
+    let is_copy = is_tied && is_copy(&weights, &decoder, &config)?;
     let is_left_out = |name: &&str| unused.iter().any(|unused| unused == name) || (is_copy && *name == decoder);
     let used: Vec<&str> = weights.names().filter(|name| !is_left_out(name)).collect();
     compact.insert(decoder.clone());
@@ -42,8 +41,9 @@ pub(crate) fn write_weights(
     Ok(())
 }
 
-fn is_copy(weights: &Weights, decoder: &str, prefix: &str) -> Result<bool, Error> {
-    let words = [prefix, ""].map(|prefix| format!("{prefix}embeddings.word_embeddings.weight"));
+fn is_copy(weights: &Weights, decoder: &str, config: &BertConfig) -> Result<bool, Error> {
+    let words = config.tensor_name("embeddings.word_embeddings.weight");
+    let words = [config.family().prefix, ""].map(|prefix| format!("{prefix}{words}"));
     let words = words.iter().find(|name| weights.shape(name).is_some());
     match (weights.read(decoder)?, words) {
         (Some(decoder), Some(words)) => Ok(weights.read(words)?.is_some_and(|words| words == decoder)),

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -32,12 +33,17 @@ pub fn save_adapter(folder: &Path, model: &TaskModel, adapter: &AdapterConfig, b
     let is_encoders = family.sentence_head == SentenceHead::Pooler || class.is_none();
     let with_pooler = adapter.train_pooler && is_encoders && network.bert().pooler.is_some();
     let mut parameters = adapter_parameters(network.bert(), config, with_pooler);
-    let head = network.head(family);
+    let head = network.head(config);
+    let mut of_head = BTreeSet::new();
     let mut modules = if with_pooler { vec!["pooler"] } else { vec![] };
     match class {
         Some(class) => {
+            of_head.extend(head.iter().filter_map(|p| p.name.split('.').next()).map(str::to_owned));
             parameters.extend(head);
-            modules.extend(modules_to_save(class));
+            match modules_to_save(class) {
+                [] => modules.extend(of_head.iter().map(String::as_str)),
+                names => modules.extend(names),
+            }
             if let SentenceHead::Own { dense, .. } = family.sentence_head {
                 modules.extend(dense.split('.').next().filter(|_| class == HeadClass::SequenceClassification));
                 modules.sort_unstable();
@@ -132,12 +138,12 @@ fn task_type(class: HeadClass) -> Option<&'static str> {
     }
 }
 
-/// What peft saves whole of a class.
-fn modules_to_save(class: HeadClass) -> Vec<&'static str> {
+/// What peft saves whole of a class by itself; for the others it is told.
+fn modules_to_save(class: HeadClass) -> &'static [&'static str] {
     match class {
-        HeadClass::SequenceClassification | HeadClass::TokenClassification => vec!["classifier", "score"],
-        HeadClass::QuestionAnswering => vec!["qa_outputs"],
-        HeadClass::PreTraining | HeadClass::MaskedLm => vec!["cls"],
+        HeadClass::SequenceClassification | HeadClass::TokenClassification => &["classifier", "score"],
+        HeadClass::QuestionAnswering => &["qa_outputs"],
+        HeadClass::PreTraining | HeadClass::MaskedLm => &[],
     }
 }
 

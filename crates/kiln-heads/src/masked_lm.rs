@@ -35,16 +35,16 @@ pub struct MaskedLmHead {
     /// The decoder's weight in another form.
     #[module(skip)]
     stored_decoder: Option<StoredTable>,
-    /// The decoder's weight, without a bias, `[hidden, vocab_size]`; without it the decoder's weight is the word embeddings.
+    /// The decoder's weight, without a bias, `[embedding, vocab_size]`; without it the decoder's weight is the word embeddings.
     pub decoder: Option<burn::nn::Linear>,
 }
 
 /// `norm(act(dense(x)))`
 #[derive(Module, Debug)]
 pub struct MaskedLmTransform {
-    /// `[hidden, hidden]`
+    /// `[hidden, embedding]`: from the width of the hidden states to that of the embeddings, mostly the same.
     pub dense: Linear,
-    /// Over the hidden axis.
+    /// Over the embeddings' axis.
     pub layer_norm: LayerNorm,
     #[module(skip)]
     hidden_act: HiddenAct,
@@ -72,8 +72,8 @@ impl PreTrainingHeads {
         Self {
             predictions: MaskedLmHead {
                 transform: MaskedLmTransform {
-                    dense: config.init_linear(config.hidden_size, config.hidden_size, device),
-                    layer_norm: config.init_layer_norm(device),
+                    dense: config.init_linear(config.hidden_size, config.embedding_size(), device),
+                    layer_norm: config.init_layer_norm(config.embedding_size(), device),
                     hidden_act: config.hidden_act,
                 },
                 bias: Initializer::Zeros.init([config.vocab_size], device),
@@ -109,10 +109,10 @@ impl MaskedLmHead {
     /// the word embeddings is its own, whatever the config says; and so is a bias of the decoder.
     pub(crate) fn load(self, config: &BertConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
         let mut head = self;
-        let family = config.family();
-        let decoder_weight = family.tensor_name(DECODER_WEIGHT);
+        let decoder_weight = config.tensor_name(DECODER_WEIGHT);
         if head.decoder.is_none() && weights.shape(&decoder_weight).is_some() {
-            let words = [family.prefix, ""].map(|prefix| format!("{prefix}embeddings.word_embeddings.weight"));
+            let words = config.tensor_name("embeddings.word_embeddings.weight");
+            let words = [config.family().prefix, ""].map(|prefix| format!("{prefix}{words}"));
             let words = words.iter().find(|name| weights.shape(name).is_some());
             let words = words.map(|name| weights.read(name)).transpose()?.flatten();
             if weights.read(&decoder_weight)? != words {
@@ -125,19 +125,18 @@ impl MaskedLmHead {
     /// [`MaskedLmHead::load`] for an encoder whose word embeddings are read where their file has them: so is a decoder of
     /// its own.
     pub(crate) fn load_stored(self, config: &BertConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
-        let decoder_weight = config.family().tensor_name(DECODER_WEIGHT);
+        let decoder_weight = config.tensor_name(DECODER_WEIGHT);
         let Some(values) = weights.stored(&decoder_weight)? else { return self.load(config, weights, device) };
-        let shape = [config.vocab_size, config.hidden_size];
+        let shape = [config.vocab_size, config.embedding_size()];
         weights.check_shape(&decoder_weight, &shape)?;
         let stored_decoder = Some(StoredTable::new(values, shape));
         Self { stored_decoder, decoder: None, ..self }.load_parameters(config, weights)
     }
 
     fn load_parameters(self, config: &BertConfig, weights: &Weights) -> Result<Self, Error> {
-        let family = config.family();
-        let name = |name: &str| Some(family.tensor_name(&format!("{PREDICTIONS_PREFIX}{name}")));
+        let name = |name: &str| Some(config.tensor_name(&format!("{PREDICTIONS_PREFIX}{name}")));
         let mut head = load_as(self, weights, &name)?.module;
-        let decoder_bias = family.tensor_name(DECODER_BIAS);
+        let decoder_bias = config.tensor_name(DECODER_BIAS);
         if weights.shape(&decoder_bias).is_some() {
             head.bias = load_as(DecoderBias { bias: head.bias }, weights, &|_| Some(decoder_bias.clone()))?.module.bias;
         }
@@ -162,7 +161,8 @@ struct DecoderBias {
 
 fn fresh_decoder(config: &BertConfig, device: &Device) -> burn::nn::Linear {
     let normal = Initializer::Normal { mean: 0.0, std: config.initializer_range };
-    LinearConfig::new(config.hidden_size, config.vocab_size).with_bias(false).with_initializer(normal).init(device)
+    let linear = LinearConfig::new(config.embedding_size(), config.vocab_size).with_bias(false);
+    linear.with_initializer(normal).init(device)
 }
 
 impl MaskedLm {

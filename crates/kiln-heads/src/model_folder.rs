@@ -106,8 +106,8 @@ impl Network {
     }
 
     /// Everything above the encoder, by the names of transformers' class where it is one, else by BERT's.
-    pub(crate) fn head(&self, family: &Family) -> Vec<NamedParameter> {
-        match (self, family.sentence_head) {
+    pub(crate) fn head(&self, config: &BertConfig) -> Vec<NamedParameter> {
+        match (self, config.family().sentence_head) {
             (Self::SequenceClassification { model, .. }, SentenceHead::Own { dense, output, .. })
                 if self.class().is_some() =>
             {
@@ -122,7 +122,7 @@ impl Network {
             (Self::QuestionAnswering { model }, _) => prefixed(QA_PREFIX, &model.qa_outputs),
             (Self::MaskedLm { model }, _) => {
                 let head = model.cls.predictions.with_decoder_bias(prefixed(PRETRAINING_PREFIX, &model.cls));
-                let renamed = |p: NamedParameter| NamedParameter { name: family.tensor_name(&p.name), ..p };
+                let renamed = |p: NamedParameter| NamedParameter { name: config.tensor_name(&p.name), ..p };
                 let mut head: Vec<_> = head.into_iter().map(renamed).collect();
                 head.sort_by(|a, b| a.name.cmp(&b.name));
                 head.dedup_by(|a, b| a.name == b.name);
@@ -133,12 +133,14 @@ impl Network {
 
     /// The encoder's parameters by its family's names, without a prefix. A layer that transformers counts as part of the head
     /// is not among them.
-    fn encoder(&self, family: &Family) -> Vec<NamedParameter> {
+    fn encoder(&self, config: &BertConfig) -> Vec<NamedParameter> {
         let is_of_head = |name: &str| {
-            name.starts_with("pooler.") && self.class().is_some() && family.sentence_head != SentenceHead::Pooler
+            name.starts_with("pooler.")
+                && self.class().is_some()
+                && config.family().sentence_head != SentenceHead::Pooler
         };
         let parameters = parameters_where(self.bert(), &|name| !is_of_head(name)).into_iter();
-        parameters.map(|p| NamedParameter { name: family.tensor_name(&p.name), ..p }).collect()
+        parameters.map(|p| NamedParameter { name: config.tensor_name(&p.name), ..p }).collect()
     }
 
     /// transformers' class for just this head, if it has one.
@@ -244,7 +246,7 @@ pub(crate) const HEAD_KEY: &str = "kiln_head";
 pub fn save_model(folder: &Path, model: &TaskModel) -> Result<(), Error> {
     let (network, config) = (&model.network, saved_config(model));
     let family = config.family();
-    let (encoder, head) = (network.encoder(family), network.head(family));
+    let (encoder, head) = (network.encoder(&config), network.head(&config));
     if network.class().is_some() {
         let encoder = encoder.into_iter().map(|p| NamedParameter { name: format!("{}{}", family.prefix, p.name), ..p });
         let whole: Vec<NamedParameter> = encoder.chain(head).collect();

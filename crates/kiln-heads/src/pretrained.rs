@@ -132,16 +132,16 @@ impl PretrainedConfig {
             Ok(MaskedLm { bert, cls: PreTrainingHeads::new(config, next_sentence, device) })
         })?;
         let cls = &mut pretrained.model.cls;
-        let family = pretrained.config.family();
+        let config = &pretrained.config;
         for (prefix, head) in [("cls.predictions.", true), ("cls.seq_relationship.", false)] {
-            let is_of_head = |name: &String| family.bert_name(name).starts_with(prefix);
+            let is_of_head = |name: &String| config.bert_name(name).starts_with(prefix);
             let names = || pretrained.unused.iter().filter(|name| is_of_head(name));
             if self.is_fresh() || names().next().is_none() || !(head || next_sentence) {
                 continue;
             }
             let weights = Weights::from_folder(folder)?;
             if head {
-                cls.predictions = cls.predictions.clone().load(&pretrained.config, &weights, device)?;
+                cls.predictions = cls.predictions.clone().load(config, &weights, device)?;
             } else {
                 let linear = cls.seq_relationship.take().expect("it was made with the second head");
                 cls.seq_relationship = Some(load(linear, &weights, prefix)?.module);
@@ -169,7 +169,7 @@ impl PretrainedConfig {
             (loaded.module, loaded.unused)
         };
         if !keeps_pooler && bert.pooler.take().is_some() && !self.is_fresh() {
-            unused.extend(["pooler.dense.bias", "pooler.dense.weight"].map(str::to_owned));
+            unused.extend(["pooler.dense.bias", "pooler.dense.weight"].map(|name| config.tensor_name(name)));
         }
         let model = add(bert, &config)?;
         Ok(Pretrained { model, config, unused, fresh_pooler: false })

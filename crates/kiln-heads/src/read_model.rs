@@ -51,7 +51,6 @@ pub(crate) fn read_head(
     (encoder, weights): (Loaded<Bert>, &Weights),
     device: &Device,
 ) -> Result<Loaded<TaskModel>, Error> {
-    let family = config.family();
     let head = HeadKind::read(&folder.join("config.json"), &config)?.ok_or_else(|| Error::NoHead {
         folder: folder.to_owned(),
         architectures: config.extra.get("architectures").cloned().unwrap_or_default().to_string(),
@@ -69,8 +68,8 @@ pub(crate) fn read_head(
         Task::QuestionAnswering => reader.question_answering(bert)?,
         Task::MaskedLm => reader.masked_lm(bert)?,
     };
-    let of_head: BTreeSet<String> = network.head(family).into_iter().map(|parameter| parameter.name).collect();
-    let of_decoder = [DECODER_WEIGHT, DECODER_BIAS].map(|name| family.tensor_name(name));
+    let of_head: BTreeSet<String> = network.head(&config).into_iter().map(|parameter| parameter.name).collect();
+    let of_decoder = [DECODER_WEIGHT, DECODER_BIAS].map(|name| config.tensor_name(name));
     let is_read = |name: &str| of_head.contains(name) || of_decoder.iter().any(|other| other == name);
     let unused = unused.into_iter().filter(|name| !is_read(name)).collect();
     Ok(Loaded { module: TaskModel { network, config }, unused })
@@ -140,7 +139,7 @@ impl ModelReader<'_> {
             return Ok(Network::SequenceClassification { model, labels, problem_type });
         }
         if pooling == Pooling::Pooler && bert.pooler.is_none() {
-            let names = vec!["pooler.dense.weight".to_owned(), "pooler.dense.bias".to_owned()];
+            let names = ["pooler.dense.weight", "pooler.dense.bias"].map(|name| self.config.tensor_name(name)).to_vec();
             return Err(kiln_bert::Error::Missing { path: self.folder.to_owned(), names }.into());
         }
         let head = self.classification_head(&labels)?;
@@ -168,8 +167,9 @@ impl ModelReader<'_> {
     }
 
     fn masked_lm(self, mut bert: Bert) -> Result<Network, Error> {
-        // A checkpoint of both heads that is no `BertForPreTraining` may have an untrained pooler.
-        let next_sentence = self.head.class == Some(HeadClass::PreTraining);
+        // A checkpoint of both heads that is no `BertForPreTraining` may have an untrained pooler; ALBERT's second head has
+        // another task.
+        let next_sentence = self.head.class == Some(HeadClass::PreTraining) && self.config.family().has_next_sentence;
         if !next_sentence {
             bert.pooler = None;
         }

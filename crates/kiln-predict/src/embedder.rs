@@ -178,7 +178,7 @@ impl Embedder {
 
     /// How many numbers a vector has.
     pub fn width(&self) -> usize {
-        self.bert.embeddings.word_embeddings.weight.dims()[1]
+        self.bert.hidden_size()
     }
 }
 

@@ -2,7 +2,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::{BertNormalizer, NormalizerWrapper};
+use tokenizers::normalizers::{
+    BertNormalizer, Lowercase, NFKD, NormalizerWrapper, Replace, Sequence as Normalizers, StripAccents,
+};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
@@ -24,6 +26,9 @@ pub(crate) enum Class {
     Bert,
     /// `XLMRobertaTokenizer`: takes the vocabulary and the character map, and builds XLM-RoBERTa's pipeline.
     XlmRoberta,
+    /// `AlbertTokenizer`: takes the vocabulary and the character map, and builds ALBERT's pipeline from the keys of
+    /// `tokenizer_config.json`.
+    Albert,
     /// `TokenizersBackend`, which was `PreTrainedTokenizerFast`: runs the file as it is.
     Backend,
 }
@@ -57,6 +62,7 @@ impl Class {
         Ok(match (named, model.model_type.as_deref()) {
             (Some(class), _) => Self::named(class),
             (None, Some("xlm-roberta")) => Self::XlmRoberta,
+            (None, Some("albert")) => Self::Albert,
             (None, Some(model)) if BERT_MODELS.contains(&model) => Self::Bert,
             (None, _) => Self::Backend,
         })
@@ -66,6 +72,7 @@ impl Class {
     pub fn named(class: &str) -> Self {
         match class.strip_suffix("Fast").unwrap_or(class) {
             "XLMRobertaTokenizer" => Self::XlmRoberta,
+            "AlbertTokenizer" => Self::Albert,
             class if BERT_CLASSES.contains(&class) => Self::Bert,
             _ => Self::Backend,
         }
@@ -102,6 +109,12 @@ pub(crate) fn apply(
             let eos = special(pipeline, folder, "eos_token", name(&tokens.eos_token, "</s>"))?;
             // `<s> A </s> </s> B </s>`, whose type ids are all 0; offsets stay as they are.
             pipeline.with_post_processor(Some(RobertaProcessing::new(eos, bos).trim_offsets(false)));
+        }
+        (Class::Albert, ModelWrapper::Unigram(_)) => {
+            albert(pipeline, config).map_err(invalid)?;
+            let cls = special(pipeline, folder, "cls_token", name(&tokens.cls_token, "[CLS]"))?;
+            let sep = special(pipeline, folder, "sep_token", name(&tokens.sep_token, "[SEP]"))?;
+            pipeline.with_post_processor(Some(BertProcessing::new(sep, cls)));
         }
         _ => {}
     }
@@ -143,13 +156,36 @@ fn bert(pipeline: &mut tokenizers::Tokenizer, config: &TokenizerConfig) -> token
 
 fn xlm_roberta(pipeline: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> {
     let charsmap = pipeline.get_normalizer().and_then(precompiled);
-    let metaspace = Metaspace::new('▁', PrependScheme::Always, true);
+    pipeline.with_normalizer(charsmap)?;
+    divide_at_spaces(pipeline, PrependScheme::Always);
+    Ok(())
+}
+
+fn albert(pipeline: &mut tokenizers::Tokenizer, config: &TokenizerConfig) -> tokenizers::Result<()> {
+    let settings = &config.settings;
+    let mut normalizers: Vec<NormalizerWrapper> =
+        vec![Replace::new("``", "\"")?.into(), Replace::new("''", "\"")?.into()];
+    if !settings.keep_accents.unwrap_or(false) {
+        normalizers.extend([NFKD.into(), StripAccents.into()]);
+    }
+    if settings.do_lower_case.unwrap_or(true) {
+        normalizers.push(Lowercase.into());
+    }
+    normalizers.extend(pipeline.get_normalizer().and_then(precompiled));
+    pipeline.with_normalizer(Some(Normalizers::new(normalizers)))?;
+    let has_prefix = settings.add_prefix_space.unwrap_or(true);
+    divide_at_spaces(pipeline, if has_prefix { PrependScheme::Always } else { PrependScheme::Never });
+    Ok(())
+}
+
+/// Words by white space, each with the mark of SentencePiece in place of the space before it.
+fn divide_at_spaces(pipeline: &mut tokenizers::Tokenizer, prepend: PrependScheme) {
+    let metaspace = Metaspace::new('▁', prepend, true);
     let split = Sequence::new(vec![
         PreTokenizerWrapper::WhitespaceSplit(WhitespaceSplit),
         PreTokenizerWrapper::Metaspace(metaspace.clone()),
     ]);
-    pipeline.with_normalizer(charsmap)?.with_pre_tokenizer(Some(split)).with_decoder(Some(metaspace));
-    Ok(())
+    pipeline.with_pre_tokenizer(Some(split)).with_decoder(Some(metaspace));
 }
 
 /// The first character map of a normalizer.
@@ -281,6 +317,30 @@ mod tests {
         let ids = |class, text| tokenizer(class).encode(text, Some("间")).expect("it encodes").input_ids;
         assert_eq!(ids("XLMRobertaTokenizer", " clean <pad> 房间 "), [0, 8, 1, 5, 2, 2, 4, 7, 2]);
         assert_eq!(ids("PreTrainedTokenizerFast", " clean <pad> 房间 "), [0, 8, 4, 1, 5, 4, 2, 2, 4, 7, 2]);
+    }
+
+    /// Each row is what `AutoTokenizer` of transformers 5.23.0 gives for such a folder, whatever normalizer its file has.
+    #[test]
+    fn albert_s_keys_decide_on_case_and_accents() {
+        let pieces = ["<pad>", "<unk>", "[CLS]", "[SEP]", "▁", "▁cafe", "▁Café", "▁Cafe", "▁café", "\"", "▁\""];
+        let vocab: Vec<Value> = pieces.iter().map(|piece| json!([piece, -1.0])).collect();
+        let file = json!({"version": "1.0", "model": {"type": "Unigram", "unk_id": 1, "vocab": vocab}});
+        for (keys, word) in [
+            (json!({}), 5),
+            (json!({"do_lower_case": false}), 7),
+            (json!({"keep_accents": true}), 8),
+            (json!({"do_lower_case": false, "keep_accents": true}), 6),
+        ] {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let write = |name: &str, json: String| fs::write(folder.path().join(name), json).expect("it is writable");
+            write("tokenizer.json", file.to_string());
+            write("tokenizer_config.json", keys.to_string());
+            write("config.json", json!({"model_type": "albert"}).to_string());
+            let tokenizer = Tokenizer::from_folder(folder.path()).expect("the folder is whole");
+            let encoding = tokenizer.encode("Café  ``", Some("Café")).expect("it encodes");
+            assert_eq!(encoding.input_ids, [2, word, 10, 3, word, 3], "{keys}");
+            assert_eq!(encoding.token_type_ids, [0, 0, 0, 0, 1, 1]);
+        }
     }
 
     #[test]

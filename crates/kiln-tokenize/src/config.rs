@@ -73,6 +73,9 @@ pub(crate) struct Settings {
     pub tokenize_chinese_chars: Option<bool>,
     /// Absent: as `do_lower_case`.
     pub strip_accents: Option<bool>,
+    /// Of ALBERT's pipeline.
+    pub keep_accents: Option<bool>,
+    pub add_prefix_space: Option<bool>,
     /// A float, because 10³⁰ means "none".
     model_max_length: Option<f64>,
 }

@@ -1,4 +1,4 @@
-use super::{Family, Positions, SentenceHead};
+use super::{Family, Positions, Projection, SentenceHead};
 
 /// BERT (Devlin et al., 2019), and the many checkpoints that are called otherwise and are the same: Chinese RoBERTa-wwm,
 /// MacBERT, BGE, E5, GTE, MiniLM.
@@ -11,8 +11,9 @@ pub(super) const BERT: Family = Family {
     positions: Positions::Zero,
     has_segments: true,
     has_task_types: false,
-    projects_embeddings: false,
-    pad_token_id: 0,
+    projection: Projection::Never,
+    shares_layers: false,
+    defaults: "{}",
     sentence_head: SentenceHead::Pooler,
     has_masked_lm: true,
     has_next_sentence: true,

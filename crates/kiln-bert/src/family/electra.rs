@@ -1,13 +1,13 @@
 use kiln_kernels::Activation;
 
-use super::{BERT, Family, SentenceHead};
+use super::{BERT, Family, Projection, SentenceHead};
 
 /// ELECTRA's discriminator (Clark et al., 2020). Its pre-training predicts no words, so it has no head for masked ones.
 pub(super) const ELECTRA: Family = Family {
     model_type: "electra",
     prefix: "electra.",
     class: "Electra",
-    projects_embeddings: true,
+    projection: Projection::OtherWidth,
     sentence_head: SentenceHead::Own {
         dense: "classifier.dense.",
         output: "classifier.out_proj.",

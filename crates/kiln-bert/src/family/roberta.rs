@@ -14,7 +14,7 @@ pub(super) const ROBERTA: Family = Family {
         Rename { bert: "cls.predictions.", family: "lm_head." },
     ],
     positions: Positions::AfterPadding,
-    pad_token_id: 1,
+    defaults: r#"{"pad_token_id": 1}"#,
     sentence_head: SentenceHead::Own {
         dense: "classifier.dense.",
         output: "classifier.out_proj.",

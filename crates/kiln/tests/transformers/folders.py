@@ -440,6 +440,8 @@ FAMILIES = [
     ("Ernie", {**SIZES, "use_task_id": True}, [*HEADS, "MaskedLM", "PreTraining"]),
     ("DistilBert", {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}, [*HEADS, "MaskedLM"]),
     ("Electra", {**SIZES, "embedding_size": 24}, HEADS),
+    ("Albert", {**SIZES, "embedding_size": 24}, [*HEADS, "MaskedLM"]),
+    ("Albert", {**SIZES, "num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2}, HEADS[:1]),
 ]
 # What Kiln trains for a head: the task's keys, its data, and its texts.
 TRAINED = {
@@ -451,8 +453,10 @@ TRAINED = {
 }
 
 
-def check_families(root):
-    for family, keys, heads in FAMILIES:
+def check_families(parent):
+    for at, (family, keys, heads) in enumerate(FAMILIES):
+        root = parent / str(at)
+        root.mkdir()
         config = getattr(transformers, f"{family}Config")
         for head in heads:
             recipe, data, texts = TRAINED[head]
@@ -483,6 +487,13 @@ def check_adapters(root):
             TaskType.SEQ_CLS,
             transformers.RobertaConfig,
             ["query", "value"],
+        ),
+        (
+            transformers.AlbertForSequenceClassification,
+            "SequenceClassification",
+            TaskType.SEQ_CLS,
+            transformers.AlbertConfig,
+            ["query", "ffn"],
         ),
     ]
     for kind, head, task_type, config, targets in kinds:
