@@ -1,4 +1,4 @@
-//! A small BERT in Hugging Face's layout and 792 Chinese reviews of hotels, books and computers, compiled in.
+//! A small BERT in Hugging Face's layout and 2,064 Chinese reviews, 421 of them with tagged words, compiled in.
 //! They let the whole pipeline run offline from an empty checkout; their card is `datasets/sample/README.md`.
 //!
 //! ```
@@ -17,11 +17,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// The files by their paths within the sample's folder.
-pub const FILES: [(&str, &[u8]); 8] = [
+pub const FILES: [(&str, &[u8]); 12] = [
     ("recipe.toml", include_bytes!("../files/recipe.toml")),
     ("train.tsv", include_bytes!("../files/train.tsv")),
     ("validation.tsv", include_bytes!("../files/validation.tsv")),
     ("test.tsv", include_bytes!("../files/test.tsv")),
+    ("tags.toml", include_bytes!("../files/tags.toml")),
+    ("train.conll", include_bytes!("../files/train.conll")),
+    ("validation.conll", include_bytes!("../files/validation.conll")),
+    ("test.conll", include_bytes!("../files/test.conll")),
     ("model/config.json", include_bytes!("../files/model/config.json")),
     ("model/model.safetensors", include_bytes!("../files/model/model.safetensors")),
     ("model/tokenizer_config.json", include_bytes!("../files/model/tokenizer_config.json")),
@@ -33,8 +37,10 @@ pub const FILES: [(&str, &[u8]); 8] = [
 pub struct Sample {
     /// The checkpoint's folder.
     pub model: PathBuf,
-    /// The recipe; its data files lie beside it.
+    /// The recipe of the reviews' labels; its data files lie beside it.
     pub recipe: PathBuf,
+    /// The recipe of the tagged words, likewise.
+    pub tags: PathBuf,
 }
 
 /// Writes the sample's files into a folder, each whole or not at all; a file that is there with the same bytes is left alone.
@@ -49,7 +55,11 @@ pub fn unpack(folder: &Path) -> Result<Sample, Error> {
         }
         write(&path, bytes).map_err(|source| Error::Write { path: path.clone(), source })?;
     }
-    Ok(Sample { model: folder.join("model"), recipe: folder.join("recipe.toml") })
+    Ok(Sample {
+        model: folder.join("model"),
+        recipe: folder.join("recipe.toml"),
+        tags: folder.join("tags.toml"),
+    })
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -78,25 +88,44 @@ mod tests {
 
     use super::*;
 
-    fn rows(name: &str) -> Vec<[&'static str; 3]> {
+    const SPLITS: [&str; 3] = ["train", "validation", "test"];
+
+    fn text_of(name: &str) -> &'static str {
         let (_, bytes) = FILES.iter().find(|(path, _)| *path == name).expect("it is one of the files");
-        let text = std::str::from_utf8(bytes).expect("the reviews are UTF-8");
-        let mut lines = text.lines();
-        assert_eq!(lines.next(), Some("text\tlabel\tdomain"));
-        lines.map(|line| line.split('\t').collect::<Vec<_>>().try_into().expect("three columns")).collect()
+        std::str::from_utf8(bytes).expect("the reviews are UTF-8")
+    }
+
+    fn rows(split: &str) -> Vec<[&'static str; 4]> {
+        let mut lines = text_of(&format!("{split}.tsv")).lines();
+        assert_eq!(lines.next(), Some("text\tlabel\taspect\tdomain"));
+        lines.map(|line| line.split('\t').collect::<Vec<_>>().try_into().expect("four columns")).collect()
     }
 
     #[test]
-    fn every_split_holds_every_domain_in_balance() {
-        for (name, of_each) in [("train.tsv", 100), ("validation.tsv", 16), ("test.tsv", 16)] {
+    fn every_split_holds_every_domain_and_label_in_balance() {
+        for (split, count) in [("train", 140), ("validation", 30), ("test", 30)] {
             let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
-            for [_, label, domain] in rows(name) {
+            for [_, label, _, domain] in rows(split) {
                 *counts.entry((label, domain)).or_default() += 1;
             }
             for label in ["negative", "positive"] {
-                for domain in ["hotel", "book", "computer"] {
-                    assert_eq!(counts.get(&(label, domain)), Some(&of_each), "{name}: {label} {domain}");
+                for domain in ["hotel", "book", "computer", "food", "film"] {
+                    let found = counts.remove(&(label, domain)).unwrap_or_default();
+                    let is_balanced = if split == "train" { (count..count + 12).contains(&found) } else { found == count };
+                    assert!(is_balanced, "{split}: {found} of {label} {domain}");
                 }
+            }
+            assert!(counts.is_empty(), "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn every_aspect_is_in_every_split() {
+        for split in SPLITS {
+            let rows = rows(split);
+            for aspect in ["quality", "price", "service", "logistics", "appearance"] {
+                let share = rows.iter().filter(|[_, _, found, _]| *found == aspect).count() as f64 / rows.len() as f64;
+                assert!((0.15..0.26).contains(&share), "{split}: {share} of {aspect}");
             }
         }
     }
@@ -104,15 +133,30 @@ mod tests {
     #[test]
     fn no_two_reviews_share_a_run_of_eight_characters() {
         let mut seen = HashSet::new();
-        for name in ["train.tsv", "validation.tsv", "test.tsv"] {
-            for [text, ..] in rows(name) {
-                let characters: Vec<char> = text.chars().collect();
-                assert!((6..=62).contains(&characters.len()), "{text}");
-                let runs: HashSet<&[char]> = characters.windows(8).collect();
-                for run in runs {
-                    assert!(seen.insert(run.to_vec()), "{text}: {}", run.iter().collect::<String>());
-                }
+        for [text, ..] in SPLITS.into_iter().flat_map(rows) {
+            let characters: Vec<char> = text.chars().collect();
+            assert!((6..=140).contains(&characters.len()), "{text}");
+            let runs: HashSet<&[char]> = characters.windows(8).collect();
+            for run in runs {
+                assert!(seen.insert(run.to_vec()), "{text}: {}", run.iter().collect::<String>());
             }
+        }
+    }
+
+    /// So that nothing tested on has been trained on in the other task.
+    #[test]
+    fn tagged_reviews_are_those_of_the_same_split() {
+        for (split, count) in [("train", 301), ("validation", 60), ("test", 60)] {
+            let reviews: HashSet<&str> = rows(split).into_iter().map(|[text, ..]| text).collect();
+            let mut tagged = 0;
+            for sentence in text_of(&format!("{split}.conll")).split_terminator("\n\n") {
+                let units = sentence.lines().map(|line| line.split_once('\t').expect("a character and its tag"));
+                let (characters, tags): (Vec<&str>, Vec<&str>) = units.unzip();
+                assert!(reviews.contains(characters.concat().as_str()), "{split}: {}", characters.concat());
+                assert!(["B-target", "B-opinion"].iter().all(|tag| tags.contains(tag)), "{}", characters.concat());
+                tagged += 1;
+            }
+            assert_eq!(tagged, count, "{split}");
         }
     }
 

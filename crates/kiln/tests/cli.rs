@@ -98,7 +98,7 @@ fn a_run_s_folder_is_whole_and_eval_agrees_with_its_report() {
         assert!(MODEL.join(name).is_file(), "{name}");
     }
     let report: Value = serde_json::from_slice(&fs::read(run.join("report.json")).expect("it is there")).expect("JSON");
-    assert_eq!(report["splits"]["test"]["examples"], 96);
+    assert_eq!(report["splits"]["test"]["examples"], 300);
     let eval = succeed(&["eval", "--model", text(&MODEL), "--data", text(&test_file()), "--json"]);
     let eval: Value = serde_json::from_str(&eval).expect("JSON");
     assert_eq!(eval["splits"]["test"]["accuracy"], report["splits"]["test"]["accuracy"]);
@@ -268,8 +268,8 @@ fn predictions_of_a_text_a_file_and_a_prompt_agree() {
     let out = folder.path().join("answers.jsonl");
     succeed(&["predict", "--model", model, "--file", text(&test_file()), "--out", text(&out)]);
     let answers = fs::read_to_string(&out).expect("it was written");
-    assert_eq!(answers.lines().count(), 96);
-    let first: Value = serde_json::from_str(answers.lines().next().expect("96 lines")).expect("JSON");
+    assert_eq!(answers.lines().count(), 300);
+    let first: Value = serde_json::from_str(answers.lines().next().expect("300 lines")).expect("JSON");
 
     let command = &mut kiln(&["predict", "--model", model, "--json"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the binary runs");
@@ -373,12 +373,12 @@ fn a_better_model_is_found() {
     let data: Vec<&str> = data.iter().map(String::as_str).collect();
     let json: Value = serde_json::from_str(&succeed(&[&compare[..], &data, &["--json"]].concat())).expect("JSON");
     let number = |name: &str| json[name].as_f64().expect("a number");
-    assert_eq!((json["metric"].as_str(), json["examples"].as_u64()), (Some("accuracy"), Some(96)));
+    assert_eq!((json["metric"].as_str(), json["examples"].as_u64()), (Some("accuracy"), Some(300)));
     assert!(
         (number("a") + number("b") - 1.0).abs() < 1e-12
             && (number("b") - number("a") - number("difference")).abs() < 1e-12
     );
-    assert_eq!(number("only_a") + number("only_b"), 96.0);
+    assert_eq!(number("only_a") + number("only_b"), 300.0);
     let rows = fs::read_to_string(&changed).expect("it was written");
     assert_eq!(rows.lines().filter(|line| line.ends_with("\ta")).count() as f64, number("only_a"));
     let bound = |at: usize| json["interval"][at].as_f64().expect("a number");

@@ -24,7 +24,8 @@ pub struct EmbeddingsRequest {
     /// A text or a list of texts; token ids are refused.
     #[schema(value_type = Object, example = "房间很干净")]
     input: Value,
-    /// The name of a model that `/v1/models` lists.
+    /// The name of a model that `/v1/models` lists. Where only one is served, any name means it: OpenAI's clients must send
+    /// one, and often send that of the service they were written for.
     model: Option<String>,
     /// `float`, or `base64` of the numbers as little-endian f32.
     #[serde(default)]
@@ -99,7 +100,8 @@ pub async fn embeddings(call: Call<EmbeddingsRequest>) -> Result<Response, Refus
 
 async fn embed(call: &Call<EmbeddingsRequest>) -> Result<Response, Refusal> {
     let EmbeddingsRequest { input, model, encoding_format, dimensions } = &call.body;
-    let model = call.app.model(model.as_deref(), |_| true, "vectors")?;
+    let name = model.as_deref().filter(|_| call.app.models().len() > 1);
+    let model = call.app.model(name, |_| true, "vectors")?;
     let config = VectorConfig { normalize: true, dimensions: *dimensions };
     config.check(model.width())?;
     let texts = inputs::plain(input, "input")?;

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::json;
 
-use crate::running::shared;
+use crate::running::{MODELS, Running, load, shared};
 
 #[test]
 fn embeddings_as_numbers_and_as_base64() {
@@ -41,6 +41,14 @@ fn errors_are_nested_and_token_ids_are_refused() {
     assert_eq!((status, &error["code"]), (404, &json!("model_not_found")));
     let (status, error) = refused(json!({ "input": "房".repeat(100), "model": "vectors" }));
     assert!(status == 400 && error["message"].as_str().is_some_and(|text| text.contains("takes 64")), "{error}");
+}
+
+/// Clients must send a name, and those written for another service send that service's.
+#[test]
+fn a_single_model_answers_to_any_name() {
+    let server = Running::with(|_| {}, || load(&MODELS.1[..1]));
+    let answer = server.ask("/v1/embeddings", &json!({ "input": "房间", "model": "text-embedding-3-small" }));
+    assert_eq!(answer["model"], MODELS.1[0].0.as_str());
 }
 
 #[test]

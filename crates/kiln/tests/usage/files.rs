@@ -93,7 +93,7 @@ fn batches_and_the_best_labels() {
         json_lines(&succeed(&[&["predict", "--model", text(&RUN), "--file", text(&test)], more].concat()))
     };
     let (whole, best) = (ask(&[]), ask(&["--batch-size", "5", "--top-k", "1"]));
-    assert_eq!((whole.len(), best.len()), (96, 96));
+    assert_eq!((whole.len(), best.len()), (300, 300));
     for (whole, best) in whole.iter().zip(&best) {
         assert_eq!((&whole["text"], &whole["label"]), (&best["text"], &best["label"]));
         let scores = best["scores"].as_object().expect("a map");
@@ -114,7 +114,7 @@ fn an_evaluation_may_do_without_a_header() {
     let file = folder.path().join("test.tsv");
     let accuracy = |arguments: &[&str]| {
         let report: Value = serde_json::from_str(&succeed(arguments)).expect("JSON");
-        assert_eq!(report["splits"]["test"]["examples"], 96);
+        assert_eq!(report["splits"]["test"]["examples"], 300);
         report["splits"]["test"]["loss"].clone()
     };
     let named = accuracy(&["eval", "--model", text(&RUN), "--data", text(&sample_file("test.tsv")), "--json"]);

@@ -8,7 +8,7 @@ mod serve;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use kiln_dataset::Column;
 use kiln_hub::{DatasetFile, Source};
 
@@ -95,8 +95,21 @@ pub struct PipelineArgs {
     /// Recipe (TOML); without it, the bundled sample's
     #[arg(long)]
     pub recipe: Option<PathBuf>,
+    /// Which of the bundled sample's tasks to run
+    #[arg(long, conflicts_with = "recipe", value_enum, default_value_t)]
+    pub task: SampleTask,
     #[command(flatten)]
     pub run: RunArgs,
+}
+
+/// A task of the bundled sample.
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum SampleTask {
+    /// Reviews, negative or positive
+    #[default]
+    SequenceClassification,
+    /// Words of reviews: what is rated, and what rates it
+    TokenClassification,
 }
 
 #[derive(Debug, Args)]
@@ -356,7 +369,7 @@ pub struct TokenizeArgs {
 }
 
 /// [`kiln_heads::Pooling`] on a command line.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Pooled {
     /// The first token's hidden state
     Cls,

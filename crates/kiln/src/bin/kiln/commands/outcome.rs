@@ -1,4 +1,4 @@
-//! What a user sees of a training that ended: the report, and what to do with the model.
+//! What a user sees of a training that ended: the report, some mistakes, and what to do with the model.
 
 use std::path::Path;
 
@@ -8,12 +8,18 @@ use kiln_schema::Task;
 
 use crate::console::{self, OutputError};
 
-/// The report as JSON, or as a table with the next commands and the run's folder.
+/// How many of the most confident mistakes are shown.
+const MISTAKES: usize = 4;
+/// Characters of a mistake's text that are shown.
+const TEXT: usize = 60;
+
+/// The report as JSON, or as a table with some mistakes, the next commands and the run's folder.
 pub fn print(trained: &Trained, json: bool) -> anyhow::Result<()> {
     if json {
         return console::json(&trained.report);
     }
     print_splits(&trained.report)?;
+    print_mistakes(&trained.folder)?;
     console::result("")?;
     for (name, command) in next(trained) {
         console::result(format_args!("{name:<10}{command}"))?;
@@ -21,8 +27,32 @@ pub fn print(trained: &Trained, json: bool) -> anyhow::Result<()> {
     Ok(console::result(format_args!("\n{}", trained.folder.display()))?)
 }
 
-/// The commands to predict and to evaluate, and the report's path.
-fn next(trained: &Trained) -> [(&'static str, String); 3] {
+/// The first rows of `errors.tsv`, where it says what was predicted of a text.
+fn print_mistakes(folder: &Path) -> anyhow::Result<()> {
+    let table = std::fs::read_to_string(folder.join("errors.tsv")).unwrap_or_default();
+    let mistakes = mistakes(&table);
+    if !mistakes.is_empty() {
+        console::result("\nThe most confident mistakes (all are in errors.tsv):")?;
+    }
+    mistakes.iter().try_for_each(|mistake| Ok(console::result(mistake)?))
+}
+
+fn mistakes(table: &str) -> Vec<String> {
+    let mut rows = table.lines().map(|row| row.split('\t').collect::<Vec<_>>());
+    let heads = rows.next().unwrap_or_default();
+    let columns = ["probability", "prediction", "target", "text"].map(|name| heads.iter().position(|head| *head == name));
+    let [Some(probability), Some(prediction), Some(target), Some(text)] = columns else { return vec![] };
+    let shown = |row: Vec<&str>| {
+        let cell = |at: usize| row.get(at).copied().unwrap_or_default();
+        let cut: String = cell(text).chars().take(TEXT).collect();
+        let more = if cut.len() < cell(text).len() { "…" } else { "" };
+        format!("{}, not {} ({}): {cut}{more}", cell(prediction), cell(target), cell(probability))
+    };
+    rows.take(MISTAKES).map(shown).collect()
+}
+
+/// The commands to predict, to serve and to evaluate, and the report's path.
+fn next(trained: &Trained) -> [(&'static str, String); 4] {
     let model = quoted(&trained.model());
     let text = match (trained.report.task, trained.has_pairs) {
         (Task::QuestionAnswering, _) => "predict --text QUESTION --text-pair CONTEXT",
@@ -33,6 +63,7 @@ fn next(trained: &Trained) -> [(&'static str, String); 3] {
     let data = trained.test_file.as_deref().map_or_else(|| "FILE".to_owned(), quoted);
     [
         ("predict", format!("kiln {text} --model {model}")),
+        ("serve", format!("kiln serve {model}")),
         ("evaluate", format!("kiln eval --data {data} --model {model}")),
         ("report", trained.folder.join("report.html").display().to_string()),
     ]
@@ -66,6 +97,15 @@ pub fn print_splits(report: &Report) -> Result<(), OutputError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mistakes_are_the_first_rows_of_the_table() {
+        let table = "row\tprobability\tprediction\ttarget\ttext\n7\t0.99\tpositive\tnegative\t".to_owned() + &"长".repeat(61);
+        let expected = format!("positive, not negative (0.99): {}…", "长".repeat(60));
+        assert_eq!(mistakes(&table), [expected]);
+        assert_eq!(mistakes(&format!("{table}{}", "\n8\t0.5\ta\tb\tc".repeat(9))).len(), 4);
+        assert!(mistakes("id\tf1\tquestion\n1\t0.5\twhat").is_empty() && mistakes("").is_empty());
+    }
 
     #[test]
     fn paths_are_quoted_for_a_shell() {

@@ -7,7 +7,7 @@ use kiln_backend::Backend;
 use kiln_schema::Task;
 
 use super::outcome;
-use crate::cli::{Cli, PipelineArgs, RunArgs, TrainArgs};
+use crate::cli::{Cli, PipelineArgs, RunArgs, SampleTask, TrainArgs};
 use crate::interrupt::watch_signals;
 use crate::observer::Console;
 
@@ -22,7 +22,11 @@ pub fn pipeline<B: Backend>(arguments: &PipelineArgs, cli: &Cli) -> anyhow::Resu
         Some(path) => (path.clone(), options.named_after(path)),
         None => {
             let sample = kiln_sample::unpack(&sample_folder())?;
-            (sample.recipe, RunOptions { name: "sample".to_owned(), ..options })
+            let (recipe, name) = match arguments.task {
+                SampleTask::SequenceClassification => (sample.recipe, "sample"),
+                SampleTask::TokenClassification => (sample.tags, "sample-tags"),
+            };
+            (recipe, RunOptions { name: name.to_owned(), ..options })
         }
     };
     let recipe = Recipe::load(&path, &arguments.run.set.set)?;
