@@ -89,7 +89,7 @@ pub fn measure(args: &Args) -> Result<()> {
     let [pretrained, random] = sample;
     writeln!(
         table,
-        "| the sample's 600, tested on its 96 | its recipe's | {} | {} |",
+        "| the sample's 1,463, tested on its 300 | its recipe's | {} | {} |",
         shown(&pretrained?),
         shown(&random?)
     )?;

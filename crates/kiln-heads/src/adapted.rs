@@ -1,9 +1,11 @@
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use burn::tensor::Device;
 use kiln_adapters::{AdapterConfig, AdapterFile, PeftConfig, adapter_parameters, load_adapter, merge, quantize};
 use kiln_bert::{Bert, BertConfig, FloatType, Loaded, SentenceHead, Weights, load_bert, save};
+use kiln_kernels::PackedWeights;
 use serde_json::{Map, Value, json};
 
 use crate::model_folder::{HEAD_FILE, HEAD_KEY, HeadClass, saved_config, write_json};
@@ -67,37 +69,78 @@ pub fn save_adapter(folder: &Path, model: &TaskModel, adapter: &AdapterConfig, b
     write_json(&folder.join(TASK_FILE), &task)
 }
 
-/// Reads an adapter's model from its base, which may be a plain checkpoint, and the adapter's folder, of Kiln's or peft's.
-/// Labels are those of the adapter's folder, else of the base.
-///
-/// # Errors
-/// When a file is missing or damaged, the adapter does not fit the base, or there is no head.
-pub fn load_adapted_model(base: &Path, adapter: &Path, device: &Device) -> Result<Loaded<TaskModel>, Error> {
-    let mut config = BertConfig::from_folder(base)?;
-    let file = AdapterFile::open(adapter)?;
-    let mut task = task_of(&config, adapter, &file)?;
-    let is_quantized = task.remove(QUANTIZATION).is_some();
-    config.extra.extend(task);
-    let Loaded { module: mut bert, .. } = load_bert(&config, &Weights::from_folder(base)?, device)?;
-    if is_quantized {
-        quantize(&mut bert, true);
-    }
-    let module = load_adapter(bert, &config, &file, device)?;
-    read_head(adapter, config, (Loaded { module, unused: Vec::new() }, &file.weights), device)
+/// A checkpoint that adapters stand on: read once, and once in memory however many models are made of it. Those models are
+/// only to be read, as they share packed weights.
+#[derive(Debug)]
+pub struct AdapterBase {
+    folder: PathBuf,
+    config: BertConfig,
+    bert: Bert,
+    /// The same in NF4, from the first adapter on that was trained so.
+    quantized: OnceLock<Bert>,
 }
 
-/// Reads the encoder of a base under an adapter, without a head.
+impl AdapterBase {
+    /// Reads a checkpoint's encoder.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged.
+    pub fn from_folder(folder: &Path, device: &Device) -> Result<Self, Error> {
+        let config = BertConfig::from_folder(folder)?;
+        let Loaded { module: mut bert, .. } = load_bert(&config, &Weights::from_folder(folder)?, device)?;
+        bert.products.packed = Some(PackedWeights::default());
+        Ok(Self { folder: folder.to_owned(), config, bert, quantized: OnceLock::new() })
+    }
+
+    /// Where it was read from.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The model of an adapter's folder, of Kiln's or peft's. Labels are those of the adapter's folder, else of the base.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, the adapter does not fit the base, or there is no head.
+    pub fn model(&self, adapter: &Path, device: &Device) -> Result<Loaded<TaskModel>, Error> {
+        let (module, config, file) = self.adapted(adapter, device)?;
+        read_head(adapter, config, (Loaded { module, unused: Vec::new() }, &file.weights), device)
+    }
+
+    /// The encoder under an adapter, without a head.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, or the adapter does not fit the base.
+    pub fn encoder(&self, adapter: &Path, device: &Device) -> Result<(Bert, BertConfig), Error> {
+        let (bert, config, _) = self.adapted(adapter, device)?;
+        Ok((bert, config))
+    }
+
+    fn adapted(&self, adapter: &Path, device: &Device) -> Result<(Bert, BertConfig, AdapterFile), Error> {
+        let file = AdapterFile::open(adapter)?;
+        let mut task = task_of(&self.config, adapter, &file)?;
+        let bert = match task.remove(QUANTIZATION) {
+            Some(_) => self.quantized.get_or_init(|| {
+                let mut bert = self.bert.clone();
+                quantize(&mut bert, true);
+                bert
+            }),
+            None => &self.bert,
+        };
+        let mut config = self.config.clone();
+        config.extra.extend(task);
+        Ok((load_adapter(bert.clone(), &config, &file, device)?, config, file))
+    }
+}
+
+/// The model of an adapter and its base, for training and for writing; for more adapters of one base, to be read alone, see
+/// [`AdapterBase`].
 ///
 /// # Errors
-/// When a file is missing or damaged, or the adapter does not fit the base.
-pub fn load_adapted_encoder(base: &Path, adapter: &Path, device: &Device) -> Result<(Bert, BertConfig), Error> {
-    let config = BertConfig::from_folder(base)?;
-    let file = AdapterFile::open(adapter)?;
-    let Loaded { module: mut bert, .. } = load_bert(&config, &Weights::from_folder(base)?, device)?;
-    if task_of(&config, adapter, &file)?.contains_key(QUANTIZATION) {
-        quantize(&mut bert, true);
-    }
-    Ok((load_adapter(bert, &config, &file, device)?, config))
+/// As [`AdapterBase::from_folder`] and [`AdapterBase::model`].
+pub fn load_adapted_model(base: &Path, adapter: &Path, device: &Device) -> Result<Loaded<TaskModel>, Error> {
+    let mut loaded = AdapterBase::from_folder(base, device)?.model(adapter, device)?;
+    loaded.module.network.bert_mut().products.packed = None;
+    Ok(loaded)
 }
 
 /// Makes a model's adapters part of its weights: a plain model.

@@ -31,7 +31,7 @@ mod read_model;
 mod adapted;
 mod error;
 
-pub use adapted::{load_adapted_encoder, load_adapted_model, merge_adapter, save_adapter};
+pub use adapted::{AdapterBase, load_adapted_model, merge_adapter, save_adapter};
 pub use answers::{AnswerConfig, AnswerLogits, Passage, answer_logits, best_answer};
 pub use batches::{in_batches, inputs};
 pub use crf::{Crf, TagBatch, Transitions};

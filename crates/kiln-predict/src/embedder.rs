@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use kiln_bert::{Bert, BertConfig, Loaded, Weights, load_bert, load_bert_stored};
-use kiln_heads::{Pooling, in_batches, inputs, load_adapted_encoder, pool};
+use kiln_heads::{AdapterBase, Pooling, in_batches, inputs, pool};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_tokenize::{Encoding, Tokenizer, lengths, pad};
 
@@ -55,10 +55,17 @@ impl EmbedConfig {
     /// # Errors
     /// As [`EmbedConfig::load`], and when the adapter does not fit.
     pub fn load_adapted(self, folder: &Path, adapter: &Path, device: &Device) -> Result<Embedder, Error> {
-        let (mut bert, config) = load_adapted_encoder(folder, adapter, device)?;
+        self.on_base(&AdapterBase::from_folder(folder, device)?, adapter, device)
+    }
+
+    /// [`EmbedConfig::load_adapted`] on a base that other adapters share.
+    ///
+    /// # Errors
+    /// As [`EmbedConfig::load_adapted`].
+    pub fn on_base(self, base: &AdapterBase, adapter: &Path, device: &Device) -> Result<Embedder, Error> {
+        let (mut bert, config) = base.encoder(adapter, device)?;
         bert.products.precision = self.precision;
-        bert.products.packed = Some(PackedWeights::default());
-        self.with(Loaded { module: bert, unused: Vec::new() }, folder, &config, device)
+        self.with(Loaded { module: bert, unused: Vec::new() }, base.folder(), &config, device)
     }
 
     /// [`EmbedConfig::load`] for a folder whose files stay as they are: on the CPU the encoder's weights are packed straight

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use kiln_bert::{BertConfig, Loaded};
-use kiln_heads::{Network, Pooling, TaskModel, load_adapted_model, load_model, load_model_stored};
+use kiln_heads::{AdapterBase, Network, Pooling, TaskModel, load_model, load_model_stored};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::Task;
 use kiln_tokenize::{ModelLimits, Tokenizer};
@@ -35,7 +35,9 @@ impl Predictor {
     /// # Errors
     /// When one of them is missing or damaged, or the tokenizer is not the model's.
     pub fn from_folder(folder: &Path, device: &Device) -> Result<Self, Error> {
-        Self::new(folder, load_model(folder, device)?, device)
+        let mut loaded = load_model(folder, device)?;
+        loaded.module.network.bert_mut().products.packed = Some(PackedWeights::default());
+        Self::of(loaded, folder, device)
     }
 
     /// Reads a base, its tokenizer, and an adapter's folder, of Kiln's or peft's.
@@ -43,13 +45,15 @@ impl Predictor {
     /// # Errors
     /// When one of them is missing or damaged, or they do not fit each other.
     pub fn from_adapter(base: &Path, adapter: &Path, device: &Device) -> Result<Self, Error> {
-        Self::new(base, load_adapted_model(base, adapter, device)?, device)
+        Self::on_base(&AdapterBase::from_folder(base, device)?, adapter, device)
     }
 
-    fn new(folder: &Path, loaded: Loaded<TaskModel>, device: &Device) -> Result<Self, Error> {
-        let Loaded { module: mut model, unused } = loaded;
-        model.network.bert_mut().products.packed = Some(PackedWeights::default());
-        Self::of(Loaded { module: model, unused }, folder, device)
+    /// [`Predictor::from_adapter`] on a base that other adapters share.
+    ///
+    /// # Errors
+    /// As [`Predictor::from_adapter`].
+    pub fn on_base(base: &AdapterBase, adapter: &Path, device: &Device) -> Result<Self, Error> {
+        Self::of(base.model(adapter, device)?, base.folder(), device)
     }
 
     /// [`Predictor::from_folder`] for a folder whose files stay as they are, with the products of the encoder in that

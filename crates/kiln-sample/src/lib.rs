@@ -1,4 +1,4 @@
-//! A small BERT in Hugging Face's layout and 2,064 Chinese reviews, 421 of them with tagged words, compiled in.
+//! A small BERT in Hugging Face's layout and 2,063 Chinese reviews, 421 of them with tagged words, compiled in.
 //! They let the whole pipeline run offline from an empty checkout; their card is `datasets/sample/README.md`.
 //!
 //! ```
@@ -55,11 +55,7 @@ pub fn unpack(folder: &Path) -> Result<Sample, Error> {
         }
         write(&path, bytes).map_err(|source| Error::Write { path: path.clone(), source })?;
     }
-    Ok(Sample {
-        model: folder.join("model"),
-        recipe: folder.join("recipe.toml"),
-        tags: folder.join("tags.toml"),
-    })
+    Ok(Sample { model: folder.join("model"), recipe: folder.join("recipe.toml"), tags: folder.join("tags.toml") })
 }
 
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -111,7 +107,8 @@ mod tests {
             for label in ["negative", "positive"] {
                 for domain in ["hotel", "book", "computer", "food", "film"] {
                     let found = counts.remove(&(label, domain)).unwrap_or_default();
-                    let is_balanced = if split == "train" { (count..count + 12).contains(&found) } else { found == count };
+                    let is_balanced =
+                        if split == "train" { (count..count + 12).contains(&found) } else { found == count };
                     assert!(is_balanced, "{split}: {found} of {label} {domain}");
                 }
             }

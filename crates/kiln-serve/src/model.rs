@@ -1,9 +1,9 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
 use kiln_bundle::{Bundle, is_bundle};
-use kiln_heads::{Network, Pooling};
+use kiln_heads::{AdapterBase, Network, Pooling};
 use kiln_kernels::Precision;
 use kiln_predict::{Computed, EmbedConfig, Embedder, Predictor, Prepared};
 use kiln_schema::{ProblemType, Task};
@@ -121,20 +121,54 @@ impl Model {
     }
 
     fn from_plain(name: String, folder: &Path, config: ModelConfig, device: &Device) -> Result<Self, Error> {
+        let embedder = |embed: EmbedConfig| embed.load(folder, device);
+        Self::computed_as(name, folder, config, Predictor::from_folder(folder, device), embedder)
+            .map_err(|source| Error::Model { folder: folder.to_owned(), source: Box::new(source) })
+    }
+
+    /// Reads a base once, and the models of its adapters, of Kiln's or peft's, given by name and folder: they share the base's
+    /// weights in memory. Then computes one text with each as a probe.
+    ///
+    /// # Errors
+    /// When something is missing or damaged, an adapter does not fit, or a probe fails.
+    pub fn from_adapters(
+        base: &Path,
+        adapters: &[(String, PathBuf)],
+        config: ModelConfig,
+        device: &Device,
+    ) -> Result<Vec<Self>, Error> {
+        let failed = |folder: &Path, source| Error::Model { folder: folder.to_owned(), source: Box::new(source) };
+        let shared = AdapterBase::from_folder(base, device).map_err(|source| failed(base, source.into()))?;
+        let load = |(name, adapter): &(String, PathBuf)| {
+            let embedder = |embed: EmbedConfig| embed.on_base(&shared, adapter, device);
+            let predictor = Predictor::on_base(&shared, adapter, device);
+            let model = Self::computed_as(name.clone(), base, config, predictor, embedder)
+                .map_err(|source| failed(adapter, source))?;
+            model.probe().map_err(|reason| Error::Probe { folder: adapter.clone(), reason })?;
+            Ok(model)
+        };
+        adapters.iter().map(load).collect()
+    }
+
+    /// A model whose folder says how vectors are made; without a head it gives vectors alone.
+    fn computed_as(
+        name: String,
+        folder: &Path,
+        config: ModelConfig,
+        predictor: Result<Predictor, kiln_predict::Error>,
+        embedder: impl FnOnce(EmbedConfig) -> Result<Embedder, kiln_predict::Error>,
+    ) -> Result<Self, kiln_predict::Error> {
         let pooling = config.pooling.unwrap_or_else(|| folder::pooling(folder));
-        let failed = |source| Error::Model { folder: folder.to_owned(), source: Box::new(source) };
-        let (predictor, embedder) = match Predictor::from_folder(folder, device) {
+        let (predictor, embedder) = match predictor {
             Ok(predictor) => {
                 let predictor = predictor.with_precision(config.precision).with_batch_size(BATCH_SIZE);
-                let embedder = predictor.embedder(pooling, false).map_err(failed)?;
+                let embedder = predictor.embedder(pooling, false)?;
                 (Some(predictor), embedder)
             }
-            // Without a head it gives vectors.
             Err(kiln_predict::Error::Model(kiln_heads::Error::NoHead { .. })) => {
-                let embed = EmbedConfig { pooling, normalize: false, precision: config.precision };
-                (None, embed.load(folder, device).map_err(failed)?)
+                (None, embedder(EmbedConfig { pooling, normalize: false, precision: config.precision })?)
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(error),
         };
         let details = Details { pooling, ..folder::details(folder, config.precision) };
         Ok(Self { name, predictor, embedder, details })

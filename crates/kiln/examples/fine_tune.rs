@@ -7,7 +7,7 @@ use kiln_schema::Split;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
-    // A small BERT and 480 reviews. For your own data, write a recipe like this one.
+    // A small BERT and 2,063 reviews. For your own data, write a recipe like this one.
     let sample = kiln_sample::unpack(folder.path())?;
     let recipe = Recipe::load(&sample.recipe, &["train.epochs=5".to_owned()])?;
     let options = RunOptions { out: Some(folder.path().join("run")), ..RunOptions::default() };

@@ -1,7 +1,10 @@
 //! Adapters from a recipe to answers: what a run writes, that the base stays as it is, and that a resumed run is the whole one.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -140,4 +143,60 @@ fn what_cannot_be_is_refused() {
     refused("adapter.target_modules=[\"q_lin\"]", "no linear layer is called q_lin");
     refused("adapter.rank=0", "adapter.rank is 0");
     refused("adapter.ranks=3", "did you mean");
+}
+
+/// The answer to a text of a model of the server at `url`: scores by label.
+fn asked(url: &str, model: &str, text: &str) -> Vec<(String, f64)> {
+    let address = url.trim().strip_prefix("http://").expect("its address");
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let body = serde_json::json!({ "inputs": text, "parameters": { "top_k": 9 } }).to_string();
+    write!(
+        stream,
+        "POST /models/{model} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
+    .expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    let list: Value = serde_json::from_str(body).expect("JSON");
+    // A list for each text.
+    let mut scores: Vec<(String, f64)> = list[0]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|item| (item["label"].as_str().expect("a label").to_owned(), item["score"].as_f64().expect("a number")))
+        .collect();
+    scores.sort_by(|a, b| a.0.cmp(&b.0));
+    scores
+}
+
+#[test]
+fn adapters_are_served_on_one_base() {
+    let place = Workplace::new("model.encoder = \"lora\"");
+    place.train("one", &[]);
+    place.train("two", &["--set", "model.encoder=qlora", "--set", "train.seed=7"]);
+    let (base, adapters) = (place.path("base"), [place.path("one"), format!("second={}", place.path("two/adapter"))]);
+    let mut server = kiln(&["serve", &base, "--port", "0", "--adapter", &adapters[0], "--adapter", &adapters[1]])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut url = String::new();
+    BufReader::new(server.stdout.take().expect("it is piped")).read_line(&mut url).expect("a line");
+    for (name, run) in [("one", "one"), ("second", "two")] {
+        let expected = place.score(&["--model", &place.path(run)]);
+        same(name, &asked(&url, name, "房间很干净"), &expected);
+    }
+    server.kill().expect("it is running");
+    server.wait().expect("it ends");
+
+    for (models, found) in [(vec![base.as_str(), "x=sample"], "found 2 models"), (vec!["sample"], "one/none")] {
+        let adapter = if models.len() == 1 { place.path("one/none") } else { place.path("one") };
+        let arguments = [&["serve", "--port", "0", "--adapter", &adapter][..], &models].concat();
+        let refused = kiln(&arguments).output().expect("it runs");
+        let message = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && message.contains(found), "{message}");
+    }
 }

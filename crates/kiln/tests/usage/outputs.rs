@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::process::Stdio;
 
+use serde_json::Value;
+
 use super::{RUN, fail, failed, finished, kiln, sample_file, sample_recipe, succeed, text};
 
 #[test]
@@ -134,4 +136,27 @@ fn whatever_is_typed_is_answered_or_refused() {
         let closed = std::process::Command::new("sh").args(["-c", &command]).output().expect("a shell");
         assert_eq!(finished(closed), "");
     }
+}
+
+/// Both tasks of the sample, from nothing but what the program holds; and what a user is told at the end.
+#[test]
+fn the_pipeline_runs_either_task_of_the_sample() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (task, key) in [("sequence-classification", "accuracy"), ("token-classification", "entity_f1")] {
+        let out = folder.path().join(task);
+        let shown = succeed(&["pipeline", "--task", task, "--out", text(&out), "--set", "train.epochs=2"]);
+        let report: Value =
+            serde_json::from_slice(&fs::read(out.join("report.json")).expect("a report")).expect("JSON");
+        assert_eq!(report["task"], task);
+        // Guessing gives 0.5, and no entity.
+        assert!(report["splits"]["validation"][key].as_f64().is_some_and(|score| score > 0.0), "{report}");
+        let errors = fs::read_to_string(out.join("errors.tsv")).expect("its mistakes");
+        let worst = errors.lines().nth(1).expect("a mistake").split('\t').nth(1).expect("a probability");
+        assert!(shown.contains("mistakes") && shown.contains(&format!("({worst})")), "{shown}");
+        for command in ["kiln predict --text", "kiln serve", "kiln eval --data"] {
+            assert!(shown.contains(command), "{command}: {shown}");
+        }
+    }
+    let refused = fail(&["pipeline", "--task", "token-classification", "--recipe", text(&sample_recipe())]);
+    assert!(refused.0 == 2 && refused.1.contains("--recipe"), "{refused:?}");
 }

@@ -1,13 +1,14 @@
 //! The options of `kiln serve`.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use kiln_hub::Source;
 
-use super::shared::{at_least_one, folder_or_source};
+use super::shared::{adapter_folder, at_least_one, folder_or_source};
 use super::{HubArgs, Pooled, PrecisionArgs};
 
 #[derive(Debug, Args)]
@@ -15,6 +16,9 @@ pub struct ServeArgs {
     /// Bundles, folders of models or of runs, or sources as in `kiln pull`; NAME=FOLDER names one
     #[arg(required = true, value_name = "BUNDLE", value_parser = named)]
     pub models: Vec<Named>,
+    /// Adapter of the one model that is named, served in its place; several share the model's memory; NAME=FOLDER names one
+    #[arg(long = "adapter", value_name = "FOLDER", value_parser = named_folder)]
+    pub adapters: Vec<NamedFolder>,
     /// Address to listen on; any but this machine's own needs --key-file
     #[arg(long, default_value = "127.0.0.1")]
     pub host: IpAddr,
@@ -90,13 +94,31 @@ pub struct Named {
     pub source: Source,
 }
 
+/// A folder and what its content is called.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedFolder {
+    pub name: String,
+    pub folder: PathBuf,
+}
+
 /// `NAME=FOLDER`, or a folder or source that gives the name itself.
 fn named(text: &str) -> Result<Named, String> {
+    let (name, source) = name_and_place(text);
+    Ok(Named { name, source: folder_or_source(source)? })
+}
+
+/// `NAME=FOLDER`, or a folder that gives the name itself.
+fn named_folder(text: &str) -> Result<NamedFolder, Infallible> {
+    let (name, folder) = name_and_place(text);
+    Ok(NamedFolder { name, folder: adapter_folder(Path::new(folder)) })
+}
+
+fn name_and_place(text: &str) -> (String, &str) {
     let given = text.split_once('=').filter(|(name, _)| !name.is_empty() && name.chars().all(is_plain));
     // A folder with such a name is that folder.
-    match given.filter(|_| !std::path::Path::new(text).is_dir()) {
-        Some((name, source)) => Ok(Named { name: name.to_owned(), source: folder_or_source(source)? }),
-        None => Ok(Named { name: name_of(text), source: folder_or_source(text)? }),
+    match given.filter(|_| !Path::new(text).is_dir()) {
+        Some((name, place)) => (name.to_owned(), place),
+        None => (name_of(text), text),
     }
 }
 
@@ -106,8 +128,12 @@ fn name_of(text: &str) -> String {
     let text = before_revision.map_or(text, |(source, _)| source);
     let mut parts = text.trim_end_matches('/').rsplit(['/', '\\', ':']);
     let last = parts.next().unwrap_or_default();
-    // A run's folder has its model in `model`.
-    let telling = if last == "model" { parts.next().filter(|part| !part.is_empty()).unwrap_or(last) } else { last };
+    // A run's folder has its model in `model`, or an adapter in `adapter`.
+    let telling = if ["model", "adapter"].contains(&last) {
+        parts.next().filter(|part| !part.is_empty()).unwrap_or(last)
+    } else {
+        last
+    };
     let telling = telling.trim_end_matches(".bundle");
     telling.chars().map(|character| if is_plain(character) { character } else { '-' }).collect()
 }

@@ -40,7 +40,8 @@ fn print_mistakes(folder: &Path) -> anyhow::Result<()> {
 fn mistakes(table: &str) -> Vec<String> {
     let mut rows = table.lines().map(|row| row.split('\t').collect::<Vec<_>>());
     let heads = rows.next().unwrap_or_default();
-    let columns = ["probability", "prediction", "target", "text"].map(|name| heads.iter().position(|head| *head == name));
+    let columns =
+        ["probability", "prediction", "target", "text"].map(|name| heads.iter().position(|head| *head == name));
     let [Some(probability), Some(prediction), Some(target), Some(text)] = columns else { return vec![] };
     let shown = |row: Vec<&str>| {
         let cell = |at: usize| row.get(at).copied().unwrap_or_default();
@@ -100,7 +101,8 @@ mod tests {
 
     #[test]
     fn mistakes_are_the_first_rows_of_the_table() {
-        let table = "row\tprobability\tprediction\ttarget\ttext\n7\t0.99\tpositive\tnegative\t".to_owned() + &"长".repeat(61);
+        let table =
+            "row\tprobability\tprediction\ttarget\ttext\n7\t0.99\tpositive\tnegative\t".to_owned() + &"长".repeat(61);
         let expected = format!("positive, not negative (0.99): {}…", "长".repeat(60));
         assert_eq!(mistakes(&table), [expected]);
         assert_eq!(mistakes(&format!("{table}{}", "\n8\t0.5\ta\tb\tc".repeat(9))).len(), 4);

@@ -24,8 +24,13 @@ pub fn run<B: Backend>(arguments: &ServeArgs, json: bool, device: &Device) -> an
         let folder = fetch_model(&model.source, &arguments.hub.options(), &mut Console::default())?;
         models.push((model.name.clone(), folder));
     }
+    let base = adapters_base(arguments, &models)?;
+    let adapters: Vec<_> = arguments.adapters.iter().map(|named| (named.name.clone(), named.folder.clone())).collect();
     let device = device.clone();
     let load = move || {
+        if let Some(base) = &base {
+            return Model::from_adapters(base, &adapters, model_config, &device);
+        }
         let load = |(name, folder): &(String, PathBuf)| Model::from_folder(name.clone(), folder, model_config, &device);
         models.iter().map(load).collect()
     };
@@ -38,6 +43,18 @@ pub fn run<B: Backend>(arguments: &ServeArgs, json: bool, device: &Device) -> an
     }
     server.run();
     Ok(())
+}
+
+/// The folder of the model that the adapters stand on, where there are any.
+fn adapters_base(arguments: &ServeArgs, models: &[(String, PathBuf)]) -> Result<Option<PathBuf>, UsageError> {
+    match models {
+        _ if arguments.adapters.is_empty() => Ok(None),
+        [(_, folder)] if !kiln_bundle::is_bundle(folder) => Ok(Some(folder.clone())),
+        [(name, _)] => {
+            Err(UsageError(format!("`{name}` is a bundle; --adapter needs the model that it was trained on")))
+        }
+        _ => Err(UsageError(format!("found {} models; --adapter needs one, the adapters' base", models.len()))),
+    }
 }
 
 fn serve_config(arguments: &ServeArgs) -> Result<ServeConfig, UsageError> {
