@@ -257,6 +257,14 @@ pub enum Error {
         /// The split that would be empty.
         split: Split,
     },
+    /// No folds, or more than there are texts.
+    #[error("{folds} folds of {texts} distinct texts; expected at least 2 folds, and a text for each")]
+    Folds {
+        /// How many were asked for.
+        folds: usize,
+        /// How many distinct texts there are.
+        texts: usize,
+    },
 }
 
 /// A line of a text file, or a row of a Parquet or Arrow one; both count from 1.

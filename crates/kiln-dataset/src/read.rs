@@ -29,10 +29,7 @@ pub trait Record: Item + Sized {
 
 impl Record for Example<LabelId> {
     fn read(source: &Source, names: &mut Names) -> Result<Vec<Self>, Error> {
-        examples(source, |label, place| {
-            let label = label.ok_or_else(|| Error::NoLabel { place: place() })?;
-            names.place(label, place)
-        })
+        examples(source, |label, place| names.required(label, place))
     }
 
     fn renumber(&mut self, ids: &[LabelId]) {
@@ -149,8 +146,19 @@ fn read_all<T: Record>(sources: &[Source], names: &mut Names) -> Result<Vec<T>, 
 /// The rows of a source, `target` making of a label cell what they should have.
 fn examples<T>(
     source: &Source,
-    mut target: impl FnMut(Option<String>, &dyn Fn() -> Place) -> Result<T, Error>,
+    target: impl FnMut(Option<String>, &dyn Fn() -> Place) -> Result<T, Error>,
 ) -> Result<Vec<Example<T>>, Error> {
+    let mut examples = Vec::new();
+    each_example(source, target, |example, _| examples.push(example))?;
+    Ok(examples)
+}
+
+/// The same, one after another with its place.
+pub(crate) fn each_example<T>(
+    source: &Source,
+    mut target: impl FnMut(Option<String>, &dyn Fn() -> Place) -> Result<T, Error>,
+    mut add: impl FnMut(Example<T>, &dyn Fn() -> Place),
+) -> Result<(), Error> {
     let path = &source.path;
     if source.columns.label.is_none() && source.columns.flags.is_empty() {
         return Err(Error::NoLabelColumn { path: path.clone() });
@@ -159,13 +167,12 @@ fn examples<T>(
         Format::Parquet | Format::Arrow => Unit::Row,
         _ => Unit::Line,
     };
-    let mut examples = Vec::new();
     for row in rows(source)? {
         let Row { text, text_pair, label, line } = row?;
         let place = || Place { path: path.clone(), line, unit };
-        examples.push(Example { text, text_pair, target: target(label, &place)? });
+        add(Example { text, text_pair, target: target(label, &place)? }, &place);
     }
-    Ok(examples)
+    Ok(())
 }
 
 /// Names the split of a folder that has some, when the source does not: to take the only one there is for all three
@@ -200,6 +207,12 @@ pub enum Names {
 impl Names {
     fn new(labels: Option<LabelSet>) -> Self {
         labels.map_or_else(|| Self::Met(HashMap::new()), Self::Given)
+    }
+
+    /// The number of the label that a row must have, for now.
+    pub(crate) fn required(&mut self, label: Option<String>, place: impl Fn() -> Place) -> Result<LabelId, Error> {
+        let label = label.ok_or_else(|| Error::NoLabel { place: place() })?;
+        self.place(label, place)
     }
 
     /// The label's number, for now.

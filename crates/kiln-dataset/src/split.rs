@@ -136,7 +136,7 @@ impl Quota {
 }
 
 /// The rows of each text, in the order of the texts' first rows.
-fn groups<T: Item>(examples: &[T]) -> Vec<Vec<u32>> {
+pub(crate) fn groups<T: Item>(examples: &[T]) -> Vec<Vec<u32>> {
     let mut groups: Vec<Vec<u32>> = Vec::new();
     let mut places: HashMap<Key, u32> = HashMap::with_capacity(examples.len());
     for (row, example) in (0u32..).zip(examples) {

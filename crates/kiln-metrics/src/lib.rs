@@ -29,11 +29,13 @@ mod answers;
 mod correlation;
 mod multi_label;
 mod comparison;
+mod confident_learning;
 
 pub use accuracy::{accuracy, wilson_interval};
 pub use answers::{AnswerLanguage, answer_scores};
 pub use calibration::{ConfidenceBin, confidence_bins, expected_calibration_error};
 pub use comparison::{Bootstrap, mcnemar_exact, paired_effect_size};
+pub use confident_learning::label_issues;
 pub use confusion::{ClassScores, Confusion, ConfusionMatrix};
 pub use correlation::{mean_squared_error, pearson, spearman};
 pub use entities::{Entity, EntityScores, Scheme, entities, entity_scores, strict_entities};

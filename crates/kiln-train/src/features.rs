@@ -70,6 +70,16 @@ impl Features {
         Self { lengths: vec![1; targets.len()], values, width, targets }
     }
 
+    /// Some of the rows, by their indices, with other targets.
+    ///
+    /// # Panics
+    /// When there is not a target for each of them.
+    pub fn pick(&self, rows: &[usize], targets: Targets) -> Self {
+        assert_eq!(rows.len(), targets.len(), "a target for each row");
+        let values = rows.iter().flat_map(|&row| self.row(row)).copied().collect();
+        Self { values, width: self.width, lengths: rows.iter().map(|&row| self.lengths[row]).collect(), targets }
+    }
+
     /// Numbers a row: the encoder's hidden size.
     pub fn width(&self) -> usize {
         self.width
@@ -80,7 +90,8 @@ impl Features {
         head.forward(Tensor::from_data(TensorData::new(values, [rows.len(), self.width]), device))
     }
 
-    fn row(&self, row: usize) -> &[f32] {
+    /// The features of a row, `[width]`.
+    pub fn row(&self, row: usize) -> &[f32] {
         &self.values[row * self.width..(row + 1) * self.width]
     }
 }

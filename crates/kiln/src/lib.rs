@@ -14,8 +14,8 @@
 //!
 //! A [`Recipe`] holds every setting of a run. [`train`] runs its stages: it fetches the checkpoint and the data, reads,
 //! tokenizes, trains with a validation after each epoch, evaluates the best checkpoint, and writes the run's folder.
-//! [`evaluate`] scores a model on a labelled file, [`bundle`] seals one for serving, and [`audit`] says what is wrong with a data set. An [`Observer`] learns
-//! what is going on and can end it.
+//! [`evaluate`] scores a model on a labelled file, [`bundle`] seals one for serving, [`audit`] says what is wrong with a data set, and [`suspects`] which of
+//! its labels are likely wrong. An [`Observer`] learns what is going on and can end it.
 //!
 //! The backend is a type, one of `kiln_backend`'s. Predictions are made by [`kiln_predict::Predictor`], which needs only a
 //! model's folder. Each stage stands on a crate that can be used without this one: `kiln-hub` downloads, `kiln-dataset`
@@ -39,6 +39,7 @@ mod training;
 mod evaluation;
 mod bundling;
 mod data;
+mod suspects;
 
 pub use bundling::{BundleOptions, CheckOptions, ModelFolders, bundle, open_embedder, open_predictor};
 pub use data::{Audited, WrittenSplit, audit, check_leaks, split};
@@ -47,4 +48,5 @@ pub use evaluation::{Evaluated, evaluate, recipe_beside};
 pub use forecast::{Forecast, Seconds, forecast};
 pub use observer::{Observer, warn_of_layers};
 pub use recipe::{Recipe, RecipeError};
+pub use suspects::{Neighbour, Suspect, Suspects, suspects};
 pub use training::{RunOptions, Trained, train};

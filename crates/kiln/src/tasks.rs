@@ -5,6 +5,7 @@ pub(crate) mod sequences;
 pub(crate) mod tags;
 pub(crate) mod answers;
 pub(crate) mod masked_lm;
+pub(crate) mod folds;
 
 use std::path::PathBuf;
 

@@ -1,6 +1,7 @@
 //! The command line: what `kiln --help` shows.
 
 mod bundle;
+mod data;
 mod shared;
 #[cfg(feature = "serve")]
 mod serve;
@@ -13,6 +14,7 @@ use kiln_dataset::Column;
 use kiln_hub::{DatasetFile, Source};
 
 pub use bundle::{BundleArgs, VerifyArgs};
+pub use data::{AuditArgs, DataCommand, SplitArgs, SuspectsArgs};
 #[cfg(feature = "serve")]
 pub use serve::{LimitArgs, ServeArgs};
 pub use shared::adapter_folder;
@@ -48,7 +50,7 @@ pub enum Command {
     Pipeline(PipelineArgs),
     /// Download a checkpoint or a data set file and print where it is
     Pull(PullArgs),
-    /// Check or split the data of a recipe
+    /// Check or split the data of a recipe, or look for wrong labels in it
     #[command(subcommand)]
     Data(DataCommand),
     /// Train a model, validate it after each epoch, and test the best checkpoint
@@ -80,14 +82,6 @@ pub enum Command {
     Forecast(ForecastArgs),
     /// Test whether one model is better than another on the same rows
     Compare(CompareArgs),
-}
-
-#[derive(Debug, Subcommand)]
-pub enum DataCommand {
-    /// Report duplicates, leaks between splits, contradictory labels, label balance and text lengths
-    Audit(AuditArgs),
-    /// Write the splits as JSON Lines
-    Split(SplitArgs),
 }
 
 #[derive(Debug, Args)]
@@ -174,34 +168,6 @@ impl FromStr for PullSource {
             false => text.parse().map(Self::Checkpoint),
         }
     }
-}
-
-#[derive(Debug, Args)]
-pub struct AuditArgs {
-    /// Recipe (TOML)
-    #[arg(long)]
-    pub recipe: PathBuf,
-    /// Fail if a validation or test text is also in train
-    #[arg(long)]
-    pub strict: bool,
-    #[command(flatten)]
-    pub set: SetArgs,
-    #[command(flatten)]
-    pub hub: HubArgs,
-}
-
-#[derive(Debug, Args)]
-pub struct SplitArgs {
-    /// Recipe (TOML)
-    #[arg(long)]
-    pub recipe: PathBuf,
-    /// Folder for train.jsonl, validation.jsonl and test.jsonl
-    #[arg(long)]
-    pub out: PathBuf,
-    #[command(flatten)]
-    pub set: SetArgs,
-    #[command(flatten)]
-    pub hub: HubArgs,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 pub mod pull;
 pub mod data;
+pub mod suspects;
 pub mod train;
 mod outcome;
 pub mod eval;

@@ -72,6 +72,7 @@ impl Entry for OnBackend<'_> {
             Command::Pipeline(arguments) => commands::train::pipeline::<B>(arguments, self.0),
             Command::Train(arguments) => commands::train::train::<B>(arguments, self.0),
             Command::Pretrain(arguments) => commands::train::pretrain::<B>(arguments, self.0),
+            Command::Data(DataCommand::Suspects(arguments)) => commands::suspects::run::<B>(arguments, self.0),
             Command::Eval(arguments) => commands::eval::run::<B>(arguments, *json, &device),
             Command::Forecast(arguments) => commands::forecast::run::<B>(arguments, self.0),
             Command::Compare(arguments) => commands::compare::run::<B>(arguments, *json, &device),

@@ -67,10 +67,15 @@ pub fn folder_or_source(text: &str) -> Result<Source, String> {
 }
 
 pub fn at_least_one(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(number @ 1..) => Ok(number),
-        _ => Err("expected a whole number of at least 1".to_owned()),
-    }
+    at_least(1, text)
+}
+
+pub fn at_least_two(text: &str) -> Result<usize, String> {
+    at_least(2, text)
+}
+
+fn at_least(least: usize, text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number >= least).ok_or(format!("expected a whole number of at least {least}"))
 }
 
 /// What is asked of a model.
@@ -134,5 +139,6 @@ mod tests {
         for text in ["0", "-1", "1.5", "many", ""] {
             assert!(at_least_one(text).is_err(), "{text}");
         }
+        assert_eq!((at_least_two("2"), at_least_two("1").is_err()), (Ok(2), true));
     }
 }

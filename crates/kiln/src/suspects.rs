@@ -1,0 +1,243 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use kiln_backend::Backend;
+use kiln_dataset::{Place, Placed, folds};
+use kiln_files::is_same_file;
+use kiln_metrics::{argmax, label_issues, softmax};
+use kiln_schema::{Example, LabelSet, ProblemType, Splits, Task};
+use kiln_train::Features;
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::error::Interrupted;
+use crate::stages::read::{Rows, rows};
+use crate::stages::settle::{Plan, settle};
+use crate::tasks::folds::{HeldOut, hold_out_each};
+use crate::{Error, Observer, Recipe, RunOptions, UsageError};
+
+mod table;
+
+/// The labels of a training split that are likely wrong.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Suspects {
+    /// The table of all rows, the suspect ones first.
+    pub path: PathBuf,
+    /// Rows of the training split.
+    pub examples: usize,
+    /// How often was trained.
+    pub folds: usize,
+    /// Share of the rows whose label is predicted by the model that was not trained on them.
+    pub accuracy: f64,
+    /// The least probable label first.
+    pub suspects: Vec<Suspect>,
+}
+
+/// A row whose label is likely wrong. Its probabilities are those of a model that was not trained on it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Suspect {
+    /// The row's file.
+    pub file: PathBuf,
+    /// Its line in a text file, or its row in a columnar one; from 1.
+    pub line: u64,
+    /// The label that it has.
+    pub label: String,
+    /// That label's probability.
+    pub probability: f64,
+    /// The most probable label.
+    pub suggested: String,
+    /// That label's probability.
+    pub suggested_probability: f64,
+    /// Every label's probability.
+    pub scores: BTreeMap<String, f64>,
+    /// The text.
+    pub text: String,
+    /// The second text of a pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_pair: Option<String>,
+    /// The most similar other rows, the most similar first; none of a row that is not suspect.
+    pub nearest: Vec<Neighbour>,
+}
+
+/// A row of the training split that is similar to another.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Neighbour {
+    /// Its label.
+    pub label: String,
+    /// Cosine of what the checkpoint's encoder makes of both.
+    pub similarity: f64,
+    /// Its text.
+    pub text: String,
+}
+
+/// How many of them there are.
+const NEIGHBOURS: usize = 3;
+
+/// Looks for wrong labels in the training split of a recipe: trains as the recipe says, once for each of `folds` parts and on
+/// the other parts, and holds each label against the model that was not trained on its row ([`label_issues`]). Writes the rows
+/// to `options.out`, a file that the recipe can name as `data.train` once it is corrected.
+///
+/// # Errors
+/// As of [`train`](crate::train); and when the task is not one label a text, or the table would overwrite the recipe's data.
+pub fn suspects<B: Backend>(
+    recipe: &Recipe,
+    options: &RunOptions,
+    folds: usize,
+    observer: &mut dyn Observer,
+) -> Result<Suspects, Error> {
+    let mut run = || {
+        let out = checked(recipe, options)?;
+        let device = B::find_device(options.device)?;
+        let folder = tempfile::tempdir().context("a temporary folder cannot be made")?;
+        let options = RunOptions { out: Some(folder.path().join("run")), resume: false, ..options.clone() };
+        let mut plan = settle::<B>(recipe, &options, &device, observer)?;
+        if let Some(input) = plan.files.all().into_iter().find(|input| is_same_file(input, out)) {
+            let input = input.display();
+            bail!(UsageError(format!("--out {input} is an input of the recipe and would be overwritten")));
+        }
+        find(&mut plan, (folds, out), observer)
+    };
+    let unsaved = |error: anyhow::Error| match error.is::<Interrupted>() {
+        true => Interrupted("nothing was written".to_owned()).into(),
+        false => error,
+    };
+    rayon::scope(|_| run()).map_err(|error| unsaved(error).into())
+}
+
+/// The file to write; refused for a recipe of another task.
+fn checked<'a>(recipe: &Recipe, options: &'a RunOptions) -> anyhow::Result<&'a Path> {
+    let problem_type = recipe.model.problem_type;
+    if recipe.task != Task::SequenceClassification || problem_type != ProblemType::SingleLabelClassification {
+        let task = recipe.task;
+        bail!(UsageError(format!(
+            "`kiln data suspects` is for one label a text; the recipe's task is {task}, {problem_type:?}"
+        )));
+    }
+    Ok(options.out.as_deref().ok_or_else(|| UsageError("expected --out, the table to write".to_owned()))?)
+}
+
+fn find(plan: &mut Plan<'_>, (count, out): (usize, &Path), observer: &mut dyn Observer) -> anyhow::Result<Suspects> {
+    let Rows { items, labels } = rows::<Placed<Example>>(plan, true, observer)?;
+    let parts = folds(&items.train, count, plan.recipe.train.seed)?;
+    let places: Vec<Place> = items.train.iter().map(|row| row.place.clone()).collect();
+    let items = Splits { test: None, ..items }.map(|_, rows| rows.into_iter().map(|row| row.item).collect::<Vec<_>>());
+    let rows = Rows { items, labels };
+    let HeldOut { logits, vectors } = hold_out_each(plan, &rows, &parts, observer)?;
+    let checked = Checked::new(&rows, &places, &logits);
+    let issues = label_issues(&checked.probabilities, &checked.targets, rows.labels.len());
+    let directions = Directions::new(&vectors);
+    let with_evidence = |&row: &usize| {
+        let nearest = directions.nearest(row).into_iter();
+        Suspect {
+            nearest: nearest.map(|(other, cosine)| checked.neighbour(other, cosine)).collect(),
+            ..checked.row(row)
+        }
+    };
+    let suspects: Vec<Suspect> = issues.par_iter().map(with_evidence).collect();
+    let mut is_suspect = vec![false; parts.len()];
+    issues.iter().for_each(|&row| is_suspect[row] = true);
+    let others = (0..parts.len()).filter(|&row| !is_suspect[row]).map(|row| checked.row(row));
+    let table = table::to_tsv(&plan.recipe.data, &suspects, others);
+    kiln_files::write(out, table.as_bytes()).with_context(|| format!("{}: cannot be written", out.display()))?;
+    if let Some(keys) = table::keys_to_change(&plan.recipe.data) {
+        observer.note(&format_args!("to train on {}, change {keys} in the recipe: it is a UTF-8 TSV", out.display()));
+    }
+    let right = checked.predictions.iter().zip(&checked.targets).filter(|(prediction, target)| prediction == target);
+    let accuracy = right.count() as f64 / parts.len() as f64;
+    Ok(Suspects { path: out.to_owned(), examples: parts.len(), folds: count, accuracy, suspects })
+}
+
+/// The training rows and what models say of them that were not trained on them.
+struct Checked<'a> {
+    examples: &'a [Example],
+    places: &'a [Place],
+    labels: &'a LabelSet,
+    targets: Vec<usize>,
+    predictions: Vec<usize>,
+    /// Row-major `[rows, num_labels]`.
+    probabilities: Vec<f64>,
+}
+
+impl<'a> Checked<'a> {
+    fn new(rows: &'a Rows<Example>, places: &'a [Place], logits: &[f32]) -> Self {
+        let (examples, labels) = (rows.items.train.as_slice(), &rows.labels);
+        Self {
+            examples,
+            places,
+            labels,
+            targets: examples.iter().map(|example| example.target).collect(),
+            predictions: logits.chunks(labels.len()).map(argmax).collect(),
+            probabilities: logits.chunks(labels.len()).flat_map(softmax).collect(),
+        }
+    }
+
+    /// A row without evidence.
+    fn row(&self, row: usize) -> Suspect {
+        let (Example { text, text_pair, target }, Place { path, line, .. }) = (&self.examples[row], &self.places[row]);
+        let probabilities = &self.probabilities[row * self.labels.len()..][..self.labels.len()];
+        let predicted = self.predictions[row];
+        Suspect {
+            file: path.clone(),
+            line: *line,
+            label: self.labels.name(*target).to_owned(),
+            probability: probabilities[*target],
+            suggested: self.labels.name(predicted).to_owned(),
+            suggested_probability: probabilities[predicted],
+            scores: self.labels.names().iter().cloned().zip(probabilities.iter().copied()).collect(),
+            text: text.clone(),
+            text_pair: text_pair.clone(),
+            nearest: Vec::new(),
+        }
+    }
+
+    fn neighbour(&self, row: usize, similarity: f64) -> Neighbour {
+        let Example { text, target, .. } = &self.examples[row];
+        Neighbour { label: self.labels.name(*target).to_owned(), similarity, text: text.clone() }
+    }
+}
+
+/// Vectors of length 1.
+struct Directions {
+    /// Row-major `[rows, width]`.
+    values: Vec<f32>,
+    width: usize,
+}
+
+impl Directions {
+    fn new(vectors: &Features) -> Self {
+        use kiln_train::Dataset;
+        let scaled = |row: &[f32]| {
+            let length = row.iter().map(|value| value * value).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
+            row.iter().map(|value| value / length).collect::<Vec<f32>>()
+        };
+        let values = (0..vectors.rows()).flat_map(|row| scaled(vectors.row(row))).collect();
+        Self { values, width: vectors.width() }
+    }
+
+    /// The rows with the largest cosines, the largest first, and the cosines.
+    fn nearest(&self, row: usize) -> Vec<(usize, f64)> {
+        let this = &self.values[row * self.width..][..self.width];
+        let cosine = |other: &[f32]| this.iter().zip(other).map(|(a, b)| a * b).sum::<f32>();
+        let mut others: Vec<(usize, f32)> =
+            self.values.chunks(self.width).map(cosine).enumerate().filter(|(other, _)| *other != row).collect();
+        others.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        others.into_iter().take(NEIGHBOURS).map(|(other, cosine)| (other, f64::from(cosine))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_train::Targets;
+
+    use super::*;
+
+    #[test]
+    fn the_nearest_rows_are_those_of_the_same_direction() {
+        let vectors = [1.0, 0.0, 0.0, 2.0, 3.0, 0.0, 1.0, 1.0, 0.0, 0.0];
+        let directions = Directions::new(&Features::new(vectors.to_vec(), 2, Targets::Numbers(vec![0.0; 5])));
+        let nearest = directions.nearest(0);
+        assert_eq!(nearest.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [2, 3, 1]);
+        assert!((nearest[0].1 - 1.0).abs() < 1e-6 && (nearest[1].1 - 0.5f64.sqrt()).abs() < 1e-6);
+    }
+}
