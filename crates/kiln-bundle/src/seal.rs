@@ -3,7 +3,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kiln_files::FolderWriter;
-use kiln_heads::Pooling;
+use kiln_heads::{Calibration, Pooling};
 use kiln_kernels::Precision;
 use kiln_predict::Predictor;
 use kiln_tokenize::Tokenizer;
@@ -56,7 +56,9 @@ impl SealConfig {
         tokenizer(&loaded).save(folder.path())?;
         let config = origin.model.join("config.json");
         let config = kiln_files::read(&config).map_err(Error::read(config))?;
-        let optional = [(RECIPE, origin.recipe), (REPORT, origin.report)];
+        let calibration = origin.model.join(Calibration::FILE);
+        let calibration = kiln_files::read_if_present(&calibration).map_err(Error::read(&calibration))?;
+        let optional = [(RECIPE, origin.recipe), (REPORT, origin.report), (Calibration::FILE, calibration)];
         let optional = optional.into_iter().filter_map(|(name, bytes)| Some((name, bytes?)));
         for (name, bytes) in optional.chain([("config.json", config)]) {
             write_file(&folder.path().join(name), &bytes)?;

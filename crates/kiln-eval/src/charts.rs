@@ -59,7 +59,7 @@ pub(crate) fn lines(title: &str, lines: &[Line]) -> Option<String> {
 }
 
 /// Accuracy by confidence: bars on the diagonal are calibrated.
-pub(crate) fn reliability(bins: &[Reliability]) -> Option<String> {
+pub(crate) fn reliability(title: &str, bins: &[Reliability]) -> Option<String> {
     if bins.iter().all(|bin| bin.examples == 0) {
         return None;
     }
@@ -87,7 +87,7 @@ pub(crate) fn reliability(bins: &[Reliability]) -> Option<String> {
         chart.draw_series([PathElement::new([(0.0, 0.0), (1.0, 1.0)], BLACK.mix(0.6))]).ok()?;
         area.present().ok()?;
     }
-    Some(figure("Calibration", &svg, "The line is where confidence and accuracy are equal."))
+    Some(figure(title, &svg, "The line is where confidence and accuracy are equal."))
 }
 
 /// A chart with its title and a line below.
@@ -123,8 +123,8 @@ mod tests {
     #[test]
     fn bins_without_examples_have_no_bar() {
         let bin = |examples, accuracy| Reliability { examples, confidence: 0.5, accuracy };
-        let chart = reliability(&[bin(0, 0.0), bin(3, 0.5), bin(2, 1.0)]).expect("there are examples");
+        let chart = reliability("x", &[bin(0, 0.0), bin(3, 0.5), bin(2, 1.0)]).expect("there are examples");
         assert_eq!(chart.matches("<rect").count(), 2, "{chart}");
-        assert_eq!(reliability(&[bin(0, 0.0)]), None);
+        assert_eq!(reliability("x", &[bin(0, 0.0)]), None);
     }
 }

@@ -55,7 +55,7 @@ pub fn evaluate(logits: &[f32], targets: &[LabelId], labels: &LabelSet) -> Resul
         confusions: Confusions::new(&matrix, labels),
     };
     let loss = cross_entropy(logits, num_labels, targets);
-    Ok(SplitReport { loss, examples: targets.len(), scores: Scores::Labels(scores) })
+    Ok(SplitReport { loss, examples: targets.len(), calibration: None, scores: Scores::Labels(scores) })
 }
 
 /// The scores of each label, in the order of the logits.
@@ -108,7 +108,7 @@ pub fn evaluate_sets(logits: &[f32], targets: &[Vec<LabelId>], labels: &LabelSet
         roc_auc: multi_label_roc_auc(&probabilities, &real, num_labels),
         labels: reports.collect(),
     };
-    Ok(SplitReport { loss, examples: targets.len(), scores: Scores::LabelSets(scores) })
+    Ok(SplitReport { loss, examples: targets.len(), calibration: None, scores: Scores::LabelSets(scores) })
 }
 
 /// Scores numbers.
@@ -127,7 +127,7 @@ pub fn evaluate_numbers(predictions: &[f32], targets: &[f64]) -> Result<SplitRep
         spearman: spearman(&predictions, targets),
         mean_squared_error: loss,
     };
-    Ok(SplitReport { loss, examples: targets.len(), scores: Scores::Numbers(scores) })
+    Ok(SplitReport { loss, examples: targets.len(), calibration: None, scores: Scores::Numbers(scores) })
 }
 
 /// The report of answers from exact match and F1 of each question.
@@ -139,7 +139,7 @@ pub fn evaluate_answers(loss: f64, each: &[(f64, f64)], language: AnswerLanguage
     let mean = |score: fn(&(f64, f64)) -> f64| each.iter().map(score).sum::<f64>() / each.len().max(1) as f64;
     let scores =
         AnswerScores { exact_match: mean(|scores| scores.0), f1: mean(|scores| scores.1), answer_language: language };
-    Ok(SplitReport { loss, examples: each.len(), scores: Scores::Answers(scores) })
+    Ok(SplitReport { loss, examples: each.len(), calibration: None, scores: Scores::Answers(scores) })
 }
 
 /// Predictions of one kind, counted.
@@ -170,7 +170,7 @@ pub fn evaluate_masked(masked: Counts, next: Option<Counts>, examples: usize) ->
         masked: masked.total,
         next_sentence_accuracy: next.map(|next| mean(next.correct as f64, next.total)),
     };
-    Ok(SplitReport { loss, examples, scores: Scores::Masked(scores) })
+    Ok(SplitReport { loss, examples, calibration: None, scores: Scores::Masked(scores) })
 }
 
 #[cfg(test)]

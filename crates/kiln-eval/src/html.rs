@@ -3,6 +3,7 @@ use std::fmt::Write;
 
 use kiln_schema::Split;
 
+use crate::calibration_page::calibration_section;
 use crate::charts::{Line, escape, lines, reliability};
 use crate::{Confusions, LabelConfusion, LabelReport, LabelSetScores, Report, Scores, SplitReport, TrainReport};
 
@@ -136,8 +137,13 @@ fn split_section(page: &mut String, split: &SplitReport) {
     if let Some(confusions) = confusions.filter(|_| split.labels().len() > MATRIX_COLUMNS) {
         confusion_table(page, &largest(confusions, split.labels()));
     }
-    if let Some(chart) = reliability(bins) {
-        put(page, format_args!("<div class=\"charts\">\n{chart}</div>\n"));
+    match &split.calibration {
+        Some(calibration) => calibration_section(page, calibration),
+        None => {
+            if let Some(chart) = reliability("Calibration", bins) {
+                put(page, format_args!("<div class=\"charts\">\n{chart}</div>\n"));
+            }
+        }
     }
 }
 
@@ -269,7 +275,7 @@ fn largest(confusions: &Confusions, labels: &[LabelReport]) -> Vec<LabelConfusio
     largest
 }
 
-fn put(page: &mut String, text: std::fmt::Arguments<'_>) {
+pub(crate) fn put(page: &mut String, text: std::fmt::Arguments<'_>) {
     page.write_fmt(text).expect("a string takes any text");
 }
 

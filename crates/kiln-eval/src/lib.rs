@@ -19,14 +19,17 @@ mod error;
 mod split_report;
 mod confusions;
 mod evaluate;
+mod calibration;
 mod tags;
 mod mistakes;
 mod report;
 mod judged;
 mod comparison;
 mod charts;
+mod calibration_page;
 mod html;
 
+pub use calibration::{CalibrationReport, CalibrationScores, Coverage};
 pub use comparison::Comparison;
 pub use confusions::{Confusions, LabelConfusion, MATRIX_LABELS};
 pub use error::Error;

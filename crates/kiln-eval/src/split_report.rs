@@ -2,15 +2,18 @@ use kiln_metrics::{AnswerLanguage, ConfidenceBin, EntityScores};
 use kiln_schema::TagScheme;
 use serde::Serialize;
 
-use crate::Confusions;
+use crate::{CalibrationReport, Confusions};
 
 /// How a model does on one split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SplitReport {
-    /// Mean loss.
+    /// Mean loss, of the logits before any calibration.
     pub loss: f64,
     /// Rows.
     pub examples: usize,
+    /// Of labels of whole texts, how far their probabilities are from the truth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationReport>,
     /// The task's own scores.
     #[serde(flatten)]
     pub scores: Scores,

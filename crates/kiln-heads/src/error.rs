@@ -40,6 +40,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A file of a calibration that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Calibration {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// Names of labels that do not make a set.
     #[error("{}: `id2label`: {reason}", path.display())]
     BadLabels {

@@ -29,11 +29,13 @@ mod pretrained;
 mod model_folder;
 mod read_model;
 mod adapted;
+mod calibration;
 mod error;
 
 pub use adapted::{AdapterBase, load_adapted_model, merge_adapter, save_adapter};
 pub use answers::{AnswerConfig, AnswerLogits, Passage, answer_logits, best_answer};
 pub use batches::{in_batches, inputs};
+pub use calibration::Calibration;
 pub use crf::{Crf, TagBatch, Transitions};
 pub use error::Error;
 pub use loss::{

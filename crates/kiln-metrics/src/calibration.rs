@@ -44,6 +44,25 @@ pub fn expected_calibration_error(bins: &[ConfidenceBin]) -> f64 {
     ratio(bins.iter().map(gap).sum(), bins.iter().map(|bin| bin.examples).sum::<u64>() as f64)
 }
 
+/// The Brier score, 0 to 2: the mean over the rows of the squared distance between the probabilities and what is true, 1 for
+/// the target and 0 for every other label. G. Brier, "Verification of forecasts expressed in terms of probability", 1950. It
+/// is 0 when there are no rows.
+///
+/// # Shapes
+/// - `probabilities`: row-major `[rows, num_labels]`
+/// - `targets`: `[rows]`
+///
+/// # Panics
+/// When there is not a row of probabilities for each target, or a target is not below `num_labels`.
+pub fn brier_score(probabilities: &[f64], num_labels: usize, targets: &[usize]) -> f64 {
+    assert_eq!(probabilities.len(), targets.len() * num_labels, "each target has a row of {num_labels} probabilities");
+    let distance = |(row, &target): (&[f64], &usize)| {
+        let others: f64 = row.iter().map(|probability| probability * probability).sum();
+        others - 2.0 * row[target] + 1.0
+    };
+    ratio(probabilities.chunks(num_labels.max(1)).zip(targets).map(distance).sum(), targets.len() as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +90,15 @@ mod tests {
         let bins = confidence_bins(&[0.5, 0.25, 0.9], &[true, false, true], 2);
         assert_eq!(bins[0], ConfidenceBin { examples: 2, confidence: 0.375, accuracy: 0.5 });
         assert_eq!(bins[1], ConfidenceBin { examples: 1, confidence: 0.9, accuracy: 1.0 });
+    }
+
+    /// scikit-learn's `brier_score_loss` of two labels is half of it: there, the mean of (0.8 − 1)², (0.3 − 0)² and (0.5 − 1)².
+    #[test]
+    fn the_brier_score_is_a_squared_distance() {
+        let two = brier_score(&[0.2, 0.8, 0.7, 0.3, 0.5, 0.5], 2, &[1, 0, 1]);
+        assert!((two - 2.0 * (0.04 + 0.09 + 0.25) / 3.0).abs() < 1e-15, "{two}");
+        let three = brier_score(&[0.5, 0.3, 0.2], 3, &[1]);
+        assert!((three - (0.25 + 0.49 + 0.04)).abs() < 1e-15, "{three}");
+        assert_eq!((brier_score(&[], 3, &[]), brier_score(&[1.0, 0.0], 2, &[0])), (0.0, 0.0));
     }
 }

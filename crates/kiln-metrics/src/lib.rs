@@ -22,6 +22,7 @@ mod confusion;
 mod roc_auc;
 
 mod calibration;
+mod temperature;
 
 mod entities;
 mod segmentation;
@@ -33,13 +34,14 @@ mod confident_learning;
 
 pub use accuracy::{accuracy, wilson_interval};
 pub use answers::{AnswerLanguage, answer_scores};
-pub use calibration::{ConfidenceBin, confidence_bins, expected_calibration_error};
+pub use calibration::{ConfidenceBin, brier_score, confidence_bins, expected_calibration_error};
 pub use comparison::{Bootstrap, mcnemar_exact, paired_effect_size};
 pub use confident_learning::label_issues;
 pub use confusion::{ClassScores, Confusion, ConfusionMatrix};
 pub use correlation::{mean_squared_error, pearson, spearman};
 pub use entities::{Entity, EntityScores, Scheme, entities, entity_scores, strict_entities};
-pub use logits::{argmax, cross_entropy, softmax};
+pub use logits::{argmax, cross_entropy, cross_entropy_at, softmax, softmax_at};
 pub use multi_label::{MultiLabelScores, multi_label_roc_auc, multi_label_scores};
 pub use roc_auc::{roc_auc, roc_auc_one_vs_rest};
 pub use segmentation::{word_scores, words};
+pub use temperature::temperature;

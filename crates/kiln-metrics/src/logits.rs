@@ -19,8 +19,14 @@ pub fn argmax(logits: &[f32]) -> usize {
 ///
 /// All are NaN when a logit is NaN or +∞.
 pub fn softmax(logits: &[f32]) -> Vec<f64> {
+    softmax_at(logits, 1.0)
+}
+
+/// [`softmax`] of the logits over a temperature: above 1 the probabilities come closer to each other, below 1 they part.
+pub fn softmax_at(logits: &[f32], temperature: f64) -> Vec<f64> {
     let largest = largest(logits);
-    let exponentials: Vec<f64> = logits.iter().map(|&logit| (f64::from(logit) - largest).exp()).collect();
+    let exponential = |&logit: &f32| ((f64::from(logit) - largest) / temperature).exp();
+    let exponentials: Vec<f64> = logits.iter().map(exponential).collect();
     let sum: f64 = exponentials.iter().sum();
     exponentials.into_iter().map(|exponential| exponential / sum).collect()
 }
@@ -35,6 +41,14 @@ pub fn softmax(logits: &[f32]) -> Vec<f64> {
 /// # Panics
 /// When `logits` has another length than `targets.len() * num_labels`, or a target is not below `num_labels`.
 pub fn cross_entropy(logits: &[f32], num_labels: usize, targets: &[usize]) -> f64 {
+    cross_entropy_at(logits, num_labels, targets, 1.0)
+}
+
+/// [`cross_entropy`] of the logits over a temperature.
+///
+/// # Panics
+/// As [`cross_entropy`].
+pub fn cross_entropy_at(logits: &[f32], num_labels: usize, targets: &[usize], temperature: f64) -> f64 {
     assert_eq!(logits.len(), targets.len() * num_labels, "each target has a row of {num_labels} logits");
     if targets.is_empty() {
         return 0.0;
@@ -43,8 +57,8 @@ pub fn cross_entropy(logits: &[f32], num_labels: usize, targets: &[usize]) -> f6
     for (example, &target) in targets.iter().enumerate() {
         let row = &logits[example * num_labels..][..num_labels];
         let largest = largest(row);
-        let exponentials: f64 = row.iter().map(|&logit| (f64::from(logit) - largest).exp()).sum();
-        sum += largest - f64::from(row[target]) + exponentials.ln();
+        let exponentials: f64 = row.iter().map(|&logit| ((f64::from(logit) - largest) / temperature).exp()).sum();
+        sum += (largest - f64::from(row[target])) / temperature + exponentials.ln();
     }
     sum / targets.len() as f64
 }

@@ -6,6 +6,7 @@ use kiln_schema::{LabelSet, ProblemType, TagScheme};
 use kiln_tokenize::{ContextWindow, Encoding, Tokenizer, UnitWindow, by_length, lengths, pad};
 
 use crate::masks::{most_probable, places};
+use crate::prediction::SequenceHead;
 use crate::predictor::check_finite;
 use crate::prepared::{OTHER_TASK, Rows};
 use crate::tags::TaggedUnits;
@@ -18,7 +19,7 @@ use crate::{
 pub struct Computed {
     /// For the text.
     pub prediction: Prediction,
-    /// The logits of a whole text, `[num_labels]`; none where there are some for each token.
+    /// The logits of a whole text before any calibration, `[num_labels]`; none where there are some for each token.
     pub logits: Vec<f32>,
 }
 
@@ -34,6 +35,7 @@ impl Predictor {
             tokenizer: self.tokenizer(),
             batch_size: self.batch_size,
             top: self.top,
+            temperature: self.temperature().unwrap_or(1.0),
             device: &self.device,
         };
         match self.network() {
@@ -53,6 +55,8 @@ struct Batches<'a> {
     tokenizer: &'a Tokenizer,
     batch_size: usize,
     top: usize,
+    /// Of the probabilities of labels.
+    temperature: f64,
     device: &'a Device,
 }
 
@@ -79,7 +83,8 @@ impl Batches<'_> {
         let computed = |(text, logits): (&&Prepared, &[f32])| {
             check_finite(&text.text, logits)?;
             let texts = (text.text(), text.text_pair());
-            let prediction = Prediction::of_sequence(texts, logits, labels, problem_type);
+            let head = SequenceHead { labels, problem_type, temperature: self.temperature };
+            let prediction = Prediction::of_sequence(texts, logits, head);
             Ok(Computed { prediction, logits: logits.to_vec() })
         };
         self.texts.iter().zip(logits.chunks(labels.len())).map(computed).collect()

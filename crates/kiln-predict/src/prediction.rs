@@ -1,4 +1,4 @@
-use kiln_metrics::{argmax, softmax};
+use kiln_metrics::{argmax, softmax_at};
 use kiln_schema::{LabelSet, ProblemType};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -29,13 +29,20 @@ pub struct LabelPrediction {
     /// The text or the pair.
     #[serde(flatten)]
     pub texts: Texts,
-    /// The most probable label.
-    pub label: String,
-    /// Its probability.
+    /// The most probable label; none, `null` in JSON, where [`LabelPrediction::unless_below`] abstains.
+    pub label: Option<String>,
+    /// The highest probability.
     pub score: f64,
     /// Every label's probability, in the order of the logits.
     #[serde(serialize_with = "as_map")]
     pub scores: Vec<(String, f64)>,
+}
+
+impl LabelPrediction {
+    /// The same; without a label where its probability is below the least that is wanted.
+    pub fn unless_below(self, min_score: f64) -> Self {
+        Self { label: self.label.filter(|_| self.score >= min_score), ..self }
+    }
 }
 
 /// Any number of labels of a text or a pair.
@@ -164,28 +171,36 @@ pub struct TokenPrediction {
     pub score: f64,
 }
 
+/// How the logits of a sequence classifier are read.
+pub(crate) struct SequenceHead<'a> {
+    pub labels: &'a LabelSet,
+    pub problem_type: ProblemType,
+    /// The logits are divided by it before they become probabilities.
+    pub temperature: f64,
+}
+
 impl Prediction {
     /// # Shapes
     /// - `logits`: `[num_labels]`
     pub(crate) fn of_sequence(
         (text, text_pair): (&str, Option<&str>),
         logits: &[f32],
-        labels: &LabelSet,
-        problem_type: ProblemType,
+        SequenceHead { labels, problem_type, temperature }: SequenceHead<'_>,
     ) -> Self {
         let texts = Texts { text: text.to_owned(), text_pair: text_pair.map(str::to_owned) };
         let named = |scores: Vec<f64>| labels.names().iter().cloned().zip(scores).collect::<Vec<_>>();
         match problem_type {
             ProblemType::SingleLabelClassification => {
-                let probabilities = softmax(logits);
+                let probabilities = softmax_at(logits, temperature);
                 let best = argmax(logits);
-                let (label, score) = (labels.name(best).to_owned(), probabilities[best]);
+                let (label, score) = (Some(labels.name(best).to_owned()), probabilities[best]);
                 Self::Label(LabelPrediction { texts, label, score, scores: named(probabilities) })
             }
             ProblemType::MultiLabelClassification => {
-                let scores = named(logits.iter().map(|&logit| 1.0 / (1.0 + f64::from(-logit).exp())).collect());
-                let predicted =
-                    scores.iter().filter(|(_, score)| *score >= 0.5).map(|(label, _)| label.clone()).collect();
+                let probability = |&logit: &f32| 1.0 / (1.0 + (f64::from(-logit) / temperature).exp());
+                let predicted = logits.iter().zip(labels.names()).filter(|(logit, _)| **logit >= 0.0);
+                let predicted = predicted.map(|(_, label)| label.clone()).collect();
+                let scores = named(logits.iter().map(probability).collect());
                 Self::Labels(LabelsPrediction { texts, labels: predicted, scores })
             }
             ProblemType::Regression => Self::Number(NumberPrediction { texts, score: f64::from(logits[0]) }),

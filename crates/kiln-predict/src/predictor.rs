@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use kiln_bert::{BertConfig, Loaded};
-use kiln_heads::{AdapterBase, Network, Pooling, TaskModel, load_model, load_model_stored};
+use kiln_heads::{AdapterBase, Calibration, Network, Pooling, TaskModel, load_model, load_model_stored};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::Task;
 use kiln_tokenize::{ModelLimits, Tokenizer};
@@ -16,6 +16,8 @@ use crate::{EmbedConfig, Embedder, Error, Prediction, Prepared};
 #[derive(Clone, Debug)]
 pub struct Predictor {
     model: TaskModel,
+    /// How its logits become probabilities; none: as they are.
+    calibration: Option<Calibration>,
     unused: Vec<String>,
     tokenizer: Arc<Tokenizer>,
     /// What errors name.
@@ -37,7 +39,7 @@ impl Predictor {
     pub fn from_folder(folder: &Path, device: &Device) -> Result<Self, Error> {
         let mut loaded = load_model(folder, device)?;
         loaded.module.network.bert_mut().products.packed = Some(PackedWeights::default());
-        Self::of(loaded, folder, device)
+        Self::of(loaded, folder, device)?.calibrated_as(folder)
     }
 
     /// Reads a base, its tokenizer, and an adapter's folder, of Kiln's or peft's.
@@ -53,7 +55,7 @@ impl Predictor {
     /// # Errors
     /// As [`Predictor::from_adapter`].
     pub fn on_base(base: &AdapterBase, adapter: &Path, device: &Device) -> Result<Self, Error> {
-        Self::of(base.model(adapter, device)?, base.folder(), device)
+        Self::of(base.model(adapter, device)?, base.folder(), device)?.calibrated_as(adapter)
     }
 
     /// [`Predictor::from_folder`] for a folder whose files stay as they are, with the products of the encoder in that
@@ -62,7 +64,7 @@ impl Predictor {
     /// # Errors
     /// As [`Predictor::from_folder`]. Numbers that are not finite are found in what is computed with them.
     pub fn from_stored(folder: &Path, precision: Precision, device: &Device) -> Result<Self, Error> {
-        Self::of(load_model_stored(folder, precision, device)?, folder, device)
+        Self::of(load_model_stored(folder, precision, device)?, folder, device)?.calibrated_as(folder)
     }
 
     fn of(Loaded { module: model, unused }: Loaded<TaskModel>, folder: &Path, device: &Device) -> Result<Self, Error> {
@@ -71,7 +73,24 @@ impl Predictor {
             return Err(Error::NoMaskToken { folder: folder.to_owned() });
         }
         let (tokenizer, folder) = (Arc::new(tokenizer), folder.to_owned());
-        Ok(Self { model, unused, tokenizer, folder, device: device.clone(), top: TOP, batch_size: BATCH_SIZE })
+        let (device, calibration) = (device.clone(), None);
+        Ok(Self { model, calibration, unused, tokenizer, folder, device, top: TOP, batch_size: BATCH_SIZE })
+    }
+
+    /// The same with the calibration of a folder, if it has one.
+    fn calibrated_as(self, folder: &Path) -> Result<Self, Error> {
+        Ok(Self { calibration: Calibration::read(folder)?, ..self })
+    }
+
+    /// The temperature that logits are divided by before they become probabilities; none where the folder has no calibration.
+    /// It changes no predicted label.
+    pub fn temperature(&self) -> Option<f64> {
+        self.calibration.map(|calibration| calibration.temperature)
+    }
+
+    /// The same model, whose probabilities are those of its logits as they are.
+    pub fn without_calibration(self) -> Self {
+        Self { calibration: None, ..self }
     }
 
     /// Its encoder, in the same memory, for vectors.

@@ -100,6 +100,11 @@ impl Model {
         Ok(model)
     }
 
+    /// The same model, whose probabilities are those of its logits as they are.
+    pub fn without_calibration(self) -> Self {
+        Self { predictor: self.predictor.map(Predictor::without_calibration), ..self }
+    }
+
     fn from_bundle(name: String, folder: &Path, config: ModelConfig, device: &Device) -> Result<Self, Error> {
         let failed = |source| Error::Bundle { folder: folder.to_owned(), source: Box::new(source) };
         let bundle = Bundle::open(folder, device).map_err(failed)?;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_bert::{Bert, NamedParameter, Weights, save_with_note};
-use kiln_eval::SplitReport;
+use kiln_eval::{CalibrationReport, SplitReport};
 use kiln_heads::{ClassificationHead, SequenceClassifier, in_batches, inputs};
 use kiln_tokenize::pad;
 use sha2::{Digest, Sha256};
@@ -54,6 +54,14 @@ impl EvaluationSet<ClassificationHead> for Features {
 
     fn report(&self, logits: &Vec<f32>) -> Result<SplitReport, kiln_eval::Error> {
         self.targets.report(logits)
+    }
+
+    fn temperature(&self, logits: &Vec<f32>) -> Option<f64> {
+        self.targets.temperature(logits)
+    }
+
+    fn calibration(&self, logits: &Vec<f32>, temperature: Option<f64>) -> Option<CalibrationReport> {
+        self.targets.calibration(logits, temperature)
     }
 }
 

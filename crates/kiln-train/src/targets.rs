@@ -1,10 +1,12 @@
+use std::borrow::Cow;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kiln_eval::{SplitReport, evaluate, evaluate_numbers, evaluate_sets};
+use kiln_eval::{CalibrationReport, SplitReport, evaluate, evaluate_numbers, evaluate_sets};
 use kiln_heads::{
     binary_cross_entropy_sum, cross_entropy_sum, smoothed_cross_entropy_sum, squared_error_sum,
     weighted_cross_entropy_sum,
 };
-use kiln_metrics::argmax;
+use kiln_metrics::{argmax, temperature};
 use kiln_schema::{LabelId, LabelSet};
 
 use crate::BatchLoss;
@@ -91,6 +93,53 @@ impl Targets {
             Self::Numbers(targets) => evaluate_numbers(logits, targets),
         }
     }
+
+    /// The temperature with which the probabilities of the logits of all rows fit the targets best; none where no temperature
+    /// is best, and for numbers.
+    ///
+    /// # Shapes
+    /// - `logits`: row-major `[rows, num_labels]`
+    pub fn temperature(&self, logits: &[f32]) -> Option<f64> {
+        let Choices { logits, num_labels, targets } = self.choices(logits)?;
+        temperature(&logits, num_labels, &targets)
+    }
+
+    /// How far the probabilities of the logits of all rows are from the targets, also at a temperature; none for numbers.
+    ///
+    /// # Shapes
+    /// - `logits`: row-major `[rows, num_labels]`
+    pub fn calibration(&self, logits: &[f32], temperature: Option<f64>) -> Option<CalibrationReport> {
+        let Choices { logits, num_labels, targets } = self.choices(logits)?;
+        Some(CalibrationReport::new(&logits, num_labels, &targets, temperature))
+    }
+
+    /// Several labels a row are as many choices between two logits, 0 and the label's: their softmax is its sigmoid.
+    fn choices<'a>(&'a self, logits: &'a [f32]) -> Option<Choices<'a>> {
+        match self {
+            Self::Labels(targets, labels) | Self::LabelsWithLoss(targets, labels, _) => Some(Choices {
+                logits: Cow::Borrowed(logits),
+                num_labels: labels.len(),
+                targets: Cow::Borrowed(targets),
+            }),
+            Self::LabelSets(sets, labels) => {
+                let rows = sets.iter().flat_map(|set| (0..labels.len()).map(|label| usize::from(set.contains(&label))));
+                Some(Choices {
+                    logits: logits.iter().flat_map(|&logit| [0.0, logit]).collect(),
+                    num_labels: 2,
+                    targets: rows.collect(),
+                })
+            }
+            Self::Numbers(_) => None,
+        }
+    }
+}
+
+/// Rows each with one right label.
+struct Choices<'a> {
+    /// Row-major `[rows, num_labels]`.
+    logits: Cow<'a, [f32]>,
+    num_labels: usize,
+    targets: Cow<'a, [LabelId]>,
 }
 
 impl LabelLoss {
@@ -147,5 +196,17 @@ mod tests {
         let weights = balanced(targets, 3);
         assert_eq!(weights, [4.0 / 6.0, 1.0, 2.0]);
         assert!((targets.iter().map(|&target| weights[target]).sum::<f32>() - 4.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn several_labels_are_choices_between_two() {
+        let labels = LabelSet::new(["a", "b"]).expect("two names");
+        let logits = [2.0, 2.0, 2.0, 2.0];
+        let sets = Targets::LabelSets(vec![vec![0, 1], vec![1]], labels.clone());
+        let one = Targets::Labels(vec![1, 1, 0, 1], labels);
+        let pairs = [0.0, 2.0].repeat(4);
+        assert_eq!(sets.temperature(&logits), one.temperature(&pairs));
+        assert_eq!(sets.calibration(&logits, Some(1.5)), one.calibration(&pairs, Some(1.5)));
+        assert_eq!(Targets::Numbers(vec![1.0]).temperature(&[1.0]), None);
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kiln_bert::Bert;
-use kiln_eval::SplitReport;
+use kiln_eval::{CalibrationReport, SplitReport};
 use kiln_heads::{SequenceClassifier, in_batches, inputs};
 use kiln_tokenize::{Encoding, lengths, pad};
 
@@ -59,6 +59,17 @@ pub trait EvaluationSet<M>: Dataset {
     /// # Errors
     /// When an output is NaN or infinite.
     fn report(&self, output: &Self::Output) -> Result<SplitReport, kiln_eval::Error>;
+
+    /// The temperature with which an output's probabilities fit best; none where it has no probabilities of labels, or no
+    /// temperature is best.
+    fn temperature(&self, _output: &Self::Output) -> Option<f64> {
+        None
+    }
+
+    /// How far an output's probabilities are from the truth, also at a temperature; none where it has none of labels.
+    fn calibration(&self, _output: &Self::Output, _temperature: Option<f64>) -> Option<CalibrationReport> {
+        None
+    }
 }
 
 /// The loss of a batch.
@@ -139,5 +150,13 @@ impl EvaluationSet<SequenceClassifier> for Encoded {
 
     fn report(&self, logits: &Vec<f32>) -> Result<SplitReport, kiln_eval::Error> {
         self.targets.report(logits)
+    }
+
+    fn temperature(&self, logits: &Vec<f32>) -> Option<f64> {
+        self.targets.temperature(logits)
+    }
+
+    fn calibration(&self, logits: &Vec<f32>, temperature: Option<f64>) -> Option<CalibrationReport> {
+        self.targets.calibration(logits, temperature)
     }
 }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 
 use anyhow::bail;
 use kiln_eval::{EpochScores, SplitReport, TrainReport};
+use kiln_heads::Calibration;
 use kiln_schema::{Split, Splits};
 use kiln_train::{End, EpochReport, EvaluationSet, Event, Fit, Metric, TrainConfig, TrainingSet};
 
@@ -28,6 +29,8 @@ pub(crate) struct Results {
     pub errors: String,
     /// The learning curves.
     pub epochs: Vec<EpochScores>,
+    /// How logits become probabilities, fitted on the validation split; none where nothing fits best.
+    pub calibration: Option<Calibration>,
 }
 
 /// FitOptions a task is fitted.
@@ -84,16 +87,21 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
         peak_rss_bytes: 0,
     };
     let mut splits = BTreeMap::new();
-    let mut judged = None;
+    let (mut judged, mut temperature) = (None, None);
     for (split, set) in sets.iter().filter(|(split, _)| *split != Split::Train) {
         let output = set.output(&fitted.model, config.batch_size, plan.device);
-        splits.insert(split, set.report(&output)?);
+        let report = set.report(&output)?;
+        if split == Split::Validation {
+            temperature = set.temperature(&output);
+        }
+        splits.insert(split, SplitReport { calibration: set.calibration(&output, temperature), ..report });
         judged = Some((output, set));
     }
     let (output, set) = judged.expect("there is a validation split");
     let errors = (options.errors)(&output, set);
     let epochs = fitted.epochs.iter().map(epoch_scores).collect();
-    Ok(Fitted { model: fitted.model, results: Results { train, splits, errors, epochs } })
+    let calibration = temperature.map(|temperature| Calibration { temperature });
+    Ok(Fitted { model: fitted.model, results: Results { train, splits, errors, epochs, calibration } })
 }
 
 /// Writes `metrics.jsonl` while a training goes on, and says how it ended.

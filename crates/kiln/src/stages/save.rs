@@ -30,6 +30,12 @@ pub(crate) fn save(
         train: Some(TrainReport { peak_rss_bytes: peak_rss_bytes(), ..results.train }),
     };
     save_network(plan, model)?;
+    if let Some(calibration) = results.calibration {
+        calibration.write(&plan.folder.model())?;
+        if plan.recipe.model.encoder.has_adapter() {
+            calibration.write(&plan.folder.adapter())?;
+        }
+    }
     plan.tokenizer().save(&plan.folder.model())?;
     let settings = plan.settings();
     let page = Page { report: &report, epochs: &results.epochs, errors: &results.errors, settings: &settings };
@@ -56,7 +62,7 @@ fn save_network(plan: &Plan<'_>, mut model: TaskModel) -> anyhow::Result<()> {
             Source::Location(Location::Directory(folder)) => folder.display().to_string(),
             Source::Sample => "sample".to_owned(),
         };
-        save_adapter(&plan.folder.path.join("adapter"), &model, &adapter, &base)?;
+        save_adapter(&plan.folder.adapter(), &model, &adapter, &base)?;
         merge_adapter(&mut model);
     }
     Ok(save_model(&plan.folder.model(), &model)?)
@@ -113,6 +119,10 @@ impl RunFolder {
 
     pub fn model(&self) -> PathBuf {
         self.path.join("model")
+    }
+
+    pub fn adapter(&self) -> PathBuf {
+        self.path.join("adapter")
     }
 
     pub fn checkpoints(&self) -> PathBuf {

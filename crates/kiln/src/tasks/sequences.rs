@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Item, Record, Source, read};
-use kiln_eval::{Judged, mistakes, to_tsv};
+use kiln_eval::{Judged, SplitReport, mistakes, to_tsv};
 use kiln_heads::{Network, SequenceClassifier};
 use kiln_metrics::argmax;
 use kiln_predict::Predictor;
@@ -253,8 +253,9 @@ where
     let targets = examples.iter().map(|example| example.target.clone()).collect();
     let set = Encoded::new(encodings, T::targets(targets, labels), predictor.tokenizer().pad_token_id());
     let logits = set.output(model, BATCH_SIZE, device);
+    let calibration = set.calibration(&logits, predictor.temperature());
     Ok(Scored {
-        report: set.report(&logits)?,
+        report: SplitReport { calibration, ..set.report(&logits)? },
         errors: T::errors(&logits, &examples, labels),
         judged: Some(T::judged(&logits, &examples, labels)),
     })

@@ -251,7 +251,7 @@ def check_refused(name, folder, kind):
 def check_scores(folder, model, text):
     """The binary's scores are those of transformers' logits."""
     parts = text.split("\t")
-    flags = ["--text", parts[0], *(["--text-pair", parts[1]] if len(parts) > 1 else [])]
+    flags = ["--raw", "--text", parts[0], *(["--text-pair", parts[1]] if len(parts) > 1 else [])]
     ours = predictions(folder, *flags)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     with torch.no_grad():

@@ -19,7 +19,7 @@ pub use data::{AuditArgs, DataCommand, SplitArgs, SuspectsArgs};
 pub use serve::{LimitArgs, ServeArgs};
 pub use shared::adapter_folder;
 pub use shared::{AdapterArgs, ColumnArgs, HubArgs, ModelArgs, PrecisionArgs, TextArgs};
-use shared::{at_least_one, folder_or_source};
+use shared::{at_least_one, folder_or_source, probability};
 
 #[derive(Debug, Parser)]
 #[command(name = "kiln", version, about = "Fine-tune, evaluate and run BERT models, without Python")]
@@ -234,6 +234,12 @@ pub struct PredictArgs {
     /// Keep only the COUNT best labels, or candidates for a mask; without it, all labels and 5 candidates
     #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
     pub top_k: Option<usize>,
+    /// Answer with the probabilities of the logits as they are, without the model's calibration
+    #[arg(long)]
+    pub raw: bool,
+    /// Give no label, null in JSON, where its probability is below SCORE
+    #[arg(long, value_name = "SCORE", value_parser = probability)]
+    pub min_score: Option<f64>,
 }
 
 #[derive(Debug, Args)]

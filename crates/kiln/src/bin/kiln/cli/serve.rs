@@ -46,6 +46,9 @@ pub struct ServeArgs {
     /// How vectors are made; without it, as the bundle says
     #[arg(long, value_enum)]
     pub pooling: Option<Pooled>,
+    /// Answer with the probabilities of the logits as they are, without a model's calibration
+    #[arg(long)]
+    pub raw: bool,
     /// Threads that compute; without it, as many as the process may use
     #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
     pub threads: Option<usize>,

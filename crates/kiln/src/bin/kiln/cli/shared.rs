@@ -74,6 +74,11 @@ pub fn at_least_two(text: &str) -> Result<usize, String> {
     at_least(2, text)
 }
 
+pub fn probability(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
 fn at_least(least: usize, text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number >= least).ok_or(format!("expected a whole number of at least {least}"))
 }
@@ -139,6 +144,7 @@ mod tests {
         for text in ["0", "-1", "1.5", "many", ""] {
             assert!(at_least_one(text).is_err(), "{text}");
         }
+        assert_eq!((probability("0.5"), probability("1.5").is_err(), probability("NaN").is_err()), (Ok(0.5), true, true));
         assert_eq!((at_least_two("2"), at_least_two("1").is_err()), (Ok(2), true));
     }
 }

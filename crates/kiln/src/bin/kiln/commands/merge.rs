@@ -6,7 +6,7 @@ use anyhow::Context;
 use burn::tensor::Device;
 use kiln::UsageError;
 use kiln::fetch::fetch_model;
-use kiln_heads::{load_adapted_model, merge_adapter, save_model};
+use kiln_heads::{Calibration, load_adapted_model, merge_adapter, save_model};
 use kiln_tokenize::Tokenizer;
 use serde_json::json;
 
@@ -36,5 +36,8 @@ pub fn merge(base: &Path, adapter: &Path, out: &Path, device: &Device) -> anyhow
     let tokenizer = Tokenizer::from_folder(base)?;
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
     save_model(out, &model)?;
+    if let Some(calibration) = Calibration::read(adapter)? {
+        calibration.write(out)?;
+    }
     Ok(tokenizer.save(out)?)
 }

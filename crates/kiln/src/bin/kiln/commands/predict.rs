@@ -19,12 +19,18 @@ use crate::input::{Input, refuse_to_overwrite};
 use crate::observer::Console;
 
 pub fn run<B: Backend>(arguments: &PredictArgs, json: bool, device: &Device) -> anyhow::Result<()> {
-    let PredictArgs { model, texts, top_k } = arguments;
+    let PredictArgs { model, texts, top_k, raw, min_score } = arguments;
     check_paths(texts)?;
     let folder = fetch_model(&model.model, &model.hub.options(), &mut Console::default())?;
     let adapter = model.adapter.folder();
     let folders = ModelFolders { model: &folder, adapter: adapter.as_deref() };
     let mut predictor = load::<B>(folders, texts, device)?;
+    if *raw {
+        predictor = predictor.without_calibration();
+    }
+    if min_score.is_some() && !has_one_label(&predictor) {
+        bail!(UsageError(format!("--min-score is for one label a text, and the model's task is {}", predictor.task())));
+    }
     let folder = adapter.unwrap_or(folder);
     if let Some(top_k) = top_k {
         if predictor.task() == Task::MaskedLm {
@@ -34,7 +40,7 @@ pub fn run<B: Backend>(arguments: &PredictArgs, json: bool, device: &Device) -> 
             bail!(UsageError(message));
         }
     }
-    Answers { predictor: &predictor, top_k: *top_k, json }.answer_all(&folder, texts)
+    Answers { predictor: &predictor, top_k: *top_k, min_score: *min_score, json }.answer_all(&folder, texts)
 }
 
 /// `kiln fill-mask`: the same for a masked language model, with as many candidates for each mask as asked for.
@@ -48,7 +54,7 @@ pub fn fill_mask<B: Backend>(arguments: &FillMaskArgs, json: bool, device: &Devi
     if predictor.task() != Task::MaskedLm {
         bail!("{}: the model's task is {}, expected masked-lm", folder.display(), predictor.task());
     }
-    Answers { predictor: &predictor, top_k: None, json }.answer_all(&folder, texts)
+    Answers { predictor: &predictor, top_k: None, min_score: None, json }.answer_all(&folder, texts)
 }
 
 fn check_paths(arguments: &TextArgs) -> anyhow::Result<()> {
@@ -70,11 +76,22 @@ fn has_labels(predictor: &Predictor) -> bool {
     }
 }
 
+fn has_one_label(predictor: &Predictor) -> bool {
+    match predictor.network() {
+        kiln_heads::Network::SequenceClassification { problem_type, .. } => {
+            *problem_type == ProblemType::SingleLabelClassification
+        }
+        _ => false,
+    }
+}
+
 /// A model, and how its answers are printed.
 pub struct Answers<'a> {
     pub predictor: &'a Predictor,
     /// How many labels of each text.
     top_k: Option<usize>,
+    /// The least probability of a label.
+    min_score: Option<f64>,
     json: bool,
 }
 
@@ -134,6 +151,13 @@ impl Answers<'_> {
 
     fn predict(&self, texts: &[(&str, Option<&str>)]) -> anyhow::Result<Vec<Prediction>> {
         let mut predictions = self.predictor.predict(texts)?;
+        if let Some(min_score) = self.min_score {
+            let unless_below = |prediction| match prediction {
+                Prediction::Label(label) => Prediction::Label(label.unless_below(min_score)),
+                other => other,
+            };
+            predictions = predictions.into_iter().map(unless_below).collect();
+        }
         if let Some(count) = self.top_k {
             predictions.iter_mut().for_each(|prediction| keep_best(prediction, count));
         }
@@ -162,7 +186,7 @@ mod tests {
     fn the_best_labels_are_kept_in_order() {
         let scores = [("a", 0.2), ("b", 0.5), ("c", 0.3)].map(|(label, score)| (label.to_owned(), score)).to_vec();
         let texts = Texts { text: "x".to_owned(), text_pair: None };
-        let mut prediction = Prediction::Label(LabelPrediction { texts, label: "b".to_owned(), score: 0.5, scores });
+        let mut prediction = Prediction::Label(LabelPrediction { texts, label: Some("b".to_owned()), score: 0.5, scores });
         keep_best(&mut prediction, 2);
         let json = serde_json::to_string(&prediction).expect("it has no strange keys");
         assert_eq!(json, r#"{"text":"x","label":"b","score":0.5,"scores":{"b":0.5,"c":0.3}}"#);

@@ -134,7 +134,9 @@ pub fn in_words(prediction: &Prediction, context: Option<&str>) -> String {
         scores.iter().map(|(label, score)| format!("{label} {score:.4}")).collect::<Vec<_>>().join(", ")
     };
     match prediction {
-        Prediction::Label(label) => format!("{}  ({})", label.label, listed(&label.scores)),
+        Prediction::Label(label) => {
+            format!("{}  ({})", label.label.as_deref().unwrap_or("no label"), listed(&label.scores))
+        }
         Prediction::Labels(labels) => format!("{}  ({})", labels.labels.join(", "), listed(&labels.scores)),
         Prediction::Number(number) => format!("{:.4}", number.score),
         Prediction::Entities(tagged) => {

@@ -26,12 +26,16 @@ pub fn run<B: Backend>(arguments: &ServeArgs, json: bool, device: &Device) -> an
     }
     let base = adapters_base(arguments, &models)?;
     let adapters: Vec<_> = arguments.adapters.iter().map(|named| (named.name.clone(), named.folder.clone())).collect();
-    let device = device.clone();
+    let (device, raw) = (device.clone(), arguments.raw);
     let load = move || {
+        let as_asked = |model: Model| if raw { model.without_calibration() } else { model };
         if let Some(base) = &base {
-            return Model::from_adapters(base, &adapters, model_config, &device);
+            let models = Model::from_adapters(base, &adapters, model_config, &device)?;
+            return Ok(models.into_iter().map(as_asked).collect());
         }
-        let load = |(name, folder): &(String, PathBuf)| Model::from_folder(name.clone(), folder, model_config, &device);
+        let load = |(name, folder): &(String, PathBuf)| {
+            Model::from_folder(name.clone(), folder, model_config, &device).map(as_asked)
+        };
         models.iter().map(load).collect()
     };
     let server = Server::bind(config, Box::new(load))?;
