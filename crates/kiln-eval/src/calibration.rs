@@ -59,12 +59,7 @@ impl CalibrationReport {
     pub fn new(logits: &[f32], num_labels: usize, targets: &[LabelId], temperature: Option<f64>) -> Self {
         let rows = Rows { logits, num_labels, targets };
         let after = temperature.map(|temperature| rows.scores(temperature));
-        Self {
-            before: rows.scores(1.0),
-            temperature,
-            after,
-            coverage: rows.coverage(temperature.unwrap_or(1.0)),
-        }
+        Self { before: rows.scores(1.0), temperature, after, coverage: rows.coverage(temperature.unwrap_or(1.0)) }
     }
 }
 

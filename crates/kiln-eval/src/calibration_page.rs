@@ -20,7 +20,9 @@ pub(crate) fn calibration_section(page: &mut String, calibration: &CalibrationRe
                  The loss above is that before calibration.</p>\n"
             ),
         ),
-        None => page.push_str("<p>No temperature fits the validation split best: probabilities stay as they are.</p>\n"),
+        None => {
+            page.push_str("<p>No temperature fits the validation split best: probabilities stay as they are.</p>\n")
+        }
     }
     page.push_str(
         "<table><tr><th>probabilities</th><th>calibration error</th><th>Brier score</th><th>negative log-likelihood</th></tr>\n",

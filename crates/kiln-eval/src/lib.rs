@@ -28,6 +28,7 @@ mod comparison;
 mod charts;
 mod calibration_page;
 mod html;
+mod sweep_page;
 
 pub use calibration::{CalibrationReport, CalibrationScores, Coverage};
 pub use comparison::Comparison;
@@ -42,4 +43,5 @@ pub use split_report::{
     AnswerScores, LabelReport, LabelScores, LabelSetScores, MaskedScores, NumberScores, Reliability, Scores,
     SpanScores, SplitReport, TagScores,
 };
+pub use sweep_page::SweepPage;
 pub use tags::{TagSet, evaluate_tags};

@@ -26,6 +26,13 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
+
+    /// Whether a training ended because its numbers were no longer finite.
+    pub fn is_divergence(&self) -> bool {
+        use kiln_train::Error::{Diverged, DivergedInValidation};
+        let is_divergence = |error: &kiln_train::Error| matches!(error, Diverged { .. } | DivergedInValidation { .. });
+        self.inner.chain().any(|cause| cause.downcast_ref().is_some_and(is_divergence))
+    }
 }
 
 impl From<anyhow::Error> for Error {

@@ -40,6 +40,7 @@ mod evaluation;
 mod bundling;
 mod data;
 mod suspects;
+mod sweep;
 
 pub use bundling::{BundleOptions, CheckOptions, ModelFolders, bundle, open_embedder, open_predictor};
 pub use data::{Audited, WrittenSplit, audit, check_leaks, split};
@@ -49,4 +50,5 @@ pub use forecast::{Forecast, Seconds, forecast};
 pub use observer::{Observer, warn_of_layers};
 pub use recipe::{Recipe, RecipeError};
 pub use suspects::{Neighbour, Suspect, Suspects, suspects};
-pub use training::{RunOptions, Trained, train};
+pub use sweep::{Candidate, Run, Swept, sweep};
+pub use training::{Fold, RunOptions, Trained, train};

@@ -10,6 +10,7 @@ mod document;
 mod error;
 mod explain;
 mod pretraining;
+mod sweep;
 mod train;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use data::{Data, DataPath, Files};
 pub use error::RecipeError;
 pub use pretraining::Masking;
+pub use sweep::{Halving, Sweep};
 pub use train::{Precision, Train, available};
 
 use data::DataFile;
@@ -121,9 +123,18 @@ impl Recipe {
     /// # Errors
     /// Each names the file and line, or the override, and the key; all are wrong usage.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
+        Ok(Self::load_swept(path, (overrides, &[]))?.0)
+    }
+
+    /// The same with what the recipe's `[sweep]` varies. The second assignments are one of its candidates, and their paths are
+    /// relative to the file's folder too.
+    ///
+    /// # Errors
+    /// As of [`Recipe::load`].
+    pub fn load_swept(path: &Path, settings: (&[String], &[String])) -> Result<(Self, Sweep), RecipeError> {
         let text =
             kiln_files::read_to_string(path).map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
-        Self::from_toml(&text, path, overrides)
+        Self::swept(&text, path, settings)
     }
 
     /// The same of a text in memory. `path` names it in errors, and its folder is what the recipe's paths are
@@ -132,7 +143,12 @@ impl Recipe {
     /// # Errors
     /// As of [`Recipe::load`].
     pub fn from_toml(text: &str, path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
-        let (file, places) = document::read::<RecipeFile>(&path.display().to_string(), text, overrides)?;
+        Ok(Self::swept(text, path, (overrides, &[]))?.0)
+    }
+
+    fn swept(text: &str, path: &Path, settings: (&[String], &[String])) -> Result<(Self, Sweep), RecipeError> {
+        let (mut file, places) = document::read::<RecipeFile>(&path.display().to_string(), text, settings)?;
+        let sweep = Sweep::resolve(file.sweep.take().unwrap_or_default(), &places)?;
         let folder = absolute_folder(path)?;
         let mut model = file.model.clone();
         if let Source::Location(Location::Directory(path)) = &mut model.source {
@@ -151,7 +167,8 @@ impl Recipe {
         let masking = file.masking.unwrap_or_default().in_folder(&folder);
         let adapter = file.adapter.unwrap_or_default();
         adapter.check().map_err(|error| places.error("adapter", error.to_string()))?;
-        Ok(Self { task: file.task, next_sentence, model, data, adapter, masking, train: file.train, hub: file.hub })
+        let (task, train, hub) = (file.task, file.train, file.hub);
+        Ok((Self { task, next_sentence, model, data, adapter, masking, train, hub }, sweep))
     }
 
     /// The metric that picks the best checkpoint: the recipe's own, or the task's default.
@@ -189,6 +206,7 @@ impl Recipe {
             masking: (self.task == Task::MaskedLm).then(|| self.masking.clone()),
             train: self.train.clone(),
             hub: self.hub.clone(),
+            sweep: None,
         }
     }
 }
@@ -341,6 +359,9 @@ struct RecipeFile {
     train: Train,
     #[serde(default)]
     hub: HubSettings,
+    /// Of `kiln sweep` alone; a run is one of its candidates.
+    #[serde(skip_serializing)]
+    sweep: Option<toml::Table>,
 }
 
 /// The folder of the file at `path`, which TOML must be able to hold.

@@ -13,7 +13,7 @@ pub(crate) mod save;
 use kiln_heads::{Network, Pretrained, TaskModel};
 use kiln_schema::Splits;
 
-use crate::{Observer, Trained};
+use crate::{Fold, Observer, Trained};
 use fit::Fitted;
 use settle::Plan;
 
@@ -39,6 +39,14 @@ pub(crate) trait Stages {
 
     /// Some of the rows, by their indices.
     fn pick(&self, rows: &Self::Rows, picked: &Splits<Vec<usize>>) -> Self::Rows;
+
+    /// The same rows with one fold of the training split as the validation split.
+    fn hold_out(
+        &self,
+        rows: Self::Rows,
+        encoded: Self::Encoded,
+        fold: Fold,
+    ) -> anyhow::Result<(Self::Rows, Self::Encoded)>;
 
     /// Puts a fresh head on the checkpoint's encoder.
     fn model(&self, plan: &Plan<'_>, rows: &Self::Rows) -> anyhow::Result<Described<Self::Model>>;
@@ -79,6 +87,10 @@ pub(crate) struct Described<M> {
 pub(crate) fn run<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Trained> {
     let rows = task.read(plan, observer)?;
     let Tokens { encoded, longest, .. } = task.encode(plan, &rows, observer)?;
+    let (rows, encoded) = match plan.fold {
+        Some(fold) => task.hold_out(rows, encoded, fold)?,
+        None => (rows, encoded),
+    };
     let described = task.model(plan, &rows)?;
     model::describe(plan, &described, longest, observer);
     plan.begin()?;

@@ -18,6 +18,8 @@ pub struct RunOptions {
     pub name: String,
     /// Whether to go on with the interrupted run in `out`.
     pub resume: bool,
+    /// The part of the training split to validate on in place of the recipe's validation split, and not to train on.
+    pub fold: Option<Fold>,
     /// Whether a validation or test text that is also in an earlier split is an error.
     pub strict: bool,
     /// The index of the backend's device.
@@ -28,8 +30,25 @@ pub struct RunOptions {
 
 impl Default for RunOptions {
     fn default() -> Self {
-        Self { out: None, name: "run".to_owned(), resume: false, strict: false, device: 0, hub: HubOptions::default() }
+        Self {
+            out: None,
+            name: "run".to_owned(),
+            resume: false,
+            fold: None,
+            strict: false,
+            device: 0,
+            hub: HubOptions::default(),
+        }
     }
+}
+
+/// One of the equal parts of a training split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fold {
+    /// From 0.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
 }
 
 /// A training that ended.

@@ -10,8 +10,13 @@ use toml::de::{DeTable, DeValue, Deserializer};
 use super::RecipeError;
 use super::explain;
 
-/// Reads `text`, lays the overrides (`KEY=VALUE`) over it, and reads a `T` from both. `name` names the text in errors.
-pub fn read<T: DeserializeOwned>(name: &str, text: &str, overrides: &[String]) -> Result<(T, Places), RecipeError> {
+/// Reads `text`, lays assignments (`KEY=VALUE`) over it, the overrides of a command line first and then those of a sweep, and
+/// reads a `T` from all. `name` names the text in errors.
+pub fn read<T: DeserializeOwned>(
+    name: &str,
+    text: &str,
+    (overrides, swept): (&[String], &[String]),
+) -> Result<(T, Places), RecipeError> {
     let mut places = Places { name: name.to_owned(), text: text.to_owned(), overrides: Vec::new(), keys: Vec::new() };
     let mut document = DeTable::parse(text).map_err(|error| {
         let what = format!("not valid TOML: {}", error.message());
@@ -21,18 +26,22 @@ pub fn read<T: DeserializeOwned>(name: &str, text: &str, overrides: &[String]) -
     // An override is parsed behind as many spaces as there is text before it, so that its spans go on where those of
     // the text end, and every span says by itself where it comes from.
     let mut start = text.len() + 1;
-    let mut documents = Vec::with_capacity(overrides.len());
-    for setting in overrides {
-        places.overrides.push((start, setting.clone()));
+    let mut documents = Vec::with_capacity(overrides.len() + swept.len());
+    let labelled =
+        overrides.iter().map(|setting| (setting, "--set")).chain(swept.iter().map(|setting| (setting, "sweep:")));
+    for (setting, label) in labelled {
+        places.overrides.push((start, format!("{label} {setting}")));
         let padded = assignment(setting, start).ok_or_else(|| {
             places.error_at(start, "expected KEY=VALUE, where KEY is a recipe's key such as `train.epochs`".to_owned())
         })?;
         start = padded.len() + 1;
         documents.push(padded);
     }
-    for padded in &documents {
+    for (number, padded) in documents.iter().enumerate() {
         let mut table = DeTable::parse(padded).expect("`assignment` has parsed it");
-        make_absolute("", table.get_mut()).map_err(|what| places.error_at(padded.len(), what))?;
+        if number < overrides.len() {
+            make_absolute("", table.get_mut()).map_err(|what| places.error_at(padded.len(), what))?;
+        }
         merge(document.get_mut(), table.into_inner())
             .map_err(|(start, key)| places.error_at(start, format!("`{key}` cannot be both a table and a value")))?;
     }
@@ -124,7 +133,7 @@ fn merge<'t>(base: &mut DeTable<'t>, over: DeTable<'t>) -> Result<(), (usize, St
 pub struct Places {
     name: String,
     text: String,
-    /// Where each override starts.
+    /// Where each assignment starts, and what it is called.
     overrides: Vec<(usize, String)>,
     keys: Vec<Key>,
 }
@@ -155,7 +164,7 @@ impl Places {
 
     fn error_at(&self, start: usize, what: String) -> RecipeError {
         let place = match self.overrides.iter().rfind(|(first, _)| *first <= start) {
-            Some((_, setting)) => format!("--set {setting}"),
+            Some((_, assignment)) => assignment.clone(),
             None => {
                 let before = &self.text.as_bytes()[..start.min(self.text.len())];
                 let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();

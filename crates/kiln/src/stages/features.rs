@@ -1,5 +1,6 @@
 //! What a frozen encoder computes, once for all epochs.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,7 +8,9 @@ use kiln_bert::Bert;
 use kiln_heads::SequenceClassifier;
 use kiln_schema::Splits;
 use kiln_tokenize::Encoding;
-use kiln_train::{Dataset, Encoded, FeatureCache, Features, FeaturesConfig, TokenFeatures, TokenFeaturesConfig};
+use kiln_train::{
+    Dataset, Encoded, FeatureCache, Features, FeaturesConfig, Targets, TokenFeatures, TokenFeaturesConfig,
+};
 
 use super::settle::Plan;
 use crate::Observer;
@@ -36,18 +39,59 @@ pub(crate) fn features(
 ) -> anyhow::Result<Computed<Splits<Features>>> {
     let config = FeaturesConfig { batch_size: BATCH_SIZE, cache: cache(plan) };
     let mut seconds = 0.0;
-    let features = sets.clone().try_map(|split, set| {
+    let mut compute = |name: &dyn fmt::Display, set: &Encoded| {
         let started = Instant::now();
         let rows = set.rows();
         let mut progress = |done| observer.rows("features", done, rows);
-        let (features, is_cached) = Features::compute(model, &set, &config, plan.device, &mut progress)?;
+        let (features, is_cached) = Features::compute(model, set, &config, plan.device, &mut progress)?;
         let took = started.elapsed().as_secs_f64();
         seconds += if is_cached { 0.0 } else { took };
-        let shape = format!("{split} [{rows}, {}]", features.width());
+        let shape = format!("{name} [{rows}, {}]", features.width());
         observer.stage("features", "kiln-train", &format_args!("{shape} {}", origin(is_cached, took)));
         anyhow::Ok(features)
-    })?;
+    };
+    let features = match plan.fold {
+        None => sets.as_ref().try_map(|split, set| compute(&split, set))?,
+        Some(_) => {
+            let all = InOneOrder::new(&sets.train, &sets.validation);
+            let (train, validation) = all.divide(&compute(&"all folds", &all.rows)?, &sets.train, &sets.validation);
+            let test = sets.test.as_ref().map(|set| compute(&"test", set)).transpose()?;
+            Splits { train, validation, test }
+        }
+    };
     Ok(Computed { features, seconds })
+}
+
+/// The rows of all folds, in an order that is the same whichever is held out: so their features are computed once.
+struct InOneOrder {
+    rows: Encoded,
+    /// Of each row, those of the training split first, where it is in the order.
+    places: Vec<usize>,
+}
+
+impl InOneOrder {
+    fn new(train: &Encoded, validation: &Encoded) -> Self {
+        let all: Vec<&Encoding> = train.encodings().iter().chain(validation.encodings()).collect();
+        let order = by_content(&all);
+        let mut places = vec![0; all.len()];
+        order.iter().enumerate().for_each(|(place, &row)| places[row] = place);
+        let encodings: Vec<Encoding> = order.iter().map(|&row| all[row].clone()).collect();
+        let targets = Targets::Numbers(vec![0.0; encodings.len()]);
+        Self { rows: Encoded::new(encodings, targets, train.pad_token_id()), places }
+    }
+
+    fn divide(&self, features: &Features, train: &Encoded, validation: &Encoded) -> (Features, Features) {
+        let (of_train, of_validation) = self.places.split_at(train.rows());
+        let pick = |rows: &[usize], set: &Encoded| features.pick(rows, set.targets().clone());
+        (pick(of_train, train), pick(of_validation, validation))
+    }
+}
+
+/// Row numbers, sorted by what the rows hold.
+fn by_content(rows: &[&Encoding]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|&row| (&rows[row].input_ids, &rows[row].token_type_ids));
+    order
 }
 
 /// Lets a frozen encoder compute the hidden states of all rows once, and keeps them on disk. Returns the seconds that it
@@ -61,11 +105,15 @@ pub(crate) fn cache_tokens(
     let Some(cache) = cache(plan).filter(|_| plan.recipe.model.encoder == Encoder::Frozen) else {
         return Ok(0.0);
     };
+    let sorted: Vec<&Encoding> = match plan.fold {
+        Some(_) => by_content(encodings).into_iter().map(|row| encodings[row]).collect(),
+        None => encodings.to_vec(),
+    };
     let config = TokenFeaturesConfig { batch_size: BATCH_SIZE, cache, max_bytes: TOKEN_FEATURES_LIMIT };
     let started = Instant::now();
     let rows = encodings.len();
     let mut progress = |done| observer.rows("features", done, rows);
-    let Some((features, is_cached)) = TokenFeatures::compute(bert, encodings, &config, plan.device, &mut progress)?
+    let Some((features, is_cached)) = TokenFeatures::compute(bert, &sorted, &config, plan.device, &mut progress)?
     else {
         let limit = TOKEN_FEATURES_LIMIT >> 30;
         let note = format!("more than {limit} GiB of hidden states: the encoder runs in each epoch");

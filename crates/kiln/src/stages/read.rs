@@ -4,14 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use kiln_dataset::{
-    Audit, Format, Item, Lengths, Record, Source, audit, drop_leaks, read, read_splits, split as divide,
+    Audit, Format, Item, Lengths, Record, Source, audit, drop_leaks, folds, read, read_splits, split as divide,
 };
 use kiln_schema::{LabelSet, Splits, Task};
 use kiln_tokenize::{Encoding, Tokenizer};
 
 use super::settle::Plan;
 use crate::recipe::{Files, Recipe};
-use crate::{Observer, UsageError};
+use crate::{Fold, Observer, UsageError};
 
 /// The rows of all splits and their labels.
 pub(crate) struct Rows<T> {
@@ -26,6 +26,30 @@ impl<T: Clone> Rows<T> {
         let items = items.map(|_, (items, picked)| picked.iter().map(|&row| items[row].clone()).collect());
         Self { items, labels: self.labels.clone() }
     }
+}
+
+/// Decides which rows are in which fold, whatever the seed of the training.
+const FOLD_SEED: u64 = 42;
+
+impl<T: Item> Rows<T> {
+    /// The rows and what they are encoded to, with one fold of the training split as the validation split.
+    pub fn hold_out<E>(
+        self,
+        encoded: Splits<Vec<E>>,
+        Fold { index, count }: Fold,
+    ) -> anyhow::Result<(Self, Splits<Vec<E>>)> {
+        let parts = folds(&self.items.train, count, FOLD_SEED)?;
+        let is_held = |row: usize| parts[row] == index;
+        let items = held_out(self.items, is_held);
+        Ok((Self { items, labels: self.labels }, held_out(encoded, is_held)))
+    }
+}
+
+/// The same splits with some rows of the first as the second.
+fn held_out<T>(splits: Splits<Vec<T>>, is_held: impl Fn(usize) -> bool) -> Splits<Vec<T>> {
+    let (held, train): (Vec<_>, Vec<_>) = splits.train.into_iter().enumerate().partition(|(row, _)| is_held(*row));
+    let items = |rows: Vec<(usize, T)>| rows.into_iter().map(|(_, item)| item).collect();
+    Splits { train: items(train), validation: items(held), test: splits.test }
 }
 
 /// Reads the splits of a recipe, given or made, from its files on disk.

@@ -17,7 +17,7 @@ use crate::environment::pull_config;
 use crate::fetch::{fetch, fetch_data};
 use crate::fingerprint::{WEIGHTS, fingerprint};
 use crate::recipe::{Files, Model, Recipe, available};
-use crate::{Observer, RunOptions, UsageError};
+use crate::{Fold, Observer, RunOptions, UsageError};
 
 /// A run whose recipe, checkpoint and files have been checked.
 pub(crate) struct Plan<'a> {
@@ -28,6 +28,8 @@ pub(crate) struct Plan<'a> {
     /// The recipe with its sources at the commits that were fetched.
     pinned: Recipe,
     pub fingerprint: Fingerprint,
+    /// The part of the training split that is validated on.
+    pub fold: Option<Fold>,
     /// Whether leaks between the splits are errors.
     pub strict: bool,
     pub backend: &'static str,
@@ -60,7 +62,10 @@ pub(crate) fn settle<'a, B: Backend>(
     let (files, pinned_data) = fetch_data(&recipe.data, &config, observer)?;
     let model = Model { source: checkpoint.source.clone(), ..recipe.model.clone() };
     let pinned = Recipe { model, data: pinned_data, ..recipe.clone() };
-    let fingerprint = fingerprint(&pinned, &files, &checkpoint.folder, B::NAME)?;
+    let mut fingerprint = fingerprint(&pinned, &files, &checkpoint.folder, B::NAME)?;
+    if let Some(Fold { index, count }) = options.fold {
+        fingerprint.settings.insert("fold".to_owned(), format!("{} of {count}", index + 1));
+    }
     let folder = RunFolder::choose(options, &fingerprint, observer)?;
     let (strict, backend, keeps_features) = (options.strict, B::NAME, true);
     Ok(Plan {
@@ -70,6 +75,7 @@ pub(crate) fn settle<'a, B: Backend>(
         folder,
         pinned,
         fingerprint,
+        fold: options.fold,
         strict,
         backend,
         device,

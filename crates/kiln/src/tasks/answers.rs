@@ -14,13 +14,13 @@ use kiln_tokenize::{ContextConfig, ContextWindow, Encoding, Tokenizer};
 use kiln_train::{Answered, AskedSet, EvaluationSet};
 
 use super::{BATCH_SIZE, MISTAKES, Scored};
-use crate::Observer;
 use crate::stages::features::cache_tokens;
 use crate::stages::fit::{FitOptions, Fitted, fit};
 use crate::stages::model::{prepare, pretrained};
 use crate::stages::read::{RowLengths, Rows, audit_rows, rows};
 use crate::stages::settle::Plan;
 use crate::stages::{Described, Stages, Tokens};
+use crate::{Fold, Observer};
 
 /// Training on questions.
 pub(crate) struct AnswerTask;
@@ -70,6 +70,15 @@ impl Stages for AnswerTask {
 
     fn pick(&self, rows: &Rows<Question>, picked: &Splits<Vec<usize>>) -> Rows<Question> {
         rows.pick(picked)
+    }
+
+    fn hold_out(
+        &self,
+        rows: Self::Rows,
+        encoded: Self::Encoded,
+        fold: Fold,
+    ) -> anyhow::Result<(Self::Rows, Self::Encoded)> {
+        rows.hold_out(encoded, fold)
     }
 
     fn model(&self, plan: &Plan<'_>, _rows: &Rows<Question>) -> anyhow::Result<Described<QuestionAnswerer>> {

@@ -15,13 +15,13 @@ use kiln_tokenize::Tokenizer;
 use kiln_train::{Dataset, EvaluationSet};
 
 use super::{BATCH_SIZE, Scored};
-use crate::Observer;
 use crate::error::Interrupted;
 use crate::recipe::Files;
 use crate::stages::fit::{FitOptions, Fitted, fit};
 use crate::stages::model::{prepare, pretrained};
 use crate::stages::settle::Plan;
 use crate::stages::{Described, Stages, Tokens};
+use crate::{Fold, Observer, UsageError};
 
 /// Training on masked tokens, and on next sentences where the recipe asks for them.
 pub(crate) struct MaskedLmTask;
@@ -70,6 +70,15 @@ impl Stages for MaskedLmTask {
 
     /// There are no rows to pick: [`crate::forecast`] refuses raw text.
     fn pick(&self, _rows: &(), _picked: &Splits<Vec<usize>>) {}
+
+    fn hold_out(
+        &self,
+        _rows: Self::Rows,
+        _encoded: Self::Encoded,
+        _fold: Fold,
+    ) -> anyhow::Result<(Self::Rows, Self::Encoded)> {
+        bail!(UsageError("folds are of labelled data; the recipe is of raw text".to_owned()))
+    }
 
     fn model(&self, plan: &Plan<'_>, _rows: &()) -> anyhow::Result<Described<MaskedLm>> {
         let next_sentence = plan.recipe.next_sentence;

@@ -23,7 +23,7 @@ use crate::stages::model::{prepare, pretrained};
 use crate::stages::read::{RowLengths, Rows, audit_rows, count_inexact, rows, warn_of_inexact};
 use crate::stages::settle::Plan;
 use crate::stages::{Described, Stages, Tokens};
-use crate::{Observer, UsageError};
+use crate::{Fold, Observer, UsageError};
 
 /// What a row may be labelled with.
 pub(crate) trait Target: Sized + Clone {
@@ -178,6 +178,15 @@ where
 
     fn pick(&self, rows: &Self::Rows, picked: &Splits<Vec<usize>>) -> Self::Rows {
         rows.pick(picked)
+    }
+
+    fn hold_out(
+        &self,
+        rows: Self::Rows,
+        encoded: Self::Encoded,
+        fold: Fold,
+    ) -> anyhow::Result<(Self::Rows, Self::Encoded)> {
+        rows.hold_out(encoded, fold)
     }
 
     fn model(&self, plan: &Plan<'_>, rows: &Self::Rows) -> anyhow::Result<Described<SequenceClassifier>> {

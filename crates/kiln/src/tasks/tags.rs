@@ -20,7 +20,7 @@ use crate::stages::model::{prepare, pretrained};
 use crate::stages::read::{RowLengths, Rows, audit_rows, rows};
 use crate::stages::settle::Plan;
 use crate::stages::{Described, Stages, Tokens};
-use crate::{Observer, UsageError};
+use crate::{Fold, Observer, UsageError};
 
 /// Training on tagged texts.
 pub(crate) struct TagTask;
@@ -71,6 +71,17 @@ impl Stages for TagTask {
 
     fn pick(&self, rows: &TaggedRows, picked: &Splits<Vec<usize>>) -> TaggedRows {
         TaggedRows { rows: rows.rows.pick(picked), scheme: rows.scheme }
+    }
+
+    fn hold_out(
+        &self,
+        rows: Self::Rows,
+        encoded: Self::Encoded,
+        fold: Fold,
+    ) -> anyhow::Result<(Self::Rows, Self::Encoded)> {
+        let TaggedRows { rows, scheme } = rows;
+        let (rows, encoded) = rows.hold_out(encoded, fold)?;
+        Ok((TaggedRows { rows, scheme }, encoded))
     }
 
     fn model(&self, plan: &Plan<'_>, rows: &TaggedRows) -> anyhow::Result<Described<TokenClassifier>> {

@@ -2,6 +2,7 @@
 
 mod bundle;
 mod data;
+mod experiments;
 mod shared;
 #[cfg(feature = "serve")]
 mod serve;
@@ -15,6 +16,7 @@ use kiln_hub::{DatasetFile, Source};
 
 pub use bundle::{BundleArgs, VerifyArgs};
 pub use data::{AuditArgs, DataCommand, SplitArgs, SuspectsArgs};
+pub use experiments::{CompareArgs, ForecastArgs, SweepArgs};
 #[cfg(feature = "serve")]
 pub use serve::{LimitArgs, ServeArgs};
 pub use shared::adapter_folder;
@@ -82,6 +84,8 @@ pub enum Command {
     Forecast(ForecastArgs),
     /// Test whether one model is better than another on the same rows
     Compare(CompareArgs),
+    /// Train with every combination of the values in a recipe's [sweep], and rank them
+    Sweep(SweepArgs),
 }
 
 #[derive(Debug, Args)]
@@ -180,42 +184,6 @@ pub struct EvalArgs {
     /// Folder for report.json, report.html and errors.tsv
     #[arg(long)]
     pub out: Option<PathBuf>,
-    #[command(flatten)]
-    pub columns: ColumnArgs,
-    #[command(flatten)]
-    pub precision: PrecisionArgs,
-    /// Column of the label, by name or index (from 0)
-    #[arg(long, value_name = "COLUMN")]
-    pub label: Option<Column>,
-}
-
-#[derive(Debug, Args)]
-pub struct ForecastArgs {
-    /// Recipe (TOML)
-    #[arg(long)]
-    pub recipe: PathBuf,
-    #[command(flatten)]
-    pub set: SetArgs,
-    #[command(flatten)]
-    pub hub: HubArgs,
-}
-
-#[derive(Debug, Args)]
-pub struct CompareArgs {
-    /// Folder of a model or of a run, or a source as in `kiln pull`
-    #[arg(value_parser = folder_or_source)]
-    pub a: Source,
-    /// The other one
-    #[arg(value_parser = folder_or_source)]
-    pub b: Source,
-    #[command(flatten)]
-    pub hub: HubArgs,
-    /// Labelled file, or - for stdin; without it, the test file of A's recipe
-    #[arg(long, value_name = "FILE")]
-    pub data: Option<PathBuf>,
-    /// Where to write the rows that only one of them has right, separated by tabs
-    #[arg(long, value_name = "FILE")]
-    pub changed: Option<PathBuf>,
     #[command(flatten)]
     pub columns: ColumnArgs,
     #[command(flatten)]

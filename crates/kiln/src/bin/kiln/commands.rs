@@ -8,6 +8,7 @@ mod outcome;
 pub mod eval;
 pub mod compare;
 pub mod forecast;
+pub mod sweep;
 pub mod predict;
 mod prompt;
 pub mod embed;

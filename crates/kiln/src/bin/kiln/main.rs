@@ -76,6 +76,7 @@ impl Entry for OnBackend<'_> {
             Command::Eval(arguments) => commands::eval::run::<B>(arguments, *json, &device),
             Command::Forecast(arguments) => commands::forecast::run::<B>(arguments, self.0),
             Command::Compare(arguments) => commands::compare::run::<B>(arguments, *json, &device),
+            Command::Sweep(arguments) => commands::sweep::run::<B>(arguments, self.0),
             Command::Predict(arguments) => commands::predict::run::<B>(arguments, *json, &device),
             Command::FillMask(arguments) => commands::predict::fill_mask::<B>(arguments, *json, &device),
             Command::Embed(arguments) => commands::embed::run::<B>(arguments, *json, &device),

@@ -144,7 +144,10 @@ mod tests {
         for text in ["0", "-1", "1.5", "many", ""] {
             assert!(at_least_one(text).is_err(), "{text}");
         }
-        assert_eq!((probability("0.5"), probability("1.5").is_err(), probability("NaN").is_err()), (Ok(0.5), true, true));
+        assert_eq!(
+            (probability("0.5"), probability("1.5").is_err(), probability("NaN").is_err()),
+            (Ok(0.5), true, true)
+        );
         assert_eq!((at_least_two("2"), at_least_two("1").is_err()), (Ok(2), true));
     }
 }

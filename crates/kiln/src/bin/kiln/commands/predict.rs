@@ -186,7 +186,8 @@ mod tests {
     fn the_best_labels_are_kept_in_order() {
         let scores = [("a", 0.2), ("b", 0.5), ("c", 0.3)].map(|(label, score)| (label.to_owned(), score)).to_vec();
         let texts = Texts { text: "x".to_owned(), text_pair: None };
-        let mut prediction = Prediction::Label(LabelPrediction { texts, label: Some("b".to_owned()), score: 0.5, scores });
+        let mut prediction =
+            Prediction::Label(LabelPrediction { texts, label: Some("b".to_owned()), score: 0.5, scores });
         keep_best(&mut prediction, 2);
         let json = serde_json::to_string(&prediction).expect("it has no strange keys");
         assert_eq!(json, r#"{"text":"x","label":"b","score":0.5,"scores":{"b":0.5,"c":0.3}}"#);

@@ -1,0 +1,270 @@
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use kiln_backend::Backend;
+use kiln_schema::{Split, Task};
+use kiln_train::Metric;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::recipe::Sweep;
+use crate::{Error, ErrorKind, Fold, Interrupted, Observer, Recipe, RunOptions, UsageError, train};
+
+mod table;
+
+/// What came of a sweep.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Swept {
+    /// The sweep's folder, with `sweep.tsv`, `sweep.json`, `sweep.html` and a run's folder for each training in `runs`.
+    pub path: PathBuf,
+    /// What candidates are judged by, on the validation split.
+    pub metric: &'static str,
+    /// The best first: those that were trained for more epochs before the others.
+    pub candidates: Vec<Candidate>,
+    /// How long all trainings took.
+    pub seconds: f64,
+}
+
+/// Some values of the recipe's keys, and how good they are.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Candidate {
+    /// `KEY = VALUE`, for each key that is varied.
+    pub settings: Vec<String>,
+    /// The epochs that it was trained for.
+    pub epochs: usize,
+    /// The mean of its runs' scores; absent where one of them diverged.
+    pub score: Option<f64>,
+    /// The mean of its runs' scores on the test split, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_score: Option<f64>,
+    /// One for each seed and fold.
+    pub runs: Vec<Run>,
+}
+
+/// A training of a sweep.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Run {
+    /// Its folder, in that of the sweep.
+    pub path: PathBuf,
+    /// Its `train.seed`.
+    pub seed: u64,
+    /// The fold that it was validated on, from 1; absent where the recipe's own validation split is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fold: Option<usize>,
+    /// The best epoch's score; absent where the training diverged.
+    pub score: Option<f64>,
+    /// The same epoch's score on the test split, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_score: Option<f64>,
+    #[serde(skip)]
+    seconds: f64,
+}
+
+/// Trains every candidate of a recipe's `[sweep]`, for each seed and fold and one after another, and writes what came of them.
+/// With `options.resume`, trainings that are complete are not repeated, and the one that was interrupted goes on.
+///
+/// # Errors
+/// As of [`train`], a training that diverges apart: its candidate comes last. Also when the recipe has no `[sweep]`, or the
+/// folder holds another sweep.
+pub fn sweep<B: Backend>(
+    recipe: &Path,
+    overrides: &[String],
+    options: &RunOptions,
+    observer: &mut dyn Observer,
+) -> Result<Swept, Error> {
+    let sweeping = Sweeping::new(recipe, overrides, options)?;
+    let mut candidates = sweeping.candidates.clone();
+    let rungs = sweeping.sweep.rungs(sweeping.recipe.train.epochs);
+    let mut left: Vec<usize> = (0..candidates.len()).collect();
+    let mut seconds = 0.0;
+    for (rung, &epochs) in rungs.iter().enumerate() {
+        let is_last = rung + 1 == rungs.len();
+        // Whoever is the only one left has nobody to be compared with before the end.
+        if left.len() == 1 && !is_last {
+            continue;
+        }
+        for (place, &candidate) in left.iter().enumerate() {
+            let what = format!("rung {} of {}, candidate {} of {}", rung + 1, rungs.len(), place + 1, left.len());
+            observer.stage("sweep", "kiln", &format_args!("{what}: {}", candidates[candidate].settings.join(", ")));
+            let runs = sweeping.runs::<B>(candidate, epochs, observer)?;
+            seconds += runs.iter().map(|run| run.seconds).sum::<f64>();
+            candidates[candidate] = candidates[candidate].with_runs(epochs, runs);
+        }
+        left.sort_by(|&a, &b| sweeping.order(&candidates[a], &candidates[b]).then(a.cmp(&b)));
+        if let (false, Some(halving)) = (is_last, sweeping.sweep.halving) {
+            left.truncate(left.len().div_ceil(halving.factor));
+        }
+    }
+    candidates.sort_by(|a, b| b.epochs.cmp(&a.epochs).then_with(|| sweeping.order(a, b)));
+    let swept = Swept { path: sweeping.folder, metric: sweeping.metric.name(), candidates, seconds };
+    table::write(&swept)?;
+    Ok(swept)
+}
+
+/// A sweep whose candidates have been checked.
+struct Sweeping<'a> {
+    file: &'a Path,
+    overrides: &'a [String],
+    options: &'a RunOptions,
+    folder: PathBuf,
+    recipe: Recipe,
+    sweep: Sweep,
+    metric: Metric,
+    seeds: Vec<u64>,
+    candidates: Vec<Candidate>,
+}
+
+impl<'a> Sweeping<'a> {
+    fn new(file: &'a Path, overrides: &'a [String], options: &'a RunOptions) -> anyhow::Result<Self> {
+        let (recipe, sweep) = Recipe::load_swept(file, (overrides, &[]))?;
+        let seeds = if sweep.seeds.is_empty() { vec![recipe.train.seed] } else { sweep.seeds.clone() };
+        if sweep.keys.is_empty() && seeds.len() < 2 && sweep.folds == 0 {
+            let file = file.display();
+            bail!(UsageError(format!(
+                "{file}: there is nothing to sweep over; expected keys, seeds or folds in [sweep]"
+            )));
+        }
+        if sweep.folds > 0 && recipe.task == Task::MaskedLm {
+            bail!(UsageError("`sweep.folds`: folds are of labelled data; the recipe is of raw text".to_owned()));
+        }
+        let settings = sweep.candidates();
+        for candidate in &settings {
+            Recipe::load_swept(file, (overrides, candidate))?;
+        }
+        let empty = |settings| Candidate { settings, epochs: 0, score: None, test_score: None, runs: Vec::new() };
+        let candidates = settings.into_iter().map(empty).collect();
+        let no_folder = || UsageError("expected --out, the sweep's folder".to_owned());
+        let folder = options.out.clone().ok_or_else(no_folder)?;
+        let metric = recipe.metric();
+        let sweeping = Self { file, overrides, options, folder, recipe, sweep, metric, seeds, candidates };
+        sweeping.begin()?;
+        Ok(sweeping)
+    }
+
+    /// Makes the folder, or checks that it holds this sweep.
+    fn begin(&self) -> anyhow::Result<()> {
+        let path = self.folder.join("sweep.toml");
+        let settings = format!("{}\n{}", self.recipe.to_toml(), self.sweep.to_toml());
+        let place = self.folder.display();
+        let found =
+            kiln_files::read_if_present(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        match (found, self.options.resume) {
+            (Some(_), false) => bail!(UsageError(format!(
+                "{place} holds a sweep already; choose another --out, or continue that sweep with --resume"
+            ))),
+            (None, true) => bail!(UsageError(format!("{place} holds no sweep to resume: there is no sweep.toml"))),
+            (Some(found), true) if found != settings.as_bytes() => bail!(UsageError(format!(
+                "{place} holds a sweep with other settings, as sweep.toml says; resume it with these, or choose another --out"
+            ))),
+            (Some(_), true) => return Ok(()),
+            (None, false) => {}
+        }
+        std::fs::create_dir_all(&self.folder).with_context(|| format!("{place}: cannot be made"))?;
+        kiln_files::write(&path, settings.as_bytes()).with_context(|| format!("{}: cannot be written", path.display()))
+    }
+
+    /// Trains a candidate for each seed and fold.
+    fn runs<B: Backend>(
+        &self,
+        candidate: usize,
+        epochs: usize,
+        observer: &mut dyn Observer,
+    ) -> Result<Vec<Run>, Error> {
+        let mut runs = Vec::new();
+        let folds = (0..self.sweep.folds.max(1)).map(|fold| (self.sweep.folds > 0).then_some(fold));
+        for (seed, fold) in self.seeds.iter().flat_map(|seed| folds.clone().map(move |fold| (*seed, fold))) {
+            let mut name = format!("{}-seed{seed}", candidate + 1);
+            let mut settings = self.candidates[candidate].settings.clone();
+            settings.push(format!("train.seed = {seed}"));
+            if let Some(fold) = fold {
+                name += &format!("-fold{}", fold + 1);
+            }
+            if self.sweep.halving.is_some() {
+                name += &format!("-epochs{epochs}");
+                settings.push(format!("train.epochs = {epochs}"));
+            }
+            let (recipe, _) =
+                Recipe::load_swept(self.file, (self.overrides, &settings)).map_err(anyhow::Error::from)?;
+            let path = Path::new("runs").join(name);
+            let folder = self.folder.join(&path);
+            let options = RunOptions {
+                fold: fold.map(|index| Fold { index, count: self.sweep.folds }),
+                resume: folder.join("run.toml").exists(),
+                out: Some(folder.clone()),
+                ..self.options.clone()
+            };
+            if !is_complete(&folder) {
+                self.train::<B>(&recipe, &options, observer)?;
+            }
+            runs.push(self.read(path, (seed, fold.map(|fold| fold + 1)))?);
+        }
+        Ok(runs)
+    }
+
+    /// Trains once. What diverges is written down, as it would diverge again.
+    fn train<B: Backend>(
+        &self,
+        recipe: &Recipe,
+        options: &RunOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        let folder = options.out.as_deref().expect("each run has its folder");
+        match train::<B>(recipe, options, observer) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                let place = self.folder.display();
+                let message = format!("the runs so far are saved; continue with --resume --out {place}");
+                return Err(anyhow::Error::from(Interrupted(message)).into());
+            }
+            Err(error) if error.is_divergence() => {
+                observer.warning(&error);
+                let failed = || format!("{}: cannot be written", folder.display());
+                kiln_files::write(&folder.join(DIVERGED), format!("{error}\n").as_bytes()).with_context(failed)?;
+            }
+            Err(error) => return Err(error),
+        }
+        // A run that is complete goes on from nothing.
+        let checkpoints = folder.join("checkpoints");
+        Ok(std::fs::remove_dir_all(&checkpoints)
+            .with_context(|| format!("{}: cannot be deleted", checkpoints.display()))?)
+    }
+
+    /// What a complete run says of itself.
+    fn read(&self, path: PathBuf, (seed, fold): (u64, Option<usize>)) -> anyhow::Result<Run> {
+        let file = self.folder.join(&path).join(REPORT);
+        let cannot = || format!("{}: cannot be read", file.display());
+        let report = kiln_files::read_if_present(&file).with_context(cannot)?;
+        let report: Value =
+            report.map(|json| serde_json::from_slice(&json)).transpose().with_context(cannot)?.unwrap_or_default();
+        let score = |split: Split| report["splits"][split.name()][self.metric.name()].as_f64();
+        let seconds = report["train"]["seconds"].as_f64().unwrap_or(0.0);
+        Ok(Run { path, seed, fold, score: score(Split::Validation), test_score: score(Split::Test), seconds })
+    }
+
+    /// The better first; what diverged last.
+    fn order(&self, a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
+        let rank = |candidate: &Candidate| match candidate.score {
+            Some(score) if self.metric == Metric::Loss => -score,
+            Some(score) => score,
+            None => f64::NEG_INFINITY,
+        };
+        rank(b).total_cmp(&rank(a))
+    }
+}
+
+const REPORT: &str = "report.json";
+const DIVERGED: &str = "diverged.txt";
+
+/// A run's report is written last.
+fn is_complete(folder: &Path) -> bool {
+    folder.join(REPORT).exists() || folder.join(DIVERGED).exists()
+}
+
+impl Candidate {
+    fn with_runs(&self, epochs: usize, runs: Vec<Run>) -> Self {
+        let mean =
+            |score: fn(&Run) -> Option<f64>| Some(runs.iter().map(score).sum::<Option<f64>>()? / runs.len() as f64);
+        let (score, test_score) = (mean(|run| run.score), mean(|run| run.test_score));
+        Self { settings: self.settings.clone(), epochs, score, test_score, runs }
+    }
+}

@@ -1,0 +1,45 @@
+//! What a sweep found, as a table for programs, one for spreadsheets and a page. None has times but the first.
+
+use std::fmt::Write;
+
+use anyhow::Context;
+use kiln_eval::SweepPage;
+
+use super::{Candidate, Swept};
+
+pub(super) fn write(swept: &Swept) -> anyhow::Result<()> {
+    let rows = rows(swept);
+    let page = SweepPage { metric: swept.metric, header: &HEADER, rows: &rows };
+    let mut table = format!("{}\n", HEADER.join("\t"));
+    for row in &rows {
+        writeln!(table, "{}", row.join("\t")).expect("a string takes any text");
+    }
+    let json = serde_json::to_vec_pretty(swept)?;
+    for (name, bytes) in
+        [("sweep.json", json.as_slice()), ("sweep.tsv", table.as_bytes()), ("sweep.html", page.to_html().as_bytes())]
+    {
+        let path = swept.path.join(name);
+        kiln_files::write(&path, bytes).with_context(|| format!("{}: cannot be written", path.display()))?;
+    }
+    Ok(())
+}
+
+const HEADER: [&str; 8] = ["rank", "settings", "epochs", "runs", "score", "lowest", "highest", "test_score"];
+
+fn rows(swept: &Swept) -> Vec<Vec<String>> {
+    let number = |score: Option<f64>| score.map(|score| format!("{score:.4}")).unwrap_or_default();
+    let row = |(rank, candidate): (usize, &Candidate)| {
+        let scores = || candidate.runs.iter().filter_map(|run| run.score);
+        vec![
+            rank.to_string(),
+            candidate.settings.join(", "),
+            candidate.epochs.to_string(),
+            candidate.runs.len().to_string(),
+            number(candidate.score),
+            number(scores().min_by(f64::total_cmp)),
+            number(scores().max_by(f64::total_cmp)),
+            number(candidate.test_score),
+        ]
+    };
+    (1..).zip(&swept.candidates).map(row).collect()
+}
