@@ -60,7 +60,7 @@ impl Reference {
             |name, shape: [usize; 2]| Tensor::<2>::from_data(TensorData::new(self.base.numbers(name), shape), device);
         let classifier = &mut pretrained.model.head.classifier;
         classifier.weight = Some(Param::from_tensor(tensor("classifier.weight", [2, 384]).transpose()));
-        classifier.bias = Param::from_tensor(tensor("classifier.bias", [1, 2]).squeeze_dim(0));
+        classifier.bias = Some(Param::from_tensor(tensor("classifier.bias", [1, 2]).squeeze_dim(0)));
         let labels = LabelSet::new(["0", "1"]).expect("two names");
         let problem_type = ProblemType::default();
         let network = Network::SequenceClassification { model: pretrained.model, labels, problem_type };

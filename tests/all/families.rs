@@ -5,10 +5,13 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_backend::{Backend, Flex};
-use kiln_bert::{BertConfig, Inputs, Weights};
-use kiln_heads::{Network, Pooling, PretrainedConfig, Start, cross_entropy_sum, load_model, pool, save_model};
+use kiln_bert::{BertConfig, Inputs, Weights, parameters};
+use kiln_heads::{
+    Network, Pooling, PretrainedConfig, Start, TaskModel, Units, cross_entropy_sum, load_model, pool, save_model,
+};
 use kiln_kernels::Precision;
 use kiln_predict::EmbedConfig;
+use kiln_schema::{LabelSet, TagScheme};
 use kiln_tokenize::{ModelLimits, Tokenizer};
 use kiln_train::{AdamW, GradientSum, Trainable};
 use safetensors::SafeTensors;
@@ -18,7 +21,7 @@ use crate::assets::assets;
 use crate::tiny;
 
 /// Each with the names of its folder's parts under `reference/families`.
-const FOLDERS: [&str; 7] = ["bert", "albert", "roberta", "xlm-roberta", "distilbert", "electra", "ernie"];
+const FOLDERS: [&str; 8] = ["bert", "albert", "roberta", "xlm-roberta", "distilbert", "electra", "ernie", "modernbert"];
 const TOLERANCE: f32 = 1e-4;
 
 pub struct Expected(Vec<u8>);
@@ -204,10 +207,52 @@ fn tokens_are_transformers() {
     }
 }
 
+/// A copy of ModernBERT's folder with another config.
+fn modernbert_with(assets: &Path, config: &Value) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().expect("a temporary folder");
+    let folder = assets.join("reference/families/modernbert");
+    std::fs::copy(folder.join("model.safetensors"), copy.path().join("model.safetensors")).expect("it is writable");
+    std::fs::write(copy.path().join("config.json"), config.to_string()).expect("it is writable");
+    copy
+}
+
 #[test]
-fn ten_steps_of_roberta_are_pytorch_s() {
+fn modernbert_s_config_is_read_in_both_forms_and_with_both_poolings() {
     let Some(assets) = assets() else { return };
-    let folder = assets.join("reference/families/roberta");
+    let (folder, device) = (assets.join("reference/families/modernbert"), Flex::device(0));
+    let expected = Expected::read(&folder.join("expected.safetensors"));
+    let config = |name: &str| -> Value {
+        serde_json::from_slice(&std::fs::read(folder.join(name)).expect("the reference is there")).expect("it is JSON")
+    };
+    for form in ["config.json", "config.hub.json"] {
+        for pooling in ["cls", "mean"] {
+            let mut config = config(form);
+            config["classifier_pooling"] = pooling.into();
+            let copy = modernbert_with(&assets, &config);
+            let model = load_model(copy.path(), &device).expect("it is whole").module;
+            let saved = tempfile::tempdir().expect("a temporary folder");
+            save_model(saved.path(), &model).expect("it is writable");
+            let again = load_model(saved.path(), &device).expect("what was saved is whole").module;
+            for model in [model, again] {
+                for prefix in ["", "pair."] {
+                    let found = logits(&model.network, expected.inputs(prefix, &device));
+                    let wanted = expected.numbers(&format!("{prefix}{pooling}.logits"));
+                    tiny::assert_close(&found, &wanted, TOLERANCE, &format!("{form} {pooling} {prefix}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn ten_steps_are_pytorch_s() {
+    let Some(assets) = assets() else { return };
+    for name in ["roberta", "modernbert"] {
+        follow_ten_steps(&assets.join("reference/families").join(name));
+    }
+}
+
+fn follow_ten_steps(folder: &Path) {
     let json = std::fs::read(folder.join("finetune.json")).expect("the reference is there");
     let reference: Value = serde_json::from_slice(&json).expect("it is JSON");
     let series = |key: &str| -> Vec<f64> {
@@ -216,7 +261,7 @@ fn ten_steps_of_roberta_are_pytorch_s() {
     let expected = Expected::read(&folder.join("expected.safetensors"));
     let plain = Flex::device(0);
     let device = plain.clone().autodiff();
-    let mut without_dropout = load_model(&folder, &plain).expect("a classifier").module;
+    let mut without_dropout = load_model(folder, &plain).expect("a classifier").module;
     without_dropout.config.hidden_dropout_prob = 0.0;
     without_dropout.config.attention_probs_dropout_prob = 0.0;
     let copy = tempfile::tempdir().expect("a temporary folder");
@@ -243,6 +288,29 @@ fn ten_steps_of_roberta_are_pytorch_s() {
     tiny::assert_close(&found, &after, 1e-3, "logits after");
 }
 
+/// A fresh head on tokens and one on answers: the class that the folder names, and what comes back from it.
+fn check_token_heads(folder: &Path, config: &PretrainedConfig, name: &str) {
+    let device = Flex::device(0);
+    let labels = LabelSet::new(["O", "B-A", "I-A", "B-B"]).expect("four names");
+    let tagger = config.token_classifier(folder, false, &device).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let reader = config.question_answerer(folder, &device).unwrap_or_else(|error| panic!("{name}: {error}"));
+    let (units, tag_scheme) = (Units::Words, TagScheme::Entities);
+    let tagged = Network::TokenClassification { model: tagger.model, labels, units, tag_scheme };
+    let answered = Network::QuestionAnswering { model: reader.model };
+    for (network, class) in [(tagged, "ForTokenClassification"), (answered, "ForQuestionAnswering")] {
+        let saved = tempfile::tempdir().expect("a temporary folder");
+        let model = TaskModel { network, config: tagger.config.clone() };
+        save_model(saved.path(), &model).expect("it is writable");
+        let again = load_model(saved.path(), &device).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(again.unused.is_empty(), "{name}: {:?}", again.unused);
+        let found = again.module.config.extra["architectures"][0].as_str().expect("a name").to_owned();
+        // A frozen encoder leaves no fresh layer untrained: without a pre-trained one ModernBERT's head is Kiln's own.
+        let is_native = !(config.frozen && name == "modernbert");
+        assert_eq!(found.ends_with(class), is_native, "{found}");
+        assert_eq!(parameters(again.module.network.bert()), parameters(model.network.bert()), "{name} {class}");
+    }
+}
+
 /// Every family's encoder becomes a model of every task that transformers has a class for, and comes back from its folder.
 #[test]
 fn fresh_heads_are_saved_under_the_family_s_own_classes() {
@@ -258,14 +326,16 @@ fn fresh_heads_are_saved_under_the_family_s_own_classes() {
             num_labels: 4,
             head_initializer_range: None,
         };
+        check_token_heads(&folder, &config, name);
+        let frozen = PretrainedConfig { frozen: true, start: Start::Random, ..config.clone() };
+        check_token_heads(&folder, &frozen, name);
         let saved = tempfile::tempdir().expect("a temporary folder");
         let has_masked_lm = name != "electra";
         let masked = config.masked_lm(&folder, false, &device);
         assert_eq!(masked.is_ok(), has_masked_lm, "{name}");
         if let Ok(masked) = masked {
             let network = Network::MaskedLm { model: masked.model };
-            save_model(saved.path(), &kiln_heads::TaskModel { network, config: masked.config })
-                .expect("it is writable");
+            save_model(saved.path(), &TaskModel { network, config: masked.config }).expect("it is writable");
             let again = load_model(saved.path(), &device).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert!(again.unused.is_empty(), "{name}: {:?}", again.unused);
             let class = again.module.config.extra["architectures"][0].as_str().expect("a name").to_owned();

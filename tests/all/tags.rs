@@ -108,7 +108,7 @@ fn damaged_weights_are_no_tags() {
     let report = set.report(&set.output(&model, 4, &device)).expect("the weights are sound");
     assert!(report.loss.is_finite());
     let bias = Tensor::<1>::from_data([0.0, f32::NAN, 0.0], &device);
-    model.head.classifier.bias = Param::from_tensor(bias);
+    model.head.classifier.bias = Some(Param::from_tensor(bias));
     let message = set.report(&set.output(&model, 4, &device)).expect_err("a weight is NaN").to_string();
     assert!(message.contains("NaN"), "{message}");
 }

@@ -119,6 +119,6 @@ fn model(folder: &Path, weight: &[f32], bias: &[f32], device: &burn::tensor::Dev
     let weight = Tensor::<2>::from_data(TensorData::new(weight.to_vec(), [num_labels, hidden_size]), device);
     let bias = Tensor::<1>::from_data(TensorData::new(bias.to_vec(), [num_labels]), device);
     head.classifier.weight = Some(Param::from_tensor(weight.transpose()));
-    head.classifier.bias = Param::from_tensor(bias);
+    head.classifier.bias = Some(Param::from_tensor(bias));
     SequenceClassifier { bert, head, pooling: Pooling::Cls }
 }

@@ -3,6 +3,7 @@ use burn::nn::{Dropout, DropoutConfig, LayerNorm};
 use burn::tensor::{Bool, Device, Tensor};
 use kiln_kernels::{OutputBlock, Products, Queries, SelfAttention};
 
+use crate::linear::normalization;
 use crate::{BertConfig, Linear};
 
 /// Self-attention with its output block: `LayerNorm(x + dropout(dense(attention(x))))`.
@@ -74,7 +75,8 @@ impl BertSelfAttention {
         queries: Queries,
         products: &Products,
     ) -> Tensor<3> {
-        let [query, key, value] = [&self.query, &self.key, &self.value].map(Linear::affine);
+        let [query, key, value] =
+            [&self.query, &self.key, &self.value].map(|linear| linear.affine(&hidden_states.device()));
         let heads = self.num_attention_heads;
         let attention = SelfAttention { query, key, value, heads, dropout: probability(&self.dropout), queries };
         attention.forward(hidden_states, padding, products)
@@ -111,12 +113,9 @@ impl BertOutput {
     /// - `x`: `[batch, seq, input]`
     /// - `residual`, output: `[batch, seq, hidden]`
     pub fn forward(&self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
-        let beta = self.layer_norm.beta.as_ref().expect("BERT's layer normalization shifts");
         let block = OutputBlock {
-            dense: self.dense.affine(),
-            gamma: self.layer_norm.gamma.val(),
-            beta: beta.val(),
-            epsilon: self.layer_norm_eps,
+            dense: self.dense.affine(&residual.device()),
+            norm: Some(normalization(&self.layer_norm, self.layer_norm_eps)),
             dropout: probability(&self.dropout),
         };
         block.forward(x, residual, products)

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use burn::module::Module;
+use burn::nn::LayerNorm;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
 use kiln_kernels::{Products, Queries};
 
@@ -15,6 +16,8 @@ pub struct Bert {
     pub embeddings_project: Option<Linear>,
     /// The stack of layers.
     pub encoder: BertEncoder,
+    /// Of the last layer's output, where layers normalize what they read.
+    pub final_norm: Option<LayerNorm>,
     /// Absent in checkpoints trained without next-sentence prediction.
     pub pooler: Option<BertPooler>,
     /// How the encoder's products are computed, where operations are fused.
@@ -47,6 +50,7 @@ impl BertConfig {
                 .projects_embeddings()
                 .then(|| self.init_linear(self.embedding_size(), self.hidden_size, device)),
             encoder: BertEncoder::init(self, device),
+            final_norm: self.family().has_pre_norm.then(|| self.init_layer_norm(self.hidden_size, device)),
             pooler: Some(self.init_pooler(device)),
             products: Products::default(),
             layer_inputs: None,
@@ -81,9 +85,7 @@ impl Bert {
 
     /// The width of a hidden state.
     pub fn hidden_size(&self) -> usize {
-        let layer = self.encoder.layer.first().expect("an encoder has layers");
-        let [_, hidden] = layer.output.dense.shape();
-        hidden
+        self.encoder.layer.first().expect("an encoder has layers").hidden_size()
     }
 
     /// The encoder's linear layers, each under BERT's name of it, as `encoder.layer.0.attention.self.query`; last the pooler's.
@@ -93,17 +95,8 @@ impl Bert {
             layers.push(("embeddings_project".to_owned(), project));
         }
         for (at, layer) in self.encoder.layer.iter_mut().enumerate() {
-            let attention = &mut layer.attention;
-            for (name, linear) in [
-                ("attention.self.query", &mut attention.self_attention.query),
-                ("attention.self.key", &mut attention.self_attention.key),
-                ("attention.self.value", &mut attention.self_attention.value),
-                ("attention.output.dense", &mut attention.output.dense),
-                ("intermediate.dense", &mut layer.intermediate.dense),
-                ("output.dense", &mut layer.output.dense),
-            ] {
-                layers.push((format!("encoder.layer.{at}.{name}"), linear));
-            }
+            let named = layer.linear_layers().into_iter();
+            layers.extend(named.map(|(name, linear)| (format!("encoder.layer.{at}.{name}"), linear)));
         }
         if let Some(pooler) = &mut self.pooler {
             layers.push(("pooler.dense".to_owned(), &mut pooler.dense));
@@ -130,11 +123,15 @@ impl Bert {
             Some(project) => project.forward(embedded),
             None => embedded,
         };
-        match &self.layer_inputs {
+        let states = match &self.layer_inputs {
             Some(kept) if embedded.is_autodiff() => {
                 kept.forward(&self.encoder, embedded, padding, queries, &self.products)
             }
             _ => self.encoder.forward(embedded, padding, queries, &self.products),
+        };
+        match &self.final_norm {
+            Some(norm) => norm.forward(states),
+            None => states,
         }
     }
 

@@ -54,7 +54,7 @@ impl LayerInputs {
             inputs.push(hidden_states.clone());
             let queries = if at + 1 == encoder.steps().len() { queries } else { Queries::All };
             // Without autodiff burn turns dropout off, of a layer that is not frozen too.
-            let plain = if layer.output.drops() { layer.valid().unfreeze() } else { layer.valid() };
+            let plain = if layer.drops() { layer.valid().unfreeze() } else { layer.valid() };
             let products = of_layer(products, seed, at);
             hidden_states = plain.forward(hidden_states, padding.clone(), queries, &products);
         }

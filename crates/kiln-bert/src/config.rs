@@ -227,7 +227,7 @@ impl BertConfig {
     /// The row of the position embeddings that the first token reads.
     pub(crate) fn first_position(&self) -> usize {
         match self.family().positions {
-            Positions::Zero => 0,
+            Positions::Zero | Positions::Rotary => 0,
             Positions::AfterPadding => self.pad_token_id as usize + 1,
         }
     }
@@ -286,6 +286,9 @@ impl BertConfig {
             let expected = format!("more than {} for a padding token of this id", self.first_position());
             return error("max_position_embeddings", self.max_position_embeddings.to_string(), expected);
         }
+        if self.family().has_pre_norm {
+            self.check_pre_norm().or_else(|(field, found, expected)| error(&field, found, expected))?;
+        }
         self.check_parameters(path)
     }
 
@@ -294,9 +297,11 @@ impl BertConfig {
         Linear::new([d_input, d_output], self.initializer_range, device)
     }
 
-    /// Fresh layer normalization over an axis of this width: weight one, bias zero.
+    /// Fresh layer normalization over an axis of this width: weight one, bias zero, or none where the family has a flag for
+    /// it that is not set.
     pub fn init_layer_norm(&self, width: usize, device: &Device) -> LayerNorm {
-        LayerNormConfig::new(width).with_epsilon(self.layer_norm_eps).init(device)
+        let has_bias = !self.family().has_pre_norm || self.flag("norm_bias");
+        LayerNormConfig::new(width).with_epsilon(self.layer_norm_eps).with_bias(has_bias).init(device)
     }
 
     pub(crate) fn init_embedding(&self, entries: usize, device: &Device) -> burn::nn::Embedding {

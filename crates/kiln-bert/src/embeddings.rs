@@ -5,14 +5,16 @@ use kiln_kernels::{Embeddings, StoredTable};
 
 use crate::BertConfig;
 use crate::attention::probability;
+use crate::family::Positions;
+use crate::linear::normalization;
 
 /// Word, position and segment embeddings, summed, normalized, dropped out; by the rules of the config's family.
 #[derive(Module, Debug)]
 pub struct BertEmbeddings {
     /// `[vocab_size, hidden]`
     pub word_embeddings: Embedding,
-    /// `[max_position_embeddings, hidden]`
-    pub position_embeddings: Embedding,
+    /// `[max_position_embeddings, hidden]`; none in families that do not embed positions.
+    pub position_embeddings: Option<Embedding>,
     /// `[type_vocab_size, hidden]`; none in families that do not tell segments apart.
     pub token_type_embeddings: Option<Embedding>,
     /// `[task_type_vocab_size, hidden]`, in ERNIE: the first row is added to every token.
@@ -33,7 +35,8 @@ impl BertEmbeddings {
         let has_segments = config.family().has_segments;
         Self {
             word_embeddings: config.init_embedding(config.vocab_size, device),
-            position_embeddings: config.init_embedding(config.max_position_embeddings, device),
+            position_embeddings: (config.family().positions != Positions::Rotary)
+                .then(|| config.init_embedding(config.max_position_embeddings, device)),
             token_type_embeddings: has_segments.then(|| config.init_embedding(config.type_vocab_size, device)),
             task_type_embeddings: config.task_types().map(|entries| config.init_embedding(entries, device)),
             layer_norm: config.init_layer_norm(config.embedding_size(), device),
@@ -65,18 +68,19 @@ impl BertEmbeddings {
     /// # Panics
     /// When `seq` is above the config's [`max_sequence_length`](BertConfig::max_sequence_length).
     pub fn forward(&self, input_ids: Tensor<2, Int>, token_type_ids: Tensor<2, Int>) -> Tensor<3> {
-        let beta = self.layer_norm.beta.as_ref().expect("BERT's layer normalization shifts");
+        let kiln_kernels::LayerNorm { gamma, beta, epsilon } = normalization(&self.layer_norm, self.layer_norm_eps);
+        let [_, seq] = input_ids.dims();
         let (words, input_ids) = match &self.stored_words {
             Some(stored) => stored.select(input_ids),
             None => (self.word_embeddings.weight.val(), input_ids),
         };
         let embeddings = Embeddings {
             segments: self.segments(&words),
+            positions: self.positions(seq, &words),
             words,
-            positions: self.positions(),
-            gamma: self.layer_norm.gamma.val(),
-            beta: beta.val(),
-            epsilon: self.layer_norm_eps,
+            gamma,
+            beta,
+            epsilon,
             dropout: probability(&self.dropout),
         };
         let token_type_ids = match &self.token_type_embeddings {
@@ -86,9 +90,13 @@ impl BertEmbeddings {
         embeddings.forward(input_ids, token_type_ids)
     }
 
-    /// The rows of the position embeddings that tokens read, `[positions, hidden]`.
-    fn positions(&self) -> Tensor<2> {
-        let positions = self.position_embeddings.weight.val();
+    /// The rows of the position embeddings that tokens read, `[positions, hidden]`: `seq` at least.
+    fn positions(&self, seq: usize, words: &Tensor<2>) -> Tensor<2> {
+        let Some(positions) = &self.position_embeddings else {
+            let [_, hidden] = words.dims();
+            return Tensor::zeros([seq, hidden], &words.device());
+        };
+        let positions = positions.weight.val();
         match self.first_position {
             0 => positions,
             first => {

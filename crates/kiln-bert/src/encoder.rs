@@ -1,14 +1,14 @@
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor};
-use kiln_kernels::{Products, Queries};
+use kiln_kernels::{Products, Queries, Rotary};
 
-use crate::{BertAttention, BertConfig, BertOutput, HiddenAct, Linear};
+use crate::{BertAttention, BertConfig, BertOutput, HiddenAct, Linear, PreNormLayer};
 
 /// The stack of layers.
 #[derive(Module, Debug)]
 pub struct BertEncoder {
     /// Those with weights of their own.
-    pub layer: Vec<BertLayer>,
+    pub layer: Vec<EncoderLayer>,
     /// Which of them are computed, in their order: each once, but where layers are shared.
     #[module(skip)]
     order: Vec<usize>,
@@ -16,12 +16,14 @@ pub struct BertEncoder {
 
 impl BertEncoder {
     pub(crate) fn init(config: &BertConfig, device: &Device) -> Self {
-        let layer = (0..config.distinct_layers()).map(|_| BertLayer::init(config, device)).collect();
+        let mut rotaries = Vec::new();
+        let layer = |at| EncoderLayer::init(config, at, &mut rotaries, device);
+        let layer = (0..config.distinct_layers()).map(layer).collect();
         Self { layer, order: config.layer_order() }
     }
 
     /// The layers in the order of computation; shared ones come more than once.
-    pub(crate) fn steps(&self) -> impl DoubleEndedIterator<Item = &BertLayer> + ExactSizeIterator {
+    pub(crate) fn steps(&self) -> impl DoubleEndedIterator<Item = &EncoderLayer> + ExactSizeIterator {
         self.order.iter().map(|&at| &self.layer[at])
     }
 
@@ -47,7 +49,86 @@ impl BertEncoder {
     }
 }
 
-/// One layer: attention, then the feed-forward block; each normalized after its residual.
+/// One layer, of either form.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "all layers of an encoder are of one form")]
+pub enum EncoderLayer {
+    /// BERT's.
+    PostNorm(BertLayer),
+    /// ModernBERT's.
+    PreNorm(PreNormLayer),
+}
+
+impl EncoderLayer {
+    /// The layer of this number. `rotaries` are those of the layers before it, each with its θ, so that layers share angles.
+    fn init(config: &BertConfig, layer: usize, rotaries: &mut Vec<(f64, Rotary)>, device: &Device) -> Self {
+        if !config.family().has_pre_norm {
+            return Self::PostNorm(BertLayer::init(config, device));
+        }
+        let theta = config.attention_kind(layer).theta;
+        if !rotaries.iter().any(|(other, _)| *other == theta) {
+            rotaries.push((theta, Rotary::new(theta, config.hidden_size / config.num_attention_heads)));
+        }
+        let (_, rotary) = rotaries.iter().find(|(other, _)| *other == theta).expect("it was added");
+        Self::PreNorm(PreNormLayer::init(config, layer, rotary.clone(), device))
+    }
+
+    /// # Shapes
+    /// - `hidden_states`: `[batch, seq, hidden]`
+    /// - `padding`: `[batch, seq]`, true where a position is padding
+    /// - output: `[batch, queries, hidden]`
+    pub fn forward(
+        &self,
+        hidden_states: Tensor<3>,
+        padding: Tensor<2, Bool>,
+        queries: Queries,
+        products: &Products,
+    ) -> Tensor<3> {
+        match self {
+            Self::PostNorm(layer) => layer.forward(hidden_states, padding, queries, products),
+            Self::PreNorm(layer) => layer.forward(hidden_states, padding, queries, products),
+        }
+    }
+
+    /// Whether its dropout takes part in training.
+    pub(crate) fn drops(&self) -> bool {
+        match self {
+            Self::PostNorm(layer) => layer.output.drops(),
+            Self::PreNorm(layer) => layer.drops(),
+        }
+    }
+
+    /// The width of what it computes.
+    pub(crate) fn hidden_size(&self) -> usize {
+        let [_, hidden] = match self {
+            Self::PostNorm(layer) => layer.output.dense.shape(),
+            Self::PreNorm(layer) => layer.mlp.wo.shape(),
+        };
+        hidden
+    }
+
+    /// Its linear layers, each with its name in the layer.
+    pub(crate) fn linear_layers(&mut self) -> Vec<(&'static str, &mut Linear)> {
+        match self {
+            Self::PostNorm(BertLayer { attention, intermediate, output }) => vec![
+                ("attention.self.query", &mut attention.self_attention.query),
+                ("attention.self.key", &mut attention.self_attention.key),
+                ("attention.self.value", &mut attention.self_attention.value),
+                ("attention.output.dense", &mut attention.output.dense),
+                ("intermediate.dense", &mut intermediate.dense),
+                ("output.dense", &mut output.dense),
+            ],
+            Self::PreNorm(PreNormLayer { attn, mlp, .. }) => vec![
+                ("attn.wqkv", &mut attn.wqkv),
+                ("attn.wo", &mut attn.wo),
+                ("mlp.wi", &mut mlp.wi),
+                ("mlp.wo", &mut mlp.wo),
+            ],
+        }
+    }
+}
+
+/// BERT's layer: attention, then the feed-forward block; each normalized after its residual.
 #[derive(Module, Debug)]
 pub struct BertLayer {
     /// The attention block.

@@ -6,6 +6,7 @@ mod camembert;
 mod distilbert;
 mod electra;
 mod ernie;
+mod modernbert;
 mod roberta;
 mod xlm_roberta;
 
@@ -43,6 +44,12 @@ pub struct Family {
     pub defaults: &'static str,
     /// What reads the first token's hidden state before the output layer of a sentence-level head.
     pub sentence_head: SentenceHead,
+    /// Whether transformers' heads on tokens have the layer of the sentence-level head before their output layer too.
+    pub has_token_head: bool,
+    /// What the names of the output layer for answers begin with.
+    pub answer_output: &'static str,
+    /// Whether layers normalize what they read, and are ModernBERT's otherwise too.
+    pub has_pre_norm: bool,
     /// Whether the head for masked words is BERT's, up to the names.
     pub has_masked_lm: bool,
     /// Whether the pooler was trained to tell whether one sentence follows another.
@@ -65,6 +72,8 @@ pub enum Positions {
     Zero,
     /// After the id of the padding token: the rows up to it are never read.
     AfterPadding,
+    /// Nowhere: no position is embedded, and queries and keys are turned by theirs.
+    Rotary,
 }
 
 /// When embeddings are projected to the width of the hidden states.
@@ -88,6 +97,8 @@ pub enum SentenceHead {
     Own {
         /// What the names of its tensors begin with.
         dense: &'static str,
+        /// What the names of a normalization behind the activation begin with, if there is one.
+        norm: Option<&'static str>,
         /// What the names of the output layer's tensors begin with.
         output: &'static str,
         /// After the linear layer.
@@ -98,7 +109,7 @@ pub enum SentenceHead {
 }
 
 /// All families; the first is meant where a config names none.
-pub const FAMILIES: [&Family; 8] = [
+pub const FAMILIES: [&Family; 9] = [
     &BERT,
     &albert::ALBERT,
     &ernie::ERNIE,
@@ -107,6 +118,7 @@ pub const FAMILIES: [&Family; 8] = [
     &camembert::CAMEMBERT,
     &distilbert::DISTILBERT,
     &electra::ELECTRA,
+    &modernbert::MODERNBERT,
 ];
 
 /// What stands before the `model_type` of an encoder under a head that transformers has no class for, so that it does not
@@ -247,6 +259,20 @@ mod tests {
             ("cls.predictions.transform.LayerNorm.bias", "predictions.LayerNorm.bias"),
         ] {
             assert_eq!(albert.tensor_name(bert, 3), family);
+        }
+        let modernbert = Family::of_model_type("modernbert").expect("it is one of them");
+        for (bert, family) in [
+            ("embeddings.word_embeddings.weight", "embeddings.tok_embeddings.weight"),
+            ("encoder.layer.7.attn.wqkv.weight", "layers.7.attn.Wqkv.weight"),
+            ("encoder.layer.7.mlp.wo.bias", "layers.7.mlp.Wo.bias"),
+            ("final_norm.weight", "final_norm.weight"),
+            ("cls.predictions.transform.LayerNorm.weight", "head.norm.weight"),
+            ("cls.predictions.decoder.weight", "decoder.weight"),
+        ] {
+            assert_eq!(
+                (modernbert.tensor_name(bert, 1), modernbert.bert_name(family, 1)),
+                (family.to_owned(), bert.to_owned())
+            );
         }
     }
 

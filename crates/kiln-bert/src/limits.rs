@@ -12,6 +12,9 @@ const MOST_LAYERS: usize = 1_000;
 impl BertConfig {
     /// Parameters of the embeddings, the encoder and the pooler.
     pub fn num_parameters(&self) -> u128 {
+        if self.family().has_pre_norm {
+            return self.pre_norm_parameters();
+        }
         let [hidden, intermediate, layers] =
             [self.hidden_size, self.intermediate_size, self.distinct_layers()].map(|size| size as u128);
         let width = self.embedding_size() as u128;

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use burn::module::{Initializer, Module, Param};
+use burn::nn::LayerNorm;
 use burn::tensor::{Device, Tensor};
 use kiln_kernels::{ActivatedLinear, Activation, Affine, Products, Storage, Weight};
 
@@ -13,13 +14,13 @@ use crate::Adapter;
 pub struct Linear {
     /// `[input, output]`; none where the weight is stored in another form.
     pub weight: Option<Param<Tensor<2>>>,
-    /// `[output]`
-    pub bias: Param<Tensor<1>>,
+    /// `[output]`; none where nothing is added.
+    pub bias: Option<Param<Tensor<1>>>,
     /// What is added to the weight.
     pub adapter: Option<Adapter>,
-    /// The weight in another form.
+    /// The weight in another form, and the device that it was on before.
     #[module(skip)]
-    stored: Option<Arc<dyn Storage>>,
+    stored: Option<(Arc<dyn Storage>, Device)>,
 }
 
 impl Linear {
@@ -28,17 +29,22 @@ impl Linear {
         let normal = Initializer::Normal { mean: 0.0, std: standard_deviation };
         Self {
             weight: Some(normal.init([input, output], device)),
-            bias: Initializer::Zeros.init([output], device),
+            bias: Some(Initializer::Zeros.init([output], device)),
             adapter: None,
             stored: None,
         }
+    }
+
+    /// The same layer, without a bias where `has_bias` is false.
+    pub fn biased(self, has_bias: bool) -> Self {
+        Self { bias: self.bias.filter(|_| has_bias), ..self }
     }
 
     /// `[input, output]`
     pub fn shape(&self) -> [usize; 2] {
         match (&self.weight, &self.stored) {
             (Some(weight), _) => weight.lazy_shape().dims(),
-            (None, Some(stored)) => stored.shape(),
+            (None, Some((stored, _))) => stored.shape(),
             (None, None) => unreachable!("a linear layer has a weight"),
         }
     }
@@ -50,7 +56,12 @@ impl Linear {
 
     /// The weight as one tensor, `[input, output]`, with what its adapter adds.
     pub fn dense_weight(&self) -> Tensor<2> {
-        self.affine().weight.dense()
+        let device = match (&self.weight, &self.stored) {
+            (Some(weight), _) => weight.val().device(),
+            (None, Some((_, device))) => device.clone(),
+            (None, None) => unreachable!("a linear layer has a weight"),
+        };
+        self.affine(&device).weight.dense()
     }
 
     /// The same layer with its weight in another form, which is not trained.
@@ -59,7 +70,12 @@ impl Linear {
     /// When the shapes differ.
     pub fn with_stored_weight(self, stored: Arc<dyn Storage>) -> Self {
         assert_eq!(stored.shape(), self.shape(), "a weight of the layer's shape");
-        Self { weight: None, stored: Some(stored), ..self }
+        let device = match (&self.weight, &self.stored) {
+            (Some(weight), _) => weight.lazy_device(),
+            (None, Some((_, device))) => device.clone(),
+            (None, None) => unreachable!("a linear layer has a weight"),
+        };
+        Self { weight: None, stored: Some((stored, device)), ..self }
     }
 
     /// The same layer with its adapter's part in the weight, which becomes one tensor.
@@ -68,12 +84,13 @@ impl Linear {
         Self { weight, adapter: None, stored: None, ..self }
     }
 
-    /// What a product with this layer reads.
-    pub fn affine(&self) -> Affine {
-        let bias = self.bias.val();
+    /// What a product with this layer reads, which is computed on `device`.
+    pub fn affine(&self, device: &Device) -> Affine {
+        let [_, output] = self.shape();
+        let bias = self.bias.as_ref().map_or_else(|| Tensor::zeros([output], device), Param::val);
         let weight = match (&self.weight, &self.stored) {
             (Some(weight), _) => weight.val().into(),
-            (None, Some(stored)) => Weight::stored(stored.clone(), &bias.device()),
+            (None, Some((stored, _))) => Weight::stored(stored.clone(), device),
             (None, None) => unreachable!("a linear layer has a weight"),
         };
         let weight = match &self.adapter {
@@ -89,7 +106,7 @@ impl Linear {
     /// - `x`: `[…, input]`
     /// - output: `[…, output]`
     pub fn activated<const D: usize>(&self, x: Tensor<D>, activation: Activation, products: &Products) -> Tensor<D> {
-        ActivatedLinear { linear: self.affine(), activation }.forward(x, products)
+        ActivatedLinear { linear: self.affine(&x.device()), activation }.forward(x, products)
     }
 
     /// `x · weight + bias` in f32, whatever the encoder's precision: for poolers and heads.
@@ -100,4 +117,11 @@ impl Linear {
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         self.activated(x, Activation::Identity, &Products::default())
     }
+}
+
+/// A layer normalization as a fused operation reads it; without a shift it adds zeros.
+pub(crate) fn normalization(norm: &LayerNorm, epsilon: f64) -> kiln_kernels::LayerNorm {
+    let gamma = norm.gamma.val();
+    let beta = norm.beta.as_ref().map_or_else(|| gamma.zeros_like().detach(), Param::val);
+    kiln_kernels::LayerNorm { gamma, beta, epsilon }
 }

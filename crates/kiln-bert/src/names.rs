@@ -18,6 +18,8 @@ impl ParameterPath {
             ("layer_norm", _) => "LayerNorm",
             // Its parameters count as the layer's own.
             ("adapter", "Struct:Linear") => "",
+            // An encoder's layer of either form.
+            (_, "Enum:EncoderLayer") => "",
             ("lora_a", _) => "lora_A",
             ("lora_b", _) => "lora_B",
             ("gamma", "Struct:LayerNorm") => "weight",

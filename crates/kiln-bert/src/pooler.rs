@@ -1,46 +1,66 @@
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig};
+use burn::nn::{Dropout, DropoutConfig, LayerNorm};
 use burn::tensor::{Device, Tensor};
 use kiln_kernels::{Activation, Products};
 
 use crate::family::SentenceHead;
 use crate::{BertConfig, Linear};
 
-/// `activation(dense(first token))`: BERT's pooler, trained on next-sentence prediction, or in families without one the layer
-/// in its place, which transformers counts as part of the head.
+/// `activation(dense(x))` of a pooled vector: BERT's pooler, trained on next-sentence prediction, or in families without one
+/// the layers in its place, which transformers counts as part of the head; ModernBERT's heads on tokens have them too.
 #[derive(Module, Debug)]
 pub struct BertPooler {
     /// `[hidden, hidden]`
     pub dense: Linear,
+    /// Behind the activation, in ModernBERT.
+    pub layer_norm: Option<LayerNorm>,
     dropout: Dropout,
     /// Whether its weights are no checkpoint's.
     #[module(skip)]
     pub is_fresh: bool,
+    /// Whether it reads the mean of all tokens, not the first one.
+    #[module(skip)]
+    pub reads_mean: bool,
     #[module(skip)]
     activation: Activation,
 }
 
 impl BertPooler {
     pub(crate) fn init(config: &BertConfig, device: &Device) -> Self {
-        let (activation, has_dropout) = match config.family().sentence_head {
-            SentenceHead::Pooler => (Activation::Tanh, false),
-            SentenceHead::Own { activation, has_dropout, .. } => (activation, has_dropout),
+        let (activation, has_dropout, norm) = match config.family().sentence_head {
+            SentenceHead::Pooler => (Activation::Tanh, false, None),
+            SentenceHead::Own { norm: Some(norm), has_dropout, .. } => {
+                (config.head_act().into(), has_dropout, Some(norm))
+            }
+            SentenceHead::Own { activation, has_dropout, norm: None, .. } => (activation, has_dropout, None),
         };
         let dropout = if has_dropout { config.classifier_dropout() } else { 0.0 };
         Self {
-            dense: config.init_linear(config.hidden_size, config.hidden_size, device),
+            dense: config.init_head_linear(config.hidden_size, config.hidden_size, device),
+            layer_norm: norm.map(|_| config.init_layer_norm(config.hidden_size, device)),
             dropout: DropoutConfig::new(dropout).init(),
             is_fresh: true,
+            reads_mean: config.pools_mean(),
             activation,
         }
     }
 
+    /// [`BertPooler::transform`] of the first token.
+    ///
     /// # Shapes
     /// - `hidden_states`: `[batch, seq, hidden]`
     /// - output, `pooled_output`: `[batch, hidden]`
     pub fn forward(&self, hidden_states: Tensor<3>) -> Tensor<2> {
-        let [batch, _, hidden] = hidden_states.dims();
-        let first = hidden_states.slice([0..batch, 0..1, 0..hidden]).squeeze_dim::<2>(1);
-        self.dense.activated(self.dropout.forward(first), self.activation, &Products::default())
+        self.transform(hidden_states.narrow(1, 0, 1).squeeze_dim::<2>(1))
+    }
+
+    /// # Shapes
+    /// - `vectors`, output: `[vectors, hidden]`
+    pub fn transform(&self, vectors: Tensor<2>) -> Tensor<2> {
+        let activated = self.dense.activated(self.dropout.forward(vectors), self.activation, &Products::default());
+        match &self.layer_norm {
+            Some(norm) => norm.forward(activated),
+            None => activated,
+        }
     }
 }

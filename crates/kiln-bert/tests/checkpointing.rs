@@ -4,7 +4,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use kiln_backend::{Backend, Flex};
-use kiln_bert::{Bert, BertConfig, Inputs, LayerInputs, initialize};
+use kiln_bert::{Bert, BertConfig, Inputs, LayerInputs, Linear, initialize};
 
 /// A number that depends on all hidden states.
 fn value(bert: &Bert, device: &Device) -> Tensor<1> {
@@ -23,6 +23,18 @@ fn layers_drop_in_the_backward_pass_what_they_dropped_in_the_forward_pass() {
         albert.extra.insert(key.to_owned(), value);
     }
     check(&albert);
+    let mut modernbert = config();
+    for (key, value) in [("model_type", "modernbert".into()), ("mlp_bias", true.into()), ("mlp_dropout", 0.3.into())] {
+        modernbert.extra.insert(key.to_owned(), value);
+    }
+    check(&modernbert);
+}
+
+/// A linear layer of the first layer of the encoder.
+fn layer(bert: &mut Bert) -> &mut Linear {
+    let layers = bert.linear_layers().into_iter();
+    let is_wanted = |name: &str| ["encoder.layer.0.output.dense", "encoder.layer.0.mlp.wo"].contains(&name);
+    layers.filter(|(name, _)| is_wanted(name)).map(|(_, layer)| layer).next().expect("each layer has one")
 }
 
 fn config() -> BertConfig {
@@ -54,7 +66,7 @@ fn check(config: &BertConfig) {
     assert!(waiting());
     let again = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| value(&bert, &device)));
     assert!(again.is_err() && waiting(), "a second forward pass would lose the gradients of the first");
-    let bias = |bert: &Bert| bert.encoder.layer[0].output.dense.bias.clone();
+    let bias = |bert: &Bert| layer(&mut bert.clone()).bias.clone().expect("it has one");
     let mut slopes = Vec::new();
     bert.backward(&gradients, |mut of_layer| slopes.extend(bias(&bert).val().grad_remove(&mut of_layer)));
     assert!(!waiting());
@@ -69,7 +81,7 @@ fn check(config: &BertConfig) {
             let step = Tensor::<1>::from_data(step, &Flex::device(0));
             let mut moved = bert.clone();
             let along = bias(&bert).map(|values| Tensor::from_inner(values.inner() + step).require_grad());
-            moved.encoder.layer[0].output.dense.bias = along;
+            layer(&mut moved).bias = Some(along);
             // Its forward pass gets no backward pass.
             moved.layer_inputs = Some(LayerInputs::default());
             value(&moved, &device).into_scalar::<f32>()

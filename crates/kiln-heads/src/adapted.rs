@@ -9,7 +9,7 @@ use kiln_kernels::PackedWeights;
 use serde_json::{Map, Value, json};
 
 use crate::model_folder::{HEAD_FILE, HEAD_KEY, HeadClass, saved_config, write_json};
-use crate::read_model::read_head;
+use crate::read_model::{own_pooler, read_head};
 use crate::{Error, Network, TaskModel};
 
 /// What the head says of itself, beside peft's files: the keys of a model folder's `config.json` that the base's lacks.
@@ -31,7 +31,8 @@ const NF4: &str = "nf4";
 /// When a file cannot be written.
 pub fn save_adapter(folder: &Path, model: &TaskModel, adapter: &AdapterConfig, base: &str) -> Result<(), Error> {
     let TaskModel { network, config } = model;
-    let (family, class) = (config.family(), network.class());
+    let family = config.family();
+    let class = network.class(family);
     let is_encoders = family.sentence_head == SentenceHead::Pooler || class.is_none();
     let with_pooler = adapter.train_pooler && is_encoders && network.bert().pooler.is_some();
     let mut parameters = adapter_parameters(network.bert(), config, with_pooler);
@@ -42,15 +43,9 @@ pub fn save_adapter(folder: &Path, model: &TaskModel, adapter: &AdapterConfig, b
         Some(class) => {
             of_head.extend(head.iter().filter_map(|p| p.name.split('.').next()).map(str::to_owned));
             parameters.extend(head);
-            match modules_to_save(class) {
-                [] => modules.extend(of_head.iter().map(String::as_str)),
-                names => modules.extend(names),
-            }
-            if let SentenceHead::Own { dense, .. } = family.sentence_head {
-                modules.extend(dense.split('.').next().filter(|_| class == HeadClass::SequenceClassification));
-                modules.sort_unstable();
-                modules.dedup();
-            }
+            modules.extend(of_head.iter().map(String::as_str).chain(modules_to_save(class).iter().copied()));
+            modules.sort_unstable();
+            modules.dedup();
         }
         None => {
             let without_prefix = |name: String| name.strip_prefix(family.prefix).map_or(name.clone(), str::to_owned);
@@ -63,7 +58,7 @@ pub fn save_adapter(folder: &Path, model: &TaskModel, adapter: &AdapterConfig, b
     AdapterFile::write(folder, &peft, parameters)?;
     let saved = saved_config(model).to_json();
     let mut task: Map<String, Value> = saved.into_iter().filter(|(key, _)| TASK_KEYS.contains(&key.as_str())).collect();
-    if network.bert().encoder.layer.iter().any(|layer| layer.output.dense.is_stored()) {
+    if network.bert().clone().linear_layers().iter().any(|(_, linear)| linear.is_stored()) {
         task.insert(QUANTIZATION.to_owned(), json!(NF4));
     }
     write_json(&folder.join(TASK_FILE), &task)
@@ -87,7 +82,13 @@ impl AdapterBase {
     /// When a file is missing or damaged.
     pub fn from_folder(folder: &Path, device: &Device) -> Result<Self, Error> {
         let config = BertConfig::from_folder(folder)?;
-        let Loaded { module: mut bert, .. } = load_bert(&config, &Weights::from_folder(folder)?, device)?;
+        let weights = Weights::from_folder(folder)?;
+        let Loaded { module: mut bert, .. } = load_bert(&config, &weights, device)?;
+        if let SentenceHead::Own { dense, .. } = config.family().sentence_head
+            && weights.shape(&format!("{dense}weight")).is_some()
+        {
+            bert.pooler = own_pooler(&config, &weights, None, device)?;
+        }
         bert.products.packed = Some(PackedWeights::default());
         Ok(Self { folder: folder.to_owned(), config, bert, quantized: OnceLock::new() })
     }
@@ -111,7 +112,10 @@ impl AdapterBase {
     /// # Errors
     /// When a file is missing or damaged, or the adapter does not fit the base.
     pub fn encoder(&self, adapter: &Path, device: &Device) -> Result<(Bert, BertConfig), Error> {
-        let (bert, config, _) = self.adapted(adapter, device)?;
+        let (mut bert, config, _) = self.adapted(adapter, device)?;
+        if config.family().sentence_head != SentenceHead::Pooler {
+            bert.pooler = None;
+        }
         Ok((bert, config))
     }
 
@@ -181,7 +185,7 @@ fn task_type(class: HeadClass) -> Option<&'static str> {
     }
 }
 
-/// What peft saves whole of a class by itself; for the others it is told.
+/// What peft saves whole of a class, whether it has it or not.
 fn modules_to_save(class: HeadClass) -> &'static [&'static str] {
     match class {
         HeadClass::SequenceClassification | HeadClass::TokenClassification => &["classifier", "score"],

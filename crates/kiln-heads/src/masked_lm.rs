@@ -30,8 +30,8 @@ pub struct PreTrainingHeads {
 pub struct MaskedLmHead {
     /// Before the decoder.
     pub transform: MaskedLmTransform,
-    /// Of the decoder, `[vocab_size]`.
-    pub bias: Param<Tensor<1>>,
+    /// Of the decoder, `[vocab_size]`; none where the config says so.
+    pub bias: Option<Param<Tensor<1>>>,
     /// The decoder's weight in another form.
     #[module(skip)]
     stored_decoder: Option<StoredTable>,
@@ -68,15 +68,16 @@ impl PreTrainingHeads {
     /// Fresh heads: normal weights, biases zero. Where the config says `tie_word_embeddings = false`, the decoder has a weight
     /// of its own.
     pub fn new(config: &BertConfig, next_sentence: bool, device: &Device) -> Self {
+        let has_bias = config.extra.get("decoder_bias") != Some(&Value::Bool(false));
         let is_tied = config.extra.get("tie_word_embeddings") != Some(&Value::Bool(false));
         Self {
             predictions: MaskedLmHead {
                 transform: MaskedLmTransform {
-                    dense: config.init_linear(config.hidden_size, config.embedding_size(), device),
+                    dense: config.init_head_linear(config.hidden_size, config.embedding_size(), device),
                     layer_norm: config.init_layer_norm(config.embedding_size(), device),
-                    hidden_act: config.hidden_act,
+                    hidden_act: config.head_act(),
                 },
-                bias: Initializer::Zeros.init([config.vocab_size], device),
+                bias: has_bias.then(|| Initializer::Zeros.init([config.vocab_size], device)),
                 stored_decoder: None,
                 decoder: (!is_tied).then(|| fresh_decoder(config, device)),
             },
@@ -102,7 +103,10 @@ impl MaskedLmHead {
             (None, Some(decoder)) => table_scores(transformed, decoder.weight.val().transpose()),
             (None, None) => table_scores(transformed, embeddings.word_embeddings.weight.val()),
         };
-        scores + self.bias.val().unsqueeze()
+        match &self.bias {
+            Some(bias) => scores + bias.val().unsqueeze(),
+            None => scores,
+        }
     }
 
     /// The head with a checkpoint's weights, decided as transformers does: a decoder in the checkpoint that differs from
@@ -156,7 +160,7 @@ impl MaskedLmHead {
 /// The decoder's bias alone, to be loaded by its own name.
 #[derive(Module, Debug)]
 struct DecoderBias {
-    bias: Param<Tensor<1>>,
+    bias: Option<Param<Tensor<1>>>,
 }
 
 fn fresh_decoder(config: &BertConfig, device: &Device) -> burn::nn::Linear {

@@ -107,19 +107,27 @@ impl Network {
 
     /// Everything above the encoder, by the names of transformers' class where it is one, else by BERT's.
     pub(crate) fn head(&self, config: &BertConfig) -> Vec<NamedParameter> {
-        match (self, config.family().sentence_head) {
-            (Self::SequenceClassification { model, .. }, SentenceHead::Own { dense, output, .. })
-                if self.class().is_some() =>
-            {
-                let pooler = model.bert.pooler.iter().flat_map(|pooler| prefixed(dense, &pooler.dense));
-                pooler.chain(prefixed(output, &model.head.classifier)).collect()
+        let family = config.family();
+        let is_native = self.class(family).is_some();
+        let mut head = match (family.sentence_head, &self.bert().pooler) {
+            (SentenceHead::Own { dense, norm, .. }, Some(pooler)) if is_native => {
+                let norm = norm.zip(pooler.layer_norm.as_ref()).map(|(prefix, norm)| prefixed(prefix, norm));
+                prefixed(dense, &pooler.dense).into_iter().chain(norm.into_iter().flatten()).collect()
+            }
+            _ => Vec::new(),
+        };
+        head.extend(match (self, family.sentence_head) {
+            (Self::SequenceClassification { model, .. }, SentenceHead::Own { output, .. }) if is_native => {
+                prefixed(output, &model.head.classifier)
             }
             (Self::SequenceClassification { model, .. }, _) => parameters(&model.head),
             (Self::TokenClassification { model, .. }, _) => {
                 let crf = model.crf.iter().flat_map(|crf| prefixed(CRF_PREFIX, crf));
                 parameters(&model.head).into_iter().chain(crf).collect()
             }
-            (Self::QuestionAnswering { model }, _) => prefixed(QA_PREFIX, &model.qa_outputs),
+            (Self::QuestionAnswering { model }, _) => {
+                prefixed(if is_native { family.answer_output } else { QA_PREFIX }, &model.qa_outputs)
+            }
             (Self::MaskedLm { model }, _) => {
                 let head = model.cls.predictions.with_decoder_bias(prefixed(PRETRAINING_PREFIX, &model.cls));
                 let renamed = |p: NamedParameter| NamedParameter { name: config.tensor_name(&p.name), ..p };
@@ -128,31 +136,33 @@ impl Network {
                 head.dedup_by(|a, b| a.name == b.name);
                 head
             }
-        }
+        });
+        head
     }
 
     /// The encoder's parameters by its family's names, without a prefix. A layer that transformers counts as part of the head
     /// is not among them.
     fn encoder(&self, config: &BertConfig) -> Vec<NamedParameter> {
         let is_of_head = |name: &str| {
-            name.starts_with("pooler.")
-                && self.class().is_some()
-                && config.family().sentence_head != SentenceHead::Pooler
+            let family = config.family();
+            name.starts_with("pooler.") && self.class(family).is_some() && family.sentence_head != SentenceHead::Pooler
         };
         let parameters = parameters_where(self.bert(), &|name| !is_of_head(name)).into_iter();
         parameters.map(|p| NamedParameter { name: config.tensor_name(&p.name), ..p }).collect()
     }
 
     /// transformers' class for just this head, if it has one.
-    pub(crate) fn class(&self) -> Option<HeadClass> {
+    pub(crate) fn class(&self, family: &Family) -> Option<HeadClass> {
+        let has_token_head = !family.has_token_head || self.bert().pooler.is_some();
         match self {
             Self::SequenceClassification { model, .. } => (model.pooling == Pooling::Pooler
                 && model.head.hidden_layers.is_empty())
             .then_some(HeadClass::SequenceClassification),
             Self::TokenClassification { model, .. } => {
-                (model.crf.is_none() && model.head.hidden_layers.is_empty()).then_some(HeadClass::TokenClassification)
+                (has_token_head && model.crf.is_none() && model.head.hidden_layers.is_empty())
+                    .then_some(HeadClass::TokenClassification)
             }
-            Self::QuestionAnswering { .. } => Some(HeadClass::QuestionAnswering),
+            Self::QuestionAnswering { .. } => has_token_head.then_some(HeadClass::QuestionAnswering),
             Self::MaskedLm { model } if model.cls.seq_relationship.is_some() => Some(HeadClass::PreTraining),
             Self::MaskedLm { .. } => Some(HeadClass::MaskedLm),
         }
@@ -247,7 +257,7 @@ pub fn save_model(folder: &Path, model: &TaskModel) -> Result<(), Error> {
     let (network, config) = (&model.network, saved_config(model));
     let family = config.family();
     let (encoder, head) = (network.encoder(&config), network.head(&config));
-    if network.class().is_some() {
+    if network.class(family).is_some() {
         let encoder = encoder.into_iter().map(|p| NamedParameter { name: format!("{}{}", family.prefix, p.name), ..p });
         let whole: Vec<NamedParameter> = encoder.chain(head).collect();
         save(&folder.join("model.safetensors"), &whole, FloatType::F32)?;
@@ -266,7 +276,8 @@ pub(crate) fn write_json(path: &Path, json: &Map<String, Value>) -> Result<(), E
 /// The config as it is saved: with what it says of the head.
 pub(crate) fn saved_config(model: &TaskModel) -> BertConfig {
     let TaskModel { network, config } = model;
-    let (class, family) = (network.class(), config.family());
+    let family = config.family();
+    let class = network.class(family);
     let native = class.is_some();
     let mut config = config.clone();
     let mut set = |key: &str, value: Value| config.extra.insert(key.to_owned(), value);

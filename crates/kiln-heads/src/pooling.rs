@@ -32,7 +32,11 @@ pub fn pool(bert: &Bert, inputs: Inputs, pooling: Pooling) -> Tensor<2> {
         }
         Pooling::Pooler => {
             let pooler = bert.pooler.as_ref().expect("callers check that there is a pooler");
-            pooler.forward(bert.forward_first(inputs))
+            if !pooler.reads_mean {
+                return pooler.forward(bert.forward_first(inputs));
+            }
+            let attention_mask = inputs.attention_mask.clone();
+            pooler.transform(mean_of_tokens(bert.forward(inputs), attention_mask))
         }
     }
 }

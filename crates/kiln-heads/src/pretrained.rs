@@ -1,9 +1,10 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use kiln_bert::{Bert, BertConfig, SentenceHead, Weights, initialize, load, load_bert};
+use kiln_bert::{Bert, BertConfig, BertPooler, Family, SentenceHead, Weights, initialize, load, load_bert};
 use serde::{Deserialize, Serialize};
 
+use crate::read_model::own_pooler;
 use crate::{
     ClassificationHead, ClassificationHeadConfig, Crf, Error, MaskedLm, Pooling, PreTrainingHeads, QuestionAnswerer,
     SequenceClassifier, TokenClassifier,
@@ -68,7 +69,7 @@ impl PretrainedConfig {
             if pooling != Pooling::Pooler {
                 // A pooler that nothing reads would be saved untrained.
                 bert.pooler = None;
-            } else if bert.pooler.is_none() || is_of_head {
+            } else if bert.pooler.is_none() || (is_of_head && !config.family().has_token_head) {
                 if self.frozen {
                     return Err(Error::FrozenPooler { folder: folder.to_owned() });
                 }
@@ -77,7 +78,7 @@ impl PretrainedConfig {
             }
             Ok(SequenceClassifier { bert, head: self.fresh_head(folder, config, device)?, pooling })
         };
-        let pretrained = self.load(folder, device, pooling == Pooling::Pooler, add)?;
+        let pretrained = self.load(folder, device, |_| pooling == Pooling::Pooler, add)?;
         initialize(&pretrained.model);
         Ok(Pretrained { fresh_pooler, ..pretrained })
     }
@@ -92,10 +93,16 @@ impl PretrainedConfig {
         crf: bool,
         device: &Device,
     ) -> Result<Pretrained<TokenClassifier>, Error> {
-        let pretrained = self.load(folder, device, false, |bert, config| {
-            let crf = crf.then(|| Crf::new(self.num_labels, device));
-            Ok(TokenClassifier { bert, head: self.fresh_head(folder, config, device)?, crf })
-        })?;
+        let pretrained = self.load(
+            folder,
+            device,
+            |family| family.has_token_head,
+            |bert, config| {
+                let bert = self.with_token_head(bert, config, device);
+                let crf = crf.then(|| Crf::new(self.num_labels, device));
+                Ok(TokenClassifier { bert, head: self.fresh_head(folder, config, device)?, crf })
+            },
+        )?;
         initialize(&pretrained.model);
         Ok(pretrained)
     }
@@ -105,8 +112,12 @@ impl PretrainedConfig {
     /// # Errors
     /// When the checkpoint cannot be read.
     pub fn question_answerer(&self, folder: &Path, device: &Device) -> Result<Pretrained<QuestionAnswerer>, Error> {
-        let pretrained =
-            self.load(folder, device, false, |bert, config| Ok(QuestionAnswerer::new(bert, config, device)))?;
+        let pretrained = self.load(
+            folder,
+            device,
+            |family| family.has_token_head,
+            |bert, config| Ok(QuestionAnswerer::new(self.with_token_head(bert, config, device), config, device)),
+        )?;
         initialize(&pretrained.model);
         Ok(pretrained)
     }
@@ -123,20 +134,28 @@ impl PretrainedConfig {
         device: &Device,
     ) -> Result<Pretrained<MaskedLm>, Error> {
         let mut fresh_pooler = false;
-        let mut pretrained = self.load(folder, device, next_sentence, |mut bert, config| {
-            check_pretraining(folder, config, next_sentence)?;
-            if next_sentence && bert.pooler.is_none() {
-                bert.pooler = Some(config.init_pooler(device));
-                fresh_pooler = true;
-            }
-            Ok(MaskedLm { bert, cls: PreTrainingHeads::new(config, next_sentence, device) })
-        })?;
+        let mut pretrained = self.load(
+            folder,
+            device,
+            |_| next_sentence,
+            |mut bert, config| {
+                check_pretraining(folder, config, next_sentence)?;
+                if next_sentence && bert.pooler.is_none() {
+                    bert.pooler = Some(config.init_pooler(device));
+                    fresh_pooler = true;
+                }
+                Ok(MaskedLm { bert, cls: PreTrainingHeads::new(config, next_sentence, device) })
+            },
+        )?;
         let cls = &mut pretrained.model.cls;
         let config = &pretrained.config;
         for (prefix, head) in [("cls.predictions.", true), ("cls.seq_relationship.", false)] {
             let is_of_head = |name: &String| config.bert_name(name).starts_with(prefix);
             let names = || pretrained.unused.iter().filter(|name| is_of_head(name));
-            if self.is_fresh() || names().next().is_none() || !(head || next_sentence) {
+            // Where heads share their first layers' names, those of a classifier are not for masked words.
+            let is_classifier = config.family().has_token_head
+                && pretrained.unused.iter().any(|name| name.starts_with(config.family().answer_output));
+            if self.is_fresh() || names().next().is_none() || !(head || next_sentence) || is_classifier {
                 continue;
             }
             let weights = Weights::from_folder(folder)?;
@@ -157,7 +176,7 @@ impl PretrainedConfig {
         &self,
         folder: &Path,
         device: &Device,
-        keeps_pooler: bool,
+        keeps_pooler: impl FnOnce(&Family) -> bool,
         add: impl FnOnce(Bert, &BertConfig) -> Result<M, Error>,
     ) -> Result<Pretrained<M>, Error> {
         let config = self.architecture.clone().map_or_else(|| BertConfig::from_folder(folder), Ok)?;
@@ -168,11 +187,25 @@ impl PretrainedConfig {
             let loaded = load_bert(&config, &Weights::from_folder(folder)?, device)?;
             (loaded.module, loaded.unused)
         };
+        let keeps_pooler = keeps_pooler(config.family());
+        // ModernBERT was pre-trained with the layers that stand before the output layers of all its heads.
+        if keeps_pooler && config.family().has_token_head && !self.is_fresh() {
+            bert.pooler = pretrained_head(&config, &Weights::from_folder(folder)?, &mut unused, device)?;
+        }
         if !keeps_pooler && bert.pooler.take().is_some() && !self.is_fresh() {
             unused.extend(["pooler.dense.bias", "pooler.dense.weight"].map(|name| config.tensor_name(name)));
         }
         let model = add(bert, &config)?;
         Ok(Pretrained { model, config, unused, fresh_pooler: false })
+    }
+
+    /// The encoder with the layers that the family's heads on tokens have before their output layer: the checkpoint's, else
+    /// fresh ones. A frozen encoder gets no fresh ones: they would stay untrained.
+    fn with_token_head(&self, mut bert: Bert, config: &BertConfig, device: &Device) -> Bert {
+        let is_wanted = config.family().has_token_head && !self.frozen;
+        let kept = bert.pooler.filter(|pooler| is_wanted || !pooler.is_fresh);
+        bert.pooler = kept.or_else(|| is_wanted.then(|| config.init_pooler(device)));
+        bert
     }
 
     fn is_fresh(&self) -> bool {
@@ -190,6 +223,21 @@ impl PretrainedConfig {
         head.check_fresh(folder)?;
         Ok(head.init(device))
     }
+}
+
+/// The layers before a head's output layer, where a checkpoint has them; its names are no longer unused then.
+fn pretrained_head(
+    config: &BertConfig,
+    weights: &Weights,
+    unused: &mut Vec<String>,
+    device: &Device,
+) -> Result<Option<BertPooler>, Error> {
+    let SentenceHead::Own { dense, norm, .. } = config.family().sentence_head else { return Ok(None) };
+    if weights.shape(&format!("{dense}weight")).is_none() {
+        return Ok(None);
+    }
+    unused.retain(|name| !name.starts_with(dense) && norm.is_none_or(|norm| !name.starts_with(norm)));
+    own_pooler(config, weights, None, device)
 }
 
 /// Whether the family has these heads.

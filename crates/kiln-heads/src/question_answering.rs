@@ -8,7 +8,7 @@ use crate::cross_entropy_sum;
 /// transformers' `BertForQuestionAnswering`.
 #[derive(Module, Debug)]
 pub struct QuestionAnswerer {
-    /// The encoder.
+    /// The encoder; with a pooler where the family's heads on tokens have its layers before their output layer.
     pub bert: Bert,
     /// `[hidden, 2]`: start and end.
     pub qa_outputs: Linear,
@@ -27,7 +27,13 @@ impl QuestionAnswerer {
     /// - output, each: `[batch, seq]`
     pub fn forward(&self, inputs: Inputs) -> [Tensor<2>; 2] {
         let hidden_states = self.bert.forward(inputs);
-        let [batch, seq, _] = hidden_states.dims();
+        let [batch, seq, hidden] = hidden_states.dims();
+        let hidden_states = match &self.bert.pooler {
+            Some(transform) => {
+                transform.transform(hidden_states.reshape([batch * seq, hidden])).reshape([batch, seq, hidden])
+            }
+            None => hidden_states,
+        };
         // logits = [batch, seq, 2]
         let logits = self.qa_outputs.forward(hidden_states);
         [0, 1].map(|part| logits.clone().slice([0..batch, 0..seq, part..part + 1]).squeeze_dim(2))

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use kiln_bert::{Bert, BertConfig, Loaded, SentenceHead, Weights, load, load_bert, load_bert_stored};
+use kiln_bert::{Bert, BertConfig, BertPooler, Loaded, SentenceHead, Weights, load, load_bert, load_bert_stored};
 use kiln_kernels::Precision;
 use kiln_schema::{LabelSet, ProblemType, TagScheme, Task};
 use serde::Deserialize;
@@ -126,13 +126,8 @@ impl ModelReader<'_> {
         let labels = self.labels()?;
         let pooling = self.head.entry.pooling.unwrap_or(Pooling::Pooler);
         let problem_type = self.problem_type(&labels)?;
-        if let (Some(_), SentenceHead::Own { dense, output, .. }) =
-            (self.head.class, self.config.family().sentence_head)
-        {
-            let mut pooler = self.config.init_pooler(self.device);
-            pooler.dense = load(pooler.dense, self.weights, dense)?.module;
-            pooler.is_fresh = false;
-            bert.pooler = Some(pooler);
+        if let (Some(_), SentenceHead::Own { output, .. }) = (self.head.class, self.config.family().sentence_head) {
+            bert.pooler = own_pooler(self.config, self.weights, bert.pooler.take(), self.device)?;
             let mut head = self.fresh_head(&labels);
             head.classifier = load(head.classifier, self.weights, output)?.module;
             let model = SequenceClassifier { bert, head, pooling };
@@ -147,7 +142,7 @@ impl ModelReader<'_> {
     }
 
     fn token_classification(self, mut bert: Bert) -> Result<Network, Error> {
-        bert.pooler = None;
+        bert.pooler = self.token_head(bert.pooler.take())?;
         let labels = self.labels()?;
         let head = self.classification_head(&labels)?;
         let crf = match self.head.entry.crf {
@@ -160,9 +155,10 @@ impl ModelReader<'_> {
     }
 
     fn question_answering(self, mut bert: Bert) -> Result<Network, Error> {
-        bert.pooler = None;
+        bert.pooler = self.token_head(bert.pooler.take())?;
         let fresh = self.config.init_linear(self.config.hidden_size, 2, self.device);
-        let qa_outputs = load(fresh, self.weights, QA_PREFIX)?.module;
+        let prefix = if self.head.class.is_some() { self.config.family().answer_output } else { QA_PREFIX };
+        let qa_outputs = load(fresh, self.weights, prefix)?.module;
         Ok(Network::QuestionAnswering { model: QuestionAnswerer { bert, qa_outputs } })
     }
 
@@ -182,6 +178,16 @@ impl ModelReader<'_> {
         let load_linear = |linear| load(linear, self.weights, "cls.seq_relationship.").map(|loaded| loaded.module);
         let seq_relationship = seq_relationship.map(load_linear).transpose()?;
         Ok(Network::MaskedLm { model: MaskedLm { bert, cls: PreTrainingHeads { predictions, seq_relationship } } })
+    }
+
+    /// What transformers' heads on tokens have in the place of BERT's pooler, where the family's have it.
+    fn token_head(&self, of_base: Option<BertPooler>) -> Result<Option<BertPooler>, Error> {
+        match self.head.class {
+            Some(_) if self.config.family().has_token_head => {
+                own_pooler(self.config, self.weights, of_base, self.device)
+            }
+            _ => Ok(None),
+        }
     }
 
     fn classification_head(&self, labels: &LabelSet) -> Result<ClassificationHead, Error> {
@@ -248,6 +254,27 @@ impl ModelReader<'_> {
             },
         }
     }
+}
+
+/// What transformers' head has in the place of BERT's pooler; that of an adapter's base, where only the adapter's output layer
+/// was trained.
+pub(crate) fn own_pooler(
+    config: &BertConfig,
+    weights: &Weights,
+    of_base: Option<BertPooler>,
+    device: &Device,
+) -> Result<Option<BertPooler>, Error> {
+    let SentenceHead::Own { dense, norm, .. } = config.family().sentence_head else { return Ok(None) };
+    if of_base.is_some() && weights.shape(&format!("{dense}weight")).is_none() {
+        return Ok(of_base);
+    }
+    let mut pooler = config.init_pooler(device);
+    pooler.dense = load(pooler.dense, weights, dense)?.module;
+    if let (Some(layer_norm), Some(prefix)) = (pooler.layer_norm.take(), norm) {
+        pooler.layer_norm = Some(load(layer_norm, weights, prefix)?.module);
+    }
+    pooler.is_fresh = false;
+    Ok(Some(pooler))
 }
 
 /// The tag scheme of a folder that does not record one, as one of transformers does not: what the tags are unambiguously,

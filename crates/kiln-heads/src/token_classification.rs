@@ -8,7 +8,7 @@ use crate::{ClassificationHead, Crf};
 /// has no hidden layers and there is no CRF.
 #[derive(Module, Debug)]
 pub struct TokenClassifier {
-    /// The encoder.
+    /// The encoder; with a pooler where the family's heads on tokens have its layers before their output layer.
     pub bert: Bert,
     /// From a token's hidden state to its logits.
     pub head: ClassificationHead,
@@ -26,6 +26,10 @@ impl TokenClassifier {
     pub fn forward(&self, inputs: Inputs, tokens: Tensor<1, Int>) -> Tensor<2> {
         let hidden_states = self.bert.forward(inputs);
         let [batch, seq, hidden] = hidden_states.dims();
-        self.head.forward(hidden_states.reshape([batch * seq, hidden]).select(0, tokens))
+        let tokens = hidden_states.reshape([batch * seq, hidden]).select(0, tokens);
+        self.head.forward(match &self.bert.pooler {
+            Some(transform) => transform.transform(tokens),
+            None => tokens,
+        })
     }
 }

@@ -31,6 +31,16 @@ pub(crate) fn rounded<E: Value>(tensor: FlexTensor) -> FlexTensor {
     new(out, tensor.layout().shape().as_slice())
 }
 
+/// The tensor with its values in one piece, as f32.
+pub(crate) fn widened(tensor: FlexTensor) -> FlexTensor {
+    let tensor = contiguous(tensor);
+    if tensor.dtype() == burn::tensor::DType::F32 {
+        return tensor;
+    }
+    let values: Vec<f32> = values::<half::bf16>(&tensor).iter().map(|value| value.to_f32()).collect();
+    new(values, tensor.layout().shape().as_slice())
+}
+
 /// The values of a tensor of whole numbers, which are indices.
 ///
 /// # Panics
@@ -38,6 +48,13 @@ pub(crate) fn rounded<E: Value>(tensor: FlexTensor) -> FlexTensor {
 pub(crate) fn indices(tensor: FlexTensor) -> Vec<usize> {
     let data = contiguous(tensor).into_data();
     data.iter::<i64>().map(|index| usize::try_from(index).expect("an index is not negative")).collect()
+}
+
+/// Whether a position holds a token, from whether it is padding.
+pub(crate) fn token_mask(padding: FlexTensor) -> Vec<bool> {
+    let padding = contiguous(padding);
+    let (first, len) = (padding.layout().start_offset(), padding.layout().num_elements());
+    padding.storage::<u8>()[first..][..len].iter().map(|padding| *padding == 0).collect()
 }
 
 /// What a tensor on the CPU holds, in one piece and without its graph.

@@ -25,7 +25,11 @@ mod low_rank;
 mod weight;
 mod embeddings;
 mod linear;
+mod gated_linear;
 mod self_attention;
+mod rotary;
+mod rotary_attention;
+mod layer_norm;
 mod residual_norm;
 mod adamw;
 
@@ -33,10 +37,14 @@ pub use activation::Activation;
 pub use adamw::{AdamWStep, adamw, plain_adamw, sum_of_squares};
 pub use dropout::DropoutSeeds;
 pub use embeddings::Embeddings;
+pub use gated_linear::GatedLinear;
+pub use layer_norm::LayerNorm;
 pub use linear::ActivatedLinear;
 pub use low_rank::LowRank;
 pub use products::{PackedWeights, Precision, Products};
 pub use residual_norm::OutputBlock;
+pub use rotary::Rotary;
+pub use rotary_attention::RotaryAttention;
 pub use self_attention::{Queries, SelfAttention};
 #[cfg(feature = "flex")]
 pub use stored::StoredTable;

@@ -1,6 +1,4 @@
-use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_PI};
-
-use burn::tensor::{Tensor, activation, module};
+use burn::tensor::{Tensor, module};
 
 use crate::{Activation, Affine, Products};
 
@@ -29,27 +27,10 @@ impl ActivatedLinear {
         self.plain(x, products)
     }
 
-    /// [`ActivatedLinear::forward`] by burn's operations, those that are differentiated exactly: burn's own GELU has, on
-    /// backends other than flex, the derivative of its tanh approximation.
+    /// [`ActivatedLinear::forward`] by burn's operations.
     pub fn plain<const D: usize>(self, x: Tensor<D>, products: &Products) -> Tensor<D> {
         let x = module::linear(x, self.linear.weight.plain(products), Some(self.linear.bias));
-        match self.activation {
-            Activation::Gelu if !x.is_autodiff() => activation::gelu(x),
-            Activation::Gelu => {
-                let twice_phi = (x.clone() * FRAC_1_SQRT_2).erf() + 1.0;
-                x * twice_phi * 0.5
-            }
-            Activation::GeluTanh => {
-                let cubed = x.clone() * x.clone() * x.clone();
-                let inner = (x.clone() + cubed * 0.044715) * FRAC_2_PI.sqrt();
-                x * (inner.tanh() + 1.0) * 0.5
-            }
-            Activation::QuickGelu => x.clone() * activation::sigmoid(x * 1.702),
-            Activation::Relu => activation::relu(x),
-            Activation::Silu => x.clone() * activation::sigmoid(x),
-            Activation::Tanh => x.tanh(),
-            Activation::Identity => x,
-        }
+        self.activation.plain(x)
     }
 }
 

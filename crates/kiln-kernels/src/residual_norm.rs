@@ -1,24 +1,20 @@
 use burn::tensor::{Tensor, module};
 
-use crate::{Affine, Products};
+use crate::{Affine, LayerNorm, Products};
 
-/// The end of a block of BERT's: a linear layer, dropout, a residual and layer normalization.
+/// The end of a block: a linear layer, dropout, a residual and, in BERT, layer normalization.
 #[derive(Clone, Debug)]
 pub struct OutputBlock {
     /// The linear layer, from `input` to `hidden`.
     pub dense: Affine,
-    /// γ of the normalization, `[hidden]`.
-    pub gamma: Tensor<1>,
-    /// β of the normalization, `[hidden]`.
-    pub beta: Tensor<1>,
-    /// Added to the variance.
-    pub epsilon: f64,
+    /// Of the sum; none in encoders that normalize what a block reads.
+    pub norm: Option<LayerNorm>,
     /// Of the linear layer's output.
     pub dropout: f64,
 }
 
 impl OutputBlock {
-    /// `norm(dropout(x · weight + bias) + residual)`; dropout under autodiff, or where `products` has it active.
+    /// `norm(dropout(x · weight + bias) + residual)`, or without `norm`; dropout under autodiff, or where `products` has it active.
     ///
     /// # Shapes
     /// - `x`: `[batch, seq, input]`
@@ -36,7 +32,10 @@ impl OutputBlock {
     pub fn plain(self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
         let x = module::linear(x, self.dense.weight.plain(products), Some(self.dense.bias));
         let x = crate::plain_dropout(x, self.dropout, products) + residual;
-        module::layer_norm(x, self.gamma, Some(self.beta), self.epsilon)
+        match self.norm {
+            Some(norm) => norm.plain(x),
+            None => x,
+        }
     }
 }
 
@@ -56,7 +55,7 @@ mod fused {
     use super::OutputBlock;
     use crate::cpu::{
         Dropout, Epilogue, Kernels, Norm, NormGradients, Normalized, Simd, Source, Target, View, drop_and_sum,
-        norm_backward, residual_norm,
+        norm_backward, residual_norm, residual_sum,
     };
     use crate::flex::{self, Value, contiguous, matrix, rounded, rows_and_columns, values, with_last};
     use crate::linear::fused::linear;
@@ -78,7 +77,8 @@ mod fused {
 
     #[derive(Clone, Debug)]
     pub struct Settings {
-        epsilon: f32,
+        /// Of the normalization, if there is one.
+        epsilon: Option<f32>,
         dropout: Option<Dropout>,
         form: Form,
         products: Products,
@@ -92,14 +92,18 @@ mod fused {
         products: Products,
     ) -> Tensor<3> {
         let (weight, form) = block.dense.weight.into_parts(&products);
-        let settings = Settings { epsilon: block.epsilon as f32, dropout, form, products };
+        let epsilon = block.norm.as_ref().map(|norm| norm.epsilon as f32);
+        let settings = Settings { epsilon, dropout, form, products };
+        // Where nothing is normalized, γ and β are there and are not read.
+        let unread = || Tensor::zeros([1], &residual.device());
+        let (gamma, beta) = block.norm.map_or_else(|| (unread(), unread()), |norm| (norm.gamma, norm.beta));
         Tensor::from_dispatch(<Dispatch as ResidualNorm>::residual_norm(
             x.into_dispatch(),
             residual.into_dispatch(),
             weight.into_dispatch(),
             block.dense.bias.into_dispatch(),
-            block.gamma.into_dispatch(),
-            block.beta.into_dispatch(),
+            gamma.into_dispatch(),
+            beta.into_dispatch(),
             settings,
         ))
     }
@@ -127,8 +131,17 @@ mod fused {
         ) -> (FlexTensor, Option<Normalized<E>>) {
             let mut out =
                 linear::<E, W, f32>(&self.x, &self.weight, &settings.products, Epilogue::Bias(values(&self.bias)));
-            let norm = Norm { weight: values(&self.gamma), bias: values(&self.beta), epsilon: settings.epsilon };
-            let kept = residual_norm(Simd::detect(), &mut out, values(&self.residual), norm, settings.dropout, keep);
+            let (simd, residual) = (Simd::detect(), values(&self.residual));
+            let kept = match settings.epsilon {
+                Some(epsilon) => {
+                    let norm = Norm { weight: values(&self.gamma), bias: values(&self.beta), epsilon };
+                    residual_norm(simd, &mut out, residual, norm, settings.dropout, keep)
+                }
+                None => {
+                    residual_sum(simd, &mut out, residual, self.weight.shape()[1], settings.dropout);
+                    None
+                }
+            };
             (flex::new(out, self.residual.layout().shape().as_slice()), kept)
         }
     }
@@ -187,12 +200,14 @@ mod fused {
         match ResidualNormBackward::<E>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
                 let (out, normalized) = operands.forward::<E, E>(&settings, true);
-                let Normalized { rows, inverse_deviations } =
-                    normalized.expect("`forward` keeps it where `keep` is true");
                 let Operands { x, weight, gamma, .. } = operands;
                 let x = weight.is_trained().then_some(x);
-                let normalized = flex::new(rows, out.layout().shape().as_slice());
-                let state = State { x, weight, gamma, normalized, inverse_deviations, dropout: settings.dropout };
+                let kept = |Normalized { rows, inverse_deviations }| Kept {
+                    gamma,
+                    rows: flex::new(rows, out.layout().shape().as_slice()),
+                    inverse_deviations,
+                };
+                let state = State { x, weight, norm: normalized.map(kept), dropout: settings.dropout };
                 prepared.finish(state, out)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(operands.forward::<E, E>(&settings, false).0),
@@ -207,23 +222,34 @@ mod fused {
         /// Where the weight gets a gradient.
         x: Option<FlexTensor>,
         weight: Operand,
-        gamma: FlexTensor,
-        normalized: FlexTensor,
-        inverse_deviations: Vec<f32>,
+        norm: Option<Kept>,
         dropout: Option<Dropout>,
+    }
+
+    /// What the backward pass of the normalization needs.
+    #[derive(Clone, Debug)]
+    struct Kept {
+        gamma: FlexTensor,
+        /// The normalized rows.
+        rows: FlexTensor,
+        inverse_deviations: Vec<f32>,
     }
 
     impl<E: Value> Backward<Flex, 6> for ResidualNormBackward<E> {
         type State = State;
 
         fn backward(self, ops: Ops<State, 6>, gradients: &mut Gradients, _: &mut Checkpointer) {
-            let State { x, weight, gamma, normalized, inverse_deviations, dropout } = ops.state;
+            let State { x, weight, norm, dropout } = ops.state;
             let [x_node, residual_node, weight_node, bias_node, gamma_node, beta_node] = ops.parents;
             let simd = Simd::detect();
             let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
             let [rows, hidden] = rows_and_columns(&gradient);
-            let of_norm =
-                norm_backward::<E>(simd, values(&gradient), values(&normalized), &inverse_deviations, values(&gamma));
+            let of_norm = match norm {
+                Some(Kept { gamma, rows, inverse_deviations }) => {
+                    norm_backward::<E>(simd, values(&gradient), values(&rows), &inverse_deviations, values(&gamma))
+                }
+                None => NormGradients { residual: values(&gradient).to_vec(), weight: vec![], bias: vec![] },
+            };
             let NormGradients { residual, weight: of_gamma, bias: of_beta } = of_norm;
             let (of_linear, of_bias) = drop_and_sum::<E>(simd, &residual, hidden, dropout);
             let of_linear = View::new(&of_linear, rows, hidden, hidden);

@@ -116,7 +116,7 @@ mod fused {
         Attention, Dropout, Epilogue, Kernels, Packed, Simd, Source, Target, View, attention, attention_backward,
         product,
     };
-    use crate::flex::{self, Value, column_sums, contiguous, matrix, rounded, values};
+    use crate::flex::{self, Value, column_sums, contiguous, matrix, rounded, token_mask, values};
     use crate::products::side_by_side;
     use crate::weight::{Form, Operand};
     use crate::{Precision, Products};
@@ -199,6 +199,7 @@ mod fused {
                 queries,
                 heads: self.settings.heads,
                 hidden,
+                window: None,
                 mask: &self.mask,
                 dropout: self.settings.dropout,
             }
@@ -224,11 +225,6 @@ mod fused {
         settings: Settings,
     ) -> (FlexTensor, State) {
         let simd = Simd::detect();
-        let padding = contiguous(padding);
-        let mask = padding.storage::<u8>()[padding.layout().start_offset()..][..padding.layout().num_elements()]
-            .iter()
-            .map(|padding| *padding == 0)
-            .collect();
         let nothing = || flex::new::<E>(vec![], &[0, 0]);
         let &[batch, seq, hidden] = x.layout().shape().as_slice() else { unreachable!("x has three axes") };
         let x = rounded::<E>(x);
@@ -236,7 +232,7 @@ mod fused {
             x: None,
             dims: [batch, seq, hidden],
             weights: weights(&settings, [query, key, value]),
-            mask,
+            mask: token_mask(padding),
             queries: nothing(),
             keys_values: nothing(),
             log_sums: vec![],

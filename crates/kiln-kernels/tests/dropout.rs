@@ -4,7 +4,7 @@
 mod operations;
 
 use burn::tensor::{Device, Tensor};
-use kiln_kernels::{DropoutSeeds, Products};
+use kiln_kernels::{Activation, DropoutSeeds, OutputBlock, Products, RotaryAttention};
 use operations::*;
 
 /// The gradients along a direction, against the difference of two forward passes that draw the same numbers.
@@ -66,5 +66,19 @@ fn dropout_of_the_forward_pass_is_that_of_the_backward_pass() {
     check_slope("self-attention", &self_attention_operands([2, 70, 6]), |x, o| {
         let padding = padding([2, 70], &x[0].device());
         self_attention(x, o, 2, 0.3).forward(shaped(&x[0], &o[0]), padding, &Products::default())
+    });
+    check_slope("residual", &output_block_operands([2, 9, 11, 13]), |x, o| {
+        let OutputBlock { norm, .. } = output_block(x, o, 0.3);
+        let block = OutputBlock { norm: None, ..output_block(x, o, 0.3) };
+        let sum = block.forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), &Products::default());
+        norm.expect("the operands have one").forward(sum, &Products::default())
+    });
+    check_slope("gated linear", &gated_linear_operands([2, 9, 11, 13]), |x, o| {
+        gated_linear(x, o, Activation::Gelu, 0.3).forward(shaped(&x[0], &o[0]), &Products::default())
+    });
+    check_slope("rotary attention", &rotary_attention_operands([2, 70, 8]), |x, o| {
+        let padding = padding([2, 70], &x[0].device());
+        let attention = RotaryAttention { window: Some(20), ..rotary_attention(x, o, 2, 0.3) };
+        attention.forward(shaped(&x[0], &o[0]), padding, &Products::default())
     });
 }

@@ -2,6 +2,7 @@
 
 mod low_rank;
 mod operations;
+mod pre_norm;
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use kiln_kernels::{

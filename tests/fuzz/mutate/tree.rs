@@ -86,7 +86,7 @@ const TOML: [&str; 27] = [
 ];
 
 /// Words of Kiln's and transformers' files: as keys and as values they reach further than random ones.
-const WORDS: [&str; 58] = [
+const WORDS: [&str; 66] = [
     "vocab_size",
     "hidden_size",
     "num_hidden_layers",
@@ -99,6 +99,14 @@ const WORDS: [&str; 58] = [
     "layer_norm_eps",
     "pad_token_id",
     "classifier_dropout",
+    "embedding_size",
+    "num_hidden_groups",
+    "inner_group_num",
+    "layer_types",
+    "rope_parameters",
+    "local_attention",
+    "albert",
+    "modernbert",
     "problem_type",
     "num_labels",
     "id2label",

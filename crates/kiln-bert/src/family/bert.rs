@@ -15,6 +15,9 @@ pub(super) const BERT: Family = Family {
     shares_layers: false,
     defaults: "{}",
     sentence_head: SentenceHead::Pooler,
+    has_token_head: false,
+    answer_output: "qa_outputs.",
+    has_pre_norm: false,
     has_masked_lm: true,
     has_next_sentence: true,
 };

@@ -35,6 +35,7 @@ pub(super) const DISTILBERT: Family = Family {
     has_segments: false,
     sentence_head: SentenceHead::Own {
         dense: "pre_classifier.",
+        norm: None,
         output: "classifier.",
         activation: Activation::Relu,
         has_dropout: false,

@@ -10,6 +10,7 @@ pub(super) const ELECTRA: Family = Family {
     projection: Projection::OtherWidth,
     sentence_head: SentenceHead::Own {
         dense: "classifier.dense.",
+        norm: None,
         output: "classifier.out_proj.",
         activation: Activation::Gelu,
         has_dropout: true,

@@ -17,6 +17,7 @@ pub(super) const ROBERTA: Family = Family {
     defaults: r#"{"pad_token_id": 1}"#,
     sentence_head: SentenceHead::Own {
         dense: "classifier.dense.",
+        norm: None,
         output: "classifier.out_proj.",
         activation: Activation::Tanh,
         has_dropout: true,

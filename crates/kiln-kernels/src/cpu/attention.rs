@@ -2,6 +2,8 @@
 //! probabilities live only while their block of rows is computed, and the backward pass computes them again from the
 //! logarithm of their sums (Dao et al., 2022).
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use super::pack::{Packed, Source};
@@ -27,6 +29,8 @@ pub struct Attention<'a> {
     pub heads: usize,
     /// All heads' width.
     pub hidden: usize,
+    /// How far a position is attended to at most; any, where there is none. Time and memory grow with it, not with `seq`.
+    pub window: Option<usize>,
     /// Whether a position holds a token, `[batch, seq]`. The outputs of those behind a text's last token are zero.
     pub mask: &'a [bool],
     /// Of the probabilities.
@@ -60,10 +64,30 @@ impl Attention<'_> {
         View::new(&keys_values[first..], tokens, self.head(), 2 * self.hidden)
     }
 
-    /// The rows of a head's scores from the query `first` on.
-    fn score_rows(&self, text: usize, head: usize, first: usize) -> ScoreRows<'_> {
-        let first_key = ((text * self.heads + head) * self.seq + first) as u64;
-        ScoreRows { mask: self.tokens(text), scale: self.scale(), dropout: self.dropout, first_key }
+    /// The positions that some queries from `first` on attend to, of a text of `tokens`.
+    fn reach(&self, first: usize, rows: usize, tokens: usize) -> Range<usize> {
+        match self.window {
+            None => 0..tokens,
+            Some(window) => first.saturating_sub(window)..first.saturating_add(rows).saturating_add(window).min(tokens),
+        }
+    }
+
+    /// How many positions some queries attend to at most.
+    fn widest(&self, rows: usize, tokens: usize) -> usize {
+        self.window.map_or(tokens, |window| window.saturating_mul(2).saturating_add(rows).min(tokens))
+    }
+
+    /// The rows of a head's scores from the query `first` on, at the positions of `reach`.
+    fn score_rows(&self, [text, head, first]: [usize; 3], reach: Range<usize>) -> ScoreRows<'_> {
+        ScoreRows {
+            mask: &self.tokens(text)[reach.clone()],
+            first,
+            first_column: reach.start,
+            window: self.window,
+            scale: self.scale(),
+            dropout: self.dropout,
+            first_key: ((text * self.heads + head) * self.seq + first) as u64,
+        }
     }
 }
 
@@ -72,12 +96,34 @@ impl Attention<'_> {
 struct ScoreRows<'a> {
     /// Whether a column's position holds a token.
     mask: &'a [bool],
+    /// The position of the first row's query.
+    first: usize,
+    /// The position of the first column.
+    first_column: usize,
+    /// How far a position is attended to at most.
+    window: Option<usize>,
     /// What scores are multiplied with.
     scale: f32,
     /// Of the probabilities.
     dropout: Option<Dropout>,
     /// The number of the first row in the stream of `dropout`.
     first_key: u64,
+}
+
+impl ScoreRows<'_> {
+    /// The columns that are within the window of a row.
+    #[inline(always)]
+    fn near(&self, row: usize) -> Range<usize> {
+        let (position, columns) = (self.first + row, self.mask.len());
+        match self.window {
+            None => 0..columns,
+            Some(window) => {
+                let from = position.saturating_sub(window).saturating_sub(self.first_column);
+                let to = position.saturating_add(window).saturating_add(1) - self.first_column;
+                from..to.min(columns)
+            }
+        }
+    }
 }
 
 /// What the backward pass of a softmax reads and writes, in rows of one length.
@@ -108,22 +154,29 @@ pub fn attention<E: Kernels + Source<E>>(
     let parts = heads.par_chunks_mut(shape.queries * head).zip(log_sums.par_chunks_mut(shape.queries)).enumerate();
     parts.for_each(|(at, (out, log_sums))| {
         let (text, head_at) = (at / shape.heads, at % shape.heads);
-        let mask = shape.tokens(text);
-        let tokens = mask.len();
+        let tokens = shape.tokens(text).len();
         let queries = shape.queries(queries, text, head_at, tokens);
         let [keys, values] = [0, 1].map(|part| shape.part(keys_values, text, head_at, part, tokens));
-        let (keys, values) = (Packed::new_serial(simd, keys.transposed()), Packed::new_serial(simd, values));
+        let pack = |reach: Range<usize>| {
+            let [keys, values] = [keys, values].map(|part| part.narrow(reach.start, reach.len()));
+            (Packed::new_serial(simd, keys.transposed()), Packed::new_serial(simd, values))
+        };
+        let whole = shape.window.is_none().then(|| pack(0..tokens));
         let most = ROWS.min(queries.rows());
-        let (mut scores, mut probabilities) = (vec![0f32; most * tokens], vec![E::default(); most * tokens]);
+        let widest = most * shape.widest(most, tokens);
+        let (mut scores, mut probabilities) = (vec![0f32; widest], vec![E::default(); widest]);
         for start in (0..queries.rows()).step_by(ROWS) {
             let rows = ROWS.min(queries.rows() - start);
-            let len = rows * tokens;
-            let (scores, probabilities) = (&mut scores[..len], &mut probabilities[..len]);
-            product_serial(simd, queries.narrow(start, rows), &keys, Target::whole(scores, tokens), Epilogue::Store);
-            let score_rows = shape.score_rows(text, head_at, start);
+            let reach = shape.reach(start, rows, tokens);
+            let near = whole.is_none().then(|| pack(reach.clone()));
+            let (keys, values) = whole.as_ref().or(near.as_ref()).expect("one of both was packed");
+            let columns = reach.len();
+            let (scores, probabilities) = (&mut scores[..rows * columns], &mut probabilities[..rows * columns]);
+            product_serial(simd, queries.narrow(start, rows), keys, Target::whole(scores, columns), Epilogue::Store);
+            let score_rows = shape.score_rows([text, head_at, start], reach);
             softmax(simd, scores, score_rows, probabilities, &mut log_sums[start..]);
             let out = Target::whole(&mut out[start * head..], head);
-            product_serial(simd, View::new(probabilities, rows, tokens, tokens), &values, out, Epilogue::Store);
+            product_serial(simd, View::new(probabilities, rows, columns, columns), values, out, Epilogue::Store);
         }
     });
     (side_by_side(&heads, shape.queries, shape.heads, head, 1), log_sums)
@@ -146,43 +199,19 @@ pub fn attention_backward<E: Kernels + Source<E>>(
         of_queries.par_chunks_mut(shape.queries * head).zip(of_keys_values.par_chunks_mut(2 * piece)).enumerate();
     parts.for_each(|(at, (of_queries, of_keys_values))| {
         let (text, head_at) = (at / shape.heads, at % shape.heads);
-        let mask = shape.tokens(text);
-        let tokens = mask.len();
+        let tokens = shape.tokens(text).len();
         let queries = shape.queries(queries, text, head_at, tokens);
-        let gradient = shape.queries(gradient, text, head_at, tokens);
         let [keys, values] = [0, 1].map(|part| shape.part(keys_values, text, head_at, part, tokens));
-        let log_sums = &log_sums[at * shape.queries..][..queries.rows()];
-
-        let keys_across = Packed::new_serial(simd, keys.transposed());
-        let values_across = Packed::new_serial(simd, values.transposed());
-        let keys = Packed::new_serial(simd, keys);
-        let mut of_keys = vec![0f32; tokens * head];
-        let mut of_values = vec![0f32; tokens * head];
-        let most = ROWS.min(queries.rows());
-        let [mut scores, mut slopes] = [vec![0f32; most * tokens], vec![0f32; most * tokens]];
-        let [mut dropped, mut of_scores] = [vec![E::default(); most * tokens], vec![E::default(); most * tokens]];
-        for start in (0..queries.rows()).step_by(ROWS) {
-            let rows = ROWS.min(queries.rows() - start);
-            let len = rows * tokens;
-            let (scores, slopes) = (&mut scores[..len], &mut slopes[..len]);
-            let (dropped, of_scores) = (&mut dropped[..len], &mut of_scores[..len]);
-            let (queries, gradient) = (queries.narrow(start, rows), gradient.narrow(start, rows));
-            product_serial(simd, queries, &keys_across, Target::whole(scores, tokens), Epilogue::Store);
-            product_serial(simd, gradient, &values_across, Target::whole(slopes, tokens), Epilogue::Store);
-            let block = BackwardBlock { scores, slopes, log_sums: &log_sums[start..], dropped, of_scores };
-            softmax_backward(simd, shape.score_rows(text, head_at, start), block);
-
-            let of_scores = View::new(of_scores, rows, tokens, tokens);
-            let out = Target::whole(&mut of_queries[start * head..], head);
-            product_serial(simd, of_scores, &keys, out, Epilogue::Store);
-            let queries = Packed::<E>::new_serial(simd, queries);
-            let out = Target::whole(&mut of_keys, head);
-            product_serial(simd, of_scores.transposed(), &queries, out, Epilogue::Accumulate);
-            let gradient = Packed::<E>::new_serial(simd, gradient);
-            let dropped = View::new(dropped, rows, tokens, tokens).transposed();
-            product_serial(simd, dropped, &gradient, Target::whole(&mut of_values, head), Epilogue::Accumulate);
-        }
-        for (to, from) in of_keys_values.chunks_exact_mut(piece).zip([of_keys, of_values]) {
+        let backward = HeadBackward {
+            place: [text, head_at],
+            queries,
+            keys,
+            values,
+            gradient: shape.queries(gradient, text, head_at, tokens),
+            log_sums: &log_sums[at * shape.queries..][..queries.rows()],
+        };
+        let of_parts = backward.run(simd, shape, of_queries);
+        for (to, from) in of_keys_values.chunks_exact_mut(piece).zip(of_parts) {
             super::round(simd, &from, &mut to[..tokens * head]);
         }
     });
@@ -190,6 +219,64 @@ pub fn attention_backward<E: Kernels + Source<E>>(
         side_by_side(&of_queries, shape.queries, shape.heads, head, 1),
         side_by_side(&of_keys_values, shape.seq, shape.heads, head, 2),
     ]
+}
+
+/// The backward pass of one head on one text.
+struct HeadBackward<'a, E> {
+    /// The text and the head.
+    place: [usize; 2],
+    queries: View<'a, E>,
+    keys: View<'a, E>,
+    values: View<'a, E>,
+    /// Of the output.
+    gradient: View<'a, E>,
+    log_sums: &'a [f32],
+}
+
+impl<E: Kernels + Source<E>> HeadBackward<'_, E> {
+    /// Keys and values across, and keys, at some positions.
+    fn pack(&self, simd: Simd, reach: &Range<usize>) -> [Packed<E>; 3] {
+        let [keys, values] = [self.keys, self.values].map(|part| part.narrow(reach.start, reach.len()));
+        [keys.transposed(), values.transposed(), keys].map(|part| Packed::new_serial(simd, part))
+    }
+
+    /// Writes the gradients of the queries and returns those of the keys and of the values.
+    fn run(&self, simd: Simd, shape: Attention<'_>, of_queries: &mut [E]) -> [Vec<f32>; 2] {
+        let (head, tokens, [text, head_at]) = (shape.head(), self.keys.rows(), self.place);
+        let whole = shape.window.is_none().then(|| self.pack(simd, &(0..tokens)));
+        let [mut of_keys, mut of_values] = [vec![0f32; tokens * head], vec![0f32; tokens * head]];
+        let most = ROWS.min(self.queries.rows());
+        let widest = most * shape.widest(most, tokens);
+        let [mut scores, mut slopes] = [vec![0f32; widest], vec![0f32; widest]];
+        let [mut dropped, mut of_scores] = [vec![E::default(); widest], vec![E::default(); widest]];
+        for start in (0..self.queries.rows()).step_by(ROWS) {
+            let rows = ROWS.min(self.queries.rows() - start);
+            let reach = shape.reach(start, rows, tokens);
+            let near = whole.is_none().then(|| self.pack(simd, &reach));
+            let [keys_across, values_across, keys] = whole.as_ref().or(near.as_ref()).expect("one of both was packed");
+            let (columns, first) = (reach.len(), reach.start * head);
+            let len = rows * columns;
+            let (scores, slopes) = (&mut scores[..len], &mut slopes[..len]);
+            let (dropped, of_scores) = (&mut dropped[..len], &mut of_scores[..len]);
+            let (queries, gradient) = (self.queries.narrow(start, rows), self.gradient.narrow(start, rows));
+            product_serial(simd, queries, keys_across, Target::whole(scores, columns), Epilogue::Store);
+            product_serial(simd, gradient, values_across, Target::whole(slopes, columns), Epilogue::Store);
+            let block = BackwardBlock { scores, slopes, log_sums: &self.log_sums[start..], dropped, of_scores };
+            softmax_backward(simd, shape.score_rows([text, head_at, start], reach), block);
+
+            let of_scores = View::new(of_scores, rows, columns, columns);
+            let out = Target::whole(&mut of_queries[start * head..], head);
+            product_serial(simd, of_scores, keys, out, Epilogue::Store);
+            let queries = Packed::<E>::new_serial(simd, queries);
+            let out = Target::whole(&mut of_keys[first..], head);
+            product_serial(simd, of_scores.transposed(), &queries, out, Epilogue::Accumulate);
+            let gradient = Packed::<E>::new_serial(simd, gradient);
+            let dropped = View::new(dropped, rows, columns, columns).transposed();
+            let out = Target::whole(&mut of_values[first..], head);
+            product_serial(simd, dropped, &gradient, out, Epilogue::Accumulate);
+        }
+        [of_keys, of_values]
+    }
 }
 
 /// `[batch, heads, parts, seq, head]` to `[batch, seq, parts, heads, head]`
@@ -208,24 +295,29 @@ fn side_by_side<E: Kernels>(values: &[E], seq: usize, heads: usize, head: usize,
 }
 
 vectorized! {
+    /// A row all of whose columns are masked, as padding is that no token is near to, becomes zeros.
     fn softmax<E: Kernels>(scores: &mut [f32], rows: ScoreRows<'_>, probabilities: &mut [E], log_sums: &mut [f32]) {
-        let ScoreRows { mask, scale, dropout, first_key } = rows;
-        let tokens = mask.len();
-        for (at, (row, out)) in scores.chunks_exact_mut(tokens).zip(probabilities.chunks_exact_mut(tokens)).enumerate() {
+        let ScoreRows { mask, scale, dropout, first_key, first_column, .. } = rows;
+        let columns = mask.len();
+        for (at, (row, out)) in scores.chunks_exact_mut(columns).zip(probabilities.chunks_exact_mut(columns)).enumerate() {
             for (score, token) in row.iter_mut().zip(mask) {
                 *score = if *token { *score * scale } else { f32::NEG_INFINITY };
             }
+            let near = rows.near(at);
+            row[..near.start].fill(f32::NEG_INFINITY);
+            row[near.end..].fill(f32::NEG_INFINITY);
             let most = max(row);
+            let most = if most == f32::NEG_INFINITY { 0.0 } else { most };
             for score in &mut *row {
                 *score = exp(*score - most);
             }
-            let total = sum(tokens, |i| row[i]);
+            let total = sum(columns, |i| row[i]);
             log_sums[at] = most + total.ln();
-            let inverse = 1.0 / total;
+            let inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
             if let Some(dropout) = dropout {
                 let dropout = dropout.row(first_key + at as u64);
                 for (column, (out, e)) in out.iter_mut().zip(&*row).enumerate() {
-                    *out = E::from_f32(e * inverse * dropout.factor(column));
+                    *out = E::from_f32(e * inverse * dropout.factor(first_column + column));
                 }
             } else {
                 for (out, e) in out.iter_mut().zip(&*row) {
@@ -237,19 +329,22 @@ vectorized! {
 
     /// The gradients of the scores are p · (dp − Σ p·dp) · scale.
     fn softmax_backward<E: Kernels>(rows: ScoreRows<'_>, block: BackwardBlock<'_, E>) {
-        let ScoreRows { mask, scale, dropout, first_key } = rows;
+        let ScoreRows { mask, scale, dropout, first_key, first_column, .. } = rows;
         let BackwardBlock { scores, slopes, log_sums, dropped, of_scores } = block;
-        let tokens = mask.len();
-        for (at, (row, slope)) in scores.chunks_exact_mut(tokens).zip(slopes.chunks_exact_mut(tokens)).enumerate() {
-            let (dropped, out) = (&mut dropped[at * tokens..][..tokens], &mut of_scores[at * tokens..][..tokens]);
+        let columns = mask.len();
+        for (at, (row, slope)) in scores.chunks_exact_mut(columns).zip(slopes.chunks_exact_mut(columns)).enumerate() {
+            let (dropped, out) = (&mut dropped[at * columns..][..columns], &mut of_scores[at * columns..][..columns]);
             let log_sum = log_sums[at];
             for (score, token) in row.iter_mut().zip(mask) {
                 *score = if *token { exp(*score * scale - log_sum) } else { 0.0 };
             }
+            let near = rows.near(at);
+            row[..near.start].fill(0.0);
+            row[near.end..].fill(0.0);
             if let Some(dropout) = dropout {
                 let dropout = dropout.row(first_key + at as u64);
                 for (column, ((p, slope), dropped)) in row.iter().zip(&mut *slope).zip(dropped).enumerate() {
-                    let factor = dropout.factor(column);
+                    let factor = dropout.factor(first_column + column);
                     *dropped = E::from_f32(p * factor);
                     *slope *= factor;
                 }
@@ -258,7 +353,7 @@ vectorized! {
                     *dropped = E::from_f32(*p);
                 }
             }
-            let mean = sum(tokens, |i| row[i] * slope[i]);
+            let mean = sum(columns, |i| row[i] * slope[i]);
             for ((out, p), slope) in out.iter_mut().zip(&*row).zip(&*slope) {
                 *out = E::from_f32(p * (slope - mean) * scale);
             }

@@ -12,8 +12,10 @@ mod product;
 mod random;
 mod norm;
 mod attention;
+mod rotary;
 mod embedding;
 mod activation;
+mod gate;
 mod adamw;
 
 pub use activation::{Activated, activate, activate_backward};
@@ -21,10 +23,15 @@ pub use adamw::{AdamWState, adamw, sum_of_squares};
 pub use attention::{Attention, attention, attention_backward};
 pub use element::Element;
 pub use embedding::{Tables, Tokens, embed, table_gradient};
-pub use norm::{Norm, NormGradients, Normalized, add, column_sums, drop_and_sum, norm_backward, residual_norm};
+pub use gate::{Gate, gate, gate_backward};
+pub use norm::{
+    Norm, NormGradients, Normalized, add, column_sums, drop_and_sum, norm_backward, normalize, residual_norm,
+    residual_sum,
+};
 pub use pack::{Packed, Source, round, round_all};
 pub use product::{Epilogue, Target, product, product_serial};
 pub use random::Dropout;
+pub use rotary::{Angles, Division, divide, unite};
 pub use simd::Simd;
 pub use tile::Kernels;
 pub use view::View;

@@ -62,6 +62,29 @@ pub fn residual_norm<E: Element>(
     Some(Normalized { rows, inverse_deviations })
 }
 
+/// `norm(x)`, rounded for a product; `keep` says whether a backward pass follows, which is [`norm_backward`].
+pub fn normalize<E: Element>(simd: Simd, x: &[f32], norm: Norm<'_>, keep: bool) -> (Vec<E>, Option<Normalized<E>>) {
+    let hidden = norm.weight.len();
+    let mut out = vec![E::default(); x.len()];
+    let blocks = out.par_chunks_mut(ROWS * hidden).zip(x.par_chunks(ROWS * hidden));
+    if !keep {
+        blocks.for_each(|(out, x)| normalize_rows(simd, x, norm, out, &mut [], &mut []));
+        return (out, None);
+    }
+    let mut rows = vec![E::default(); x.len()];
+    let mut inverse_deviations = vec![0.0; x.len() / hidden];
+    let kept = rows.par_chunks_mut(ROWS * hidden).zip(inverse_deviations.par_chunks_mut(ROWS));
+    blocks.zip(kept).for_each(|((out, x), (rows, inverse))| normalize_rows(simd, x, norm, out, rows, inverse));
+    (out, Some(Normalized { rows, inverse_deviations }))
+}
+
+/// `dropout(x) + residual`, in place of `x`, `[rows, columns]`.
+pub fn residual_sum(simd: Simd, x: &mut [f32], residual: &[f32], columns: usize, dropout: Option<Dropout>) {
+    assert_eq!(x.len(), residual.len());
+    let blocks = x.par_chunks_mut(ROWS * columns).zip(residual.par_chunks(ROWS * columns)).enumerate();
+    blocks.for_each(|(block, (x, residual))| sum_rows(simd, x, residual, columns, dropout, block * ROWS));
+}
+
 /// Gradients of [`residual_norm`].
 #[derive(Debug)]
 pub struct NormGradients {
@@ -191,6 +214,39 @@ vectorized! {
                     *rounded = E::from_f32(*value);
                     *sum += value;
                 }
+            }
+        }
+    }
+
+    fn sum_rows(x: &mut [f32], residual: &[f32], columns: usize, dropout: Option<Dropout>, first: usize) {
+        for (at, (x, residual)) in x.chunks_exact_mut(columns).zip(residual.chunks_exact(columns)).enumerate() {
+            if let Some(dropout) = dropout {
+                let dropout = dropout.row((first + at) as u64);
+                for (column, (x, residual)) in x.iter_mut().zip(residual).enumerate() {
+                    *x = *x * dropout.factor(column) + residual;
+                }
+            } else {
+                for (x, residual) in x.iter_mut().zip(residual) {
+                    *x += residual;
+                }
+            }
+        }
+    }
+
+    fn normalize_rows<E: Element>(x: &[f32], norm: Norm<'_>, out: &mut [E], kept: &mut [E], inverse: &mut [f32]) {
+        let hidden = norm.weight.len();
+        for (at, (x, out)) in x.chunks_exact(hidden).zip(out.chunks_exact_mut(hidden)).enumerate() {
+            let mean = sum(hidden, |i| x[i]) / hidden as f32;
+            let variance = sum(hidden, |i| (x[i] - mean) * (x[i] - mean)) / hidden as f32;
+            let inverse_deviation = 1.0 / (variance + norm.epsilon).sqrt();
+            if let Some(inverse) = inverse.get_mut(at) {
+                *inverse = inverse_deviation;
+                for (kept, x) in kept[at * hidden..][..hidden].iter_mut().zip(x) {
+                    *kept = E::from_f32((x - mean) * inverse_deviation);
+                }
+            }
+            for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(norm.weight).zip(norm.bias) {
+                *out = E::from_f32((x - mean) * inverse_deviation * weight + bias);
             }
         }
     }

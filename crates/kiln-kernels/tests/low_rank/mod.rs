@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 use kiln_kernels::{
-    ActivatedLinear, Activation, Affine, LowRank, OutputBlock, PackedWeights, Precision, Products, Queries,
+    ActivatedLinear, Activation, Affine, LayerNorm, LowRank, OutputBlock, PackedWeights, Precision, Products, Queries,
     SelfAttention, Storage, Weight,
 };
 
@@ -108,9 +108,7 @@ fn products_and_gradients_are_burn_s() {
         let o = operands_of(&of_block);
         let block = |x: &[Tensor<1>]| OutputBlock {
             dense: adapted(x, &o, 4, has_magnitude),
-            gamma: shaped(&x[2], &o[2]),
-            beta: shaped(&x[3], &o[3]),
-            epsilon: 1e-12,
+            norm: Some(LayerNorm { gamma: shaped(&x[2], &o[2]), beta: shaped(&x[3], &o[3]), epsilon: 1e-12 }),
             dropout: 0.0,
         };
         check(

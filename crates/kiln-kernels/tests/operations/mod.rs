@@ -1,7 +1,10 @@
 //! Operations on operands that are leaves of a graph, as the tests call them.
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use kiln_kernels::{Affine, Embeddings, OutputBlock, Queries, SelfAttention};
+use kiln_kernels::{
+    Activation, Affine, Embeddings, GatedLinear, LayerNorm, OutputBlock, Queries, Rotary, RotaryAttention,
+    SelfAttention,
+};
 
 pub fn device() -> Device {
     Device::flex().autodiff()
@@ -74,9 +77,7 @@ pub fn shaped<const D: usize>(leaf: &Tensor<1>, operand: &(Vec<f32>, Vec<usize>)
 pub fn output_block(x: &[Tensor<1>], o: &Operands, dropout: f64) -> OutputBlock {
     OutputBlock {
         dense: Affine::new(shaped(&x[2], &o[2]), shaped(&x[3], &o[3])),
-        gamma: shaped(&x[4], &o[4]),
-        beta: shaped(&x[5], &o[5]),
-        epsilon: 1e-12,
+        norm: Some(LayerNorm { gamma: shaped(&x[4], &o[4]), beta: shaped(&x[5], &o[5]), epsilon: 1e-12 }),
         dropout,
     }
 }
@@ -93,6 +94,30 @@ pub fn self_attention(x: &[Tensor<1>], o: &Operands, heads: usize, dropout: f64)
 pub fn self_attention_operands([batch, seq, hidden]: [usize; 3]) -> Operands {
     let (matrix, vector) = ([hidden, hidden], [hidden]);
     operands(&[&[batch, seq, hidden], &matrix, &vector, &matrix, &vector, &matrix, &vector])
+}
+
+pub fn rotary_attention(x: &[Tensor<1>], o: &Operands, heads: usize, dropout: f64) -> RotaryAttention {
+    let hidden = o[0].1[2];
+    RotaryAttention {
+        query_key_value: Affine::new(shaped(&x[1], &o[1]), shaped(&x[2], &o[2])),
+        heads,
+        rotary: Rotary::new(100.0, hidden / heads),
+        window: None,
+        dropout,
+        queries: Queries::All,
+    }
+}
+
+pub fn rotary_attention_operands([batch, seq, hidden]: [usize; 3]) -> Operands {
+    operands(&[&[batch, seq, hidden], &[hidden, 3 * hidden], &[3 * hidden]])
+}
+
+pub fn gated_linear(x: &[Tensor<1>], o: &Operands, activation: Activation, dropout: f64) -> GatedLinear {
+    GatedLinear { linear: Affine::new(shaped(&x[1], &o[1]), shaped(&x[2], &o[2])), activation, dropout }
+}
+
+pub fn gated_linear_operands([batch, seq, input, output]: [usize; 4]) -> Operands {
+    operands(&[&[batch, seq, input], &[input, 2 * output], &[2 * output]])
 }
 
 /// The row `r` has `r` tokens less than the others, and one hole.

@@ -91,11 +91,15 @@ def compare(name, folder, model, texts, max_length=None):
     furthest = 0.0
     for text, ours in zip(texts, logits(folder, texts), strict=True):
         encoded = tokenizer(
-            *text.split("\t"), return_tensors="pt", truncation=max_length is not None, max_length=max_length
+            *text.split("\t"),
+            return_tensors="pt",
+            return_token_type_ids=True,
+            truncation=max_length is not None,
+            max_length=max_length,
         )
         for ids in ["input_ids", "token_type_ids"]:
             assert encoded[ids][0].tolist() == ours[ids], f"{name}, {text!r}: {ids} {encoded[ids]} and {ours[ids]}"
-        if type(model).__name__.startswith("DistilBert"):
+        if type(model).__name__.startswith(("DistilBert", "ModernBert")):
             del encoded["token_type_ids"]
         with torch.no_grad():
             outputs = model(**encoded)
@@ -433,6 +437,14 @@ SIZES = {
     "intermediate_size": 64,
     "type_vocab_size": 2,
 }
+MODERN = {
+    **SIZES,
+    "num_hidden_layers": 4,
+    "local_attention": 4,
+    **dict.fromkeys(["bos_token_id", "cls_token_id"], 2),
+    **dict.fromkeys(["eos_token_id", "sep_token_id"], 3),
+}
+del MODERN["type_vocab_size"]
 FAMILIES = [
     ("Roberta", SIZES, [*HEADS, "MaskedLM"]),
     ("XLMRoberta", SIZES, [*HEADS, "MaskedLM"]),
@@ -441,7 +453,33 @@ FAMILIES = [
     ("DistilBert", {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}, [*HEADS, "MaskedLM"]),
     ("Electra", {**SIZES, "embedding_size": 24}, HEADS),
     ("Albert", {**SIZES, "embedding_size": 24}, [*HEADS, "MaskedLM"]),
-    ("Albert", {**SIZES, "num_hidden_layers": 4, "num_hidden_groups": 2, "inner_group_num": 2}, HEADS[:1]),
+    ("ModernBert", MODERN, [*HEADS, "MaskedLM"]),
+    (
+        "ModernBert",
+        {
+            **MODERN,
+            **dict.fromkeys(["norm_bias", "attention_bias", "mlp_bias", "classifier_bias"], True),
+            "decoder_bias": False,
+            "tie_word_embeddings": False,
+            "classifier_pooling": "mean",
+            "classifier_activation": "relu",
+            "hidden_activation": "silu",
+            "global_attn_every_n_layers": 2,
+        },
+        ["SequenceClassification", "TokenClassification", "MaskedLM"],
+    ),
+    (
+        "Albert",
+        {
+            **SIZES,
+            "num_hidden_layers": 4,
+            "num_hidden_groups": 2,
+            "inner_group_num": 2,
+            "hidden_act": "relu",
+            "tie_word_embeddings": False,
+        },
+        ["SequenceClassification", "MaskedLM"],
+    ),
 ]
 # What Kiln trains for a head: the task's keys, its data, and its texts.
 TRAINED = {
@@ -489,6 +527,13 @@ def check_adapters(root):
             ["query", "value"],
         ),
         (
+            transformers.ModernBertForTokenClassification,
+            "TokenClassification",
+            TaskType.TOKEN_CLS,
+            transformers.ModernBertConfig,
+            ["Wqkv", "mlp.Wo"],
+        ),
+        (
             transformers.AlbertForSequenceClassification,
             "SequenceClassification",
             TaskType.SEQ_CLS,
@@ -500,6 +545,7 @@ def check_adapters(root):
         recipe, data, texts = TRAINED[head]
         name = kind.__name__
         keys = {} if config is BertConfig else {"pad_token_id": 0, "type_vocab_size": 2}
+        keys = MODERN | {"pad_token_id": 0} if config is transformers.ModernBertConfig else keys
         base = write(root, f"base of {name}", fresh(kind, config, **keys))
         for variant in ["lora", "rslora", "dora"]:
             with case(f"in peft: {variant} of {name}"):

@@ -1,0 +1,198 @@
+use burn::tensor::{Tensor, module};
+
+use crate::{Activation, Affine, Products};
+
+/// A gated linear unit (Shazeer, 2020): a linear layer to twice the width, whose second half is multiplied with the
+/// activation of its first.
+#[derive(Clone, Debug)]
+pub struct GatedLinear {
+    /// From `input` to `2 · output`.
+    pub linear: Affine,
+    /// Of the first half; with GELU it is GeGLU.
+    pub activation: Activation,
+    /// Of the product of both halves.
+    pub dropout: f64,
+}
+
+impl GatedLinear {
+    /// `dropout(activation(a) · b)` of the halves `a` and `b` of `x · weight + bias`; dropout under autodiff, or where
+    /// `products` has it active.
+    ///
+    /// On the CPU and with [`Precision::Bf16`](crate::Precision::Bf16) the output is bf16, for a product that reads it.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, seq, input]`
+    /// - output: `[batch, seq, output]`
+    pub fn forward(self, x: Tensor<3>, products: &Products) -> Tensor<3> {
+        #[cfg(feature = "flex")]
+        if crate::is_fused(&x.device()) {
+            let dropout = crate::dropout(&x, self.dropout, products);
+            return fused::gated_linear(self, x, dropout, products.clone());
+        }
+        self.plain(x, products)
+    }
+
+    /// [`GatedLinear::forward`] by burn's operations.
+    pub fn plain(self, x: Tensor<3>, products: &Products) -> Tensor<3> {
+        let both = module::linear(x, self.linear.weight.plain(products), Some(self.linear.bias));
+        let [_, _, width] = both.dims();
+        let (first, second) = (both.clone().narrow(2, 0, width / 2), both.narrow(2, width / 2, width / 2));
+        crate::plain_dropout(self.activation.plain(first) * second, self.dropout, products)
+    }
+}
+
+#[cfg(feature = "flex")]
+mod fused {
+    use std::marker::PhantomData;
+
+    use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+    use burn::backend::autodiff::grads::Gradients;
+    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+    use burn::backend::tensor::FloatTensor;
+    use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+    use burn::tensor::Tensor;
+    use burn_flex::FlexTensor;
+    use half::bf16;
+
+    use super::GatedLinear;
+    use crate::cpu::{Dropout, Epilogue, Gate, Kernels, Simd, Source, Target, View, gate, gate_backward};
+    use crate::flex::{self, Value, contiguous, matrix, rounded, rows_and_columns, values, with_last};
+    use crate::linear::fused::linear;
+    use crate::weight::{Form, Operand};
+    use crate::{Activation, Precision, Products};
+
+    #[backend_extension(Flex, Autodiff)]
+    pub trait GatedLinearOps: Backend {
+        fn gated_linear(
+            x: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            bias: FloatTensor<Self>,
+            settings: Settings,
+        ) -> FloatTensor<Self>;
+    }
+
+    #[derive(Clone, Debug)]
+    pub struct Settings {
+        activation: Activation,
+        dropout: Option<Dropout>,
+        form: Form,
+        products: Products,
+    }
+
+    impl Settings {
+        /// Of rows of `width`.
+        fn gate(&self, width: usize) -> Gate {
+            Gate { activation: self.activation, columns: width / 2, dropout: self.dropout }
+        }
+    }
+
+    pub(super) fn gated_linear(
+        layer: GatedLinear,
+        x: Tensor<3>,
+        dropout: Option<Dropout>,
+        products: Products,
+    ) -> Tensor<3> {
+        let (weight, form) = layer.linear.weight.into_parts(&products);
+        let settings = Settings { activation: layer.activation, dropout, form, products };
+        Tensor::from_dispatch(<Dispatch as GatedLinearOps>::gated_linear(
+            x.into_dispatch(),
+            weight.into_dispatch(),
+            layer.linear.bias.into_dispatch(),
+            settings,
+        ))
+    }
+
+    /// The output, the rounded input, the weight, and both halves before the gate.
+    fn forward<E: Value + Source<W>, W: Kernels>(
+        [x, weight, bias]: [FlexTensor; 3],
+        settings: &Settings,
+    ) -> (FlexTensor, State) {
+        let (x, bias) = (rounded::<E>(x), contiguous(bias));
+        let weight = Operand::new(weight, settings.form.clone());
+        let [_, width] = weight.shape();
+        let both = linear::<E, W, E>(&x, &weight, &settings.products, Epilogue::Bias(values(&bias)));
+        let gate_of = settings.gate(width);
+        let out = flex::new(gate(Simd::detect(), gate_of, &both), &with_last(&x, width / 2));
+        let both = flex::new(both, &with_last(&x, width));
+        let x = weight.is_trained().then_some(x);
+        (out, State { x, weight, both, gate: gate_of })
+    }
+
+    impl GatedLinearOps for Flex {
+        fn gated_linear(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, settings: Settings) -> FlexTensor {
+            let operands = [x, weight, bias];
+            match settings.products.precision {
+                Precision::F32 => forward::<f32, f32>(operands, &settings).0,
+                Precision::Bf16 => forward::<bf16, bf16>(operands, &settings).0,
+                Precision::Int8 => forward::<bf16, i8>(operands, &settings).0,
+            }
+        }
+    }
+
+    impl<C: CheckpointStrategy> GatedLinearOps for Autodiff<Flex, C> {
+        fn gated_linear(
+            x: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            bias: FloatTensor<Self>,
+            settings: Settings,
+        ) -> FloatTensor<Self> {
+            let operands = [x, weight, bias];
+            match settings.products.precision {
+                Precision::F32 => tracked::<f32, C>(operands, &settings),
+                Precision::Bf16 | Precision::Int8 => tracked::<bf16, C>(operands, &settings),
+            }
+        }
+    }
+
+    fn tracked<E: Value, C: CheckpointStrategy>(
+        operands: [FloatTensor<Autodiff<Flex, C>>; 3],
+        settings: &Settings,
+    ) -> FloatTensor<Autodiff<Flex, C>> {
+        let parts = operands.map(|operand| operand.into_parts());
+        let tensors = parts.each_ref().map(|(tensor, _)| tensor.clone());
+        let nodes = parts.map(|(_, node)| node);
+        let (out, state) = forward::<E, E>(tensors, settings);
+        match GatedLinearBackward::<E>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(state, out),
+            OpsKind::UnTracked(prepared) => prepared.finish(out),
+        }
+    }
+
+    #[derive(Debug)]
+    struct GatedLinearBackward<E>(PhantomData<E>);
+
+    #[derive(Clone, Debug)]
+    struct State {
+        /// Where the weight gets a gradient.
+        x: Option<FlexTensor>,
+        weight: Operand,
+        /// The halves that the gate was applied to.
+        both: FlexTensor,
+        gate: Gate,
+    }
+
+    impl<E: Value> Backward<Flex, 3> for GatedLinearBackward<E> {
+        type State = State;
+
+        fn backward(self, ops: Ops<State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+            let State { x, weight, both, gate } = ops.state;
+            let [x_node, weight_node, bias_node] = ops.parents;
+            let gradient = rounded::<E>(gradients.consume::<Flex>(&ops.node));
+            let [rows, width] = rows_and_columns(&both);
+            let (gradient, of_bias) = gate_backward::<E>(Simd::detect(), gate, values(&both), values(&gradient));
+            let gradient = View::new(&gradient, rows, width, width);
+            if let Some(node) = x_node {
+                let [input, _] = weight.shape();
+                let mut of_x = vec![0f32; rows * input];
+                weight.input_gradient::<E, f32>(gradient, Target::whole(&mut of_x, input), Epilogue::Store);
+                gradients.register::<Flex>(node.id, flex::new(of_x, &with_last(&both, input)));
+            }
+            if let (Some(node), Some(x)) = (weight_node, &x) {
+                gradients.register::<Flex>(node.id, weight.gradient(matrix::<E>(x), gradient));
+            }
+            if let Some(node) = bias_node {
+                gradients.register::<Flex>(node.id, flex::new(of_bias, &[width]));
+            }
+        }
+    }
+}

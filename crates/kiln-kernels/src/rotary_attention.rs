@@ -1,0 +1,285 @@
+use burn::tensor::activation::softmax;
+use burn::tensor::{Bool, Int, Tensor, module};
+
+use crate::{Affine, Products, Queries, Rotary};
+
+/// Self-attention whose queries and keys are turned by their positions, and which may reach only so far.
+#[derive(Clone, Debug)]
+pub struct RotaryAttention {
+    /// To queries, keys and values, one beside the other: from `hidden` to `3 · hidden`.
+    pub query_key_value: Affine,
+    /// How many heads share the hidden axis.
+    pub heads: usize,
+    /// How queries and keys are turned.
+    pub rotary: Rotary,
+    /// How far a position is attended to at most; any, where there is none. On the CPU time and memory then grow with it,
+    /// not with the length of a text.
+    pub window: Option<usize>,
+    /// Of the probabilities.
+    pub dropout: f64,
+    /// Which positions attend.
+    pub queries: Queries,
+}
+
+impl RotaryAttention {
+    /// softmax(Q·Kᵀ/√d)·V of each head; dropout under autodiff, or where `products` has it active.
+    ///
+    /// On the CPU the outputs of padding are zero.
+    ///
+    /// # Shapes
+    /// - `x`: `[batch, seq, hidden]`
+    /// - `padding`: `[batch, seq]`, true where a position is padding
+    /// - output: `[batch, queries, hidden]`
+    pub fn forward(self, x: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
+        #[cfg(feature = "flex")]
+        if crate::is_fused(&x.device()) {
+            let dropout = crate::dropout(&x, self.dropout, products);
+            return fused::rotary_attention(self, x, padding, dropout, products.clone());
+        }
+        self.plain(x, padding, products)
+    }
+
+    /// [`RotaryAttention::forward`] by burn's operations, with all scores in memory.
+    pub fn plain(self, x: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
+        /// As good as −∞, and finite: padding may be out of every token's reach.
+        const NEVER: f64 = -1e30;
+        let [batch, seq, hidden] = x.dims();
+        let (head, attending) = (hidden / self.heads, self.queries.count(seq));
+        let Affine { weight, bias } = self.query_key_value;
+        let all = module::linear(x, weight.plain(products), Some(bias));
+        let part = |at: usize| -> Tensor<4> {
+            all.clone().narrow(2, at * hidden, hidden).reshape([batch, seq, self.heads, head]).swap_dims(1, 2)
+        };
+        let query = self.rotary.plain(part(0)).narrow(2, 0, attending);
+        let (key, value) = (self.rotary.plain(part(1)), part(2));
+        let mut masked: Tensor<4, Bool> = padding.reshape([batch, 1, 1, seq]).expand([batch, 1, attending, seq]);
+        if let Some(window) = self.window {
+            let positions = |rows: usize| Tensor::<1, Int>::arange(0..rows as i64, &key.device());
+            let distances: Tensor<2, Int> =
+                positions(attending).unsqueeze_dim::<2>(1) - positions(seq).unsqueeze_dim::<2>(0);
+            let far = distances.abs().greater_elem(window as i64).reshape([1, 1, attending, seq]);
+            masked = masked.bool_or(far.expand([batch, 1, attending, seq]));
+        }
+        let scores = (query / (head as f64).sqrt()).matmul(key.transpose());
+        let probabilities = softmax(scores.mask_fill(masked, NEVER), 3);
+        let context = crate::plain_dropout(probabilities, self.dropout, products).matmul(value);
+        context.swap_dims(1, 2).reshape([batch, attending, hidden])
+    }
+}
+
+#[cfg(feature = "flex")]
+mod fused {
+    use std::marker::PhantomData;
+    use std::sync::Arc;
+
+    use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+    use burn::backend::autodiff::grads::Gradients;
+    use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+    use burn::backend::tensor::{BoolTensor, FloatTensor};
+    use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
+    use burn::tensor::{Bool, Tensor};
+    use burn_flex::FlexTensor;
+    use half::bf16;
+
+    use super::RotaryAttention;
+    use crate::cpu::{
+        Angles, Attention, Division, Dropout, Epilogue, Kernels, Simd, Source, Target, View, attention,
+        attention_backward, divide, unite,
+    };
+    use crate::flex::{self, Value, column_sums, contiguous, matrix, rounded, token_mask, values};
+    use crate::linear::fused::linear;
+    use crate::weight::{Form, Operand};
+    use crate::{Precision, Products, Queries};
+
+    #[backend_extension(Flex, Autodiff)]
+    pub trait RotaryAttentionOps: Backend {
+        fn rotary_attention(
+            x: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            bias: FloatTensor<Self>,
+            padding: BoolTensor<Self>,
+            settings: Settings,
+        ) -> FloatTensor<Self>;
+    }
+
+    #[derive(Clone, Debug)]
+    pub struct Settings {
+        queries: Queries,
+        heads: usize,
+        angles: Arc<Angles>,
+        window: Option<usize>,
+        dropout: Option<Dropout>,
+        form: Form,
+        products: Products,
+    }
+
+    pub(super) fn rotary_attention(
+        layer: RotaryAttention,
+        x: Tensor<3>,
+        padding: Tensor<2, Bool>,
+        dropout: Option<Dropout>,
+        products: Products,
+    ) -> Tensor<3> {
+        let RotaryAttention { query_key_value, heads, rotary, window, queries, .. } = layer;
+        let [_, seq, _] = x.dims();
+        let (weight, form) = query_key_value.weight.into_parts(&products);
+        let settings = Settings { queries, heads, angles: rotary.angles(seq), window, dropout, form, products };
+        Tensor::from_dispatch(<Dispatch as RotaryAttentionOps>::rotary_attention(
+            x.into_dispatch(),
+            weight.into_dispatch(),
+            query_key_value.bias.into_dispatch(),
+            padding.into_dispatch(),
+            settings,
+        ))
+    }
+
+    /// What both passes need.
+    #[derive(Clone, Debug)]
+    struct State {
+        /// Where the weight gets a gradient.
+        x: Option<FlexTensor>,
+        /// `[batch, seq, hidden]`
+        dims: [usize; 3],
+        weight: Operand,
+        mask: Vec<bool>,
+        /// `[batch · queries, hidden]`
+        queries: FlexTensor,
+        /// `[batch · seq, 2 · hidden]`
+        keys_values: FlexTensor,
+        /// `[batch, heads, queries]`
+        log_sums: Vec<f32>,
+        settings: Settings,
+    }
+
+    impl State {
+        fn shape(&self) -> Attention<'_> {
+            let [batch, seq, hidden] = self.dims;
+            let Settings { heads, window, dropout, .. } = self.settings;
+            let queries = self.settings.queries.count(seq);
+            Attention { batch, seq, queries, heads, hidden, window, mask: &self.mask, dropout }
+        }
+
+        fn division(&self) -> Division {
+            let Attention { batch, seq, queries, heads, hidden, .. } = self.shape();
+            Division { batch, seq, queries, heads, head: hidden / heads }
+        }
+    }
+
+    /// The output, and what the backward pass needs.
+    fn forward<E: Value + Source<W>, W: Kernels>(
+        [x, weight, bias]: [FlexTensor; 3],
+        padding: FlexTensor,
+        settings: Settings,
+    ) -> (FlexTensor, State) {
+        let simd = Simd::detect();
+        let &[batch, seq, hidden] = x.layout().shape().as_slice() else { unreachable!("x has three axes") };
+        let (x, bias) = (rounded::<E>(x), contiguous(bias));
+        let nothing = || flex::new::<E>(vec![], &[0, 0]);
+        let mut state = State {
+            x: None,
+            dims: [batch, seq, hidden],
+            weight: Operand::new(weight, settings.form.clone()),
+            mask: token_mask(padding),
+            queries: nothing(),
+            keys_values: nothing(),
+            log_sums: vec![],
+            settings,
+        };
+        let all = linear::<E, W, E>(&x, &state.weight, &state.settings.products, Epilogue::Bias(values(&bias)));
+        let division = state.division();
+        let [queries, keys_values] = divide(simd, division, &all, &state.settings.angles);
+        drop(all);
+        let (context, log_sums) = attention::<E>(simd, state.shape(), &queries, &keys_values);
+        let context = flex::new(context, &[batch, division.queries, hidden]);
+        state.queries = flex::new(queries, &[batch * division.queries, hidden]);
+        state.keys_values = flex::new(keys_values, &[batch * seq, 2 * hidden]);
+        state.log_sums = log_sums;
+        state.x = state.weight.is_trained().then_some(x);
+        (context, state)
+    }
+
+    impl RotaryAttentionOps for Flex {
+        fn rotary_attention(
+            x: FlexTensor,
+            weight: FlexTensor,
+            bias: FlexTensor,
+            padding: FlexTensor,
+            settings: Settings,
+        ) -> FlexTensor {
+            let operands = [x, weight, bias];
+            match settings.products.precision {
+                Precision::F32 => forward::<f32, f32>(operands, padding, settings).0,
+                Precision::Bf16 => forward::<bf16, bf16>(operands, padding, settings).0,
+                Precision::Int8 => forward::<bf16, i8>(operands, padding, settings).0,
+            }
+        }
+    }
+
+    impl<C: CheckpointStrategy> RotaryAttentionOps for Autodiff<Flex, C> {
+        fn rotary_attention(
+            x: FloatTensor<Self>,
+            weight: FloatTensor<Self>,
+            bias: FloatTensor<Self>,
+            padding: BoolTensor<Self>,
+            settings: Settings,
+        ) -> FloatTensor<Self> {
+            let operands = [x, weight, bias];
+            match settings.products.precision {
+                Precision::F32 => tracked::<f32, C>(operands, padding, settings),
+                Precision::Bf16 | Precision::Int8 => tracked::<bf16, C>(operands, padding, settings),
+            }
+        }
+    }
+
+    fn tracked<E: Value, C: CheckpointStrategy>(
+        operands: [FloatTensor<Autodiff<Flex, C>>; 3],
+        padding: FlexTensor,
+        settings: Settings,
+    ) -> FloatTensor<Autodiff<Flex, C>> {
+        let parts = operands.map(|operand| operand.into_parts());
+        let tensors = parts.each_ref().map(|(tensor, _)| tensor.clone());
+        let nodes = parts.map(|(_, node)| node);
+        let (out, state) = forward::<E, E>(tensors, padding, settings);
+        match RotaryAttentionBackward::<E>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => prepared.finish(state, out),
+            OpsKind::UnTracked(prepared) => prepared.finish(out),
+        }
+    }
+
+    #[derive(Debug)]
+    struct RotaryAttentionBackward<E>(PhantomData<E>);
+
+    impl<E: Value> Backward<Flex, 3> for RotaryAttentionBackward<E> {
+        type State = State;
+
+        fn backward(self, ops: Ops<State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+            let (state, simd) = (ops.state, Simd::detect());
+            let gradient = rounded::<E>(gradients.consume::<Flex>(&ops.node));
+            let shape = state.shape();
+            let (rows, hidden) = (shape.batch * shape.seq, shape.hidden);
+            let [of_queries, of_keys_values] = attention_backward::<E>(
+                simd,
+                shape,
+                values(&state.queries),
+                values(&state.keys_values),
+                &state.log_sums,
+                values(&gradient),
+            );
+            let of_parts = [&of_queries[..], &of_keys_values[..]];
+            let of_all = unite(simd, state.division(), of_parts, &state.settings.angles);
+            let of_all_rows = View::new(&of_all, rows, 3 * hidden, 3 * hidden);
+            let [x_node, weight_node, bias_node] = ops.parents;
+            if let Some(node) = x_node {
+                let mut of_x = vec![0f32; rows * hidden];
+                state.weight.input_gradient(of_all_rows, Target::whole(&mut of_x, hidden), Epilogue::Store);
+                gradients.register::<Flex>(node.id, flex::new(of_x, &state.dims));
+            }
+            if let (Some(node), Some(x)) = (weight_node, &state.x) {
+                gradients.register::<Flex>(node.id, state.weight.gradient(matrix::<E>(x), of_all_rows));
+            }
+            if let Some(node) = bias_node {
+                gradients.register::<Flex>(node.id, flex::new(column_sums(&of_all, 3 * hidden), &[3 * hidden]));
+            }
+        }
+    }
+}
