@@ -52,7 +52,7 @@ mod tests {
         let example = |number: usize| Example {
             text: format!("第{}条{}", number % 180, if number > 180 { "！" } else { "" }),
             text_pair: None,
-            target: usize::from(number % 180 % 3 == 0),
+            target: usize::from((number % 180).is_multiple_of(3)),
         };
         let examples: Vec<Example> = (0..203).map(example).collect();
         for seed in 0..10 {

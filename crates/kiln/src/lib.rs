@@ -14,8 +14,8 @@
 //!
 //! A [`Recipe`] holds every setting of a run. [`train`] runs its stages: it fetches the checkpoint and the data, reads,
 //! tokenizes, trains with a validation after each epoch, evaluates the best checkpoint, and writes the run's folder.
-//! [`evaluate`] scores a model on a labelled file, [`bundle`] seals one for serving, [`audit`] says what is wrong with a data set, and [`suspects`] which of
-//! its labels are likely wrong. An [`Observer`] learns what is going on and can end it.
+//! [`evaluate`] scores a model on a labelled file, [`bundle`] seals one for serving, [`audit`] says what is wrong with a data set, and [`suspects()`] which of
+//! its labels are likely wrong. [`sweep()`] trains with many settings. An [`Observer`] learns what is going on and can end it.
 //!
 //! The backend is a type, one of `kiln_backend`'s. Predictions are made by [`kiln_predict::Predictor`], which needs only a
 //! model's folder. Each stage stands on a crate that can be used without this one: `kiln-hub` downloads, `kiln-dataset`
