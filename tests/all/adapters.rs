@@ -48,6 +48,7 @@ impl Reference {
         let config = PretrainedConfig {
             start: Start::Pretrained,
             architecture: None,
+            layers: None,
             frozen: false,
             hidden_layers: vec![],
             num_labels: 2,

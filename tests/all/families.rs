@@ -321,6 +321,7 @@ fn fresh_heads_are_saved_under_the_family_s_own_classes() {
         let config = PretrainedConfig {
             start: Start::Pretrained,
             architecture: None,
+            layers: None,
             frozen: false,
             hidden_layers: vec![],
             num_labels: 4,

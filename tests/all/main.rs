@@ -6,6 +6,7 @@ mod classifier;
 mod parameters;
 mod training_parity;
 mod training;
+mod distillation;
 mod checkpoints;
 mod tags;
 mod families;

@@ -3,9 +3,10 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::nn::LayerNorm;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
-use kiln_kernels::{Products, Queries};
+use kiln_kernels::{Activation, Products, Queries};
 
-use crate::{BertConfig, BertEmbeddings, BertEncoder, BertPooler, LayerInputs, Linear};
+use crate::checkpointing::Pass;
+use crate::{BertConfig, BertEmbeddings, BertEncoder, BertPooler, LayerInputs, LayerOutputs, Linear};
 
 /// Embeddings, encoder and, where the checkpoint has one, the pooler.
 #[derive(Module, Debug)]
@@ -26,6 +27,9 @@ pub struct Bert {
     /// Where given, training keeps only the layers' inputs, and a backward pass is complete after [`Bert::backward`].
     #[module(skip)]
     pub layer_inputs: Option<LayerInputs>,
+    /// Where given, a forward pass leaves the hidden states of all layers here.
+    #[module(skip)]
+    pub layer_outputs: Option<LayerOutputs>,
     /// Hidden states that have been computed before, of a frozen encoder.
     #[module(skip)]
     pub known_states: Option<Arc<dyn KnownStates>>,
@@ -54,6 +58,7 @@ impl BertConfig {
             pooler: Some(self.init_pooler(device)),
             products: Products::default(),
             layer_inputs: None,
+            layer_outputs: None,
             known_states: None,
         }
     }
@@ -123,16 +128,48 @@ impl Bert {
             Some(project) => project.forward(embedded),
             None => embedded,
         };
-        let states = match &self.layer_inputs {
-            Some(kept) if embedded.is_autodiff() => {
-                kept.forward(&self.encoder, embedded, padding, queries, &self.products)
+        let outputs = self.layer_outputs.as_ref().filter(|outputs| outputs.keeps(&embedded));
+        let states = match (&self.layer_inputs, outputs) {
+            (Some(kept), _) if embedded.is_autodiff() => {
+                let pass = Pass { embedded, padding, queries, keeps_outputs: outputs.is_some() };
+                kept.forward(&self.encoder, pass, &self.products)
             }
-            _ => self.encoder.forward(embedded, padding, queries, &self.products),
+            (_, Some(_)) => self.encoder.forward_each(embedded, padding, &self.products),
+            (_, None) => vec![self.encoder.forward(embedded, padding, queries, &self.products)],
+        };
+        let last = states.last().expect("the last layer's at least").clone();
+        let last = match outputs {
+            Some(outputs) => {
+                outputs.keep(states);
+                queries.select(last)
+            }
+            None => last,
         };
         match &self.final_norm {
-            Some(norm) => norm.forward(states),
-            None => states,
+            Some(norm) => norm.forward(last),
+            None => last,
         }
+    }
+
+    /// The values of a layer's self-attention: what attention takes its means of.
+    ///
+    /// # Shapes
+    /// - `hidden_states`: what the layer reads, `[batch, seq, hidden]`
+    /// - output: `[batch, seq, hidden]`
+    ///
+    /// # Panics
+    /// When there is no such layer.
+    pub fn values(&self, layer: usize, hidden_states: Tensor<3>) -> Tensor<3> {
+        let value = &self.encoder.steps().nth(layer).expect("there is such a layer").attention.self_attention.value;
+        value.activated(hidden_states, Activation::Identity, &self.products)
+    }
+
+    /// Leaves out all layers but these, in their order.
+    ///
+    /// # Panics
+    /// When there is no such layer, as of an encoder whose layers share their weights.
+    pub fn keep_layers(&mut self, layers: &[usize]) {
+        self.encoder.keep(layers);
     }
 
     /// With gradient checkpointing, the rest of a backward pass after the loss's own: `add` gets further gradients of this

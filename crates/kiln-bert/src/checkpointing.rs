@@ -15,6 +15,17 @@ use crate::BertEncoder;
 #[derive(Clone, Debug, Default)]
 pub struct LayerInputs(Arc<Mutex<Option<Kept>>>);
 
+/// A forward pass of the encoder.
+pub(crate) struct Pass {
+    /// Under autodiff, `[batch, seq, hidden]`.
+    pub embedded: Tensor<3>,
+    /// `[batch, seq]`, true where a position is padding.
+    pub padding: Tensor<2, Bool>,
+    pub queries: Queries,
+    /// Whether a loss reads the hidden states of every layer.
+    pub keeps_outputs: bool,
+}
+
 /// A forward pass that waits for its gradients.
 #[derive(Debug)]
 struct Kept {
@@ -26,42 +37,43 @@ struct Kept {
     seed: u64,
     /// Of each layer.
     inputs: Vec<Tensor<3>>,
-    /// What went on to the head: a leaf of its graph.
-    output: Tensor<3>,
+    /// What the loss reads, each a leaf of its graph: what the first layer reads, then what each layer gives. None where
+    /// only the last is read.
+    leaves: Vec<Option<Tensor<3>>>,
 }
 
 impl LayerInputs {
-    /// [`BertEncoder::forward`] without a graph, and its inputs kept.
+    /// [`BertEncoder::forward`] without a graph, and its inputs kept. Returns what the loss may read: the last layer's hidden
+    /// states, or where all outputs are kept, those of [`BertEncoder::forward_each`].
     ///
     /// # Panics
     /// When an earlier forward pass still waits for its gradients.
-    pub(crate) fn forward(
-        &self,
-        encoder: &BertEncoder,
-        embedded: Tensor<3>,
-        padding: Tensor<2, Bool>,
-        queries: Queries,
-        products: &Products,
-    ) -> Tensor<3> {
+    pub(crate) fn forward(&self, encoder: &BertEncoder, pass: Pass, products: &Products) -> Vec<Tensor<3>> {
         assert!(
             !self.is_waiting(),
             "a forward pass waits for `Bert::backward`; without it the encoder gets no gradients"
         );
+        let Pass { embedded, padding, queries, keeps_outputs } = pass;
+        let queries = if keeps_outputs { Queries::All } else { queries };
         let seed = draw(&embedded.device().inner());
+        let leaf = |states: &Tensor<3>| Tensor::from_inner(states.clone()).require_grad();
         let mut hidden_states = embedded.clone().inner();
         let mut inputs = Vec::with_capacity(encoder.steps().len());
+        let mut leaves = vec![keeps_outputs.then(|| leaf(&hidden_states))];
         for (at, layer) in encoder.steps().enumerate() {
             inputs.push(hidden_states.clone());
-            let queries = if at + 1 == encoder.steps().len() { queries } else { Queries::All };
+            let is_last = at + 1 == encoder.steps().len();
             // Without autodiff burn turns dropout off, of a layer that is not frozen too.
             let plain = if layer.drops() { layer.valid().unfreeze() } else { layer.valid() };
             let products = of_layer(products, seed, at);
+            let queries = if is_last { queries } else { Queries::All };
             hidden_states = plain.forward(hidden_states, padding.clone(), queries, &products);
+            leaves.push((keeps_outputs || is_last).then(|| leaf(&hidden_states)));
         }
-        let output = Tensor::from_inner(hidden_states).require_grad();
-        let kept = Kept { embedded, padding, queries, seed, inputs, output: output.clone() };
+        let states = leaves.iter().flatten().cloned().collect();
+        let kept = Kept { embedded, padding, queries, seed, inputs, leaves };
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
-        output
+        states
     }
 
     /// Whether a forward pass has not had its backward pass yet.
@@ -82,8 +94,9 @@ impl LayerInputs {
         mut add: impl FnMut(Gradients),
     ) {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Kept { embedded, padding, mut queries, seed, inputs, output } = kept.expect("a forward pass has been kept");
-        let mut gradient = output.grad(gradients).expect("the loss depends on the hidden states");
+        let Kept { embedded, padding, mut queries, seed, inputs, leaves } = kept.expect("a forward pass has been kept");
+        let of_loss = |at: usize| leaves[at].as_ref().and_then(|leaf| leaf.grad(gradients));
+        let mut gradient = of_loss(inputs.len()).expect("the loss depends on the hidden states");
         for ((at, layer), input) in encoder.steps().enumerate().zip(inputs).rev() {
             // Below the first layer there may be nothing that is trained.
             let goes_on = at > 0 || embedded.is_tracked();
@@ -98,7 +111,10 @@ impl LayerInputs {
             let of_input = goes_on.then(|| input.grad(&gradients).expect("a layer's output depends on its input"));
             add(gradients);
             let Some(of_input) = of_input else { return };
-            gradient = of_input;
+            gradient = match of_loss(at) {
+                Some(of_loss) => of_input + of_loss,
+                None => of_input,
+            };
             queries = Queries::All;
         }
         add((embedded * Tensor::from_inner(gradient)).sum().backward());

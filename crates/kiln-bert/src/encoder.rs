@@ -27,6 +27,12 @@ impl BertEncoder {
         self.order.iter().map(|&at| &self.layer[at])
     }
 
+    /// Leaves out all layers but these, in their order. None of them is shared.
+    pub(crate) fn keep(&mut self, layers: &[usize]) {
+        self.layer = layers.iter().map(|&layer| self.layer[layer].clone()).collect();
+        self.order = (0..layers.len()).collect();
+    }
+
     /// The last layer's hidden states, at the positions of `queries`: it computes no others.
     ///
     /// # Shapes
@@ -46,6 +52,26 @@ impl BertEncoder {
             hidden_states = layer.forward(hidden_states, padding.clone(), queries, products);
         }
         hidden_states
+    }
+
+    /// What the first layer reads, then what each layer gives.
+    ///
+    /// # Shapes
+    /// - `hidden_states`: `[batch, seq, hidden]`
+    /// - `padding`: `[batch, seq]`, true where a position is padding
+    /// - output: `[batch, seq, hidden]` each, one more than there are layers
+    pub(crate) fn forward_each(
+        &self,
+        mut hidden_states: Tensor<3>,
+        padding: Tensor<2, Bool>,
+        products: &Products,
+    ) -> Vec<Tensor<3>> {
+        let mut states = vec![hidden_states.clone()];
+        for layer in self.steps() {
+            hidden_states = layer.forward(hidden_states, padding.clone(), Queries::All, products);
+            states.push(hidden_states.clone());
+        }
+        states
     }
 }
 

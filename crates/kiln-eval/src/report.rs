@@ -30,10 +30,13 @@ pub struct TrainReport {
     pub best_epoch: usize,
     /// Optimizer updates.
     pub steps: usize,
-    /// Wall time of the epochs, validation included, and of a frozen encoder.
+    /// Wall time of the epochs, validation included, and of a frozen encoder or a teacher.
     pub seconds: f64,
     /// Of `seconds`, what a frozen encoder took; 0 when its features were cached or it trains.
     pub encoder_seconds: f64,
+    /// Of `seconds`, what a teacher took; 0 when its outputs were cached or there is none.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub teacher_seconds: f64,
     /// Of `seconds`, what the updates took.
     pub update_seconds: f64,
     /// Training examples over `update_seconds`; an example counts once an epoch.
@@ -46,4 +49,9 @@ pub struct TrainReport {
     pub padding_share: f64,
     /// The process's largest resident memory; 0 if it is not known.
     pub peak_rss_bytes: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(seconds: &f64) -> bool {
+    *seconds == 0.0
 }

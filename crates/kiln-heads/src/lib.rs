@@ -25,6 +25,7 @@ mod batches;
 mod tags;
 mod answers;
 mod loss;
+mod divergence;
 mod pretrained;
 mod model_folder;
 mod read_model;
@@ -37,6 +38,9 @@ pub use answers::{AnswerConfig, AnswerLogits, Passage, answer_logits, best_answe
 pub use batches::{in_batches, inputs};
 pub use calibration::Calibration;
 pub use crf::{Crf, TagBatch, Transitions};
+pub use divergence::{
+    hidden_state_error_sum, sigmoid_divergence_sum, softmax_divergence_sum, value_relation_divergence_sum,
+};
 pub use error::Error;
 pub use loss::{
     binary_cross_entropy_sum, cross_entropy_sum, smoothed_cross_entropy_sum, squared_error_sum,
@@ -46,7 +50,7 @@ pub use masked_lm::{MaskedLm, MaskedLmHead, MaskedLmOutput, MaskedLmTransform, P
 pub use model_folder::{Network, TaskModel, Units, save_model};
 pub use pooling::{Pooling, pool};
 pub use pretrained::{Pretrained, PretrainedConfig, Start};
-pub use question_answering::{QuestionAnswerer, answer_loss_sum};
+pub use question_answering::{QuestionAnswerer, answer_loss_sum, without_padding};
 pub use read_model::{load_model, load_model_stored};
 pub use sequence_classification::{ClassificationHead, ClassificationHeadConfig, SequenceClassifier};
 pub use tags::{Tags, tag, unit_tokens};

@@ -28,6 +28,8 @@ pub struct PretrainedConfig {
     pub start: Start,
     /// An architecture in place of the checkpoint's; its weights are fresh, and the folder is not read.
     pub architecture: Option<BertConfig>,
+    /// Layers of the checkpoint that are kept, in their order; none: all. The config has so many layers then.
+    pub layers: Option<Vec<usize>>,
     /// Whether the encoder will stay as it is; a fresh pooler is refused then.
     pub frozen: bool,
     /// Widths of the head's extra layers.
@@ -179,7 +181,7 @@ impl PretrainedConfig {
         keeps_pooler: impl FnOnce(&Family) -> bool,
         add: impl FnOnce(Bert, &BertConfig) -> Result<M, Error>,
     ) -> Result<Pretrained<M>, Error> {
-        let config = self.architecture.clone().map_or_else(|| BertConfig::from_folder(folder), Ok)?;
+        let mut config = self.architecture.clone().map_or_else(|| BertConfig::from_folder(folder), Ok)?;
         let (mut bert, mut unused) = if self.is_fresh() {
             config.check_fresh(&folder.join("config.json"))?;
             (config.init(device), Vec::new())
@@ -194,6 +196,11 @@ impl PretrainedConfig {
         }
         if !keeps_pooler && bert.pooler.take().is_some() && !self.is_fresh() {
             unused.extend(["pooler.dense.bias", "pooler.dense.weight"].map(|name| config.tensor_name(name)));
+        }
+        if let Some(layers) = &self.layers {
+            check_layers(folder, &config, layers)?;
+            bert.keep_layers(layers);
+            config.num_hidden_layers = layers.len();
         }
         let model = add(bert, &config)?;
         Ok(Pretrained { model, config, unused, fresh_pooler: false })
@@ -238,6 +245,22 @@ fn pretrained_head(
     }
     unused.retain(|name| !name.starts_with(dense) && norm.is_none_or(|norm| !name.starts_with(norm)));
     own_pooler(config, weights, None, device)
+}
+
+/// Whether there are layers of these indices, each with weights of its own.
+fn check_layers(folder: &Path, config: &BertConfig, layers: &[usize]) -> Result<(), Error> {
+    let family = config.family();
+    let missing = layers.iter().find(|&&layer| layer >= config.num_hidden_layers);
+    let (field, found, expected) = match missing {
+        None if !family.shares_layers => return Ok(()),
+        None => ("model_type", format!("\"{}\"", family.model_type), "layers that share no weights".to_owned()),
+        Some(missing) => {
+            let expected = format!("more than {missing}, the index of a layer that is kept");
+            ("num_hidden_layers", config.num_hidden_layers.to_string(), expected)
+        }
+    };
+    let (path, field) = (folder.join("config.json"), field.to_owned());
+    Err(kiln_bert::Error::Config { path, field, found, expected }.into())
 }
 
 /// Whether the family has these heads.

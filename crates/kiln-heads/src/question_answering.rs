@@ -40,18 +40,26 @@ impl QuestionAnswerer {
     }
 }
 
-/// The mean of both cross-entropies of a row, summed over the batch. Padding takes no part in the softmax; in
-/// transformers it does.
+/// The logits of an answer's first and last token without those of padding, which take no part in the softmax then; in
+/// transformers they do.
+///
+/// # Shapes
+/// - `logits`, output: start and end, `[batch, seq]` each
+/// - `padding`: `[batch, seq]`, true where a position is padding
+pub fn without_padding(logits: [Tensor<2>; 2], padding: Tensor<2, Bool>) -> [Tensor<2>; 2] {
+    /// As good as −∞, and finite.
+    const NEVER: f64 = -1e4;
+    logits.map(|logits| logits.mask_fill(padding.clone(), NEVER))
+}
+
+/// The mean of both cross-entropies of a row, summed over the batch.
 ///
 /// # Shapes
 /// - `logits`: start and end, `[batch, seq]` each
 /// - `targets`: first and last token, `[batch]` each; both 0 where the row has no answer
-/// - `padding`: `[batch, seq]`, true where a position is padding
 /// - output: `[1]`, in nats
-pub fn answer_loss_sum(logits: [Tensor<2>; 2], targets: [Tensor<1, Int>; 2], padding: Tensor<2, Bool>) -> Tensor<1> {
-    /// As good as −∞, and finite.
-    const NEVER: f64 = -1e4;
-    let [start, end] = logits.map(|logits| logits.mask_fill(padding.clone(), NEVER));
+pub fn answer_loss_sum(logits: [Tensor<2>; 2], targets: [Tensor<1, Int>; 2]) -> Tensor<1> {
+    let [start, end] = logits;
     let [first, last] = targets;
     (cross_entropy_sum(start, first) + cross_entropy_sum(end, last)) / 2.0
 }

@@ -70,6 +70,7 @@ fn start() -> PretrainedConfig {
     PretrainedConfig {
         start: Start::Pretrained,
         architecture: None,
+        layers: None,
         frozen: false,
         hidden_layers: vec![],
         num_labels: 0,

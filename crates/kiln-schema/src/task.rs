@@ -46,3 +46,14 @@ pub enum ProblemType {
     /// One number.
     Regression,
 }
+
+impl ProblemType {
+    /// Its name in recipes and configs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SingleLabelClassification => "single_label_classification",
+            Self::MultiLabelClassification => "multi_label_classification",
+            Self::Regression => "regression",
+        }
+    }
+}

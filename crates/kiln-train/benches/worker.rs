@@ -198,6 +198,7 @@ impl Reviews {
         let config = PretrainedConfig {
             start: Start::Pretrained,
             architecture: None,
+            layers: None,
             frozen: false,
             hidden_layers: vec![],
             num_labels: 2,

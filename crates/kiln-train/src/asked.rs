@@ -4,13 +4,15 @@ use std::ops::Range;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_bert::Bert;
 use kiln_eval::{SplitReport, evaluate_answers};
-use kiln_heads::{AnswerConfig, AnswerLogits, QuestionAnswerer, answer_logits, answer_loss_sum, best_answer, inputs};
+use kiln_heads::{
+    AnswerConfig, AnswerLogits, QuestionAnswerer, answer_logits, answer_loss_sum, best_answer, inputs, without_padding,
+};
 use kiln_metrics::{AnswerLanguage, answer_scores, cross_entropy};
 use kiln_schema::Question;
 use kiln_tokenize::{ContextWindow, Encoding, lengths, pad};
 
 use crate::targets::right;
-use crate::{BatchLoss, Dataset, EvaluationSet, TrainingSet};
+use crate::{BatchLoss, Comparison, Dataset, EvaluationSet, LogitSet, TrainingSet};
 
 /// Questions with their contexts in windows: a row is a window, and its target is the first of its answers that the window
 /// has whole, or its first token where it has none.
@@ -103,18 +105,50 @@ impl TrainingSet for AskedSet {
     type Model = QuestionAnswerer;
 
     fn loss(&self, model: &QuestionAnswerer, rows: &[usize], device: &Device) -> BatchLoss {
-        let batch = inputs(&pad(&self.encodings, rows, self.pad_token_id), device);
-        let padding = batch.attention_mask.clone().equal_elem(0);
-        let logits = model.forward(batch);
-        let first: Vec<i32> = rows.iter().map(|&row| self.targets[row].0 as i32).collect();
-        let last: Vec<i32> = rows.iter().map(|&row| self.targets[row].1 as i32).collect();
-        let right = right(logits[0].clone(), &first);
-        let tensor = |ids: Vec<i32>| Tensor::<1, Int>::from_data(TensorData::new(ids, [rows.len()]), device);
-        BatchLoss { sum: answer_loss_sum(logits, [tensor(first), tensor(last)], padding), right: Some(right) }
+        self.labels_loss(model, self.logits(model, rows, device), rows, device)
     }
 
     fn bert(model: &QuestionAnswerer) -> Option<&Bert> {
         Some(&model.bert)
+    }
+}
+
+/// A row has two rows of logits: of the answer's start and of its end, a number for each token.
+impl LogitSet for AskedSet {
+    fn logits(&self, model: &QuestionAnswerer, rows: &[usize], device: &Device) -> Tensor<2> {
+        let batch_inputs = inputs(&pad(&self.encodings, rows, self.pad_token_id), device);
+        let padding = batch_inputs.attention_mask.clone().equal_elem(0);
+        let [batch, seq] = padding.dims();
+        let logits = without_padding(model.forward(batch_inputs), padding);
+        // stacked = [batch, 2, seq]
+        Tensor::stack::<3>(logits.to_vec(), 1).reshape([2 * batch, seq])
+    }
+
+    fn labels_loss(&self, _: &QuestionAnswerer, logits: Tensor<2>, rows: &[usize], device: &Device) -> BatchLoss {
+        let [_, seq] = logits.dims();
+        let logits = logits.reshape([rows.len(), 2, seq]);
+        let [starts, ends] = [0, 1].map(|part| logits.clone().narrow(1, part, 1).squeeze_dim::<2>(1));
+        let first: Vec<i32> = rows.iter().map(|&row| self.targets[row].0 as i32).collect();
+        let last: Vec<i32> = rows.iter().map(|&row| self.targets[row].1 as i32).collect();
+        let right = right(starts.clone(), &first);
+        let tensor = |ids: Vec<i32>| Tensor::<1, Int>::from_data(TensorData::new(ids, [rows.len()]), device);
+        BatchLoss { sum: answer_loss_sum([starts, ends], [tensor(first), tensor(last)]), right: Some(right) }
+    }
+
+    fn logits_shape(&self, row: usize) -> [usize; 2] {
+        [2, self.lengths[row]]
+    }
+
+    fn logit_tokens(&self, _row: usize) -> Vec<usize> {
+        Vec::new()
+    }
+
+    fn comparison(&self) -> Comparison {
+        Comparison::Softmax
+    }
+
+    fn encodings(&self) -> &[Encoding] {
+        &self.encodings
     }
 }
 

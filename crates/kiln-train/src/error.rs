@@ -15,6 +15,14 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A teacher's outputs that take more room than they may.
+    #[error("the teacher's outputs would take {bytes} bytes of disk, expected {most} at most")]
+    TeacherOutputs {
+        /// Of all rows.
+        bytes: u64,
+        /// The limit.
+        most: u64,
+    },
     /// A checkpoint that cannot be resumed.
     #[error("{}: the checkpoint cannot be resumed: {reason}", path.display())]
     Checkpoint {

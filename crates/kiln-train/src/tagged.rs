@@ -10,7 +10,7 @@ use kiln_schema::{LabelId, LabelSet, TagScheme};
 use kiln_tokenize::{Encoding, UnitWindow, lengths, pad};
 
 use crate::targets::right;
-use crate::{BatchLoss, Dataset, EvaluationSet, LabelLoss, TrainingSet};
+use crate::{BatchLoss, Comparison, Dataset, EvaluationSet, LabelLoss, LogitSet, TrainingSet};
 
 /// Tagged texts in windows: a row is a window, and each unit is a target in the window that owns it.
 #[derive(Clone, Debug)]
@@ -152,19 +152,32 @@ impl TrainingSet for TaggedSet {
     }
 
     fn loss(&self, model: &TokenClassifier, rows: &[usize], device: &Device) -> BatchLoss {
+        self.labels_loss(model, self.logits(model, rows, device), rows, device)
+    }
+
+    fn bert(model: &TokenClassifier) -> Option<&Bert> {
+        Some(&model.bert)
+    }
+}
+
+/// Of a model with a CRF, logits are the units' own, without what the CRF adds.
+impl LogitSet for TaggedSet {
+    fn logits(&self, model: &TokenClassifier, rows: &[usize], device: &Device) -> Tensor<2> {
         let batch = pad(&self.encodings, rows, self.pad_token_id);
-        let (mut tokens, mut targets) = (Vec::<i32>::new(), Vec::<i32>::new());
-        for (at, &row) in rows.iter().enumerate() {
-            for Target { token, tag } in self.row_targets(row) {
-                tokens.push((at * batch.seq + token) as i32);
-                targets.push(tag as i32);
-            }
-        }
+        let tokens_of = |(at, &row): (usize, &usize)| -> Vec<i32> {
+            self.row_targets(row).into_iter().map(|target| (at * batch.seq + target.token) as i32).collect()
+        };
+        let tokens: Vec<i32> = rows.iter().enumerate().flat_map(tokens_of).collect();
         let count = tokens.len();
         let tokens = Tensor::<1, Int>::from_data(TensorData::new(tokens, [count]), device);
-        let logits = model.forward(inputs(&batch, device), tokens);
+        model.forward(inputs(&batch, device), tokens)
+    }
+
+    fn labels_loss(&self, model: &TokenClassifier, logits: Tensor<2>, rows: &[usize], device: &Device) -> BatchLoss {
+        let targets: Vec<i32> =
+            rows.iter().flat_map(|&row| self.row_targets(row)).map(|target| target.tag as i32).collect();
         match &model.crf {
-            Some(crf) if count > 0 => {
+            Some(crf) if !targets.is_empty() => {
                 let right = Some(right(logits.clone(), &targets));
                 let (emissions, tags) = self.sequences(logits, rows, device);
                 BatchLoss { sum: crf.loss_sum(emissions, tags), right }
@@ -173,8 +186,20 @@ impl TrainingSet for TaggedSet {
         }
     }
 
-    fn bert(model: &TokenClassifier) -> Option<&Bert> {
-        Some(&model.bert)
+    fn logits_shape(&self, row: usize) -> [usize; 2] {
+        [self.weight(row), self.labels.len()]
+    }
+
+    fn logit_tokens(&self, row: usize) -> Vec<usize> {
+        self.row_targets(row).into_iter().map(|target| target.token).collect()
+    }
+
+    fn comparison(&self) -> Comparison {
+        Comparison::Softmax
+    }
+
+    fn encodings(&self) -> &[Encoding] {
+        &self.encodings
     }
 }
 

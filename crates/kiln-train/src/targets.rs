@@ -48,6 +48,14 @@ impl Targets {
         self.len() == 0
     }
 
+    /// How many logits a row has.
+    pub fn num_labels(&self) -> usize {
+        match self {
+            Self::Labels(_, labels) | Self::LabelsWithLoss(_, labels, _) | Self::LabelSets(_, labels) => labels.len(),
+            Self::Numbers(_) => 1,
+        }
+    }
+
     /// The loss of some rows.
     ///
     /// # Shapes

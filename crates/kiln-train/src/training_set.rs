@@ -2,13 +2,13 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_bert::Bert;
 use kiln_eval::{CalibrationReport, SplitReport};
 use kiln_heads::{SequenceClassifier, in_batches, inputs};
 use kiln_tokenize::{Encoding, lengths, pad};
 
-use crate::Targets;
+use crate::{Comparison, LogitSet, Targets};
 
 /// Rows that are batched by their lengths.
 pub trait Dataset {
@@ -86,6 +86,7 @@ pub struct BatchLoss {
 pub struct Encoded {
     encodings: Vec<Encoding>,
     lengths: Vec<usize>,
+    /// Of the first encodings.
     targets: Targets,
     pad_token_id: u32,
 }
@@ -98,7 +99,13 @@ impl Encoded {
         Self { lengths: lengths(&encodings), encodings, targets, pad_token_id }
     }
 
-    /// The encodings, in the order of the targets.
+    /// The same with more encodings, which have no target: only a teacher says something of them.
+    pub fn with_unlabelled(self, unlabelled: Vec<Encoding>) -> Self {
+        let encodings = [self.encodings, unlabelled].concat();
+        Self { lengths: lengths(&encodings), encodings, ..self }
+    }
+
+    /// The encodings, in the order of the targets; those without a target come last.
     pub fn encodings(&self) -> &[Encoding] {
         &self.encodings
     }
@@ -111,10 +118,6 @@ impl Encoded {
     /// The id that fills the shorter rows of a batch.
     pub fn pad_token_id(&self) -> u32 {
         self.pad_token_id
-    }
-
-    fn logits(&self, model: &SequenceClassifier, rows: &[usize], device: &Device) -> Tensor<2> {
-        model.forward(inputs(&pad(&self.encodings, rows, self.pad_token_id), device))
     }
 }
 
@@ -132,11 +135,52 @@ impl TrainingSet for Encoded {
     type Model = SequenceClassifier;
 
     fn loss(&self, model: &SequenceClassifier, rows: &[usize], device: &Device) -> BatchLoss {
-        self.targets.loss(self.logits(model, rows, device), rows, device)
+        self.labels_loss(model, self.logits(model, rows, device), rows, device)
     }
 
     fn bert(model: &SequenceClassifier) -> Option<&Bert> {
         Some(&model.bert)
+    }
+}
+
+impl LogitSet for Encoded {
+    fn logits(&self, model: &SequenceClassifier, rows: &[usize], device: &Device) -> Tensor<2> {
+        model.forward(inputs(&pad(&self.encodings, rows, self.pad_token_id), device))
+    }
+
+    /// Rows without a target have no part in it, and where there are some, none is counted as right or wrong.
+    fn labels_loss(&self, _: &SequenceClassifier, logits: Tensor<2>, rows: &[usize], device: &Device) -> BatchLoss {
+        if self.targets.len() == self.encodings.len() {
+            return self.targets.loss(logits, rows, device);
+        }
+        let labelled: Vec<usize> = (0..rows.len()).filter(|&at| rows[at] < self.targets.len()).collect();
+        if labelled.is_empty() {
+            return BatchLoss { sum: Tensor::zeros([1], device), right: None };
+        }
+        let (places, count) = (labelled.iter().map(|&at| at as i32).collect::<Vec<_>>(), labelled.len());
+        let logits = logits.select(0, Tensor::<1, Int>::from_data(TensorData::new(places, [count]), device));
+        let rows: Vec<usize> = labelled.into_iter().map(|at| rows[at]).collect();
+        BatchLoss { right: None, ..self.targets.loss(logits, &rows, device) }
+    }
+
+    fn logits_shape(&self, _row: usize) -> [usize; 2] {
+        [1, self.targets.num_labels()]
+    }
+
+    fn logit_tokens(&self, _row: usize) -> Vec<usize> {
+        Vec::new()
+    }
+
+    fn comparison(&self) -> Comparison {
+        match self.targets {
+            Targets::Labels(..) | Targets::LabelsWithLoss(..) => Comparison::Softmax,
+            Targets::LabelSets(..) => Comparison::Sigmoid,
+            Targets::Numbers(_) => Comparison::Number,
+        }
+    }
+
+    fn encodings(&self) -> &[Encoding] {
+        &self.encodings
     }
 }
 

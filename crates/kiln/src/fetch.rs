@@ -60,21 +60,51 @@ pub fn fetch_data(
     observer: &mut dyn Observer,
 ) -> Result<(Files<PathBuf>, Data), Error> {
     let mut verified = true;
-    let fetched = data.files.try_map(|path| match path {
-        DataPath::Local(path) => anyhow::Ok((path.clone(), DataPath::Local(path.clone()))),
-        DataPath::Hub(file) => {
-            let pulled = fetch_file(file, config, observer).with_context(|| format!("data set file \"{file}\""))?;
-            verified &= pulled.verified;
-            Ok((pulled.path, DataPath::Hub(pulled.pinned)))
-        }
-    })?;
-    if !verified {
-        observer.note(&"no hub declared hashes for some data set files, so they were not verified");
-    }
+    let fetched = data.files.try_map(|path| fetch_path(path, config, &mut verified, observer))?;
+    note_unverified(verified, observer);
     Ok((
         fetched.map(|(path, _)| path.clone()),
         Data { files: fetched.map(|(_, pinned)| pinned.clone()), ..data.clone() },
     ))
+}
+
+/// The same of files that are no split.
+///
+/// # Errors
+/// As of [`fetch_file`].
+pub fn fetch_files(
+    files: &[DataPath],
+    config: &PullConfig,
+    observer: &mut dyn Observer,
+) -> Result<(Vec<PathBuf>, Vec<DataPath>), Error> {
+    let mut verified = true;
+    let fetched = files.iter().map(|path| fetch_path(path, config, &mut verified, observer));
+    let fetched = fetched.collect::<anyhow::Result<Vec<_>>>()?;
+    note_unverified(verified, observer);
+    Ok(fetched.into_iter().unzip())
+}
+
+/// A file on disk, and the recipe's name of it at the commit that came.
+fn fetch_path(
+    path: &DataPath,
+    config: &PullConfig,
+    verified: &mut bool,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<(PathBuf, DataPath)> {
+    match path {
+        DataPath::Local(path) => Ok((path.clone(), DataPath::Local(path.clone()))),
+        DataPath::Hub(file) => {
+            let pulled = fetch_file(file, config, observer).with_context(|| format!("data set file \"{file}\""))?;
+            *verified &= pulled.verified;
+            Ok((pulled.path, DataPath::Hub(pulled.pinned)))
+        }
+    }
+}
+
+fn note_unverified(verified: bool, observer: &mut dyn Observer) {
+    if !verified {
+        observer.note(&"no hub declared hashes for some data set files, so they were not verified");
+    }
 }
 
 /// Where the embedded sample is unpacked.

@@ -14,12 +14,26 @@ use crate::recipe::{Files, Recipe};
 /// The hash of the checkpoint's weights has this name among the contents.
 pub const WEIGHTS: &str = "model.source (weights)";
 
+/// The hashes of a teacher's files have names that begin so.
+pub const TEACHER: &str = "distill.teacher";
+
+/// Where the models of a run are on disk.
+#[derive(Clone, Copy)]
+pub struct Folders<'a> {
+    /// Of `model.source`.
+    pub checkpoint: &'a Path,
+    /// Of `distill.teacher`, if there is one.
+    pub teacher: Option<&'a Path>,
+}
+
 /// Keys of a recipe that a run's result does not depend on. Files are known by their contents, wherever they are.
-const WITHOUT_INFLUENCE: [&str; 10] = [
+const WITHOUT_INFLUENCE: [&str; 12] = [
     "data.files",
     "data.test",
     "data.train",
     "data.validation",
+    "distill.teacher",
+    "distill.unlabelled",
     "hub.fallback",
     "masking.words",
     "model.source",
@@ -28,52 +42,68 @@ const WITHOUT_INFLUENCE: [&str; 10] = [
     "train.save_steps",
 ];
 
-/// The fingerprint of a run of this recipe, whose data is in `files` and whose checkpoint is in `checkpoint`.
+/// The fingerprint of a run of this recipe, whose labelled and unlabelled data are in `files` and whose models are in
+/// `folders`.
 pub fn fingerprint(
     recipe: &Recipe,
-    files: &Files<PathBuf>,
-    checkpoint: &Path,
+    files: (&Files<PathBuf>, &[PathBuf]),
+    folders: Folders<'_>,
     backend: &str,
 ) -> anyhow::Result<Fingerprint> {
     let mut settings = recipe.settings();
     settings.insert("backend".to_owned(), backend.to_owned());
     settings.retain(|key, _| !WITHOUT_INFLUENCE.contains(&key.as_str()));
-    Ok(Fingerprint { settings, contents: contents(recipe, files, checkpoint)? })
+    Ok(Fingerprint { settings, contents: contents(recipe, files, folders)? })
 }
 
 /// Hashes of the files that the recipe's keys name.
-fn contents(recipe: &Recipe, files: &Files<PathBuf>, checkpoint: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+fn contents(
+    recipe: &Recipe,
+    (files, unlabelled): (&Files<PathBuf>, &[PathBuf]),
+    Folders { checkpoint, teacher }: Folders<'_>,
+) -> anyhow::Result<BTreeMap<String, String>> {
     let mut contents = BTreeMap::new();
     let words = recipe.masking.words.as_ref().map(|path| ("masking.words".to_owned(), path));
-    for (key, path) in by_key(files).into_iter().chain(words) {
+    for (key, path) in by_key(files).into_iter().chain(numbered("distill.unlabelled", unlabelled)).chain(words) {
         // A file that is not there is reported where it is read.
         if path.is_file() {
             contents.insert(key, sha256([path])?);
         }
     }
     let weights = match (recipe.model.initialize, recipe.model.size) {
-        (Start::Pretrained, None) => files_in(checkpoint, |name| has_ending(name, &["safetensors", "bin"]))?,
+        (Start::Pretrained, None) => weights_of(checkpoint)?,
         _ => Vec::new(),
     };
     contents.insert(WEIGHTS.to_owned(), sha256(weights)?);
-    // The configs of the model and of the tokenizer, and the vocabulary.
-    let rest = files_in(checkpoint, |name| has_ending(name, &["json", "txt", "model"]))?;
-    contents.insert("model.source (config and tokenizer)".to_owned(), sha256(rest)?);
+    contents.insert("model.source (config and tokenizer)".to_owned(), sha256(descriptions(checkpoint)?)?);
+    if let Some(teacher) = teacher {
+        contents.insert(format!("{TEACHER} (weights)"), sha256(weights_of(teacher)?)?);
+        contents.insert(format!("{TEACHER} (config and tokenizer)"), sha256(descriptions(teacher)?)?);
+    }
     Ok(contents)
+}
+
+fn weights_of(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    files_in(folder, |name| has_ending(name, &["safetensors", "bin"]))
+}
+
+/// The configs of a model and of its tokenizer, and the vocabulary.
+fn descriptions(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    files_in(folder, |name| has_ending(name, &["json", "txt", "model"]))
 }
 
 fn by_key(files: &Files<PathBuf>) -> Vec<(String, &PathBuf)> {
     match files {
         Files::Splits(splits) => splits.iter().map(|(split, file)| (format!("data.{split}"), file)).collect(),
-        Files::Divided { files, .. } => numbered(files).collect(),
-        Files::Corpus { files, validation } => {
-            numbered(files).chain(validation.iter().map(|file| ("data.validation".to_owned(), file))).collect()
-        }
+        Files::Divided { files, .. } => numbered("data.files", files).collect(),
+        Files::Corpus { files, validation } => numbered("data.files", files)
+            .chain(validation.iter().map(|file| ("data.validation".to_owned(), file)))
+            .collect(),
     }
 }
 
-fn numbered(files: &[PathBuf]) -> impl Iterator<Item = (String, &PathBuf)> {
-    files.iter().enumerate().map(|(at, file)| (format!("data.files[{at}]"), file))
+fn numbered<'a>(key: &str, files: &'a [PathBuf]) -> impl Iterator<Item = (String, &'a PathBuf)> {
+    files.iter().enumerate().map(move |(at, file)| (format!("{key}[{at}]"), file))
 }
 
 /// The files of a folder whose name is accepted, sorted.
@@ -130,7 +160,8 @@ mod tests {
                 validation: file("dev.tsv"),
                 test: None,
             });
-            fingerprint(&recipe, &files, folder.path(), "flex").expect("the files are there")
+            let folders = Folders { checkpoint: folder.path(), teacher: None };
+            fingerprint(&recipe, (&files, &[]), folders, "flex").expect("the files are there")
         };
         let before = print(&[]);
         for (setting, line) in [

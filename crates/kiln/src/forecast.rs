@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::memory::{available_bytes, peak_rss_bytes};
 use crate::recipe::{Encoder, Train};
 use crate::stages::settle::{Plan, settle};
-use crate::stages::{Stages, Tokens, save};
+use crate::stages::{Learner, Stages, Tokens, save};
 use crate::{Error, Observer, Recipe, RunOptions, tasks};
 
 /// What a training will cost.
@@ -77,6 +77,8 @@ pub(crate) struct Rehearsal {
     encoder_seconds: f64,
     update_seconds: f64,
     validation_seconds: f64,
+    /// What the teacher took for the training rows.
+    teacher_seconds: f64,
     /// The run's folder.
     folder_bytes: u64,
     peak_rss_bytes: u64,
@@ -101,7 +103,8 @@ pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn 
     let described = task.model(plan, &sample)?;
     plan.begin()?;
     let Pretrained { model, config, .. } = described.pretrained;
-    let fitted = task.fit(plan, &sample, encoded, model, &mut ())?;
+    let learner = Learner { model, teacher: described.teacher };
+    let fitted = task.fit(plan, &sample, encoded, learner, &mut ())?;
     let train = fitted.results.train.clone();
     let hidden_size = config.hidden_size;
     let network = kiln_heads::TaskModel { network: task.network(sample, fitted.model), config };
@@ -113,7 +116,8 @@ pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn 
         hidden_size,
         encoder_seconds: train.encoder_seconds,
         update_seconds: train.update_seconds,
-        validation_seconds: train.seconds - train.encoder_seconds - train.update_seconds,
+        validation_seconds: train.seconds - train.encoder_seconds - train.teacher_seconds - train.update_seconds,
+        teacher_seconds: train.teacher_seconds,
         folder_bytes: size_of_folder(&plan.folder.path),
         peak_rss_bytes: peak_rss_bytes(),
     })
@@ -127,9 +131,10 @@ impl Rehearsal {
         let per_validation = |tokens| scaled(self.validation_seconds, self.some.validation, tokens);
         let epoch = update + per_validation(self.all.validation);
         let encoder = scaled(self.encoder_seconds, total(&self.some), total(&self.all));
+        let teacher = scaled(self.teacher_seconds, self.some.train, self.all.train);
         // The best checkpoint is scored on both splits once more.
         let test = per_validation(self.all.validation) + self.all.test.map_or(0.0, per_validation);
-        let seconds = Seconds { epoch, total: encoder + recipe.train.epochs as f64 * epoch + test };
+        let seconds = Seconds { epoch, total: encoder + teacher + recipe.train.epochs as f64 * epoch + test };
         let is_frozen = recipe.model.encoder == Encoder::Frozen;
         let disk_bytes = self.folder_bytes + if is_frozen { self.feature_bytes(recipe) } else { 0 };
         let train = &recipe.train;
@@ -204,6 +209,7 @@ mod tests {
             encoder_seconds: 0.0,
             update_seconds: 2.0,
             validation_seconds: 0.5,
+            teacher_seconds: 1.0,
             folder_bytes: 1_000,
             peak_rss_bytes: 1,
         };
@@ -213,7 +219,7 @@ mod tests {
             Recipe::from_toml(text, Path::new("recipe.toml"), &more).expect("the recipe is good")
         };
         let forecast = rehearsal.forecast(&recipe(&["train.epochs=3", "train.batch_size=16"]));
-        assert_eq!(forecast.seconds, Seconds { epoch: 21.0, total: 3.0 * 21.0 + 1.0 + 2.0 });
+        assert_eq!(forecast.seconds, Seconds { epoch: 21.0, total: 10.0 + 3.0 * 21.0 + 1.0 + 2.0 });
         assert_eq!((forecast.steps, forecast.disk_bytes, forecast.fits), (12, 1_000, true));
         let frozen = rehearsal.forecast(&recipe(&["model.encoder=frozen"]));
         assert_eq!(frozen.disk_bytes, 1_000 + (64 + 8 + 16) * 8 * 4);

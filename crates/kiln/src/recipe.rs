@@ -6,6 +6,7 @@
 
 mod checked;
 mod data;
+mod distill;
 mod document;
 mod error;
 mod explain;
@@ -25,6 +26,7 @@ use kiln_train::Metric;
 use serde::{Deserialize, Serialize};
 
 pub use data::{Data, DataPath, Files};
+pub use distill::{Distill, Student};
 pub use error::RecipeError;
 pub use pretraining::Masking;
 pub use sweep::{Halving, Sweep};
@@ -46,6 +48,10 @@ pub struct Recipe {
     pub data: Data,
     /// The adapter, where the encoder has one.
     pub adapter: AdapterConfig,
+    /// The teacher, if there is one.
+    pub distill: Option<Distill>,
+    /// The part of the checkpoint that is trained; none: all of it.
+    pub student: Option<Student>,
     /// Of a masked language model: which tokens are masked.
     pub masking: Masking,
     /// How the weights are fitted.
@@ -154,7 +160,7 @@ impl Recipe {
         if let Source::Location(Location::Directory(path)) = &mut model.source {
             *path = folder.join(&path);
         }
-        for rule in rules(&file, &model) {
+        for rule in rules(&file, &model).into_iter().chain(distill::rules(&file, &model)) {
             rule.check(&places)?;
         }
         let pretrains = file.task == Task::MaskedLm;
@@ -167,8 +173,9 @@ impl Recipe {
         let masking = file.masking.unwrap_or_default().in_folder(&folder);
         let adapter = file.adapter.unwrap_or_default();
         adapter.check().map_err(|error| places.error("adapter", error.to_string()))?;
-        let (task, train, hub) = (file.task, file.train, file.hub);
-        Ok((Self { task, next_sentence, model, data, adapter, masking, train, hub }, sweep))
+        let distill = file.distill.map(|distill| distill.in_folder(&folder));
+        let (task, student, train, hub) = (file.task, file.student, file.train, file.hub);
+        Ok((Self { task, next_sentence, model, data, adapter, distill, student, masking, train, hub }, sweep))
     }
 
     /// The metric that picks the best checkpoint: the recipe's own, or the task's default.
@@ -203,6 +210,8 @@ impl Recipe {
             model: self.model.clone(),
             data: DataFile::from(&self.data),
             adapter: self.model.encoder.has_adapter().then(|| self.adapter.clone()),
+            distill: self.distill.clone(),
+            student: self.student.clone(),
             masking: (self.task == Task::MaskedLm).then(|| self.masking.clone()),
             train: self.train.clone(),
             hub: self.hub.clone(),
@@ -353,6 +362,10 @@ struct RecipeFile {
     data: DataFile,
     #[serde(skip_serializing_if = "Option::is_none")]
     adapter: Option<AdapterConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    distill: Option<Distill>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    student: Option<Student>,
     #[serde(skip_serializing_if = "Option::is_none")]
     masking: Option<Masking>,
     #[serde(default)]

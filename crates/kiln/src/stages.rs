@@ -8,6 +8,7 @@ pub(crate) mod read;
 pub(crate) mod model;
 pub(crate) mod fit;
 pub(crate) mod features;
+pub(crate) mod teacher;
 pub(crate) mod save;
 
 use kiln_heads::{Network, Pretrained, TaskModel};
@@ -16,6 +17,7 @@ use kiln_schema::Splits;
 use crate::{Fold, Observer, Trained};
 use fit::Fitted;
 use settle::Plan;
+use teacher::Teacher;
 
 /// What a task needs at each stage of a training.
 pub(crate) trait Stages {
@@ -57,7 +59,7 @@ pub(crate) trait Stages {
         plan: &Plan<'_>,
         rows: &Self::Rows,
         encoded: Self::Encoded,
-        model: Self::Model,
+        learner: Learner<Self::Model>,
         observer: &mut dyn Observer,
     ) -> anyhow::Result<Fitted<Self::Model>>;
 
@@ -81,6 +83,14 @@ pub(crate) struct Described<M> {
     pub encoder_parameters: usize,
     /// The head, in a line.
     pub head: String,
+    /// What it learns from besides the labels, if there is one.
+    pub teacher: Option<Teacher<M>>,
+}
+
+/// The model that is trained, and its teacher if it has one.
+pub(crate) struct Learner<M> {
+    pub model: M,
+    pub teacher: Option<Teacher<M>>,
 }
 
 /// Runs all stages of a task.
@@ -95,7 +105,8 @@ pub(crate) fn run<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn Obser
     model::describe(plan, &described, longest, observer);
     plan.begin()?;
     let Pretrained { model, config, .. } = described.pretrained;
-    let fitted = task.fit(plan, &rows, encoded, model, observer)?;
+    let learner = Learner { model, teacher: described.teacher };
+    let fitted = task.fit(plan, &rows, encoded, learner, observer)?;
     let network = task.network(rows, fitted.model);
     save::save(plan, TaskModel { network, config }, fitted.results, observer)
 }

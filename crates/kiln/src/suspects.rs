@@ -15,6 +15,7 @@ use crate::error::Interrupted;
 use crate::stages::read::{Rows, rows};
 use crate::stages::settle::{Plan, settle};
 use crate::tasks::folds::{HeldOut, hold_out_each};
+use crate::tasks::sequences::SequenceRows;
 use crate::{Error, Observer, Recipe, RunOptions, UsageError};
 
 mod table;
@@ -114,6 +115,11 @@ fn checked<'a>(recipe: &Recipe, options: &'a RunOptions) -> anyhow::Result<&'a P
             "`kiln data suspects` is for one label a text; the recipe's task is {task}, {problem_type:?}"
         )));
     }
+    if recipe.distill.is_some() {
+        let message =
+            "`kiln data suspects` takes no `[distill]`: a teacher may know the labels of rows that are held out";
+        bail!(UsageError(message.to_owned()));
+    }
     Ok(options.out.as_deref().ok_or_else(|| UsageError("expected --out, the table to write".to_owned()))?)
 }
 
@@ -122,8 +128,9 @@ fn find(plan: &mut Plan<'_>, (count, out): (usize, &Path), observer: &mut dyn Ob
     let parts = folds(&items.train, count, plan.recipe.train.seed)?;
     let places: Vec<Place> = items.train.iter().map(|row| row.place.clone()).collect();
     let items = Splits { test: None, ..items }.map(|_, rows| rows.into_iter().map(|row| row.item).collect::<Vec<_>>());
-    let rows = Rows { items, labels };
+    let rows = SequenceRows { labelled: Rows { items, labels }, unlabelled: Vec::new() };
     let HeldOut { logits, vectors } = hold_out_each(plan, &rows, &parts, observer)?;
+    let rows = rows.labelled;
     let checked = Checked::new(&rows, &places, &logits);
     let issues = label_issues(&checked.probabilities, &checked.targets, rows.labels.len());
     let directions = Directions::new(&vectors);

@@ -13,6 +13,19 @@ pub fn each_at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<V
     Vec::<i64>::deserialize(deserializer)?.into_iter().map(|number| whole(number, 1)).collect()
 }
 
+/// Whole numbers in ascending order, one at least.
+pub fn ascending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<usize>, D::Error> {
+    let numbers = Vec::<i64>::deserialize(deserializer)?;
+    let numbers: Vec<usize> = numbers.into_iter().map(|number| whole(number, 0)).collect::<Result<_, _>>()?;
+    match !numbers.is_empty() && numbers.is_sorted_by(|a, b| a < b) {
+        true => Ok(numbers),
+        false => {
+            let found = format!("{numbers:?}");
+            Err(D::Error::invalid_value(Unexpected::Other(&found), &"whole numbers in ascending order, at least one"))
+        }
+    }
+}
+
 /// A finite number above 0.
 pub fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     number(deserializer, |number| number > 0.0, "a number above 0")

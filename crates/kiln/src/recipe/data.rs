@@ -101,7 +101,7 @@ impl<F> Files<F> {
 
 impl DataPath {
     /// A path of its own is relative to the recipe's folder.
-    fn in_folder(self, folder: &Path) -> Self {
+    pub(super) fn in_folder(self, folder: &Path) -> Self {
         match self {
             Self::Local(path) => Self::Local(folder.join(path)),
             hub => hub,

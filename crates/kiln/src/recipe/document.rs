@@ -65,7 +65,18 @@ fn assignment(setting: &str, padding: usize) -> Option<String> {
 }
 
 /// The keys whose values are paths.
-const PATHS: [&str; 6] = ["data.train", "data.validation", "data.test", "data.files", "masking.words", "model.source"];
+const PATHS: [&str; 8] = [
+    "data.train",
+    "data.validation",
+    "data.test",
+    "data.files",
+    "distill.unlabelled",
+    "masking.words",
+    "distill.teacher",
+    "model.source",
+];
+/// Those among them that are sources of models.
+const SOURCES: [&str; 2] = ["distill.teacher", "model.source"];
 
 /// Makes the paths of an override absolute: whoever types one means it from the working folder, whereas the paths of a file
 /// are relative to the file's folder.
@@ -90,10 +101,10 @@ fn make_absolute(table: &str, entries: &mut DeTable<'_>) -> Result<(), String> {
 
 /// What is not a path stays as it is.
 fn absolute(key: &str, text: &str) -> Result<String, String> {
-    let (prefix, path) = match (key, text.strip_prefix("dir:")) {
-        ("model.source", Some(path)) => ("dir:", path),
-        ("model.source", None) => return Ok(text.to_owned()),
-        _ => ("", text),
+    let (prefix, path) = match (SOURCES.contains(&key), text.strip_prefix("dir:")) {
+        (true, Some(path)) => ("dir:", path),
+        (true, None) => return Ok(text.to_owned()),
+        (false, _) => ("", text),
     };
     if path.is_empty() || DatasetFile::is_meant(path) {
         return Ok(text.to_owned());

@@ -89,6 +89,27 @@ unit = "word"
 words = "words.txt"
 "#;
 
+/// A recipe with a teacher.
+const DISTILLED: &str = r#"task = "sequence-classification"
+
+[model]
+source = "dir:teacher/model"
+
+[distill]
+teacher = "dir:teacher"
+temperature = 4
+alpha = 0.25
+hidden = true
+unlabelled = ["raw.txt", "hf-dataset:owner/name/raw.parquet"]
+
+[student]
+layers = [0, 5, 11]
+
+[data]
+train = "train.tsv"
+validation = "dev.tsv"
+"#;
+
 fn parse(text: &str, overrides: &[&str]) -> Result<Recipe, RecipeError> {
     let overrides: Vec<String> = overrides.iter().map(|setting| (*setting).to_owned()).collect();
     Recipe::from_toml(text, Path::new("/recipes/recipe.toml"), &overrides)
@@ -155,6 +176,23 @@ fn raw_text_is_files_and_what_validates() {
 }
 
 #[test]
+fn a_teacher_and_a_student_are_read() {
+    let recipe = good(DISTILLED, &[]);
+    let distill = recipe.distill.expect("it is given");
+    assert_eq!(distill.teacher.to_string(), "dir:/recipes/teacher");
+    assert_eq!((distill.temperature, distill.alpha, distill.hidden), (4.0, 0.25, true));
+    let data_set = "hf-dataset:owner/name/raw.parquet".parse().expect("a data set's file");
+    assert_eq!(distill.unlabelled, [local("/recipes/raw.txt"), DataPath::Hub(data_set)]);
+    assert_eq!(recipe.student.expect("it is given").layers, [0, 5, 11]);
+
+    let short = good(SHORT, &["distill.teacher=dir:runs/1", "distill.unlabelled=[\"raw.txt\"]"]);
+    let distill = short.distill.expect("it is given");
+    assert_eq!((distill.temperature, distill.alpha, distill.hidden), (2.0, 0.5, false));
+    assert_eq!(distill.teacher.to_string(), format!("dir:{}", here("runs/1").display()));
+    assert_eq!(distill.unlabelled, [local(here("raw.txt"))]);
+}
+
+#[test]
 fn the_tag_scheme_decides_the_metric() {
     let tags = "task=token-classification";
     assert_eq!(good(SHORT, &[tags]).metric(), Metric::EntityF1);
@@ -184,7 +222,7 @@ fn data_may_be_files_of_data_sets() {
 
 #[test]
 fn what_is_written_reads_back_the_same() {
-    for text in [SHORT, LONG, CORPUS] {
+    for text in [SHORT, LONG, CORPUS, DISTILLED] {
         let recipe = good(text, &[]);
         let written = recipe.to_toml();
         let elsewhere = Recipe::from_toml(&written, Path::new("runs/1/run.toml"), &[]).expect("Kiln wrote it");

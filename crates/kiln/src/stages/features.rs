@@ -135,6 +135,6 @@ fn cache(plan: &Plan<'_>) -> Option<FeatureCache> {
     Some(FeatureCache { folder: cache_folder().join("features"), weights_hash })
 }
 
-fn origin(is_cached: bool, seconds: f64) -> String {
+pub(crate) fn origin(is_cached: bool, seconds: f64) -> String {
     if is_cached { "from the cache".to_owned() } else { format!("computed in {seconds:.1} s") }
 }

@@ -40,6 +40,8 @@ pub(crate) struct FitOptions<F> {
     pub metric: Metric,
     /// What a frozen encoder took before the training.
     pub encoder_seconds: f64,
+    /// What a teacher took before it.
+    pub teacher_seconds: f64,
     /// The table of errors, from the output for the test split, or for the validation split where there is no test split.
     pub errors: F,
 }
@@ -69,7 +71,7 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
     let (steps, best_epoch) = (fitted.steps, fitted.best_epoch);
     observer.stage("train", "kiln-train", &format_args!("{steps} updates; epoch {best_epoch} is the best"));
 
-    let (epochs, encoder_seconds) = (&fitted.epochs, options.encoder_seconds);
+    let (epochs, encoder_seconds, teacher_seconds) = (&fitted.epochs, options.encoder_seconds, options.teacher_seconds);
     let update_seconds: f64 = epochs.iter().map(|epoch| epoch.train_seconds).sum();
     let encoded: usize = sets.iter().map(|(_, set)| set.rows()).sum();
     let in_an_epoch = |amount: usize| (amount * epochs.len()) as f64 / update_seconds;
@@ -77,8 +79,9 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
         epochs: epochs.len(),
         best_epoch,
         steps,
-        seconds: epochs.iter().map(|epoch| epoch.seconds).sum::<f64>() + encoder_seconds,
+        seconds: epochs.iter().map(|epoch| epoch.seconds).sum::<f64>() + encoder_seconds + teacher_seconds,
         encoder_seconds,
+        teacher_seconds,
         update_seconds,
         examples_per_second: in_an_epoch(sets.train.rows()),
         tokens_per_second: in_an_epoch(sets.train.tokens()),

@@ -1,12 +1,13 @@
 //! A checkpoint's encoder under a fresh head.
 
 use kiln_adapters::{AdapterConfig, attach, quantize};
-use kiln_bert::{Bert, LayerInputs};
+use kiln_bert::{Bert, LayerInputs, LayerOutputs};
 use kiln_heads::PretrainedConfig;
 use kiln_train::Scope;
 
 use super::Described;
 use super::settle::Plan;
+use super::teacher::matching;
 use crate::Observer;
 use crate::observer::warn_of_layers;
 use crate::recipe::Encoder;
@@ -18,6 +19,7 @@ pub(crate) fn pretrained(plan: &Plan<'_>, num_labels: usize) -> PretrainedConfig
     PretrainedConfig {
         start: model.initialize,
         architecture: model.size.is_some().then(|| plan.checkpoint.config.clone()),
+        layers: plan.recipe.student.as_ref().map(|student| student.layers.clone()),
         frozen: model.encoder == Encoder::Frozen,
         hidden_layers: model.hidden_layers.clone(),
         num_labels,
@@ -25,13 +27,15 @@ pub(crate) fn pretrained(plan: &Plan<'_>, num_labels: usize) -> PretrainedConfig
     }
 }
 
-/// Sets the encoder up as the recipe says: its precision, gradient checkpointing, whether it is trained, and its adapter.
+/// Sets the encoder up as the recipe says: its precision, gradient checkpointing, whether it is trained, what a teacher's
+/// layers are compared with, and its adapter.
 pub(crate) fn prepare(plan: &Plan<'_>, bert: &mut Bert) -> anyhow::Result<()> {
     use burn::module::Module;
     let encoder = plan.recipe.model.encoder;
     bert.products.precision = plan.precision;
     let is_trained = encoder != Encoder::Frozen;
     bert.layer_inputs = (is_trained && plan.recipe.train.gradient_checkpointing).then(LayerInputs::default);
+    bert.layer_outputs = matching(plan).map(|_| LayerOutputs::of_training());
     if !is_trained {
         *bert = bert.clone().freeze();
     }
@@ -62,7 +66,7 @@ pub(crate) fn scope(plan: &Plan<'_>, bert: Option<&Bert>) -> Scope {
 
 /// A line on the encoder, one on the head, and notes on the checkpoint.
 pub(crate) fn describe<M>(plan: &Plan<'_>, described: &Described<M>, longest: usize, observer: &mut dyn Observer) {
-    let Described { pretrained, encoder_parameters, head } = described;
+    let Described { pretrained, encoder_parameters, head, .. } = described;
     let config = &pretrained.config;
     let batch = plan.recipe.train.batch_size;
     let (layers, heads, hidden) = (config.num_hidden_layers, config.num_attention_heads, config.hidden_size);

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use kiln_dataset::{
-    Audit, Format, Item, Lengths, Record, Source, audit, drop_leaks, folds, read, read_splits, split as divide,
+    Audit, Format, Item, Lengths, Record, Row, Source, audit, drop_leaks, folds, read, read_splits, rows as texts,
+    split as divide,
 };
-use kiln_schema::{LabelSet, Splits, Task};
+use kiln_schema::{Example, LabelSet, Splits, Task};
 use kiln_tokenize::{Encoding, Tokenizer};
 
 use super::settle::Plan;
@@ -104,6 +105,34 @@ pub(crate) fn rows<T: Record>(
         bail!(single_label(plan.recipe, &rows.labels));
     }
     Ok(rows)
+}
+
+/// The recipe's texts without labels, for a teacher. A `.txt` file without a format is plain text, unless texts are pairs.
+pub(crate) fn unlabelled(plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Vec<Example<()>>> {
+    let data = &plan.recipe.data;
+    let is_pair = data.columns.text_pair.is_some();
+    let mut examples = Vec::new();
+    for path in &plan.unlabelled {
+        let is_text = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("txt")) && !is_pair;
+        let source = Source {
+            format: data.format.or(is_text.then_some(Format::Text)),
+            header: data.header,
+            encoding: data.encoding,
+            ..Source::new(path, data.columns.unlabelled())
+        };
+        for row in texts(&source)? {
+            let Row { text, text_pair, line, .. } = row?;
+            if is_pair && text_pair.is_none() {
+                let place = path.display();
+                bail!(UsageError(format!("{place}, line {line}: found no second text, expected pairs as in the data")));
+            }
+            examples.push(Example { text, text_pair, target: () });
+        }
+    }
+    if !plan.unlabelled.is_empty() {
+        observer.stage("", "kiln-dataset", &format_args!("unlabelled [{}]", examples.len()));
+    }
+    Ok(examples)
 }
 
 fn single_label(recipe: &Recipe, labels: &LabelSet) -> UsageError {

@@ -1,6 +1,6 @@
 //! What is settled before the data is read: the checkpoint, the files, the settings and the run's folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use burn::tensor::Device;
@@ -13,17 +13,22 @@ use kiln_tokenize::{ModelLimits, Tokenizer};
 use kiln_train::Fingerprint;
 
 use super::save::RunFolder;
+use super::teacher::{TeacherFolder, settle_teacher};
 use crate::environment::pull_config;
-use crate::fetch::{fetch, fetch_data};
-use crate::fingerprint::{WEIGHTS, fingerprint};
-use crate::recipe::{Files, Model, Recipe, available};
+use crate::fetch::{fetch, fetch_data, fetch_files};
+use crate::fingerprint::{Folders, WEIGHTS, fingerprint};
+use crate::recipe::{DataPath, Distill, Files, Model, Recipe, Student, available};
 use crate::{Fold, Observer, RunOptions, UsageError};
 
 /// A run whose recipe, checkpoint and files have been checked.
 pub(crate) struct Plan<'a> {
     pub recipe: &'a Recipe,
     pub checkpoint: Checkpoint,
+    /// What it learns from besides the labels, if there is one.
+    pub teacher: Option<TeacherFolder>,
     pub files: Files<PathBuf>,
+    /// Of texts that the teacher alone says something of.
+    pub unlabelled: Vec<PathBuf>,
     pub folder: RunFolder,
     /// The recipe with its sources at the commits that were fetched.
     pinned: Recipe,
@@ -59,10 +64,18 @@ pub(crate) fn settle<'a, B: Backend>(
     let precision = available::<B>(recipe.train.precision)?;
     let config = pull_config(&options.hub, &recipe.hub.fallback);
     let checkpoint = checkpoint(recipe, &config, observer)?;
+    let teacher = settle_teacher(recipe, &checkpoint.config, &config, observer)?;
     let (files, pinned_data) = fetch_data(&recipe.data, &config, observer)?;
+    let (unlabelled, pinned_texts) = fetch_files(unlabelled(recipe), &config, observer)?;
     let model = Model { source: checkpoint.source.clone(), ..recipe.model.clone() };
-    let pinned = Recipe { model, data: pinned_data, ..recipe.clone() };
-    let mut fingerprint = fingerprint(&pinned, &files, &checkpoint.folder, B::NAME)?;
+    let distill = recipe.distill.clone().zip(teacher.as_ref()).map(|(distill, teacher)| Distill {
+        teacher: teacher.source.clone(),
+        unlabelled: pinned_texts,
+        ..distill
+    });
+    let pinned = Recipe { model, data: pinned_data, distill, ..recipe.clone() };
+    let folders = Folders { checkpoint: &checkpoint.folder, teacher: teacher.as_ref().map(|teacher| &*teacher.folder) };
+    let mut fingerprint = fingerprint(&pinned, (&files, &unlabelled), folders, B::NAME)?;
     if let Some(Fold { index, count }) = options.fold {
         fingerprint.settings.insert("fold".to_owned(), format!("{} of {count}", index + 1));
     }
@@ -71,7 +84,9 @@ pub(crate) fn settle<'a, B: Backend>(
     Ok(Plan {
         recipe,
         checkpoint,
+        teacher,
         files,
+        unlabelled,
         folder,
         pinned,
         fingerprint,
@@ -124,27 +139,61 @@ fn checkpoint(recipe: &Recipe, config: &PullConfig, observer: &mut dyn Observer)
         }
     };
     let max_length = recipe.train.max_length;
-    let tokenizer = Tokenizer::from_folder(&folder)?.with_max_length(max_length)?;
-    let config = match recipe.model.size {
-        Some(size) => BertConfig {
-            vocab_size: tokenizer.vocab_size(),
-            pad_token_id: tokenizer.pad_token_id(),
-            ..BertConfig::of_size(size)
-        },
+    let mut config = match recipe.model.size {
+        Some(size) => {
+            let tokenizer = Tokenizer::from_folder(&folder)?;
+            BertConfig {
+                vocab_size: tokenizer.vocab_size(),
+                pad_token_id: tokenizer.pad_token_id(),
+                ..BertConfig::of_size(size)
+            }
+        }
         None => BertConfig::from_folder(&folder)?,
     };
-    if max_length > config.max_sequence_length() {
-        bail!(UsageError(format!(
-            "train.max_length is {max_length}, and {source} has {} positions",
-            config.max_sequence_length()
-        )));
+    let tokenizer = fitted_tokenizer(&folder, &config, max_length)?;
+    if let Some(Student { layers }) = &recipe.student {
+        check_layers(layers, &config)?;
+        config.num_hidden_layers = layers.len();
     }
-    let tokenizer = tokenizer.for_model(ModelLimits {
-        vocab_size: config.vocab_size,
-        type_vocab_size: config.type_vocab_size,
-        max_position_embeddings: config.max_sequence_length(),
-    })?;
     observer.stage("pull", "kiln-hub", &format_args!("{source} → {}", folder.display()));
     let source = pinned.map_or_else(|| source.clone(), Source::from);
     Ok(Checkpoint { source, folder, config, tokenizer })
+}
+
+/// Whether a checkpoint has the layers that the student keeps, each with weights of its own.
+fn check_layers(layers: &[usize], config: &BertConfig) -> Result<(), UsageError> {
+    let found = config.num_hidden_layers;
+    if config.family().shares_layers {
+        let message = "student.layers: the layers of model.source share their weights, so that none can be left out";
+        return Err(UsageError(message.to_owned()));
+    }
+    match layers.iter().find(|layer| **layer >= found) {
+        Some(layer) => Err(UsageError(format!(
+            "student.layers: found layer {layer}, expected layers from 0 to {}, as model.source has {found}",
+            found - 1
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// The tokenizer of a model, for texts of at most `max_length` tokens.
+pub(crate) fn fitted_tokenizer(folder: &Path, config: &BertConfig, max_length: usize) -> anyhow::Result<Tokenizer> {
+    let tokenizer = Tokenizer::from_folder(folder)?.with_max_length(max_length)?;
+    let positions = config.max_sequence_length();
+    if max_length > positions {
+        let place = folder.display();
+        bail!(UsageError(format!(
+            "train.max_length is {max_length}, and the model in {place} has {positions} positions"
+        )));
+    }
+    Ok(tokenizer.for_model(ModelLimits {
+        vocab_size: config.vocab_size,
+        type_vocab_size: config.type_vocab_size,
+        max_position_embeddings: positions,
+    })?)
+}
+
+/// The recipe's files of texts without labels.
+fn unlabelled(recipe: &Recipe) -> &[DataPath] {
+    recipe.distill.as_ref().map_or(&[], |distill| &distill.unlabelled)
 }

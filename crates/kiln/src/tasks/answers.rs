@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Format, Source, Unplaced, mend_answers, read};
@@ -11,7 +12,7 @@ use kiln_metrics::AnswerLanguage;
 use kiln_predict::Predictor;
 use kiln_schema::{Question, Split, Splits};
 use kiln_tokenize::{ContextConfig, ContextWindow, Encoding, Tokenizer};
-use kiln_train::{Answered, AskedSet, EvaluationSet};
+use kiln_train::{Answered, AskedSet, EvaluationSet, Objective};
 
 use super::{BATCH_SIZE, MISTAKES, Scored};
 use crate::stages::features::cache_tokens;
@@ -19,7 +20,8 @@ use crate::stages::fit::{FitOptions, Fitted, fit};
 use crate::stages::model::{prepare, pretrained};
 use crate::stages::read::{RowLengths, Rows, audit_rows, rows};
 use crate::stages::settle::Plan;
-use crate::stages::{Described, Stages, Tokens};
+use crate::stages::teacher::{self, Lessons, Teacher, check_tokens, taught};
+use crate::stages::{Described, Learner, Stages, Tokens};
 use crate::{Fold, Observer};
 
 /// Training on questions.
@@ -31,6 +33,11 @@ type Windows = Vec<Vec<ContextWindow>>;
 fn encode(tokenizer: &Tokenizer, questions: &[Question]) -> Result<Windows, kiln_tokenize::Error> {
     let pairs = questions.iter().map(|question| (question.question.as_str(), question.context.as_str()));
     tokenizer.encode_contexts(pairs, ContextConfig::default())
+}
+
+/// Of all windows.
+fn encodings(questions: &Windows) -> impl Iterator<Item = &Encoding> {
+    questions.iter().flatten().map(|window| &window.encoding)
 }
 
 impl Stages for AnswerTask {
@@ -57,6 +64,10 @@ impl Stages for AnswerTask {
         observer: &mut dyn Observer,
     ) -> anyhow::Result<Tokens<Self::Encoded>> {
         let encoded = rows.items.as_ref().try_map(|_, questions| encode(plan.tokenizer(), questions))?;
+        if let Some(teacher) = &plan.teacher {
+            let theirs = encode(&teacher.tokenizer, &rows.items.train)?;
+            check_tokens(encodings(&encoded.train), encodings(&theirs))?;
+        }
         let whole = |windows: &Vec<ContextWindow>| windows.first().map_or(0, |window| window.encoding.full_length);
         let lengths = RowLengths {
             train: encoded.train.iter().flatten().map(|window| window.encoding.input_ids.len()).collect(),
@@ -87,7 +98,12 @@ impl Stages for AnswerTask {
         prepare(plan, &mut pretrained.model.bert)?;
         let QuestionAnswerer { bert, qa_outputs } = &pretrained.model;
         let head = format!("{} parameters; each token → start, end", qa_outputs.num_params());
-        Ok(Described { encoder_parameters: bert.num_params(), head, pretrained })
+        let teacher = match teacher::load(plan)? {
+            None => None,
+            Some(Network::QuestionAnswering { model }) => Some(Teacher { model, columns: None }),
+            Some(other) => bail!(teacher::wrong_task(plan, &other)),
+        };
+        Ok(Described { encoder_parameters: bert.num_params(), head, pretrained, teacher })
     }
 
     fn fit(
@@ -95,19 +111,26 @@ impl Stages for AnswerTask {
         plan: &Plan<'_>,
         rows: &Rows<Question>,
         encoded: Self::Encoded,
-        mut model: QuestionAnswerer,
+        learner: Learner<QuestionAnswerer>,
         observer: &mut dyn Observer,
     ) -> anyhow::Result<Fitted<QuestionAnswerer>> {
-        let windows: Vec<&Encoding> =
-            encoded.iter().flat_map(|(_, all)| all.iter().flatten().map(|window| &window.encoding)).collect();
+        let Learner { mut model, teacher } = learner;
+        let windows: Vec<&Encoding> = encoded.iter().flat_map(|(_, questions)| encodings(questions)).collect();
         let encoder_seconds = cache_tokens(plan, &mut model.bert, &windows, observer)?;
         let pad_token_id = plan.tokenizer().pad_token_id();
         let language = plan.recipe.data.answer_language;
         let sets = rows.items.clone().zip(encoded).map(|_, (questions, windows)| {
             AskedSet::new(questions, windows, pad_token_id).with_answer_language(language)
         });
-        let options = FitOptions { metric: plan.recipe.metric(), encoder_seconds, errors };
-        fit(plan, &sets, model, options, observer)
+        let lessons = teacher.map(|teacher| Lessons { teacher, set: None });
+        let taught = taught(plan, sets, lessons, observer)?;
+        let options = FitOptions {
+            metric: plan.recipe.metric(),
+            encoder_seconds,
+            teacher_seconds: taught.seconds,
+            errors: |output: &Answered, set: &Objective<AskedSet>| errors(output, set.set()),
+        };
+        fit(plan, &taught.sets, model, options, observer)
     }
 
     fn network(&self, _rows: Rows<Question>, model: QuestionAnswerer) -> Network {

@@ -5,7 +5,7 @@ use kiln_heads::SequenceClassifier;
 use kiln_schema::{Example, LabelId, Splits};
 use kiln_train::{Encoded, EvaluationSet, Features, TrainingSet};
 
-use super::sequences::{Sequences, Target};
+use super::sequences::{SequenceRows, Sequences, Target};
 use crate::Observer;
 use crate::recipe::Encoder;
 use crate::stages::features::features;
@@ -14,6 +14,7 @@ use crate::stages::model::describe;
 use crate::stages::read::Rows;
 use crate::stages::save::RunFolder;
 use crate::stages::settle::Plan;
+use crate::stages::teacher::taught;
 use crate::stages::{Stages, Tokens};
 
 /// What is known of the rows of a training split after each was held out once.
@@ -29,7 +30,7 @@ pub(crate) struct HeldOut {
 /// that of the run, and is deleted.
 pub(crate) fn hold_out_each(
     plan: &mut Plan<'_>,
-    rows: &Rows<Example>,
+    rows: &SequenceRows<LabelId>,
     parts: &[usize],
     observer: &mut dyn Observer,
 ) -> anyhow::Result<HeldOut> {
@@ -37,6 +38,7 @@ pub(crate) fn hold_out_each(
     let Tokens { encoded, longest, .. } = task.encode(plan, rows, observer)?;
     let described = task.model(plan, rows)?;
     describe(plan, &described, longest, observer);
+    let rows = &rows.labelled;
     let encoded = encoded.zip(rows.items.as_ref()).map(|_, (encodings, examples)| {
         let targets = examples.iter().map(|example| example.target).collect();
         Encoded::new(encodings, LabelId::targets(targets, &rows.labels), plan.tokenizer().pad_token_id())
@@ -102,6 +104,7 @@ impl Prepared<'_> {
             validation: encoded.validation.clone(),
             test: Some(pick(held, to_test)),
         };
+        let sets = taught(plan, sets, None, observer)?.sets;
         test_logits(plan, &sets, model.clone(), observer)
     }
 }
@@ -121,6 +124,7 @@ where
         logits.clone_from(output);
         String::new()
     };
-    fit(plan, sets, model, FitOptions { metric: plan.recipe.metric(), encoder_seconds: 0.0, errors }, observer)?;
+    let metric = plan.recipe.metric();
+    fit(plan, sets, model, FitOptions { metric, encoder_seconds: 0.0, teacher_seconds: 0.0, errors }, observer)?;
     Ok(logits)
 }

@@ -20,7 +20,7 @@ use crate::recipe::Files;
 use crate::stages::fit::{FitOptions, Fitted, fit};
 use crate::stages::model::{prepare, pretrained};
 use crate::stages::settle::Plan;
-use crate::stages::{Described, Stages, Tokens};
+use crate::stages::{Described, Learner, Stages, Tokens};
 use crate::{Fold, Observer, UsageError};
 
 /// Training on masked tokens, and on next sentences where the recipe asks for them.
@@ -89,7 +89,7 @@ impl Stages for MaskedLmTask {
         let next = if next_sentence { ", next sentence → logits [2]" } else { "" };
         let vocab_size = plan.tokenizer().vocab_size();
         let head = format!("{} parameters; masked tokens → logits [{vocab_size}]{next}", cls.num_params());
-        Ok(Described { encoder_parameters: bert.num_params(), head, pretrained })
+        Ok(Described { encoder_parameters: bert.num_params(), head, pretrained, teacher: None })
     }
 
     fn fit(
@@ -97,17 +97,13 @@ impl Stages for MaskedLmTask {
         plan: &Plan<'_>,
         _rows: &(),
         sets: Self::Encoded,
-        model: MaskedLm,
+        learner: Learner<MaskedLm>,
         observer: &mut dyn Observer,
     ) -> anyhow::Result<Fitted<MaskedLm>> {
         let metric = plan.recipe.metric();
-        fit(
-            plan,
-            &sets,
-            model,
-            FitOptions { metric, encoder_seconds: 0.0, errors: |_: &_, _: &_| String::new() },
-            observer,
-        )
+        let options =
+            FitOptions { metric, encoder_seconds: 0.0, teacher_seconds: 0.0, errors: |_: &_, _: &_| String::new() };
+        fit(plan, &sets, learner.model, options, observer)
     }
 
     fn network(&self, _rows: (), model: MaskedLm) -> Network {

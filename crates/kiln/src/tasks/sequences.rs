@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use std::marker::PhantomData;
 
+use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Item, Record, Source, read};
@@ -20,9 +21,10 @@ use crate::recipe::{Encoder, Train};
 use crate::stages::features::features;
 use crate::stages::fit::{FitOptions, Fitted, fit};
 use crate::stages::model::{prepare, pretrained};
-use crate::stages::read::{RowLengths, Rows, audit_rows, count_inexact, rows, warn_of_inexact};
+use crate::stages::read::{RowLengths, Rows, audit_rows, count_inexact, rows, unlabelled, warn_of_inexact};
 use crate::stages::settle::Plan;
-use crate::stages::{Described, Stages, Tokens};
+use crate::stages::teacher::{self, Lessons, Teacher, check_tokens, matching, taught};
+use crate::stages::{Described, Learner, Stages, Tokens};
 use crate::{Fold, Observer, UsageError};
 
 /// What a row may be labelled with.
@@ -144,16 +146,31 @@ impl<T> Sequences<T> {
     }
 }
 
+/// Texts with labels, and those that a teacher alone says something of.
+pub(crate) struct SequenceRows<T> {
+    pub labelled: Rows<Example<T>>,
+    pub unlabelled: Vec<Example<()>>,
+}
+
+impl<T> SequenceRows<T> {
+    /// All that is trained on: the labelled texts first.
+    fn to_train_on(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.labelled.items.train.iter().map(Example::texts).chain(self.unlabelled.iter().map(Example::texts))
+    }
+}
+
 impl<T: Target> Stages for Sequences<T>
 where
     Example<T>: Record,
 {
-    type Rows = Rows<Example<T>>;
+    type Rows = SequenceRows<T>;
+    /// The training split's are those of all that is trained on.
     type Encoded = Splits<Vec<Encoding>>;
     type Model = SequenceClassifier;
 
     fn read(&self, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Self::Rows> {
-        rows(plan, T::PROBLEM_TYPE == ProblemType::SingleLabelClassification, observer)
+        let labelled = rows(plan, T::PROBLEM_TYPE == ProblemType::SingleLabelClassification, observer)?;
+        Ok(SequenceRows { labelled, unlabelled: unlabelled(plan, observer)? })
     }
 
     fn encode(
@@ -163,34 +180,51 @@ where
         observer: &mut dyn Observer,
     ) -> anyhow::Result<Tokens<Self::Encoded>> {
         let tokenizer = plan.tokenizer();
-        let encoded = (rows.items.as_ref())
-            .try_map(|_, examples| tokenizer.encode_all_counted(examples.iter().map(Item::texts)))?;
+        let encoded = rows.labelled.items.as_ref().try_map(|split, examples| match split {
+            Split::Train => tokenizer.encode_all_counted(rows.to_train_on()),
+            _ => tokenizer.encode_all_counted(examples.iter().map(Item::texts)),
+        })?;
+        if let Some(teacher) = plan.teacher.as_ref().filter(|_| matching(plan).is_some()) {
+            check_tokens(&encoded.train, &teacher.tokenizer.encode_all(rows.to_train_on())?)?;
+        }
         warn_of_inexact(encoded.iter().map(|(_, rows)| count_inexact(rows)).sum(), observer);
-        let whole = |rows: &Vec<Encoding>| rows.iter().map(|encoding| encoding.full_length).collect();
+        let whole = |(encodings, examples): (&Vec<Encoding>, &Vec<_>)| -> Vec<usize> {
+            encodings.iter().take(examples.len()).map(|encoding| encoding.full_length).collect()
+        };
         let lengths = RowLengths {
             train: kiln_tokenize::lengths(&encoded.train),
-            whole: encoded.as_ref().map(|_, rows| whole(rows)),
+            whole: encoded.as_ref().zip(rows.labelled.items.as_ref()).map(|_, pair| whole(pair)),
         };
-        let longest = audit_rows(plan, rows, lengths, observer)?;
+        let longest = audit_rows(plan, &rows.labelled, lengths, observer)?;
         let tokens = encoded.as_ref().map(|_, rows| kiln_tokenize::lengths(rows));
         Ok(Tokens { encoded, longest, tokens })
     }
 
     fn pick(&self, rows: &Self::Rows, picked: &Splits<Vec<usize>>) -> Self::Rows {
-        rows.pick(picked)
+        let labelled = rows.labelled.items.train.len();
+        let mut picked = picked.clone();
+        let unlabelled = picked.train.iter().filter_map(|row| rows.unlabelled.get(row.checked_sub(labelled)?).cloned());
+        let unlabelled = unlabelled.collect();
+        picked.train.retain(|row| *row < labelled);
+        SequenceRows { labelled: rows.labelled.pick(&picked), unlabelled }
     }
 
     fn hold_out(
         &self,
         rows: Self::Rows,
-        encoded: Self::Encoded,
+        mut encoded: Self::Encoded,
         fold: Fold,
     ) -> anyhow::Result<(Self::Rows, Self::Encoded)> {
-        rows.hold_out(encoded, fold)
+        // No fold has texts without a label: they are trained on in each.
+        let unlabelled = encoded.train.split_off(rows.labelled.items.train.len());
+        let (labelled, mut encoded) = rows.labelled.hold_out(encoded, fold)?;
+        encoded.train.extend(unlabelled);
+        Ok((SequenceRows { labelled, unlabelled: rows.unlabelled }, encoded))
     }
 
     fn model(&self, plan: &Plan<'_>, rows: &Self::Rows) -> anyhow::Result<Described<SequenceClassifier>> {
-        let (pooling, num_labels) = (plan.recipe.model.pooling, rows.labels.len());
+        let labels = &rows.labelled.labels;
+        let (pooling, num_labels) = (plan.recipe.model.pooling, labels.len());
         let config = pretrained(plan, num_labels);
         let mut pretrained = config.sequence_classifier(&plan.checkpoint.folder, pooling, plan.device)?;
         prepare(plan, &mut pretrained.model.bert)?;
@@ -199,22 +233,25 @@ where
         let name = format!("{pooling:?}").to_lowercase();
         let shape = format!("pooled [{batch}, {hidden}] → logits [{batch}, {num_labels}]");
         let head = format!("{name} pooling, {} parameters; {shape}", head.num_params());
-        Ok(Described { encoder_parameters: bert.num_params(), head, pretrained })
+        let teacher = teacher_of::<T>(plan, labels)?;
+        Ok(Described { encoder_parameters: bert.num_params(), head, pretrained, teacher })
     }
 
     fn fit(
         &self,
         plan: &Plan<'_>,
         rows: &Self::Rows,
-        encoded: Self::Encoded,
-        model: SequenceClassifier,
+        mut encoded: Self::Encoded,
+        learner: Learner<SequenceClassifier>,
         observer: &mut dyn Observer,
     ) -> anyhow::Result<Fitted<SequenceClassifier>> {
-        let Rows { items, labels } = rows;
+        let Learner { model, teacher } = learner;
+        let lessons = teacher.map(|teacher| lessons(plan, rows, teacher)).transpose()?;
+        let Rows { items, labels } = &rows.labelled;
         let pad_token_id = plan.tokenizer().pad_token_id();
-        let targets =
-            items.as_ref().map(|_, rows| rows.iter().map(|example| example.target.clone()).collect::<Vec<T>>());
-        let sets = encoded.zip(targets).try_map(|split, (encodings, targets)| {
+        let unlabelled = encoded.train.split_off(items.train.len());
+        let targets = items.as_ref().map(|_, rows| targets(rows));
+        let mut sets = encoded.zip(targets).try_map(|split, (encodings, targets)| {
             let targets = match split {
                 Split::Train => T::to_train_on(targets, labels, &plan.recipe.train)?,
                 _ => T::targets(targets, labels),
@@ -227,14 +264,17 @@ where
         let errors = |logits: &Vec<f32>| T::errors(logits, judged, labels);
         match plan.recipe.model.encoder {
             Encoder::Full | Encoder::Lora | Encoder::Qlora => {
-                let options =
-                    FitOptions { metric, encoder_seconds: 0.0, errors: |logits: &Vec<f32>, _: &_| errors(logits) };
-                fit(plan, &sets, model, options, observer)
+                sets.train = sets.train.with_unlabelled(unlabelled);
+                let taught = taught(plan, sets, lessons, observer)?;
+                let errors = |logits: &Vec<f32>, _: &_| errors(logits);
+                let options = FitOptions { metric, encoder_seconds: 0.0, teacher_seconds: taught.seconds, errors };
+                fit(plan, &taught.sets, model, options, observer)
             }
             Encoder::Frozen => {
                 let computed = features(plan, &sets, &model, observer)?;
                 let encoder_seconds = computed.seconds;
-                let options = FitOptions { metric, encoder_seconds, errors: |logits: &Vec<f32>, _: &_| errors(logits) };
+                let errors = |logits: &Vec<f32>, _: &_| errors(logits);
+                let options = FitOptions { metric, encoder_seconds, teacher_seconds: 0.0, errors };
                 let fitted = fit(plan, &computed.features, model.head.clone(), options, observer)?;
                 let model = SequenceClassifier { head: fitted.model, ..model };
                 Ok(Fitted { model, results: fitted.results })
@@ -243,8 +283,41 @@ where
     }
 
     fn network(&self, rows: Self::Rows, model: SequenceClassifier) -> Network {
-        Network::SequenceClassification { model, labels: rows.labels, problem_type: T::PROBLEM_TYPE }
+        Network::SequenceClassification { model, labels: rows.labelled.labels, problem_type: T::PROBLEM_TYPE }
     }
+}
+
+fn targets<T: Clone>(examples: &Vec<Example<T>>) -> Vec<T> {
+    examples.iter().map(|example| example.target.clone()).collect()
+}
+
+/// The recipe's teacher, if there is one, which has to do the same.
+fn teacher_of<T: Target>(plan: &Plan<'_>, data: &LabelSet) -> anyhow::Result<Option<Teacher<SequenceClassifier>>> {
+    match teacher::load(plan)? {
+        None => Ok(None),
+        Some(Network::SequenceClassification { model, labels, problem_type }) if problem_type == T::PROBLEM_TYPE => {
+            let columns = match problem_type {
+                ProblemType::Regression => None,
+                _ => teacher::columns(&labels, data)?,
+            };
+            Ok(Some(Teacher { model, columns }))
+        }
+        Some(other) => bail!(teacher::wrong_task(plan, &other)),
+    }
+}
+
+/// A teacher and all that is trained on, by its own tokenizer.
+fn lessons<T: Target>(
+    plan: &Plan<'_>,
+    rows: &SequenceRows<T>,
+    teacher: Teacher<SequenceClassifier>,
+) -> anyhow::Result<Lessons<Encoded>> {
+    let tokenizer = &plan.teacher.as_ref().expect("a teacher has a folder").tokenizer;
+    let mut labelled = tokenizer.encode_all(rows.to_train_on())?;
+    let Rows { items, labels } = &rows.labelled;
+    let unlabelled = labelled.split_off(items.train.len());
+    let set = Encoded::new(labelled, T::targets(targets(&items.train), labels), tokenizer.pad_token_id());
+    Ok(Lessons { teacher, set: Some(set.with_unlabelled(unlabelled)) })
 }
 
 /// The scores of a trained model on a labelled file.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Source, read};
@@ -19,7 +20,8 @@ use crate::stages::fit::{FitOptions, Fitted, fit};
 use crate::stages::model::{prepare, pretrained};
 use crate::stages::read::{RowLengths, Rows, audit_rows, rows};
 use crate::stages::settle::Plan;
-use crate::stages::{Described, Stages, Tokens};
+use crate::stages::teacher::{self, Lessons, Teacher, check_tokens, taught};
+use crate::stages::{Described, Learner, Stages, Tokens};
 use crate::{Fold, Observer, UsageError};
 
 /// Training on tagged texts.
@@ -36,6 +38,11 @@ type Windows = Vec<Vec<UnitWindow>>;
 
 fn encode(tokenizer: &Tokenizer, texts: &[TaggedText]) -> Result<Windows, kiln_tokenize::Error> {
     tokenizer.encode_units_all(texts.iter().map(|text| (text.text.as_str(), text.units.as_slice())))
+}
+
+/// Of all windows.
+fn encodings(texts: &Windows) -> impl Iterator<Item = &Encoding> {
+    texts.iter().flatten().map(|window| &window.encoding)
 }
 
 impl Stages for TagTask {
@@ -58,6 +65,10 @@ impl Stages for TagTask {
     ) -> anyhow::Result<Tokens<Self::Encoded>> {
         let rows = &rows.rows;
         let encoded = rows.items.as_ref().try_map(|_, texts| encode(plan.tokenizer(), texts))?;
+        if let Some(teacher) = &plan.teacher {
+            let theirs = encode(&teacher.tokenizer, &rows.items.train)?;
+            check_tokens(encodings(&encoded.train), encodings(&theirs))?;
+        }
         let whole = |windows: &Vec<UnitWindow>| windows.first().map_or(0, |window| window.encoding.full_length);
         let lengths = RowLengths {
             train: encoded.train.iter().flatten().map(|window| window.encoding.input_ids.len()).collect(),
@@ -92,7 +103,14 @@ impl Stages for TagTask {
         let TokenClassifier { bert, head, crf } = &pretrained.model;
         let crf = if crf.is_some() { ", with a CRF" } else { "" };
         let head = format!("{} parameters{crf}; each unit → logits [{num_labels}]", head.num_params());
-        Ok(Described { encoder_parameters: bert.num_params(), head, pretrained })
+        let teacher = match teacher::load(plan)? {
+            None => None,
+            Some(Network::TokenClassification { model, labels, .. }) => {
+                Some(Teacher { model, columns: teacher::columns(&labels, &rows.rows.labels)? })
+            }
+            Some(other) => bail!(teacher::wrong_task(plan, &other)),
+        };
+        Ok(Described { encoder_parameters: bert.num_params(), head, pretrained, teacher })
     }
 
     fn fit(
@@ -100,25 +118,28 @@ impl Stages for TagTask {
         plan: &Plan<'_>,
         rows: &TaggedRows,
         encoded: Self::Encoded,
-        mut model: TokenClassifier,
+        learner: Learner<TokenClassifier>,
         observer: &mut dyn Observer,
     ) -> anyhow::Result<Fitted<TokenClassifier>> {
+        let Learner { mut model, teacher } = learner;
         let TaggedRows { rows: Rows { items, labels }, scheme } = rows;
-        let windows: Vec<&Encoding> =
-            encoded.iter().flat_map(|(_, texts)| texts.iter().flatten().map(|window| &window.encoding)).collect();
+        let windows: Vec<&Encoding> = encoded.iter().flat_map(|(_, texts)| encodings(texts)).collect();
         let encoder_seconds = cache_tokens(plan, &mut model.bert, &windows, observer)?;
         let pad_token_id = plan.tokenizer().pad_token_id();
         let tags = items.as_ref().map(|_, texts| texts.iter().map(|text| text.tags.clone()).collect());
         let tag_set = TagSet { labels, scheme: *scheme };
         let sets = encoded.zip(tags).map(|_, (windows, tags)| TaggedSet::new(windows, tags, tag_set, pad_token_id));
         let sets = weighted(plan.recipe, sets, &items.train, labels)?;
+        let lessons = teacher.map(|teacher| Lessons { teacher, set: None });
+        let taught = taught(plan, sets, lessons, observer)?;
         let judged = items.test.as_ref().unwrap_or(&items.validation);
         let options = FitOptions {
             metric: plan.recipe.metric_of(Some(*scheme)),
             encoder_seconds,
+            teacher_seconds: taught.seconds,
             errors: |output: &Tags, _: &_| errors(output, judged, labels),
         };
-        fit(plan, &sets, model, options, observer)
+        fit(plan, &taught.sets, model, options, observer)
     }
 
     fn network(&self, rows: TaggedRows, model: TokenClassifier) -> Network {

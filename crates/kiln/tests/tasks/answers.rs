@@ -94,6 +94,7 @@ max_length = 32
         at_least: 0.95,
     };
     let proved = case.prove();
+    case.teach();
     let [_, _, test] = rows;
     let pairs: Vec<_> = test.iter().map(|row| (row.question.clone(), Some(row.context.clone()))).collect();
     let passage = |answer: &Value| (answer["answer"].clone(), answer["start"].clone());

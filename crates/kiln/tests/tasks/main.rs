@@ -6,3 +6,4 @@ mod support;
 mod sequences;
 mod tags;
 mod answers;
+mod distillation;

@@ -9,7 +9,7 @@ use serde_json::Value;
 const FILLERS: [&str; 12] = ["the", "a", "it", "was", "there", "then", "we", "saw", "some", "more", "again", "today"];
 
 /// Four topics and their words.
-const TOPICS: [(&str, [&str; 5]); 4] = [
+pub const TOPICS: [(&str, [&str; 5]); 4] = [
     ("food", ["bread", "soup", "apple", "cheese", "rice"]),
     ("money", ["coin", "bank", "price", "wage", "tax"]),
     ("sport", ["ball", "goal", "race", "team", "medal"]),
@@ -75,7 +75,7 @@ learning_rate = 1e-3
 max_length = 24
 "#;
 
-fn write_texts(folder: &Path) -> Vec<(String, usize)> {
+pub fn write_texts(folder: &Path) -> Vec<(String, usize)> {
     let rows = Corpus::default().draw(topical);
     let line = |(text, topic): &(String, usize)| format!("{text}\t{}", TOPICS[*topic].0);
     write_task(folder, ["tsv", ""], rows.each_ref().map(|rows| rows.iter().map(line).collect()), TEXTS);
@@ -128,6 +128,7 @@ fn pairs_with_one_label() {
         at_least: 0.95,
     };
     let proved = case.prove();
+    case.teach();
     let [_, _, test] = rows;
     let pairs: Vec<_> = test.iter().map(|(first, second, _)| (first.clone(), Some(second.clone()))).collect();
     let answers = proved.answers(&pairs, same_label);
@@ -161,6 +162,7 @@ fn texts_with_several_labels() {
         at_least: 0.95,
     };
     let proved = case.prove();
+    case.teach();
     let [_, _, test] = rows;
     let texts: Vec<_> = test.iter().map(|(text, _)| (text.clone(), None)).collect();
     let answers = proved.answers(&texts, same_label);
@@ -191,6 +193,7 @@ fn texts_with_a_number() {
         at_least: 0.95,
     };
     let proved = case.prove();
+    case.teach();
     let [_, _, test] = rows;
     let texts: Vec<_> = test.iter().map(|(text, _)| (text.clone(), None)).collect();
     let number = |answer: &Value| answer["score"].as_f64().expect("a number");

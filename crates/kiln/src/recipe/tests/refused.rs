@@ -317,3 +317,28 @@ fn a_data_sets_file_is_checked_and_so_are_hubs() {
         "`hub.fallback`: found \"modelscop\", expected `hf` or `modelscope`"
     );
 }
+
+#[test]
+fn a_teacher_and_a_student_need_what_they_can_work_with() {
+    let distilled = |more: &[&str]| message(super::DISTILLED, more);
+    for (more, key, needs) in [
+        ("model.encoder=frozen", "student", "`model.encoder = \"full\"`"),
+        ("model.size=tiny", "student", "neither `model.initialize = \"random\"` nor `model.size`"),
+        ("distill.alpha=1", "distill.unlabelled", "a `distill.alpha` below 1"),
+        ("task=token-classification", "distill.unlabelled", "`task = \"sequence-classification\"`"),
+    ] {
+        let found = distilled(&[more]);
+        assert!(found.contains(&format!("`{key}` needs ")) && found.contains(needs), "{found}");
+    }
+    let lora = message(SHORT, &["distill.teacher=sample", "model.encoder=lora"]);
+    assert!(lora.contains("`distill` needs `model.encoder = \"full\"` and a task with labels"), "{lora}");
+    let crf = ["task=token-classification", "model.crf=true", "distill.teacher=sample", "distill.alpha=0"];
+    let crf = message(SHORT, &crf);
+    assert!(crf.contains("`distill.alpha` needs to be above 0 with `model.crf`"), "{crf}");
+    for (layers, found) in [("[1, 0]", "[1, 0]"), ("[2, 2]", "[2, 2]"), ("[]", "[]")] {
+        let expected =
+            format!("`student.layers`: found {found}, expected whole numbers in ascending order, at least one");
+        assert!(distilled(&[&format!("student.layers={layers}")]).ends_with(&expected), "{layers}");
+    }
+    assert!(distilled(&["distill.temperature=0"]).contains("`distill.temperature`"));
+}

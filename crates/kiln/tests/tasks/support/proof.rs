@@ -31,10 +31,18 @@ pub struct Proved {
 /// What rounding weights and activations may cost of a score.
 const ROUNDING: f64 = 0.03;
 
+/// What a student of half as many layers may lose of a score.
+const FORGOTTEN: f64 = 0.2;
+
 impl Case<'_> {
     /// Trains, evaluates in each precision and in a bundle, resumes after an interruption, and trains in bf16.
     pub fn prove(&self) -> Proved {
-        let (run, report) = self.train("run", &[]);
+        self.prove_in("run")
+    }
+
+    /// The same, with the first training in another folder.
+    pub fn prove_in(&self, name: &str) -> Proved {
+        let (run, report) = self.train(name, &[]);
         assert_eq!(json_file(&run.join("report.json")), report, "what is printed is what is written");
         let score = self.score(&report);
         assert!(score >= self.at_least, "{}: {score}, expected {}: {report}", self.metric, self.at_least);
@@ -73,6 +81,24 @@ impl Case<'_> {
         succeed_json(&["eval", "--model", text(model), "--data", text(&data), "--precision", precision])
     }
 
+    /// A student that keeps the last layer of the model in `run` learns from that model, layer by layer, and is the same after an
+    /// interruption.
+    pub fn teach(&self) {
+        let recipe = fs::read_to_string(self.folder.join("recipe.toml")).expect("a small file");
+        let lines = recipe.lines().filter(|line| !line.contains("size = \"tiny\""));
+        let lines = lines.map(|line| line.replace("dir:vocabulary", "dir:run/model"));
+        let taught = lines.chain(TAUGHT.lines().map(str::to_owned));
+        let (path, run) = (self.folder.join("taught.toml"), self.folder.join("student"));
+        write_lines(&path, taught);
+        let report = succeed_json(&self.arguments(&path, &run));
+        let score = self.score(&report);
+        assert!(score >= self.at_least - FORGOTTEN, "{}: {score} of a student: {report}", self.metric);
+        assert_eq!(json_file(&run.join("model/config.json"))["num_hidden_layers"], 1);
+        let resumed = self.folder.join("resumed-student");
+        self.interrupt(&path, &resumed);
+        self.same(&resumed, &run);
+    }
+
     /// A bundle loses little, and is scored as its manifest says.
     fn bundle(&self, run: &Path) {
         let (data, out) = (self.folder.join(self.data), self.folder.join("bundle"));
@@ -87,27 +113,48 @@ impl Case<'_> {
     }
 
     /// A run that was interrupted and resumed is the same as `whole`, to the byte.
-    #[cfg(unix)]
     fn resume(&self, whole: &Path) {
         let (recipe, run) = (self.folder.join("recipe.toml"), self.folder.join("resumed"));
-        super::interrupt_and_resume(&self.arguments(&recipe, &run));
+        self.interrupt(&recipe, &run);
+        self.same(&run, whole);
+    }
+
+    #[cfg(unix)]
+    fn interrupt(&self, recipe: &Path, run: &Path) {
+        super::interrupt_and_resume(&self.arguments(recipe, run));
+    }
+
+    /// Without signals, the run is only repeated.
+    #[cfg(not(unix))]
+    fn interrupt(&self, recipe: &Path, run: &Path) {
+        succeed(&self.arguments(recipe, run));
+    }
+
+    fn same(&self, run: &Path, whole: &Path) {
         let mut compared = 0;
         for entry in fs::read_dir(whole.join("model")).expect("it is there") {
             let name = entry.expect("it is listed").file_name();
             let read = |run: &Path| fs::read(run.join("model").join(&name)).expect("it was written");
-            assert!(read(&run) == read(whole), "{} differs after a resumption", name.display());
+            assert!(read(run) == read(whole), "{} differs after a resumption", name.display());
             compared += usize::from(name.to_string_lossy().ends_with(".safetensors"));
         }
         assert!(compared > 0, "no weights were compared");
         let report = |run: &Path| json_file(&run.join("report.json"))["splits"].clone();
-        assert_eq!(report(&run), report(whole));
+        assert_eq!(report(run), report(whole));
         let epochs = |run: &Path| json_lines(&run.join("metrics.jsonl")).len();
-        assert_eq!(epochs(&run), epochs(whole));
+        assert_eq!(epochs(run), epochs(whole));
     }
-
-    #[cfg(not(unix))]
-    fn resume(&self, _: &Path) {}
 }
+
+/// What a recipe has besides for a student.
+const TAUGHT: &str = r#"
+[distill]
+teacher = "dir:run"
+alpha = 0.3
+hidden = true
+[student]
+layers = [1]
+"#;
 
 fn evaluated_score(report: &Value, metric: &str) -> f64 {
     report["splits"]["test"][metric].as_f64().unwrap_or_else(|| panic!("no {metric}: {report}"))

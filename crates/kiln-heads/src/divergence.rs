@@ -1,0 +1,146 @@
+//! How far a student's outputs are from its teacher's. Gradients go to the student's alone.
+
+use burn::tensor::activation::{log_softmax, sigmoid};
+use burn::tensor::{Bool, Tensor};
+
+use crate::binary_cross_entropy_sum;
+
+/// Kullback–Leibler divergence of two softmaxes at a temperature, times the temperature's square, summed over the rows:
+/// Hinton et al. (*Distilling the Knowledge in a Neural Network*, 2015, section 2). The square keeps the gradient's size
+/// whatever the temperature.
+///
+/// # Shapes
+/// - `student`, `teacher`: `[rows, num_labels]`, logits
+/// - output: `[1]`, in nats
+pub fn softmax_divergence_sum(student: Tensor<2>, teacher: Tensor<2>, temperature: f64) -> Tensor<1> {
+    let student = log_softmax(student / temperature, 1);
+    let teacher = log_softmax(teacher / temperature, 1);
+    (teacher.clone().exp() * (teacher - student)).sum() * temperature.powi(2)
+}
+
+/// The same of a sigmoid for each label: the mean over a row's labels, summed over the rows.
+///
+/// # Shapes
+/// - `student`, `teacher`: `[rows, num_labels]`, logits
+/// - output: `[1]`, in nats
+pub fn sigmoid_divergence_sum(student: Tensor<2>, teacher: Tensor<2>, temperature: f64) -> Tensor<1> {
+    let teacher = teacher / temperature;
+    let probabilities = sigmoid(teacher.clone());
+    let entropy = binary_cross_entropy_sum(teacher, probabilities.clone());
+    (binary_cross_entropy_sum(student / temperature, probabilities) - entropy) * temperature.powi(2)
+}
+
+/// Squared error of hidden states, the mean over their width, times each token's weight, summed: the loss of hidden states of
+/// TinyBERT (Jiao et al., 2020, equation 8) between layers of one width.
+///
+/// # Shapes
+/// - `student`, `teacher`: `[batch, seq, hidden]`
+/// - `weights`: `[batch, seq]`, 0 where a position is padding
+/// - output: `[1]`
+pub fn hidden_state_error_sum(student: Tensor<3>, teacher: Tensor<3>, weights: Tensor<2>) -> Tensor<1> {
+    let errors: Tensor<2> = (student - teacher).square().mean_dim(2).squeeze_dim(2);
+    (errors * weights).sum()
+}
+
+/// Kullback–Leibler divergence of value relations, the mean over relation heads, times each token's weight, summed: MiniLMv2
+/// (Wang et al., arXiv 2012.15828, equations 6 to 8) of values alone. The relation of two tokens is the softmax over the
+/// second of their values' scaled product, so the widths of student and teacher may differ.
+///
+/// # Shapes
+/// - `student`: `[batch, seq, hidden]`, a layer's values
+/// - `teacher`: the same of another width
+/// - `heads`: a divisor of both widths
+/// - `weights`: `[batch, seq]`, 0 where a position is padding
+/// - output: `[1]`, in nats
+pub fn value_relation_divergence_sum(
+    student: Tensor<3>,
+    teacher: Tensor<3>,
+    heads: usize,
+    weights: Tensor<2>,
+) -> Tensor<1> {
+    let padding = weights.clone().equal_elem(0.0);
+    let student = log_relations(student, heads, padding.clone());
+    let teacher = log_relations(teacher, heads, padding);
+    // divergences = [batch, heads, seq, 1]
+    let divergences = (teacher.clone().exp() * (teacher - student)).sum_dim(3);
+    let mean: Tensor<2> = divergences.mean_dim(1).squeeze_dim::<3>(1).squeeze_dim(2);
+    (mean * weights).sum()
+}
+
+/// log softmax(V·Vᵀ/√d) of each head, `[batch, heads, seq, seq]`.
+fn log_relations(values: Tensor<3>, heads: usize, padding: Tensor<2, Bool>) -> Tensor<4> {
+    /// As good as −∞, and finite.
+    const NEVER: f64 = -1e4;
+    let [batch, seq, hidden] = values.dims();
+    let head = hidden / heads;
+    // values = [batch, heads, seq, head]
+    let values = values.reshape([batch, seq, heads, head]).swap_dims(1, 2);
+    let scores = values.clone().matmul(values.transpose()) / (head as f64).sqrt();
+    let padding: Tensor<4, Bool> = padding.reshape([batch, 1, 1, seq]).expand([batch, heads, seq, seq]);
+    log_softmax(scores.mask_fill(padding, NEVER), 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::TensorData;
+    use kiln_backend::{Backend, Flex};
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The numbers of a list of lists.
+    fn numbers(value: &Value) -> Vec<f32> {
+        match value {
+            Value::Array(values) => values.iter().flat_map(numbers).collect(),
+            number => vec![number.as_f64().expect("a number") as f32],
+        }
+    }
+
+    fn tensor<const D: usize>(value: &Value) -> Tensor<D> {
+        let mut shape = [0; D];
+        let mut inner = value;
+        for size in &mut shape {
+            let values = inner.as_array().expect("a list");
+            (*size, inner) = (values.len(), &values[0]);
+        }
+        Tensor::from_data(TensorData::new(numbers(value), shape), &Flex::device(0).autodiff())
+    }
+
+    /// The loss of a student, and its gradient.
+    fn loss_and_gradient<const D: usize>(
+        case: &Value,
+        loss: impl Fn(Tensor<D>, Tensor<D>) -> Tensor<1>,
+    ) -> (f64, Vec<f32>) {
+        let student = tensor::<D>(&case["student"]).require_grad();
+        let loss = loss(student.clone(), tensor(&case["teacher"]));
+        let gradient = student.grad(&loss.backward()).expect("the loss depends on it");
+        (loss.into_scalar::<f64>(), gradient.into_data().try_into_vec::<f32>().expect("it is f32"))
+    }
+
+    /// `tests/torch/generate.py` has computed the cases with PyTorch.
+    #[test]
+    fn divergences_and_their_gradients_are_pytorch_s() {
+        let cases: Vec<Value> = serde_json::from_str(include_str!("../tests/torch/losses.json")).expect("it is JSON");
+        assert_eq!(cases.len(), 10);
+        for case in cases {
+            let temperature = case["temperature"].as_f64().unwrap_or(1.0);
+            let heads = case["heads"].as_u64().unwrap_or(1) as usize;
+            let (loss, gradient) = match case["kind"].as_str().expect("a name") {
+                "softmax" => loss_and_gradient(&case, |ours, theirs| softmax_divergence_sum(ours, theirs, temperature)),
+                "sigmoid" => loss_and_gradient(&case, |ours, theirs| sigmoid_divergence_sum(ours, theirs, temperature)),
+                "hidden_states" => loss_and_gradient(&case, |ours, theirs| {
+                    hidden_state_error_sum(ours, theirs, tensor(&case["weights"]))
+                }),
+                "value_relations" => loss_and_gradient(&case, |ours, theirs| {
+                    value_relation_divergence_sum(ours, theirs, heads, tensor(&case["weights"]))
+                }),
+                other => panic!("{other}"),
+            };
+            let expected = case["loss"].as_f64().expect("a number");
+            assert!((loss - expected).abs() < 1e-5 * expected.abs().max(1.0), "{loss}, not {expected}: {case}");
+            let expected = numbers(&case["gradient"]);
+            let furthest = gradient.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(gradient.len() == expected.len() && furthest < 1e-5, "{furthest}: {case}");
+        }
+    }
+}

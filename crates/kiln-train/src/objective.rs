@@ -1,0 +1,134 @@
+use std::borrow::Cow;
+use std::ops::Range;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use kiln_bert::Bert;
+use kiln_eval::SplitReport;
+use kiln_heads::{sigmoid_divergence_sum, softmax_divergence_sum, squared_error_sum};
+
+use crate::teacher::Lesson;
+use crate::{BatchLoss, Comparison, Dataset, EvaluationSet, LogitSet, TeacherOutputs, TrainingSet};
+
+/// A set with what its training loss has besides the labels' own. It is validated as the set by itself.
+#[derive(Debug)]
+pub struct Objective<S> {
+    set: S,
+    distillation: Option<Distillation>,
+}
+
+/// A teacher's part of a loss: `alpha · labels + (1 − alpha) · (logits + layers)`.
+#[derive(Debug)]
+pub struct Distillation {
+    /// What the teacher makes of the rows.
+    pub outputs: TeacherOutputs,
+    /// Of the softmax, or the sigmoid, of both models' logits.
+    pub temperature: f64,
+    /// The share of the labels' own loss.
+    pub alpha: f64,
+}
+
+impl<S> Objective<S> {
+    /// The labels' own loss.
+    pub fn new(set: S) -> Self {
+        Self { set, distillation: None }
+    }
+
+    /// The same with a teacher's part.
+    pub fn with_distillation(self, distillation: Distillation) -> Self {
+        Self { distillation: Some(distillation), ..self }
+    }
+
+    /// The set by itself.
+    pub fn set(&self) -> &S {
+        &self.set
+    }
+}
+
+impl<S: Dataset> Dataset for Objective<S> {
+    const DRAWN: bool = S::DRAWN;
+
+    fn rows(&self) -> usize {
+        self.set.rows()
+    }
+
+    fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> {
+        self.set.lengths(rows)
+    }
+}
+
+impl<S: LogitSet> TrainingSet for Objective<S> {
+    type Model = S::Model;
+
+    fn weight(&self, row: usize) -> usize {
+        self.set.weight(row)
+    }
+
+    fn loss(&self, model: &S::Model, rows: &[usize], device: &Device) -> BatchLoss {
+        let Some(distillation) = &self.distillation else { return self.set.loss(model, rows, device) };
+        let logits = self.set.logits(model, rows, device);
+        let BatchLoss { sum, right } = self.set.labels_loss(model, logits.clone(), rows, device);
+        let of_teacher = distillation.loss(&self.set, model, logits, rows, device);
+        BatchLoss { sum: sum * distillation.alpha + of_teacher * (1.0 - distillation.alpha), right }
+    }
+
+    fn bert(model: &S::Model) -> Option<&Bert> {
+        S::bert(model)
+    }
+}
+
+impl<M, S: EvaluationSet<M>> EvaluationSet<M> for Objective<S> {
+    type Output = S::Output;
+
+    fn output(&self, model: &M, batch_size: usize, device: &Device) -> S::Output {
+        self.set.output(model, batch_size, device)
+    }
+
+    fn report(&self, output: &S::Output) -> Result<SplitReport, kiln_eval::Error> {
+        self.set.report(output)
+    }
+}
+
+impl Distillation {
+    /// The teacher's part, summed over the targets of some rows.
+    fn loss<S: LogitSet>(
+        &self,
+        set: &S,
+        model: &S::Model,
+        logits: Tensor<2>,
+        rows: &[usize],
+        device: &Device,
+    ) -> Tensor<1> {
+        let lesson = self.outputs.lesson(rows, device);
+        let weights: Vec<usize> = rows.iter().map(|&row| set.weight(row)).collect();
+        let [logit_rows, _] = logits.dims();
+        // A question has two rows of logits and is one target.
+        let share = weights.iter().sum::<usize>() as f64 / logit_rows.max(1) as f64;
+        let Lesson { logits: teacher, states } = lesson;
+        let of_logits = match set.comparison() {
+            Comparison::Softmax => softmax_divergence_sum(logits, teacher, self.temperature),
+            Comparison::Sigmoid => sigmoid_divergence_sum(logits, teacher, self.temperature),
+            Comparison::Number => squared_error_sum(logits, teacher),
+        } * share;
+        let Some(matching) = self.outputs.matching() else { return of_logits };
+        let bert = S::bert(model).expect("a model that is matched has an encoder");
+        let kept = bert.layer_outputs.as_ref().expect("a student that is matched keeps its layers' outputs");
+        let student = matching.of_student(bert, &kept.take());
+        let seq = student.first().map_or(0, |states| states.dims()[1]);
+        let weights = token_weights(set, rows, &weights, seq);
+        let weights = Tensor::from_data(TensorData::new(weights, [rows.len(), seq]), device);
+        match matching.loss_sum(student, states, weights) {
+            Some(of_layers) => of_logits + of_layers,
+            None => of_logits,
+        }
+    }
+}
+
+/// The weight of each row divided evenly among its tokens, row-major `[batch, seq]`; 0 where a position is padding.
+fn token_weights<S: LogitSet>(set: &S, rows: &[usize], weights: &[usize], seq: usize) -> Vec<f32> {
+    let of_row = |(&row, &weight): (&usize, &usize)| {
+        let tokens = set.encodings()[row].input_ids.len();
+        let of_token = weight as f32 / tokens as f32;
+        (0..seq).map(move |token| if token < tokens { of_token } else { 0.0 })
+    };
+    rows.iter().zip(weights).flat_map(of_row).collect()
+}

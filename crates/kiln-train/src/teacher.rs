@@ -1,0 +1,254 @@
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use half::f16;
+use kiln_bert::Bert;
+use kiln_files::FileWriter;
+use kiln_tokenize::by_length;
+use sha2::{Digest, Sha256};
+
+use crate::{Error, LogitSet, Matching};
+
+/// What a teacher makes of the rows of a training set: its logits and, where they are matched, hidden states. It is computed
+/// once, in a file that is read batch by batch, so that memory does not grow with it.
+#[derive(Debug)]
+pub struct TeacherOutputs {
+    file: Mutex<File>,
+    layouts: Vec<Layout>,
+    matching: Option<Matching>,
+    hidden: usize,
+}
+
+/// How a teacher's outputs are computed.
+#[derive(Clone, Debug)]
+pub struct TeacherConfig {
+    /// Rows computed at once.
+    pub batch_size: usize,
+    /// Holds a file for each teacher and set.
+    pub folder: PathBuf,
+    /// Stands for the teacher: a hash of its files.
+    pub hash: String,
+    /// For each label of the set, the teacher's logit of it; none where the orders are the same.
+    pub columns: Option<Vec<usize>>,
+    /// What of the layers is compared; none: the logits alone.
+    pub matching: Option<Matching>,
+    /// The most bytes of a file.
+    pub max_bytes: u64,
+}
+
+/// What a file holds of a row: its logits in f32, row-major, then for each compared tensor its tokens' numbers in f16.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    /// Its first byte.
+    start: u64,
+    logits: [usize; 2],
+    tokens: usize,
+}
+
+/// A teacher's outputs for a batch.
+pub(crate) struct Lesson {
+    /// As of [`LogitSet::logits`].
+    pub logits: Tensor<2>,
+    /// What is compared of the layers, `[batch, seq, hidden]` each; anything where a position is padding.
+    pub states: Vec<Tensor<3>>,
+}
+
+/// Behind the numbers of a row of logits: as good as −∞, and finite.
+const NEVER: f32 = -1e4;
+
+impl TeacherOutputs {
+    /// Runs a teacher over all rows, or opens the file that an earlier run has written. Returns the outputs with whether they
+    /// were there before. `progress` gets the number of rows done, from time to time.
+    ///
+    /// # Errors
+    /// When the file would be larger than the limit, or cannot be written. A file of another length is computed anew.
+    ///
+    /// # Panics
+    /// When layers are compared and the teacher's encoder does not keep the outputs of every pass.
+    pub fn compute<S: LogitSet>(
+        teacher: &S::Model,
+        set: &S,
+        config: &TeacherConfig,
+        device: &Device,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(Self, bool), Error> {
+        let bert = S::bert(teacher).expect("a teacher has an encoder");
+        let hidden = bert.hidden_size();
+        let tensors = config.matching.as_ref().map_or(0, Matching::tensors);
+        let mut layouts = Vec::with_capacity(set.rows());
+        let mut bytes = 0;
+        for (row, &tokens) in set.lengths(0..set.rows()).iter().enumerate() {
+            let layout = Layout { start: bytes, logits: set.logits_shape(row), tokens };
+            bytes += layout.bytes(tensors * hidden);
+            layouts.push(layout);
+        }
+        if bytes > config.max_bytes {
+            return Err(Error::TeacherOutputs { bytes, most: config.max_bytes });
+        }
+        let folder = &config.folder;
+        let path = folder.join(format!("{}.teacher", key(set, bert, config)));
+        let is_kept = path.metadata().is_ok_and(|metadata| metadata.len() == bytes);
+        let failed = |source| kiln_bert::Error::Write { path: path.clone(), source };
+        if !is_kept {
+            std::fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.clone(), source })?;
+            let writer = Writer { teacher, set, bert, config, layouts: &layouts };
+            writer.write(&path, device, progress).map_err(failed)?;
+        }
+        let file = Mutex::new(kiln_files::open(&path).map_err(failed)?);
+        Ok((Self { file, layouts, matching: config.matching.clone(), hidden }, is_kept))
+    }
+
+    /// What of the layers is compared.
+    pub(crate) fn matching(&self) -> Option<&Matching> {
+        self.matching.as_ref()
+    }
+
+    /// The outputs for some rows.
+    ///
+    /// # Panics
+    /// When the file was cut since it was opened.
+    pub(crate) fn lesson(&self, rows: &[usize], device: &Device) -> Lesson {
+        let tensors = self.matching.as_ref().map_or(0, Matching::tensors);
+        let layouts: Vec<Layout> = rows.iter().map(|&row| self.layouts[row]).collect();
+        let width = layouts.iter().map(|layout| layout.logits[1]).max().unwrap_or(0);
+        let seq = layouts.iter().map(|layout| layout.tokens).max().unwrap_or(0);
+        let mut logits = Vec::new();
+        let mut states = vec![vec![0.0; rows.len() * seq * self.hidden]; tensors];
+        for (at, layout) in layouts.iter().enumerate() {
+            let bytes = self.read(layout, tensors).expect("the file has been whole before");
+            let (of_logits, of_states) = bytes.split_at(layout.logit_bytes());
+            let numbers: Vec<f32> = of_logits.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+            for row in numbers.chunks(layout.logits[1].max(1)) {
+                logits.extend_from_slice(row);
+                logits.resize(logits.len() + width - row.len(), NEVER);
+            }
+            let numbers = layout.tokens * self.hidden;
+            for (states, bytes) in states.iter_mut().zip(of_states.chunks(numbers * F16)) {
+                let row = &mut states[at * seq * self.hidden..][..numbers];
+                for (number, bytes) in row.iter_mut().zip(bytes.as_chunks().0) {
+                    *number = f16::from_le_bytes(*bytes).to_f32();
+                }
+            }
+        }
+        let shape = [logits.len() / width.max(1), width];
+        let of_layer = |states| Tensor::from_data(TensorData::new(states, [rows.len(), seq, self.hidden]), device);
+        Lesson {
+            logits: Tensor::from_data(TensorData::new(logits, shape), device),
+            states: states.into_iter().map(of_layer).collect(),
+        }
+    }
+
+    fn read(&self, layout: &Layout, tensors: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; layout.bytes(tensors * self.hidden) as usize];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(layout.start))?;
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+const F16: usize = size_of::<f16>();
+
+impl Layout {
+    fn logit_bytes(&self) -> usize {
+        self.logits[0] * self.logits[1] * size_of::<f32>()
+    }
+
+    /// `numbers` of each token are compared.
+    fn bytes(&self, numbers: usize) -> u64 {
+        (self.logit_bytes() + self.tokens * numbers * F16) as u64
+    }
+}
+
+struct Writer<'a, S: LogitSet> {
+    teacher: &'a S::Model,
+    set: &'a S,
+    bert: &'a Bert,
+    config: &'a TeacherConfig,
+    layouts: &'a [Layout],
+}
+
+impl<S: LogitSet> Writer<'_, S> {
+    /// Writes the file under another name first, so that it is there whole or not at all.
+    fn write(&self, path: &Path, device: &Device, progress: &mut dyn FnMut(usize)) -> io::Result<()> {
+        let mut file = FileWriter::create(path)?;
+        let mut done = 0;
+        for rows in by_length(&self.set.lengths(0..self.set.rows()), self.config.batch_size) {
+            for (at, bytes) in self.outputs(&rows, device).into_iter().enumerate() {
+                file.seek(SeekFrom::Start(self.layouts[rows[at]].start))?;
+                file.write_all(&bytes)?;
+            }
+            done += rows.len();
+            progress(done);
+        }
+        file.finish()
+    }
+
+    /// What the file holds of each of some rows.
+    fn outputs(&self, rows: &[usize], device: &Device) -> Vec<Vec<u8>> {
+        let mut logits = self.set.logits(self.teacher, rows, device);
+        if let Some(columns) = &self.config.columns {
+            let columns: Vec<i32> = columns.iter().map(|&column| column as i32).collect();
+            let count = columns.len();
+            logits = logits.select(1, Tensor::<1, Int>::from_data(TensorData::new(columns, [count]), device));
+        }
+        let states = self.config.matching.as_ref().map_or_else(Vec::new, |matching| {
+            let kept = self.bert.layer_outputs.as_ref().expect("a teacher that is matched keeps its layers' outputs");
+            matching.of_teacher(self.bert, &kept.take())
+        });
+        let [_, width] = logits.dims();
+        let logits = host(logits.into_data());
+        let states: Vec<(usize, Vec<f32>)> = states.into_iter().map(|states| of_row(states)).collect();
+        let mut remaining = logits.chunks(width.max(1));
+        let bytes_of = |(at, &row): (usize, &usize)| {
+            let Layout { logits: [count, width], tokens, .. } = self.layouts[row];
+            let mut bytes = Vec::new();
+            for logits in remaining.by_ref().take(count) {
+                bytes.extend(logits[..width].iter().flat_map(|logit| logit.to_le_bytes()));
+            }
+            for (numbers, states) in &states {
+                // `numbers` are those of a row with its padding.
+                let hidden = self.bert.hidden_size();
+                let states = &states[at * numbers..][..tokens * hidden];
+                bytes.extend(states.iter().flat_map(|&state| rounded(state).to_le_bytes()));
+            }
+            bytes
+        };
+        rows.iter().enumerate().map(bytes_of).collect()
+    }
+}
+
+/// The numbers of each row, and all of them.
+fn of_row(states: Tensor<3>) -> (usize, Vec<f32>) {
+    let [_, seq, hidden] = states.dims();
+    (seq * hidden, host(states.into_data()))
+}
+
+fn host(data: TensorData) -> Vec<f32> {
+    data.convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32")
+}
+
+/// The nearest that is finite.
+fn rounded(number: f32) -> f16 {
+    f16::from_f32(number.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()))
+}
+
+/// A hash of all that the outputs depend on: the teacher, its precision, what is read of it, and every token of every row.
+fn key<S: LogitSet>(set: &S, bert: &Bert, config: &TeacherConfig) -> String {
+    let TeacherConfig { hash, columns, matching, .. } = config;
+    let mut all = Sha256::new();
+    all.update(format!("teacher 1 {hash} {:?} {columns:?} {matching:?}", bert.products.precision));
+    for (row, encoding) in set.encodings().iter().enumerate() {
+        all.update((encoding.input_ids.len() as u64).to_le_bytes());
+        for (id, segment) in encoding.input_ids.iter().zip(&encoding.token_type_ids) {
+            all.update(id.to_le_bytes());
+            all.update(segment.to_le_bytes());
+        }
+        let numbers = set.logits_shape(row).into_iter().chain(set.logit_tokens(row));
+        numbers.for_each(|number| all.update((number as u64).to_le_bytes()));
+    }
+    all.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

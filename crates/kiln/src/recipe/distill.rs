@@ -1,0 +1,101 @@
+use std::path::Path;
+
+use kiln_heads::Start;
+use kiln_hub::{Location, Source};
+use kiln_schema::Task;
+use serde::{Deserialize, Serialize};
+
+use super::checked;
+use super::{DataPath, Encoder, Model, RecipeFile, Rule};
+
+/// `[distill]`: a teacher, whose answers are learnt beside the labels or instead of them.
+///
+/// The loss of a row is `alpha · labels + (1 − alpha) · teacher`. The teacher's part is, of labels and tags and of an answer's
+/// start and end, the divergence of the softmaxes; where several labels may be right, of a sigmoid each; of a number, the
+/// squared error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Distill {
+    /// A trained model of the same task and labels: a source, or the folder of a run.
+    pub teacher: Source,
+    /// Of both models' softmax or sigmoid; the higher, the more the teacher's unlikely labels count.
+    #[serde(default = "two", deserialize_with = "checked::positive")]
+    pub temperature: f64,
+    /// The share of the labels' own loss.
+    #[serde(default = "half", deserialize_with = "checked::share")]
+    pub alpha: f64,
+    /// Whether layers are compared too: hidden states of evenly mapped layers, or where the models' widths differ, the
+    /// relations of the last layers' values.
+    #[serde(default)]
+    pub hidden: bool,
+    /// Files of further texts or pairs, whose labels are not read: the teacher alone says something of them. Columns are those
+    /// of the labelled files; of plain text, each line is a row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unlabelled: Vec<DataPath>,
+}
+
+/// `[student]`: the part of the checkpoint that is trained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Student {
+    /// Layers of `model.source` that are kept, from 0, in ascending order. The model that is saved has as many.
+    #[serde(deserialize_with = "checked::ascending")]
+    pub layers: Vec<usize>,
+}
+
+fn two() -> f64 {
+    2.0
+}
+
+fn half() -> f64 {
+    0.5
+}
+
+impl Distill {
+    /// Makes paths absolute.
+    pub fn in_folder(mut self, folder: &Path) -> Self {
+        if let Source::Location(Location::Directory(path)) = &mut self.teacher {
+            *path = folder.join(&path);
+        }
+        self.unlabelled = self.unlabelled.into_iter().map(|path| path.in_folder(folder)).collect();
+        self
+    }
+}
+
+/// What both sections need of the other keys.
+pub(super) fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
+    let is_full = model.encoder == Encoder::Full;
+    let is_pretrained = model.initialize == Start::Pretrained && model.size.is_none();
+    let mut rules = vec![
+        Rule {
+            key: "student",
+            is_set: file.student.is_some(),
+            is_allowed: is_full && is_pretrained,
+            needs: "`model.encoder = \"full\"` and a checkpoint's own weights: neither `model.initialize = \"random\"` nor \
+                    `model.size`",
+        },
+        Rule {
+            key: "distill",
+            is_set: file.distill.is_some(),
+            is_allowed: is_full && file.task != Task::MaskedLm,
+            needs: "`model.encoder = \"full\"` and a task with labels",
+        },
+    ];
+    if let Some(Distill { alpha, unlabelled, .. }) = &file.distill {
+        rules.extend([
+            Rule {
+                key: "distill.unlabelled",
+                is_set: !unlabelled.is_empty(),
+                is_allowed: file.task == Task::SequenceClassification && *alpha < 1.0,
+                needs: "`task = \"sequence-classification\"` and a `distill.alpha` below 1",
+            },
+            Rule {
+                key: "distill.alpha",
+                is_set: *alpha == 0.0,
+                is_allowed: !model.crf,
+                needs: "to be above 0 with `model.crf`, whose transitions are learnt from labels alone",
+            },
+        ]);
+    }
+    rules
+}
