@@ -2,6 +2,7 @@
 
 mod damaged;
 mod cached;
+mod options;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;

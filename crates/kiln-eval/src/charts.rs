@@ -8,8 +8,8 @@ use crate::Reliability;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Line {
     pub name: String,
-    /// A value for each epoch; there may be gaps.
-    pub points: Vec<(usize, f64)>,
+    /// Values by the epochs that were made until then; there may be gaps.
+    pub points: Vec<(f64, f64)>,
 }
 
 const SIZE: (u32, u32) = (460, 260);
@@ -21,7 +21,8 @@ const COLOURS: [RGBColor; 4] =
 /// Lines over epochs; none where there is nothing to draw.
 pub(crate) fn lines(title: &str, lines: &[Line]) -> Option<String> {
     let points = || lines.iter().flat_map(|line| &line.points).filter(|(_, value)| value.is_finite());
-    let last = points().map(|(epoch, _)| *epoch).max()?;
+    let last = points().map(|(epoch, _)| *epoch).max_by(f64::total_cmp)?;
+    let first = points().map(|(epoch, _)| *epoch).fold(1.0, f64::min);
     let (low, high) =
         points().fold((f64::MAX, f64::MIN), |(low, high), (_, value)| (low.min(*value), high.max(*value)));
     let margin = ((high - low) * 0.08).max(high.abs() * 1e-3).max(1e-9);
@@ -32,7 +33,7 @@ pub(crate) fn lines(title: &str, lines: &[Line]) -> Option<String> {
             .margin(8)
             .x_label_area_size(28)
             .y_label_area_size(52)
-            .build_cartesian_2d(1f64..(last as f64).max(1.001), low - margin..high + margin)
+            .build_cartesian_2d(first..last.max(first + 0.001), low - margin..high + margin)
             .ok()?;
         let is_whole = |epoch: &f64| if epoch.fract() == 0.0 { format!("{epoch:.0}") } else { String::new() };
         let mesh = &mut chart.configure_mesh();
@@ -40,11 +41,15 @@ pub(crate) fn lines(title: &str, lines: &[Line]) -> Option<String> {
             .light_line_style(TRANSPARENT)
             .bold_line_style(BLACK.mix(0.15))
             .x_label_formatter(&is_whole);
-        mesh.x_labels(last.min(10)).y_labels(5).label_style(("sans-serif", 13)).x_desc("epoch").draw().ok()?;
+        mesh.x_labels((last.ceil() as usize).clamp(1, 10))
+            .y_labels(5)
+            .label_style(("sans-serif", 13))
+            .x_desc("epoch")
+            .draw()
+            .ok()?;
         for (line, colour) in lines.iter().zip(COLOURS.iter().cycle()) {
-            let points: Vec<(f64, f64)> = line.points.iter().map(|&(epoch, value)| (epoch as f64, value)).collect();
-            chart.draw_series([PathElement::new(points.clone(), colour.stroke_width(2))]).ok()?;
-            chart.draw_series(points.into_iter().map(|point| Circle::new(point, 3, colour.filled()))).ok()?;
+            chart.draw_series([PathElement::new(line.points.clone(), colour.stroke_width(2))]).ok()?;
+            chart.draw_series(line.points.iter().map(|&point| Circle::new(point, 3, colour.filled()))).ok()?;
         }
         area.present().ok()?;
     }
@@ -110,7 +115,7 @@ mod tests {
     fn lines_have_a_legend_and_follow_the_page_s_colour() {
         let line = |name: &str, values: &[f64]| Line {
             name: name.to_owned(),
-            points: (1..).zip(values.iter().copied()).collect(),
+            points: (1..).map(f64::from).zip(values.iter().copied()).collect(),
         };
         let chart = lines("Loss", &[line("train <x>", &[0.7, 0.5, 0.3]), line("validation", &[0.6, f64::NAN, 0.5])]);
         let chart = chart.expect("there are points");

@@ -20,14 +20,14 @@ pub struct Page<'a> {
     pub settings: &'a str,
 }
 
-/// The scores of an epoch.
+/// The scores of a validation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EpochScores {
-    /// From 1.
-    pub epoch: usize,
-    /// Mean loss over the epoch's batches.
+    /// Epochs made until then; a part of one where the model was validated within it.
+    pub epoch: f64,
+    /// Mean loss over the batches since the validation before.
     pub train_loss: f64,
-    /// The learning rate of its last update.
+    /// The learning rate of the last update.
     pub learning_rate: f64,
     /// The validation's numbers by name, its loss among them.
     pub validation: BTreeMap<String, f64>,
@@ -306,7 +306,7 @@ mod tests {
             learning_rate: 1e-3,
             validation: BTreeMap::from([("loss".to_owned(), loss), ("accuracy".to_owned(), 0.5)]),
         };
-        let epochs = [epoch(1, 0.7), epoch(2, 0.6)];
+        let epochs = [epoch(1.0, 0.7), epoch(2.0, 0.6)];
         let page = Page { report: &report, epochs: &epochs, errors, settings: "seed = 42 # <&" }.to_html();
         assert!(
             page.contains("<td>&lt;i&gt;x</td>")

@@ -30,6 +30,28 @@ pub fn sigmoid_divergence_sum(student: Tensor<2>, teacher: Tensor<2>, temperatur
     (binary_cross_entropy_sum(student / temperature, probabilities) - entropy) * temperature.powi(2)
 }
 
+/// The mean of both Kullback–Leibler divergences of two softmaxes, summed over the rows: R-Drop (Liang et al.,
+/// arXiv 2106.14448, equation 2). Gradients go to both.
+///
+/// # Shapes
+/// - `a`, `b`: `[rows, num_labels]`, logits
+/// - output: `[1]`, in nats
+pub fn softmax_disagreement_sum(a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
+    let [a, b] = [a, b].map(|logits| log_softmax(logits, 1));
+    ((a.clone().exp() - b.clone().exp()) * (a - b)).sum() / 2.0
+}
+
+/// The same of a sigmoid for each label: the mean over a row's labels, summed over the rows.
+///
+/// # Shapes
+/// - `a`, `b`: `[rows, num_labels]`, logits
+/// - output: `[1]`, in nats
+pub fn sigmoid_disagreement_sum(a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
+    let [_, num_labels] = a.dims();
+    // Of one label: (σ(a) − σ(b)) · (a − b), as log σ(x) − log σ(−x) = x.
+    ((sigmoid(a.clone()) - sigmoid(b.clone())) * (a - b)).sum() / (2 * num_labels) as f64
+}
+
 /// Squared error of hidden states, the mean over their width, times each token's weight, summed: the loss of hidden states of
 /// TinyBERT (Jiao et al., 2020, equation 8) between layers of one width.
 ///
@@ -82,11 +104,12 @@ fn log_relations(values: Tensor<3>, heads: usize, padding: Tensor<2, Bool>) -> T
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::TensorData;
+    use burn::tensor::{Int, TensorData};
     use kiln_backend::{Backend, Flex};
     use serde_json::Value;
 
     use super::*;
+    use crate::focal_loss_sum;
 
     /// The numbers of a list of lists.
     fn numbers(value: &Value) -> Vec<f32> {
@@ -121,13 +144,19 @@ mod tests {
     #[test]
     fn divergences_and_their_gradients_are_pytorch_s() {
         let cases: Vec<Value> = serde_json::from_str(include_str!("../tests/torch/losses.json")).expect("it is JSON");
-        assert_eq!(cases.len(), 10);
+        assert_eq!(cases.len(), 14);
         for case in cases {
             let temperature = case["temperature"].as_f64().unwrap_or(1.0);
             let heads = case["heads"].as_u64().unwrap_or(1) as usize;
             let (loss, gradient) = match case["kind"].as_str().expect("a name") {
                 "softmax" => loss_and_gradient(&case, |ours, theirs| softmax_divergence_sum(ours, theirs, temperature)),
                 "sigmoid" => loss_and_gradient(&case, |ours, theirs| sigmoid_divergence_sum(ours, theirs, temperature)),
+                "softmax_disagreement" => loss_and_gradient(&case, softmax_disagreement_sum),
+                "sigmoid_disagreement" => loss_and_gradient(&case, sigmoid_disagreement_sum),
+                "focal" => loss_and_gradient(&case, |ours, weights: Tensor<2>| {
+                    let targets = Tensor::<1, Int>::from_data([3, 0, 1], &ours.device());
+                    focal_loss_sum(ours, targets, weights.squeeze_dim(0), case["gamma"].as_f64().expect("a number"))
+                }),
                 "hidden_states" => loss_and_gradient(&case, |ours, theirs| {
                     hidden_state_error_sum(ours, theirs, tensor(&case["weights"]))
                 }),

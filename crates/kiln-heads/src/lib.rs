@@ -39,11 +39,12 @@ pub use batches::{in_batches, inputs};
 pub use calibration::Calibration;
 pub use crf::{Crf, TagBatch, Transitions};
 pub use divergence::{
-    hidden_state_error_sum, sigmoid_divergence_sum, softmax_divergence_sum, value_relation_divergence_sum,
+    hidden_state_error_sum, sigmoid_disagreement_sum, sigmoid_divergence_sum, softmax_disagreement_sum,
+    softmax_divergence_sum, value_relation_divergence_sum,
 };
 pub use error::Error;
 pub use loss::{
-    binary_cross_entropy_sum, cross_entropy_sum, smoothed_cross_entropy_sum, squared_error_sum,
+    binary_cross_entropy_sum, cross_entropy_sum, focal_loss_sum, smoothed_cross_entropy_sum, squared_error_sum,
     weighted_cross_entropy_sum,
 };
 pub use masked_lm::{MaskedLm, MaskedLmHead, MaskedLmOutput, MaskedLmTransform, PreTrainingHeads};

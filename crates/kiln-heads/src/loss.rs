@@ -47,6 +47,24 @@ pub fn smoothed_cross_entropy_sum(
     (of_targets * (1.0 - label_smoothing) + weighted.sum() * (label_smoothing / num_labels as f64)).neg()
 }
 
+/// Focal loss (Lin et al., *Focal Loss for Dense Object Detection*, 2017, equation 5): each row's cross-entropy times
+/// `(1 − p)^gamma`, where `p` is the probability of its target, and times the weight of its target's label.
+///
+/// # Shapes
+/// - `logits`: `[batch, num_labels]`
+/// - `targets`: `[batch]`, ids of labels
+/// - `class_weights`: `[num_labels]`
+/// - output: `[1]`, in nats
+pub fn focal_loss_sum(logits: Tensor<2>, targets: Tensor<1, Int>, class_weights: Tensor<1>, gamma: f64) -> Tensor<1> {
+    /// Keeps the power's slope finite where a target is certain.
+    const LEAST_DOUBT: f64 = 1e-7;
+    let [batch, _] = logits.dims();
+    let weights = class_weights.select(0, targets.clone()).reshape([batch, 1]);
+    let log_probabilities = log_softmax(logits, 1).gather(1, targets.reshape([batch, 1]));
+    let doubt = (log_probabilities.clone().exp().neg() + 1.0).clamp_min(LEAST_DOUBT);
+    (doubt.powf_scalar(gamma) * log_probabilities * weights).sum().neg()
+}
+
 /// Sigmoid cross-entropy, the mean over a row's labels, summed over the batch: for labels of which several may be right.
 ///
 /// # Shapes

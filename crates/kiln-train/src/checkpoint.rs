@@ -5,7 +5,8 @@ use burn::tensor::Device;
 use kiln_bert::{FloatType, Loaded, NamedParameter, Weights, load_as, parameters_where, save, save_with_note};
 use serde::{Deserialize, Serialize};
 
-use crate::{AdamW, EpochReport, Error, Fingerprint, Trainable};
+use crate::average::AVERAGE;
+use crate::{AdamW, Average, EpochReport, Error, Fingerprint, TrainConfig, Trainable};
 
 /// How far a run has come: with weights and moments, all that it takes to go on as if it had never stopped.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,55 +21,53 @@ pub(crate) struct Progress {
     pub updates_in_epoch: usize,
     /// Updates made in all epochs.
     pub step: usize,
-    /// Sum of the losses of the targets seen in this epoch.
+    /// Sum of the losses of the targets seen since the last validation.
     pub loss_sum: f64,
     /// How many of these targets the model was right about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correct: Option<usize>,
-    /// How many targets were seen in this epoch.
+    /// How many targets were seen since then.
     pub targets: usize,
     /// The rate of the last update.
     pub learning_rate: f64,
-    /// Seconds that this epoch's updates took.
+    /// Seconds that the updates since then took.
     pub update_seconds: f64,
-    /// Seconds that this epoch's checkpoints took.
+    /// Seconds that the checkpoints since then took.
     pub saving_seconds: f64,
     /// Whether training ended at its time limit.
     pub out_of_time: bool,
     /// Parameters that the optimizer has moments of.
     pub moments: usize,
-    /// The best epoch so far.
+    /// The best validation so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,
     /// The settings of the loop.
     pub config: Fingerprint,
     /// What else a resumed run must share.
     pub fingerprint: Fingerprint,
-    /// Of the epochs that are complete.
+    /// Of the validations.
     pub reports: Vec<EpochReport>,
 }
 
 impl Progress {
-    /// Sets the counts of an epoch back for epoch `epoch`, from 0.
-    pub(crate) fn start_epoch(&mut self, epoch: usize) {
-        let finished = std::mem::take(self);
-        *self = Self {
-            epoch,
-            updates_in_epoch: 0,
-            loss_sum: 0.0,
-            correct: None,
-            targets: 0,
-            update_seconds: 0.0,
-            saving_seconds: 0.0,
-            ..finished
-        };
+    /// Sets the counts of what is validated together back.
+    pub(crate) fn start_counting(&mut self) {
+        let counted = std::mem::take(self);
+        let (loss_sum, correct, targets, update_seconds, saving_seconds) = Default::default();
+        *self = Self { loss_sum, correct, targets, update_seconds, saving_seconds, ..counted };
+    }
+
+    /// Goes on to the next epoch.
+    pub(crate) fn end_epoch(&mut self) {
+        self.epoch += 1;
+        self.updates_in_epoch = 0;
     }
 }
 
-/// An epoch and what the metric gave it.
+/// What the metric gave a validation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Best {
-    /// From 1.
+    /// The epoch that it was in, from 1.
     pub epoch: usize,
     /// Higher is better.
     pub score: f64,
@@ -81,10 +80,26 @@ pub(crate) struct Expected<'a> {
     /// Updates of an epoch.
     pub updates: usize,
     pub trainable: &'a Trainable,
+    pub settings: &'a TrainConfig,
+}
+
+impl Expected<'_> {
+    /// An average that has seen no update, where there is to be one.
+    pub(crate) fn average(&self) -> Option<Average> {
+        (self.settings.ema > 0.0).then(|| Average::new(self.settings.ema))
+    }
+}
+
+/// What a run goes on from.
+pub(crate) struct State<M> {
+    pub model: M,
+    pub optimizer: AdamW,
+    pub average: Option<Average>,
+    pub progress: Progress,
 }
 
 /// A version of what a checkpoint holds. Another one is refused, not guessed at.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 pub(crate) const LAST: &str = "last.safetensors";
 const BEST: &str = "best.safetensors";
@@ -104,11 +119,11 @@ pub fn check_resumable(checkpoints: &Path, fingerprint: &Fingerprint) -> Result<
     Ok(true)
 }
 
-/// Writes what learns, its moments and the progress as one file, so that they cannot disagree.
+/// Writes what learns, its moments, its average and the progress as one file, so that they cannot disagree.
 pub(crate) fn write_last<M: Module>(
     folder: &Path,
     model: &M,
-    optimizer: &AdamW,
+    (optimizer, average): (&AdamW, Option<&Average>),
     progress: &Progress,
 ) -> Result<(), Error> {
     let learnt = |name: &str| optimizer.trainable().learns(name);
@@ -116,7 +131,8 @@ pub(crate) fn write_last<M: Module>(
     let weights = weights.into_iter().map(|p| NamedParameter { name: format!("{MODEL}{}", p.name), ..p });
     let moments = optimizer.state();
     let progress = Progress { format: FORMAT, moments: moments.len() / MOMENTS.len(), ..progress.clone() };
-    let tensors: Vec<NamedParameter> = weights.chain(moments).collect();
+    let averages = average.map(Average::state).unwrap_or_default();
+    let tensors: Vec<NamedParameter> = weights.chain(moments).chain(averages).collect();
     // TOML, because its floats come back to the bit.
     let note = toml::to_string(&progress).expect("progress is TOML");
     Ok(save_with_note(&folder.join(LAST), &tensors, note)?)
@@ -128,7 +144,7 @@ pub(crate) fn read_last<M: Module>(
     model: M,
     expected: &Expected<'_>,
     device: &Device,
-) -> Result<(M, AdamW, Progress), Error> {
+) -> Result<State<M>, Error> {
     let file = Weights::from_file(&folder.join(LAST))?;
     let unusable = |reason: String| Error::Checkpoint { path: file.path().to_owned(), reason };
     let progress = read_progress(&file, &expected.fresh.fingerprint)?;
@@ -140,8 +156,10 @@ pub(crate) fn read_last<M: Module>(
         return Err(unusable(format!("`{name}` is not a parameter of the model")));
     }
     check_tensors(&file, progress.moments).map_err(unusable)?;
+    check_averages(&file, expected.settings.ema > 0.0 && progress.step > 0).map_err(unusable)?;
     let optimizer = AdamW::restore(expected.trainable.clone(), progress.step, &file, device)?;
-    Ok((module, optimizer, progress))
+    let average = expected.average().map(|_| Average::restore(expected.settings.ema, &file, device)).transpose()?;
+    Ok(State { model: module, optimizer, average, progress })
 }
 
 fn read_progress(file: &Weights, fingerprint: &Fingerprint) -> Result<Progress, Error> {
@@ -179,12 +197,16 @@ fn check_progress(progress: &Progress, expected: &Expected<'_>) -> Result<(), St
     let steps = epoch.checked_mul(expected.updates).and_then(|steps| steps.checked_add(*updates_in_epoch));
     // An epoch that the time limit ended has fewer updates than the others.
     let agrees = steps == Some(*step) || *out_of_time;
-    if !agrees || *updates_in_epoch > expected.updates || reports.len() != *epoch {
+    let are_reports = match expected.settings.eval_steps {
+        0 => reports.len() == *epoch,
+        _ => reports.iter().all(|report| report.step <= *step),
+    };
+    if !agrees || *updates_in_epoch > expected.updates || !are_reports {
         let counts = format!("{step} updates, {epoch} epochs and {updates_in_epoch} updates of the next one");
         return Err(format!("its progress contradicts itself: {counts}, {} epoch reports", reports.len()));
     }
     match best {
-        Some(best) if best.epoch == 0 || best.epoch > *epoch => {
+        Some(best) if best.epoch == 0 || reports.iter().all(|report| report.epoch != best.epoch) => {
             Err(format!("its progress names epoch {} as the best of {epoch}", best.epoch))
         }
         _ => Ok(()),
@@ -198,7 +220,7 @@ fn check_tensors(file: &Weights, moments: usize) -> Result<(), String> {
         if !file.is_f32(name) {
             return Err(format!("`{name}` does not hold 32-bit floats"));
         }
-        if name.starts_with(MODEL) {
+        if name.starts_with(MODEL) || name.starts_with(AVERAGE) {
             continue;
         }
         let Some((at, parameter)) =
@@ -223,6 +245,26 @@ fn check_tensors(file: &Weights, moments: usize) -> Result<(), String> {
         return Err(format!("it has moments of {parameters} parameters, expected {moments}"));
     }
     Ok(())
+}
+
+/// Holds the averages against the weights that they are of: there is one of each, or none at all.
+fn check_averages(file: &Weights, are_expected: bool) -> Result<(), String> {
+    for name in file.names() {
+        if let Some(parameter) = name.strip_prefix(AVERAGE) {
+            let shape = file.shape(&format!("{MODEL}{parameter}"));
+            let shape = shape.ok_or_else(|| format!("`{name}` belongs to no parameter of the model"))?;
+            let (found, expected) = (file.shape(name).unwrap_or_default(), [shape.iter().product::<usize>()]);
+            if found != expected {
+                return Err(format!("`{name}` has shape {found:?}, expected {expected:?}"));
+            }
+        }
+    }
+    let count = |prefix: &str| file.names().filter(|name| name.starts_with(prefix)).count();
+    let (found, expected) = (count(AVERAGE), if are_expected { count(MODEL) } else { 0 });
+    match found == expected {
+        true => Ok(()),
+        false => Err(format!("it has averages of {found} parameters, expected {expected}")),
+    }
 }
 
 /// Writes what learns of a model.

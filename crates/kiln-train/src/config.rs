@@ -40,6 +40,12 @@ pub struct TrainConfig {
     pub save_minutes: f64,
     /// Hours after which training stops; the epoch that it stops in is validated like a whole one. 0 = no limit.
     pub max_hours: f64,
+    /// Updates after which the model is validated; 0 = after each epoch.
+    pub eval_steps: usize,
+    /// How far word embeddings are moved along a batch's gradient for a second loss of it (fast gradient method); 0 = off.
+    pub fgm: f64,
+    /// The decay of an exponential moving average of the weights, which is validated and kept in their place; 0 = off.
+    pub ema: f64,
 }
 
 impl Default for TrainConfig {
@@ -62,6 +68,9 @@ impl Default for TrainConfig {
             save_steps: 0,
             save_minutes: 10.0,
             max_hours: 0.0,
+            eval_steps: 0,
+            fgm: 0.0,
+            ema: 0.0,
         }
     }
 }

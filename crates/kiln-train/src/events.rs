@@ -11,7 +11,7 @@ pub enum Event {
         step: usize,
         /// Updates there will be.
         total_steps: usize,
-        /// One for each epoch made before.
+        /// One for each validation made before.
         epochs: Vec<EpochReport>,
     },
     /// An update was made.
@@ -27,21 +27,23 @@ pub enum Event {
         /// The rate of the update.
         learning_rate: f64,
     },
-    /// An epoch was validated, and its checkpoint saved.
+    /// The model was validated, after an epoch or so many updates, and a checkpoint saved.
     Epoch(EpochReport),
 }
 
-/// How an epoch went: a line of `metrics.jsonl`.
+/// How the training went up to a validation, since the one before it: a line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
-    /// From 1.
+    /// The epoch that it is in, from 1.
     pub epoch: usize,
+    /// Updates made.
+    pub step: usize,
     /// Mean loss of the training rows, each before the update it was part of, with dropout.
     pub train_loss: f64,
     /// Share of their targets that were right, where there is right and wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_accuracy: Option<f64>,
-    /// The rate of the epoch's last update.
+    /// The rate of the last update.
     pub learning_rate: f64,
     /// Wall time, with validation and checkpoints; summed over the parts of an epoch that was interrupted.
     pub seconds: f64,
@@ -58,12 +60,14 @@ pub struct EpochReport {
 pub struct Fitted<M> {
     /// The best checkpoint's model, without autodiff.
     pub model: M,
-    /// Its epoch, from 1; 0 when the training was interrupted before the first validation.
+    /// The epoch that it is of, from 1; 0 when the training was interrupted before the first validation.
     pub best_epoch: usize,
-    /// One for each epoch.
+    /// One for each validation.
     pub epochs: Vec<EpochReport>,
     /// Updates made.
     pub steps: usize,
+    /// How often it went through the data: updates made over those of an epoch.
+    pub passes: f64,
     /// Share of padding among the tokens of the first epoch's batches.
     pub padding_share: f64,
     /// Why it ended.

@@ -43,6 +43,9 @@ impl Fingerprint {
             save_steps: _,
             save_minutes: _,
             max_hours: _,
+            eval_steps,
+            fgm,
+            ema,
         } = config;
         let settings = [
             ("epochs", epochs.to_string()),
@@ -57,6 +60,9 @@ impl Fingerprint {
             ("early_stopping_patience", early_stopping_patience.to_string()),
             ("metric", metric.name().to_owned()),
             ("seed", seed.to_string()),
+            ("eval_steps", eval_steps.to_string()),
+            ("fgm", format!("{fgm:?}")),
+            ("ema", format!("{ema:?}")),
         ];
         let head = head_learning_rate.map(|rate| ("head_learning_rate", format!("{rate:?}")));
         let settings = settings.into_iter().chain(head);

@@ -3,14 +3,15 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use kiln_schema::Split;
 use kiln_tokenize::{Shuffle, padding_share, shuffled};
 
-use crate::checkpoint::{Best, Expected, LAST, Progress, read_best, read_last, write_best, write_last};
+use crate::adversarial::adversary;
+use crate::checkpoint::{Best, Expected, LAST, Progress, State, read_best, read_last, write_best, write_last};
 use crate::{
-    AdamW, BatchLoss, End, EpochReport, Error, EvaluationSet, Event, Fingerprint, Fitted, GradientSum, TrainConfig,
-    TrainingSet,
+    AdamW, Average, BatchLoss, End, EpochReport, Error, EvaluationSet, Event, Fingerprint, Fitted, GradientSum,
+    TrainConfig, TrainingSet,
 };
 
 /// A training to be run: the data, the settings, and where checkpoints go.
@@ -18,7 +19,7 @@ use crate::{
 pub struct Fit<'a, S, V> {
     /// What weights are fitted to.
     pub train: &'a S,
-    /// What picks the best checkpoint, after each epoch.
+    /// What picks the best checkpoint, after each epoch or so many updates.
     pub validation: &'a V,
     /// How to train.
     pub config: &'a TrainConfig,
@@ -36,6 +37,8 @@ pub struct Fit<'a, S, V> {
 struct Running<M> {
     model: M,
     optimizer: AdamW,
+    /// Of the weights, where the average is what is validated.
+    average: Option<Average>,
     progress: Progress,
     total_steps: usize,
     saved: Instant,
@@ -56,7 +59,7 @@ impl Stopwatch {
 const BLOCK_BATCHES: usize = 64;
 
 impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
-    /// Trains, validates after each epoch, and returns the best epoch's model.
+    /// Trains, validates after each epoch or every `eval_steps` updates, and returns the best model.
     ///
     /// Batches follow from the seed and the epoch, dropout from the seed and the step: the same run gives the same
     /// weights, and a resumed one those of one that was never interrupted.
@@ -82,8 +85,12 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
             if flow.is_break() {
                 return self.fitted(running, End::Interrupted);
             }
-            let report = self.validate(&mut running)?;
-            flow = observe(Event::Epoch(report));
+            if self.is_validation_due(&running.progress) {
+                let report = self.validate(&mut running)?;
+                flow = observe(Event::Epoch(report));
+            } else {
+                running.progress.end_epoch();
+            }
         }
     }
 
@@ -94,22 +101,28 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
                 return Err(Error::Empty { split });
             }
         }
-        let rows = self.train.rows();
-        let updates = rows.div_ceil(self.config.batch_size).div_ceil(self.config.gradient_accumulation_steps);
+        let (rows, updates) = (self.train.rows(), self.updates());
         let total_steps = self.config.epochs.saturating_mul(updates);
         let config = Fingerprint::default().with_config(self.config);
         let fresh = Progress { rows, config, fingerprint: self.fingerprint.clone(), ..Progress::default() };
         let trainable = &self.config.trainable();
-        let expected = Expected { fresh: &fresh, updates, trainable };
-        let (model, optimizer, progress) = if self.resume && self.checkpoints.join(LAST).exists() {
+        let expected = Expected { fresh: &fresh, updates, trainable, settings: self.config };
+        let State { model, optimizer, average, progress } = if self.resume && self.checkpoints.join(LAST).exists() {
             read_last(self.checkpoints, model, &expected, self.device)?
         } else {
-            (model, AdamW::new(trainable.clone()), fresh)
+            State { model, optimizer: AdamW::new(trainable.clone()), average: expected.average(), progress: fresh }
         };
-        Ok(Running { model: trainable.apply(model.train()), optimizer, progress, total_steps, saved: Instant::now() })
+        let model = trainable.apply(model.train());
+        Ok(Running { model, optimizer, average, progress, total_steps, saved: Instant::now() })
     }
 
-    /// The updates of an epoch that are still to be made. Breaks when the observer does, after a checkpoint.
+    /// Updates of an epoch.
+    fn updates(&self) -> usize {
+        self.train.rows().div_ceil(self.config.batch_size).div_ceil(self.config.gradient_accumulation_steps)
+    }
+
+    /// The updates of an epoch that are still to be made, or those up to the next validation. Breaks when the observer does,
+    /// after a checkpoint.
     fn epoch(
         &self,
         mut running: Running<S::Model>,
@@ -119,7 +132,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         let done = running.progress.updates_in_epoch.saturating_mul(accumulated);
         let mut batches = self.batches(running.progress.epoch).skip(done);
         let mut stopwatch = Stopwatch(Instant::now());
-        while !running.progress.out_of_time {
+        while !running.progress.out_of_time && !self.is_validation_due(&running.progress) {
             let update: Vec<Vec<usize>> = batches.by_ref().take(accumulated).collect();
             if update.is_empty() {
                 break;
@@ -130,8 +143,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
             running.progress.out_of_time = self.is_out_of_time(&running.progress);
             let flow = observe(event);
             if flow.is_break() || self.is_save_due(&running) {
-                write_last(self.checkpoints, &running.model, &running.optimizer, &running.progress)?;
-                running.saved = Instant::now();
+                self.save(&mut running)?;
             }
             if flow.is_break() {
                 return Ok((running, flow));
@@ -143,7 +155,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
 
     /// One optimizer update.
     fn update(&self, running: Running<S::Model>, batches: &[Vec<usize>]) -> Result<(Running<S::Model>, Event), Error> {
-        let Running { model, mut optimizer, mut progress, total_steps, saved } = running;
+        let Running { model, mut optimizer, mut average, mut progress, total_steps, saved } = running;
         let learning_rate = self.config.learning_rate_at(progress.step, total_steps);
         let (gradients, loss) = self.gradients(&model, batches, &mut progress);
         let gradient_norm = gradients.norm();
@@ -156,15 +168,41 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         }
         let scale = GradientSum::clip_factor(gradient_norm, self.config.max_grad_norm);
         let model = optimizer.step(model, gradients, learning_rate, scale);
+        if let Some(average) = &mut average {
+            average.add(&model, optimizer.trainable());
+        }
         let event = Event::Step { step, total_steps, loss, gradient_norm, learning_rate };
-        Ok((Running { model, optimizer, progress, total_steps, saved }, event))
+        Ok((Running { model, optimizer, average, progress, total_steps, saved }, event))
     }
 
-    /// Validates the epoch, keeps the model if it is the best, and saves.
+    /// Whether the model is to be validated now: after an epoch or every `eval_steps` updates, and at the end.
+    fn is_validation_due(&self, progress: &Progress) -> bool {
+        let Progress { step, updates_in_epoch, out_of_time, .. } = progress;
+        let is_validated = progress.reports.last().is_some_and(|report| report.step == *step);
+        let is_end_of_epoch = *updates_in_epoch == self.updates();
+        let is_end = is_end_of_epoch && progress.epoch + 1 == self.config.epochs;
+        let is_due = match self.config.eval_steps {
+            0 => is_end_of_epoch,
+            steps => step.is_multiple_of(steps) || is_end,
+        };
+        *step > 0 && !is_validated && (is_due || *out_of_time)
+    }
+
+    fn save(&self, running: &mut Running<S::Model>) -> Result<(), Error> {
+        let Running { model, optimizer, average, progress, .. } = running;
+        write_last(self.checkpoints, model, (optimizer, average.as_ref()), progress)?;
+        running.saved = Instant::now();
+        Ok(())
+    }
+
+    /// Validates the model, keeps it if it is the best, and saves.
     fn validate(&self, running: &mut Running<S::Model>) -> Result<EpochReport, Error> {
-        let Running { model, optimizer, progress, saved, .. } = running;
+        let Running { model, average, progress, .. } = running;
         let started = Instant::now();
-        let plain = model.valid();
+        let plain = match average {
+            Some(average) => average.apply(model.valid()),
+            None => model.valid(),
+        };
         let output = self.validation.output(&plain, self.config.batch_size, self.device);
         let validation = self.validation.report(&output).map_err(|source| Error::DivergedInValidation {
             epoch: progress.epoch + 1,
@@ -180,6 +218,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         let (epoch, targets) = (progress.epoch + 1, progress.targets.max(1) as f64);
         let report = EpochReport {
             epoch,
+            step: progress.step,
             train_loss: progress.loss_sum / targets,
             train_accuracy: progress.correct.map(|correct| correct as f64 / targets),
             learning_rate: progress.learning_rate,
@@ -193,9 +232,11 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
             write_best(self.checkpoints, &plain, &self.config.trainable())?;
         }
         progress.reports.push(report.clone());
-        progress.start_epoch(epoch);
-        write_last(self.checkpoints, model, optimizer, progress)?;
-        *saved = Instant::now();
+        progress.start_counting();
+        if progress.updates_in_epoch == self.updates() || progress.out_of_time {
+            progress.end_epoch();
+        }
+        self.save(running)?;
         Ok(report)
     }
 
@@ -239,11 +280,18 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
                 *progress.correct.get_or_insert(0) += right;
             }
             loss_sum += sum.clone().inner().into_scalar::<f64>();
-            let of_loss = (sum / targets.max(1) as f64).backward();
-            if let Some(bert) = S::bert(model) {
-                bert.backward(&of_loss, |of_layer| gradients.add(model, of_layer));
+            let loss = sum / targets.max(1) as f64;
+            if self.config.fgm == 0.0 {
+                add_gradients::<S>(model, loss, &mut gradients);
+                continue;
             }
-            gradients.add(model, of_loss);
+            let mut of_batch = GradientSum::default();
+            add_gradients::<S>(model, loss, &mut of_batch);
+            if let Some(adversary) = adversary(model, &of_batch, self.config.fgm) {
+                let loss = self.train.loss(&adversary, batch, &device).sum / targets.max(1) as f64;
+                add_gradients::<S>(&adversary, loss, &mut of_batch);
+            }
+            gradients.merge(of_batch);
         }
         progress.loss_sum += loss_sum;
         progress.targets += targets;
@@ -270,8 +318,8 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
             patience > 0 && progress.best.is_some_and(|best| progress.epoch >= best.epoch.saturating_add(patience));
         match () {
             () if progress.epoch >= self.config.epochs => Some(End::Complete),
-            // The epoch that the time limit ended has to be validated first.
-            () if progress.out_of_time && progress.updates_in_epoch == 0 => Some(End::OutOfTime),
+            // What the time limit ended has to be validated first.
+            () if progress.out_of_time && !self.is_validation_due(progress) => Some(End::OutOfTime),
             () if is_stalled => Some(End::NoImprovement),
             () => None,
         }
@@ -294,12 +342,22 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         Ok(Fitted {
             model,
             best_epoch: progress.best.map_or(0, |best| best.epoch),
+            passes: progress.step as f64 / self.updates() as f64,
             epochs: progress.reports,
             steps: progress.step,
             padding_share: self.padding_share(),
             end,
         })
     }
+}
+
+/// Adds the gradients of a batch's loss.
+fn add_gradients<S: TrainingSet>(model: &S::Model, loss: Tensor<1>, gradients: &mut GradientSum) {
+    let of_loss = loss.backward();
+    if let Some(bert) = S::bert(model) {
+        bert.backward(&of_loss, |of_layer| gradients.add(model, of_layer));
+    }
+    gradients.add(model, of_loss);
 }
 
 /// A seed for each step of a run: SplitMix64 (Steele et al., 2014).

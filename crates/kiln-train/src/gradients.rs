@@ -17,6 +17,19 @@ impl GradientSum {
         module.visit(&mut Collector { path: ParameterPath::default(), gradients, sum: self });
     }
 
+    /// Adds other gradients.
+    pub(crate) fn merge(&mut self, other: Self) {
+        other.by_name.into_iter().for_each(|(name, gradient)| self.insert(name, gradient));
+    }
+
+    fn insert(&mut self, name: String, gradient: Tensor<1>) {
+        let sum = match self.by_name.remove(&name) {
+            Some(sum) => sum + gradient,
+            None => gradient,
+        };
+        self.by_name.insert(name, sum);
+    }
+
     /// The gradients by the names of their parameters, each `[elements]`, in the module's own layout.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
         self.by_name.iter().map(|(name, gradient)| (name.as_str(), gradient))
@@ -55,11 +68,6 @@ impl ModuleVisitor for Collector<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(gradient) = param.val().grad_remove(&mut self.gradients) else { return };
         let gradient: Tensor<1> = gradient.reshape([-1]);
-        let name = self.path.name();
-        let sum = match self.sum.by_name.remove(&name) {
-            Some(sum) => sum + gradient,
-            None => gradient,
-        };
-        self.sum.by_name.insert(name, sum);
+        self.sum.insert(self.path.name(), gradient);
     }
 }

@@ -26,6 +26,8 @@ mod matching;
 mod teacher;
 mod objective;
 mod gradients;
+mod adversarial;
+mod average;
 mod trainable;
 mod adamw;
 mod fingerprint;
@@ -36,6 +38,7 @@ mod error;
 
 pub use adamw::AdamW;
 pub use asked::{Answer, Answered, AskedSet};
+pub use average::Average;
 pub use checkpoint::check_resumable;
 pub use config::{Metric, TrainConfig};
 pub use error::Error;

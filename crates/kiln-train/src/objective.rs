@@ -4,7 +4,10 @@ use std::ops::Range;
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_bert::Bert;
 use kiln_eval::SplitReport;
-use kiln_heads::{sigmoid_divergence_sum, softmax_divergence_sum, squared_error_sum};
+use kiln_heads::{
+    sigmoid_disagreement_sum, sigmoid_divergence_sum, softmax_disagreement_sum, softmax_divergence_sum,
+    squared_error_sum,
+};
 
 use crate::teacher::Lesson;
 use crate::{BatchLoss, Comparison, Dataset, EvaluationSet, LogitSet, TeacherOutputs, TrainingSet};
@@ -14,6 +17,7 @@ use crate::{BatchLoss, Comparison, Dataset, EvaluationSet, LogitSet, TeacherOutp
 pub struct Objective<S> {
     set: S,
     distillation: Option<Distillation>,
+    r_drop: f64,
 }
 
 /// A teacher's part of a loss: `alpha · labels + (1 − alpha) · (logits + layers)`.
@@ -30,12 +34,18 @@ pub struct Distillation {
 impl<S> Objective<S> {
     /// The labels' own loss.
     pub fn new(set: S) -> Self {
-        Self { set, distillation: None }
+        Self { set, distillation: None, r_drop: 0.0 }
     }
 
     /// The same with a teacher's part.
     pub fn with_distillation(self, distillation: Distillation) -> Self {
         Self { distillation: Some(distillation), ..self }
+    }
+
+    /// The same with two passes of each row, under different dropout, whose disagreement counts `alpha` times beside the mean
+    /// of their losses: R-Drop, as its authors' code has it. 0 = one pass.
+    pub fn with_r_drop(self, alpha: f64) -> Self {
+        Self { r_drop: alpha, ..self }
     }
 
     /// The set by itself.
@@ -64,15 +74,47 @@ impl<S: LogitSet> TrainingSet for Objective<S> {
     }
 
     fn loss(&self, model: &S::Model, rows: &[usize], device: &Device) -> BatchLoss {
+        if self.r_drop > 0.0 {
+            return self.twofold_loss(model, rows, device);
+        }
         let Some(distillation) = &self.distillation else { return self.set.loss(model, rows, device) };
         let logits = self.set.logits(model, rows, device);
         let BatchLoss { sum, right } = self.set.labels_loss(model, logits.clone(), rows, device);
         let of_teacher = distillation.loss(&self.set, model, logits, rows, device);
-        BatchLoss { sum: sum * distillation.alpha + of_teacher * (1.0 - distillation.alpha), right }
+        BatchLoss { sum: distillation.weighed(sum, of_teacher), right }
     }
 
     fn bert(model: &S::Model) -> Option<&Bert> {
         S::bert(model)
+    }
+}
+
+impl<S: LogitSet> Objective<S> {
+    /// The loss of each row's two passes, which are one pass of twice the rows.
+    fn twofold_loss(&self, model: &S::Model, rows: &[usize], device: &Device) -> BatchLoss {
+        let twice = [rows, rows].concat();
+        let logits = self.set.logits(model, &twice, device);
+        let [logit_rows, _] = logits.dims();
+        let half = logit_rows / 2;
+        let halves = [0, half].map(|first| logits.clone().narrow(0, first, half));
+        let [first, second] = halves.clone().map(|logits| self.set.labels_loss(model, logits, rows, device));
+        let sum = (first.sum + second.sum) / 2.0;
+        let sum = match &self.distillation {
+            Some(distillation) => {
+                let of_teacher = distillation.loss(&self.set, model, logits, &twice, device) / 2.0;
+                distillation.weighed(sum, of_teacher)
+            }
+            None => sum,
+        };
+        let [a, b] = halves;
+        let disagreement = match self.set.comparison() {
+            Comparison::Softmax => softmax_disagreement_sum(a, b),
+            Comparison::Sigmoid => sigmoid_disagreement_sum(a, b),
+            Comparison::Number => squared_error_sum(a, b),
+        };
+        let weight: usize = rows.iter().map(|&row| self.set.weight(row)).sum();
+        let share = weight as f64 / half.max(1) as f64;
+        BatchLoss { sum: sum + disagreement * (share * self.r_drop), right: first.right }
     }
 }
 
@@ -89,6 +131,10 @@ impl<M, S: EvaluationSet<M>> EvaluationSet<M> for Objective<S> {
 }
 
 impl Distillation {
+    fn weighed(&self, labels: Tensor<1>, teacher: Tensor<1>) -> Tensor<1> {
+        labels * self.alpha + teacher * (1.0 - self.alpha)
+    }
+
     /// The teacher's part, summed over the targets of some rows.
     fn loss<S: LogitSet>(
         &self,

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_eval::{CalibrationReport, SplitReport, evaluate, evaluate_numbers, evaluate_sets};
 use kiln_heads::{
-    binary_cross_entropy_sum, cross_entropy_sum, smoothed_cross_entropy_sum, squared_error_sum,
+    binary_cross_entropy_sum, cross_entropy_sum, focal_loss_sum, smoothed_cross_entropy_sum, squared_error_sum,
     weighted_cross_entropy_sum,
 };
 use kiln_metrics::{argmax, temperature};
@@ -16,8 +16,10 @@ use crate::BatchLoss;
 pub struct LabelLoss {
     /// A weight for each label; none where all count the same.
     pub class_weights: Option<Vec<f32>>,
-    /// The share of a target that is spread evenly over all labels; 0 = none.
+    /// The share of a target that is spread evenly over all labels; 0 = none. There is none with a focal loss.
     pub label_smoothing: f64,
+    /// The power of a focal loss, by which targets that are likely already count less; 0 = none.
+    pub focal_gamma: f64,
 }
 
 /// What a sequence classifier should predict for each row.
@@ -162,8 +164,14 @@ impl LabelLoss {
         let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), device);
         let weights = |weights: Vec<f32>| Tensor::<1>::from_data(TensorData::new(weights, [num_labels]), device);
         let sum = match (&self.class_weights, self.label_smoothing) {
-            (None, 0.0) => cross_entropy_sum(logits, targets),
-            (Some(given), 0.0) => weighted_cross_entropy_sum(logits, targets, weights(given.clone())),
+            (None, 0.0) if self.focal_gamma == 0.0 => cross_entropy_sum(logits, targets),
+            (Some(given), 0.0) if self.focal_gamma == 0.0 => {
+                weighted_cross_entropy_sum(logits, targets, weights(given.clone()))
+            }
+            (given, _) if self.focal_gamma > 0.0 => {
+                let weights = weights(given.clone().unwrap_or_else(|| vec![1.0; num_labels]));
+                focal_loss_sum(logits, targets, weights, self.focal_gamma)
+            }
             (given, label_smoothing) => {
                 let weights = weights(given.clone().unwrap_or_else(|| vec![1.0; num_labels]));
                 smoothed_cross_entropy_sum(logits, targets, weights, label_smoothing)

@@ -27,7 +27,7 @@ pub struct Folders<'a> {
 }
 
 /// Keys of a recipe that a run's result does not depend on. Files are known by their contents, wherever they are.
-const WITHOUT_INFLUENCE: [&str; 12] = [
+const WITHOUT_INFLUENCE: [&str; 13] = [
     "data.files",
     "data.test",
     "data.train",
@@ -40,6 +40,7 @@ const WITHOUT_INFLUENCE: [&str; 12] = [
     "train.max_hours",
     "train.save_minutes",
     "train.save_steps",
+    "train.tensorboard",
 ];
 
 /// The fingerprint of a run of this recipe, whose labelled and unlabelled data are in `files` and whose models are in
@@ -176,7 +177,13 @@ mod tests {
             let differences = before.differences(&print(&[setting]));
             assert!(differences.iter().any(|difference| difference == line), "{setting}: {differences:?}");
         }
-        for setting in ["train.save_steps=7", "train.save_minutes=1", "train.max_hours=1", "hub.fallback=['hf']"] {
+        for setting in [
+            "train.save_steps=7",
+            "train.save_minutes=1",
+            "train.max_hours=1",
+            "train.tensorboard=true",
+            "hub.fallback=['hf']",
+        ] {
             assert_eq!(before.differences(&print(&[setting])), Vec::<String>::new(), "{setting}");
         }
         for (name, key) in [

@@ -54,7 +54,14 @@ pub fn forecast<B: Backend>(
     let mut run = || {
         let device = B::find_device(options.device)?;
         let folder = tempfile::tempdir().context("a temporary folder cannot be made")?;
-        let train = Train { epochs: 1, max_hours: 0.0, save_steps: 0, save_minutes: 0.0, ..recipe.train.clone() };
+        let train = Train {
+            epochs: 1,
+            eval_steps: 0,
+            max_hours: 0.0,
+            save_steps: 0,
+            save_minutes: 0.0,
+            ..recipe.train.clone()
+        };
         let rehearsal = Recipe { train, ..recipe.clone() };
         let out = Some(folder.path().join("run"));
         let options = RunOptions { out, resume: false, ..options.clone() };
@@ -129,7 +136,13 @@ impl Rehearsal {
         let scaled = |seconds: f64, some: usize, all: usize| seconds * all as f64 / some.max(1) as f64;
         let update = scaled(self.update_seconds, self.some.train, self.all.train);
         let per_validation = |tokens| scaled(self.validation_seconds, self.some.validation, tokens);
-        let epoch = update + per_validation(self.all.validation);
+        let steps = self.steps(recipe);
+        let validations = match recipe.train.eval_steps {
+            0 => recipe.train.epochs,
+            every => steps.div_ceil(every),
+        };
+        let validation = validations as f64 * per_validation(self.all.validation);
+        let epoch = update + validation / recipe.train.epochs as f64;
         let encoder = scaled(self.encoder_seconds, total(&self.some), total(&self.all));
         let teacher = scaled(self.teacher_seconds, self.some.train, self.all.train);
         // The best checkpoint is scored on both splits once more.
@@ -137,8 +150,6 @@ impl Rehearsal {
         let seconds = Seconds { epoch, total: encoder + teacher + recipe.train.epochs as f64 * epoch + test };
         let is_frozen = recipe.model.encoder == Encoder::Frozen;
         let disk_bytes = self.folder_bytes + if is_frozen { self.feature_bytes(recipe) } else { 0 };
-        let train = &recipe.train;
-        let updates = self.rows.train.div_ceil(train.batch_size).div_ceil(train.gradient_accumulation_steps);
         let has_room = |free: Option<u64>, needed| free.is_none_or(|free| free >= needed);
         let free_disk = fs4::available_space(Path::new(".")).ok();
         // What this process has taken would be free again.
@@ -149,8 +160,14 @@ impl Rehearsal {
             disk_bytes,
             fits: has_room(free_disk, disk_bytes) && has_room(free_memory, self.peak_rss_bytes),
             train_tokens: self.all.train,
-            steps: train.epochs * updates,
+            steps,
         }
+    }
+
+    /// Updates of the whole training.
+    fn steps(&self, recipe: &Recipe) -> usize {
+        let Train { epochs, batch_size, gradient_accumulation_steps, .. } = recipe.train;
+        epochs * self.rows.train.div_ceil(batch_size).div_ceil(gradient_accumulation_steps)
     }
 
     /// A frozen encoder's features: of texts one vector a row, of tags and answers one a token.

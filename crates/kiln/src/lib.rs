@@ -32,6 +32,7 @@ mod error;
 mod observer;
 mod fingerprint;
 mod memory;
+mod tensorboard;
 mod forecast;
 mod stages;
 mod tasks;

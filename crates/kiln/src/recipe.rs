@@ -160,7 +160,9 @@ impl Recipe {
         if let Source::Location(Location::Directory(path)) = &mut model.source {
             *path = folder.join(&path);
         }
-        for rule in rules(&file, &model).into_iter().chain(distill::rules(&file, &model)) {
+        for rule in
+            rules(&file, &model).into_iter().chain(distill::rules(&file, &model)).chain(train::rules(&file, &model))
+        {
             rule.check(&places)?;
         }
         let pretrains = file.task == Task::MaskedLm;
@@ -256,10 +258,8 @@ fn flatten(key: String, value: serde_json::Value, settings: &mut BTreeMap<String
     }
 }
 
-fn rules(file: &RecipeFile, model: &Model) -> [Rule; 8] {
+fn rules(file: &RecipeFile, model: &Model) -> [Rule; 5] {
     let pretrains = file.task == Task::MaskedLm;
-    let tags_alone = file.task == Task::TokenClassification && !model.crf;
-    let one_label = is_of(file.task, model, ProblemType::SingleLabelClassification);
     [
         Rule {
             key: "model.crf",
@@ -285,24 +285,6 @@ fn rules(file: &RecipeFile, model: &Model) -> [Rule; 8] {
             is_set: file.adapter.is_some(),
             is_allowed: model.encoder.has_adapter(),
             needs: "`model.encoder = \"lora\"` or `\"qlora\"`",
-        },
-        Rule {
-            key: "train.class_weights",
-            is_set: file.train.class_weights.is_some(),
-            is_allowed: one_label || tags_alone,
-            needs: "one label a text, or `task = \"token-classification\"` without `model.crf`",
-        },
-        Rule {
-            key: "train.label_smoothing",
-            is_set: file.train.label_smoothing > 0.0,
-            is_allowed: one_label || tags_alone,
-            needs: "one label a text, or `task = \"token-classification\"` without `model.crf`",
-        },
-        Rule {
-            key: "train.label_all_tokens",
-            is_set: file.train.label_all_tokens,
-            is_allowed: tags_alone,
-            needs: "`task = \"token-classification\"` without `model.crf`",
         },
     ]
 }

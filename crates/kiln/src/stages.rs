@@ -6,6 +6,7 @@
 pub(crate) mod settle;
 pub(crate) mod read;
 pub(crate) mod model;
+pub(crate) mod board;
 pub(crate) mod fit;
 pub(crate) mod features;
 pub(crate) mod teacher;

@@ -166,8 +166,32 @@ fn a_run_killed_before_its_first_checkpoint_starts_from_the_beginning() {
 
 #[test]
 fn a_killed_run_ends_with_the_same_bytes_and_all_epochs() {
+    ends_with_the_same_bytes(&[]);
+}
+
+#[test]
+fn a_killed_run_with_every_option_ends_with_the_same_bytes() {
+    let place = ends_with_the_same_bytes(&[
+        "train.eval_steps=5",
+        "train.r_drop=0.5",
+        "train.fgm=0.5",
+        "train.ema=0.9",
+        "train.focal_gamma=1.5",
+        "train.tensorboard=true",
+    ]);
+    // 36 updates, and each start of the killed run has its own file.
+    assert_eq!(epochs(&place.read("whole/metrics.jsonl")).len(), 8);
+    for (run, files) in [("whole", 1), ("run", 3)] {
+        let events = place.contents(&format!("{run}/tensorboard"));
+        assert_eq!(events.len(), files, "{run}");
+        assert!(events.iter().all(|(path, _)| path.to_string_lossy().contains("tfevents")), "{run}");
+    }
+}
+
+fn ends_with_the_same_bytes(options: &[&str]) -> Workplace {
     let place = Workplace::new();
-    let settings = ["--set", "train.epochs=3", "--set", "train.save_steps=1"];
+    let options = ["train.epochs=3", "train.save_steps=1"].iter().chain(options);
+    let settings: Vec<&str> = options.flat_map(|option| ["--set", option]).collect();
     place.succeed("whole", &settings);
     let mut child = place.train("run", &settings).stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("it runs");
     while !place.path("run/checkpoints/last.safetensors").exists() {
@@ -187,6 +211,7 @@ fn a_killed_run_ends_with_the_same_bytes_and_all_epochs() {
     fs::write(place.path("run/metrics.jsonl"), &metrics[..=first]).expect("it is writable");
     place.succeed("run", &[&["--resume"], &settings[..]].concat());
     assert!(place.read("run/metrics.jsonl") == metrics);
+    place
 }
 
 #[test]

@@ -32,6 +32,22 @@ def sigmoid(student, teacher, temperature):
     return (cross_entropy - entropy).mean(dim=1).sum() * temperature**2
 
 
+def softmax_disagreement(a, b):
+    a, b = F.log_softmax(a, dim=1), F.log_softmax(b, dim=1)
+    divergence = lambda x, y: F.kl_div(x, y, reduction="sum", log_target=True)
+    return (divergence(a, b) + divergence(b, a)) / 2
+
+
+def sigmoid_disagreement(a, b):
+    return (sigmoid(a, b, 1.0) + sigmoid(b, a, 1.0)) / 2
+
+
+def focal(logits, weights, gamma):
+    targets = torch.tensor([3, 0, 1])
+    cross_entropy = F.cross_entropy(logits, targets, reduction="none")
+    return ((1 - torch.exp(-cross_entropy)) ** gamma * cross_entropy * weights[0][targets]).sum()
+
+
 def hidden_states(student, teacher, weights):
     return (F.mse_loss(student, teacher, reduction="none").mean(dim=2) * weights).sum()
 
@@ -68,6 +84,14 @@ def cases():
             teacher = waves((3, 5), 0.9)
             loss = lambda student: divergence(student, teacher, temperature)
             yield case(kind, loss, waves((3, 5), 1.7), teacher=teacher, temperature=temperature)
+    for kind, disagreement in (("softmax", softmax_disagreement), ("sigmoid", sigmoid_disagreement)):
+        teacher = waves((3, 5), 0.9)
+        loss = lambda student: disagreement(student, teacher)
+        yield case(kind + "_disagreement", loss, waves((3, 5), 1.7), teacher=teacher)
+    for gamma in (0.5, 2.0):
+        weights = torch.tensor([[0.5, 1.0, 2.0, 1.5, 1.0]])
+        loss = lambda student: focal(student, weights, gamma)
+        yield case("focal", loss, waves((3, 5), 1.7), teacher=weights, gamma=gamma)
     # A row of four tokens and one of two, whose targets count one and three.
     weights = torch.tensor([[0.25, 0.25, 0.25, 0.25], [1.5, 1.5, 0.0, 0.0]])
     teacher = waves((2, 4, 6), 0.9)

@@ -46,6 +46,11 @@ pub fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error
     number(deserializer, |number| (0.0..=1.0).contains(&number), "a number from 0 to 1")
 }
 
+/// A number from 0 to below 1.
+pub fn below_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    number(deserializer, |number| (0.0..1.0).contains(&number), "a number of at least 0 and below 1")
+}
+
 fn whole<E: Error>(number: i64, min: usize) -> Result<usize, E> {
     match usize::try_from(number) {
         Ok(number) if number >= min => Ok(number),

@@ -1,10 +1,10 @@
 use kiln_backend::{Backend, Flex};
-use kiln_schema::{LabelId, LabelSet};
+use kiln_schema::{LabelId, LabelSet, ProblemType, Task};
 use kiln_train::{LabelLoss, LrScheduler, Metric, Scope, TrainConfig, balanced};
 use serde::{Deserialize, Serialize};
 
 use super::document::Places;
-use super::{RecipeError, checked};
+use super::{Encoder, Model, RecipeError, RecipeFile, Rule, checked, is_of};
 use crate::UsageError;
 
 /// `[train]`: how the weights are fitted.
@@ -67,6 +67,24 @@ pub struct Train {
     /// Hours after which training stops, keeps the best checkpoint and tests it; 0 = no limit.
     #[serde(deserialize_with = "checked::not_negative")]
     pub max_hours: f64,
+    /// Updates after which the model is validated; 0 = after each epoch. The best checkpoint is kept either way.
+    #[serde(deserialize_with = "checked::at_least::<0, _>")]
+    pub eval_steps: usize,
+    /// How much the disagreement of two passes of each row, under different dropout, counts beside their mean loss
+    /// (arXiv 2106.14448); 0 = one pass.
+    #[serde(deserialize_with = "checked::not_negative")]
+    pub r_drop: f64,
+    /// How far word embeddings are moved along a batch's gradient for a second loss of it (fast gradient method); 0 = off.
+    #[serde(deserialize_with = "checked::not_negative")]
+    pub fgm: f64,
+    /// The decay of an exponential moving average of the weights, which is validated and saved in their place; 0 = off.
+    #[serde(deserialize_with = "checked::below_one")]
+    pub ema: f64,
+    /// The power of a focal loss, by which likely targets count less; 0 = cross-entropy.
+    #[serde(deserialize_with = "checked::not_negative")]
+    pub focal_gamma: f64,
+    /// Whether the run's folder gets TensorBoard's event files, in `tensorboard`.
+    pub tensorboard: bool,
     /// The number that picks the best checkpoint; the task's own when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<Metric>,
@@ -94,6 +112,9 @@ impl Default for Train {
             save_steps,
             save_minutes,
             max_hours,
+            eval_steps,
+            fgm,
+            ema,
         } = TrainConfig::default();
         Self {
             epochs,
@@ -116,6 +137,12 @@ impl Default for Train {
             save_steps,
             save_minutes,
             max_hours,
+            eval_steps,
+            r_drop: 0.0,
+            fgm,
+            ema,
+            focal_gamma: 0.0,
+            tensorboard: false,
             metric: None,
             seed,
         }
@@ -147,7 +174,7 @@ impl Train {
         labels: &LabelSet,
     ) -> Result<Option<LabelLoss>, UsageError> {
         let class_weights = self.class_weights.as_ref().map(|weights| weights.of(targets, labels)).transpose()?;
-        let loss = LabelLoss { class_weights, label_smoothing: self.label_smoothing };
+        let loss = LabelLoss { class_weights, label_smoothing: self.label_smoothing, focal_gamma: self.focal_gamma };
         Ok(Some(loss).filter(|loss| *loss != LabelLoss::default()))
     }
 
@@ -171,6 +198,9 @@ impl Train {
             save_steps: self.save_steps,
             save_minutes: self.save_minutes,
             max_hours: self.max_hours,
+            eval_steps: self.eval_steps,
+            fgm: self.fgm,
+            ema: self.ema,
         }
     }
 }
@@ -270,4 +300,52 @@ pub fn available<B: Backend>(precision: Precision) -> Result<kiln_kernels::Preci
         return Err(UsageError(format!("precision `{name}` is computed by backend `{has}` alone, not by `{asked}`")));
     }
     Ok(precision.into())
+}
+
+/// What the keys of `[train]` need of the other keys.
+pub(super) fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
+    const ONE_LABEL: &str = "one label a text, or `task = \"token-classification\"` without `model.crf`";
+    let train = &file.train;
+    let has_labels = file.task != Task::MaskedLm;
+    let tags_alone = file.task == Task::TokenClassification && !model.crf;
+    let one_label = is_of(file.task, model, ProblemType::SingleLabelClassification);
+    vec![
+        Rule {
+            key: "train.class_weights",
+            is_set: train.class_weights.is_some(),
+            is_allowed: one_label || tags_alone,
+            needs: ONE_LABEL,
+        },
+        Rule {
+            key: "train.label_smoothing",
+            is_set: train.label_smoothing > 0.0,
+            is_allowed: one_label || tags_alone,
+            needs: ONE_LABEL,
+        },
+        Rule {
+            key: "train.label_all_tokens",
+            is_set: train.label_all_tokens,
+            is_allowed: tags_alone,
+            needs: "`task = \"token-classification\"` without `model.crf`",
+        },
+        Rule {
+            key: "train.focal_gamma",
+            is_set: train.focal_gamma > 0.0,
+            is_allowed: (one_label || tags_alone) && train.label_smoothing == 0.0,
+            needs: "one label a text, or `task = \"token-classification\"` without `model.crf`, and no \
+                    `train.label_smoothing`",
+        },
+        Rule {
+            key: "train.r_drop",
+            is_set: train.r_drop > 0.0,
+            is_allowed: has_labels && model.encoder != Encoder::Frozen,
+            needs: "a task with labels and a `model.encoder` other than `frozen`",
+        },
+        Rule {
+            key: "train.fgm",
+            is_set: train.fgm > 0.0,
+            is_allowed: has_labels && model.encoder == Encoder::Full,
+            needs: "a task with labels and `model.encoder = \"full\"`, whose word embeddings it moves",
+        },
+    ]
 }

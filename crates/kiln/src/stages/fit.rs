@@ -9,6 +9,7 @@ use kiln_heads::Calibration;
 use kiln_schema::{Split, Splits};
 use kiln_train::{End, EpochReport, EvaluationSet, Event, Fit, Metric, TrainConfig, TrainingSet};
 
+use super::board::Board;
 use super::model::scope;
 use super::save::{RunFolder, epoch_scores};
 use super::settle::Plan;
@@ -65,7 +66,8 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
         checkpoints: &plan.folder.checkpoints(),
         resume: plan.folder.resume,
     };
-    let mut watch = Watch { folder: &plan.folder, resumed_at: 0, epochs: Vec::new(), failed: None };
+    let mut watch =
+        Watch { folder: &plan.folder, resumed_at: 0, epochs: Vec::new(), board: Board::new(plan), failed: None };
     let fitted = fit.run(model, &mut |event| watch.event(event, &config, observer))?;
     watch.finish(fitted.steps, fitted.end, &config, observer)?;
     let (steps, best_epoch) = (fitted.steps, fitted.best_epoch);
@@ -74,9 +76,9 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
     let (epochs, encoder_seconds, teacher_seconds) = (&fitted.epochs, options.encoder_seconds, options.teacher_seconds);
     let update_seconds: f64 = epochs.iter().map(|epoch| epoch.train_seconds).sum();
     let encoded: usize = sets.iter().map(|(_, set)| set.rows()).sum();
-    let in_an_epoch = |amount: usize| (amount * epochs.len()) as f64 / update_seconds;
+    let in_an_epoch = |amount: usize| amount as f64 * fitted.passes / update_seconds;
     let train = TrainReport {
-        epochs: epochs.len(),
+        epochs: epochs.last().map_or(0, |last| last.epoch),
         best_epoch,
         steps,
         seconds: epochs.iter().map(|epoch| epoch.seconds).sum::<f64>() + encoder_seconds + teacher_seconds,
@@ -102,7 +104,8 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
     }
     let (output, set) = judged.expect("there is a validation split");
     let errors = (options.errors)(&output, set);
-    let epochs = fitted.epochs.iter().map(epoch_scores).collect();
+    let updates = steps as f64 / fitted.passes;
+    let epochs = fitted.epochs.iter().map(|report| epoch_scores(report, updates)).collect();
     let calibration = temperature.map(|temperature| Calibration { temperature });
     Ok(Fitted { model: fitted.model, results: Results { train, splits, errors, epochs, calibration } })
 }
@@ -113,6 +116,7 @@ struct Watch<'a> {
     /// Updates made before this training went on.
     resumed_at: usize,
     epochs: Vec<EpochReport>,
+    board: Board,
     failed: Option<anyhow::Error>,
 }
 
@@ -122,11 +126,14 @@ impl Watch<'_> {
         if let Event::Started { step, total_steps, epochs } = &event
             && *step > 0
         {
-            let epochs = epochs.len();
-            let done = format!("{step} of {total_steps} updates and {epochs} epochs are done");
+            let validations = if config.eval_steps == 0 { "epochs" } else { "validations" };
+            let done = format!("{step} of {total_steps} updates and {} {validations} are done", epochs.len());
             observer.stage("resume", "kiln-train", &done);
         }
         observer.training(&event, config);
+        if let Err(error) = self.board.event(&event) {
+            self.failed.get_or_insert(error);
+        }
         match event {
             Event::Started { step, epochs, .. } => {
                 self.resumed_at = step;

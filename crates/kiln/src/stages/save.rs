@@ -162,10 +162,10 @@ pub(crate) fn write_report(folder: &Path, page: Page<'_>) -> anyhow::Result<()> 
     write(&folder.join("report.json"), &serde_json::to_vec_pretty(page.report)?)
 }
 
-/// An epoch as the page shows it.
-pub(crate) fn epoch_scores(report: &EpochReport) -> EpochScores {
+/// A validation as the page shows it; `updates` are those of an epoch.
+pub(crate) fn epoch_scores(report: &EpochReport, updates: f64) -> EpochScores {
     EpochScores {
-        epoch: report.epoch,
+        epoch: report.step as f64 / updates,
         train_loss: report.train_loss,
         learning_rate: report.learning_rate,
         validation: report.validation.clone(),

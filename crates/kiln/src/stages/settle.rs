@@ -150,6 +150,9 @@ fn checkpoint(recipe: &Recipe, config: &PullConfig, observer: &mut dyn Observer)
         }
         None => BertConfig::from_folder(&folder)?,
     };
+    if recipe.train.r_drop > 0.0 && [config.hidden_dropout_prob, config.attention_probs_dropout_prob] == [0.0; 2] {
+        bail!(UsageError(format!("train.r_drop compares passes under dropout, and {source} has none")));
+    }
     let tokenizer = fitted_tokenizer(&folder, &config, max_length)?;
     if let Some(Student { layers }) = &recipe.student {
         check_layers(layers, &config)?;

@@ -160,8 +160,10 @@ pub(crate) fn taught<S: LogitSet>(
     lessons: Option<Lessons<S>>,
     observer: &mut dyn Observer,
 ) -> anyhow::Result<Taught<S>> {
+    let sets = sets.map(|_, set| Objective::new(set));
+    let sets = Splits { train: sets.train.with_r_drop(plan.recipe.train.r_drop), ..sets };
     let (Some(Lessons { teacher, set }), Some(distill)) = (lessons, &plan.recipe.distill) else {
-        return Ok(Taught { sets: sets.map(|_, set| Objective::new(set)), seconds: 0.0 });
+        return Ok(Taught { sets, seconds: 0.0 });
     };
     let folder = if plan.keeps_features { cache_folder() } else { plan.folder.path.clone() };
     let contents = plan.fingerprint.contents.iter().filter(|(name, _)| name.starts_with(TEACHER));
@@ -174,7 +176,7 @@ pub(crate) fn taught<S: LogitSet>(
         max_bytes: OUTPUTS_LIMIT,
     };
     let started = Instant::now();
-    let set = set.as_ref().unwrap_or(&sets.train);
+    let set = set.as_ref().unwrap_or(sets.train.set());
     let rows = set.rows();
     let mut progress = |done| observer.rows("teacher", done, rows);
     let (outputs, is_cached) = TeacherOutputs::compute(&teacher.model, set, &config, plan.device, &mut progress)?;
@@ -182,8 +184,7 @@ pub(crate) fn taught<S: LogitSet>(
     let origin = super::features::origin(is_cached, seconds);
     observer.stage("teacher", "kiln-train", &format_args!("outputs for {rows} rows {origin}"));
     let distillation = Distillation { outputs, temperature: distill.temperature, alpha: distill.alpha };
-    let Splits { train, validation, test } = sets.map(|_, set| Objective::new(set));
-    let sets = Splits { train: train.with_distillation(distillation), validation, test };
+    let sets = Splits { train: sets.train.with_distillation(distillation), ..sets };
     Ok(Taught { sets, seconds: if is_cached { 0.0 } else { seconds } })
 }
 

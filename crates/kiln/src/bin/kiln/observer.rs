@@ -95,13 +95,14 @@ impl Observer for Console {
 /// The most columns of an epoch's line.
 const COLUMNS: usize = 100;
 
-/// An epoch in one line: both losses, the metric that picks the best epoch, and of the other numbers those that fit.
+/// A validation in one line: both losses, the metric that picks the best, and of the other numbers those that fit.
 fn epoch_line(report: &EpochReport, config: &TrainConfig) -> String {
-    let EpochReport { epoch, train_loss, train_accuracy, validation, .. } = report;
+    let EpochReport { epoch, step, train_loss, train_accuracy, validation, .. } = report;
     let is_needed = |name: &str| name == "loss" || name == config.metric.name();
     let (needed, others): (Vec<_>, Vec<_>) = validation.iter().partition(|(name, _)| is_needed(name));
     let shown = |(name, number): (&String, &f64)| format!(" {name} {number:.4}");
-    let mut train = format!("epoch {epoch}/{}  train loss {train_loss:.4}", config.epochs);
+    let step = if config.eval_steps == 0 { String::new() } else { format!(" update {step}") };
+    let mut train = format!("epoch {epoch}/{}{step}  train loss {train_loss:.4}", config.epochs);
     // The loss comes first, as everywhere.
     let (loss, metric): (Vec<_>, Vec<_>) = needed.into_iter().partition(|(name, _)| *name == "loss");
     let mut validation: String = loss.into_iter().chain(metric).map(shown).collect();
@@ -133,6 +134,7 @@ mod tests {
     fn report(names: &[&str]) -> EpochReport {
         EpochReport {
             epoch: 100,
+            step: 1_000,
             train_loss: 12.3456,
             train_accuracy: Some(0.5),
             learning_rate: 1e-5,

@@ -342,3 +342,25 @@ fn a_teacher_and_a_student_need_what_they_can_work_with() {
     }
     assert!(distilled(&["distill.temperature=0"]).contains("`distill.temperature`"));
 }
+
+#[test]
+fn options_that_cannot_apply_are_refused() {
+    for (more, key, needs) in [
+        (&["train.fgm=1", "model.encoder=lora"][..], "train.fgm", "`model.encoder = \"full\"`"),
+        (&["train.r_drop=1", "model.encoder=frozen"], "train.r_drop", "a `model.encoder` other than `frozen`"),
+        (&["train.focal_gamma=2", "train.label_smoothing=0.1"], "train.focal_gamma", "no `train.label_smoothing`"),
+        (&["train.focal_gamma=2", "model.problem_type=regression"], "train.focal_gamma", "one label a text"),
+    ] {
+        let found = message(SHORT, more);
+        assert!(found.contains(&format!("`{key}` needs ")) && found.contains(needs), "{found}");
+    }
+    let raw = message(super::CORPUS, &["train.r_drop=1"]);
+    assert!(raw.contains("`train.r_drop` needs a task with labels"), "{raw}");
+    for (setting, expected) in [
+        ("train.ema=1", "`train.ema`: found floating point `1.0`, expected a number of at least 0 and below 1"),
+        ("train.r_drop=-1", "`train.r_drop`: found floating point `-1.0`, expected a number of at least 0"),
+        ("train.eval_steps=-1", "`train.eval_steps`: found integer `-1`, expected a whole number of at least 0"),
+    ] {
+        assert!(message(SHORT, &[setting]).ends_with(expected), "{setting}");
+    }
+}
