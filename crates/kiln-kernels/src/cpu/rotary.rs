@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn pairs_are_turned_by_their_angles_and_back() {
         let (simd, division) = (Simd::detect(), Division { batch: 2, seq: 3, queries: 3, heads: 2, head: 4 });
-        let angle = |at: usize| (at / 2) as f32 * if at % 2 == 0 { 1.0 } else { 0.1 };
+        let angle = |at: usize| (at / 2) as f32 * if at.is_multiple_of(2) { 1.0 } else { 0.1 };
         let angles = Angles {
             cosines: (0..6).map(|at| angle(at).cos()).collect(),
             sines: (0..6).map(|at| angle(at).sin()).collect(),

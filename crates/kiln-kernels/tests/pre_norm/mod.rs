@@ -113,7 +113,7 @@ fn nothing_beyond_the_window_counts() {
     let whole = attend(150, 0);
     for (seq, padded) in [(70, 0), (150, 80), (150, 149)] {
         let (tokens, found) = (seq - padded, attend(seq, padded));
-        let same = if tokens > 3 { tokens - 3 } else { 0 } * 8;
+        let same = tokens.saturating_sub(3) * 8;
         assert_eq!(found[..same], whole[..same], "{seq}, {padded} of them padding");
         assert!(found.iter().all(|value| value.is_finite()));
     }
