@@ -3,7 +3,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::nn::LayerNorm;
 use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
-use kiln_kernels::{Activation, Products, Queries};
+use kiln_kernels::{Products, Queries};
 
 use crate::checkpointing::Pass;
 use crate::{BertConfig, BertEmbeddings, BertEncoder, BertPooler, LayerInputs, LayerOutputs, Linear};
@@ -160,8 +160,8 @@ impl Bert {
     /// # Panics
     /// When there is no such layer.
     pub fn values(&self, layer: usize, hidden_states: Tensor<3>) -> Tensor<3> {
-        let value = &self.encoder.steps().nth(layer).expect("there is such a layer").attention.self_attention.value;
-        value.activated(hidden_states, Activation::Identity, &self.products)
+        let layer = self.encoder.steps().nth(layer).expect("there is such a layer");
+        layer.values(hidden_states, &self.products)
     }
 
     /// Leaves out all layers but these, in their order.

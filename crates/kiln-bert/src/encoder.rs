@@ -1,6 +1,6 @@
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor};
-use kiln_kernels::{Products, Queries, Rotary};
+use kiln_kernels::{Activation, Products, Queries, Rotary};
 
 use crate::{BertAttention, BertConfig, BertOutput, HiddenAct, Linear, PreNormLayer};
 
@@ -131,6 +131,24 @@ impl EncoderLayer {
             Self::PreNorm(layer) => layer.mlp.wo.shape(),
         };
         hidden
+    }
+
+    /// The values of self-attention, `[batch, seq, hidden]`, as is what the layer reads.
+    pub(crate) fn values(&self, hidden_states: Tensor<3>, products: &Products) -> Tensor<3> {
+        match self {
+            Self::PostNorm(layer) => {
+                layer.attention.self_attention.value.activated(hidden_states, Activation::Identity, products)
+            }
+            Self::PreNorm(PreNormLayer { attn_norm, attn, .. }) => {
+                let [_, _, hidden] = hidden_states.dims();
+                let normalized = match attn_norm {
+                    Some(norm) => norm.forward(hidden_states),
+                    None => hidden_states,
+                };
+                // Queries, keys and values lie side by side.
+                attn.wqkv.activated(normalized, Activation::Identity, products).narrow(2, 2 * hidden, hidden)
+            }
+        }
     }
 
     /// Its linear layers, each with its name in the layer.

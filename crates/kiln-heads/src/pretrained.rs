@@ -247,13 +247,16 @@ fn pretrained_head(
     own_pooler(config, weights, None, device)
 }
 
-/// Whether there are layers of these indices, each with weights of its own.
+/// Whether there are layers of these indices, each with weights of its own and computed as the others.
 fn check_layers(folder: &Path, config: &BertConfig, layers: &[usize]) -> Result<(), Error> {
     let family = config.family();
     let missing = layers.iter().find(|&&layer| layer >= config.num_hidden_layers);
     let (field, found, expected) = match missing {
-        None if !family.shares_layers => return Ok(()),
-        None => ("model_type", format!("\"{}\"", family.model_type), "layers that share no weights".to_owned()),
+        None if !family.shares_layers && !family.has_pre_norm => return Ok(()),
+        None => {
+            let expected = "a family whose layers are all of one kind and share no weights".to_owned();
+            ("model_type", format!("\"{}\"", family.model_type), expected)
+        }
         Some(missing) => {
             let expected = format!("more than {missing}, the index of a layer that is kept");
             ("num_hidden_layers", config.num_hidden_layers.to_string(), expected)
