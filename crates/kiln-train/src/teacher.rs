@@ -201,7 +201,7 @@ impl<S: LogitSet> Writer<'_, S> {
         });
         let [_, width] = logits.dims();
         let logits = host(logits.into_data());
-        let states: Vec<(usize, Vec<f32>)> = states.into_iter().map(|states| of_row(states)).collect();
+        let states: Vec<(usize, Vec<f32>)> = states.into_iter().map(of_row).collect();
         let mut remaining = logits.chunks(width.max(1));
         let bytes_of = |(at, &row): (usize, &usize)| {
             let Layout { logits: [count, width], tokens, .. } = self.layouts[row];

@@ -173,7 +173,6 @@ fn a_killed_run_ends_with_the_same_bytes_and_all_epochs() {
 fn a_killed_run_with_every_option_ends_with_the_same_bytes() {
     let place = ends_with_the_same_bytes(&[
         "train.eval_steps=5",
-        "train.r_drop=0.5",
         "train.fgm=0.5",
         "train.ema=0.9",
         "train.focal_gamma=1.5",

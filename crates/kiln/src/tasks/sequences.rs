@@ -287,7 +287,7 @@ where
     }
 }
 
-fn targets<T: Clone>(examples: &Vec<Example<T>>) -> Vec<T> {
+fn targets<T: Clone>(examples: &[Example<T>]) -> Vec<T> {
     examples.iter().map(|example| example.target.clone()).collect()
 }
 

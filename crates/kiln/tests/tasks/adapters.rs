@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 
 use serde_json::Value;
 
@@ -145,6 +145,16 @@ fn what_cannot_be_is_refused() {
     refused("adapter.ranks=3", "did you mean");
 }
 
+/// A server that ends with the test, however that ends.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// The answer to a text of a model of the server at `url`: scores by label.
 fn asked(url: &str, model: &str, text: &str) -> Vec<(String, f64)> {
     let address = url.trim().strip_prefix("http://").expect("its address");
@@ -179,18 +189,15 @@ fn adapters_are_served_on_one_base() {
     place.train("one", &[]);
     place.train("two", &["--set", "model.encoder=qlora", "--set", "train.seed=7"]);
     let (base, adapters) = (place.path("base"), [place.path("one"), format!("second={}", place.path("two/adapter"))]);
-    let mut server = kiln(&["serve", &base, "--port", "0", "--adapter", &adapters[0], "--adapter", &adapters[1]])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it runs");
+    let mut command = kiln(&["serve", &base, "--port", "0", "--adapter", &adapters[0], "--adapter", &adapters[1]]);
+    let mut server = Server(command.stdout(Stdio::piped()).spawn().expect("it runs"));
     let mut url = String::new();
-    BufReader::new(server.stdout.take().expect("it is piped")).read_line(&mut url).expect("a line");
+    BufReader::new(server.0.stdout.take().expect("it is piped")).read_line(&mut url).expect("a line");
     for (name, run) in [("one", "one"), ("second", "two")] {
         let expected = place.score(&["--model", &place.path(run)]);
         same(name, &asked(&url, name, "房间很干净"), &expected);
     }
-    server.kill().expect("it is running");
-    server.wait().expect("it ends");
+    drop(server);
 
     for (models, found) in [(vec![base.as_str(), "x=sample"], "found 2 models"), (vec!["sample"], "one/none")] {
         let adapter = if models.len() == 1 { place.path("one/none") } else { place.path("one") };
