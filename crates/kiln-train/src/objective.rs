@@ -3,7 +3,7 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_bert::Bert;
-use kiln_eval::SplitReport;
+use kiln_eval::{CalibrationReport, SplitReport};
 use kiln_heads::{
     sigmoid_disagreement_sum, sigmoid_divergence_sum, softmax_disagreement_sum, softmax_divergence_sum,
     squared_error_sum,
@@ -63,6 +63,10 @@ impl<S: Dataset> Dataset for Objective<S> {
 
     fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> {
         self.set.lengths(rows)
+    }
+
+    fn tokens(&self) -> usize {
+        self.set.tokens()
     }
 }
 
@@ -127,6 +131,14 @@ impl<M, S: EvaluationSet<M>> EvaluationSet<M> for Objective<S> {
 
     fn report(&self, output: &S::Output) -> Result<SplitReport, kiln_eval::Error> {
         self.set.report(output)
+    }
+
+    fn temperature(&self, output: &S::Output) -> Option<f64> {
+        self.set.temperature(output)
+    }
+
+    fn calibration(&self, output: &S::Output, temperature: Option<f64>) -> Option<CalibrationReport> {
+        self.set.calibration(output, temperature)
     }
 }
 
