@@ -37,8 +37,7 @@ fn run_wgpu_tests() -> Result<()> {
     let folder = workspace::metadata()?.target_directory.join("wgpu");
     let packages = ["--package=kiln-train", "--package=kiln-backend", "--features=kiln-backend/wgpu"];
     let mut command = cargo(["test", "--release", "--test=backends", "--target-dir", folder.as_str()]);
-    // The crates of the workspace at the level of their dependencies: nothing here is timed.
-    command.args(packages).env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
+    command.args(packages);
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // The driver wants a folder for its sockets.
         command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
