@@ -13,8 +13,8 @@ pub struct Args {
 
 type Step = fn() -> Result<()>;
 
-/// The checks by name, the cheapest first. All but the last share one target folder and one profile, so that what one
-/// has compiled the next need not.
+/// The checks by name, the cheapest first. They share one target folder and one profile, so that what one has compiled the
+/// next need not.
 const STEPS: [(&str, Step); 11] = [
     ("fmt", || workspace::run(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", tidy::run),

@@ -25,19 +25,19 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// `DOCS_RS` has the build scripts do without CUDA's own files; the folder is another because the features are.
+/// The whole workspace, as in the other steps, so that what the cards' features do not touch is compiled once.
+const WORKSPACE: [&str; 3] = ["--release", "--workspace", "--exclude=xtask"];
+
+/// `DOCS_RS` has the build scripts do without CUDA's own files.
 fn check_types() -> Result<()> {
-    let folder = workspace::metadata()?.target_directory.join("cuda-check");
-    let arguments = ["check", "--package", "kiln", "--features", "cuda,wgpu", "--target-dir", folder.as_str()];
+    let arguments = [&["check"], &WORKSPACE[..], &["--features=kiln/cuda,kiln/wgpu"]].concat();
     workspace::run(cargo(arguments).env("DOCS_RS", "1"))
 }
 
-/// Forward parity with PyTorch and a training step, of the package that needs no crates that read data sets.
+/// Forward parity with PyTorch and a training step.
 fn run_wgpu_tests() -> Result<()> {
-    let folder = workspace::metadata()?.target_directory.join("wgpu");
-    let packages = ["--package=kiln-train", "--package=kiln-backend", "--features=kiln-backend/wgpu"];
-    let mut command = cargo(["test", "--release", "--test=backends", "--target-dir", folder.as_str()]);
-    command.args(packages);
+    let arguments = [&["test"], &WORKSPACE[..], &["--features=kiln-backend/wgpu", "--test=backends"]].concat();
+    let mut command = cargo(arguments);
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // The driver wants a folder for its sockets.
         command.env("XDG_RUNTIME_DIR", std::env::temp_dir());

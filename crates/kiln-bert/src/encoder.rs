@@ -139,14 +139,11 @@ impl EncoderLayer {
             Self::PostNorm(layer) => {
                 layer.attention.self_attention.value.activated(hidden_states, Activation::Identity, products)
             }
-            Self::PreNorm(PreNormLayer { attn_norm, attn, .. }) => {
+            Self::PreNorm(layer) => {
                 let [_, _, hidden] = hidden_states.dims();
-                let normalized = match attn_norm {
-                    Some(norm) => norm.forward(hidden_states),
-                    None => hidden_states,
-                };
+                let read = layer.read(hidden_states, products);
                 // Queries, keys and values lie side by side.
-                attn.wqkv.activated(normalized, Activation::Identity, products).narrow(2, 2 * hidden, hidden)
+                layer.attn.wqkv.activated(read, Activation::Identity, products).narrow(2, 2 * hidden, hidden)
             }
         }
     }

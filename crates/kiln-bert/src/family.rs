@@ -181,6 +181,11 @@ impl Family {
         }
     }
 
+    /// Whether each layer has weights of its own and computes as the others, so that some can be left out.
+    pub fn has_independent_layers(&self) -> bool {
+        !self.shares_layers && !self.has_pre_norm
+    }
+
     /// The family's name of a parameter, from BERT's; where layers are shared, a group has `group_size` of them.
     pub(crate) fn tensor_name(&self, name: &str, group_size: usize) -> String {
         let renamed = |name: String, Rename { bert, family }: &Rename| replace_part(name, bert, family);

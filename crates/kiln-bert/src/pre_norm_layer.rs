@@ -51,15 +51,22 @@ impl PreNormLayer {
         queries: Queries,
         products: &Products,
     ) -> Tensor<3> {
-        let normalized = |norm: &LayerNorm, x: Tensor<3>| normalization(norm, self.layer_norm_eps).forward(x, products);
-        let read = match &self.attn_norm {
-            Some(norm) => normalized(norm, hidden_states.clone()),
-            None => hidden_states.clone(),
-        };
-        let context = self.attn.forward(read, padding, queries, products);
+        let context = self.attn.forward(self.read(hidden_states.clone(), products), padding, queries, products);
         let attended = self.attn.output(context, queries.select(hidden_states), products);
-        let gated = self.mlp.gated(normalized(&self.mlp_norm, attended.clone()), products);
+        let gated = self.mlp.gated(self.normalized(&self.mlp_norm, attended.clone(), products), products);
         self.mlp.output(gated, attended, products)
+    }
+
+    /// What attention reads of the hidden states, in their shape.
+    pub(crate) fn read(&self, hidden_states: Tensor<3>, products: &Products) -> Tensor<3> {
+        match &self.attn_norm {
+            Some(norm) => self.normalized(norm, hidden_states, products),
+            None => hidden_states,
+        }
+    }
+
+    fn normalized(&self, norm: &LayerNorm, x: Tensor<3>, products: &Products) -> Tensor<3> {
+        normalization(norm, self.layer_norm_eps).forward(x, products)
     }
 }
 

@@ -58,8 +58,15 @@ impl CalibrationReport {
     /// When the lengths do not fit.
     pub fn new(logits: &[f32], num_labels: usize, targets: &[LabelId], temperature: Option<f64>) -> Self {
         let rows = Rows { logits, num_labels, targets };
-        let after = temperature.map(|temperature| rows.scores(temperature));
-        Self { before: rows.scores(1.0), temperature, after, coverage: rows.coverage(temperature.unwrap_or(1.0)) }
+        let (before, as_they_are) = rows.scores(1.0);
+        let (after, predictions) = match temperature {
+            Some(temperature) => {
+                let (after, predictions) = rows.scores(temperature);
+                (Some(after), predictions)
+            }
+            None => (None, as_they_are),
+        };
+        Self { before, temperature, after, coverage: predictions.coverage() }
     }
 }
 
@@ -70,41 +77,45 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn probabilities(&self, temperature: f64) -> Vec<f64> {
-        self.logits.chunks(self.num_labels).flat_map(|row| softmax_at(row, temperature)).collect()
-    }
-
-    /// The probability of each prediction, and whether it is right.
-    fn predictions(&self, probabilities: &[f64]) -> (Vec<f64>, Vec<bool>) {
-        let rows = self.logits.chunks(self.num_labels).zip(probabilities.chunks(self.num_labels)).zip(self.targets);
-        rows.map(|((logits, probabilities), target)| {
-            let predicted = argmax(logits);
-            (probabilities[predicted], predicted == *target)
-        })
-        .unzip()
-    }
-
-    fn scores(&self, temperature: f64) -> CalibrationScores {
-        let probabilities = self.probabilities(temperature);
-        let (confidences, correct) = self.predictions(&probabilities);
-        let bins = confidence_bins(&confidences, &correct, 10);
-        CalibrationScores {
+    /// How far the probabilities are from the truth, and what is predicted with them.
+    fn scores(&self, temperature: f64) -> (CalibrationScores, Predictions) {
+        let rows = self.logits.chunks(self.num_labels);
+        let probabilities: Vec<f64> = rows.clone().flat_map(|row| softmax_at(row, temperature)).collect();
+        let rows = rows.zip(probabilities.chunks(self.num_labels)).zip(self.targets);
+        let (confidences, correct) = rows
+            .map(|((logits, probabilities), target)| {
+                let predicted = argmax(logits);
+                (probabilities[predicted], predicted == *target)
+            })
+            .unzip();
+        let predictions = Predictions { confidences, correct };
+        let bins = confidence_bins(&predictions.confidences, &predictions.correct, 10);
+        let scores = CalibrationScores {
             calibration_error: expected_calibration_error(&bins),
             brier_score: brier_score(&probabilities, self.num_labels, self.targets),
             negative_log_likelihood: cross_entropy_at(self.logits, self.num_labels, self.targets, temperature),
             reliability: bins.into_iter().map(Reliability::from).collect(),
-        }
+        };
+        (scores, predictions)
     }
+}
 
-    fn coverage(&self, temperature: f64) -> Vec<Coverage> {
-        let (confidences, correct) = self.predictions(&self.probabilities(temperature));
+/// The probability of each row's prediction, and whether it is right.
+struct Predictions {
+    confidences: Vec<f64>,
+    correct: Vec<bool>,
+}
+
+impl Predictions {
+    fn coverage(&self) -> Vec<Coverage> {
         let at = |min_score: f64| {
-            let answered = confidences.iter().zip(&correct).filter(|(confidence, _)| **confidence >= min_score);
+            let rows = self.confidences.iter().zip(&self.correct);
+            let answered = rows.filter(|(confidence, _)| **confidence >= min_score);
             let right = answered.clone().filter(|(_, correct)| **correct).count();
             let answered = answered.count();
             Coverage {
                 min_score,
-                coverage: answered as f64 / correct.len().max(1) as f64,
+                coverage: answered as f64 / self.correct.len().max(1) as f64,
                 accuracy: (answered > 0).then(|| right as f64 / answered as f64),
             }
         };

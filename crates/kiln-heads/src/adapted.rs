@@ -9,7 +9,7 @@ use kiln_kernels::PackedWeights;
 use serde_json::{Map, Value, json};
 
 use crate::model_folder::{HEAD_FILE, HEAD_KEY, HeadClass, saved_config, write_json};
-use crate::read_model::{own_pooler, read_head};
+use crate::read_model::{pooler_if_any, read_head};
 use crate::{Error, Network, TaskModel};
 
 /// What the head says of itself, beside peft's files: the keys of a model folder's `config.json` that the base's lacks.
@@ -84,10 +84,8 @@ impl AdapterBase {
         let config = BertConfig::from_folder(folder)?;
         let weights = Weights::from_folder(folder)?;
         let Loaded { module: mut bert, .. } = load_bert(&config, &weights, device)?;
-        if let SentenceHead::Own { dense, .. } = config.family().sentence_head
-            && weights.shape(&format!("{dense}weight")).is_some()
-        {
-            bert.pooler = own_pooler(&config, &weights, None, device)?;
+        if let Some(pooler) = pooler_if_any(&config, &weights, device)? {
+            bert.pooler = Some(pooler);
         }
         bert.products.packed = Some(PackedWeights::default());
         Ok(Self { folder: folder.to_owned(), config, bert, quantized: OnceLock::new() })

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use kiln_bert::{Bert, BertConfig, BertPooler, Family, SentenceHead, Weights, initialize, load, load_bert};
 use serde::{Deserialize, Serialize};
 
-use crate::read_model::own_pooler;
+use crate::read_model::pooler_if_any;
 use crate::{
     ClassificationHead, ClassificationHeadConfig, Crf, Error, MaskedLm, Pooling, PreTrainingHeads, QuestionAnswerer,
     SequenceClassifier, TokenClassifier,
@@ -239,12 +239,11 @@ fn pretrained_head(
     unused: &mut Vec<String>,
     device: &Device,
 ) -> Result<Option<BertPooler>, Error> {
-    let SentenceHead::Own { dense, norm, .. } = config.family().sentence_head else { return Ok(None) };
-    if weights.shape(&format!("{dense}weight")).is_none() {
-        return Ok(None);
+    let pooler = pooler_if_any(config, weights, device)?;
+    if let (Some(_), SentenceHead::Own { dense, norm, .. }) = (&pooler, config.family().sentence_head) {
+        unused.retain(|name| !name.starts_with(dense) && norm.is_none_or(|norm| !name.starts_with(norm)));
     }
-    unused.retain(|name| !name.starts_with(dense) && norm.is_none_or(|norm| !name.starts_with(norm)));
-    own_pooler(config, weights, None, device)
+    Ok(pooler)
 }
 
 /// Whether there are layers of these indices, each with weights of its own and computed as the others.
@@ -252,7 +251,7 @@ fn check_layers(folder: &Path, config: &BertConfig, layers: &[usize]) -> Result<
     let family = config.family();
     let missing = layers.iter().find(|&&layer| layer >= config.num_hidden_layers);
     let (field, found, expected) = match missing {
-        None if !family.shares_layers && !family.has_pre_norm => return Ok(()),
+        None if family.has_independent_layers() => return Ok(()),
         None => {
             let expected = "a family whose layers are all of one kind and share no weights".to_owned();
             ("model_type", format!("\"{}\"", family.model_type), expected)

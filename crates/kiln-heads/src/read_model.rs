@@ -256,6 +256,20 @@ impl ModelReader<'_> {
     }
 }
 
+/// [`own_pooler`] where the checkpoint has it.
+pub(crate) fn pooler_if_any(
+    config: &BertConfig,
+    weights: &Weights,
+    device: &Device,
+) -> Result<Option<BertPooler>, Error> {
+    match config.family().sentence_head {
+        SentenceHead::Own { dense, .. } if weights.shape(&format!("{dense}weight")).is_some() => {
+            own_pooler(config, weights, None, device)
+        }
+        _ => Ok(None),
+    }
+}
+
 /// What transformers' head has in the place of BERT's pooler; that of an adapter's base, where only the adapter's output layer
 /// was trained.
 pub(crate) fn own_pooler(

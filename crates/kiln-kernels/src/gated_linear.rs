@@ -55,9 +55,9 @@ mod fused {
     use half::bf16;
 
     use super::GatedLinear;
-    use crate::cpu::{Dropout, Epilogue, Gate, Kernels, Simd, Source, Target, View, gate, gate_backward};
-    use crate::flex::{self, Value, contiguous, matrix, rounded, rows_and_columns, values, with_last};
-    use crate::linear::fused::linear;
+    use crate::cpu::{Dropout, Epilogue, Gate, Kernels, Simd, Source, View, gate, gate_backward};
+    use crate::flex::{self, Value, contiguous, rounded, rows_and_columns, values, with_last};
+    use crate::linear::fused::{LinearBackward, linear};
     use crate::weight::{Form, Operand};
     use crate::{Activation, Precision, Products};
 
@@ -102,7 +102,7 @@ mod fused {
         ))
     }
 
-    /// The output, the rounded input, the weight, and both halves before the gate.
+    /// The output, and what the backward pass needs.
     fn forward<E: Value + Source<W>, W: Kernels>(
         [x, weight, bias]: [FlexTensor; 3],
         settings: &Settings,
@@ -181,15 +181,9 @@ mod fused {
             let [rows, width] = rows_and_columns(&both);
             let (gradient, of_bias) = gate_backward::<E>(Simd::detect(), gate, values(&both), values(&gradient));
             let gradient = View::new(&gradient, rows, width, width);
-            if let Some(node) = x_node {
-                let [input, _] = weight.shape();
-                let mut of_x = vec![0f32; rows * input];
-                weight.input_gradient::<E, f32>(gradient, Target::whole(&mut of_x, input), Epilogue::Store);
-                gradients.register::<Flex>(node.id, flex::new(of_x, &with_last(&both, input)));
-            }
-            if let (Some(node), Some(x)) = (weight_node, &x) {
-                gradients.register::<Flex>(node.id, weight.gradient(matrix::<E>(x), gradient));
-            }
+            let [input, _] = weight.shape();
+            let linear = LinearBackward { x: x.as_ref(), shape: &with_last(&both, input), weight: &weight, gradient };
+            linear.register::<f32>([x_node, weight_node].map(|node| node.map(|node| node.id)), gradients);
             if let Some(node) = bias_node {
                 gradients.register::<Flex>(node.id, flex::new(of_bias, &[width]));
             }

@@ -38,6 +38,7 @@ impl ActivatedLinear {
 pub(crate) mod fused {
     use std::marker::PhantomData;
 
+    use burn::backend::autodiff::NodeId;
     use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
     use burn::backend::autodiff::grads::Gradients;
     use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -105,6 +106,33 @@ pub(crate) mod fused {
             epilogue,
         );
         out
+    }
+
+    /// A linear layer in the backward pass of whatever it is part of.
+    pub(crate) struct LinearBackward<'a, E> {
+        /// What it read, where its weight gets a gradient.
+        pub(crate) x: Option<&'a FlexTensor>,
+        /// The shape of what it read.
+        pub(crate) shape: &'a [usize],
+        pub(crate) weight: &'a Operand,
+        /// Of what it gave, `[rows, output]`.
+        pub(crate) gradient: View<'a, E>,
+    }
+
+    impl<E: Value> LinearBackward<'_, E> {
+        /// Registers the gradients of what it read, in `O`, and of its weight, for those that want one.
+        pub(crate) fn register<O: Value>(self, [x_node, weight_node]: [Option<NodeId>; 2], gradients: &mut Gradients) {
+            let Self { x, shape, weight, gradient } = self;
+            if let Some(node) = x_node {
+                let [input, _] = weight.shape();
+                let mut of_x = vec![O::default(); gradient.rows() * input];
+                weight.input_gradient(gradient, Target::whole(&mut of_x, input), Epilogue::Store);
+                gradients.register::<Flex>(node, flex::new(of_x, shape));
+            }
+            if let (Some(node), Some(x)) = (weight_node, x) {
+                gradients.register::<Flex>(node, weight.gradient(matrix::<E>(x), gradient));
+            }
+        }
     }
 
     fn forward<E: Value + Source<W>, W: Kernels>(
@@ -196,15 +224,9 @@ pub(crate) mod fused {
             let activated = Activated { x: values(&before), gradient: values(&gradient), columns: output };
             let (gradient, of_bias) = activate_backward::<E>(Simd::detect(), activation, activated);
             let gradient = View::new(&gradient, rows, output, output);
-            if let Some(node) = x_node {
-                let [input, _] = weight.shape();
-                let mut of_x = vec![0f32; rows * input];
-                weight.input_gradient::<E, f32>(gradient, Target::whole(&mut of_x, input), Epilogue::Store);
-                gradients.register::<Flex>(node.id, flex::new(of_x, &with_last(&before, input)));
-            }
-            if let (Some(node), Some(x)) = (weight_node, &x) {
-                gradients.register::<Flex>(node.id, weight.gradient(matrix::<E>(x), gradient));
-            }
+            let [input, _] = weight.shape();
+            let linear = LinearBackward { x: x.as_ref(), shape: &with_last(&before, input), weight: &weight, gradient };
+            linear.register::<f32>([x_node, weight_node].map(|node| node.map(|node| node.id)), gradients);
             if let Some(node) = bias_node {
                 gradients.register::<Flex>(node.id, flex::new(of_bias, &[output]));
             }

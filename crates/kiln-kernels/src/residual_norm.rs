@@ -54,11 +54,11 @@ mod fused {
 
     use super::OutputBlock;
     use crate::cpu::{
-        Dropout, Epilogue, Kernels, Norm, NormGradients, Normalized, Simd, Source, Target, View, drop_and_sum,
-        norm_backward, residual_norm, residual_sum,
+        Dropout, Epilogue, Kernels, Norm, NormGradients, Normalized, Simd, Source, View, drop_and_sum, norm_backward,
+        residual_norm, residual_sum,
     };
-    use crate::flex::{self, Value, contiguous, matrix, rounded, rows_and_columns, values, with_last};
-    use crate::linear::fused::linear;
+    use crate::flex::{self, Value, contiguous, rounded, rows_and_columns, values, with_last};
+    use crate::linear::fused::{LinearBackward, linear};
     use crate::weight::{Form, Operand};
     use crate::{Precision, Products};
 
@@ -254,15 +254,10 @@ mod fused {
             let (of_linear, of_bias) = drop_and_sum::<E>(simd, &residual, hidden, dropout);
             let of_linear = View::new(&of_linear, rows, hidden, hidden);
 
-            if let Some(node) = x_node {
-                let [input, _] = weight.shape();
-                let mut of_x = vec![E::default(); rows * input];
-                weight.input_gradient(of_linear, Target::whole(&mut of_x, input), Epilogue::Store);
-                gradients.register::<Flex>(node.id, flex::new(of_x, &with_last(&gradient, input)));
-            }
-            if let (Some(node), Some(x)) = (weight_node, &x) {
-                gradients.register::<Flex>(node.id, weight.gradient(matrix::<E>(x), of_linear));
-            }
+            let [input, _] = weight.shape();
+            let read = with_last(&gradient, input);
+            let linear = LinearBackward { x: x.as_ref(), shape: &read, weight: &weight, gradient: of_linear };
+            linear.register::<E>([x_node, weight_node].map(|node| node.map(|node| node.id)), gradients);
             let shape = gradient.layout().shape();
             for (node, values, shape) in [
                 (residual_node, residual, shape.as_slice()),

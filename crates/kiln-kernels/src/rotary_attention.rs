@@ -83,11 +83,11 @@ mod fused {
 
     use super::RotaryAttention;
     use crate::cpu::{
-        Angles, Attention, Division, Dropout, Epilogue, Kernels, Simd, Source, Target, View, attention,
-        attention_backward, divide, unite,
+        Angles, Attention, Division, Dropout, Epilogue, Kernels, Simd, Source, View, attention, attention_backward,
+        divide, unite,
     };
-    use crate::flex::{self, Value, column_sums, contiguous, matrix, rounded, token_mask, values};
-    use crate::linear::fused::linear;
+    use crate::flex::{self, Value, column_sums, contiguous, rounded, token_mask, values};
+    use crate::linear::fused::{LinearBackward, linear};
     use crate::weight::{Form, Operand};
     use crate::{Precision, Products, Queries};
 
@@ -269,14 +269,9 @@ mod fused {
             let of_all = unite(simd, state.division(), of_parts, &state.settings.angles);
             let of_all_rows = View::new(&of_all, rows, 3 * hidden, 3 * hidden);
             let [x_node, weight_node, bias_node] = ops.parents;
-            if let Some(node) = x_node {
-                let mut of_x = vec![0f32; rows * hidden];
-                state.weight.input_gradient(of_all_rows, Target::whole(&mut of_x, hidden), Epilogue::Store);
-                gradients.register::<Flex>(node.id, flex::new(of_x, &state.dims));
-            }
-            if let (Some(node), Some(x)) = (weight_node, &state.x) {
-                gradients.register::<Flex>(node.id, state.weight.gradient(matrix::<E>(x), of_all_rows));
-            }
+            let State { x, dims, weight, .. } = &state;
+            let linear = LinearBackward { x: x.as_ref(), shape: dims, weight, gradient: of_all_rows };
+            linear.register::<f32>([x_node, weight_node].map(|node| node.map(|node| node.id)), gradients);
             if let Some(node) = bias_node {
                 gradients.register::<Flex>(node.id, flex::new(column_sums(&of_all, 3 * hidden), &[3 * hidden]));
             }

@@ -164,14 +164,12 @@ impl LabelLoss {
         let targets = Tensor::<1, Int>::from_data(TensorData::new(targets, [count]), device);
         let weights = |weights: Vec<f32>| Tensor::<1>::from_data(TensorData::new(weights, [num_labels]), device);
         let sum = match (&self.class_weights, self.label_smoothing) {
-            (None, 0.0) if self.focal_gamma == 0.0 => cross_entropy_sum(logits, targets),
-            (Some(given), 0.0) if self.focal_gamma == 0.0 => {
-                weighted_cross_entropy_sum(logits, targets, weights(given.clone()))
-            }
             (given, _) if self.focal_gamma > 0.0 => {
                 let weights = weights(given.clone().unwrap_or_else(|| vec![1.0; num_labels]));
                 focal_loss_sum(logits, targets, weights, self.focal_gamma)
             }
+            (None, 0.0) => cross_entropy_sum(logits, targets),
+            (Some(given), 0.0) => weighted_cross_entropy_sum(logits, targets, weights(given.clone())),
             (given, label_smoothing) => {
                 let weights = weights(given.clone().unwrap_or_else(|| vec![1.0; num_labels]));
                 smoothed_cross_entropy_sum(logits, targets, weights, label_smoothing)

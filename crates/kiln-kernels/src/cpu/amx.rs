@@ -170,8 +170,8 @@ macro_rules! kernel {
             unsafe fn two(shapes: &Shapes, o: Operands, upper: usize) {
                 // SAFETY: the caller's promise; the lower rows begin `upper` rows below the first.
                 unsafe {
-                    asm!("ldtilecfg [{}]", in(reg) shapes, options(nostack));
                     asm!(
+                        "ldtilecfg [{shapes}]",
                         "tileloadd tmm0, [{sums} + {sums_step}*1]",
                         "tileloadd tmm1, [{sums} + {sums_step}*1 + 64]",
                         "tileloadd tmm2, [{lower_sums} + {sums_step}*1]",
@@ -196,6 +196,7 @@ macro_rules! kernel {
                         "tilestored [{lower_sums} + {sums_step}*1], tmm2",
                         "tilestored [{lower_sums} + {sums_step}*1 + 64], tmm3",
                         "tilerelease",
+                        shapes = in(reg) shapes,
                         a = inout(reg) o.a => _,
                         lower_a = inout(reg) o.a.wrapping_add(upper * o.a_step) => _,
                         a_step = in(reg) o.a_step,

@@ -197,14 +197,10 @@ vectorized! {
     /// The rows of a matrix whose columns lie in one piece, given transposed, `k × rows`; `row_len` values apart, zeroed
     /// before.
     pub(super) fn transpose<E: Element, T: Source<E>>(columns: View<'_, T>, row_len: usize, rows: &mut [E]) {
-        const BLOCK: usize = 16;
-        for start in (0..columns.rows()).step_by(BLOCK) {
-            let depth = BLOCK.min(columns.rows() - start);
-            for k in start..start + depth {
-                let column = columns.row(k).expect("its rows lie in one piece");
-                for (row, value) in rows.chunks_exact_mut(row_len).zip(column) {
-                    row[k] = value.rounded();
-                }
+        for k in 0..columns.rows() {
+            let column = columns.row(k).expect("its rows lie in one piece");
+            for (row, value) in rows.chunks_exact_mut(row_len).zip(column) {
+                row[k] = value.rounded();
             }
         }
     }

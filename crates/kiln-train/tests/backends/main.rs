@@ -1,5 +1,5 @@
-//! What every backend must compute, on those that are compiled in. `cargo xtask ci gpu` runs it with wgpu; this package does
-//! without the crates that read data sets, which that build would wait for. Within the workspace, ndarray is compiled in.
+//! What every backend must compute, on those that are compiled in: within the workspace also ndarray, and in
+//! `cargo xtask ci gpu` also wgpu.
 
 #[path = "../../../../tests/all/assets.rs"]
 mod assets;

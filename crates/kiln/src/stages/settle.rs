@@ -166,7 +166,7 @@ fn checkpoint(recipe: &Recipe, config: &PullConfig, observer: &mut dyn Observer)
 /// Whether a checkpoint has the layers that the student keeps, each with weights of its own.
 fn check_layers(layers: &[usize], config: &BertConfig) -> Result<(), UsageError> {
     let found = config.num_hidden_layers;
-    if config.family().shares_layers || config.family().has_pre_norm {
+    if !config.family().has_independent_layers() {
         let message = "student.layers: the layers of model.source share their weights or attend by their number, so that none \
                        can be left out";
         return Err(UsageError(message.to_owned()));

@@ -16,6 +16,15 @@ pub fn result(text: impl fmt::Display) -> Result<(), OutputError> {
     stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(OutputError)
 }
 
+/// The first characters of a text, for a line of a result.
+pub fn beginning(text: &str) -> String {
+    const CHARACTERS: usize = 60;
+    match text.char_indices().nth(CHARACTERS) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
 /// A result, for programs.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(result(serde_json::to_string(value)?)?)

@@ -10,8 +10,6 @@ use crate::console::{self, OutputError};
 
 /// How many of the most confident mistakes are shown.
 const MISTAKES: usize = 4;
-/// Characters of a mistake's text that are shown.
-const TEXT: usize = 60;
 
 /// The report as JSON, or as a table with some mistakes, the next commands and the run's folder.
 pub fn print(trained: &Trained, json: bool) -> anyhow::Result<()> {
@@ -32,7 +30,7 @@ fn print_mistakes(folder: &Path) -> anyhow::Result<()> {
     let table = std::fs::read_to_string(folder.join("errors.tsv")).unwrap_or_default();
     let mistakes = mistakes(&table);
     if !mistakes.is_empty() {
-        console::result("\nThe most confident mistakes (all are in errors.tsv):")?;
+        console::result("\nThe most confident mistakes (errors.tsv has more):")?;
     }
     mistakes.iter().try_for_each(|mistake| Ok(console::result(mistake)?))
 }
@@ -45,9 +43,8 @@ fn mistakes(table: &str) -> Vec<String> {
     let [Some(probability), Some(prediction), Some(target), Some(text)] = columns else { return vec![] };
     let shown = |row: Vec<&str>| {
         let cell = |at: usize| row.get(at).copied().unwrap_or_default();
-        let cut: String = cell(text).chars().take(TEXT).collect();
-        let more = if cut.len() < cell(text).len() { "…" } else { "" };
-        format!("{}, not {} ({}): {cut}{more}", cell(prediction), cell(target), cell(probability))
+        let text = console::beginning(cell(text));
+        format!("{}, not {} ({}): {text}", cell(prediction), cell(target), cell(probability))
     };
     rows.take(MISTAKES).map(shown).collect()
 }

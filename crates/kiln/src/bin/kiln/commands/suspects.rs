@@ -30,7 +30,7 @@ fn print(found: &Suspects) -> anyhow::Result<()> {
     for suspect in suspects.iter().take(SHOWN) {
         let (file, line, text) = (suspect.file.display(), suspect.line, &suspect.text);
         let labels = format!("{} ({:.4}) → {}", suspect.label, suspect.probability, suspect.suggested);
-        console::result(format_args!("{file}:{line}: {labels}: {}", shortened(text)))?;
+        console::result(format_args!("{file}:{line}: {labels}: {}", console::beginning(text)))?;
     }
     let more = suspects.len().saturating_sub(SHOWN);
     if more > 0 {
@@ -41,12 +41,4 @@ fn print(found: &Suspects) -> anyhow::Result<()> {
         suspects.len(),
         path.display()
     ))?)
-}
-
-fn shortened(text: &str) -> String {
-    const CHARACTERS: usize = 60;
-    match text.char_indices().nth(CHARACTERS) {
-        None => text.to_owned(),
-        Some((end, _)) => format!("{}…", &text[..end]),
-    }
 }
