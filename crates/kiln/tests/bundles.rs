@@ -1,5 +1,7 @@
 //! `kiln bundle` and `kiln verify`, and the commands that read a bundle, through the binary.
 
+mod support;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -13,7 +15,7 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bundles");
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder).expect("it is writable");
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/sample/recipe.toml");
+    let recipe = support::small_sample(&folder);
     let run = folder.join("run");
     let mut train = command(&folder, &["train", "--recipe", text(&recipe), "--out", text(&run)]);
     assert!(train.args(["--set", "train.epochs=2"]).output().expect("the binary runs").status.success());

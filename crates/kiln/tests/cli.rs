@@ -1,5 +1,7 @@
 //! The binary as a user meets it, on the embedded sample.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
@@ -13,8 +15,11 @@ use serde_json::Value;
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli");
     let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("it is writable");
     folder
 });
+
+static RECIPE: LazyLock<PathBuf> = LazyLock::new(|| support::small_sample(&FOLDER));
 
 fn kiln(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
@@ -42,8 +47,7 @@ fn fail(arguments: &[&str]) -> (i32, String) {
 
 /// `kiln train` on the sample, one short epoch unless `more` says otherwise.
 fn train(out: &Path, more: &[&str]) -> Output {
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/sample/recipe.toml");
-    let mut arguments = vec!["train", "--recipe", text(&recipe), "--out", text(out), "--set", "train.epochs=1"];
+    let mut arguments = vec!["train", "--recipe", text(&RECIPE), "--out", text(out), "--set", "train.epochs=1"];
     arguments.extend(more);
     run(&arguments)
 }
@@ -166,8 +170,7 @@ fn epochs(run: &Path) -> Vec<Value> {
 fn ctrl_c_saves_and_resume_ends_with_the_same_bytes() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (out, whole) = (folder.path().join("run"), folder.path().join("whole"));
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/sample/recipe.toml");
-    interrupted(&["train", "--recipe", text(&recipe), "--out", text(&out), "--set", "train.epochs=3"]);
+    interrupted(&["train", "--recipe", text(&RECIPE), "--out", text(&out), "--set", "train.epochs=3"]);
     assert!(train(&whole, &["--set", "train.epochs=3"]).status.success());
     assert!(model_files(&out) == model_files(&whole));
     assert_eq!((epochs(&out), epochs(&out).len()), (epochs(&whole), 3));
@@ -179,7 +182,7 @@ fn pre_training_goes_on_as_if_it_had_not_been_interrupted() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (out, whole, recipe) =
         (folder.path().join("run"), folder.path().join("whole"), folder.path().join("recipe.toml"));
-    let reviews = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kiln-sample/files/train.tsv");
+    let reviews = RECIPE.with_file_name("train.tsv");
     let settings = format!(
         "task = \"masked-lm\"\nnext_sentence = true\nmodel.source = \"sample\"\nmodel.initialize = \"random\"\n\
          [data]\ntrain = {:?}\nheader = true\ntext = \"text\"\n[train]\nepochs = 3\nmax_length = 64\n",
@@ -323,8 +326,7 @@ fn a_model_folder_that_lacks_something_is_refused_by_name() {
 fn what_is_wrong_is_said_before_anything_is_lost() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let out = folder.path().join("bad");
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/sample/recipe.toml");
-    let with = |set: &str| fail(&["train", "--recipe", text(&recipe), "--out", text(&out), "--set", set]);
+    let with = |set: &str| fail(&["train", "--recipe", text(&RECIPE), "--out", text(&out), "--set", set]);
     for (set, expected, words) in [
         ("train.max_lenght=3", 2, &["max_lenght", "max_length"][..]),
         ("train.max_length=4096", 2, &["4096", "128"]),

@@ -1,5 +1,7 @@
 //! `kiln forecast` against the training that it is about.
 
+mod support;
+
 use std::path::Path;
 use std::process::Command;
 
@@ -16,7 +18,7 @@ fn kiln(arguments: &[&str], cache: &Path) -> Value {
 #[test]
 fn updates_and_bytes_are_those_of_the_training() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/sample/recipe.toml");
+    let recipe = support::small_sample(folder.path());
     let recipe = recipe.to_str().expect("UTF-8");
     for encoder in ["full", "frozen"] {
         let set = format!("model.encoder={encoder}");
