@@ -1,6 +1,6 @@
-//! `cargo xtask bench`: the same work by Kiln and, if asked, by PyTorch and onnxruntime, alternately in one go, each in a process of its own.
+//! `cargo xtask bench`: the same work by Kiln and, if asked, by PyTorch, onnxruntime and OpenVINO, alternately in one go, each in
+//! a process of its own.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -19,7 +19,7 @@ mod serve;
 pub struct Args {
     #[command(subcommand)]
     part: Option<Part>,
-    /// Also measure PyTorch and onnxruntime, installed from Python's registry under `target/peers`
+    /// Also measure PyTorch, onnxruntime and OpenVINO, installed from Python's registry under `target/peers`
     #[arg(long)]
     peers: bool,
     /// Threads of each side
@@ -31,6 +31,9 @@ pub struct Args {
     /// Only measures whose name holds this
     #[arg(long)]
     only: Option<String>,
+    /// Only the time of each operation of a forward pass
+    #[arg(long)]
+    profile: bool,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -55,6 +58,7 @@ struct Measure {
 enum Peer {
     PyTorch,
     OnnxRuntime,
+    OpenVino,
 }
 
 impl Peer {
@@ -62,6 +66,7 @@ impl Peer {
         match self {
             Self::PyTorch => "PyTorch",
             Self::OnnxRuntime => "onnxruntime",
+            Self::OpenVino => "OpenVINO",
         }
     }
 
@@ -69,29 +74,38 @@ impl Peer {
         let name = match self {
             Self::PyTorch => "torch_worker.py",
             Self::OnnxRuntime => "onnx_worker.py",
+            Self::OpenVino => "openvino_worker.py",
         };
         workspace::root().join("crates/kiln-train/benches/peers").join(name)
     }
 }
 
-use Peer::{OnnxRuntime, PyTorch};
+use Peer::{OnnxRuntime, OpenVino, PyTorch};
 
-const MEASURES: [Measure; 15] = [
+const MEASURES: [Measure; 23] = [
     fresh("forward of 8 × 128 tokens, f32", "forward f32", PyTorch, "forward f32", 9),
     fresh("forward of 8 × 128 tokens, f32", "forward f32", OnnxRuntime, "forward f32", 9),
+    fresh("forward of 8 × 128 tokens, f32", "forward f32", OpenVino, "forward f32", 9),
     fresh("forward of 8 × 128 tokens, bf16", "forward bf16", PyTorch, "forward bf16", 9),
+    fresh("forward of 8 × 128 tokens, bf16", "forward bf16", OpenVino, "forward bf16", 9),
     fresh("forward of 8 × 128 tokens, int8", "forward int8", PyTorch, "forward int8", 9),
     fresh("forward of 8 × 128 tokens, int8", "forward int8", OnnxRuntime, "forward int8", 9),
+    fresh("forward of 8 × 128 tokens, int8", "forward int8", OpenVino, "forward int8", 9),
     fresh("training step of 8 × 128 tokens, f32", "step f32", PyTorch, "step f32", 7),
     fresh("training step of 8 × 128 tokens, bf16", "step bf16", PyTorch, "step bf16", 7),
     fresh("one text of 20 tokens, f32", "latency f32", PyTorch, "latency f32", 9),
     fresh("one text of 20 tokens, f32", "latency f32", OnnxRuntime, "latency f32", 9),
+    fresh("one text of 20 tokens, f32", "latency f32", OpenVino, "latency f32", 9),
     fresh("one text of 20 tokens, bf16", "latency bf16", PyTorch, "latency bf16", 9),
+    fresh("one text of 20 tokens, bf16", "latency bf16", OpenVino, "latency bf16", 9),
     fresh("one text of 20 tokens, int8", "latency int8", OnnxRuntime, "latency int8", 9),
-    real("predicting 2,000 reviews, bf16", "predict bf16", "predict bf16", 3),
-    real("predicting 2,000 reviews, int8, theirs bf16", "predict int8", "predict bf16", 3),
-    real("epoch over 2,000 reviews, bf16", "epoch bf16", "epoch bf16", 2),
-    real("epoch over 2,000 reviews, bf16, theirs f32 and shuffled", "epoch bf16", "shuffled f32", 1),
+    fresh("one text of 20 tokens, int8", "latency int8", OpenVino, "latency int8", 9),
+    real("predicting 2,000 reviews, bf16", "predict bf16", PyTorch, "predict bf16", 3),
+    real("predicting 2,000 reviews, bf16", "predict bf16", OpenVino, "predict bf16", 3),
+    real("predicting 2,000 reviews, int8, theirs bf16", "predict int8", PyTorch, "predict bf16", 3),
+    real("predicting 2,000 reviews, int8", "predict int8", OpenVino, "predict int8", 3),
+    real("epoch over 2,000 reviews, bf16", "epoch bf16", PyTorch, "epoch bf16", 2),
+    real("epoch over 2,000 reviews, bf16, theirs f32 and shuffled", "epoch bf16", PyTorch, "shuffled f32", 1),
 ];
 
 /// On bert-base with fresh weights.
@@ -100,8 +114,8 @@ const fn fresh(name: &'static str, ours: &'static str, peer: Peer, theirs: &'sta
 }
 
 /// On a real model and real reviews.
-const fn real(name: &'static str, ours: &'static str, theirs: &'static str, rounds: usize) -> Measure {
-    Measure { name, ours, peer: PyTorch, theirs, rounds, real: true }
+const fn real(name: &'static str, ours: &'static str, peer: Peer, theirs: &'static str, rounds: usize) -> Measure {
+    Measure { name, ours, peer, theirs, rounds, real: true }
 }
 
 /// Peak memory after some work, in processes that do nothing else: its name, the work, and whether it needs the assets.
@@ -109,6 +123,10 @@ const MEMORY: [(&str, &str, bool); 2] = [
     ("peak memory of a training step of 8 × 128 tokens, f32", "step f32", false),
     ("peak memory of loading a model and one text of 20 tokens, f32", "load f32", true),
 ];
+
+/// The peers' packages; the first file's are also those of `cargo xtask ci clients`.
+const REQUIREMENTS: [&str; 2] =
+    ["crates/kiln-train/benches/peers/requirements.txt", "crates/kiln-train/benches/peers/openvino.txt"];
 
 /// A side's seconds, or MB, one a round.
 type Samples = Vec<f64>;
@@ -126,12 +144,16 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(Part::Serve(args)) = &args.part {
         return serve::run(args);
     }
+    if args.profile {
+        let [profile] = build(["profile"])?;
+        eprint!("{}", table(&profile, args.threads)?);
+        return Ok(());
+    }
     let folder = workspace::metadata()?.target_directory.into_std_path_buf();
-    let [worker, products_program] = build()?;
+    let [worker, products] = build(["worker", "products"])?;
     let cache = folder.join("peers/onnx");
     let ours = || Worker::start(Command::new(&worker), args, &cache);
-    let requirements = "crates/kiln-train/benches/peers/requirements.txt";
-    let python = if args.peers { Some(python::environment(&folder.join("peers"), requirements)?) } else { None };
+    let python = if args.peers { Some(python::environment(&folder.join("peers"), &REQUIREMENTS)?) } else { None };
     let theirs = |peer: Peer| {
         let Some(python) = &python else { return Ok(None) };
         let mut command = Command::new(python);
@@ -172,7 +194,7 @@ pub fn run(args: &Args) -> Result<()> {
         eprintln!("{}", report::line(&measured));
         all.push(measured);
     }
-    let products = products(&products_program, args.threads)?;
+    let products = table(&products, args.threads)?;
     eprint!("{products}");
     let written = report::write(&folder.join("bench"), &all, &products, args.threads)?;
     eprintln!("{}", written.display());
@@ -230,17 +252,21 @@ fn peak_memory(mut worker: Worker, work: &str) -> Result<f64> {
     worker.ask("memory f32")
 }
 
-/// The programs that measure ours: the worker, and the table of its products.
-fn build() -> Result<[PathBuf; 2]> {
-    let build = cargo(["build", "--workspace", "--exclude=xtask", "--bench=worker", "--bench=products", "--release"]);
-    let mut programs: BTreeMap<String, PathBuf> =
-        workspace::programs(build)?.into_iter().map(|program| (program.name, program.path)).collect();
-    let mut program = |name: &str| programs.remove(name).with_context(|| format!("the build has made no {name}"));
-    Ok([program("worker")?, program("products")?])
+/// The programs that measure ours.
+fn build<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N]> {
+    let mut build = cargo(["build", "--workspace", "--exclude=xtask", "--release"]);
+    build.args(names.map(|name| format!("--bench={name}")));
+    let programs = workspace::programs(build)?;
+    let find = |name| {
+        let program = programs.iter().find(|program| program.name == name);
+        program.map(|program| program.path.clone()).with_context(|| format!("the build has made no {name}"))
+    };
+    let found: Vec<PathBuf> = names.into_iter().map(find).collect::<Result<_>>()?;
+    Ok(found.try_into().expect("a program for each name"))
 }
 
-/// A table of how fast our products are.
-fn products(program: &Path, threads: usize) -> Result<String> {
+/// The table that a program prints.
+fn table(program: &Path, threads: usize) -> Result<String> {
     let output = Command::new(program).env("RAYON_NUM_THREADS", threads.to_string()).output()?;
     anyhow::ensure!(output.status.success(), "{} failed: {}", program.display(), output.status);
     String::from_utf8(output.stdout).context("a table is text")

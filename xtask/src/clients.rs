@@ -57,7 +57,7 @@ pub fn run() -> Result<()> {
 impl Check {
     /// The Python that has the packages; none where it cannot be installed and need not be.
     fn install(&self, target: &Path) -> Result<Option<PathBuf>> {
-        match python::environment(&target.join(self.environment), self.requirements) {
+        match python::environment(&target.join(self.environment), &[self.requirements]) {
             Ok(python) => Ok(Some(python)),
             // As the tests that need more than the checkout: where they must run, it is an error that they cannot.
             Err(error) if std::env::var_os("KILN_REQUIRE_ASSETS").is_some() => {

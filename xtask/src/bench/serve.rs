@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut slowest = f64::INFINITY;
     if args.peers {
         let requirements = "crates/kiln-serve/benches/peers/requirements.txt";
-        let python = python::environment(&target.join("serve-peers"), requirements)?;
+        let python = python::environment(&target.join("serve-peers"), &[requirements])?;
         slowest = bench.peer(&python, &folder)?;
     }
     for precision in ["int8", "bf16"] {
