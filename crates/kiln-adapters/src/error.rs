@@ -4,7 +4,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The weights of the adapter or of the encoder.
+    /// A file, or the weights of the adapter or of the encoder.
     #[error(transparent)]
     Bert(#[from] kiln_bert::Error),
     /// A setting that is out of range.
@@ -24,30 +24,6 @@ pub enum Error {
         names: Vec<String>,
         /// The last parts of the layers' names.
         known: Vec<String>,
-    },
-    /// A file could not be read.
-    #[error("{}: cannot be read", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file could not be written.
-    #[error("{}: cannot be written", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file is not the JSON it should be.
-    #[error("{}: it is not the JSON it should be", path.display())]
-    Json {
-        /// The file.
-        path: PathBuf,
-        /// Where and why.
-        source: serde_json::Error,
     },
     /// A setting of peft's that Kiln does not compute.
     #[error("{}: `{key}` is {found}; Kiln computes adapters with {expected}", path.display())]

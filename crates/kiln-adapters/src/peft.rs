@@ -164,9 +164,9 @@ impl AdapterFile {
     /// When a file is missing or damaged, or the adapter is of a kind that Kiln does not compute.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(CONFIG);
-        let text = kiln_files::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = kiln_files::read(&path).map_err(|source| kiln_bert::Error::Read { path: path.clone(), source })?;
         let config: PeftConfig =
-            serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.clone(), source })?;
+            serde_json::from_slice(&text).map_err(|source| kiln_bert::Error::Json { path: path.clone(), source })?;
         config.adapter(&path)?.check()?;
         let weights = Weights::from_file(&folder.join(WEIGHTS))?;
         let weights = weights.renamed(|name| name.strip_prefix(PEFT_PREFIX).unwrap_or(name).to_owned());
@@ -180,11 +180,12 @@ impl AdapterFile {
     pub fn write(folder: &Path, config: &PeftConfig, parameters: Vec<NamedParameter>) -> Result<(), Error> {
         let named = |p: NamedParameter| NamedParameter { name: format!("{PEFT_PREFIX}{}", p.name), ..p };
         let parameters: Vec<NamedParameter> = parameters.into_iter().map(named).collect();
-        std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
+        std::fs::create_dir_all(folder)
+            .map_err(|source| kiln_bert::Error::Write { path: folder.to_owned(), source })?;
         save(&folder.join(WEIGHTS), &parameters, FloatType::F32)?;
         let path = folder.join(CONFIG);
         let json = serde_json::to_vec_pretty(config).expect("a config is JSON");
-        kiln_files::write(&path, &json).map_err(|source| Error::Write { path, source })
+        Ok(kiln_files::write(&path, &json).map_err(|source| kiln_bert::Error::Write { path, source })?)
     }
 
     /// The shape of the adapter.
