@@ -11,6 +11,7 @@ mod checkpoints;
 mod tags;
 mod families;
 mod adapters;
+mod attributions;
 mod reference_data;
 mod tokenizers;
 mod readme;

@@ -9,6 +9,9 @@ pub trait Backend: 'static {
     /// Its name on the command line, in reports, and of its feature.
     const NAME: &'static str;
 
+    /// Whether it computes in the machine's main memory, not in that of a card.
+    const IN_MAIN_MEMORY: bool;
+
     /// How many devices of this machine it can use; a CPU backend has one.
     fn device_count() -> usize;
 
@@ -68,6 +71,7 @@ pub enum Wgpu {}
 #[cfg(feature = "flex")]
 impl Backend for Flex {
     const NAME: &'static str = "flex";
+    const IN_MAIN_MEMORY: bool = true;
 
     fn device_count() -> usize {
         1
@@ -81,6 +85,7 @@ impl Backend for Flex {
 #[cfg(feature = "ndarray")]
 impl Backend for NdArray {
     const NAME: &'static str = "ndarray";
+    const IN_MAIN_MEMORY: bool = true;
 
     fn device_count() -> usize {
         1
@@ -95,6 +100,7 @@ impl Backend for NdArray {
 #[cfg(feature = "cuda")]
 impl Backend for Cuda {
     const NAME: &'static str = "cuda";
+    const IN_MAIN_MEMORY: bool = false;
 
     fn device_count() -> usize {
         Device::enumerate(DeviceType::Cuda).len()
@@ -108,6 +114,7 @@ impl Backend for Cuda {
 #[cfg(feature = "wgpu")]
 impl Backend for Wgpu {
     const NAME: &'static str = "wgpu";
+    const IN_MAIN_MEMORY: bool = false;
 
     fn device_count() -> usize {
         Device::enumerate(DeviceType::Wgpu).len()

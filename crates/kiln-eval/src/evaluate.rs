@@ -8,7 +8,7 @@ use kiln_schema::{LabelId, LabelSet};
 use crate::error::{check_loss, check_outputs};
 use crate::{
     AnswerScores, Confusions, Error, LabelReport, LabelScores, LabelSetScores, MaskedScores, NumberScores, Reliability,
-    Scores, SplitReport,
+    Scores, SplitReport, ThresholdScores,
 };
 
 /// 95 % of a normal distribution lie within this many standard deviations.
@@ -55,7 +55,7 @@ pub fn evaluate(logits: &[f32], targets: &[LabelId], labels: &LabelSet) -> Resul
         confusions: Confusions::new(&matrix, labels),
     };
     let loss = cross_entropy(logits, num_labels, targets);
-    Ok(SplitReport { loss, examples: targets.len(), calibration: None, scores: Scores::Labels(scores) })
+    Ok(SplitReport::new(loss, targets.len(), Scores::Labels(scores)))
 }
 
 /// The scores of each label, in the order of the logits.
@@ -85,11 +85,7 @@ pub fn evaluate_sets(logits: &[f32], targets: &[Vec<LabelId>], labels: &LabelSet
     let num_labels = labels.len();
     assert_eq!(logits.len(), targets.len() * num_labels, "a row of logits for each target");
     check_outputs(logits, num_labels)?;
-    let predicted: Vec<bool> = logits.iter().map(|logit| *logit >= 0.0).collect();
-    let mut real = vec![false; logits.len()];
-    for (row, target) in targets.iter().enumerate() {
-        target.iter().for_each(|label| real[row * num_labels + label] = true);
-    }
+    let real = as_flags(targets, num_labels);
     // −log σ(±x), as log(1 + exp(−|x|)) and what is above zero.
     let losses = logits.iter().zip(&real).map(|(&x, &real)| {
         let against = f64::from(if real { -x } else { x });
@@ -97,18 +93,63 @@ pub fn evaluate_sets(logits: &[f32], targets: &[Vec<LabelId>], labels: &LabelSet
     });
     let loss = losses.sum::<f64>() / real.len().max(1) as f64;
     let probabilities: Vec<f64> = logits.iter().map(|&logit| 1.0 / (1.0 + f64::from(-logit).exp())).collect();
-    let set_scores = multi_label_scores(&predicted, &real, num_labels);
-    let reports = set_scores.labels.iter().zip(labels.names()).map(|(scores, name)| LabelReport::new(name, *scores));
-    let scores = LabelSetScores {
-        accuracy: set_scores.subset_accuracy,
-        micro_f1: set_scores.micro.f1,
-        micro_precision: set_scores.micro.precision,
-        micro_recall: set_scores.micro.recall,
-        macro_f1: set_scores.macro_f1,
-        roc_auc: multi_label_roc_auc(&probabilities, &real, num_labels),
+    let roc_auc = multi_label_roc_auc(&probabilities, &real, num_labels);
+    let scores = LabelSetScores { roc_auc, ..set_scores(logits, &real, labels) };
+    Ok(SplitReport::new(loss, targets.len(), Scores::LabelSets(scores)))
+}
+
+/// [`evaluate_sets`] with a threshold of each label's own. The report has the scores at a half besides.
+///
+/// # Shapes
+/// - `logits`, `above`: row-major `[examples, labels]`; a label is predicted where `above` is at least 0
+/// - `targets`: the labels of each example
+/// - `thresholds`: `[labels]`, probabilities
+///
+/// # Errors
+/// When a logit is NaN or infinite.
+///
+/// # Panics
+/// When the lengths do not fit.
+pub fn evaluate_sets_at(
+    (logits, above): (&[f32], &[f32]),
+    targets: &[Vec<LabelId>],
+    labels: &LabelSet,
+    thresholds: &[f64],
+) -> Result<SplitReport, Error> {
+    assert_eq!(thresholds.len(), labels.len(), "a threshold for each label");
+    let report = evaluate_sets(logits, targets, labels)?;
+    let Scores::LabelSets(at_half) = report.scores else { unreachable!("the scores are of sets of labels") };
+    let LabelSetScores { accuracy, micro_f1, macro_f1, roc_auc, .. } = at_half;
+    let thresholds = ThresholdScores { thresholds: thresholds.to_vec(), accuracy, micro_f1, macro_f1 };
+    let scores = set_scores(above, &as_flags(targets, labels.len()), labels);
+    let scores = LabelSetScores { roc_auc, at_half: Some(thresholds), ..scores };
+    Ok(SplitReport { scores: Scores::LabelSets(scores), ..report })
+}
+
+/// Whether each label is right for each row, row-major `[rows, num_labels]`.
+fn as_flags(targets: &[Vec<LabelId>], num_labels: usize) -> Vec<bool> {
+    let mut flags = vec![false; targets.len() * num_labels];
+    for (row, target) in targets.iter().enumerate() {
+        target.iter().for_each(|label| flags[row * num_labels + label] = true);
+    }
+    flags
+}
+
+/// The scores of predictions alone: a label is predicted where its logit is at least 0.
+fn set_scores(logits: &[f32], real: &[bool], labels: &LabelSet) -> LabelSetScores {
+    let predicted: Vec<bool> = logits.iter().map(|logit| *logit >= 0.0).collect();
+    let scores = multi_label_scores(&predicted, real, labels.len());
+    let reports = scores.labels.iter().zip(labels.names()).map(|(scores, name)| LabelReport::new(name, *scores));
+    LabelSetScores {
+        accuracy: scores.subset_accuracy,
+        micro_f1: scores.micro.f1,
+        micro_precision: scores.micro.precision,
+        micro_recall: scores.micro.recall,
+        macro_f1: scores.macro_f1,
+        roc_auc: None,
+        at_half: None,
         labels: reports.collect(),
-    };
-    Ok(SplitReport { loss, examples: targets.len(), calibration: None, scores: Scores::LabelSets(scores) })
+    }
 }
 
 /// Scores numbers.
@@ -127,7 +168,7 @@ pub fn evaluate_numbers(predictions: &[f32], targets: &[f64]) -> Result<SplitRep
         spearman: spearman(&predictions, targets),
         mean_squared_error: loss,
     };
-    Ok(SplitReport { loss, examples: targets.len(), calibration: None, scores: Scores::Numbers(scores) })
+    Ok(SplitReport::new(loss, targets.len(), Scores::Numbers(scores)))
 }
 
 /// The report of answers from exact match and F1 of each question.
@@ -139,7 +180,7 @@ pub fn evaluate_answers(loss: f64, each: &[(f64, f64)], language: AnswerLanguage
     let mean = |score: fn(&(f64, f64)) -> f64| each.iter().map(score).sum::<f64>() / each.len().max(1) as f64;
     let scores =
         AnswerScores { exact_match: mean(|scores| scores.0), f1: mean(|scores| scores.1), answer_language: language };
-    Ok(SplitReport { loss, examples: each.len(), calibration: None, scores: Scores::Answers(scores) })
+    Ok(SplitReport::new(loss, each.len(), Scores::Answers(scores)))
 }
 
 /// Predictions of one kind, counted.
@@ -170,7 +211,7 @@ pub fn evaluate_masked(masked: Counts, next: Option<Counts>, examples: usize) ->
         masked: masked.total,
         next_sentence_accuracy: next.map(|next| mean(next.correct as f64, next.total)),
     };
-    Ok(SplitReport { loss, examples, calibration: None, scores: Scores::Masked(scores) })
+    Ok(SplitReport::new(loss, examples, Scores::Masked(scores)))
 }
 
 #[cfg(test)]
@@ -232,6 +273,14 @@ mod tests {
         assert!((sets.loss - loss).abs() < 1e-9);
         let Scores::LabelSets(scores) = &sets.scores else { panic!("sets of labels") };
         assert_eq!(scores.roc_auc, Some(0.75), "the first label's rows are equal, the second's in order");
+        // With a threshold above the first label's logits, neither row has it.
+        let above = [-0.5, -1.0, -0.5, 1.0];
+        let own = evaluate_sets_at((&[1.0, -1.0, 1.0, 1.0], &above), &[vec![0], vec![1]], &labels, &[0.8, 0.5]);
+        let own = own.expect("finite");
+        assert_eq!((own.loss, own.score("accuracy"), own.score("micro_f1")), (sets.loss, Some(0.5), Some(2.0 / 3.0)));
+        let json = serde_json::to_value(&own).expect("it is JSON");
+        assert_eq!((&json["at_half"]["micro_f1"], &json["at_half"]["thresholds"][0]), (&0.8.into(), &0.8.into()));
+        assert_eq!(json["roc_auc"], 0.75);
         let numbers = evaluate_numbers(&[1.0, 2.0], &[2.0, 4.0]).expect("finite");
         assert_eq!((numbers.loss, numbers.score("accuracy")), (2.5, None));
         assert!((numbers.score("pearson").expect("numbers have it") - 1.0).abs() < 1e-12);

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use kiln_schema::Split;
-
+use crate::by_length::length_table;
 use crate::calibration_page::calibration_section;
 use crate::charts::{Line, escape, lines, reliability};
-use crate::{Confusions, LabelConfusion, LabelReport, LabelSetScores, Report, Scores, SplitReport, TrainReport};
+use crate::errors_section::{ErrorTable, errors_section};
+use crate::{
+    Confusions, LabelConfusion, LabelReport, LabelSetScores, Report, Scores, SplitReport, ThresholdScores, TrainReport,
+};
 
 /// What a report's page shows.
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +48,17 @@ impl Page<'_> {
         if let Some(train) = &report.train {
             cost(&mut page, train, &report.backend);
         }
+        let errors = ErrorTable::new(self.errors);
+        let last = report.splits.keys().max();
         // What the model was not chosen by comes first.
         for (name, split) in report.splits.iter().rev() {
             put(&mut page, format_args!("<h2>{name}</h2>\n"));
-            split_section(&mut page, split);
+            split_section(&mut page, split, errors.as_ref().filter(|_| Some(name) == last));
         }
-        self.curves(&mut page);
-        errors_section(&mut page, self.errors, report.splits.keys().max());
+        curves(&mut page, self.epochs);
+        if let (Some(errors), Some(split)) = (&errors, last) {
+            errors_section(&mut page, errors, *split);
+        }
         if !self.settings.is_empty() {
             put(
                 &mut page,
@@ -68,31 +74,32 @@ impl Page<'_> {
         page.push_str("</body>\n</html>\n");
         page
     }
+}
 
-    fn curves(&self, page: &mut String) {
-        if self.epochs.is_empty() {
-            return;
-        }
-        let line = |name: &str, value: &dyn Fn(&EpochScores) -> Option<f64>| Line {
-            name: name.to_owned(),
-            points: self.epochs.iter().filter_map(|epoch| Some((epoch.epoch, value(epoch)?))).collect(),
-        };
-        let validation = |name: &str| line(&name.replace('_', " "), &|epoch| epoch.validation.get(name).copied());
-        let loss = [
-            line("training", &|epoch| Some(epoch.train_loss)),
-            Line { name: "validation".to_owned(), ..validation("loss") },
-        ];
-        let names = self.epochs[0].validation.keys().filter(|name| *name != "loss" && *name != "perplexity");
-        let scores: Vec<Line> = names.take(4).map(|name| validation(name)).collect();
-        let rate = [line("learning rate", &|epoch| Some(epoch.learning_rate))];
-        page.push_str("<h2>training</h2>\n<div class=\"charts\">\n");
-        page.extend(
-            [lines("Loss", &loss), lines("Validation scores", &scores), lines("Learning rate", &rate)]
-                .into_iter()
-                .flatten(),
-        );
-        page.push_str("</div>\n");
+/// Losses, scores and rate over the epochs; nothing before the first validation.
+pub(crate) fn curves(page: &mut String, epochs: &[EpochScores]) {
+    if epochs.is_empty() {
+        return;
     }
+    let line = |name: &str, value: &dyn Fn(&EpochScores) -> Option<f64>| Line {
+        name: name.to_owned(),
+        points: epochs.iter().filter_map(|epoch| Some((epoch.epoch, value(epoch)?))).collect(),
+    };
+    let validation = |name: &str| line(&name.replace('_', " "), &|epoch| epoch.validation.get(name).copied());
+    let loss = [
+        line("training", &|epoch| Some(epoch.train_loss)),
+        Line { name: "validation".to_owned(), ..validation("loss") },
+    ];
+    let names = epochs[0].validation.keys().filter(|name| *name != "loss" && *name != "perplexity");
+    let scores: Vec<Line> = names.take(4).map(|name| validation(name)).collect();
+    let rate = [line("learning rate", &|epoch| Some(epoch.learning_rate))];
+    page.push_str("<h2>training</h2>\n<div class=\"charts\">\n");
+    page.extend(
+        [lines("Loss", &loss), lines("Validation scores", &scores), lines("Learning rate", &rate)]
+            .into_iter()
+            .flatten(),
+    );
+    page.push_str("</div>\n");
 }
 
 fn cost(page: &mut String, train: &TrainReport, backend: &str) {
@@ -111,7 +118,8 @@ fn cost(page: &mut String, train: &TrainReport, backend: &str) {
     );
 }
 
-fn split_section(page: &mut String, split: &SplitReport) {
+/// `errors` are those of this split, if it is the one that they are of.
+fn split_section(page: &mut String, split: &SplitReport, errors: Option<&ErrorTable<'_>>) {
     put(page, format_args!("<ul class=\"cards\">\n<li><strong>{}</strong>examples</li>\n", split.examples));
     let named = split.named().into_iter().map(|(name, score)| (name.replace('_', " "), score));
     for (name, score) in named.chain(other_scores(split)) {
@@ -127,15 +135,19 @@ fn split_section(page: &mut String, split: &SplitReport) {
         Scores::Answers(scores) => {
             put(page, format_args!("<p>Answers are compared as {:?}.</p>\n", scores.answer_language))
         }
+        Scores::LabelSets(LabelSetScores { at_half: Some(at_half), .. }) => thresholds(page, split.labels(), at_half),
         Scores::LabelSets(_) | Scores::Numbers(_) | Scores::Masked(_) => {}
     }
     let (confusions, bins) = match &split.scores {
         Scores::Labels(scores) => (Some(&scores.confusions), scores.reliability.as_slice()),
         _ => (None, [].as_slice()),
     };
-    label_table(page, split.labels(), confusions);
+    label_table(page, split.labels(), confusions, errors);
     if let Some(confusions) = confusions.filter(|_| split.labels().len() > MATRIX_COLUMNS) {
         confusion_table(page, &largest(confusions, split.labels()));
+    }
+    if let Some(by_length) = &split.by_length {
+        length_table(page, by_length);
     }
     match &split.calibration {
         Some(calibration) => calibration_section(page, calibration),
@@ -145,6 +157,21 @@ fn split_section(page: &mut String, split: &SplitReport) {
             }
         }
     }
+}
+
+/// From which probability on each label is predicted, and what the scores would be at a half.
+fn thresholds(page: &mut String, labels: &[LabelReport], at_half: &ThresholdScores) {
+    let ThresholdScores { thresholds, accuracy, micro_f1, macro_f1 } = at_half;
+    page.push_str(
+        "<p>A label is predicted from its own probability on, which has the highest F1 on the validation split. ",
+    );
+    put(page, format_args!("With a half for all, the accuracy would be {accuracy:.4}, "));
+    put(page, format_args!("macro F1 {macro_f1:.4} and micro F1 {micro_f1:.4}.</p>\n"));
+    page.push_str("<details><summary>thresholds</summary><table><tr><th>label</th><th>threshold</th></tr>\n");
+    for (label, threshold) in labels.iter().zip(thresholds) {
+        put(page, format_args!("<tr><td>{}</td><td>{threshold:.4}</td></tr>\n", escape(&label.label)));
+    }
+    page.push_str("</table></details>\n");
 }
 
 /// The numbers that are not in the training's log.
@@ -161,40 +188,6 @@ fn other_scores(split: &SplitReport) -> Vec<(String, f64)> {
     }
 }
 
-/// The errors of the last split, which they are taken from.
-fn errors_section(page: &mut String, errors: &str, split: Option<&Split>) {
-    let mut rows = errors.lines().map(|line| line.split('\t'));
-    let (Some(header), Some(split)) = (rows.next(), split) else { return };
-    let columns: Vec<&str> = header.collect();
-    let rows: Vec<Vec<&str>> = rows.map(Iterator::collect).collect();
-    if rows.is_empty() {
-        put(page, format_args!("<h2>errors</h2>\n<p>The model is right about every row of {split}.</p>\n"));
-        return;
-    }
-    // A column in which nothing stands, as that of second texts, is left out.
-    let is_filled = |at: usize| rows.iter().any(|row| row.get(at).is_some_and(|cell| !cell.is_empty()));
-    let shown: Vec<usize> = (0..columns.len()).filter(|&at| is_filled(at)).collect();
-    put(
-        page,
-        format_args!(
-            "<h2>errors</h2>\n<p>What the model is most wrong about in {split}; some of it may be wrong labels.</p>\n"
-        ),
-    );
-    page.push_str("<div class=\"scroll\"><table class=\"errors\"><tr>");
-    for &at in &shown {
-        put(page, format_args!("<th>{}</th>", escape(&columns[at].replace('_', " "))));
-    }
-    page.push_str("</tr>\n");
-    for row in &rows {
-        page.push_str("<tr>");
-        for &at in &shown {
-            put(page, format_args!("<td>{}</td>", escape(row.get(at).unwrap_or(&""))));
-        }
-        page.push_str("</tr>\n");
-    }
-    page.push_str("</table></div>\n");
-}
-
 /// The most labels whose table has a column for each prediction.
 const MATRIX_COLUMNS: usize = 30;
 
@@ -205,7 +198,12 @@ const LABEL_ROWS: usize = 200;
 const CONFUSION_ROWS: usize = 50;
 
 /// A row a label; of very many labels, those with the lowest F1.
-fn label_table(page: &mut String, labels: &[LabelReport], confusions: Option<&Confusions>) {
+fn label_table(
+    page: &mut String,
+    labels: &[LabelReport],
+    confusions: Option<&Confusions>,
+    errors: Option<&ErrorTable<'_>>,
+) {
     if labels.is_empty() {
         return;
     }
@@ -233,9 +231,13 @@ fn label_table(page: &mut String, labels: &[LabelReport], confusions: Option<&Co
         let label = escape(label);
         put(page, format_args!("<tr><td>{label}</td><td>{precision:.4}</td><td>{recall:.4}</td>"));
         put(page, format_args!("<td class=\"bar\" style=\"--share:{f1:.2}\">{f1:.4}</td><td>{support}</td>"));
-        for count in matrix.get(at).into_iter().flatten() {
+        for (count, predicted) in matrix.get(at).into_iter().flatten().zip(labels) {
             let share = *count as f64 / (*support).max(1) as f64;
-            put(page, format_args!("<td class=\"heat\" style=\"--share:{share:.2}\">{count}</td>"));
+            put(page, format_args!("<td class=\"heat\" style=\"--share:{share:.2}\">"));
+            match errors.and_then(|errors| errors.first([&labels[at].label, &predicted.label])) {
+                Some(row) => put(page, format_args!("<a href=\"#error-{}\">{count}</a></td>", row + 1)),
+                None => put(page, format_args!("{count}</td>")),
+            }
         }
         page.push_str("</tr>\n");
     }
@@ -281,7 +283,7 @@ pub(crate) fn put(page: &mut String, text: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use kiln_schema::{LabelSet, Task};
+    use kiln_schema::{LabelSet, Split, Task};
 
     use super::*;
     use crate::evaluate;
@@ -299,7 +301,7 @@ mod tests {
             )]),
             train: None,
         };
-        let errors = "row\tprediction\ttext\ttext_pair\n1\tok\t<i>x\t\n";
+        let errors = "row\tprediction\ttarget\ttext\ttext_pair\n1\tok\t<b>&\t<i>x\t\n";
         let epoch = |epoch, loss| EpochScores {
             epoch,
             train_loss: loss,
@@ -314,6 +316,9 @@ mod tests {
                 && page.contains("seed = 42 # &lt;&amp;")
         );
         assert_eq!(page.matches("<svg").count(), 4, "loss, scores, rate and calibration");
+        // The cell of the true label's row and the predicted one's column leads to the first such error.
+        assert_eq!(page.matches("<a href=\"#error-1\">0</a>").count(), 1, "{page}");
+        assert!(page.contains("<tr id=\"error-1\">"));
         assert!(
             page.contains("&lt;b&gt;&amp;") && page.contains("dir:&quot;x&quot;") && !page.contains("<b>"),
             "{page}"

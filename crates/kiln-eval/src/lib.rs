@@ -24,24 +24,31 @@ mod tags;
 mod mistakes;
 mod report;
 mod judged;
+mod by_length;
 mod comparison;
 mod charts;
 mod calibration_page;
+mod errors_section;
 mod html;
+mod live_page;
 mod sweep_page;
 
+pub use by_length::{ByLength, LengthBin};
 pub use calibration::{CalibrationReport, CalibrationScores, Coverage};
 pub use comparison::Comparison;
 pub use confusions::{Confusions, LabelConfusion, MATRIX_LABELS};
 pub use error::Error;
-pub use evaluate::{Counts, evaluate, evaluate_answers, evaluate_masked, evaluate_numbers, evaluate_sets};
+pub use evaluate::{
+    Counts, evaluate, evaluate_answers, evaluate_masked, evaluate_numbers, evaluate_sets, evaluate_sets_at,
+};
 pub use html::{EpochScores, Page};
 pub use judged::Judged;
+pub use live_page::LivePage;
 pub use mistakes::{Mistake, mistakes, to_tsv};
 pub use report::{Report, TrainReport};
 pub use split_report::{
     AnswerScores, LabelReport, LabelScores, LabelSetScores, MaskedScores, NumberScores, Reliability, Scores,
-    SpanScores, SplitReport, TagScores,
+    SpanScores, SplitReport, TagScores, ThresholdScores,
 };
 pub use sweep_page::SweepPage;
 pub use tags::{TagSet, evaluate_tags};

@@ -2,7 +2,7 @@ use kiln_metrics::{AnswerLanguage, ConfidenceBin, EntityScores};
 use kiln_schema::TagScheme;
 use serde::Serialize;
 
-use crate::{CalibrationReport, Confusions};
+use crate::{ByLength, CalibrationReport, Confusions};
 
 /// How a model does on one split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -14,6 +14,9 @@ pub struct SplitReport {
     /// Of labels of whole texts, how far their probabilities are from the truth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationReport>,
+    /// Whether long texts are harder than short ones; of the split that the mistakes are listed of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_length: Option<ByLength>,
     /// The task's own scores.
     #[serde(flatten)]
     pub scores: Scores,
@@ -39,6 +42,11 @@ pub enum Scores {
 }
 
 impl SplitReport {
+    /// The scores alone.
+    pub(crate) fn new(loss: f64, examples: usize, scores: Scores) -> Self {
+        Self { loss, examples, calibration: None, by_length: None, scores }
+    }
+
     /// The numbers that a table and the training's log show, by the names that reports and recipes have for them.
     pub fn named(&self) -> Vec<(&'static str, f64)> {
         let mut named = vec![("loss", self.loss)];
@@ -148,8 +156,24 @@ pub struct LabelSetScores {
     /// Mean area under the ROC curve over the labels; absent where a label is right for all rows or for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roc_auc: Option<f64>,
+    /// Present where labels have thresholds of their own: these, and the scores without them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at_half: Option<ThresholdScores>,
     /// In the order of the logits.
     pub labels: Vec<LabelReport>,
+}
+
+/// What thresholds changed: the scores of the same probabilities with a half for all labels.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ThresholdScores {
+    /// The probability from which on each label is predicted, in the order of the logits.
+    pub thresholds: Vec<f64>,
+    /// Share of rows whose labels are all right.
+    pub accuracy: f64,
+    /// F1 over all pairs of row and label.
+    pub micro_f1: f64,
+    /// Mean F1 over the labels.
+    pub macro_f1: f64,
 }
 
 /// The scores of numbers.

@@ -56,7 +56,7 @@ pub fn evaluate_tags(
         units: target_ids.len(),
         labels: reports,
     };
-    Ok(SplitReport { loss, examples: targets.len(), calibration: None, scores: Scores::Tags(scores) })
+    Ok(SplitReport::new(loss, targets.len(), Scores::Tags(scores)))
 }
 
 /// The names of the tags of each text.

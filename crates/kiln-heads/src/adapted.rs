@@ -50,7 +50,8 @@ pub fn save_adapter(folder: &Path, model: &TaskModel, adapter: &AdapterConfig, b
         None => {
             let without_prefix = |name: String| name.strip_prefix(family.prefix).map_or(name.clone(), str::to_owned);
             parameters.iter_mut().for_each(|p| p.name = without_prefix(std::mem::take(&mut p.name)));
-            std::fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
+            std::fs::create_dir_all(folder)
+                .map_err(|source| kiln_bert::Error::Write { path: folder.to_owned(), source })?;
             save(&folder.join(HEAD_FILE), &head, FloatType::F32)?;
         }
     }

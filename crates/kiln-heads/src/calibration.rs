@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -6,11 +7,16 @@ use serde_json::Value;
 use crate::Error;
 use crate::model_folder::write_json;
 
-/// How a sequence classifier's logits become probabilities: a file beside `config.json`, which transformers does not read.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// How a sequence classifier's logits become probabilities and labels: a file beside `config.json`, which transformers does
+/// not read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     /// The logits are divided by it.
     pub temperature: f64,
+    /// Where a text has several labels: the probability from which on each is predicted, in the order of the logits. None:
+    /// a half for all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thresholds: Option<Vec<f64>>,
 }
 
 impl Calibration {
@@ -20,16 +26,20 @@ impl Calibration {
     /// That of a folder; none where there is none.
     ///
     /// # Errors
-    /// When the file cannot be read, or its temperature is not a finite number above 0.
+    /// When the file cannot be read, its temperature is not a finite number above 0, or a threshold is not between 0 and 1.
     pub fn read(folder: &Path) -> Result<Option<Self>, Error> {
         let path = folder.join(Self::FILE);
         let bad = |reason: String| Error::Calibration { path: path.clone(), reason };
         let json = kiln_files::read_if_present(&path).map_err(|error| bad(error.to_string()))?;
         let Some(json) = json else { return Ok(None) };
         let calibration: Self = serde_json::from_slice(&json).map_err(|error| bad(error.to_string()))?;
-        let Self { temperature } = calibration;
-        if !(temperature.is_finite() && temperature > 0.0) {
+        let Self { temperature, thresholds } = &calibration;
+        if !(temperature.is_finite() && *temperature > 0.0) {
             return Err(bad(format!("`temperature` is {temperature}, expected a number above 0")));
+        }
+        if let Some(threshold) = thresholds.iter().flatten().find(|threshold| !(0.0 < **threshold && **threshold < 1.0))
+        {
+            return Err(bad(format!("`thresholds` has {threshold}, expected numbers between 0 and 1")));
         }
         Ok(Some(calibration))
     }
@@ -39,10 +49,24 @@ impl Calibration {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), Error> {
-        match serde_json::to_value(self).expect("two numbers are JSON") {
+        match serde_json::to_value(self).expect("numbers are JSON") {
             Value::Object(json) => write_json(&folder.join(Self::FILE), &json),
             _ => unreachable!("a struct is an object"),
         }
+    }
+
+    /// The logits less those of the thresholds: a label is predicted where what is left is at least 0.
+    ///
+    /// # Shapes
+    /// - `logits`: row-major `[rows, num_labels]`; the result has the same shape
+    pub fn above_thresholds<'a>(&self, logits: &'a [f32]) -> Cow<'a, [f32]> {
+        let Some(thresholds) = &self.thresholds else { return Cow::Borrowed(logits) };
+        let least = |threshold: &f64| (self.temperature * (threshold / (1.0 - threshold)).ln()) as f32;
+        let least: Vec<f32> = thresholds.iter().map(least).collect();
+        logits
+            .chunks(least.len().max(1))
+            .flat_map(|row| row.iter().zip(&least).map(|(logit, least)| logit - least))
+            .collect()
     }
 }
 
@@ -54,14 +78,26 @@ mod tests {
     fn what_is_written_is_read_and_what_is_wrong_is_named() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         assert_eq!(Calibration::read(folder.path()).expect("none is fine"), None);
-        let calibration = Calibration { temperature: 2.0 / 3f64.ln() };
+        let calibration = Calibration { temperature: 2.0 / 3f64.ln(), thresholds: None };
         calibration.write(folder.path()).expect("it is writable");
         let read = Calibration::read(folder.path()).expect("it was written").expect("it is there");
         assert!((read.temperature / calibration.temperature - 1.0).abs() < 1e-15, "{read:?}");
-        for (json, word) in [("{\"temperature\": -1}", "-1"), ("{}", "temperature"), ("\u{1}", "line 1")] {
+        let threshold = "{\"temperature\": 1, \"thresholds\": [0.5, 1.0]}";
+        let bad = [("{\"temperature\": -1}", "-1"), ("{}", "temperature"), ("\u{1}", "line 1"), (threshold, "has 1,")];
+        for (json, word) in bad {
             std::fs::write(folder.path().join(Calibration::FILE), json).expect("it is writable");
             let message = Calibration::read(folder.path()).expect_err("it is wrong").to_string();
             assert!(message.contains(Calibration::FILE) && message.contains(word), "{message}");
         }
+    }
+
+    #[test]
+    fn a_label_is_predicted_from_its_threshold_on() {
+        // At temperature 2, the probability 3/4 has the logit 2 ln 3 = 2.197.
+        let calibration = Calibration { temperature: 2.0, thresholds: Some(vec![0.75, 0.5]) };
+        let above = calibration.above_thresholds(&[2.2, 0.0, 2.19, -0.1]);
+        assert_eq!(above.iter().map(|logit| *logit >= 0.0).collect::<Vec<_>>(), [true, true, false, false]);
+        let none = Calibration { temperature: 2.0, thresholds: None };
+        assert_eq!(none.above_thresholds(&[1.0, -1.0]).as_ref(), [1.0, -1.0]);
     }
 }

@@ -6,20 +6,12 @@ use kiln_schema::LabelSetError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The checkpoint under the head.
+    /// A file, or the checkpoint under the head.
     #[error(transparent)]
     Bert(#[from] kiln_bert::Error),
     /// The adapter of the encoder.
     #[error(transparent)]
     Adapter(Box<kiln_adapters::Error>),
-    /// A file could not be written.
-    #[error("cannot write {}", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
     /// A frozen encoder would leave a pooler at random weights.
     #[error(
         "{}: the checkpoint has no pooler, and a frozen encoder cannot train a fresh one; \

@@ -270,7 +270,7 @@ pub fn save_model(folder: &Path, model: &TaskModel) -> Result<(), Error> {
 
 pub(crate) fn write_json(path: &Path, json: &Map<String, Value>) -> Result<(), Error> {
     let json = serde_json::to_vec_pretty(json).expect("it is JSON");
-    kiln_files::write(path, &json).map_err(|source| Error::Write { path: path.to_owned(), source })
+    Ok(kiln_files::write(path, &json).map_err(|source| kiln_bert::Error::Write { path: path.to_owned(), source })?)
 }
 
 /// The config as it is saved: with what it says of the head.

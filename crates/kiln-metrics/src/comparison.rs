@@ -84,7 +84,7 @@ pub fn paired_effect_size(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Steele et al., "Fast splittable pseudorandom number generators", 2014.
-struct SplitMix64(u64);
+pub(crate) struct SplitMix64(pub u64);
 
 impl SplitMix64 {
     fn next(&mut self) -> u64 {
@@ -96,7 +96,7 @@ impl SplitMix64 {
     }
 
     /// A number below `end`; the largest error of its probability is `end` / 2⁶⁴.
-    fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.next()) * end as u128) >> 64) as usize
     }
 }

@@ -29,7 +29,9 @@ mod segmentation;
 mod answers;
 mod correlation;
 mod multi_label;
+mod thresholds;
 mod comparison;
+mod stochastic_order;
 mod confident_learning;
 
 pub use accuracy::{accuracy, wilson_interval};
@@ -44,4 +46,6 @@ pub use logits::{argmax, cross_entropy, cross_entropy_at, softmax, softmax_at};
 pub use multi_label::{MultiLabelScores, multi_label_roc_auc, multi_label_scores};
 pub use roc_auc::{roc_auc, roc_auc_one_vs_rest};
 pub use segmentation::{word_scores, words};
+pub use stochastic_order::almost_stochastic_order;
 pub use temperature::temperature;
+pub use thresholds::f1_thresholds;

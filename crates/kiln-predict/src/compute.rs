@@ -1,6 +1,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_heads::{
-    MaskedLm, Network, QuestionAnswerer, SequenceClassifier, TokenClassifier, answer_logits, in_batches, inputs, tag,
+    Calibration, MaskedLm, Network, QuestionAnswerer, SequenceClassifier, TokenClassifier, answer_logits, in_batches,
+    inputs, tag,
 };
 use kiln_schema::{LabelSet, ProblemType, TagScheme};
 use kiln_tokenize::{ContextWindow, Encoding, Tokenizer, UnitWindow, by_length, lengths, pad};
@@ -35,7 +36,7 @@ impl Predictor {
             tokenizer: self.tokenizer(),
             batch_size: self.batch_size,
             top: self.top,
-            temperature: self.temperature().unwrap_or(1.0),
+            calibration: self.calibration(),
             device: &self.device,
         };
         match self.network() {
@@ -56,7 +57,7 @@ struct Batches<'a> {
     batch_size: usize,
     top: usize,
     /// Of the probabilities of labels.
-    temperature: f64,
+    calibration: Option<&'a Calibration>,
     device: &'a Device,
 }
 
@@ -83,7 +84,7 @@ impl Batches<'_> {
         let computed = |(text, logits): (&&Prepared, &[f32])| {
             check_finite(&text.text, logits)?;
             let texts = (text.text(), text.text_pair());
-            let head = SequenceHead { labels, problem_type, temperature: self.temperature };
+            let head = SequenceHead { labels, problem_type, calibration: self.calibration };
             let prediction = Prediction::of_sequence(texts, logits, head);
             Ok(Computed { prediction, logits: logits.to_vec() })
         };

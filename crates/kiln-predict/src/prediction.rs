@@ -1,3 +1,4 @@
+use kiln_heads::Calibration;
 use kiln_metrics::{argmax, softmax_at};
 use kiln_schema::{LabelSet, ProblemType};
 use serde::ser::SerializeMap;
@@ -175,8 +176,8 @@ pub struct TokenPrediction {
 pub(crate) struct SequenceHead<'a> {
     pub labels: &'a LabelSet,
     pub problem_type: ProblemType,
-    /// The logits are divided by it before they become probabilities.
-    pub temperature: f64,
+    /// None: the probabilities of the logits as they are, and thresholds of a half.
+    pub calibration: Option<&'a Calibration>,
 }
 
 impl Prediction {
@@ -185,8 +186,9 @@ impl Prediction {
     pub(crate) fn of_sequence(
         (text, text_pair): (&str, Option<&str>),
         logits: &[f32],
-        SequenceHead { labels, problem_type, temperature }: SequenceHead<'_>,
+        SequenceHead { labels, problem_type, calibration }: SequenceHead<'_>,
     ) -> Self {
+        let temperature = calibration.map_or(1.0, |calibration| calibration.temperature);
         let texts = Texts { text: text.to_owned(), text_pair: text_pair.map(str::to_owned) };
         let named = |scores: Vec<f64>| labels.names().iter().cloned().zip(scores).collect::<Vec<_>>();
         match problem_type {
@@ -198,7 +200,8 @@ impl Prediction {
             }
             ProblemType::MultiLabelClassification => {
                 let probability = |&logit: &f32| 1.0 / (1.0 + (f64::from(-logit) / temperature).exp());
-                let predicted = logits.iter().zip(labels.names()).filter(|(logit, _)| **logit >= 0.0);
+                let above = calibration.map_or(logits.into(), |calibration| calibration.above_thresholds(logits));
+                let predicted = above.iter().zip(labels.names()).filter(|(logit, _)| **logit >= 0.0);
                 let predicted = predicted.map(|(_, label)| label.clone()).collect();
                 let scores = named(logits.iter().map(probability).collect());
                 Self::Labels(LabelsPrediction { texts, labels: predicted, scores })

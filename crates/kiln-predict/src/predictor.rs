@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use kiln_bert::{BertConfig, Loaded};
 use kiln_heads::{AdapterBase, Calibration, Network, Pooling, TaskModel, load_model, load_model_stored};
 use kiln_kernels::{PackedWeights, Precision};
-use kiln_schema::Task;
+use kiln_schema::{ProblemType, Task};
 use kiln_tokenize::{ModelLimits, Tokenizer};
 use rayon::prelude::*;
 
@@ -79,16 +79,29 @@ impl Predictor {
 
     /// The same with the calibration of a folder, if it has one.
     fn calibrated_as(self, folder: &Path) -> Result<Self, Error> {
-        Ok(Self { calibration: Calibration::read(folder)?, ..self })
+        let calibration = Calibration::read(folder)?;
+        if let Some(thresholds) = calibration.as_ref().and_then(|calibration| calibration.thresholds.as_ref()) {
+            let expected = match &self.model.network {
+                Network::SequenceClassification {
+                    labels, problem_type: ProblemType::MultiLabelClassification, ..
+                } => labels.len(),
+                _ => 0,
+            };
+            if thresholds.len() != expected {
+                let reason =
+                    format!("found {} `thresholds`, expected one for each of {expected} labels", thresholds.len());
+                return Err(kiln_heads::Error::Calibration { path: folder.join(Calibration::FILE), reason }.into());
+            }
+        }
+        Ok(Self { calibration, ..self })
     }
 
-    /// The temperature that logits are divided by before they become probabilities; none where the folder has no calibration.
-    /// It changes no predicted label.
-    pub fn temperature(&self) -> Option<f64> {
-        self.calibration.map(|calibration| calibration.temperature)
+    /// How its logits become probabilities and labels; none where the folder has no calibration.
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_ref()
     }
 
-    /// The same model, whose probabilities are those of its logits as they are.
+    /// The same model, whose probabilities are those of its logits as they are, and whose thresholds are a half.
     pub fn without_calibration(self) -> Self {
         Self { calibration: None, ..self }
     }

@@ -38,9 +38,11 @@ mod routes;
 mod page;
 mod listener;
 mod server;
+mod live;
 mod error;
 
 pub use config::{Event, Limits, RequestEvent, ServeConfig, TlsFiles};
 pub use error::Error;
+pub use live::{MakePage, serve_page};
 pub use model::{Ability, Details, Model, ModelConfig};
 pub use server::{Handle, Load, Server};

@@ -6,7 +6,7 @@ use kiln_kernels::sum_of_squares;
 use crate::GradientSum;
 
 /// What the name of an encoder's word embeddings ends in.
-const WORDS: &str = "embeddings.word_embeddings.weight";
+pub(crate) const WORDS: &str = "embeddings.word_embeddings.weight";
 
 /// The model with its word embeddings moved by `epsilon` along the gradient `g` of a batch's loss, `epsilon · g/‖g‖`: the fast
 /// gradient method (Miyato et al., *Adversarial Training Methods for Semi-Supervised Text Classification*, 2017, equation 5).

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_bert::{Bert, NamedParameter, Weights, save_with_note};
-use kiln_eval::{CalibrationReport, SplitReport};
-use kiln_heads::{ClassificationHead, SequenceClassifier, in_batches, inputs};
+use kiln_eval::SplitReport;
+use kiln_heads::{Calibration, ClassificationHead, SequenceClassifier, in_batches, inputs};
 use kiln_tokenize::pad;
 use sha2::{Digest, Sha256};
 
@@ -56,12 +56,16 @@ impl EvaluationSet<ClassificationHead> for Features {
         self.targets.report(logits)
     }
 
-    fn temperature(&self, logits: &Vec<f32>) -> Option<f64> {
-        self.targets.temperature(logits)
+    fn calibration(&self, logits: &Vec<f32>) -> Option<Calibration> {
+        self.targets.calibration(logits)
     }
 
-    fn calibration(&self, logits: &Vec<f32>, temperature: Option<f64>) -> Option<CalibrationReport> {
-        self.targets.calibration(logits, temperature)
+    fn calibrated_report(
+        &self,
+        logits: &Vec<f32>,
+        calibration: Option<&Calibration>,
+    ) -> Result<SplitReport, kiln_eval::Error> {
+        self.targets.calibrated_report(logits, calibration)
     }
 }
 

@@ -28,6 +28,7 @@ mod objective;
 mod gradients;
 mod adversarial;
 mod average;
+mod attributions;
 mod trainable;
 mod adamw;
 mod fingerprint;
@@ -38,6 +39,7 @@ mod error;
 
 pub use adamw::AdamW;
 pub use asked::{Answer, Answered, AskedSet};
+pub use attributions::attributions;
 pub use average::Average;
 pub use checkpoint::check_resumable;
 pub use config::{Metric, TrainConfig};

@@ -3,9 +3,9 @@ use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use kiln_bert::Bert;
-use kiln_eval::{CalibrationReport, SplitReport};
+use kiln_eval::SplitReport;
 use kiln_heads::{
-    sigmoid_disagreement_sum, sigmoid_divergence_sum, softmax_disagreement_sum, softmax_divergence_sum,
+    Calibration, sigmoid_disagreement_sum, sigmoid_divergence_sum, softmax_disagreement_sum, softmax_divergence_sum,
     squared_error_sum,
 };
 
@@ -133,12 +133,16 @@ impl<M, S: EvaluationSet<M>> EvaluationSet<M> for Objective<S> {
         self.set.report(output)
     }
 
-    fn temperature(&self, output: &S::Output) -> Option<f64> {
-        self.set.temperature(output)
+    fn calibration(&self, output: &S::Output) -> Option<Calibration> {
+        self.set.calibration(output)
     }
 
-    fn calibration(&self, output: &S::Output, temperature: Option<f64>) -> Option<CalibrationReport> {
-        self.set.calibration(output, temperature)
+    fn calibrated_report(
+        &self,
+        output: &S::Output,
+        calibration: Option<&Calibration>,
+    ) -> Result<SplitReport, kiln_eval::Error> {
+        self.set.calibrated_report(output, calibration)
     }
 }
 

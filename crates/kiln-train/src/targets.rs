@@ -1,12 +1,12 @@
 use std::borrow::Cow;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kiln_eval::{CalibrationReport, SplitReport, evaluate, evaluate_numbers, evaluate_sets};
+use kiln_eval::{CalibrationReport, SplitReport, evaluate, evaluate_numbers, evaluate_sets, evaluate_sets_at};
 use kiln_heads::{
-    binary_cross_entropy_sum, cross_entropy_sum, focal_loss_sum, smoothed_cross_entropy_sum, squared_error_sum,
-    weighted_cross_entropy_sum,
+    Calibration, binary_cross_entropy_sum, cross_entropy_sum, focal_loss_sum, smoothed_cross_entropy_sum,
+    squared_error_sum, weighted_cross_entropy_sum,
 };
-use kiln_metrics::{argmax, temperature};
+use kiln_metrics::{argmax, f1_thresholds, softmax_at, temperature};
 use kiln_schema::{LabelId, LabelSet};
 
 use crate::BatchLoss;
@@ -104,23 +104,57 @@ impl Targets {
         }
     }
 
-    /// The temperature with which the probabilities of the logits of all rows fit the targets best; none where no temperature
-    /// is best, and for numbers.
+    /// The temperature with which the probabilities of the logits of all rows fit the targets best, and where a row has several
+    /// labels, the thresholds with the highest F1; none where neither changes anything, and for numbers.
     ///
     /// # Shapes
     /// - `logits`: row-major `[rows, num_labels]`
-    pub fn temperature(&self, logits: &[f32]) -> Option<f64> {
+    pub fn calibration(&self, logits: &[f32]) -> Option<Calibration> {
         let Choices { logits, num_labels, targets } = self.choices(logits)?;
-        temperature(&logits, num_labels, &targets)
+        let temperature = temperature(&logits, num_labels, &targets);
+        let thresholds = match self {
+            Self::LabelSets(_, labels) => {
+                let probability = |pair: &[f32]| softmax_at(pair, temperature.unwrap_or(1.0))[1];
+                let probabilities: Vec<f64> = logits.chunks(num_labels).map(probability).collect();
+                let targets: Vec<bool> = targets.iter().map(|target| *target == 1).collect();
+                let thresholds = f1_thresholds(&probabilities, &targets, labels.len());
+                // At the ends there is no logit.
+                let thresholds: Vec<f64> =
+                    thresholds.into_iter().map(|threshold| threshold.clamp(1e-9, 1.0 - 1e-9)).collect();
+                Some(thresholds).filter(|thresholds| thresholds.iter().any(|threshold| *threshold != 0.5))
+            }
+            _ => None,
+        };
+        let changes = temperature.is_some() || thresholds.is_some();
+        changes.then(|| Calibration { temperature: temperature.unwrap_or(1.0), thresholds })
     }
 
-    /// How far the probabilities of the logits of all rows are from the targets, also at a temperature; none for numbers.
+    /// [`Targets::report`] with how far the probabilities of the logits of all rows are from the targets, before and after a
+    /// calibration. The labels are those that are predicted with its thresholds.
     ///
     /// # Shapes
     /// - `logits`: row-major `[rows, num_labels]`
-    pub fn calibration(&self, logits: &[f32], temperature: Option<f64>) -> Option<CalibrationReport> {
-        let Choices { logits, num_labels, targets } = self.choices(logits)?;
-        Some(CalibrationReport::new(&logits, num_labels, &targets, temperature))
+    ///
+    /// # Errors
+    /// When a logit is NaN or infinite.
+    pub fn calibrated_report(
+        &self,
+        logits: &[f32],
+        calibration: Option<&Calibration>,
+    ) -> Result<SplitReport, kiln_eval::Error> {
+        let thresholds = calibration.and_then(|calibration| Some((calibration, calibration.thresholds.as_ref()?)));
+        let report = match (self, thresholds) {
+            (Self::LabelSets(targets, labels), Some((calibration, thresholds))) => {
+                evaluate_sets_at((logits, &calibration.above_thresholds(logits)), targets, labels, thresholds)?
+            }
+            _ => self.report(logits)?,
+        };
+        let temperature =
+            calibration.map(|calibration| calibration.temperature).filter(|temperature| *temperature != 1.0);
+        let calibration = self.choices(logits).map(|Choices { logits, num_labels, targets }| {
+            CalibrationReport::new(&logits, num_labels, &targets, temperature)
+        });
+        Ok(SplitReport { calibration, ..report })
     }
 
     /// Several labels a row are as many choices between two logits, 0 and the label's: their softmax is its sigmoid.
@@ -219,8 +253,23 @@ mod tests {
         let sets = Targets::LabelSets(vec![vec![0, 1], vec![1]], labels.clone());
         let one = Targets::Labels(vec![1, 1, 0, 1], labels);
         let pairs = [0.0, 2.0].repeat(4);
-        assert_eq!(sets.temperature(&logits), one.temperature(&pairs));
-        assert_eq!(sets.calibration(&logits, Some(1.5)), one.calibration(&pairs, Some(1.5)));
-        assert_eq!(Targets::Numbers(vec![1.0]).temperature(&[1.0]), None);
+        let [of_sets, of_one] = [sets.calibration(&logits), one.calibration(&pairs)];
+        assert_eq!(of_sets, of_one, "one label is right for both rows, the other at any threshold as often");
+        let report = |targets: &Targets, logits: &[f32]| targets.calibrated_report(logits, of_one.as_ref());
+        let [of_sets, of_one] = [report(&sets, &logits), report(&one, &pairs)].map(|report| report.expect("finite"));
+        assert_eq!(of_sets.calibration, of_one.calibration);
+        assert_eq!(Targets::Numbers(vec![1.0]).calibration(&[1.0]), None);
+    }
+
+    #[test]
+    fn labels_are_predicted_from_their_thresholds_on() {
+        let labels = LabelSet::new(["a", "b"]).expect("two names");
+        let sets = Targets::LabelSets(vec![vec![0], vec![0, 1], vec![1]], labels);
+        // The first label is right where its logit is above −2, the second above 1.
+        let logits = [-1.0, 0.5, -1.5, 2.0, -3.0, 1.5];
+        let calibration = sets.calibration(&logits).expect("thresholds other than a half are better");
+        let score = |calibration| sets.calibrated_report(&logits, calibration).expect("finite").score("micro_f1");
+        let [own, at_half] = [score(Some(&calibration)), score(None)].map(|score| score.expect("sets have it"));
+        assert!(own == 1.0 && (at_half - 4.0 / 7.0).abs() < 1e-12, "{own} and {at_half}");
     }
 }

@@ -4,8 +4,8 @@ use std::ops::Range;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_bert::Bert;
-use kiln_eval::{CalibrationReport, SplitReport};
-use kiln_heads::{SequenceClassifier, in_batches, inputs};
+use kiln_eval::SplitReport;
+use kiln_heads::{Calibration, SequenceClassifier, in_batches, inputs};
 use kiln_tokenize::{Encoding, lengths, pad};
 
 use crate::{Comparison, LogitSet, Targets};
@@ -60,15 +60,21 @@ pub trait EvaluationSet<M>: Dataset {
     /// When an output is NaN or infinite.
     fn report(&self, output: &Self::Output) -> Result<SplitReport, kiln_eval::Error>;
 
-    /// The temperature with which an output's probabilities fit best; none where it has no probabilities of labels, or no
-    /// temperature is best.
-    fn temperature(&self, _output: &Self::Output) -> Option<f64> {
+    /// The calibration that fits an output best; none where it has no probabilities of labels, or is best as it is.
+    fn calibration(&self, _output: &Self::Output) -> Option<Calibration> {
         None
     }
 
-    /// How far an output's probabilities are from the truth, also at a temperature; none where it has none of labels.
-    fn calibration(&self, _output: &Self::Output, _temperature: Option<f64>) -> Option<CalibrationReport> {
-        None
+    /// The report on an output, also on its probabilities, as a calibration changes them.
+    ///
+    /// # Errors
+    /// As of [`EvaluationSet::report`].
+    fn calibrated_report(
+        &self,
+        output: &Self::Output,
+        _calibration: Option<&Calibration>,
+    ) -> Result<SplitReport, kiln_eval::Error> {
+        self.report(output)
     }
 }
 
@@ -196,11 +202,15 @@ impl EvaluationSet<SequenceClassifier> for Encoded {
         self.targets.report(logits)
     }
 
-    fn temperature(&self, logits: &Vec<f32>) -> Option<f64> {
-        self.targets.temperature(logits)
+    fn calibration(&self, logits: &Vec<f32>) -> Option<Calibration> {
+        self.targets.calibration(logits)
     }
 
-    fn calibration(&self, logits: &Vec<f32>, temperature: Option<f64>) -> Option<CalibrationReport> {
-        self.targets.calibration(logits, temperature)
+    fn calibrated_report(
+        &self,
+        logits: &Vec<f32>,
+        calibration: Option<&Calibration>,
+    ) -> Result<SplitReport, kiln_eval::Error> {
+        self.targets.calibrated_report(logits, calibration)
     }
 }

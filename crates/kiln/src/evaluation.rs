@@ -52,7 +52,7 @@ pub fn evaluate<B: Backend>(
         let language = recipe_beside(folder)?.and_then(|recipe| recipe.data.answer_language);
         score(predictor, source.clone(), language, device, observer)
     };
-    let Scored { report, errors, judged } = scored().map_err(Error::from)?;
+    let Scored { report, judgement } = scored().map_err(Error::from)?;
     let report = Report {
         task: predictor.task(),
         model: folder.display().to_string(),
@@ -60,7 +60,7 @@ pub fn evaluate<B: Backend>(
         splits: BTreeMap::from([(Split::Test, report)]),
         train: None,
     };
-    Ok(Evaluated { report, errors, judged })
+    Ok(Evaluated { report, errors: judgement.errors, judged: judgement.judged })
 }
 
 /// The recipe that a run has beside its model's folder, or a bundle in it, if there is one.

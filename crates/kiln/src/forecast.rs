@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::memory::{available_bytes, peak_rss_bytes};
 use crate::recipe::{Encoder, Train};
+use crate::stages::fits::check_fits;
 use crate::stages::settle::{Plan, settle};
 use crate::stages::{Learner, Stages, Tokens, save};
 use crate::{Error, Observer, Recipe, RunOptions, tasks};
@@ -45,7 +46,7 @@ const BATCHES: usize = 24;
 /// cost. The rows are spread over all lengths, the longest among them.
 ///
 /// # Errors
-/// As of [`crate::train`], and for raw text.
+/// As of [`crate::train`], and for raw text. A training that cannot fit into memory at all is not tried.
 pub fn forecast<B: Backend>(
     recipe: &Recipe,
     options: &RunOptions,
@@ -94,7 +95,7 @@ pub(crate) struct Rehearsal {
 /// Reads and tokenizes everything, and runs the other stages on some of the rows.
 pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Rehearsal> {
     let rows = task.read(plan, observer)?;
-    let Tokens { tokens, .. } = task.encode(plan, &rows, observer)?;
+    let Tokens { tokens, longest, .. } = task.encode(plan, &rows, observer)?;
     let batch_size = plan.recipe.train.batch_size;
     let picked = tokens.as_ref().map(|split, tokens| match split {
         Split::Train => spread(tokens, batch_size.saturating_mul(BATCHES)),
@@ -108,6 +109,7 @@ pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn 
     // The second time nothing is to be reported.
     let Tokens { encoded, .. } = task.encode(plan, &sample, &mut ())?;
     let described = task.model(plan, &sample)?;
+    check_fits(plan, &described, longest, tokens.train.len())?;
     plan.begin()?;
     let Pretrained { model, config, .. } = described.pretrained;
     let learner = Learner { model, teacher: described.teacher };

@@ -7,9 +7,11 @@ pub(crate) mod settle;
 pub(crate) mod read;
 pub(crate) mod model;
 pub(crate) mod board;
+pub(crate) mod fits;
 pub(crate) mod fit;
 pub(crate) mod features;
 pub(crate) mod teacher;
+pub(crate) mod explain;
 pub(crate) mod save;
 
 use kiln_heads::{Network, Pretrained, TaskModel};
@@ -97,13 +99,14 @@ pub(crate) struct Learner<M> {
 /// Runs all stages of a task.
 pub(crate) fn run<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Trained> {
     let rows = task.read(plan, observer)?;
-    let Tokens { encoded, longest, .. } = task.encode(plan, &rows, observer)?;
+    let Tokens { encoded, longest, tokens } = task.encode(plan, &rows, observer)?;
     let (rows, encoded) = match plan.fold {
         Some(fold) => task.hold_out(rows, encoded, fold)?,
         None => (rows, encoded),
     };
     let described = task.model(plan, &rows)?;
     model::describe(plan, &described, longest, observer);
+    fits::check_fits(plan, &described, longest, tokens.train.len())?;
     plan.begin()?;
     let Pretrained { model, config, .. } = described.pretrained;
     let learner = Learner { model, teacher: described.teacher };

@@ -2,6 +2,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use kiln_backend::Backend;
+use kiln_metrics::{Bootstrap, almost_stochastic_order};
 use kiln_schema::{Split, Task};
 use kiln_train::Metric;
 use serde::Serialize;
@@ -26,7 +27,7 @@ pub struct Swept {
 }
 
 /// Some values of the recipe's keys, and how good they are.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Candidate {
     /// `KEY = VALUE`, for each key that is varied.
     pub settings: Vec<String>,
@@ -37,6 +38,13 @@ pub struct Candidate {
     /// The mean of its runs' scores on the test split, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_score: Option<f64>,
+    /// 95 % interval of the mean, by a bootstrap over the runs; absent where there are fewer than three.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<[f64; 2]>,
+    /// How far the best candidate is from being better at every quantile of the runs' scores: below 0.5, it is almost
+    /// stochastically dominant. Absent for the best, and where either has fewer than three runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_violation: Option<f64>,
     /// One for each seed and fold.
     pub runs: Vec<Run>,
 }
@@ -96,6 +104,7 @@ pub fn sweep<B: Backend>(
         }
     }
     candidates.sort_by(|a, b| b.epochs.cmp(&a.epochs).then_with(|| sweeping.order(a, b)));
+    sweeping.compare_with_best(&mut candidates);
     let swept = Swept { path: sweeping.folder, metric: sweeping.metric.name(), candidates, seconds };
     table::write(&swept)?;
     Ok(swept)
@@ -131,8 +140,7 @@ impl<'a> Sweeping<'a> {
         for candidate in &settings {
             Recipe::load_swept(file, (overrides, candidate))?;
         }
-        let empty = |settings| Candidate { settings, epochs: 0, score: None, test_score: None, runs: Vec::new() };
-        let candidates = settings.into_iter().map(empty).collect();
+        let candidates = settings.into_iter().map(|settings| Candidate { settings, ..Candidate::default() }).collect();
         let no_folder = || UsageError("expected --out, the sweep's folder".to_owned());
         let folder = options.out.clone().ok_or_else(no_folder)?;
         let metric = recipe.metric();
@@ -241,6 +249,20 @@ impl<'a> Sweeping<'a> {
         Ok(Run { path, seed, fold, score: score(Split::Validation), test_score: score(Split::Test), seconds })
     }
 
+    /// Holds the scores of the first candidate's runs against those of the others that were trained as long.
+    fn compare_with_best(&self, candidates: &mut [Candidate]) {
+        let sign = if self.metric == Metric::Loss { -1.0 } else { 1.0 };
+        let scores = |candidate: &Candidate| {
+            let scores: Option<Vec<f64>> = candidate.runs.iter().map(|run| Some(run.score? * sign)).collect();
+            scores.filter(|scores| scores.len() >= 3)
+        };
+        let Some((best, others)) = candidates.split_first_mut() else { return };
+        let Some(of_best) = scores(best) else { return };
+        for other in others.iter_mut().filter(|other| other.epochs == best.epochs) {
+            other.best_violation = scores(other).map(|of_other| almost_stochastic_order(&of_best, &of_other));
+        }
+    }
+
     /// The better first; what diverged last.
     fn order(&self, a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
         let rank = |candidate: &Candidate| match candidate.score {
@@ -265,6 +287,11 @@ impl Candidate {
         let mean =
             |score: fn(&Run) -> Option<f64>| Some(runs.iter().map(score).sum::<Option<f64>>()? / runs.len() as f64);
         let (score, test_score) = (mean(|run| run.score), mean(|run| run.test_score));
-        Self { settings: self.settings.clone(), epochs, score, test_score, runs }
+        let scores: Option<Vec<f64>> = runs.iter().map(|run| run.score).collect();
+        let interval = scores.filter(|scores| scores.len() >= 3).map(|scores| {
+            let mean = |drawn: &[usize]| drawn.iter().map(|&run| scores[run]).sum::<f64>() / drawn.len() as f64;
+            Bootstrap::default().interval(scores.len(), mean)
+        });
+        Self { settings: self.settings.clone(), epochs, score, test_score, interval, best_violation: None, runs }
     }
 }

@@ -11,8 +11,8 @@ use std::path::PathBuf;
 
 use anyhow::bail;
 use burn::tensor::Device;
-use kiln_dataset::{Audit, Lengths, Record, Source, Unplaced, audit, mend_answers};
-use kiln_eval::{Judged, SplitReport, TagSet};
+use kiln_dataset::{Audit, Item, Lengths, Record, Source, Unplaced, audit, mend_answers};
+use kiln_eval::{ByLength, Judged, SplitReport, TagSet};
 use kiln_heads::Network;
 use kiln_metrics::AnswerLanguage;
 use kiln_predict::Predictor;
@@ -35,12 +35,47 @@ const MISTAKES: usize = 50;
 /// Rows computed at once when a model is evaluated.
 const BATCH_SIZE: usize = 32;
 
-/// The scores of a model, and what it is wrong about as a table.
+/// What a model made of each row.
+pub(crate) struct Judgement {
+    /// What it is wrong about, as a table.
+    pub errors: String,
+    /// None for raw text.
+    pub judged: Option<Judged>,
+    by_length: Option<ByLength>,
+}
+
+impl Judgement {
+    /// Of items, the length of whose texts is counted in characters.
+    pub fn new<T: Item>(errors: String, judged: Judged, items: &[T]) -> Self {
+        let length = |item: &T| {
+            let (text, pair) = item.texts();
+            text.chars().count() + pair.map_or(0, |pair| pair.chars().count())
+        };
+        let by_length = ByLength::new(&judged, &items.iter().map(length).collect::<Vec<_>>());
+        Self { errors, judged: Some(judged), by_length: Some(by_length) }
+    }
+
+    /// Of raw text.
+    pub fn none() -> Self {
+        Self { errors: String::new(), judged: None, by_length: None }
+    }
+
+    /// The report with what is known by length.
+    pub fn complete(&self, report: SplitReport) -> SplitReport {
+        SplitReport { by_length: self.by_length.clone(), ..report }
+    }
+}
+
+/// The scores of a model on a labelled file.
 pub(crate) struct Scored {
     pub report: SplitReport,
-    pub errors: String,
-    /// What it made of each row; none for raw text.
-    pub judged: Option<Judged>,
+    pub judgement: Judgement,
+}
+
+impl Scored {
+    pub fn new(report: SplitReport, judgement: Judgement) -> Self {
+        Self { report: judgement.complete(report), judgement }
+    }
 }
 
 /// Runs the stages of the recipe's task.

@@ -1,4 +1,4 @@
-//! The temperature of a trained model, through the binary: what it changes, and that it changes no label.
+//! The calibration of a trained model, through the binary: a temperature, which changes no label, and thresholds of labels.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -151,4 +151,72 @@ fn what_is_below_the_least_score_has_no_label() {
         // A row at the edge may be on the other side of it in another batch.
         assert!((number(&row["coverage"]) * scores.len() as f64 - count as f64).abs() < 1.5, "{row}");
     }
+}
+
+/// Few updates leave the probabilities of rare labels far below a half, where no label would be predicted.
+#[test]
+fn several_labels_are_predicted_from_their_thresholds_on() {
+    let folder = FOLDER.join("several");
+    fs::create_dir_all(&folder).expect("it is writable");
+    let reviews = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kiln-sample/files/train.tsv");
+    let reviews = fs::read_to_string(reviews).expect("the sample's data");
+    let row = |line: &str| {
+        let [text, label, aspect, domain] = line.split('\t').collect::<Vec<_>>()[..] else { panic!("four columns") };
+        format!("{text}\t{label}|{aspect}|{domain}")
+    };
+    let rows: Vec<String> = reviews.lines().skip(1).map(row).collect();
+    for (name, rows) in [("train.tsv", &rows[..300]), ("dev.tsv", &rows[300..400]), ("test.tsv", &rows[400..480])] {
+        fs::write(folder.join(name), rows.join("\n")).expect("a small file");
+    }
+    let recipe = "task = \"sequence-classification\"\n[model]\nsource = \"sample\"\nencoder = \"frozen\"\npooling = \"mean\"\n\
+                  problem_type = \"multi_label_classification\"\n[data]\nlabel_separator = \"|\"\n\
+                  train = \"train.tsv\"\nvalidation = \"dev.tsv\"\ntest = \"test.tsv\"\n\
+                  [train]\nepochs = 3\nlearning_rate = 1e-2\nmax_length = 48\n";
+    fs::write(folder.join("recipe.toml"), recipe).expect("a small file");
+    let run = folder.join("run");
+    succeed(&["train", "--recipe", text(&folder.join("recipe.toml")), "--out", text(&run)]);
+    let calibration = json(&run.join("model/calibration.json"));
+    let thresholds: Vec<f64> = calibration["thresholds"].as_array().expect("thresholds").iter().map(number).collect();
+    let config = json(&run.join("model/config.json"));
+    let labels: Vec<&str> = (0..thresholds.len())
+        .map(|id| config["id2label"][id.to_string()].as_str().expect("a label for each threshold"))
+        .collect();
+    assert!(thresholds.iter().filter(|threshold| **threshold < 0.5).count() > 3, "{thresholds:?}");
+
+    let report = &json(&run.join("report.json"))["splits"];
+    for (split, least) in [("validation", 0.0), ("test", -0.02)] {
+        let (own, at_half) = (number(&report[split]["macro_f1"]), number(&report[split]["at_half"]["macro_f1"]));
+        assert!(own - at_half >= least, "{split}: {own} with thresholds, {at_half} without");
+    }
+    let page = fs::read_to_string(run.join("report.html")).expect("it was written");
+    assert!(page.contains("With a half for all, the accuracy would be"));
+
+    let file = folder.join("texts.txt");
+    let texts: Vec<&str> = rows[400..480].iter().map(|row| row.split('\t').next().expect("a text")).collect();
+    fs::write(&file, texts.join("\n")).expect("a small file");
+    let answers = |more: &[&str]| -> Vec<Value> {
+        let lines = succeed(&[&["predict", "--model", text(&run), "--file", text(&file)], more].concat());
+        lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
+    let (own, raw) = (answers(&[]), answers(&["--raw"]));
+    for (answers, least) in [(&own, thresholds.as_slice()), (&raw, &vec![0.5; labels.len()])] {
+        assert_eq!(answers.len(), 80);
+        for answer in answers {
+            let predicted =
+                labels.iter().zip(least).filter(|(label, least)| number(&answer["scores"][**label]) >= **least);
+            let predicted: Vec<&str> = predicted.map(|(label, _)| *label).collect();
+            assert_eq!(answer["labels"], serde_json::json!(predicted), "{answer}");
+        }
+    }
+    let count = |answers: &[Value]| -> usize {
+        answers.iter().map(|answer| answer["labels"].as_array().expect("labels").len()).sum()
+    };
+    assert!(count(&own) > count(&raw), "{} labels with thresholds, {} without", count(&own), count(&raw));
+
+    let wrong = serde_json::json!({ "temperature": 1.0, "thresholds": [0.5] });
+    fs::write(run.join("model/calibration.json"), wrong.to_string()).expect("it is writable");
+    let output = kiln(&["predict", "--model", text(&run), "--text", "好"]);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    let expected = format!("found 1 `thresholds`, expected one for each of {} labels", labels.len());
+    assert!(!output.status.success() && message.contains(&expected), "{message}");
 }

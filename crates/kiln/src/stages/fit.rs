@@ -15,6 +15,7 @@ use super::save::{RunFolder, epoch_scores};
 use super::settle::Plan;
 use crate::Observer;
 use crate::error::Interrupted;
+use crate::tasks::Judgement;
 
 /// A trained model and its results.
 pub(crate) struct Fitted<M> {
@@ -43,8 +44,9 @@ pub(crate) struct FitOptions<F> {
     pub encoder_seconds: f64,
     /// What a teacher took before it.
     pub teacher_seconds: f64,
-    /// The table of errors, from the output for the test split, or for the validation split where there is no test split.
-    pub errors: F,
+    /// What the model made of each row, from the output for the test split, or for the validation split where there is no
+    /// test split.
+    pub judge: F,
 }
 
 /// Trains on the first split, validates on the second, and evaluates the best checkpoint on all but the first.
@@ -52,7 +54,7 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
     plan: &Plan<'_>,
     sets: &Splits<S>,
     model: S::Model,
-    options: FitOptions<impl FnOnce(&<S as EvaluationSet<S::Model>>::Output, &S) -> String>,
+    options: FitOptions<impl FnOnce(&<S as EvaluationSet<S::Model>>::Output, &S, Option<&Calibration>) -> Judgement>,
     observer: &mut dyn Observer,
 ) -> anyhow::Result<Fitted<S::Model>> {
     let mut config = plan.recipe.train.config(options.metric);
@@ -92,22 +94,24 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
         peak_rss_bytes: 0,
     };
     let mut splits = BTreeMap::new();
-    let (mut judged, mut temperature) = (None, None);
+    let (mut judged, mut calibration) = (None, None);
     for (split, set) in sets.iter().filter(|(split, _)| *split != Split::Train) {
         let output = set.output(&fitted.model, config.batch_size, plan.device);
-        let report = set.report(&output)?;
         if split == Split::Validation {
-            temperature = set.temperature(&output);
+            calibration = set.calibration(&output);
         }
-        splits.insert(split, SplitReport { calibration: set.calibration(&output, temperature), ..report });
-        judged = Some((output, set));
+        splits.insert(split, set.calibrated_report(&output, calibration.as_ref())?);
+        judged = Some((split, output, set));
     }
-    let (output, set) = judged.expect("there is a validation split");
-    let errors = (options.errors)(&output, set);
+    let (split, output, set) = judged.expect("there is a validation split");
+    let judgement = (options.judge)(&output, set, calibration.as_ref());
+    splits.entry(split).and_modify(|report| *report = judgement.complete(report.clone()));
     let updates = steps as f64 / fitted.passes;
     let epochs = fitted.epochs.iter().map(|report| epoch_scores(report, updates)).collect();
-    let calibration = temperature.map(|temperature| Calibration { temperature });
-    Ok(Fitted { model: fitted.model, results: Results { train, splits, errors, epochs, calibration } })
+    Ok(Fitted {
+        model: fitted.model,
+        results: Results { train, splits, errors: judgement.errors, epochs, calibration },
+    })
 }
 
 /// Writes `metrics.jsonl` while a training goes on, and says how it ended.

@@ -38,6 +38,8 @@ pub(crate) struct Plan<'a> {
     /// Whether leaks between the splits are errors.
     pub strict: bool,
     pub backend: &'static str,
+    /// Whether it computes in the machine's main memory.
+    pub in_main_memory: bool,
     pub device: &'a Device,
     /// Of the encoder's products.
     pub precision: Precision,
@@ -80,7 +82,7 @@ pub(crate) fn settle<'a, B: Backend>(
         fingerprint.settings.insert("fold".to_owned(), format!("{} of {count}", index + 1));
     }
     let folder = RunFolder::choose(options, &fingerprint, observer)?;
-    let (strict, backend, keeps_features) = (options.strict, B::NAME, true);
+    let (strict, backend, in_main_memory, keeps_features) = (options.strict, B::NAME, B::IN_MAIN_MEMORY, true);
     Ok(Plan {
         recipe,
         checkpoint,
@@ -93,6 +95,7 @@ pub(crate) fn settle<'a, B: Backend>(
         fold: options.fold,
         strict,
         backend,
+        in_main_memory,
         device,
         precision,
         keeps_features,

@@ -24,20 +24,23 @@ pub(super) fn write(swept: &Swept) -> anyhow::Result<()> {
     Ok(())
 }
 
-const HEADER: [&str; 8] = ["rank", "settings", "epochs", "runs", "score", "lowest", "highest", "test_score"];
+/// `low` and `high` are the interval of the mean, and `best_violation` how far the best is from being better at every
+/// quantile of the runs.
+const HEADER: [&str; 9] =
+    ["rank", "settings", "epochs", "runs", "score", "low", "high", "best_violation", "test_score"];
 
 fn rows(swept: &Swept) -> Vec<Vec<String>> {
     let number = |score: Option<f64>| score.map(|score| format!("{score:.4}")).unwrap_or_default();
     let row = |(rank, candidate): (usize, &Candidate)| {
-        let scores = || candidate.runs.iter().filter_map(|run| run.score);
         vec![
             rank.to_string(),
             candidate.settings.join(", "),
             candidate.epochs.to_string(),
             candidate.runs.len().to_string(),
             number(candidate.score),
-            number(scores().min_by(f64::total_cmp)),
-            number(scores().max_by(f64::total_cmp)),
+            number(candidate.interval.map(|[low, _]| low)),
+            number(candidate.interval.map(|[_, high]| high)),
+            number(candidate.best_violation),
             number(candidate.test_score),
         ]
     };

@@ -7,14 +7,14 @@ use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Format, Source, Unplaced, mend_answers, read};
 use kiln_eval::Judged;
-use kiln_heads::{Network, QuestionAnswerer};
+use kiln_heads::{Calibration, Network, QuestionAnswerer};
 use kiln_metrics::AnswerLanguage;
 use kiln_predict::Predictor;
 use kiln_schema::{Question, Split, Splits};
 use kiln_tokenize::{ContextConfig, ContextWindow, Encoding, Tokenizer};
 use kiln_train::{Answered, AskedSet, EvaluationSet, Objective};
 
-use super::{BATCH_SIZE, MISTAKES, Scored};
+use super::{BATCH_SIZE, Judgement, MISTAKES, Scored};
 use crate::stages::features::cache_tokens;
 use crate::stages::fit::{FitOptions, Fitted, fit};
 use crate::stages::model::{prepare, pretrained};
@@ -128,7 +128,7 @@ impl Stages for AnswerTask {
             metric: plan.recipe.metric(),
             encoder_seconds,
             teacher_seconds: taught.seconds,
-            errors: |output: &Answered, set: &Objective<AskedSet>| errors(output, set.set()),
+            judge: |output: &Answered, set: &Objective<AskedSet>, _: Option<&Calibration>| judge(output, set.set()),
         };
         fit(plan, &taught.sets, model, options, observer)
     }
@@ -153,8 +153,12 @@ pub(crate) fn score(
     let pad_token_id = predictor.tokenizer().pad_token_id();
     let set = AskedSet::new(questions, windows, pad_token_id).with_answer_language(language);
     let output = set.output(model, BATCH_SIZE, device);
-    let judged = Judged::answers(set.scores(&output).into_iter().map(|(_, f1)| f1));
-    Ok(Scored { report: set.report(&output)?, errors: errors(&output, &set), judged: Some(judged) })
+    Ok(Scored::new(set.report(&output)?, judge(&output, &set)))
+}
+
+fn judge(output: &Answered, set: &AskedSet) -> Judgement {
+    let judged = Judged::answers(set.scores(output).into_iter().map(|(_, f1)| f1));
+    Judgement::new(errors(output, set), judged, set.questions())
 }
 
 /// The worst answers: identifier, F1, score, prediction, target and question.

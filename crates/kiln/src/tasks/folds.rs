@@ -1,10 +1,11 @@
 //! Training on all folds but one, once for each: what models say of rows that they were not trained on.
 
 use anyhow::Context;
-use kiln_heads::SequenceClassifier;
+use kiln_heads::{Calibration, SequenceClassifier};
 use kiln_schema::{Example, LabelId, Splits};
 use kiln_train::{Encoded, EvaluationSet, Features, TrainingSet};
 
+use super::Judgement;
 use super::sequences::{SequenceRows, Sequences, Target};
 use crate::Observer;
 use crate::recipe::Encoder;
@@ -120,11 +121,11 @@ where
     S: TrainingSet + EvaluationSet<<S as TrainingSet>::Model, Output = Vec<f32>>,
 {
     let mut logits = Vec::new();
-    let errors = |output: &Vec<f32>, _: &S| {
+    let judge = |output: &Vec<f32>, _: &S, _: Option<&Calibration>| {
         logits.clone_from(output);
-        String::new()
+        Judgement::none()
     };
     let metric = plan.recipe.metric();
-    fit(plan, sets, model, FitOptions { metric, encoder_seconds: 0.0, teacher_seconds: 0.0, errors }, observer)?;
+    fit(plan, sets, model, FitOptions { metric, encoder_seconds: 0.0, teacher_seconds: 0.0, judge }, observer)?;
     Ok(logits)
 }

@@ -7,14 +7,14 @@ use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Source, corpus};
-use kiln_heads::{MaskedLm, Network};
+use kiln_heads::{Calibration, MaskedLm, Network};
 use kiln_predict::Predictor;
 use kiln_pretrain::{Drawing, MaskingConfig, PretrainingSet, TokenStore, TokenStoreConfig, split};
 use kiln_schema::Splits;
 use kiln_tokenize::Tokenizer;
 use kiln_train::{Dataset, EvaluationSet};
 
-use super::{BATCH_SIZE, Scored};
+use super::{BATCH_SIZE, Judgement, Scored};
 use crate::error::Interrupted;
 use crate::recipe::Files;
 use crate::stages::fit::{FitOptions, Fitted, fit};
@@ -101,8 +101,12 @@ impl Stages for MaskedLmTask {
         observer: &mut dyn Observer,
     ) -> anyhow::Result<Fitted<MaskedLm>> {
         let metric = plan.recipe.metric();
-        let options =
-            FitOptions { metric, encoder_seconds: 0.0, teacher_seconds: 0.0, errors: |_: &_, _: &_| String::new() };
+        let options = FitOptions {
+            metric,
+            encoder_seconds: 0.0,
+            teacher_seconds: 0.0,
+            judge: |_: &_, _: &_, _: Option<&Calibration>| Judgement::none(),
+        };
         fit(plan, &sets, learner.model, options, observer)
     }
 
@@ -174,5 +178,5 @@ pub(crate) fn score(
     let drawing = Drawing { tokenizer: tokenizer.clone(), masking, next_sentence, seed: SEED };
     let set = PretrainingSet::whole(store, drawing)?;
     let output = set.output(model, BATCH_SIZE, device);
-    Ok(Scored { report: set.report(&output)?, errors: String::new(), judged: None })
+    Ok(Scored::new(set.report(&output)?, Judgement::none()))
 }

@@ -1,23 +1,23 @@
 //! Training on texts and pairs: one label, several, or a number.
 
 use std::fmt::Write as _;
-
 use std::marker::PhantomData;
 
 use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Item, Record, Source, read};
-use kiln_eval::{Judged, SplitReport, mistakes, to_tsv};
-use kiln_heads::{Network, SequenceClassifier};
+use kiln_eval::{Judged, mistakes, to_tsv};
+use kiln_heads::{Calibration, Network, SequenceClassifier};
 use kiln_metrics::argmax;
 use kiln_predict::Predictor;
 use kiln_schema::{Example, LabelId, LabelSet, ProblemType, Split, Splits};
 use kiln_tokenize::Encoding;
 use kiln_train::{Encoded, EvaluationSet, Targets};
 
-use super::{BATCH_SIZE, MISTAKES, Scored};
+use super::{BATCH_SIZE, Judgement, MISTAKES, Scored};
 use crate::recipe::{Encoder, Train};
+use crate::stages::explain::with_tokens;
 use crate::stages::features::features;
 use crate::stages::fit::{FitOptions, Fitted, fit};
 use crate::stages::model::{prepare, pretrained};
@@ -132,7 +132,23 @@ fn worst<T>(mut rows: Vec<(f64, String, String)>, examples: &[Example<T>]) -> St
     table
 }
 
-/// The labels whose probability is at least a half.
+/// What a model made of each row, from its logits and their calibration.
+fn judge<T: Target>(
+    (logits, calibration): (&[f32], Option<&Calibration>),
+    examples: &[Example<T>],
+    labels: &LabelSet,
+) -> Judgement
+where
+    Example<T>: Item,
+{
+    let logits = calibration.map_or(logits.into(), |calibration| calibration.above_thresholds(logits));
+    Judgement::new(T::errors(&logits, examples, labels), T::judged(&logits, examples, labels), examples)
+}
+
+/// The labels whose logit is at least that of its threshold.
+///
+/// # Shapes
+/// - `logits`: `[num_labels]`, less those of the thresholds
 fn predicted_labels(logits: &[f32]) -> Vec<LabelId> {
     (0..logits.len()).filter(|&label| logits[label] >= 0.0).collect()
 }
@@ -260,26 +276,33 @@ where
         })?;
         // The mistakes of the test, or where there is none, of the validation.
         let judged = items.test.as_ref().unwrap_or(&items.validation);
+        let judged_encodings = sets.test.as_ref().unwrap_or(&sets.validation).encodings().to_vec();
         let metric = plan.recipe.metric();
-        let errors = |logits: &Vec<f32>| T::errors(logits, judged, labels);
-        match plan.recipe.model.encoder {
+        let judge =
+            |logits: &Vec<f32>, calibration: Option<&Calibration>| judge::<T>((logits, calibration), judged, labels);
+        let mut fitted = match plan.recipe.model.encoder {
             Encoder::Full | Encoder::Lora | Encoder::Qlora => {
                 sets.train = sets.train.with_unlabelled(unlabelled);
                 let taught = taught(plan, sets, lessons, observer)?;
-                let errors = |logits: &Vec<f32>, _: &_| errors(logits);
-                let options = FitOptions { metric, encoder_seconds: 0.0, teacher_seconds: taught.seconds, errors };
-                fit(plan, &taught.sets, model, options, observer)
+                let judge = |logits: &Vec<f32>, _: &_, calibration: Option<&Calibration>| judge(logits, calibration);
+                let options = FitOptions { metric, encoder_seconds: 0.0, teacher_seconds: taught.seconds, judge };
+                fit(plan, &taught.sets, model, options, observer)?
             }
             Encoder::Frozen => {
                 let computed = features(plan, &sets, &model, observer)?;
                 let encoder_seconds = computed.seconds;
-                let errors = |logits: &Vec<f32>, _: &_| errors(logits);
-                let options = FitOptions { metric, encoder_seconds, teacher_seconds: 0.0, errors };
+                let judge = |logits: &Vec<f32>, _: &_, calibration: Option<&Calibration>| judge(logits, calibration);
+                let options = FitOptions { metric, encoder_seconds, teacher_seconds: 0.0, judge };
                 let fitted = fit(plan, &computed.features, model.head.clone(), options, observer)?;
                 let model = SequenceClassifier { head: fitted.model, ..model };
-                Ok(Fitted { model, results: fitted.results })
+                Fitted { model, results: fitted.results }
             }
+        };
+        if T::PROBLEM_TYPE == ProblemType::SingleLabelClassification {
+            let results = &mut fitted.results;
+            results.errors = with_tokens(plan, &results.errors, (&fitted.model, labels), &judged_encodings)?;
         }
+        Ok(fitted)
     }
 
     fn network(&self, rows: Self::Rows, model: SequenceClassifier) -> Network {
@@ -335,10 +358,6 @@ where
     let targets = examples.iter().map(|example| example.target.clone()).collect();
     let set = Encoded::new(encodings, T::targets(targets, labels), predictor.tokenizer().pad_token_id());
     let logits = set.output(model, BATCH_SIZE, device);
-    let calibration = set.calibration(&logits, predictor.temperature());
-    Ok(Scored {
-        report: SplitReport { calibration, ..set.report(&logits)? },
-        errors: T::errors(&logits, &examples, labels),
-        judged: Some(T::judged(&logits, &examples, labels)),
-    })
+    let report = set.calibrated_report(&logits, predictor.calibration())?;
+    Ok(Scored::new(report, judge((&logits, predictor.calibration()), &examples, labels)))
 }

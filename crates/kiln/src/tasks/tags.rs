@@ -7,13 +7,13 @@ use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Source, read};
 use kiln_eval::{Judged, TagSet};
-use kiln_heads::{Network, Tags, TokenClassifier, Units};
+use kiln_heads::{Calibration, Network, Tags, TokenClassifier, Units};
 use kiln_predict::Predictor;
 use kiln_schema::{LabelId, LabelSet, Splits, TagScheme, TagSchemeError, TaggedText};
 use kiln_tokenize::{Encoding, Tokenizer, UnitWindow};
 use kiln_train::{EvaluationSet, Metric, TaggedSet};
 
-use super::{BATCH_SIZE, MISTAKES, Scored};
+use super::{BATCH_SIZE, Judgement, MISTAKES, Scored};
 use crate::recipe::Recipe;
 use crate::stages::features::cache_tokens;
 use crate::stages::fit::{FitOptions, Fitted, fit};
@@ -126,7 +126,7 @@ impl Stages for TagTask {
         let windows: Vec<&Encoding> = encoded.iter().flat_map(|(_, texts)| encodings(texts)).collect();
         let encoder_seconds = cache_tokens(plan, &mut model.bert, &windows, observer)?;
         let pad_token_id = plan.tokenizer().pad_token_id();
-        let tags = items.as_ref().map(|_, texts| texts.iter().map(|text| text.tags.clone()).collect());
+        let tags = items.as_ref().map(|_, texts| targets(texts));
         let tag_set = TagSet { labels, scheme: *scheme };
         let sets = encoded.zip(tags).map(|_, (windows, tags)| TaggedSet::new(windows, tags, tag_set, pad_token_id));
         let sets = weighted(plan.recipe, sets, &items.train, labels)?;
@@ -137,7 +137,7 @@ impl Stages for TagTask {
             metric: plan.recipe.metric_of(Some(*scheme)),
             encoder_seconds,
             teacher_seconds: taught.seconds,
-            errors: |output: &Tags, _: &_| errors(output, judged, labels),
+            judge: |output: &Tags, _: &_, _: Option<&Calibration>| judge(output, judged, tag_set),
         };
         fit(plan, &taught.sets, model, options, observer)
     }
@@ -178,15 +178,19 @@ pub(crate) fn score(
 ) -> anyhow::Result<Scored> {
     let (texts, labels) = read::<TaggedText>(&[source], Some(tags.labels.clone()))?;
     let windows = encode(predictor.tokenizer(), &texts)?;
-    let targets: Vec<Vec<LabelId>> = texts.iter().map(|text| text.tags.clone()).collect();
     let tag_set = TagSet { labels: &labels, scheme: tags.scheme };
-    let set = TaggedSet::new(windows, targets.clone(), tag_set, predictor.tokenizer().pad_token_id());
+    let set = TaggedSet::new(windows, targets(&texts), tag_set, predictor.tokenizer().pad_token_id());
     let output = set.output(model, BATCH_SIZE, device);
-    Ok(Scored {
-        report: set.report(&output)?,
-        errors: errors(&output, &texts, &labels),
-        judged: Some(Judged::tags(&output.tags, &targets, tag_set)),
-    })
+    Ok(Scored::new(set.report(&output)?, judge(&output, &texts, tag_set)))
+}
+
+fn targets(texts: &[TaggedText]) -> Vec<Vec<LabelId>> {
+    texts.iter().map(|text| text.tags.clone()).collect()
+}
+
+fn judge(output: &Tags, texts: &[TaggedText], tag_set: TagSet<'_>) -> Judgement {
+    let judged = Judged::tags(&output.tags, &targets(texts), tag_set);
+    Judgement::new(errors(output, texts, tag_set.labels), judged, texts)
 }
 
 /// The recipe's tag scheme, or the only one that the tags can have. It also has to have the recipe's metric.

@@ -6,6 +6,8 @@ mod outputs;
 mod prompt;
 #[cfg(unix)]
 mod signals;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,14 +15,18 @@ use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 use serde_json::Value;
+use support::small_sample;
 
 /// A cache and a run for all tests; tests that write have folders of their own. Emptied at the start, as statics are never
 /// dropped.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("usage");
     let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("it is writable");
     folder
 });
+
+static RECIPE: LazyLock<PathBuf> = LazyLock::new(|| small_sample(&FOLDER));
 
 /// A run on the sample, whose recipe has `header = true`.
 static RUN: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -30,7 +36,7 @@ static RUN: LazyLock<PathBuf> = LazyLock::new(|| {
 });
 
 fn sample_recipe() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/sample/recipe.toml")
+    RECIPE.clone()
 }
 
 fn sample_file(name: &str) -> PathBuf {

@@ -1,7 +1,8 @@
 //! What is written, and what becomes of it when nobody takes it.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -151,7 +152,15 @@ fn the_pipeline_runs_either_task_of_the_sample() {
         // Guessing gives 0.5, and no entity.
         assert!(report["splits"]["validation"][key].as_f64().is_some_and(|score| score > 0.0), "{report}");
         let errors = fs::read_to_string(out.join("errors.tsv")).expect("its mistakes");
-        let worst = errors.lines().nth(1).expect("a mistake").split('\t').nth(1).expect("a probability");
+        let worst: Vec<&str> = errors.lines().nth(1).expect("a mistake").split('\t').collect();
+        if task == "sequence-classification" {
+            let tokens = worst.last().expect("columns");
+            assert!(
+                tokens.split(", ").count() > 1 && tokens.contains(['+', '-']),
+                "what drove the decision: {worst:?}"
+            );
+        }
+        let worst = worst[1];
         assert!(shown.contains("mistakes") && shown.contains(&format!("({worst})")), "{shown}");
         for command in ["kiln predict --text", "kiln serve", "kiln eval --data"] {
             assert!(shown.contains(command), "{command}: {shown}");
@@ -159,4 +168,22 @@ fn the_pipeline_runs_either_task_of_the_sample() {
     }
     let refused = fail(&["pipeline", "--task", "token-classification", "--recipe", text(&sample_recipe())]);
     assert!(refused.0 == 2 && refused.1.contains("--recipe"), "{refused:?}");
+}
+
+#[test]
+fn a_training_can_be_watched() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (recipe, out) = (sample_recipe(), folder.path().join("run"));
+    let arguments = ["train", "--recipe", text(&recipe), "--out", text(&out), "--watch", "--set", "train.epochs=2"];
+    let mut child = kiln(&arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines().map_while(Result::ok);
+    let address = lines.by_ref().find_map(|line| Some(line.split_once("http://")?.1.to_owned())).expect("an address");
+    lines.by_ref().find(|line| line.starts_with("epoch")).expect("an epoch ends");
+    let mut stream = TcpStream::connect(&address).expect("the page is served");
+    write!(stream, "GET / HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("it reads");
+    let mut page = String::new();
+    stream.read_to_string(&mut page).expect("it answers");
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("</strong>updates") && page.contains("<svg"), "{page}");
+    lines.for_each(drop);
+    assert!(child.wait().expect("it ends").success());
 }

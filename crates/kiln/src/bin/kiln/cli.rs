@@ -131,6 +131,10 @@ pub struct RunArgs {
     /// Fail if a validation or test text is also in train
     #[arg(long)]
     pub strict: bool,
+    /// Show the training on a page of this machine while it runs
+    #[cfg(feature = "serve")]
+    #[arg(long)]
+    pub watch: bool,
     #[command(flatten)]
     pub set: SetArgs,
     #[command(flatten)]

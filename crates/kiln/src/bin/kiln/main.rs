@@ -5,6 +5,8 @@ mod console;
 mod panics;
 mod interrupt;
 mod transfers;
+#[cfg(feature = "serve")]
+mod watch;
 mod observer;
 mod input;
 mod commands;

@@ -9,12 +9,16 @@ use kiln_train::{EpochReport, Event, TrainConfig};
 use crate::console::{self, Progress};
 use crate::interrupt::{Leaving, leave_when_interrupted, unless_interrupted};
 use crate::transfers::Transfers;
+#[cfg(feature = "serve")]
+use crate::watch::Watch;
 
 /// Shows a run on standard error.
 #[derive(Debug, Default)]
 pub struct Console {
     progress: Option<Progress>,
     transfers: Option<Downloads>,
+    #[cfg(feature = "serve")]
+    watch: Option<Watch>,
 }
 
 /// The downloads under way.
@@ -29,6 +33,14 @@ struct Downloads {
 const KEPT: &str = "the part that is downloaded is kept, and the next download continues from there";
 
 impl Console {
+    /// Shows a training on a page too.
+    #[cfg(feature = "serve")]
+    pub fn watched(watch: Option<Watch>) -> Self {
+        let mut console = Self::default();
+        console.watch = watch;
+        console
+    }
+
     /// Ends the bars.
     fn settle(&mut self) {
         self.transfers = None;
@@ -71,6 +83,10 @@ impl Observer for Console {
     }
 
     fn training(&mut self, event: &Event, config: &TrainConfig) {
+        #[cfg(feature = "serve")]
+        if let Some(watch) = &self.watch {
+            watch.show(event, config);
+        }
         match event {
             Event::Started { .. } => self.settle(),
             Event::Step { step, total_steps, loss, learning_rate, .. } => {

@@ -10,10 +10,17 @@ use super::outcome;
 use crate::cli::{Cli, PipelineArgs, RunArgs, SampleTask, TrainArgs};
 use crate::interrupt::watch_signals;
 use crate::observer::Console;
+#[cfg(feature = "serve")]
+use crate::watch::Watch;
 
 pub fn train<B: Backend>(arguments: &TrainArgs, cli: &Cli) -> anyhow::Result<()> {
     let recipe = Recipe::load(&arguments.recipe, &arguments.run.set.set)?;
-    run::<B>(&recipe, options(&arguments.run, cli).named_after(&arguments.recipe), cli.json)
+    run::<B>(
+        &recipe,
+        options(&arguments.run, cli).named_after(&arguments.recipe),
+        cli.json,
+        console(&arguments.run, &recipe)?,
+    )
 }
 
 pub fn pipeline<B: Backend>(arguments: &PipelineArgs, cli: &Cli) -> anyhow::Result<()> {
@@ -30,7 +37,7 @@ pub fn pipeline<B: Backend>(arguments: &PipelineArgs, cli: &Cli) -> anyhow::Resu
         }
     };
     let recipe = Recipe::load(&path, &arguments.run.set.set)?;
-    run::<B>(&recipe, options, cli.json)
+    run::<B>(&recipe, options, cli.json, console(&arguments.run, &recipe)?)
 }
 
 /// A training whose recipe is one of raw text.
@@ -54,9 +61,20 @@ fn options(arguments: &RunArgs, cli: &Cli) -> RunOptions {
     }
 }
 
-fn run<B: Backend>(recipe: &Recipe, options: RunOptions, json: bool) -> anyhow::Result<()> {
+/// Standard error, and a page where one is asked for.
+#[cfg(feature = "serve")]
+fn console(arguments: &RunArgs, recipe: &Recipe) -> anyhow::Result<Console> {
+    let title = format!("{} on {}", recipe.task, recipe.model.source);
+    Ok(Console::watched(arguments.watch.then(|| Watch::start(title)).transpose()?))
+}
+
+#[cfg(not(feature = "serve"))]
+fn console(_: &RunArgs, _: &Recipe) -> anyhow::Result<Console> {
+    Ok(Console::default())
+}
+
+fn run<B: Backend>(recipe: &Recipe, options: RunOptions, json: bool, mut console: Console) -> anyhow::Result<()> {
     watch_signals()?;
-    let mut console = Console::default();
     let trained = kiln::train::<B>(recipe, &options, &mut console)?;
     drop(console);
     outcome::print(&trained, json)

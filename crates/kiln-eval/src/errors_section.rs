@@ -1,0 +1,61 @@
+use kiln_schema::Split;
+
+use crate::charts::escape;
+use crate::html::put;
+
+/// What the model is wrong about in the last split.
+pub(crate) struct ErrorTable<'a> {
+    columns: Vec<&'a str>,
+    rows: Vec<Vec<&'a str>>,
+}
+
+impl<'a> ErrorTable<'a> {
+    /// None where there is not even a header.
+    pub fn new(table: &'a str) -> Option<Self> {
+        let mut rows = table.lines().map(|line| line.split('\t').collect());
+        Some(Self { columns: rows.next()?, rows: rows.collect() })
+    }
+
+    /// The true and the predicted label of a row, where the table has both.
+    fn confusion(&self, row: usize) -> Option<[&'a str; 2]> {
+        let at = ["target", "prediction"].map(|name| self.columns.iter().position(|column| *column == name));
+        let [Some(target), Some(prediction)] = at else { return None };
+        Some([self.rows[row].get(target)?, self.rows[row].get(prediction)?])
+    }
+
+    /// The first row in which one label was taken for another.
+    pub fn first(&self, confusion: [&str; 2]) -> Option<usize> {
+        (0..self.rows.len()).find(|&row| self.confusion(row) == Some(confusion))
+    }
+}
+
+/// The errors of the split that they are of. Confusions link to the first row of each kind.
+pub(crate) fn errors_section(page: &mut String, errors: &ErrorTable<'_>, split: Split) {
+    let ErrorTable { columns, rows } = errors;
+    if rows.is_empty() {
+        put(page, format_args!("<h2>errors</h2>\n<p>The model is right about every row of {split}.</p>\n"));
+        return;
+    }
+    // A column in which nothing stands, as that of second texts, is left out.
+    let is_filled = |at: usize| rows.iter().any(|row| row.get(at).is_some_and(|cell| !cell.is_empty()));
+    let shown: Vec<usize> = (0..columns.len()).filter(|&at| is_filled(at)).collect();
+    put(
+        page,
+        format_args!(
+            "<h2>errors</h2>\n<p>What the model is most wrong about in {split}; some of it may be wrong labels.</p>\n"
+        ),
+    );
+    page.push_str("<div class=\"scroll\"><table class=\"errors\"><tr>");
+    for &at in &shown {
+        put(page, format_args!("<th>{}</th>", escape(&columns[at].replace('_', " "))));
+    }
+    page.push_str("</tr>\n");
+    for (at, row) in rows.iter().enumerate() {
+        put(page, format_args!("<tr id=\"error-{}\">", at + 1));
+        for &at in &shown {
+            put(page, format_args!("<td>{}</td>", escape(row.get(at).unwrap_or(&""))));
+        }
+        page.push_str("</tr>\n");
+    }
+    page.push_str("</table></div>\n");
+}
