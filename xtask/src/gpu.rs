@@ -25,19 +25,18 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// The whole workspace, as in the other steps, so that what the cards' features do not touch is compiled once.
-const WORKSPACE: [&str; 3] = ["--release", "--workspace", "--exclude=xtask"];
-
-/// `DOCS_RS` has the build scripts do without CUDA's own files.
+/// Of the one crate that names the cards' backends; the others are generic over them. `DOCS_RS` has the build scripts do
+/// without CUDA's own files.
 fn check_types() -> Result<()> {
-    let arguments = [&["check"], &WORKSPACE[..], &["--features=kiln/cuda,kiln/wgpu"]].concat();
+    let arguments = ["check", "--release", "--package=kiln-backend", "--features=cuda,wgpu"];
     workspace::run(cargo(arguments).env("DOCS_RS", "1"))
 }
 
-/// Forward parity with PyTorch and a training step.
+/// Forward parity with PyTorch and a training step, of the package that needs no crates that read data sets.
 fn run_wgpu_tests() -> Result<()> {
-    let arguments = [&["test"], &WORKSPACE[..], &["--features=kiln-backend/wgpu", "--test=backends"]].concat();
-    let mut command = cargo(arguments);
+    let packages = ["--package=kiln-train", "--package=kiln-backend", "--features=kiln-backend/wgpu"];
+    let mut command = cargo(["test", "--release", "--test=backends"]);
+    command.args(packages);
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
         // The driver wants a folder for its sockets.
         command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
