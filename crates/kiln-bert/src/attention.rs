@@ -75,8 +75,7 @@ impl BertSelfAttention {
         queries: Queries,
         products: &Products,
     ) -> Tensor<3> {
-        let [query, key, value] =
-            [&self.query, &self.key, &self.value].map(|linear| linear.affine(&hidden_states.device()));
+        let [query, key, value] = [&self.query, &self.key, &self.value].map(|linear| linear.affine(&hidden_states));
         let heads = self.num_attention_heads;
         let attention = SelfAttention { query, key, value, heads, dropout: probability(&self.dropout), queries };
         attention.forward(hidden_states, padding, products)
@@ -114,7 +113,7 @@ impl BertOutput {
     /// - `residual`, output: `[batch, seq, hidden]`
     pub fn forward(&self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
         let block = OutputBlock {
-            dense: self.dense.affine(&residual.device()),
+            dense: self.dense.affine(&x),
             norm: Some(normalization(&self.layer_norm, self.layer_norm_eps)),
             dropout: probability(&self.dropout),
         };

@@ -5,7 +5,7 @@ use burn::nn::LayerNorm;
 use burn::tensor::{Device, Tensor};
 use kiln_kernels::{ActivatedLinear, Activation, Affine, Products, Storage, Weight};
 
-use crate::Adapter;
+use crate::{Adapter, InputMaxima};
 
 /// A linear layer, `x · weight + bias`: every one of the encoder, the pooler and the heads.
 ///
@@ -18,6 +18,9 @@ pub struct Linear {
     pub bias: Option<Param<Tensor<1>>>,
     /// What is added to the weight.
     pub adapter: Option<Adapter>,
+    /// Where given, it learns of everything that the layer reads.
+    #[module(skip)]
+    pub input_maxima: Option<InputMaxima>,
     /// The weight in another form, and the device that it was on before.
     #[module(skip)]
     stored: Option<(Arc<dyn Storage>, Device)>,
@@ -31,6 +34,7 @@ impl Linear {
             weight: Some(normal.init([input, output], device)),
             bias: Some(Initializer::Zeros.init([output], device)),
             adapter: None,
+            input_maxima: None,
             stored: None,
         }
     }
@@ -61,7 +65,7 @@ impl Linear {
             (None, Some((_, device))) => device.clone(),
             (None, None) => unreachable!("a linear layer has a weight"),
         };
-        self.affine(&device).weight.dense()
+        self.parameters(&device).weight.dense()
     }
 
     /// The same layer with its weight in another form, which is not trained.
@@ -84,8 +88,15 @@ impl Linear {
         Self { weight, adapter: None, stored: None, ..self }
     }
 
-    /// What a product with this layer reads, which is computed on `device`.
-    pub fn affine(&self, device: &Device) -> Affine {
+    /// The parameters for a fused operation that multiplies `x`, `[…, input]`, with the weight.
+    pub fn affine<const D: usize>(&self, x: &Tensor<D>) -> Affine {
+        if let Some(maxima) = &self.input_maxima {
+            maxima.observe(x);
+        }
+        self.parameters(&x.device())
+    }
+
+    fn parameters(&self, device: &Device) -> Affine {
         let [_, output] = self.shape();
         let bias = self.bias.as_ref().map_or_else(|| Tensor::zeros([output], device), Param::val);
         let weight = match (&self.weight, &self.stored) {
@@ -106,7 +117,7 @@ impl Linear {
     /// - `x`: `[…, input]`
     /// - output: `[…, output]`
     pub fn activated<const D: usize>(&self, x: Tensor<D>, activation: Activation, products: &Products) -> Tensor<D> {
-        ActivatedLinear { linear: self.affine(&x.device()), activation }.forward(x, products)
+        ActivatedLinear { linear: self.affine(&x), activation }.forward(x, products)
     }
 
     /// `x · weight + bias` in f32, whatever the encoder's precision: for poolers and heads.

@@ -70,14 +70,26 @@ fn bert_name(name: &str) -> String {
 /// When a tensor is missing, has another shape than the config says, or holds a number that is not finite. All missing
 /// tensors are named at once.
 pub fn load_bert(config: &BertConfig, weights: &Weights, device: &Device) -> Result<Loaded<Bert>, Error> {
-    let (bert, prefix) = bert_for(config, weights, device)?;
-    load_as(bert, weights, &|name| Some(format!("{prefix}{}", config.tensor_name(name))))
+    let bert = bert_for(config, weights, device)?;
+    let tensor_name = tensor_names(config, weights);
+    load_as(bert, weights, &|name| Some(tensor_name(name)))
 }
 
-/// An encoder of the modules that a checkpoint has, and what its names begin with.
-fn bert_for(config: &BertConfig, weights: &Weights, device: &Device) -> Result<(Bert, &'static str), Error> {
+/// What the names of a checkpoint's encoder begin with: its family's prefix, or nothing.
+fn prefix_of(config: &BertConfig, weights: &Weights) -> &'static str {
     let family = config.family();
-    let prefix = if weights.names().any(|name| name.starts_with(family.prefix)) { family.prefix } else { "" };
+    if weights.names().any(|name| name.starts_with(family.prefix)) { family.prefix } else { "" }
+}
+
+/// The name that a checkpoint has for a parameter of the encoder, by BERT's name of it.
+pub fn tensor_names(config: &BertConfig, weights: &Weights) -> impl Fn(&str) -> String {
+    let prefix = prefix_of(config, weights);
+    move |name| format!("{prefix}{}", config.tensor_name(name))
+}
+
+/// An encoder of the modules that a checkpoint has.
+fn bert_for(config: &BertConfig, weights: &Weights, device: &Device) -> Result<Bert, Error> {
+    let (family, prefix) = (config.family(), prefix_of(config, weights));
     let found = count_layers(weights.names().map(|name| config.bert_name(name.strip_prefix(prefix).unwrap_or(name))));
     let expected = config.distinct_layers();
     // Before memory is allocated, because a config may hold any number.
@@ -86,13 +98,13 @@ fn bert_for(config: &BertConfig, weights: &Weights, device: &Device) -> Result<(
         return Err(Error::Layers { path: weights.path().to_owned(), key, found, expected });
     }
     let mut bert = config.init(device);
-    if weights.shape(&format!("{prefix}{}", config.tensor_name("pooler.dense.weight"))).is_none() {
+    if weights.shape(&tensor_names(config, weights)("pooler.dense.weight")).is_none() {
         bert.pooler = None;
     }
     if let Some(pooler) = &mut bert.pooler {
         pooler.is_fresh = false;
     }
-    Ok((bert, prefix))
+    Ok(bert)
 }
 
 /// [`load_bert`] for a model that is only read, with products of that precision. On the CPU its linear layers' weights are
@@ -107,8 +119,8 @@ pub fn load_bert_stored(
     precision: Precision,
     device: &Device,
 ) -> Result<Loaded<Bert>, Error> {
-    let (mut bert, prefix) = bert_for(config, weights, device)?;
-    let tensor_name = |name: &str| format!("{prefix}{}", config.tensor_name(name));
+    let mut bert = bert_for(config, weights, device)?;
+    let tensor_name = tensor_names(config, weights);
     let mut stored = BTreeSet::new();
     if is_fused(device) {
         for (name, linear) in encoder_layers(&mut bert) {
@@ -129,7 +141,7 @@ pub fn load_bert_stored(
     let is_wanted = |name: &str| name != WORDS || !are_words_stored;
     let loaded = load_as(bert, weights, &|name| is_wanted(name).then(|| tensor_name(name)))?;
     let Loaded { module: mut bert, mut unused } = loaded;
-    unused.retain(|name| !stored.contains(name) && !weights.is_units(name));
+    unused.retain(|name| !stored.contains(name) && !weights.belongs_to_another(name));
     bert.products = Products { precision, packed: Some(PackedWeights::default()), ..Products::default() };
     Ok(Loaded { module: bert, unused })
 }
@@ -140,10 +152,10 @@ pub fn load_bert_stored(
 /// # Errors
 /// When the checkpoint has fewer layers than the config says.
 pub fn stored_tensors(config: &BertConfig, weights: &Weights, device: &Device) -> Result<Vec<String>, Error> {
-    let (mut bert, prefix) = bert_for(config, weights, device)?;
+    let mut bert = bert_for(config, weights, device)?;
     let layers = encoder_layers(&mut bert).into_iter().map(|(name, _)| name);
-    let tensor_name = |name: String| format!("{prefix}{}", config.tensor_name(&name));
-    Ok(layers.chain([WORDS.to_owned()]).map(tensor_name).collect())
+    let tensor_name = tensor_names(config, weights);
+    Ok(layers.chain([WORDS.to_owned()]).map(|name| tensor_name(&name)).collect())
 }
 
 const WORDS: &str = "embeddings.word_embeddings.weight";

@@ -106,7 +106,7 @@ impl PreNormAttention {
     /// - output: `[batch, queries, hidden]`
     pub fn forward(&self, x: Tensor<3>, padding: Tensor<2, Bool>, queries: Queries, products: &Products) -> Tensor<3> {
         let attention = RotaryAttention {
-            query_key_value: self.wqkv.affine(&x.device()),
+            query_key_value: self.wqkv.affine(&x),
             heads: self.num_attention_heads,
             rotary: self.rotary.clone(),
             window: self.window,
@@ -118,7 +118,7 @@ impl PreNormAttention {
 
     /// The residual with the projection of what the heads attend to.
     fn output(&self, context: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
-        let dense = self.wo.affine(&residual.device());
+        let dense = self.wo.affine(&context);
         OutputBlock { dense, norm: None, dropout: probability(&self.dropout) }.forward(context, residual, products)
     }
 }
@@ -151,14 +151,14 @@ impl GatedFeedForward {
     /// - `x`: `[batch, seq, hidden]`
     /// - output: `[batch, seq, intermediate]`
     pub fn gated(&self, x: Tensor<3>, products: &Products) -> Tensor<3> {
-        let linear = self.wi.affine(&x.device());
+        let linear = self.wi.affine(&x);
         let (activation, dropout) = (self.hidden_act.into(), probability(&self.dropout));
         GatedLinear { linear, activation, dropout }.forward(x, products)
     }
 
     /// The residual with the way down added.
     fn output(&self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
-        let dense = self.wo.affine(&residual.device());
+        let dense = self.wo.affine(&x);
         OutputBlock { dense, norm: None, dropout: 0.0 }.forward(x, residual, products)
     }
 }

@@ -48,10 +48,7 @@ impl Bundle {
             true => Some(read_json(folder.join(REPORT))?),
             false => None,
         };
-        let model = match manifest.task {
-            Some(_) => Model::Predictor(Predictor::from_stored(folder, manifest.precision, device)?),
-            None => Model::Encoder(embed_config(manifest.vectors, manifest.precision).load_stored(folder, device)?),
-        };
+        let model = load_stored(folder, &manifest, device)?;
         let bundle = Self { manifest, report, model };
         // Now, while the files are as they were verified, its weights are packed.
         bundle.embedder(Pooling::Mean, false)?.embed(&[("a", None)])?;
@@ -84,6 +81,14 @@ impl Bundle {
             Model::Encoder(embedder) => embedder.tokenizer(),
         }
     }
+}
+
+/// The model of a bundle whose files are as they should be.
+pub(crate) fn load_stored(folder: &Path, manifest: &Manifest, device: &Device) -> Result<Model, Error> {
+    Ok(match manifest.task {
+        Some(_) => Model::Predictor(Predictor::from_stored(folder, manifest.precision, device)?),
+        None => Model::Encoder(embed_config(manifest.vectors, manifest.precision).load_stored(folder, device)?),
+    })
 }
 
 pub(crate) fn embed_config(Vectors { pooling, normalize }: Vectors, precision: Precision) -> EmbedConfig {

@@ -54,6 +54,12 @@ pub enum Error {
         /// Every file that differs, by name.
         differences: Vec<Difference>,
     },
+    /// A calibration of a bundle whose products are not of whole numbers.
+    #[error("only int8 is calibrated")]
+    NotInt8,
+    /// A calibration on nothing.
+    #[error("there are no texts to calibrate on")]
+    NoTexts,
     /// A bundle to be made of a bundle.
     #[error("{}: it is a bundle already; expected the folder of a model or of a run", folder.display())]
     Sealed {

@@ -23,14 +23,16 @@
 mod manifest;
 mod read;
 mod origin;
+mod smoothing;
 mod weights;
 mod seal;
+mod smooth;
 mod verify;
 mod bundle;
 mod error;
 
 pub use bundle::{Bundle, Model};
 pub use error::Error;
-pub use manifest::{Base, Check, FileEntry, MANIFEST, Manifest, Vectors};
+pub use manifest::{Base, Candidate, Check, FileEntry, MANIFEST, Manifest, Smoothed, Vectors};
 pub use seal::{SealConfig, Sealing};
 pub use verify::{Difference, DifferenceKind, is_bundle, verify};

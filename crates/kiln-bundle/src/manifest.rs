@@ -33,6 +33,9 @@ pub struct Manifest {
     pub files: BTreeMap<String, FileEntry>,
     /// SHA-256 of [`Manifest::listing`], which stands for all files.
     pub sha256: String,
+    /// How its int8 was calibrated, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smoothing: Option<Smoothed>,
     /// What the bundle loses against the same model in f32, where that was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
@@ -63,6 +66,26 @@ pub struct Base {
     pub source: Option<String>,
     /// The licence that its card declares.
     pub license: Option<String>,
+}
+
+/// What a calibration of int8 found: [`Sealing::smooth`](crate::Sealing::smooth).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Smoothed {
+    /// SmoothQuant's α in this bundle; none where plain int8 was best.
+    pub strength: Option<f64>,
+    /// How many texts it was calibrated on.
+    pub texts: usize,
+    /// Everything that was tried.
+    pub candidates: Vec<Candidate>,
+}
+
+/// A strength that was tried.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// SmoothQuant's α; none for plain int8.
+    pub strength: Option<f64>,
+    /// Of the logits on the calibration texts, against those of the model in f32; of the vectors, where there are no logits.
+    pub mean_squared_error: f64,
 }
 
 /// Scores of one labelled file.

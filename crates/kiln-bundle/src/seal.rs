@@ -11,8 +11,9 @@ use kiln_tokenize::Tokenizer;
 use crate::bundle::{REPORT, embed_config};
 use crate::manifest::{Check, MANIFEST, Manifest, Vectors};
 use crate::origin::Origin;
+use crate::smoothing::Smoothing;
 use crate::verify::{entry_of, is_bundle, names};
-use crate::weights::write_weights;
+use crate::weights::ModelWeights;
 use crate::{Error, Model};
 
 /// How a bundle is made.
@@ -26,7 +27,8 @@ pub struct SealConfig {
 #[derive(Debug)]
 pub struct Sealing {
     folder: FolderWriter,
-    manifest: Manifest,
+    pub(crate) manifest: Manifest,
+    pub(crate) weights: ModelWeights,
 }
 
 /// The recipe of the run in a bundle.
@@ -52,7 +54,9 @@ impl SealConfig {
         let origin = Origin::read(model)?;
         let folder = FolderWriter::create(out).map_err(Error::write(out))?;
         let loaded = load(&origin.model, device)?;
-        write_weights(&origin.model, folder.path(), (self.precision, unused(&loaded)), device)?;
+        let (model, unused, precision) = (origin.model.clone(), unused(&loaded).to_vec(), self.precision);
+        let weights = ModelWeights { model, unused, precision };
+        weights.write(&Smoothing::default(), folder.path(), device)?;
         tokenizer(&loaded).save(folder.path())?;
         let config = origin.model.join("config.json");
         let config = kiln_files::read(&config).map_err(Error::read(config))?;
@@ -73,12 +77,13 @@ impl SealConfig {
         };
         let labels = labels.map(|labels| labels.names().to_vec()).unwrap_or_default();
         let kiln = env!("CARGO_PKG_VERSION").to_owned();
-        let (precision, vectors) = (self.precision, vectors_of(&origin.model)?);
-        let (sha256, check, base) = (String::new(), None, origin.base);
-        let mut manifest = Manifest { kiln, task, precision, labels, vectors, base, files, sha256, check };
+        let (vectors, base, sha256) = (vectors_of(&origin.model)?, origin.base, String::new());
+        let (smoothing, check) = (None, None);
+        let mut manifest = Manifest { kiln, task, precision, labels, vectors, base, files, sha256, smoothing, check };
         manifest.sha256 = manifest.digest();
-        write_manifest(folder.path(), &manifest)?;
-        Ok(Sealing { folder, manifest })
+        let sealing = Sealing { folder, manifest, weights };
+        sealing.write_manifest()?;
+        Ok(sealing)
     }
 }
 
@@ -92,19 +97,18 @@ impl Sealing {
     ///
     /// # Errors
     /// When a file cannot be written; nothing is at the place then.
-    pub fn finish(self, check: Option<Check>) -> Result<Manifest, Error> {
-        let Self { folder, mut manifest } = self;
-        manifest.check = check;
-        write_manifest(folder.path(), &manifest)?;
-        let path = folder.path().to_owned();
-        folder.finish().map_err(Error::write(path))?;
-        Ok(manifest)
+    pub fn finish(mut self, check: Option<Check>) -> Result<Manifest, Error> {
+        self.manifest.check = check;
+        self.write_manifest()?;
+        let path = self.path().to_owned();
+        self.folder.finish().map_err(Error::write(path))?;
+        Ok(self.manifest)
     }
-}
 
-fn write_manifest(folder: &Path, manifest: &Manifest) -> Result<(), Error> {
-    let json = serde_json::to_vec_pretty(manifest).expect("a manifest is JSON");
-    write_file(&folder.join(MANIFEST), &json)
+    pub(crate) fn write_manifest(&self) -> Result<(), Error> {
+        let json = serde_json::to_vec_pretty(&self.manifest).expect("a manifest is JSON");
+        write_file(&self.path().join(MANIFEST), &json)
+    }
 }
 
 fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
@@ -112,7 +116,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 }
 
 /// The model, which shows that it is whole.
-fn load(folder: &Path, device: &Device) -> Result<Model, Error> {
+pub(crate) fn load(folder: &Path, device: &Device) -> Result<Model, Error> {
     match Predictor::from_folder(folder, device) {
         Ok(predictor) => Ok(Model::Predictor(predictor)),
         Err(kiln_predict::Error::Model(kiln_heads::Error::NoHead { .. })) => {

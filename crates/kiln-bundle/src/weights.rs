@@ -2,43 +2,56 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use half::bf16;
-use kiln_bert::{BertConfig, StoredTensor, StoredType, Weights, save_stored, stored_tensors};
+use kiln_bert::{BertConfig, SMOOTHING, StoredTensor, StoredType, UNITS, Weights, save_stored, stored_tensors};
 use kiln_kernels::{Precision, quantize_rows};
 use serde_json::Value;
 
 use crate::Error;
+use crate::smoothing::Smoothing;
 
-/// Writes the tensors that the model uses: the linear layers of the encoder and the word embeddings in the precision of the
-/// bundle, everything else in f32. In int8 each row of a matrix, an output of a layer or a token, has a unit of its own, in
-/// a tensor of the matrix's name and `_scale`.
-pub(crate) fn write_weights(
-    model: &Path,
-    out: &Path,
-    (precision, unused): (Precision, &[String]),
-    device: &Device,
-) -> Result<(), Error> {
-    let (config, weights) = (BertConfig::from_folder(model)?, Weights::from_folder(model)?);
-    let mut compact: BTreeSet<String> = stored_tensors(&config, &weights, device)?.into_iter().collect();
-    let decoder = config.tensor_name("cls.predictions.decoder.weight");
-    let is_tied = config.extra.get("tie_word_embeddings") != Some(&Value::Bool(false));
-    // A decoder that is the word embeddings once more.
-    let is_copy = is_tied && is_copy(&weights, &decoder, &config)?;
-    let is_left_out = |name: &&str| unused.iter().any(|unused| unused == name) || (is_copy && *name == decoder);
-    let used: Vec<&str> = weights.names().filter(|name| !is_left_out(name)).collect();
-    compact.insert(decoder.clone());
-    let file = TensorFile { weights: &weights, compact: &compact, precision };
-    file.write(&used, &out.join("model.safetensors"))?;
-    let head = model.join("head.safetensors");
-    if head.exists() {
-        let weights = Weights::from_file(&head)?;
-        let file = TensorFile { weights: &weights, compact: &BTreeSet::new(), precision };
-        file.write(&weights.names().collect::<Vec<_>>(), &out.join("head.safetensors"))?;
+/// What a bundle's weights are made of.
+#[derive(Debug)]
+pub(crate) struct ModelWeights {
+    /// The model's folder.
+    pub model: PathBuf,
+    /// The tensors that the model does not use.
+    pub unused: Vec<String>,
+    /// Of the bundle.
+    pub precision: Precision,
+}
+
+/// The weights of a bundle, and of a model that has them in one file.
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+
+impl ModelWeights {
+    /// Writes the tensors that the model uses: the linear layers of the encoder and the word embeddings in the precision of the
+    /// bundle, everything else in f32. In int8 each row of a matrix, an output of a layer or a token, has a unit of its own, in
+    /// a tensor of the matrix's name and `_scale`; what a matrix's input is smoothed by is in one of its name and `_smoothing`.
+    pub(crate) fn write(&self, smoothing: &Smoothing, out: &Path, device: &Device) -> Result<(), Error> {
+        let (config, weights) = (BertConfig::from_folder(&self.model)?, Weights::from_folder(&self.model)?);
+        let mut compact: BTreeSet<String> = stored_tensors(&config, &weights, device)?.into_iter().collect();
+        let decoder = config.tensor_name("cls.predictions.decoder.weight");
+        let is_tied = config.extra.get("tie_word_embeddings") != Some(&Value::Bool(false));
+        // A decoder that is the word embeddings once more.
+        let is_copy = is_tied && is_copy(&weights, &decoder, &config)?;
+        let is_left_out =
+            |name: &&str| self.unused.iter().any(|unused| unused == name) || (is_copy && *name == decoder);
+        let used: Vec<&str> = weights.names().filter(|name| !is_left_out(name)).collect();
+        compact.insert(decoder.clone());
+        let file = TensorFile { weights: &weights, compact: &compact, precision: self.precision, smoothing };
+        file.write(&used, &out.join(WEIGHTS))?;
+        let head = self.model.join("head.safetensors");
+        if head.exists() {
+            let (weights, compact) = (Weights::from_file(&head)?, BTreeSet::new());
+            let file = TensorFile { weights: &weights, compact: &compact, ..file };
+            file.write(&weights.names().collect::<Vec<_>>(), &out.join("head.safetensors"))?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn is_copy(weights: &Weights, decoder: &str, config: &BertConfig) -> Result<bool, Error> {
@@ -51,15 +64,13 @@ fn is_copy(weights: &Weights, decoder: &str, config: &BertConfig) -> Result<bool
     }
 }
 
-/// What is behind a matrix's name in that of its units.
-const UNITS: &str = "_scale";
-
 /// What a file is written of.
 struct TensorFile<'a> {
     weights: &'a Weights,
     /// The names of the tensors that are stored in the precision.
     compact: &'a BTreeSet<String>,
     precision: Precision,
+    smoothing: &'a Smoothing,
 }
 
 impl TensorFile<'_> {
@@ -84,8 +95,14 @@ impl TensorFile<'_> {
             let stored_type = match self.precision {
                 Precision::Bf16 if self.compact.contains(name) => StoredType::Bf16,
                 Precision::Int8 if self.compact.contains(name) => {
-                    let (name, shape) = (format!("{name}{UNITS}"), vec![shape[0]]);
-                    tensors.push(StoredTensor { name, shape, stored_type: StoredType::F32 });
+                    let mut push = |suffix: &str, length: usize| {
+                        let (name, shape) = (format!("{name}{suffix}"), vec![length]);
+                        tensors.push(StoredTensor { name, shape, stored_type: StoredType::F32 });
+                    };
+                    push(UNITS, shape[0]);
+                    if let Some(factors) = self.smoothing.of_input(name) {
+                        push(SMOOTHING, factors.len());
+                    }
                     StoredType::I8
                 }
                 _ => StoredType::F32,
@@ -96,13 +113,20 @@ impl TensorFile<'_> {
     }
 
     fn bytes(&self, tensor: &StoredTensor) -> io::Result<Vec<u8>> {
-        let matrix = tensor.name.strip_suffix(UNITS).filter(|_| self.weights.shape(&tensor.name).is_none());
-        let values = match (matrix, tensor.stored_type) {
-            (Some(matrix), _) => self.quantized(matrix)?.1,
-            (None, StoredType::I8) => {
+        // Tensors that the model does not have itself belong to one of its matrices.
+        let matrix = |suffix: &str| match self.weights.shape(&tensor.name) {
+            Some(_) => None,
+            None => tensor.name.strip_suffix(suffix),
+        };
+        let values = match (matrix(UNITS), matrix(SMOOTHING), tensor.stored_type) {
+            (Some(matrix), _, _) => self.quantized(matrix)?.1,
+            (_, Some(matrix), _) => {
+                self.smoothing.of_input(matrix).expect("it is described because it is there").to_vec()
+            }
+            (_, _, StoredType::I8) => {
                 return Ok(self.quantized(&tensor.name)?.0.into_iter().map(i8::cast_unsigned).collect());
             }
-            (None, _) => self.read(&tensor.name)?,
+            _ => self.read(&tensor.name)?,
         };
         Ok(match tensor.stored_type {
             StoredType::Bf16 => values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect(),
@@ -115,7 +139,9 @@ impl TensorFile<'_> {
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<f32>> {
-        Ok(self.weights.read(name).map_err(io::Error::other)?.expect("it is one of the names"))
+        let mut values = self.weights.read(name).map_err(io::Error::other)?.expect("it is one of the names");
+        self.smoothing.apply(name, &mut values);
+        Ok(values)
     }
 
     fn quantized(&self, name: &str) -> io::Result<(Vec<i8>, Vec<f32>)> {

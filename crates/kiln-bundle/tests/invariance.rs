@@ -1,6 +1,8 @@
 //! A bundle's answers depend on its bytes alone: to the last bit they are the same for a text alone, in any batch, beside any
 //! texts, with any number of threads and at every start, in every precision and for every task.
 
+mod outliers;
+
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -82,14 +84,35 @@ fn networks(config: &BertConfig, device: &Device) -> Vec<(&'static str, Network)
     ]
 }
 
-/// A bundle of a network, whose weights are drawn.
-fn sealed(folder: &Path, sample: &Path, network: Network, config: &BertConfig, precision: Precision) -> PathBuf {
-    let (model, out) = (folder.join("model"), folder.join("bundle"));
-    fs::create_dir(&model).expect("a folder");
-    Tokenizer::from_folder(sample).and_then(|tokenizer| tokenizer.save(&model)).expect("it is writable");
-    save_model(&model, &TaskModel { network, config: config.clone() }).expect("it is writable");
-    SealConfig { precision }.seal(&model, &out, &Flex::device(0)).expect("it is whole");
-    out
+/// How a bundle is made.
+#[derive(Clone, Copy, Debug)]
+struct Making {
+    precision: Precision,
+    /// Whether int8 is calibrated, of a model that has outliers.
+    is_smoothed: bool,
+}
+
+impl Making {
+    /// A bundle of a model with weights of its own.
+    fn sealed(self, folder: &Path, sample: &Path, mut model: TaskModel) -> PathBuf {
+        initialize(model.network.bert());
+        if self.is_smoothed {
+            outliers::add_outliers(model.network.bert_mut());
+        }
+        let (source, out, device) = (folder.join("model"), folder.join("bundle"), Flex::device(0));
+        fs::create_dir(&source).expect("a folder");
+        Tokenizer::from_folder(sample).and_then(|tokenizer| tokenizer.save(&source)).expect("it is writable");
+        save_model(&source, &model).expect("it is writable");
+        let mut sealing =
+            SealConfig { precision: self.precision }.prepare(&source, &out, &device).expect("it is whole");
+        if self.is_smoothed {
+            let texts = [("好房间", Some("服务不好")), ("早餐丰富", Some("价格"))];
+            sealing = sealing.smooth(&texts, &device).expect("two texts");
+        }
+        let smoothed = sealing.finish(None).expect("it is writable").smoothing;
+        assert_eq!(smoothed.is_some_and(|smoothed| smoothed.strength.is_some()), self.is_smoothed);
+        out
+    }
 }
 
 /// Texts of all lengths, the longest of several windows, each with a second one where the task asks for it.
@@ -131,11 +154,12 @@ fn answers_depend_on_the_bytes_of_the_bundle_alone() {
     let vocab_size = Tokenizer::from_folder(&sample).expect("the sample is whole").vocab_size();
     let (config, device) = (config(vocab_size), Flex::device(0));
     let mut random = Random(7);
-    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+    let plain = |precision| Making { precision, is_smoothed: false };
+    let smoothed = Making { precision: Precision::Int8, is_smoothed: true };
+    for making in [plain(Precision::F32), plain(Precision::Bf16), plain(Precision::Int8), smoothed] {
         for (name, network) in networks(&config, &device) {
-            initialize(network.bert());
             let folder: TempDir = tempfile::tempdir().expect("a temporary folder");
-            let path = sealed(folder.path(), &sample, network, &config, precision);
+            let path = making.sealed(folder.path(), &sample, TaskModel { network, config: config.clone() });
             let open = || Bundle::open(&path, &device).expect("it is whole");
             let bundle = open();
             let texts = texts(&mut random, name == "masks", name == "answers");
@@ -144,7 +168,7 @@ fn answers_depend_on_the_bytes_of_the_bundle_alone() {
             let alone: Vec<String> =
                 with_threads(1, || texts.iter().flat_map(|text| answers(&bundle, &[*text], 1)).collect());
             let different: HashSet<&String> = alone.iter().collect();
-            assert_eq!(different.len(), texts.len(), "{name}, {precision:?}: answers tell texts apart");
+            assert_eq!(different.len(), texts.len(), "{name}, {making:?}: answers tell texts apart");
             for threads in [1, 2, 3, 7] {
                 let bundle = open();
                 for batch_size in [1, 2, 5, 32] {
@@ -154,7 +178,7 @@ fn answers_depend_on_the_bytes_of_the_bundle_alone() {
                     let batch: Vec<(&str, Option<&str>)> = order.iter().map(|&at| texts[at]).collect();
                     let together = with_threads(threads, || answers(&bundle, &batch, batch_size));
                     for (at, answer) in order.into_iter().zip(together) {
-                        let what = format!("{name}, {precision:?}, {threads} threads, batches of {batch_size}");
+                        let what = format!("{name}, {making:?}, {threads} threads, batches of {batch_size}");
                         assert!(answer == alone[at], "{what}: {}\n{answer}\nalone\n{}", texts[at].0, alone[at]);
                     }
                 }

@@ -20,7 +20,8 @@ use crate::{
 pub struct Computed {
     /// For the text.
     pub prediction: Prediction,
-    /// The logits of a whole text before any calibration, `[num_labels]`; none where there are some for each token.
+    /// The logits before any calibration: of a whole text `[num_labels]`, of a tagged one `[units, num_labels]`, of an answer
+    /// those of each window's tokens as its beginning and as its end; none for masks.
     pub logits: Vec<f32>,
 }
 
@@ -105,7 +106,7 @@ impl Batches<'_> {
             let Rows::Units { units, .. } = &text.rows else { panic!("{OTHER_TASK}") };
             let (tags, scores) = (&output.tags[row], &output.scores[row]);
             let prediction = TaggedUnits { text: &text.text, units, tags, scores }.prediction(labels, scheme);
-            Ok(Computed { prediction, logits: Vec::new() })
+            Ok(Computed { prediction, logits: output.logits[row].clone() })
         };
         self.texts.iter().enumerate().map(computed).collect()
     }
@@ -127,8 +128,9 @@ impl Batches<'_> {
             remaining = later;
             let pair = (text.text(), text.text_pair().unwrap_or_default());
             let answer = || Prediction::Answer(pipeline_answer(pair, windows, window_logits, PIPELINE_ANSWER_LENGTH));
-            let finite = check_finite(pair.0, window_logits.iter().flatten().flatten());
-            answers.push(finite.map(|()| Computed { prediction: answer(), logits: Vec::new() }));
+            let logits: Vec<f32> = window_logits.iter().flatten().flatten().copied().collect();
+            let finite = check_finite(pair.0, &logits);
+            answers.push(finite.map(|()| Computed { prediction: answer(), logits }));
         }
         answers
     }

@@ -114,6 +114,11 @@ impl Embedder {
         &self.unused
     }
 
+    /// Its encoder.
+    pub fn bert_mut(&mut self) -> &mut Bert {
+        &mut self.bert
+    }
+
     /// How its vectors are made.
     pub fn config(&self) -> EmbedConfig {
         self.config

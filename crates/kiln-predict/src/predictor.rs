@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use kiln_bert::{BertConfig, Loaded};
+use kiln_bert::{Bert, BertConfig, Loaded};
 use kiln_heads::{AdapterBase, Calibration, Network, Pooling, TaskModel, load_model, load_model_stored};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::{ProblemType, Task};
@@ -144,6 +144,11 @@ impl Predictor {
     /// The model.
     pub fn network(&self) -> &Network {
         &self.model.network
+    }
+
+    /// Its encoder.
+    pub fn bert_mut(&mut self) -> &mut Bert {
+        self.model.network.bert_mut()
     }
 
     /// Encodes as the model was trained to read.

@@ -105,6 +105,8 @@ fn open_bundle<B: Backend>(folder: &Path, precision: Option<Precision>, device: 
 pub struct BundleOptions {
     /// What its weights are stored in, and computed with.
     pub precision: Precision,
+    /// Texts, or pairs of them, that int8 is calibrated on.
+    pub calibrate: Option<Vec<(String, Option<String>)>>,
     /// What it must not lose.
     pub check: Option<CheckOptions>,
 }
@@ -121,8 +123,8 @@ pub struct CheckOptions {
 /// Makes a bundle of a model's folder, or of a run's, at `out`.
 ///
 /// # Errors
-/// When the model cannot be loaded, something is at `out` already, a file cannot be written, the labelled file cannot be
-/// scored, or the bundle loses more than it may: nothing is at `out` then.
+/// When the model cannot be loaded, something is at `out` already, a file cannot be written, another precision than int8 is to
+/// be calibrated, the labelled file cannot be scored, or the bundle loses more than it may: nothing is at `out` then.
 pub fn bundle<B: Backend>(
     model: &Path,
     out: &Path,
@@ -132,7 +134,11 @@ pub fn bundle<B: Backend>(
 ) -> Result<Manifest, Error> {
     let mut make = || -> anyhow::Result<Manifest> {
         let config = SealConfig { precision: available::<B>(options.precision)? };
-        let sealing = config.prepare(model, out, device)?;
+        let mut sealing = config.prepare(model, out, device)?;
+        if let Some(texts) = &options.calibrate {
+            let texts: Vec<_> = texts.iter().map(|(text, pair)| (text.as_str(), pair.as_deref())).collect();
+            sealing = sealing.smooth(&texts, device)?;
+        }
         let Some(CheckOptions { data, max_loss }) = &options.check else { return Ok(sealing.finish(None)?) };
         let full = Predictor::from_folder(&model_in(model), device)?;
         let Model::Predictor(sealed) = Bundle::open(sealing.path(), device)?.model else {

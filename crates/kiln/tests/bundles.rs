@@ -124,6 +124,46 @@ fn a_masked_language_model_is_bundled_too() {
     assert_eq!(filled(text(&out)), filled("sample"));
 }
 
+/// On the same texts it is the same bundle, whatever form they come in.
+#[test]
+fn int8_is_calibrated_on_texts() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (data, run, texts) = (test_file(), FOLDER.join("run"), folder.path().join("texts.txt"));
+    let calibrated = |name: &str, file: &Path| {
+        let out = folder.path().join(name);
+        let arguments = ["bundle", "--model", text(&run), "--out", text(&out), "--precision", "int8"];
+        let manifest = json(&[&arguments[..], &["--calibrate", text(file)]].concat());
+        (out, manifest)
+    };
+    let (bundle, manifest) = calibrated("labelled", &data);
+    let smoothing = &manifest["smoothing"];
+    assert_eq!((&smoothing["texts"], smoothing["candidates"].as_array().map(Vec::len)), (&150.into(), Some(4)));
+    let errors = smoothing["candidates"].as_array().expect("there are four").iter();
+    let best = errors.min_by(|a, b| {
+        let [a, b] = [a, b].map(|candidate| candidate["mean_squared_error"].as_f64().expect("a number"));
+        a.total_cmp(&b)
+    });
+    assert_eq!(best.expect("there are four")["strength"], smoothing["strength"]);
+    assert_eq!(json(&["verify", text(&bundle)])["manifest"], manifest);
+    let answer = json(&["predict", "--model", text(&bundle), "--text", "房间很干净"]);
+    assert_eq!(answer["label"], "positive", "{answer}");
+
+    let lines = fs::read_to_string(&data).expect("it is there");
+    let every_second = lines.lines().skip(1).step_by(2).filter_map(|line| line.split('\t').next());
+    let raw: String = every_second.map(|review| format!("{review}\n")).collect();
+    fs::write(&texts, raw).expect("it is writable");
+    let (_, same) = calibrated("raw", &texts);
+    assert_eq!((&same["sha256"], &same["smoothing"]), (&manifest["sha256"], smoothing));
+
+    for precision in ["f32", "bf16"] {
+        let out = folder.path().join(precision);
+        let arguments = ["bundle", "--model", text(&run), "--out", text(&out), "--precision", precision];
+        let (code, _, message) = fail(&[&arguments[..], &["--calibrate", text(&data)]].concat());
+        assert!(code == 2 && message.contains("--calibrate is for --precision int8"), "{code}: {message}");
+        assert!(!out.exists());
+    }
+}
+
 #[test]
 fn bundles_are_as_small_as_their_precision() {
     let bytes = |precision: &str| fs::metadata(FOLDER.join(precision).join("model.safetensors")).expect("a file").len();

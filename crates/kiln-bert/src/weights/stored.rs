@@ -9,13 +9,17 @@ use super::{FloatType, Place, Stored, Weights};
 use crate::Error;
 
 /// What stands behind a tensor's name in that of its units: the real value of 1 in each of its rows.
-const UNITS: &str = "_scale";
+pub const UNITS: &str = "_scale";
+
+/// What stands behind a tensor's name in that of its smoothing, if it has one: what each of its columns is multiplied with to
+/// be as it was before it was smoothed.
+pub const SMOOTHING: &str = "_smoothing";
 
 impl Weights {
-    /// Whether a tensor holds the units of another one's rows.
-    pub(crate) fn is_units(&self, name: &str) -> bool {
-        let of = name.strip_suffix(UNITS).and_then(|of| self.tensors.get(of));
-        of.is_some_and(|stored| stored.dtype == FloatType::I8)
+    /// Whether a tensor belongs to another one of whole numbers: its units, or its smoothing.
+    pub(crate) fn belongs_to_another(&self, name: &str) -> bool {
+        let of = |suffix: &&str| name.strip_suffix(*suffix).and_then(|of| self.tensors.get(of));
+        [UNITS, SMOOTHING].iter().filter_map(of).any(|stored| stored.dtype == FloatType::I8)
     }
 
     /// The name of a tensor's units, where it has as many as rows.
@@ -43,9 +47,18 @@ impl Weights {
 
     pub(super) fn dequantized(&self, name: &str, whole: &[u8]) -> Result<Vec<f32>, Error> {
         let units = self.units_of(name).and_then(|units| self.read(&units).transpose()).transpose()?;
-        let units = units.unwrap_or_default();
+        let (units, smoothing) = (units.unwrap_or_default(), self.smoothing_of(name)?);
         let values: &[i8] = bytemuck::cast_slice(whole);
-        Ok(StoredMatrix::Int8 { values, units: &units }.to_f32())
+        Ok(StoredMatrix::Int8 { values, units: &units, smoothing: &smoothing }.to_f32())
+    }
+
+    /// What a tensor's columns are multiplied with to be as they were; empty where they are.
+    fn smoothing_of(&self, name: &str) -> Result<Vec<f32>, Error> {
+        let smoothing = format!("{name}{SMOOTHING}");
+        if let Some([_, columns]) = self.shape(name) {
+            self.check_shape(&smoothing, &[*columns])?;
+        }
+        Ok(self.read(&smoothing)?.unwrap_or_default())
     }
 
     /// A tensor as it is stored, mapped where its numbers can be read in place; none where it has another form than those
@@ -70,7 +83,10 @@ impl Weights {
         let mapped = Arc::new(map().map_err(|source| Error::Read { path: file.clone(), source })?);
         Ok(Some(match (dtype, self.units_of(name)) {
             (FloatType::F32, _) => StoredValues::F32(mapped),
-            (FloatType::I8, Some(units)) => StoredValues::Int8(mapped, self.read(&units)?.unwrap_or_default().into()),
+            (FloatType::I8, Some(units)) => {
+                let units = self.read(&units)?.unwrap_or_default().into();
+                StoredValues::Int8 { values: mapped, units, smoothing: self.smoothing_of(name)?.into() }
+            }
             _ => StoredValues::Bf16(mapped),
         }))
     }

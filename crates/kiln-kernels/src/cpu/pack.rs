@@ -80,19 +80,43 @@ pub struct Packed<E> {
     lanes: Lanes<E>,
     /// Where `E` is quantized, of each column: the real value of 1, and the sum of the values.
     pub(super) columns: Vec<(f32, i32)>,
+    /// Where `E` is quantized: what each column of the left operand is multiplied with before it is quantized. Empty: with
+    /// nothing.
+    smoothing: Vec<f32>,
 }
 
 impl Packed<i8> {
-    /// Packs a `k × n` matrix of numbers from −127 to 127, `units` being the real value of 1 in each column.
-    pub fn from_quantized(simd: Simd, b: View<'_, i8>, units: &[f32]) -> Self {
+    /// Packs a `k × n` matrix of numbers from −127 to 127, `units` being the real value of 1 in each column. `smoothing` is
+    /// what each of the `k` columns of a left operand is multiplied with before it is quantized; empty, nothing is.
+    pub fn from_quantized(simd: Simd, b: View<'_, i8>, units: &[f32], smoothing: &[f32]) -> Self {
         assert_eq!(units.len(), b.cols(), "a unit for each column");
+        assert!(smoothing.is_empty() || smoothing.len() == b.rows(), "a factor for each row");
         let columns = b.transposed();
         let sum = |column: usize| -> i32 {
             let values = columns.row(column).expect("a column lies in one piece");
             values.iter().map(|value| i32::from(*value)).sum()
         };
         let columns = units.iter().enumerate().map(|(column, unit)| (*unit, sum(column))).collect();
-        Self { columns, ..Self::rounded(simd, b) }
+        Self { columns, smoothing: smoothing.to_vec(), ..Self::rounded(simd, b) }
+    }
+}
+
+/// Quantizes the rows of a left operand for one right operand.
+pub(super) struct Quantizer<'a> {
+    smoothing: &'a [f32],
+    /// A row, multiplied.
+    smoothed: Vec<f32>,
+}
+
+impl Quantizer<'_> {
+    /// The bytes of a row; returns the real value of 1, and the byte of 0.0.
+    pub(super) fn row<T: Element>(&mut self, simd: Simd, from: &[T], to: &mut [i8]) -> (f32, i32) {
+        if self.smoothing.is_empty() {
+            return quantize(simd, from, to);
+        }
+        self.smoothed.resize(from.len(), 0.0);
+        multiply(simd, from, self.smoothing, &mut self.smoothed);
+        quantize(simd, &self.smoothed, to)
     }
 }
 
@@ -138,7 +162,11 @@ impl<E: Kernels> Packed<E> {
         let waste = |width: &&usize| n.next_multiple_of(**width);
         let width = *tile::widths::<E>(simd).iter().min_by_key(waste).expect("there is a width");
         let len = n.div_ceil(width) * width * k.div_ceil(E::PER_LANE) * E::PER_LANE;
-        Self { k, n, width, lanes: zeroed(len), columns: vec![] }
+        Self { k, n, width, lanes: zeroed(len), columns: vec![], smoothing: vec![] }
+    }
+
+    pub(super) fn quantizer(&self) -> Quantizer<'_> {
+        Quantizer { smoothing: &self.smoothing, smoothed: vec![] }
     }
 
     fn panel_len(&self) -> usize {
@@ -253,7 +281,7 @@ vectorized! {
 
     /// Quantizes a row to bytes of which the smallest value is 0 or above it, and the largest 255 or below it; 0.0 is one of
     /// them exactly. Returns the real value of 1, and the byte of 0.0.
-    pub(super) fn quantize<T: Element>(from: &[T], to: &mut [i8]) -> (f32, i32) {
+    fn quantize<T: Element>(from: &[T], to: &mut [i8]) -> (f32, i32) {
         const BLOCK: usize = 16;
         let (mut low, mut high) = ([0f32; BLOCK], [0f32; BLOCK]);
         let blocks = from.chunks_exact(BLOCK);
@@ -280,6 +308,13 @@ vectorized! {
             *to = byte.to_bits() as i8;
         }
         (unit, zero as i32)
+    }
+
+    /// Each value with its factor.
+    fn multiply<T: Element>(values: &[T], factors: &[f32], products: &mut [f32]) {
+        for ((product, value), factor) in products.iter_mut().zip(values).zip(factors) {
+            *product = value.to_f32() * factor;
+        }
     }
 
     /// Rounds a row.

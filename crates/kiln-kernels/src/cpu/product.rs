@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use super::pack::{Lanes, Packed, Source, pack_rows, quantize, round, transpose};
+use super::pack::{Lanes, Packed, Source, pack_rows, round, transpose};
 use super::simd::vectorized;
 use super::tile::{self, Kernels, Tile, WIDEST};
 use super::vector::map_activation;
@@ -151,10 +151,11 @@ impl<'a, E: Kernels> Rows<'a, E> {
             }
             Some(_) => {
                 scratch.resize(rows * row_len, E::default());
+                let mut quantizer = b.quantizer();
                 for (at, row) in scratch.chunks_exact_mut(row_len.max(1)).enumerate() {
                     let values = a.row(at).expect("its rows lie in one piece");
                     match bytemuck::try_cast_slice_mut(row) {
-                        Ok(row) if E::QUANTIZED => units[at] = quantize(simd, values, row),
+                        Ok(row) if E::QUANTIZED => units[at] = quantizer.row(simd, values, row),
                         _ => round(simd, values, row),
                     }
                 }
@@ -316,8 +317,7 @@ mod tests {
         let at = |data: &[f32], row: usize, col: usize, rows: usize, cols: usize, transposed: bool| {
             f64::from(if transposed { data[col * (rows + 3) + row] } else { data[row * (cols + 3) + col] })
         };
-        let bias = values(n, 3);
-        let (mut parallel, mut serial) = (vec![0f32; m * n], vec![1f32; m * (n + 2)]);
+        let (bias, mut parallel, mut serial) = (values(n, 3), vec![0f32; m * n], vec![1f32; m * (n + 2)]);
         let packed = Packed::<E>::new(simd, view(&b, k, n, b_transposed));
         let a_view = view(&a, m, k, a_transposed);
         product(simd, a_view, &packed, Target::whole(&mut parallel, n), Epilogue::Bias(&bias));

@@ -18,6 +18,9 @@ pub struct BundleArgs {
     /// Precision of the bundle's weights and of its products
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub precision: Precision,
+    /// Texts, as `kiln predict --file` reads them, on which int8 is calibrated (SmoothQuant); 256 of the file at most
+    #[arg(long, value_name = "FILE")]
+    pub calibrate: Option<PathBuf>,
     /// Labelled file on which the bundle is compared with the model in f32
     #[arg(long, value_name = "FILE")]
     pub check: Option<PathBuf>,

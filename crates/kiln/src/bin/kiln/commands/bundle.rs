@@ -5,20 +5,27 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use burn::tensor::Device;
 use kiln::fetch::fetch_model;
-use kiln::{BundleOptions, CheckOptions, bundle};
+use kiln::recipe::Precision;
+use kiln::{BundleOptions, CheckOptions, UsageError, bundle, recipe_beside};
 use kiln_backend::Backend;
-use kiln_bundle::{DifferenceKind, Error, Manifest, verify};
+use kiln_bundle::{DifferenceKind, Error, Manifest, Smoothed, verify};
+use kiln_dataset::Row;
+use kiln_schema::Task;
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::merge::merge;
-use crate::cli::{BundleArgs, VerifyArgs};
+use crate::cli::{BundleArgs, ColumnArgs, VerifyArgs};
 use crate::console;
 use crate::input::Input;
 use crate::observer::Console;
 
 pub fn run<B: Backend>(arguments: &BundleArgs, json: bool, device: &Device) -> anyhow::Result<()> {
-    let BundleArgs { model, out, precision, check, max_loss, columns, label } = arguments;
+    let BundleArgs { model, out, precision, calibrate, check, max_loss, columns, label } = arguments;
+    if calibrate.is_some() && *precision != Precision::Int8 {
+        let precision = precision.name();
+        bail!(UsageError(format!("--calibrate is for --precision int8, and the precision is {precision}")));
+    }
     let mut console = Console::default();
     let folder = fetch_model(&model.model, &model.hub.options(), &mut console)?;
     let adapter = model.adapter.folder();
@@ -28,13 +35,17 @@ pub fn run<B: Backend>(arguments: &BundleArgs, json: bool, device: &Device) -> a
     // Kept as long as it is read: it may be a copy of what can be read only once.
     let input = check.as_ref().map(|data| Input::labelled(beside, data, columns, label.as_ref())).transpose()?;
     let check = input.as_ref().map(|input| CheckOptions { data: input.source.clone(), max_loss: *max_loss });
-    let options = BundleOptions { precision: *precision, check };
+    let calibrate = calibrate.as_ref().map(|file| calibration_texts(beside, file, columns)).transpose()?;
+    let options = BundleOptions { precision: *precision, calibrate, check };
     let folder = merged.as_ref().map_or(folder, |merged| merged.path().join(MODEL));
     let manifest = bundle::<B>(&folder, out, options, device, &mut console)?;
     if json {
         return console::json(&manifest);
     }
     console::result(format_args!("{}: {}", out.display(), summary(&manifest)))?;
+    if let Some(smoothed) = &manifest.smoothing {
+        console::result(format_args!("calibrated on {} texts: {}", smoothed.texts, in_words(smoothed)))?;
+    }
     if let Some(check) = &manifest.check {
         console::result(format_args!(
             "{}: {:.4} in f32, {:.4} in the bundle, {} examples: it loses {:.2} points",
@@ -46,6 +57,34 @@ pub fn run<B: Backend>(arguments: &BundleArgs, json: bool, device: &Device) -> a
         ))?;
     }
     Ok(())
+}
+
+/// Texts from everywhere in a file, which may be sorted.
+fn calibration_texts(model: &Path, file: &Path, columns: &ColumnArgs) -> anyhow::Result<Vec<(String, Option<String>)>> {
+    const MOST: usize = 256;
+    let task = recipe_beside(model)?.map_or(Task::SequenceClassification, |recipe| recipe.task);
+    let rows = Input::texts(model, file, columns, task)?.rows()?.collect::<anyhow::Result<Vec<Row>>>()?;
+    if rows.is_empty() {
+        bail!("{}: there are no rows", file.display());
+    }
+    let step = rows.len().div_ceil(MOST);
+    Ok(rows.into_iter().step_by(step).map(|row| (row.text, row.text_pair)).collect())
+}
+
+/// Which smoothing was taken, and what it is worth.
+fn in_words(smoothed: &Smoothed) -> String {
+    let error = |strength: Option<f64>| {
+        let candidate = smoothed.candidates.iter().find(|candidate| candidate.strength == strength);
+        candidate.map_or(f64::NAN, |candidate| candidate.mean_squared_error)
+    };
+    let plain = error(None);
+    match smoothed.strength {
+        Some(strength) => format!(
+            "smoothed with strength {strength}; mean squared error {:.3e}, {plain:.3e} without smoothing",
+            error(Some(strength))
+        ),
+        None => format!("no smoothing is better than none; mean squared error {plain:.3e}"),
+    }
 }
 
 /// The model's folder in a run's.

@@ -1,0 +1,155 @@
+//! Which smoothing a bundle gets: the one whose answers to some texts are nearest to those of the model in f32.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Device;
+use kiln_bert::{Bert, BertConfig, InputMaxima, Linear, SharedInput, Weights, tensor_names};
+use kiln_heads::Pooling;
+use kiln_kernels::Precision;
+use kiln_schema::Task;
+
+use crate::bundle::load_stored;
+use crate::manifest::{Candidate, Smoothed};
+use crate::seal::load;
+use crate::smoothing::{LayerInput, Smoothing};
+use crate::verify::entry_of;
+use crate::weights::WEIGHTS;
+use crate::{Error, Model, Sealing};
+
+/// SmoothQuant's α, of which the best one is taken.
+const STRENGTHS: [f64; 3] = [0.3, 0.5, 0.7];
+
+/// A text, or a pair of texts.
+type Text<'a> = (&'a str, Option<&'a str>);
+
+impl Sealing {
+    /// Calibrates an int8 bundle on texts by SmoothQuant (Xiao et al., 2022): channels of a layer's input that are far larger than
+    /// the others are made smaller, and the columns of the weight that belong to them larger. Of three strengths, and none,
+    /// the bundle gets the one with the smallest mean squared error of the logits against the model in f32; where there are
+    /// none, of the vectors.
+    ///
+    /// # Errors
+    /// When the bundle's precision is not int8, there are no texts, the model cannot answer one, or a file cannot be written.
+    pub fn smooth(mut self, texts: &[Text<'_>], device: &Device) -> Result<Self, Error> {
+        if self.manifest.precision != Precision::Int8 {
+            return Err(Error::NotInt8);
+        }
+        if texts.is_empty() {
+            return Err(Error::NoTexts);
+        }
+        let (inputs, expected) = self.observed(texts, device)?;
+        // What the weights that are in the folder now are worth.
+        let candidate = |sealing: &Self, strength| -> Result<Candidate, Error> {
+            let found = answers(&load_stored(sealing.path(), &sealing.manifest, device)?, texts)?;
+            Ok(Candidate { strength, mean_squared_error: mean_squared_error(&found, &expected) })
+        };
+        let mut candidates = vec![candidate(&self, None)?];
+        for strength in STRENGTHS {
+            self.write(&Smoothing::new(&inputs, strength), device)?;
+            candidates.push(candidate(&self, Some(strength))?);
+        }
+        let best = |a: &&Candidate, b: &&Candidate| a.mean_squared_error.total_cmp(&b.mean_squared_error);
+        let strength = candidates.iter().min_by(best).expect("there are four").strength;
+        self.write(&strength.map_or_else(Smoothing::default, |strength| Smoothing::new(&inputs, strength)), device)?;
+        self.manifest.files.insert(WEIGHTS.to_owned(), entry_of(&self.path().join(WEIGHTS))?);
+        self.manifest.sha256 = self.manifest.digest();
+        self.manifest.smoothing = Some(Smoothed { strength, texts: texts.len(), candidates });
+        self.write_manifest()?;
+        Ok(self)
+    }
+
+    fn write(&self, smoothing: &Smoothing, device: &Device) -> Result<(), Error> {
+        self.weights.write(smoothing, self.path(), device)
+    }
+
+    /// What the layers of the model in f32 read, and what it answers.
+    fn observed(&self, texts: &[Text<'_>], device: &Device) -> Result<(Vec<LayerInput>, Vec<f32>), Error> {
+        let mut model = match load(&self.weights.model, device)? {
+            // One row at a time has no padding, which would be observed too.
+            Model::Predictor(predictor) => Model::Predictor(predictor.with_batch_size(1)),
+            model @ Model::Encoder(_) => model,
+        };
+        let bert = match &mut model {
+            Model::Predictor(predictor) => predictor.bert_mut(),
+            Model::Encoder(embedder) => embedder.bert_mut(),
+        };
+        let maxima = observe(bert);
+        let shared = bert.shared_inputs();
+        let answers = answers(&model, texts)?;
+        Ok((self.layer_inputs(&shared, &maxima)?, answers))
+    }
+
+    fn layer_inputs(
+        &self,
+        shared: &[SharedInput],
+        maxima: &BTreeMap<String, InputMaxima>,
+    ) -> Result<Vec<LayerInput>, Error> {
+        let (config, weights) =
+            (BertConfig::from_folder(&self.weights.model)?, Weights::from_folder(&self.weights.model)?);
+        let tensor_name = tensor_names(&config, &weights);
+        let mut inputs = Vec::with_capacity(shared.len());
+        for SharedInput { readers, giver } in shared {
+            let read = |reader: &String| maxima.get(reader).map(InputMaxima::get).unwrap_or_default();
+            let activations = largest(readers.iter().map(read));
+            // Of a layer that is never computed.
+            if activations.is_empty() {
+                continue;
+            }
+            let readers: Vec<String> = readers.iter().map(|reader| tensor_name(&format!("{reader}.weight"))).collect();
+            let mut columns = Vec::new();
+            for reader in &readers {
+                let values = weights.read(reader)?.unwrap_or_default();
+                columns.extend(values.chunks(activations.len()).map(<[f32]>::to_vec));
+            }
+            let giver = giver.iter().flat_map(|giver| {
+                ["weight", "bias"].map(|of| (tensor_name(&format!("{}.{of}", giver.name)), giver.first))
+            });
+            inputs.push(LayerInput { readers, givers: giver.collect(), activations, weights: largest(columns) });
+        }
+        Ok(inputs)
+    }
+}
+
+/// Has each linear layer keep the magnitudes of what it reads.
+fn observe(bert: &mut Bert) -> BTreeMap<String, InputMaxima> {
+    let observed =
+        |(name, linear): (String, &mut Linear)| (name, linear.input_maxima.insert(InputMaxima::default()).clone());
+    bert.linear_layers().into_iter().map(observed).collect()
+}
+
+/// The logits of each text, one after the other; vectors where there are none.
+fn answers(model: &Model, texts: &[Text<'_>]) -> Result<Vec<f32>, Error> {
+    let mut answers = Vec::new();
+    for &(text, text_pair) in texts {
+        match model {
+            Model::Predictor(predictor) if predictor.task() != Task::MaskedLm => {
+                let prepared = predictor.prepare(text, text_pair)?;
+                for computed in predictor.compute(&[&prepared]) {
+                    answers.extend(computed?.logits);
+                }
+            }
+            Model::Predictor(predictor) => {
+                answers.extend(predictor.embedder(Pooling::Mean, false)?.embed(&[(text, text_pair)])?);
+            }
+            Model::Encoder(embedder) => answers.extend(embedder.embed(&[(text, text_pair)])?),
+        }
+    }
+    Ok(answers)
+}
+
+fn mean_squared_error(found: &[f32], expected: &[f32]) -> f64 {
+    let squares = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
+    let mean = squares.sum::<f64>() / expected.len().max(1) as f64;
+    // Six digits, which JSON gives back as they are.
+    format!("{mean:.5e}").parse().unwrap_or(mean)
+}
+
+/// The largest magnitude at each place of rows of one length.
+fn largest(rows: impl IntoIterator<Item = Vec<f32>>) -> Vec<f32> {
+    let mut rows = rows.into_iter();
+    let mut largest: Vec<f32> = rows.next().unwrap_or_default().iter().map(|value| value.abs()).collect();
+    for row in rows {
+        largest.iter_mut().zip(row).for_each(|(largest, value)| *largest = largest.max(value.abs()));
+    }
+    largest
+}

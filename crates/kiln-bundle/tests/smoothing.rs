@@ -1,0 +1,126 @@
+//! Int8 that is calibrated: nearer to f32 where a model has outliers, in every form of an encoder's layer.
+
+mod outliers;
+
+use std::fs;
+use std::path::Path;
+
+use kiln_backend::{Backend, Flex};
+use kiln_bert::{BertConfig, Weights, initialize};
+use kiln_bundle::{Bundle, Error, Manifest, SealConfig, verify};
+use kiln_heads::{ClassificationHeadConfig, Network, Pooling, SequenceClassifier, TaskModel, save_model};
+use kiln_kernels::Precision;
+use kiln_predict::Predictor;
+use kiln_schema::{LabelSet, ProblemType};
+use kiln_tokenize::Tokenizer;
+
+type Text = (&'static str, Option<&'static str>);
+
+/// What it is calibrated on, and what it is judged by.
+const TEXTS: [Text; 4] = [("房间很干净", None), ("服务不好", Some("早餐")), ("位置方便", None), ("价格贵", None)];
+const OTHERS: [Text; 3] = [("早餐很丰富，服务也好", None), ("房间", Some("价格")), ("不方便", None)];
+
+/// A classifier with outliers.
+fn write_model(folder: &Path, sample: &Path, model_type: &str) {
+    let (tokenizer, device) = (Tokenizer::from_folder(sample).expect("the sample is whole"), Flex::device(0));
+    device.seed(11);
+    let mut config = BertConfig {
+        vocab_size: tokenizer.vocab_size(),
+        hidden_size: 48,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        intermediate_size: 70,
+        initializer_range: 0.15,
+        ..BertConfig::base()
+    };
+    config.extra.insert("model_type".to_owned(), model_type.into());
+    let head = ClassificationHeadConfig {
+        hidden_size: 48,
+        hidden_layers: vec![],
+        num_labels: 2,
+        dropout: 0.0,
+        initializer_range: 0.15,
+    };
+    let mut model = SequenceClassifier { bert: config.init(&device), head: head.init(&device), pooling: Pooling::Mean };
+    initialize(&model);
+    outliers::add_outliers(&mut model.bert);
+    let (labels, problem_type) = (LabelSet::new(["a", "b"]).expect("two names"), ProblemType::default());
+    fs::create_dir(folder).expect("a folder");
+    tokenizer.save(folder).expect("it is writable");
+    let network = Network::SequenceClassification { model, labels, problem_type };
+    save_model(folder, &TaskModel { network, config }).expect("it is writable");
+}
+
+fn logits(predictor: &Predictor, texts: &[Text]) -> Vec<f32> {
+    let prepared = texts.iter().map(|(text, pair)| predictor.prepare(text, *pair).expect("a good text"));
+    let prepared: Vec<_> = prepared.collect();
+    let computed = predictor.compute(&prepared.iter().collect::<Vec<_>>());
+    computed.into_iter().flat_map(|computed| computed.expect("finite logits").logits).collect()
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt()
+}
+
+#[test]
+fn outliers_cost_less_once_they_are_smoothed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let sample = kiln_sample::unpack(&folder.path().join("sample")).expect("it is writable").model;
+    let (device, config) = (Flex::device(0), SealConfig { precision: Precision::Int8 });
+    for model_type in ["bert", "albert", "modernbert"] {
+        let [model, plain, smoothed, again] =
+            ["model", "plain", "smoothed", "again"].map(|name| folder.path().join(format!("{model_type}-{name}")));
+        write_model(&model, &sample, model_type);
+        config.seal(&model, &plain, &device).expect("it is whole");
+        let seal = |out: &Path| -> Manifest {
+            let sealing = config.prepare(&model, out, &device).expect("it is whole");
+            sealing.smooth(&TEXTS, &device).expect("the texts are good").finish(None).expect("it is writable")
+        };
+        let manifest = seal(&smoothed);
+        assert_eq!(verify(&smoothed).expect("nothing was changed"), manifest);
+        let found = manifest.smoothing.clone().expect("it was calibrated");
+        assert_eq!((found.texts, found.candidates.len()), (TEXTS.len(), 4), "{found:?}");
+        assert!(found.strength.is_some(), "{model_type}: {found:?}");
+
+        let bundled = |path: &Path| {
+            let bundle = Bundle::open(path, &device).expect("it is whole");
+            logits(bundle.predictor().expect("it has a head"), &OTHERS)
+        };
+        let full = logits(&Predictor::from_folder(&model, &device).expect("it is whole"), &OTHERS);
+        let [before, after] = [&plain, &smoothed].map(|path| distance(&bundled(path), &full));
+        assert!(after * 1.5 < before, "{model_type}: {after}, {before} without smoothing; {found:?}");
+
+        // The smoothed weights are the same model where nothing is rounded to int8: on another backend, or to be read.
+        let [own, stored] = [&model, &smoothed].map(|path| Weights::from_folder(path).expect("it is whole"));
+        let inputs = stored.names().filter(|name| name.ends_with("_smoothing")).count();
+        let expected = if model_type == "modernbert" { 1 } else { 5 * if model_type == "albert" { 1 } else { 2 } };
+        assert_eq!(inputs, expected, "{model_type}: inputs that nothing else smooths");
+        for name in stored.names().filter(|name| name.ends_with("_smoothing") && !name.contains("value")) {
+            let weight = name.strip_suffix("_smoothing").expect("it ends so");
+            let [own, stored] = [&own, &stored].map(|weights| weights.read(weight).expect("floats").expect("a weight"));
+            // Of queries, keys and values side by side, the queries: the values are divided by what smooths the context.
+            let first = own.len() / if weight.contains("qkv") { 3 } else { 1 };
+            let length = own[..first].iter().map(|value| value * value).sum::<f32>().sqrt();
+            assert!(distance(&own[..first], &stored[..first]) < 0.05 * length, "{model_type}: {weight}");
+        }
+        let same = seal(&again);
+        assert_eq!((same.sha256, same.smoothing), (manifest.sha256, manifest.smoothing), "{model_type}");
+    }
+}
+
+#[test]
+fn only_int8_is_calibrated_and_only_on_texts() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let model = kiln_sample::unpack(&folder.path().join("sample")).expect("it is writable").model;
+    let (out, device) = (folder.path().join("bundle"), Flex::device(0));
+    let prepare = |precision| SealConfig { precision }.prepare(&model, &out, &device).expect("it is whole");
+    assert!(matches!(prepare(Precision::Bf16).smooth(&TEXTS, &device), Err(Error::NotInt8)));
+    assert!(matches!(prepare(Precision::Int8).smooth(&[], &device), Err(Error::NoTexts)));
+    assert!(!out.exists(), "what was not finished is gone");
+    // A masked language model is judged by its vectors.
+    let sealing = prepare(Precision::Int8).smooth(&TEXTS, &device).expect("the texts are good");
+    let smoothed = sealing.finish(None).expect("it is writable").smoothing.expect("it was calibrated");
+    assert!(smoothed.candidates.iter().all(|candidate| candidate.mean_squared_error > 0.0), "{smoothed:?}");
+    let bundle = Bundle::open(&out, &device).expect("it is whole");
+    assert!(bundle.predictor().expect("it has a head").predict(&[("房间很[MASK]净", None)]).is_ok());
+}

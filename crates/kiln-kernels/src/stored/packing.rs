@@ -1,0 +1,351 @@
+//! Stored weights, packed without an f32 copy of them; tables that are read where they are.
+
+use std::any::{Any, TypeId};
+use std::sync::Arc;
+
+use burn::backend::Flex;
+use burn::tensor::{Int, Tensor, TensorData};
+use burn_flex::FlexTensor;
+use half::bf16;
+
+use super::{StoredMatrix, StoredValues, quantize_rows};
+use crate::cpu::{Epilogue, Kernels, Packed, Simd, Target, View, product};
+use crate::weight::Operand;
+
+/// Weights that are all stored, packed side by side as one right operand without unpacking them.
+pub(crate) fn pack_stored<E: Kernels>(weights: &[&Operand]) -> Option<Arc<Packed<E>>> {
+    let stored: Vec<StoredValues> = weights.iter().map(|weight| weight.stored()).collect::<Option<_>>()?;
+    let matrices: Vec<StoredMatrix<'_>> = stored.iter().map(StoredValues::matrix).collect();
+    let [input, output] = weights[0].shape();
+    assert!(weights.iter().all(|weight| weight.shape() == [input, output]), "weights of one shape");
+    assert!(matrices.iter().all(|matrix| matrix.len() == input * output), "matrices of that shape");
+    let rows = output * matrices.len();
+    let packed: Arc<dyn Any + Send + Sync> = match TypeId::of::<E>() {
+        element if element == TypeId::of::<f32>() => Arc::new(pack_f32(&matrices, rows, input)),
+        element if element == TypeId::of::<bf16>() => Arc::new(pack_bf16(&matrices, rows, input)),
+        element if element == TypeId::of::<i8>() => Arc::new(pack_int8(&matrices, rows, input)),
+        _ => return None,
+    };
+    packed.downcast().ok()
+}
+
+fn pack_f32(matrices: &[StoredMatrix<'_>], rows: usize, columns: usize) -> Packed<f32> {
+    let pack = |values: &[f32]| Packed::new(Simd::detect(), View::new(values, rows, columns, columns).transposed());
+    match matrices {
+        [StoredMatrix::F32(values)] => pack(values),
+        _ => pack(&matrices.iter().flat_map(|matrix| matrix.to_f32()).collect::<Vec<f32>>()),
+    }
+}
+
+fn pack_bf16(matrices: &[StoredMatrix<'_>], rows: usize, columns: usize) -> Packed<bf16> {
+    let pack = |values: &[bf16]| Packed::new(Simd::detect(), View::new(values, rows, columns, columns).transposed());
+    let rounded = |matrix: &StoredMatrix<'_>| match matrix {
+        StoredMatrix::Bf16(values) => values.to_vec(),
+        matrix => matrix.to_f32().into_iter().map(bf16::from_f32).collect(),
+    };
+    match matrices {
+        [StoredMatrix::Bf16(values)] => pack(values),
+        _ => pack(&matrices.iter().flat_map(rounded).collect::<Vec<bf16>>()),
+    }
+}
+
+fn pack_int8(matrices: &[StoredMatrix<'_>], rows: usize, columns: usize) -> Packed<i8> {
+    let pack = |values: &[i8], units: &[f32], smoothing: &[f32]| {
+        let columns = View::new(values, rows, columns, columns).transposed();
+        Packed::from_quantized(Simd::detect(), columns, units, smoothing)
+    };
+    if let [StoredMatrix::Int8 { values, units, smoothing }] = matrices {
+        return pack(values, units, smoothing);
+    }
+    let smoothing = common_smoothing(matrices);
+    let quantized = |matrix: &StoredMatrix<'_>| match matrix {
+        StoredMatrix::Int8 { values, units, smoothing: own } if *own == smoothing => (values.to_vec(), units.to_vec()),
+        matrix => quantize_rows(&matrix.to_f32(), columns),
+    };
+    let (values, units): (Vec<Vec<i8>>, Vec<Vec<f32>>) = matrices.iter().map(quantized).unzip();
+    pack(&values.concat(), &units.concat(), smoothing)
+}
+
+/// The smoothing that all matrices have, as one product has one left operand; empty where they differ.
+fn common_smoothing<'a>(matrices: &[StoredMatrix<'a>]) -> &'a [f32] {
+    let of = |matrix: &StoredMatrix<'a>| match *matrix {
+        StoredMatrix::Int8 { smoothing, .. } => smoothing,
+        StoredMatrix::F32(_) | StoredMatrix::Bf16(_) => &[],
+    };
+    let mut all = matrices.iter().map(of);
+    let first = all.next().unwrap_or_default();
+    if all.all(|smoothing| smoothing == first) { first } else { &[] }
+}
+
+/// A table of vectors that is read a row at a time, where it is: word embeddings. Its clones share it.
+#[derive(Clone, Debug)]
+pub struct StoredTable {
+    values: StoredValues,
+    rows: usize,
+    columns: usize,
+}
+
+impl StoredTable {
+    /// A table of `rows` and `columns`.
+    ///
+    /// # Panics
+    /// When there are more or fewer values, or they are not aligned.
+    pub fn new(values: StoredValues, [rows, columns]: [usize; 2]) -> Self {
+        let table = Self { values, rows, columns };
+        assert_eq!(table.matrix().len(), rows * columns, "a table of {rows} × {columns}");
+        if let StoredValues::Int8 { units, .. } = &table.values {
+            assert_eq!(units.len(), rows, "a unit for each row");
+        }
+        table
+    }
+
+    fn matrix(&self) -> StoredMatrix<'_> {
+        self.values.matrix()
+    }
+
+    /// The rows that `ids` name as a table of its own, and the ids in it.
+    ///
+    /// # Shapes
+    /// - `ids`: `[batch, seq]`
+    /// - output: `[batch · seq, columns]` and `[batch, seq]`
+    ///
+    /// # Panics
+    /// When an id is negative or not below the number of rows.
+    pub fn select(&self, ids: Tensor<2, Int>) -> (Tensor<2>, Tensor<2, Int>) {
+        let ([batch, seq], device) = (ids.dims(), ids.device());
+        let mut rows = vec![0f32; batch * seq * self.columns];
+        let matrix = self.matrix();
+        for (id, row) in ids.into_data().iter::<i64>().zip(rows.chunks_exact_mut(self.columns.max(1))) {
+            let id = usize::try_from(id).expect("an id is not negative");
+            assert!(id < self.rows, "entry {id} of a table of {}", self.rows);
+            matrix.read(id * self.columns, row);
+        }
+        let rows = Tensor::from_data(TensorData::new(rows, [batch * seq, self.columns]), &device);
+        let places: Vec<i32> = (0..(batch * seq) as i32).collect();
+        (rows, Tensor::from_data(TensorData::new(places, [batch, seq]), &device))
+    }
+
+    /// `x · tableᵀ`, in f32.
+    ///
+    /// # Shapes
+    /// - `x`: `[n, columns]`
+    /// - output: `[n, rows]`
+    pub fn scores(&self, x: Tensor<2>) -> Tensor<2> {
+        scores(x, self.matrix(), [self.rows, self.columns])
+    }
+}
+
+/// `x · tableᵀ`, in f32; on the CPU and without autodiff, a score does not depend on the other rows of `x`.
+///
+/// # Shapes
+/// - `x`: `[n, columns]`
+/// - `table`: `[rows, columns]`
+/// - output: `[n, rows]`
+pub fn table_scores(x: Tensor<2>, table: Tensor<2>) -> Tensor<2> {
+    if x.is_autodiff() || table.is_autodiff() || !crate::is_fused(&x.device()) {
+        return x.matmul(table.transpose());
+    }
+    let shape = table.dims();
+    let table: FlexTensor = table.try_into_primitive::<Flex>().expect("it is on the CPU");
+    let table = crate::flex::contiguous(table);
+    scores(x, StoredMatrix::F32(crate::flex::values(&table)), shape)
+}
+
+fn scores(x: Tensor<2>, table: StoredMatrix<'_>, [rows, columns]: [usize; 2]) -> Tensor<2> {
+    /// In f32 at once.
+    const BLOCK: usize = 1 << 10;
+    let (simd, device, [n, _]) = (Simd::detect(), x.device(), x.dims());
+    let x = x.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
+    let mut out = vec![0f32; n * rows];
+    let mut block = vec![0f32; BLOCK.min(rows) * columns];
+    for first in (0..rows).step_by(BLOCK) {
+        let count = BLOCK.min(rows - first);
+        let block = &mut block[..count * columns];
+        table.read(first * columns, block);
+        let packed = Packed::<f32>::new(simd, View::new(block, count, columns, columns).transposed());
+        let target = Target::columns(&mut out, rows, first);
+        product(simd, View::new(&x, n, columns, columns), &packed, target, Epilogue::Store);
+    }
+    Tensor::from_data(TensorData::new(out, [n, rows]), &device)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::{ActivatedLinear, Activation, Affine, PackedWeights, Precision, Products, Storage, Weight};
+
+    fn values(count: usize, seed: u32) -> Vec<f32> {
+        let hashed = |at: u32| (at.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 13).wrapping_mul(40503) >> 7;
+        (0..count as u32).map(|at| (hashed(at) % 4093) as f32 / 2047.0 - 1.0).collect()
+    }
+
+    fn transposed(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+        (0..columns).flat_map(|column| (0..rows).map(move |row| values[row * columns + column])).collect()
+    }
+
+    fn bytes<T: bytemuck::NoUninit>(values: &[T]) -> super::super::Bytes {
+        /// Aligned as a mapped file is.
+        struct Aligned(Vec<u64>, usize);
+        impl AsRef<[u8]> for Aligned {
+            fn as_ref(&self) -> &[u8] {
+                &bytemuck::cast_slice(&self.0)[..self.1]
+            }
+        }
+        let values: &[u8] = bytemuck::cast_slice(values);
+        let mut aligned = vec![0u64; values.len().div_ceil(8)];
+        bytemuck::cast_slice_mut::<u64, u8>(&mut aligned)[..values.len()].copy_from_slice(values);
+        Arc::new(Aligned(aligned, values.len()))
+    }
+
+    fn int8(values: &[i8], units: Vec<f32>, smoothing: Arc<[f32]>) -> StoredValues {
+        StoredValues::Int8 { values: bytes(values), units: units.into(), smoothing }
+    }
+
+    /// The values in each form that the precision may be stored in.
+    fn forms(dense: &[f32], columns: usize) -> Vec<(Precision, StoredValues)> {
+        let (whole, units) = quantize_rows(dense, columns);
+        let rounded: Vec<bf16> = dense.iter().map(|value| bf16::from_f32(*value)).collect();
+        let full = || StoredValues::F32(bytes(dense));
+        vec![
+            (Precision::F32, full()),
+            (Precision::Bf16, full()),
+            (Precision::Bf16, StoredValues::Bf16(bytes(&rounded))),
+            (Precision::Int8, full()),
+            (Precision::Int8, int8(&whole, units, [].into())),
+        ]
+    }
+
+    #[derive(Debug)]
+    struct Held([usize; 2], StoredValues);
+
+    impl Storage for Held {
+        fn shape(&self) -> [usize; 2] {
+            self.0
+        }
+
+        fn unpack(&self) -> Vec<f32> {
+            panic!("it is packed as it is")
+        }
+
+        fn stored(&self) -> Option<StoredValues> {
+            Some(self.1.clone())
+        }
+    }
+
+    /// To the last bit, in each precision and from each form that holds the same numbers.
+    #[test]
+    fn stored_weights_are_computed_with_as_dense_ones_are() {
+        let device = Device::flex();
+        let [input, output] = [37, 50];
+        let mut dense = values(output * input, 3);
+        dense[5 * input..6 * input].fill(0.0);
+        let x = Tensor::<2>::from_data(TensorData::new(values(11 * input, 8), [11, input]), &device);
+        let bias = Tensor::<1>::from_data(TensorData::new(values(output, 5), [output]), &device);
+        let forward = |weight: Weight, products: Products| {
+            let linear = Affine { weight, bias: bias.clone() };
+            let y = ActivatedLinear { linear, activation: Activation::Gelu }.forward(x.clone(), &products);
+            y.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32")
+        };
+        let in_rows = TensorData::new(transposed(&dense, output, input), [input, output]);
+        let in_rows = Tensor::<2>::from_data(in_rows, &device);
+        for (precision, form) in forms(&dense, input) {
+            let products = || Products { precision, ..Products::default() };
+            let expected = forward(in_rows.clone().into(), products());
+            let stored = || Weight::stored(Arc::new(Held([input, output], form.clone())), &device);
+            let kept = Products { packed: Some(PackedWeights::default()), ..products() };
+            for products in [products(), kept] {
+                assert_eq!(forward(stored(), products), expected, "{precision:?} {form:?}");
+            }
+        }
+    }
+
+    /// A matrix whose columns were multiplied with `factors`, stored with their reciprocals.
+    fn smoothed(dense: &[f32], factors: &[f32]) -> StoredValues {
+        let scaled: Vec<f32> = dense.iter().zip(factors.iter().cycle()).map(|(value, factor)| value * factor).collect();
+        let (whole, units) = quantize_rows(&scaled, factors.len());
+        int8(&whole, units, factors.iter().map(|factor| 1.0 / factor).collect())
+    }
+
+    /// The root of the mean squared difference.
+    fn distance(a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len());
+        (a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>() / a.len() as f32).sqrt()
+    }
+
+    /// What a column of outliers costs the other columns of a row of activations, smoothing gives back.
+    #[test]
+    fn smoothed_products_lose_less_to_outliers() {
+        let device = Device::flex();
+        let [input, output, rows] = [37, 50, 11];
+        let dense = values(output * input, 3);
+        let mut x = values(rows * input, 8);
+        x.chunks_exact_mut(input).for_each(|row| row[5] *= 100.0);
+        let mut factors = vec![1.0; input];
+        factors[5] = 10.0;
+        let x = Tensor::<2>::from_data(TensorData::new(x, [rows, input]), &device);
+        let forward = |precision: Precision, stored: StoredValues| {
+            let weight = Weight::stored(Arc::new(Held([input, output], stored)), &device);
+            let layer = ActivatedLinear {
+                linear: Affine { weight, bias: Tensor::zeros([output], &device) },
+                activation: Activation::Identity,
+            };
+            let y = layer.forward(x.clone(), &Products { precision, ..Products::default() });
+            y.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32")
+        };
+        let exact = forward(Precision::F32, StoredValues::F32(bytes(&dense)));
+        let (whole, units) = quantize_rows(&dense, input);
+        let plain = distance(&forward(Precision::Int8, int8(&whole, units, [].into())), &exact);
+        let stored = smoothed(&dense, &factors);
+        assert!(distance(&stored.matrix().to_f32(), &dense) < 0.03, "it is still the same matrix");
+        let less = distance(&forward(Precision::Int8, stored), &exact);
+        assert!(less * 2.0 < plain, "{less}, {plain} without smoothing");
+    }
+
+    /// One left operand has one smoothing: a matrix with another one is quantized again.
+    #[test]
+    fn matrices_side_by_side_have_a_smoothing_in_common_or_none() {
+        let [columns, rows] = [7, 9];
+        let (a, b) = (values(rows * columns, 1), values(rows * columns, 2));
+        let factors = |first: f32| (0..columns).map(|at| first + at as f32).collect::<Vec<f32>>();
+        let packed = |stored: [StoredValues; 2]| {
+            format!("{:?}", pack_int8(&stored.each_ref().map(StoredValues::matrix), 2 * rows, columns))
+        };
+        let same = packed([smoothed(&a, &factors(1.0)), smoothed(&b, &factors(1.0))]);
+        assert!(same.contains("smoothing: [1.0, 0.5"), "{same}");
+        let [one, other] = [smoothed(&a, &factors(1.0)), smoothed(&b, &factors(2.0))];
+        let again = |stored: &StoredValues| {
+            let (whole, units) = quantize_rows(&stored.matrix().to_f32(), columns);
+            int8(&whole, units, [].into())
+        };
+        let plain = packed([again(&one), again(&other)]);
+        assert_eq!(packed([one, other]), plain);
+    }
+
+    #[test]
+    fn rows_of_a_table_are_read_where_they_are() {
+        let device = Device::flex();
+        let [rows, columns] = [1500, 7];
+        let dense = values(rows * columns, 1);
+        for (_, form) in forms(&dense, columns) {
+            let table = StoredTable::new(form, [rows, columns]);
+            let all = table.matrix().to_f32();
+            let far = all.iter().zip(&dense).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(far <= 1.0 / 253.0, "{far}");
+            let ids = Tensor::<2, Int>::from_data([[1499, 0], [3, 1499]], &device);
+            let (selected, places) = table.select(ids);
+            let selected = selected.into_data().try_into_vec::<f32>().expect("f32");
+            let expected = [1499, 0, 3, 1499].map(|row| &all[row * columns..][..columns]).concat();
+            assert_eq!((selected, places.dims()), (expected, [2, 2]));
+            let x = values(2 * columns, 9);
+            let scores = table.scores(Tensor::from_data(TensorData::new(x.clone(), [2, columns]), &device));
+            let scores = scores.into_data().try_into_vec::<f32>().expect("f32");
+            for (at, score) in scores.into_iter().enumerate() {
+                let (row, x) = (at % rows, &x[at / rows * columns..][..columns]);
+                let expected: f32 = x.iter().zip(&all[row * columns..]).map(|(x, y)| x * y).sum();
+                assert!((score - expected).abs() < 1e-5, "{at}: {score}, not {expected}");
+            }
+        }
+    }
+}
