@@ -93,7 +93,7 @@ impl App {
     /// The model of that name; without a name the first that fits.
     pub fn model(&self, name: Option<&str>, fits: impl Fn(&Model) -> bool, what: &str) -> Result<Arc<Model>, Refusal> {
         let models = self.models();
-        let not_found = |message| Refusal::new(StatusCode::NOT_FOUND, Reason::NotFound, message);
+        let not_found = |message| Refusal::new(StatusCode::NOT_FOUND, Reason::NoModel, message);
         match name {
             None => {
                 let model = models.iter().find(|model| fits(model));

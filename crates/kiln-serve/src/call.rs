@@ -1,8 +1,9 @@
 use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
-use axum::extract::{FromRequest, Path, Request};
-use axum::http::{StatusCode, header};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Path, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
@@ -64,15 +65,41 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Call<T> {
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, Refusal> {
         let (mut parts, body) = request.into_parts();
-        let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        if !content_type.is_some_and(is_json) {
-            let message = "expected a body of JSON, and the header `content-type: application/json`";
-            return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Reason::Invalid, message));
-        }
-        let model = axum::RequestPartsExt::extract::<Path<String>>(&mut parts).await.ok().map(|Path(name)| name);
+        check_type(&parts.headers)?;
+        let has_name = parts.extensions.get::<MatchedPath>().is_some_and(|path| path.as_str().contains("{name}"));
+        let model = match has_name {
+            true => Some(Name::from_request_parts(&mut parts, app).await?.0),
+            false => None,
+        };
         let trace = parts.extensions.remove::<Trace>().unwrap_or_default();
         let body = parse(&read(body, app).await?)?;
         Ok(Self { app: app.clone(), body, model, trace })
+    }
+}
+
+/// The name of a model in a path.
+#[derive(Debug)]
+pub struct Name(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
+        let path = Path::<String>::from_request_parts(parts, state).await;
+        path.map(|Path(name)| Self(name)).map_err(|_| Refusal::bad_request("the model's name in the path is not UTF-8"))
+    }
+}
+
+/// Refuses a body that says itself that it is no plain JSON, before it is read.
+fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
+    let value = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let refused = |message| Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Reason::Invalid, message));
+    if !value(header::CONTENT_TYPE).is_some_and(is_json) {
+        return refused("expected a body of JSON, and the header `content-type: application/json`");
+    }
+    match value(header::CONTENT_ENCODING) {
+        None | Some("identity") => Ok(()),
+        Some(_) => refused("expected a body without `content-encoding`: compressed ones are not read"),
     }
 }
 

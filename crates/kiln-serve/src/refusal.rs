@@ -20,8 +20,10 @@ pub enum Reason {
     Invalid,
     /// Too many bytes, texts or tokens.
     TooLarge,
-    /// No such route, method or model, or a model of another task.
+    /// No such route or method.
     NotFound,
+    /// No such model, or one of another task.
+    NoModel,
     /// No key, or none that is known.
     Unauthorized,
     /// The queue is full.
@@ -37,10 +39,11 @@ pub enum Reason {
 }
 
 impl Reason {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Invalid,
         Self::TooLarge,
         Self::NotFound,
+        Self::NoModel,
         Self::Unauthorized,
         Self::Overloaded,
         Self::Deadline,
@@ -54,6 +57,7 @@ impl Reason {
             Self::Invalid => "invalid",
             Self::TooLarge => "too_large",
             Self::NotFound => "not_found",
+            Self::NoModel => "no_model",
             Self::Unauthorized => "unauthorized",
             Self::Overloaded => "overloaded",
             Self::Deadline => "deadline",
@@ -143,7 +147,7 @@ impl Family {
                 let (kind, code) = match reason {
                     Reason::Overloaded => ("rate_limit_error", Some("rate_limit_exceeded")),
                     Reason::Unauthorized => ("authentication_error", Some("invalid_api_key")),
-                    Reason::NotFound => ("invalid_request_error", Some("model_not_found")),
+                    Reason::NoModel => ("invalid_request_error", Some("model_not_found")),
                     _ if status.is_server_error() => ("server_error", None),
                     _ => ("invalid_request_error", None),
                 };

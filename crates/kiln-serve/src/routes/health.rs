@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::call::json;
+use crate::call::{Name, json};
 use crate::model::{Ability, Model};
 use crate::refusal::{Reason, Refusal};
 
@@ -103,7 +103,7 @@ impl ModelMetadata {
     get, path = "/v2/models/{name}", tag = "Health", params(("name" = String, Path, description = "The model's name")),
     responses((status = 200, body = ModelMetadata), (status = 404, description = "No such model"))
 )]
-pub async fn model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Refusal> {
+pub async fn model(State(app): State<Arc<App>>, Name(name): Name) -> Result<Response, Refusal> {
     json(&ModelMetadata::new(&*app.model(Some(&name), |_| true, "answers")?))
 }
 
@@ -112,7 +112,7 @@ pub async fn model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Res
     params(("name" = String, Path, description = "The model's name")),
     responses((status = 200, body = HealthState), (status = 404, description = "No such model"), (status = 503, description = "The server is shutting down"))
 )]
-pub async fn model_ready(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Refusal> {
+pub async fn model_ready(State(app): State<Arc<App>>, Name(name): Name) -> Result<Response, Refusal> {
     app.model(Some(&name), |_| true, "answers")?;
     ready(State(app)).await
 }

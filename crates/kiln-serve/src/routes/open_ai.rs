@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use base64::Engine;
@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::vectors::VectorConfig;
 use crate::app::{App, Question};
-use crate::call::{Call, json};
+use crate::call::{Call, Name, json};
 use crate::inputs;
 use crate::model::{Kind, Model};
 use crate::refusal::{Reason, Refusal};
@@ -171,9 +171,9 @@ pub async fn models(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     get, path = "/v1/models/{name}", tag = "OpenAI", params(("name" = String, Path, description = "The model's name")),
     responses((status = 200, body = ModelItem), (status = 404, description = "No such model"))
 )]
-pub async fn model(State(app): State<Arc<App>>, Path(name): Path<String>) -> Result<Response, Refusal> {
+pub async fn model(State(app): State<Arc<App>>, Name(name): Name) -> Result<Response, Refusal> {
     let models = app.models();
     let model = models.iter().find(|model| model.name == name);
-    let not_found = || Refusal::new(StatusCode::NOT_FOUND, Reason::NotFound, "no model of that name is served");
+    let not_found = || Refusal::new(StatusCode::NOT_FOUND, Reason::NoModel, "no model of that name is served");
     json(&ModelItem::new(model.ok_or_else(not_found)?))
 }

@@ -22,6 +22,7 @@ fn bodies_that_are_no_json_or_of_a_wrong_shape() {
         ("/v1/embeddings", &[JSON], "{\"input\": null}", 400, "input: found null"),
         ("/", &[], "{\"inputs\": \"a\"}", 415, "content-type: application/json"),
         ("/", &[("content-type", "application/x-www-form-urlencoded")], "a=b", 415, "application/json"),
+        ("/", &[JSON, ("content-encoding", "gzip")], "{\"inputs\": \"a\"}", 415, "content-encoding"),
     ] {
         let answer = send(address, "POST", path, headers, body);
         assert_eq!(answer.status, status, "{path} {body}: {}", answer.body);
@@ -47,10 +48,22 @@ fn routes_methods_and_models_that_are_not_there() {
         ("POST", "/models/nothing", 404),
         ("POST", "/models/a/b", 404),
         ("GET", "/v2/models/nothing", 404),
+        ("POST", "/models/%ff", 400),
+        ("GET", "/v2/models/%ff", 400),
     ] {
         let answer = send(address, method, path, &[JSON], "{\"inputs\": \"a\"}");
         assert_eq!(answer.status, status, "{method} {path}");
         assert!(answer.json()["error"].is_string(), "{method} {path}: {}", answer.body);
+    }
+    let methods = |path| send(address, "DELETE", path, &[], "").headers["allow"].clone();
+    assert_eq!((methods("/"), methods("/embed")), ("GET,HEAD,POST".to_owned(), "POST".to_owned()));
+    for (method, path, code) in [
+        ("GET", "/v1/embeddings", json!(null)),
+        ("GET", "/v1/nothing", json!(null)),
+        ("GET", "/v1/models/nothing", json!("model_not_found")),
+    ] {
+        let error = send(address, method, path, &[], "").json()["error"].clone();
+        assert_eq!((&error["type"], &error["code"]), (&json!("invalid_request_error"), &code), "{path}: {error}");
     }
     let unknown = shared().post("/embed", &json!({ "inputs": "a", "model": "nothing" }));
     assert!(unknown.status == 404 && unknown.body.contains("reviews"), "it names those there are: {}", unknown.body);
