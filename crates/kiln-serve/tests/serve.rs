@@ -12,6 +12,8 @@ mod running;
 mod errors;
 #[path = "serve/hugging_face.rs"]
 mod hugging_face;
+#[path = "serve/invariance.rs"]
+mod invariance;
 #[path = "serve/lifecycle.rs"]
 mod lifecycle;
 #[path = "serve/limits.rs"]

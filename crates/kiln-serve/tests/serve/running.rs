@@ -35,7 +35,11 @@ pub fn config() -> ServeConfig {
 }
 
 pub fn load(models: &[(String, PathBuf)]) -> Result<Vec<Model>, kiln_serve::Error> {
-    let config = ModelConfig { precision: Precision::F32, pooling: None };
+    load_in(models, Precision::F32)
+}
+
+pub fn load_in(models: &[(String, PathBuf)], precision: Precision) -> Result<Vec<Model>, kiln_serve::Error> {
+    let config = ModelConfig { precision, pooling: None };
     let load = |(name, folder): &(String, PathBuf)| Model::from_folder(name.clone(), folder, config, &Flex::device(0));
     models.iter().map(load).collect()
 }
