@@ -3,7 +3,7 @@
     python page.py KILN ASK [PICTURES]
 
 KILN is the program, ASK the example `ask` of kiln-serve, which writes a small model of each task. With a folder PICTURES
-there are screenshots of every task at two widths and in both themes. `cargo xtask ci browser` runs it.
+there are screenshots of every task at two widths, in both themes and both languages. `cargo xtask ci browser` runs it.
 """
 
 import json
@@ -202,15 +202,26 @@ def documentation(page):
 def pictures(page, folder):
     folder.mkdir(parents=True, exist_ok=True)
     asked = {"reviews": [TEXT], "topics": [TEXT], "ranks": [TEXT, "房间"], "names": [TEXT * 3], "answers": ["酒店", TEXT * 2],
-             "masks": ["房[MASK]很好"], "vectors": [TEXT, "房间"]}
-    for width in [1280, 390]:
-        page.browser.size(width, 900)
-        for scheme in ["light", "dark"]:
-            page.browser.scheme(scheme)
-            for model, texts in asked.items():
-                page.choose(model)
-                page.ask(*texts)
-                page.browser.picture(folder / f"{model}-{width}-{scheme}.png")
+             "masks": ["房[MASK]很好[MASK]"], "vectors": [TEXT, "房间"]}
+    for language in ["zh", "en"]:
+        page.browser.open(page.served.url)
+        page.browser.run("localStorage.setItem('language', arguments[0])", language)
+        for width in [1280, 390]:
+            page.browser.size(width, 900)
+            for scheme in ["light", "dark"]:
+                page.browser.scheme(scheme)
+                view = f"{width}-{scheme}-{language}.png"
+                for model, texts in asked.items():
+                    page.choose(model)
+                    page.ask(*texts)
+                    page.browser.picture(folder / f"{model}-{view}")
+                page.choose("reviews")
+                page.browser.type("#text", TEXT * 300)
+                page.browser.wait("it says that the text is too long", lambda: page.browser.text("#error"))
+                page.browser.picture(folder / f"error-{view}")
+                page.browser.open(f"{page.served.url}/docs")
+                page.browser.wait("the routes are listed", lambda: page.count("details") >= 15)
+                page.browser.picture(folder / f"docs-{view}")
 
 
 TESTS = [labels, number, entities, answer, masks, vectors, long_text, markup_is_text, keyboard, languages_and_themes, command,
