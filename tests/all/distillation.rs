@@ -12,8 +12,8 @@ use kiln_heads::{Pooling, QuestionAnswerer, SequenceClassifier, TokenClassifier}
 use kiln_schema::{Answer, LabelSet, Question, TagScheme};
 use kiln_tokenize::{ContextConfig, Tokenizer, characters};
 use kiln_train::{
-    AskedSet, BatchLoss, Dataset, Distillation, Encoded, Error, Fingerprint, Fit, GradientSum, LogitSet, Matching,
-    Objective, TaggedSet, Targets, TeacherConfig, TeacherOutputs, TrainConfig, TrainingSet,
+    Alone, AskedSet, BatchLoss, Dataset, Distillation, Encoded, Error, Fingerprint, Fit, GradientSum, LogitSet,
+    Matching, Objective, TaggedSet, Targets, TeacherConfig, TeacherOutputs, TrainConfig, TrainingSet,
 };
 
 use crate::classifier::classifier;
@@ -247,6 +247,7 @@ fn a_student_comes_nearer_to_its_teacher() {
             device: &Flex::device(0),
             checkpoints: checkpoints.path(),
             resume: false,
+            reduction: &Alone,
         };
         let fitted = fit.run(model, &mut |_| ControlFlow::Continue(())).expect("it trains");
         let losses: Vec<f64> = fitted.epochs.iter().map(|epoch| epoch.train_loss).collect();

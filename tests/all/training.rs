@@ -3,6 +3,7 @@
 mod damaged;
 mod cached;
 mod options;
+mod together;
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -15,8 +16,9 @@ use kiln_bert::{LayerInputs, NamedParameter, Weights, load, parameters, save, sa
 use kiln_heads::{Pooling, SequenceClassifier, cross_entropy_sum};
 use kiln_schema::LabelSet;
 use kiln_train::{
-    AdamW, BatchLoss, Dataset, Encoded, End, EpochReport, Error, EvaluationSet, Event, FeatureCache, Fingerprint, Fit,
-    Fitted, GradientSum, Targets, TokenFeatures, TokenFeaturesConfig, TrainConfig, Trainable, TrainingSet,
+    AdamW, Alone, BatchLoss, Dataset, Encoded, End, EpochReport, Error, EvaluationSet, Event, FeatureCache,
+    Fingerprint, Fit, Fitted, GradientSum, Targets, TokenFeatures, TokenFeaturesConfig, TrainConfig, Trainable,
+    TrainingSet,
 };
 
 use crate::classifier::classifier;
@@ -137,7 +139,8 @@ fn try_fit<S: TrainingSet + EvaluationSet<S::Model>>(
     mut observe: impl FnMut(Event) -> ControlFlow<()>,
 ) -> Result<Fitted<S::Model>, Error> {
     let (device, fingerprint) = (&Flex::device(0), &Fingerprint::default());
-    let fit = Fit { train, validation: train, config, fingerprint, device, checkpoints: folder, resume };
+    let reduction = &Alone;
+    let fit = Fit { train, validation: train, config, fingerprint, device, checkpoints: folder, resume, reduction };
     fit.run(model, &mut observe)
 }
 

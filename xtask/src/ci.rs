@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use crate::workspace::{self, Program, cargo};
-use crate::{browser, clients, fuzz, gpu, package, tidy};
+use crate::{browser, clients, fuzz, gpu, mpi, package, tidy};
 use anyhow::{Context, Result, bail};
 
 #[derive(Debug, clap::Args)]
@@ -15,7 +15,7 @@ type Step = fn() -> Result<()>;
 
 /// The checks by name, the cheapest first. They share one target folder and one profile, so that what one has compiled the
 /// next need not.
-const STEPS: [(&str, Step); 11] = [
+const STEPS: [(&str, Step); 12] = [
     ("fmt", || workspace::run(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", tidy::run),
     ("package", package::run),
@@ -26,6 +26,7 @@ const STEPS: [(&str, Step); 11] = [
     ("fuzz", || fuzz::run(&fuzz::Args::default())),
     ("clients", clients::run),
     ("browser", browser::run),
+    ("mpi", mpi::run),
     ("gpu", gpu::check),
 ];
 

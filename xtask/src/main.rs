@@ -8,6 +8,7 @@ mod ci;
 mod clients;
 mod fuzz;
 mod gpu;
+mod mpi;
 mod package;
 mod pipeline;
 mod python;

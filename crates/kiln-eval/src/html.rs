@@ -6,7 +6,8 @@ use crate::calibration_page::calibration_section;
 use crate::charts::{Line, escape, lines, reliability};
 use crate::errors_section::{ErrorTable, errors_section};
 use crate::{
-    Confusions, LabelConfusion, LabelReport, LabelSetScores, Report, Scores, SplitReport, ThresholdScores, TrainReport,
+    Confusions, LabelConfusion, LabelReport, LabelSetScores, RanksReport, Report, Scores, SplitReport, ThresholdScores,
+    TrainReport,
 };
 
 /// What a report's page shows.
@@ -103,10 +104,14 @@ pub(crate) fn curves(page: &mut String, epochs: &[EpochScores]) {
 }
 
 fn cost(page: &mut String, train: &TrainReport, backend: &str) {
+    let ranks = train.ranks.as_ref();
+    let ranks = ranks.map_or_else(String::new, |RanksReport { ranks, reduce, .. }| {
+        format!(" by {ranks} processes (reduce = {reduce})")
+    });
     put(
         page,
         format_args!(
-            "<p class=\"soft\">{} epochs, {} updates, {:.1} s on {}; epoch {} is the best; {:.1} examples a second; peak memory {} MB.</p>\n",
+            "<p class=\"soft\">{} epochs, {} updates, {:.1} s on {}{ranks}; epoch {} is the best; {:.1} examples a second; peak memory {} MB.</p>\n",
             train.epochs,
             train.steps,
             train.seconds,

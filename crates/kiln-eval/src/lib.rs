@@ -45,7 +45,7 @@ pub use html::{EpochScores, Page};
 pub use judged::Judged;
 pub use live_page::LivePage;
 pub use mistakes::{Mistake, mistakes, to_tsv};
-pub use report::{Report, TrainReport};
+pub use report::{RanksReport, Report, TrainReport};
 pub use split_report::{
     AnswerScores, LabelReport, LabelScores, LabelSetScores, MaskedScores, NumberScores, Reliability, Scores,
     SpanScores, SplitReport, TagScores, ThresholdScores,

@@ -47,8 +47,22 @@ pub struct TrainReport {
     pub encoder_examples_per_second: f64,
     /// Share of padding among the tokens of the training batches.
     pub padding_share: f64,
+    /// The processes that trained together; none where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranks: Option<RanksReport>,
     /// The process's largest resident memory; 0 if it is not known.
     pub peak_rss_bytes: u64,
+}
+
+/// Processes that trained one model together.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RanksReport {
+    /// How many there were at the end.
+    pub ranks: usize,
+    /// How they added up their gradients: `exact` or `fast`.
+    pub reduce: String,
+    /// Bytes that the first of them sent, over the updates that it made with the others.
+    pub bytes_sent_per_update: u64,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]

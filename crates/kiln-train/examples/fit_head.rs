@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use kiln_backend::{Backend, Flex};
 use kiln_heads::ClassificationHeadConfig;
 use kiln_schema::LabelSet;
-use kiln_train::{Event, Features, Fingerprint, Fit, Targets, TrainConfig};
+use kiln_train::{Alone, Event, Features, Fingerprint, Fit, Targets, TrainConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (device, folder) = (Flex::device(0), tempfile::tempdir()?);
@@ -31,6 +31,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         device: &device,
         checkpoints: folder.path(),
         resume: false,
+        reduction: &Alone,
     };
     fit.run(head.init(&device), &mut |event| {
         if let Event::Epoch(report) = event {

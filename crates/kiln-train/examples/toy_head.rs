@@ -9,7 +9,7 @@ use kiln_backend::{Backend, Flex};
 use kiln_bert::{Bert, BertConfig, Inputs, Linear, Size};
 use kiln_heads::{in_batches, inputs};
 use kiln_tokenize::{Encoding, lengths, pad};
-use kiln_train::{BatchLoss, Dataset, EvaluationSet, Fingerprint, Fit, Targets, TrainConfig, TrainingSet};
+use kiln_train::{Alone, BatchLoss, Dataset, EvaluationSet, Fingerprint, Fit, Targets, TrainConfig, TrainingSet};
 
 #[derive(Module, Debug)]
 struct Finder {
@@ -76,8 +76,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let config = BertConfig { vocab_size: 20, ..BertConfig::of_size(Size::Tiny) };
     let finder = Finder { bert: config.init(device), output: config.init_linear(128, 2, device) };
     let config = &TrainConfig { epochs: 3, learning_rate: 1e-3, ..TrainConfig::default() };
-    let (fingerprint, checkpoints) = (&Fingerprint::default(), folder.path());
-    let fit = Fit { train: set, validation: set, config, fingerprint, device, checkpoints, resume: false };
+    let (fingerprint, checkpoints, reduction) = (&Fingerprint::default(), folder.path(), &Alone);
+    let fit = Fit { train: set, validation: set, config, fingerprint, device, checkpoints, resume: false, reduction };
     let fitted = fit.run(finder, &mut |_| ControlFlow::Continue(()))?;
     fitted.epochs.iter().for_each(|report| println!("epoch {} {:?}", report.epoch, report.validation));
     Ok(())

@@ -46,6 +46,8 @@ pub struct TrainConfig {
     pub fgm: f64,
     /// The decay of an exponential moving average of the weights, which is validated and kept in their place; 0 = off.
     pub ema: f64,
+    /// How processes that train together add up their gradients.
+    pub reduce: Reduce,
 }
 
 impl Default for TrainConfig {
@@ -71,6 +73,7 @@ impl Default for TrainConfig {
             eval_steps: 0,
             fgm: 0.0,
             ema: 0.0,
+            reduce: Reduce::Exact,
         }
     }
 }
@@ -84,6 +87,34 @@ impl TrainConfig {
             layerwise_lr_decay: self.layerwise_lr_decay,
             head_rate: self.head_learning_rate.map_or(1.0, |rate| rate / self.learning_rate),
         }
+    }
+}
+
+/// How processes that train together add up their gradients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reduce {
+    /// Batch after batch, in the order in which a single process adds them: the weights do not depend on the number of
+    /// processes.
+    #[default]
+    Exact,
+    /// Each process its own, then these sums in the order that the engine finds fastest.
+    Fast,
+}
+
+impl Reduce {
+    /// Its name in recipes and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Fast => "fast",
+        }
+    }
+
+    /// Whether it is the exact way.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+    pub fn is_exact(&self) -> bool {
+        *self == Self::Exact
     }
 }
 

@@ -67,6 +67,36 @@ pub enum Error {
         /// What was found.
         source: kiln_eval::Error,
     },
+    /// More processes than can share an update.
+    #[error(
+        "{ranks} processes train together, and an update has {batches} batches to share: start {batches} processes at \
+         most, or raise train.gradient_accumulation_steps"
+    )]
+    TooManyRanks {
+        /// How many processes there are.
+        ranks: usize,
+        /// How many batches an update has.
+        batches: usize,
+    },
+    /// Processes that would not train the same.
+    #[error("the processes would not train the same:\n  {}", differences.join("\n  "))]
+    OtherRank {
+        /// One line for each key and rank that differs.
+        differences: Vec<String>,
+    },
+    /// Processes that no longer have the same weights.
+    #[error(
+        "rank {rank} at update {step} has other weights than rank 0 at update {first_step}: a process has computed wrong, \
+         or has read another checkpoint"
+    )]
+    RanksDiverged {
+        /// The first process that differs.
+        rank: usize,
+        /// Updates that it has made.
+        step: usize,
+        /// Updates that the first process has made.
+        first_step: usize,
+    },
     /// There is nothing to train on.
     #[error("the {split} split has no examples")]
     Empty {

@@ -46,6 +46,7 @@ impl Fingerprint {
             eval_steps,
             fgm,
             ema,
+            reduce,
         } = config;
         let settings = [
             ("epochs", epochs.to_string()),
@@ -65,9 +66,17 @@ impl Fingerprint {
             ("ema", format!("{ema:?}")),
         ];
         let head = head_learning_rate.map(|rate| ("head_learning_rate", format!("{rate:?}")));
-        let settings = settings.into_iter().chain(head);
+        // Checkpoints from before there was a choice are exact ones.
+        let reduce = (!reduce.is_exact()).then(|| ("reduce", reduce.name().to_owned()));
+        let settings = settings.into_iter().chain(head).chain(reduce);
         self.settings.extend(settings.map(|(key, value)| (format!("train.{key}"), value)));
         self
+    }
+
+    /// The keys whose value, or the contents behind them, differs between this and another.
+    pub fn differing_keys(&self, other: &Self) -> Vec<String> {
+        let settings = changed(&self.settings, &other.settings);
+        settings.into_iter().chain(changed(&self.contents, &other.contents)).cloned().collect()
     }
 
     /// A line for each key whose value, or the contents behind it, differs between this and `now`.

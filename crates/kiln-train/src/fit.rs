@@ -3,15 +3,15 @@ use std::path::Path;
 use std::time::Instant;
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use kiln_schema::Split;
 use kiln_tokenize::{Shuffle, padding_share, shuffled};
 
-use crate::adversarial::adversary;
 use crate::checkpoint::{Best, Expected, LAST, Progress, State, read_best, read_last, write_best, write_last};
+use crate::ranks::{any, check_weights, first_progress};
 use crate::{
-    AdamW, Average, BatchLoss, End, EpochReport, Error, EvaluationSet, Event, Fingerprint, Fitted, GradientSum,
-    TrainConfig, TrainingSet,
+    AdamW, Average, End, EpochReport, Error, EvaluationSet, Event, Fingerprint, Fitted, GradientSum, Reduction,
+    TrainConfig, TrainingSet, check_ranks,
 };
 
 /// A training to be run: the data, the settings, and where checkpoints go.
@@ -31,6 +31,8 @@ pub struct Fit<'a, S, V> {
     pub checkpoints: &'a Path,
     /// Whether to go on from `last.safetensors`. Where there is none, training starts from the beginning.
     pub resume: bool,
+    /// The processes that train together; [`Alone`](crate::Alone) where there is one. The first alone validates and writes.
+    pub reduction: &'a dyn Reduction,
 }
 
 /// A training under way.
@@ -55,17 +57,23 @@ impl Stopwatch {
     }
 }
 
+/// Updates after which processes that train together compare their weights; they do before each validation too.
+const COMPARED_STEPS: usize = 100;
+
 /// Rows drawn anew in each epoch are batched in blocks of this many batches: enough for rows of similar length to meet.
 const BLOCK_BATCHES: usize = 64;
 
 impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
     /// Trains, validates after each epoch or every `eval_steps` updates, and returns the best model.
     ///
-    /// Batches follow from the seed and the epoch, dropout from the seed and the step: the same run gives the same
-    /// weights, and a resumed one those of one that was never interrupted.
+    /// Batches follow from the seed and the epoch, dropout from the seed, the step and the batch: the same run gives the
+    /// same weights, whatever the number of processes, and a resumed one those of one that was never interrupted.
+    ///
+    /// Each process returns what it has; the best model is that of the first, and the others have the last one.
     ///
     /// # Errors
-    /// When a split is empty, the loss diverges, or a checkpoint cannot be written or read or belongs to another run.
+    /// When a split is empty, the loss diverges, or a checkpoint cannot be written or read or belongs to another run; when
+    /// there are more processes than an update has batches, or their weights differ.
     pub fn run(
         &self,
         model: S::Model,
@@ -74,7 +82,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         let mut running = self.start(model)?;
         let Running { progress, total_steps, .. } = &running;
         let epochs = progress.reports.clone();
-        let mut flow = observe(Event::Started { step: progress.step, total_steps: *total_steps, epochs });
+        let mut flow = self.told(Event::Started { step: progress.step, total_steps: *total_steps, epochs }, observe);
         loop {
             if let Some(end) = self.end(&running.progress) {
                 return self.fitted(running, end);
@@ -87,15 +95,24 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
             }
             if self.is_validation_due(&running.progress) {
                 let report = self.validate(&mut running)?;
-                flow = observe(Event::Epoch(report));
+                flow = self.told(Event::Epoch(report), observe);
             } else {
                 running.progress.end_epoch();
             }
         }
     }
 
+    /// Breaks once the observer of any process does.
+    fn told(&self, event: Event, observe: &mut dyn FnMut(Event) -> ControlFlow<()>) -> ControlFlow<()> {
+        match any(self.reduction, [observe(event).is_break()]) {
+            [true] => ControlFlow::Break(()),
+            [false] => ControlFlow::Continue(()),
+        }
+    }
+
     /// The model as it is given, or the checkpoint's.
     fn start(&self, model: S::Model) -> Result<Running<S::Model>, Error> {
+        check_ranks(self.reduction, self.config.gradient_accumulation_steps)?;
         for (split, rows) in [(Split::Train, self.train.rows()), (Split::Validation, self.validation.rows())] {
             if rows == 0 {
                 return Err(Error::Empty { split });
@@ -113,6 +130,9 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
             State { model, optimizer: AdamW::new(trainable.clone()), average: expected.average(), progress: fresh }
         };
         let model = trainable.apply(model.train());
+        // One process may have had to compute features that the others had cached.
+        self.reduction.meet();
+        check_weights(self.reduction, &model, trainable, progress.step)?;
         Ok(Running { model, optimizer, average, progress, total_steps, saved: Instant::now() })
     }
 
@@ -138,10 +158,10 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
                 break;
             }
             let event;
-            (running, event) = self.update(running, &update)?;
+            (running, event) = self.update(running, update)?;
             running.progress.update_seconds += stopwatch.lap();
-            running.progress.out_of_time = self.is_out_of_time(&running.progress);
-            let flow = observe(event);
+            [running.progress.out_of_time] = any(self.reduction, [self.is_out_of_time(&running.progress)]);
+            let flow = self.told(event, observe);
             if flow.is_break() || self.is_save_due(&running) {
                 self.save(&mut running)?;
             }
@@ -154,7 +174,11 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
     }
 
     /// One optimizer update.
-    fn update(&self, running: Running<S::Model>, batches: &[Vec<usize>]) -> Result<(Running<S::Model>, Event), Error> {
+    fn update(
+        &self,
+        running: Running<S::Model>,
+        batches: Vec<Vec<usize>>,
+    ) -> Result<(Running<S::Model>, Event), Error> {
         let Running { model, mut optimizer, mut average, mut progress, total_steps, saved } = running;
         let learning_rate = self.config.learning_rate_at(progress.step, total_steps);
         let (gradients, loss) = self.gradients(&model, batches, &mut progress);
@@ -168,6 +192,9 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         }
         let scale = GradientSum::clip_factor(gradient_norm, self.config.max_grad_norm);
         let model = optimizer.step(model, gradients, learning_rate, scale);
+        if step.is_multiple_of(COMPARED_STEPS) {
+            check_weights(self.reduction, &model, optimizer.trainable(), step)?;
+        }
         if let Some(average) = &mut average {
             average.add(&model, optimizer.trainable());
         }
@@ -188,15 +215,29 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         *step > 0 && !is_validated && (is_due || *out_of_time)
     }
 
+    /// Writes a checkpoint, in the first process.
     fn save(&self, running: &mut Running<S::Model>) -> Result<(), Error> {
         let Running { model, optimizer, average, progress, .. } = running;
-        write_last(self.checkpoints, model, (optimizer, average.as_ref()), progress)?;
+        if self.reduction.rank() == 0 {
+            write_last(self.checkpoints, model, (optimizer, average.as_ref()), progress)?;
+        }
         running.saved = Instant::now();
         Ok(())
     }
 
-    /// Validates the model, keeps it if it is the best, and saves.
+    /// Has the first process validate, and tells the others what came of it.
     fn validate(&self, running: &mut Running<S::Model>) -> Result<EpochReport, Error> {
+        check_weights(self.reduction, &running.model, &self.config.trainable(), running.progress.step)?;
+        if self.reduction.rank() == 0 {
+            self.validate_alone(running)?;
+        }
+        self.reduction.meet();
+        running.progress = first_progress(self.reduction, std::mem::take(&mut running.progress));
+        Ok(running.progress.reports.last().expect("a validation has a report").clone())
+    }
+
+    /// Validates the model, keeps it if it is the best, and saves.
+    fn validate_alone(&self, running: &mut Running<S::Model>) -> Result<(), Error> {
         let Running { model, average, progress, .. } = running;
         let started = Instant::now();
         let plain = match average {
@@ -231,13 +272,12 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
             progress.best = Some(Best { epoch, score });
             write_best(self.checkpoints, &plain, &self.config.trainable())?;
         }
-        progress.reports.push(report.clone());
+        progress.reports.push(report);
         progress.start_counting();
         if progress.updates_in_epoch == self.updates() || progress.out_of_time {
             progress.end_epoch();
         }
-        self.save(running)?;
-        Ok(report)
+        self.save(running)
     }
 
     fn batches(&self, epoch: usize) -> impl Iterator<Item = Vec<usize>> {
@@ -265,37 +305,6 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
     fn padding_share(&self) -> f64 {
         let rows = if S::DRAWN { self.train.rows().min(self.block_rows()) } else { self.train.rows() };
         padding_share(&self.train.lengths(0..rows), &self.block(0, 0..rows))
-    }
-
-    /// The gradient of the mean loss over all targets of an update's batches, and that loss.
-    fn gradients(&self, model: &S::Model, batches: &[Vec<usize>], progress: &mut Progress) -> (GradientSum, f64) {
-        let device = self.device.clone().autodiff();
-        device.seed(stream(self.config.seed, progress.step as u64));
-        let targets: usize = batches.iter().flatten().map(|&row| self.train.weight(row)).sum();
-        let mut gradients = GradientSum::default();
-        let mut loss_sum = 0.0;
-        for batch in batches {
-            let BatchLoss { sum, right } = self.train.loss(model, batch, &device);
-            if let Some(right) = right {
-                *progress.correct.get_or_insert(0) += right;
-            }
-            loss_sum += sum.clone().inner().into_scalar::<f64>();
-            let loss = sum / targets.max(1) as f64;
-            if self.config.fgm == 0.0 {
-                add_gradients::<S>(model, loss, &mut gradients);
-                continue;
-            }
-            let mut of_batch = GradientSum::default();
-            add_gradients::<S>(model, loss, &mut of_batch);
-            if let Some(adversary) = adversary(model, &of_batch, self.config.fgm) {
-                let loss = self.train.loss(&adversary, batch, &device).sum / targets.max(1) as f64;
-                add_gradients::<S>(&adversary, loss, &mut of_batch);
-            }
-            gradients.merge(of_batch);
-        }
-        progress.loss_sum += loss_sum;
-        progress.targets += targets;
-        (gradients, loss_sum / targets.max(1) as f64)
     }
 
     /// Whether a checkpoint within an epoch is due.
@@ -336,9 +345,12 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
 
     fn fitted(&self, running: Running<S::Model>, end: End) -> Result<Fitted<S::Model>, Error> {
         let Running { model, progress, .. } = running;
-        let model = model.valid();
-        let model =
-            if progress.best.is_some() { read_best(self.checkpoints, model, &self.config.trainable())? } else { model };
+        // Nobody leaves while the first process still writes.
+        self.reduction.meet();
+        let mut model = model.valid();
+        if progress.best.is_some() && self.reduction.rank() == 0 {
+            model = read_best(self.checkpoints, model, &self.config.trainable())?;
+        }
         Ok(Fitted {
             model,
             best_epoch: progress.best.map_or(0, |best| best.epoch),
@@ -349,21 +361,4 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
             end,
         })
     }
-}
-
-/// Adds the gradients of a batch's loss.
-fn add_gradients<S: TrainingSet>(model: &S::Model, loss: Tensor<1>, gradients: &mut GradientSum) {
-    let of_loss = loss.backward();
-    if let Some(bert) = S::bert(model) {
-        bert.backward(&of_loss, |of_layer| gradients.add(model, of_layer));
-    }
-    gradients.add(model, of_loss);
-}
-
-/// A seed for each step of a run: SplitMix64 (Steele et al., 2014).
-fn stream(seed: u64, step: u64) -> u64 {
-    let mut z = seed.wrapping_add(step.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

@@ -14,15 +14,11 @@ pub struct GradientSum {
 impl GradientSum {
     /// Takes a backward pass's gradients of a module's parameters and adds them.
     pub fn add<M: Module>(&mut self, module: &M, gradients: Gradients) {
-        module.visit(&mut Collector { path: ParameterPath::default(), gradients, sum: self });
+        each_gradient(module, gradients, &mut |name, gradient| self.insert(name, gradient));
     }
 
-    /// Adds other gradients.
-    pub(crate) fn merge(&mut self, other: Self) {
-        other.by_name.into_iter().for_each(|(name, gradient)| self.insert(name, gradient));
-    }
-
-    fn insert(&mut self, name: String, gradient: Tensor<1>) {
+    /// Adds the gradient of one parameter, `[elements]`.
+    pub(crate) fn insert(&mut self, name: String, gradient: Tensor<1>) {
         let sum = match self.by_name.remove(&name) {
             Some(sum) => sum + gradient,
             None => gradient,
@@ -48,12 +44,28 @@ impl GradientSum {
     pub(crate) fn take(&mut self, name: &str) -> Option<Tensor<1>> {
         self.by_name.remove(name)
     }
+
+    pub(crate) fn contains(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    pub(crate) fn into_each(self) -> impl Iterator<Item = (String, Tensor<1>)> {
+        self.by_name.into_iter()
+    }
+}
+
+/// Takes the gradient of one parameter, `[elements]`, by its name.
+pub(crate) type Take<'a> = &'a mut dyn FnMut(String, Tensor<1>);
+
+/// Hands over a backward pass's gradients of a module's parameters.
+pub(crate) fn each_gradient<M: Module>(module: &M, gradients: Gradients, take: Take<'_>) {
+    module.visit(&mut Collector { path: ParameterPath::default(), gradients, take });
 }
 
 struct Collector<'a> {
     path: ParameterPath,
     gradients: Gradients,
-    sum: &'a mut GradientSum,
+    take: Take<'a>,
 }
 
 impl ModuleVisitor for Collector<'_> {
@@ -67,7 +79,6 @@ impl ModuleVisitor for Collector<'_> {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let Some(gradient) = param.val().grad_remove(&mut self.gradients) else { return };
-        let gradient: Tensor<1> = gradient.reshape([-1]);
-        self.sum.insert(self.path.name(), gradient);
+        (self.take)(self.path.name(), gradient.reshape([-1]));
     }
 }

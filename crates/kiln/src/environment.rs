@@ -30,6 +30,19 @@ pub fn cache_folder() -> PathBuf {
         .unwrap_or_else(|| std::env::temp_dir().join("kiln"))
 }
 
+/// How many processes whoever started this one has started together with it; none where it was started by itself. Open MPI,
+/// MPICH and Slurm say so.
+pub fn started_together() -> Option<usize> {
+    Variables { read: &|name| var_os(name), home: None }.started_together()
+}
+
+/// How long processes that train together wait for each other before they give up.
+pub fn mpi_timeout() -> Duration {
+    let variables = Variables { read: &|name| var_os(name), home: None };
+    let seconds = variables.text("KILN_MPI_TIMEOUT").and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(600))
+}
+
 /// Whether a panic should be printed with a backtrace, as every Rust program decides it.
 pub fn wants_backtrace() -> bool {
     var_os("RUST_BACKTRACE").is_some_and(|value| value != "0")
@@ -66,6 +79,13 @@ impl Variables<'_> {
                 token: self.text("MODELSCOPE_API_TOKEN").map(Secret::from),
             },
         }
+    }
+
+    fn started_together(&self) -> Option<usize> {
+        let launchers =
+            [("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"), ("PMIX_RANK", "SLURM_NTASKS")];
+        let (_, size) = launchers.into_iter().find(|(rank, _)| self.text(rank).is_some())?;
+        Some(self.text(size).and_then(|size| size.parse().ok()).unwrap_or(1))
     }
 
     fn proxies(&self) -> Proxies {
@@ -168,6 +188,20 @@ mod tests {
             (given.cache_dir.clone(), given.cache_dir)
         );
         assert!(config.offline && config.fallback == [Hub::ModelScope]);
+    }
+
+    #[test]
+    fn launchers_say_how_many_processes_they_start() {
+        for (variables, expected) in [
+            (&[][..], None),
+            (&[("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "4")], Some(4)),
+            (&[("PMI_RANK", "1"), ("PMI_SIZE", "2")], Some(2)),
+            (&[("SLURM_NTASKS", "8")], None),
+            (&[("PMIX_RANK", "3"), ("SLURM_NTASKS", "8")], Some(8)),
+        ] {
+            let read = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+            assert_eq!(Variables { read: &read, home: None }.started_together(), expected, "{variables:?}");
+        }
     }
 
     #[test]

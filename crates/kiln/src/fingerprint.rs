@@ -121,7 +121,7 @@ fn has_ending(path: &Path, endings: &[&str]) -> bool {
 }
 
 /// SHA-256 of files, one after another, in hexadecimal.
-fn sha256<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> anyhow::Result<String> {
+pub fn sha256<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     for path in paths {

@@ -4,8 +4,10 @@ use burn::tensor::Device;
 use kiln_backend::Backend;
 use kiln_eval::Report;
 use kiln_predict::Predictor;
+use kiln_train::{Alone, Reduction};
 
 use crate::environment::HubOptions;
+use crate::ranks::{self, PartDone};
 use crate::stages::settle::settle;
 use crate::{Error, Observer, Recipe, tasks};
 
@@ -88,10 +90,30 @@ impl Trained {
 /// When the recipe does not fit its data or checkpoint, a file cannot be read or written, the loss diverges, or the
 /// observer breaks, in which case the run is saved.
 pub fn train<B: Backend>(recipe: &Recipe, options: &RunOptions, observer: &mut dyn Observer) -> Result<Trained, Error> {
+    let trained = train_together::<B>(recipe, options, &Alone, observer)?;
+    Ok(trained.expect("the only process is the first"))
+}
+
+/// [`train`] as one of several processes that share the work. All need the same recipe, options and files. The first one
+/// writes the run's folder and returns the training, the others none.
+///
+/// # Errors
+/// Those of [`train`]; when the processes would not train the same, or are more than an update has batches.
+pub fn train_together<B: Backend>(
+    recipe: &Recipe,
+    options: &RunOptions,
+    reduction: &dyn Reduction,
+    observer: &mut dyn Observer,
+) -> Result<Option<Trained>, Error> {
     let mut run = || {
         let device = B::find_device(options.device)?;
-        let plan = settle::<B>(recipe, options, &device, observer)?;
-        tasks::train(&plan, observer)
+        let mut plan = settle::<B>(recipe, options, &device, observer)?;
+        plan.reduction = reduction;
+        ranks::meet(&plan, observer)?;
+        match tasks::train(&plan, observer) {
+            Err(error) if error.is::<PartDone>() => Ok(None),
+            trained => trained.map(Some),
+        }
     };
     // Inside the thread pool: from outside, every parallel operation would wake a thread and wait for it.
     rayon::scope(|_| run()).map_err(Error::from)

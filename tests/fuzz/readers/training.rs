@@ -9,7 +9,7 @@ use kiln_heads::{ClassificationHead, ClassificationHeadConfig, Network};
 use kiln_predict::Predictor;
 use kiln_schema::LabelSet;
 use kiln_train::{
-    Encoded, EvaluationSet, Event, FeatureCache, Features, FeaturesConfig, Fingerprint, Fit, Fitted, Targets,
+    Alone, Encoded, EvaluationSet, Event, FeatureCache, Features, FeaturesConfig, Fingerprint, Fit, Fitted, Targets,
     TrainConfig,
 };
 use serde_json::Value;
@@ -62,7 +62,8 @@ fn fit(folder: &Path, resume: bool, stop_at: usize) -> anyhow::Result<Fitted<Cla
     let (set, device) = (set()?, Flex::device(0));
     let config = TrainConfig { epochs: 2, batch_size: 2, ..TrainConfig::default() };
     let (train, config, device, fingerprint) = (&set, &config, &device, &Fingerprint::default());
-    let fit = Fit { train, validation: train, config, fingerprint, device, checkpoints: folder, resume };
+    let reduction = &Alone;
+    let fit = Fit { train, validation: train, config, fingerprint, device, checkpoints: folder, resume, reduction };
     let fitted = fit.run(head(), &mut |event| match event {
         Event::Step { step, .. } if step == stop_at => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),

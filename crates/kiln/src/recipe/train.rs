@@ -1,6 +1,6 @@
 use kiln_backend::{Backend, Flex};
 use kiln_schema::{LabelId, LabelSet, ProblemType, Task};
-use kiln_train::{LabelLoss, LrScheduler, Metric, Scope, TrainConfig, balanced};
+use kiln_train::{LabelLoss, LrScheduler, Metric, Reduce, Scope, TrainConfig, balanced};
 use serde::{Deserialize, Serialize};
 
 use super::document::Places;
@@ -83,6 +83,9 @@ pub struct Train {
     /// The power of a focal loss, by which likely targets count less; 0 = cross-entropy.
     #[serde(deserialize_with = "checked::not_negative")]
     pub focal_gamma: f64,
+    /// How processes that MPI has started together add up their gradients; one process alone does not ask.
+    #[serde(skip_serializing_if = "Reduce::is_exact")]
+    pub reduce: Reduce,
     /// Whether the run's folder gets TensorBoard's event files, in `tensorboard`.
     pub tensorboard: bool,
     /// The number that picks the best checkpoint; the task's own when absent.
@@ -115,6 +118,7 @@ impl Default for Train {
             eval_steps,
             fgm,
             ema,
+            reduce,
         } = TrainConfig::default();
         Self {
             epochs,
@@ -142,6 +146,7 @@ impl Default for Train {
             fgm,
             ema,
             focal_gamma: 0.0,
+            reduce,
             tensorboard: false,
             metric: None,
             seed,
@@ -201,6 +206,7 @@ impl Train {
             eval_steps: self.eval_steps,
             fgm: self.fgm,
             ema: self.ema,
+            reduce: self.reduce,
         }
     }
 }

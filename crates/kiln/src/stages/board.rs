@@ -18,7 +18,8 @@ pub(crate) struct Board {
 
 impl Board {
     pub fn new(plan: &Plan<'_>) -> Self {
-        Self { folder: plan.recipe.train.tensorboard.then(|| plan.folder.path.join("tensorboard")), file: None }
+        let is_wanted = plan.recipe.train.tensorboard && plan.is_first();
+        Self { folder: is_wanted.then(|| plan.folder.path.join("tensorboard")), file: None }
     }
 
     /// Adds what an event says.

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::path::Path;
 
 use anyhow::bail;
-use kiln_eval::{EpochScores, SplitReport, TrainReport};
+use kiln_eval::{EpochScores, RanksReport, SplitReport, TrainReport};
 use kiln_heads::Calibration;
 use kiln_schema::{Split, Splits};
-use kiln_train::{End, EpochReport, EvaluationSet, Event, Fit, Metric, TrainConfig, TrainingSet};
+use kiln_train::{Dataset, End, EpochReport, EvaluationSet, Event, Fit, Metric, TrainConfig, TrainingSet};
 
 use super::board::Board;
 use super::model::scope;
@@ -15,6 +16,7 @@ use super::save::{RunFolder, epoch_scores};
 use super::settle::Plan;
 use crate::Observer;
 use crate::error::Interrupted;
+use crate::ranks::PartDone;
 use crate::tasks::Judgement;
 
 /// A trained model and its results.
@@ -67,32 +69,21 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
         device: plan.device,
         checkpoints: &plan.folder.checkpoints(),
         resume: plan.folder.resume,
+        reduction: plan.reduction,
     };
-    let mut watch =
-        Watch { folder: &plan.folder, resumed_at: 0, epochs: Vec::new(), board: Board::new(plan), failed: None };
+    let mut watch = Watch::new(plan);
+    let sent_before = plan.reduction.bytes_sent();
     let fitted = fit.run(model, &mut |event| watch.event(event, &config, observer))?;
+    let updates = fitted.steps - watch.resumed_at;
     watch.finish(fitted.steps, fitted.end, &config, observer)?;
+    if !plan.is_first() {
+        bail!(PartDone);
+    }
     let (steps, best_epoch) = (fitted.steps, fitted.best_epoch);
     observer.stage("train", "kiln-train", &format_args!("{steps} updates; epoch {best_epoch} is the best"));
-
-    let (epochs, encoder_seconds, teacher_seconds) = (&fitted.epochs, options.encoder_seconds, options.teacher_seconds);
-    let update_seconds: f64 = epochs.iter().map(|epoch| epoch.train_seconds).sum();
-    let encoded: usize = sets.iter().map(|(_, set)| set.rows()).sum();
-    let in_an_epoch = |amount: usize| amount as f64 * fitted.passes / update_seconds;
-    let train = TrainReport {
-        epochs: epochs.last().map_or(0, |last| last.epoch),
-        best_epoch,
-        steps,
-        seconds: epochs.iter().map(|epoch| epoch.seconds).sum::<f64>() + encoder_seconds + teacher_seconds,
-        encoder_seconds,
-        teacher_seconds,
-        update_seconds,
-        examples_per_second: in_an_epoch(sets.train.rows()),
-        tokens_per_second: in_an_epoch(sets.train.tokens()),
-        encoder_examples_per_second: if encoder_seconds > 0.0 { encoded as f64 / encoder_seconds } else { 0.0 },
-        padding_share: fitted.padding_share,
-        peak_rss_bytes: 0,
-    };
+    let ranks = ranks_report(plan, plan.reduction.bytes_sent() - sent_before, updates);
+    let seconds_before = [options.encoder_seconds, options.teacher_seconds];
+    let train = TrainReport { ranks, ..train_report(sets, &fitted, seconds_before) };
     let mut splits = BTreeMap::new();
     let (mut judged, mut calibration) = (None, None);
     for (split, set) in sets.iter().filter(|(split, _)| *split != Split::Train) {
@@ -114,9 +105,48 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
     })
 }
 
+/// What a training cost, and what a frozen encoder and a teacher took before it.
+fn train_report<S: Dataset, M>(
+    sets: &Splits<S>,
+    fitted: &kiln_train::Fitted<M>,
+    [encoder_seconds, teacher_seconds]: [f64; 2],
+) -> TrainReport {
+    let epochs = &fitted.epochs;
+    let update_seconds: f64 = epochs.iter().map(|epoch| epoch.train_seconds).sum();
+    let encoded: usize = sets.iter().map(|(_, set)| set.rows()).sum();
+    let in_an_epoch = |amount: usize| amount as f64 * fitted.passes / update_seconds;
+    TrainReport {
+        epochs: epochs.last().map_or(0, |last| last.epoch),
+        best_epoch: fitted.best_epoch,
+        steps: fitted.steps,
+        seconds: epochs.iter().map(|epoch| epoch.seconds).sum::<f64>() + encoder_seconds + teacher_seconds,
+        encoder_seconds,
+        teacher_seconds,
+        update_seconds,
+        examples_per_second: in_an_epoch(sets.train.rows()),
+        tokens_per_second: in_an_epoch(sets.train.tokens()),
+        encoder_examples_per_second: if encoder_seconds > 0.0 { encoded as f64 / encoder_seconds } else { 0.0 },
+        padding_share: fitted.padding_share,
+        ranks: None,
+        peak_rss_bytes: 0,
+    }
+}
+
+/// The processes that made so many updates together; none where there was one.
+fn ranks_report(plan: &Plan<'_>, bytes_sent: u64, updates: usize) -> Option<RanksReport> {
+    let ranks = plan.reduction.ranks();
+    (ranks > 1).then(|| RanksReport {
+        ranks,
+        reduce: plan.recipe.train.reduce.name().to_owned(),
+        bytes_sent_per_update: bytes_sent / updates.max(1) as u64,
+    })
+}
+
 /// Writes `metrics.jsonl` while a training goes on, and says how it ended.
 struct Watch<'a> {
-    folder: &'a RunFolder,
+    /// None in all processes but the first.
+    folder: Option<&'a RunFolder>,
+    path: &'a Path,
     /// Updates made before this training went on.
     resumed_at: usize,
     epochs: Vec<EpochReport>,
@@ -124,7 +154,19 @@ struct Watch<'a> {
     failed: Option<anyhow::Error>,
 }
 
-impl Watch<'_> {
+impl<'a> Watch<'a> {
+    fn new(plan: &'a Plan<'_>) -> Self {
+        let folder = plan.is_first().then_some(&plan.folder);
+        Self {
+            folder,
+            path: &plan.folder.path,
+            resumed_at: 0,
+            epochs: Vec::new(),
+            board: Board::new(plan),
+            failed: None,
+        }
+    }
+
     /// Breaks once the observer does, or `metrics.jsonl` cannot be written.
     fn event(&mut self, event: Event, config: &TrainConfig, observer: &mut dyn Observer) -> ControlFlow<()> {
         if let Event::Started { step, total_steps, epochs } = &event
@@ -154,7 +196,7 @@ impl Watch<'_> {
     }
 
     fn write_metrics(&mut self) {
-        if let Err(error) = self.folder.write_metrics(&self.epochs) {
+        if let Some(Err(error)) = self.folder.map(|folder| folder.write_metrics(&self.epochs)) {
             self.failed.get_or_insert(error);
         }
     }
@@ -166,7 +208,7 @@ impl Watch<'_> {
         }
         let note = match end {
             End::Interrupted => {
-                let folder = self.folder.path.display();
+                let folder = self.path.display();
                 bail!(Interrupted(format!("{steps} updates are saved; continue with --resume --out {folder}")));
             }
             _ if self.resumed_at > 0 && self.resumed_at == steps => {

@@ -10,7 +10,7 @@ use kiln_heads::Start;
 use kiln_hub::{Location, PullConfig, Source};
 use kiln_kernels::Precision;
 use kiln_tokenize::{ModelLimits, Tokenizer};
-use kiln_train::Fingerprint;
+use kiln_train::{Alone, Fingerprint, Reduction};
 
 use super::save::RunFolder;
 use super::teacher::{TeacherFolder, settle_teacher};
@@ -45,6 +45,8 @@ pub(crate) struct Plan<'a> {
     pub precision: Precision,
     /// Whether a frozen encoder's features are kept for later runs.
     pub keeps_features: bool,
+    /// The processes that train together.
+    pub reduction: &'a dyn Reduction,
 }
 
 /// A checkpoint on disk.
@@ -99,16 +101,25 @@ pub(crate) fn settle<'a, B: Backend>(
         device,
         precision,
         keeps_features,
+        reduction: &Alone,
     })
 }
 
 impl Plan<'_> {
+    /// Whether this is the first of the processes that train together, or the only one: it alone writes and reports.
+    pub fn is_first(&self) -> bool {
+        self.reduction.rank() == 0
+    }
+
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.checkpoint.tokenizer
     }
 
-    /// Makes the run's folder and writes the recipe into it.
+    /// Makes the run's folder and writes the recipe into it, in the first process.
     pub fn begin(&self) -> anyhow::Result<()> {
+        if !self.is_first() {
+            return Ok(());
+        }
         self.folder.create()?;
         self.folder.write_recipe(&self.settings())
     }

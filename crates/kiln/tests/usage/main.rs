@@ -78,3 +78,14 @@ fn text(path: &Path) -> &str {
 fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
+
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn a_program_without_mpi_is_not_one_of_several() {
+    let (recipe, run) = (sample_recipe(), FOLDER.join("several"));
+    let mut command = kiln(&["train", "--recipe", text(&recipe), "--out", text(&run)]);
+    command.env("OMPI_COMM_WORLD_RANK", "0").env("OMPI_COMM_WORLD_SIZE", "2");
+    let (code, message) = failed(command.output().expect("the binary runs"));
+    assert!(code == 2 && message.contains("2 processes were started together"), "{message}");
+    assert!(!run.exists(), "nothing is written");
+}

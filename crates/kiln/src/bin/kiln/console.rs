@@ -5,9 +5,18 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write, stderr, stdout};
+use std::sync::{Mutex, PoisonError};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
+
+/// What every line begins with; none where nothing is shown at all.
+static SPEAKER: Mutex<Option<String>> = Mutex::new(Some(String::new()));
+
+/// From here on, nothing is shown (none), or every line of the log begins with these words.
+pub fn speak_as(speaker: Option<String>) {
+    *SPEAKER.lock().unwrap_or_else(PoisonError::into_inner) = speaker;
+}
 
 /// A result, for people.
 pub fn result(text: impl fmt::Display) -> Result<(), OutputError> {
@@ -55,7 +64,9 @@ impl std::error::Error for OutputError {
 
 /// A line of the log.
 pub fn log(text: impl fmt::Display) {
-    let _ = stderr().lock().write_all(format!("{text}\n").as_bytes());
+    if let Some(speaker) = &*SPEAKER.lock().unwrap_or_else(PoisonError::into_inner) {
+        let _ = stderr().lock().write_all(format!("{speaker}{text}\n").as_bytes());
+    }
 }
 
 /// Something that a user should not overlook.

@@ -2,6 +2,7 @@
 
 mod cli;
 mod console;
+mod ranks;
 mod panics;
 mod interrupt;
 mod transfers;
@@ -30,10 +31,12 @@ fn main() -> ExitCode {
                 // As a program that SIGPIPE ends, quietly: whoever read the results has what they wanted.
                 return ExitCode::from(141);
             }
+            ranks::before_an_error();
             console::error(&error);
             exit_code(&error)
         }
         Err(internal_error) => {
+            ranks::before_an_error();
             console::log(internal_error);
             ExitCode::from(101)
         }

@@ -108,6 +108,16 @@ impl Observer for Console {
     }
 }
 
+/// Shows nothing: another process shows the run.
+#[derive(Debug)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn control(&mut self) -> ControlFlow<()> {
+        unless_interrupted()
+    }
+}
+
 /// The most columns of an epoch's line.
 const COLUMNS: usize = 100;
 

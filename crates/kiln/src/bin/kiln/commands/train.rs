@@ -1,6 +1,7 @@
 //! `kiln train`, `kiln pretrain` and `kiln pipeline`: all stages of a recipe; `pipeline` without one runs that of the
 //! embedded sample.
 
+use anyhow::bail;
 use kiln::fetch::sample_folder;
 use kiln::{Recipe, RunOptions, UsageError};
 use kiln_backend::Backend;
@@ -9,21 +10,37 @@ use kiln_schema::Task;
 use super::outcome;
 use crate::cli::{Cli, PipelineArgs, RunArgs, SampleTask, TrainArgs};
 use crate::interrupt::watch_signals;
-use crate::observer::Console;
+use crate::observer::{Console, Silent};
+use crate::ranks::Ranks;
 #[cfg(feature = "serve")]
 use crate::watch::Watch;
 
 pub fn train<B: Backend>(arguments: &TrainArgs, cli: &Cli) -> anyhow::Result<()> {
-    let recipe = Recipe::load(&arguments.recipe, &arguments.run.set.set)?;
-    run::<B>(
-        &recipe,
-        options(&arguments.run, cli).named_after(&arguments.recipe),
-        cli.json,
-        console(&arguments.run, &recipe)?,
-    )
+    run::<B>(&arguments.run, cli, || loaded(arguments, cli))
+}
+
+/// A training whose recipe is one of raw text.
+pub fn pretrain<B: Backend>(arguments: &TrainArgs, cli: &Cli) -> anyhow::Result<()> {
+    run::<B>(&arguments.run, cli, || {
+        let (recipe, options) = loaded(arguments, cli)?;
+        if recipe.task != Task::MaskedLm {
+            let (path, task) = (arguments.recipe.display(), recipe.task);
+            bail!(UsageError(format!("{path}: the task is `{task}`, expected `masked-lm`")));
+        }
+        Ok((recipe, options))
+    })
 }
 
 pub fn pipeline<B: Backend>(arguments: &PipelineArgs, cli: &Cli) -> anyhow::Result<()> {
+    run::<B>(&arguments.run, cli, || loaded_or_sample(arguments, cli))
+}
+
+fn loaded(arguments: &TrainArgs, cli: &Cli) -> anyhow::Result<(Recipe, RunOptions)> {
+    let recipe = Recipe::load(&arguments.recipe, &arguments.run.set.set)?;
+    Ok((recipe, options(&arguments.run, cli).named_after(&arguments.recipe)))
+}
+
+fn loaded_or_sample(arguments: &PipelineArgs, cli: &Cli) -> anyhow::Result<(Recipe, RunOptions)> {
     let options = options(&arguments.run, cli);
     let (path, options) = match &arguments.recipe {
         Some(path) => (path.clone(), options.named_after(path)),
@@ -36,18 +53,7 @@ pub fn pipeline<B: Backend>(arguments: &PipelineArgs, cli: &Cli) -> anyhow::Resu
             (recipe, RunOptions { name: name.to_owned(), ..options })
         }
     };
-    let recipe = Recipe::load(&path, &arguments.run.set.set)?;
-    run::<B>(&recipe, options, cli.json, console(&arguments.run, &recipe)?)
-}
-
-/// A training whose recipe is one of raw text.
-pub fn pretrain<B: Backend>(arguments: &TrainArgs, cli: &Cli) -> anyhow::Result<()> {
-    let task = Recipe::load(&arguments.recipe, &arguments.run.set.set)?.task;
-    if task != Task::MaskedLm {
-        let message = format!("{}: the task is `{task}`, expected `masked-lm`", arguments.recipe.display());
-        return Err(UsageError(message).into());
-    }
-    train::<B>(arguments, cli)
+    Ok((Recipe::load(&path, &arguments.run.set.set)?, options))
 }
 
 fn options(arguments: &RunArgs, cli: &Cli) -> RunOptions {
@@ -73,9 +79,23 @@ fn console(_: &RunArgs, _: &Recipe) -> anyhow::Result<Console> {
     Ok(Console::default())
 }
 
-fn run<B: Backend>(recipe: &Recipe, options: RunOptions, json: bool, mut console: Console) -> anyhow::Result<()> {
+/// Trains, with the processes that were started together with this one.
+fn run<B: Backend>(
+    arguments: &RunArgs,
+    cli: &Cli,
+    prepare: impl FnOnce() -> anyhow::Result<(Recipe, RunOptions)>,
+) -> anyhow::Result<()> {
     watch_signals()?;
-    let trained = kiln::train::<B>(recipe, &options, &mut console)?;
-    drop(console);
-    outcome::print(&trained, json)
+    let ranks = Ranks::join()?;
+    let (recipe, options) = prepare()?;
+    let reduction = ranks.reduction();
+    let trained = match reduction.rank() {
+        0 => kiln::train_together::<B>(&recipe, &options, reduction, &mut console(arguments, &recipe)?)?,
+        _ => kiln::train_together::<B>(&recipe, &options, reduction, &mut Silent)?,
+    };
+    if let Some(trained) = trained {
+        outcome::print(&trained, cli.json)?;
+    }
+    ranks.leave();
+    Ok(())
 }

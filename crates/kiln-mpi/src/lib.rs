@@ -1,0 +1,21 @@
+//! Training shared by several processes over MPI, on one machine or many. [`Mpi`] is `kiln_train`'s `Reduction`: what the
+//! processes exchange, with a watch that speaks up when one of them stalls.
+//!
+//! The crate is empty without its feature `engine`, which needs an MPI library (Open MPI or MPICH) and libclang to build.
+//!
+//! ```text
+//! mpirun -np 4 kiln train --recipe recipe.toml --out runs/shared
+//! ```
+//!
+//! See `examples/sums.rs`.
+#![deny(missing_docs)]
+
+#[cfg(feature = "engine")]
+mod processes;
+#[cfg(feature = "engine")]
+mod watch;
+
+#[cfg(feature = "engine")]
+pub use processes::Mpi;
+#[cfg(feature = "engine")]
+pub use watch::Stalled;

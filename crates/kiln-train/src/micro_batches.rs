@@ -1,0 +1,137 @@
+use std::cmp::Reverse;
+
+use burn::tensor::Tensor;
+
+use crate::adversarial::adversary;
+use crate::checkpoint::Progress;
+use crate::gradients::{Take, each_gradient};
+use crate::ranks::numbers;
+use crate::shared_sum::SharedSum;
+use crate::{BatchLoss, EvaluationSet, Fit, GradientSum, TrainingSet};
+
+/// One of the batches of an update.
+struct MicroBatch<'a> {
+    rows: &'a [usize],
+    /// Of its dropout.
+    seed: u64,
+    /// Of the whole update.
+    targets: usize,
+}
+
+/// What a batch's forward pass gave.
+#[derive(Clone, Copy, Default)]
+struct Outcome {
+    loss_sum: f64,
+    right: Option<usize>,
+}
+
+impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
+    /// The gradient of the mean loss over all targets of an update's batches, and that loss.
+    ///
+    /// The processes take the batches in turn, the longest first, so that those of one round take about the same time. That
+    /// order, in which gradients and losses are added, does not depend on the number of processes.
+    pub(crate) fn gradients(
+        &self,
+        model: &S::Model,
+        mut batches: Vec<Vec<usize>>,
+        progress: &mut Progress,
+    ) -> (GradientSum, f64) {
+        let (rank, ranks) = (self.reduction.rank(), self.reduction.ranks());
+        if batches.len() > 1 {
+            batches.sort_by_cached_key(|rows| Reverse(self.tokens(rows)));
+        }
+        let seed = stream(self.config.seed, progress.step as u64);
+        let targets = self.targets(&batches);
+        let mut sum = SharedSum::new(self.reduction, self.config.reduce, model, &self.config.trainable());
+        let mut loss_sum = 0.0;
+        for (round, batches) in batches.chunks(ranks).enumerate() {
+            let mine = batches.get(rank).map(|rows| {
+                let at = (round * ranks + rank) as u64;
+                // An update of one batch has the seed of its step.
+                let seed = if at == 0 { seed } else { stream(seed, at) };
+                let batch = MicroBatch { rows, seed, targets };
+                self.micro_batch(model, &batch, &mut |name, gradient| sum.add(name, gradient))
+            });
+            sum.end_round();
+            for Outcome { loss_sum: of_batch, right } in self.outcomes(mine).into_iter().take(batches.len()) {
+                loss_sum += of_batch;
+                if let Some(right) = right {
+                    *progress.correct.get_or_insert(0) += right;
+                }
+            }
+        }
+        progress.loss_sum += loss_sum;
+        progress.targets += targets;
+        (sum.finish(self.device), loss_sum / targets.max(1) as f64)
+    }
+
+    /// The loss of a batch; `take` gets its gradients.
+    fn micro_batch(&self, model: &S::Model, batch: &MicroBatch<'_>, take: Take<'_>) -> Outcome {
+        let device = self.device.clone().autodiff();
+        device.seed(batch.seed);
+        let targets = batch.targets.max(1) as f64;
+        let BatchLoss { sum, right } = self.train.loss(model, batch.rows, &device);
+        let outcome = Outcome { loss_sum: sum.clone().inner().into_scalar::<f64>(), right };
+        if self.config.fgm == 0.0 {
+            take_gradients::<S>(model, sum / targets, take);
+            return outcome;
+        }
+        let mut of_batch = GradientSum::default();
+        take_gradients::<S>(model, sum / targets, &mut |name, gradient| of_batch.insert(name, gradient));
+        if let Some(adversary) = adversary(model, &of_batch, self.config.fgm) {
+            let loss = self.train.loss(&adversary, batch.rows, &device).sum / targets;
+            take_gradients::<S>(&adversary, loss, &mut |name, gradient| of_batch.insert(name, gradient));
+        }
+        of_batch.into_each().for_each(|(name, gradient)| take(name, gradient));
+        outcome
+    }
+
+    /// Tokens of a batch, with padding.
+    fn tokens(&self, rows: &[usize]) -> usize {
+        let longest = rows.iter().map(|&row| self.train.lengths(row..row + 1)[0]).max();
+        longest.unwrap_or(0) * rows.len()
+    }
+
+    /// Targets of all batches of an update. Each process counts those of its own batches.
+    fn targets(&self, batches: &[Vec<usize>]) -> usize {
+        let mine = batches.iter().skip(self.reduction.rank()).step_by(self.reduction.ranks());
+        let mine: usize = mine.flatten().map(|&row| self.train.weight(row)).sum();
+        match self.reduction.ranks() {
+            1 => mine,
+            _ => numbers(self.reduction, [mine as u64]).iter().map(|[targets]| *targets as usize).sum(),
+        }
+    }
+
+    /// The outcomes of a round, by rank.
+    fn outcomes(&self, mine: Option<Outcome>) -> Vec<Outcome> {
+        let mine = mine.unwrap_or_default();
+        if self.reduction.ranks() == 1 {
+            return vec![mine];
+        }
+        let right = mine.right.map_or([0, 0], |right| [1, right as u64]);
+        numbers(self.reduction, [mine.loss_sum.to_bits(), right[0], right[1]])
+            .into_iter()
+            .map(|[loss_sum, is_known, right]| Outcome {
+                loss_sum: f64::from_bits(loss_sum),
+                right: (is_known == 1).then_some(right as usize),
+            })
+            .collect()
+    }
+}
+
+/// The gradients of a batch's loss.
+fn take_gradients<S: TrainingSet>(model: &S::Model, loss: Tensor<1>, take: Take<'_>) {
+    let of_loss = loss.backward();
+    if let Some(bert) = S::bert(model) {
+        bert.backward(&of_loss, |of_layer| each_gradient(model, of_layer, take));
+    }
+    each_gradient(model, of_loss, take);
+}
+
+/// A seed for each number of a stream, as each step of a run: SplitMix64 (Steele et al., 2014).
+fn stream(seed: u64, number: u64) -> u64 {
+    let mut z = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,25 @@
+use kiln::UsageError;
+use kiln::environment::started_together;
+use kiln_train::{Alone, Reduction};
+
+/// This process alone.
+pub struct Ranks;
+
+impl Ranks {
+    /// Refuses to be one of several: each would train the whole model, into one folder.
+    pub fn join() -> anyhow::Result<Self> {
+        match started_together() {
+            Some(ranks @ 2..) => Err(UsageError(format!(
+                "{ranks} processes were started together, and this program was built without the feature `mpi`"
+            ))
+            .into()),
+            _ => Ok(Self),
+        }
+    }
+
+    pub fn reduction(&self) -> &dyn Reduction {
+        &Alone
+    }
+
+    pub fn leave(self) {}
+}
