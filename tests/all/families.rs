@@ -21,7 +21,8 @@ use crate::assets::assets;
 use crate::tiny;
 
 /// Each with the names of its folder's parts under `reference/families`.
-const FOLDERS: [&str; 8] = ["bert", "albert", "roberta", "xlm-roberta", "distilbert", "electra", "ernie", "modernbert"];
+pub const FOLDERS: [&str; 8] =
+    ["bert", "albert", "roberta", "xlm-roberta", "distilbert", "electra", "ernie", "modernbert"];
 const TOLERANCE: f32 = 1e-4;
 
 pub struct Expected(Vec<u8>);

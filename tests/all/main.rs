@@ -14,4 +14,5 @@ mod adapters;
 mod attributions;
 mod reference_data;
 mod tokenizers;
+mod offsets;
 mod readme;

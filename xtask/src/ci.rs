@@ -19,7 +19,7 @@ const STEPS: [(&str, Step); 12] = [
     ("fmt", || workspace::run(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", tidy::run),
     ("package", package::run),
-    ("clippy", || each_half("clippy", &["--all-targets"], &["--", "-D", "warnings"])),
+    ("clippy", clippy),
     ("doc", || each_half("doc", &["--no-deps"], &[])),
     ("test", || each_half("test", &[], &[])),
     ("examples", run_examples),
@@ -57,6 +57,14 @@ fn print_times(times: &[(&str, Duration)], last: &str) {
     }
     let sum: Duration = times.iter().map(|(_, time)| *time).sum();
     eprintln!("{:<10} {:>7.1} s", "all", sum.as_secs_f64());
+}
+
+/// All targets, and the fuzzer by name: it is no test that `cargo test` runs, so it is not among them.
+fn clippy() -> Result<()> {
+    let last = ["--", "-D", "warnings"];
+    each_half("clippy", &["--all-targets"], &last)?;
+    let fuzzer = ["clippy", "--release", "--workspace", "--exclude=xtask", "--test=fuzz"];
+    workspace::run(&mut cargo(fuzzer.into_iter().chain(last)))
 }
 
 /// Runs a cargo command on the crates, then on this program by itself: what it depends on gives `serde` further features,

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::family::{FAMILIES, Family, Positions, Projection, known_model_types};
 use crate::hidden_act::{HIDDEN_ACTS, HiddenAct};
+use crate::numbers::check_numbers;
 use crate::{Error, Linear};
 
 /// The shape of a BERT, with the names and defaults of Hugging Face's `config.json`.
@@ -147,6 +148,9 @@ impl BertConfig {
                 .ok_or_else(|| unsupported("model_type", found.to_string(), &known_model_types()))?,
         };
         family.rename_keys(&mut json);
+        if let Err((field, found, expected)) = check_numbers(&json) {
+            return Err(unsupported(family.config_key(field), found, expected));
+        }
         for field in ["vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"] {
             if !json.contains_key(field) {
                 return Err(unsupported(family.config_key(field), "nothing".to_owned(), "a number"));

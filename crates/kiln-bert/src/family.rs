@@ -13,6 +13,8 @@ mod xlm_roberta;
 use kiln_kernels::Activation;
 use serde_json::{Map, Value};
 
+use crate::HiddenAct;
+use crate::numbers::remove_nulls;
 use bert::BERT;
 
 /// Where a family of encoders differs from BERT: names, rules of the embeddings, and the shape of its heads. What it has in
@@ -42,6 +44,10 @@ pub struct Family {
     pub shares_layers: bool,
     /// What a config means that lacks a key, where it is something else than in BERT: a JSON object of BERT's keys.
     pub defaults: &'static str,
+    /// What a config means whatever it says: a JSON object of BERT's keys.
+    pub fixed: &'static str,
+    /// The activation before the decoder of masked words, where it is another one than in the layers.
+    pub head_act: Option<HiddenAct>,
     /// What reads the first token's hidden state before the output layer of a sentence-level head.
     pub sentence_head: SentenceHead,
     /// Whether transformers' heads on tokens have the layer of the sentence-level head before their output layer too.
@@ -155,9 +161,14 @@ impl Family {
                 json.insert((*bert).to_owned(), value);
             }
         }
-        let defaults: Map<String, Value> = serde_json::from_str(self.defaults).expect("a family's defaults are JSON");
-        for (key, value) in defaults {
+        remove_nulls(json);
+        let object = |json| serde_json::from_str::<Map<String, Value>>(json).expect("a family's keys are JSON");
+        for (key, value) in object(self.defaults) {
             json.entry(key).or_insert(value);
+        }
+        json.extend(object(self.fixed));
+        if !self.has_segments {
+            json.remove("type_vocab_size");
         }
         if self.projection == Projection::Never {
             json.remove("embedding_size");

@@ -19,6 +19,7 @@
 
 mod hidden_act;
 mod family;
+mod numbers;
 mod config;
 mod sharing;
 mod pre_norm;

@@ -50,8 +50,7 @@ impl BertConfig {
         let of_config = self.extra.get("classifier_activation").filter(|_| self.family().has_pre_norm);
         match of_config.map(HiddenAct::deserialize) {
             Some(Ok(act)) => act,
-            _ if self.family().has_pre_norm => HiddenAct::Gelu,
-            _ => self.hidden_act,
+            _ => self.family().head_act.unwrap_or(self.hidden_act),
         }
     }
 

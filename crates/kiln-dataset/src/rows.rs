@@ -12,7 +12,7 @@ use crate::{Error, Format, Row, Source, arrow, parquet};
 /// When the file cannot be opened, its encoding or format is not known, or a column is not there;
 /// then, row by row, as [`Error`] tells with file and line.
 pub fn rows(source: &Source) -> Result<Box<dyn Iterator<Item = Result<Row, Error>> + Send>, Error> {
-    Ok(match source.format()? {
+    let rows: Box<dyn Iterator<Item = _> + Send> = match source.format()? {
         Format::Csv => until_error(Delimited::open(source, Dialect::Csv)?),
         Format::Tsv => until_error(Delimited::open(source, Dialect::Tsv)?),
         Format::Jsonl => until_error(Jsonl::open(source)?),
@@ -22,6 +22,10 @@ pub fn rows(source: &Source) -> Result<Box<dyn Iterator<Item = Result<Row, Error
         format @ (Format::Conll | Format::Squad) => {
             return Err(Error::NoColumns { path: source.path.clone(), format });
         }
+    };
+    Ok(match source.keeps_white_space {
+        true => rows,
+        false => Box::new(rows.map(|row| row.map(Row::trimmed))),
     })
 }
 
@@ -53,5 +57,8 @@ mod tests {
         plain.source.columns = Columns { text: 0.into(), text_pair: None, label: None, flags: vec![] };
         let rows: Vec<(u64, String)> = plain.rows().into_iter().map(|row| (row.line, row.text)).collect();
         assert_eq!(rows, [(1, "房间\t很大".to_owned()), (3, "太差了".to_owned()), (4, "\"x".to_owned())]);
+        plain.source.keeps_white_space = true;
+        let texts: Vec<String> = plain.rows().into_iter().map(|row| row.text).collect();
+        assert_eq!(texts, ["房间\t很大", " \u{3000}太差了 ", "\"x"]);
     }
 }

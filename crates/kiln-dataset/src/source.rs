@@ -29,6 +29,9 @@ pub struct Source {
     /// What separates the labels of a cell that may have several.
     #[serde(default = "comma")]
     pub label_separator: char,
+    /// Whether texts stay as the file has them, not trimmed: for what gives their characters' places.
+    #[serde(default)]
+    pub keeps_white_space: bool,
 }
 
 fn comma() -> char {
@@ -46,6 +49,7 @@ impl Source {
             columns,
             split: None,
             label_separator: ',',
+            keeps_white_space: false,
         }
     }
 
@@ -244,7 +248,7 @@ impl fmt::Display for Encoding {
     }
 }
 
-/// One row of a file: texts trimmed, the label still as text.
+/// One row of a file: texts trimmed, unless their source says otherwise, and the label still as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
     /// The text; empty where the file has none.
@@ -258,10 +262,15 @@ pub struct Row {
 }
 
 impl Row {
-    /// Trims the texts, full-width spaces included, and takes an empty label for none.
+    /// Takes an empty label for none.
     pub(crate) fn new(text: String, text_pair: Option<String>, label: Option<String>, line: u64) -> Self {
         let label = label.map(trimmed).filter(|label| !label.is_empty());
-        Self { text: trimmed(text), text_pair: text_pair.map(trimmed), label, line }
+        Self { text, text_pair, label, line }
+    }
+
+    /// Trims the texts, full-width spaces included.
+    pub(crate) fn trimmed(self) -> Self {
+        Self { text: trimmed(self.text), text_pair: self.text_pair.map(trimmed), ..self }
     }
 }
 

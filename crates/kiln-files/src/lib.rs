@@ -1,4 +1,4 @@
-//! Files written whole or not at all, and opened without waiting.
+//! Files written whole or not at all, opened without waiting, and decoded without a panic.
 //! As with [`std::fs`], an error names what went wrong and the caller adds the path.
 //!
 //! ```
@@ -19,8 +19,10 @@ mod map;
 mod same;
 mod writer;
 mod folder;
+mod guard;
 
 pub use folder::FolderWriter;
+pub use guard::guarded;
 pub use kind::{Error, Kind};
 pub use map::Mapped;
 pub use open::{open, read, read_if_present, read_to_string};

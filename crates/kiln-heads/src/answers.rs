@@ -1,7 +1,7 @@
 //! Contexts in windows to passages.
 
 use burn::tensor::{Device, Tensor};
-use kiln_tokenize::{ContextWindow, Encoding, by_length, pad};
+use kiln_tokenize::{ContextWindow, Encoding, by_length, is_modifier, pad};
 
 use crate::{QuestionAnswerer, inputs};
 
@@ -68,9 +68,12 @@ impl Passage {
         Self { start: 0, end: 0, score }
     }
 
-    /// The passage without the white space around it, which a SentencePiece token may begin with, and its text.
+    /// The passage without the white space around it, which a SentencePiece token may begin with, and its text. What changes
+    /// its last character belongs to it, as an accent that a WordPiece token leaves out.
     pub fn trimmed(self, context: &str) -> (Self, String) {
-        let text: String = context.chars().skip(self.start).take(self.end - self.start).collect();
+        let modifiers = context.chars().skip(self.end).take_while(|c| is_modifier(*c)).count();
+        let length = if self.start < self.end { self.end + modifiers - self.start } else { 0 };
+        let text: String = context.chars().skip(self.start).take(length).collect();
         let start = self.start + (text.chars().count() - text.trim_start().chars().count());
         let text = text.trim().to_owned();
         let end = start + text.chars().count();
@@ -153,6 +156,7 @@ mod tests {
     fn white_space_is_no_part_of_a_passage() {
         let passage = |start, end| Passage { start, end, score: 0.5 };
         assert_eq!(passage(1, 5).trimmed("a b é x"), (passage(2, 5), "b é".to_owned()));
+        assert_eq!(passage(0, 4).trimmed("Cafe\u{301} b"), (passage(0, 5), "Cafe\u{301}".to_owned()));
         assert_eq!(passage(1, 2).trimmed("a b"), (Passage::none(0.5), String::new()));
     }
 }

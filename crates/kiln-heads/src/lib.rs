@@ -50,7 +50,7 @@ pub use loss::{
 pub use masked_lm::{MaskedLm, MaskedLmHead, MaskedLmOutput, MaskedLmTransform, PreTrainingHeads};
 pub use model_folder::{Network, TaskModel, Units, save_model};
 pub use pooling::{Pooling, pool};
-pub use pretrained::{Pretrained, PretrainedConfig, Start};
+pub use pretrained::{Pretrained, PretrainedConfig, Start, check_pretraining};
 pub use question_answering::{QuestionAnswerer, answer_loss_sum, without_padding};
 pub use read_model::{load_model, load_model_stored};
 pub use sequence_classification::{ClassificationHead, ClassificationHeadConfig, SequenceClassifier};

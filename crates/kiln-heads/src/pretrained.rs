@@ -265,8 +265,12 @@ fn check_layers(folder: &Path, config: &BertConfig, layers: &[usize]) -> Result<
     Err(kiln_bert::Error::Config { path, field, found, expected }.into())
 }
 
-/// Whether the family has these heads.
-fn check_pretraining(folder: &Path, config: &BertConfig, next_sentence: bool) -> Result<(), Error> {
+/// Whether the family of a config has the heads of pre-training that [`PretrainedConfig::masked_lm`] makes. `folder` is for the
+/// error alone.
+///
+/// # Errors
+/// When it has not.
+pub fn check_pretraining(folder: &Path, config: &BertConfig, next_sentence: bool) -> Result<(), Error> {
     let family = config.family();
     if family.has_masked_lm && (family.has_next_sentence || !next_sentence) {
         return Ok(());

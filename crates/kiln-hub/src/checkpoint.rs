@@ -12,9 +12,7 @@ const PICKLE_INDEX: &str = "pytorch_model.bin.index.json";
 /// Finds the files that a checkpoint is read from, and no other; small ones first.
 pub(crate) fn find(files: &mut Gatherer<'_>) -> Result<(), Error> {
     require(files, "config.json")?;
-    if !files.find("tokenizer.json")? && !files.find("vocab.txt")? {
-        return Err(files.missing("tokenizer.json or vocab.txt"));
-    }
+    find_vocabulary(files)?;
     files.find("tokenizer_config.json")?;
     files.find("special_tokens_map.json")?;
 
@@ -32,6 +30,23 @@ pub(crate) fn find(files: &mut Gatherer<'_>) -> Result<(), Error> {
         }
     }
     Err(files.missing("model.safetensors, pytorch_model.bin or, of either, an .index.json"))
+}
+
+/// A tokenizer with its pipeline, or a vocabulary alone and the tokens that were added to it.
+fn find_vocabulary(files: &mut Gatherer<'_>) -> Result<(), Error> {
+    if files.find("tokenizer.json")? {
+        return Ok(());
+    }
+    if !files.find("vocab.txt")? && !(files.find("vocab.json")? && files.find("merges.txt")?) {
+        for model in ["sentencepiece.bpe.model", "spiece.model"] {
+            if files.find(model)? {
+                return Err(files.missing(&format!("tokenizer.json, which transformers makes of its {model},")));
+            }
+        }
+        return Err(files.missing("tokenizer.json, vocab.txt, or vocab.json and merges.txt"));
+    }
+    files.find("added_tokens.json")?;
+    Ok(())
 }
 
 fn require(files: &mut Gatherer<'_>, name: &str) -> Result<(), Error> {
@@ -144,11 +159,25 @@ mod tests {
     }
 
     #[test]
+    fn a_vocabulary_alone_comes_with_its_added_tokens() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for vocabulary in [&["vocab.txt"][..], &["vocab.json", "merges.txt"]] {
+            let has = [&["config.json", "added_tokens.json", "model.safetensors"][..], vocabulary].concat();
+            let names = asked(folder.path(), &has).expect("a whole checkpoint");
+            assert!(vocabulary.iter().chain(&["added_tokens.json"]).all(|name| names.iter().any(|own| own == name)));
+        }
+        let names = asked(folder.path(), &["config.json", "tokenizer.json", "model.safetensors"]).expect("a whole one");
+        assert!(!names.iter().any(|name| name == "added_tokens.json"), "{names:?}");
+    }
+
+    #[test]
     fn what_is_missing_is_named() {
         let folder = folder_with_index(r#"{"a": "1.safetensors"}"#);
         for (has, named) in [
             (&["vocab.txt"][..], "config.json"),
-            (&["config.json"], "tokenizer.json or vocab.txt"),
+            (&["config.json"], "tokenizer.json, vocab.txt, or vocab.json and merges.txt"),
+            (&["config.json", "vocab.json"], "tokenizer.json, vocab.txt, or vocab.json and merges.txt"),
+            (&["config.json", "spiece.model"], "tokenizer.json, which transformers makes of its spiece.model"),
             (&["config.json", "vocab.txt"], "pytorch_model.bin"),
             (&["config.json", "vocab.txt", INDEX], "1.safetensors"),
         ] {

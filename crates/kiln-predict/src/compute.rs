@@ -151,9 +151,9 @@ impl Batches<'_> {
             let logits = logits.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
             for ((row, _), logits) in places.iter().zip(logits.chunks(width)) {
                 let text = self.texts[*row];
-                let token = |id| self.tokenizer.token(id).unwrap_or_default();
+                let named = |id| [self.tokenizer.token(id).unwrap_or_default(), self.tokenizer.token_text(id)];
                 let top = text.top.unwrap_or(self.top);
-                let candidates = check_finite(&text.text, logits).map(|()| most_probable(logits, top, token));
+                let candidates = check_finite(&text.text, logits).map(|()| most_probable(logits, top, named));
                 match (&mut masks[*row], candidates) {
                     (Ok(masks), Ok(candidates)) => masks.push(candidates),
                     (masks @ Ok(_), Err(error)) => *masks = Err(error),
@@ -173,8 +173,8 @@ impl Batches<'_> {
 fn filled(text: &str, mask: &str, masks: Vec<MaskPrediction>) -> FilledPrediction {
     let mut filled = text.to_owned();
     for found in &masks {
-        let best = found.tokens.first().map_or("", |token| token.token.as_str());
-        filled = filled.replacen(mask, best.trim_start_matches("##").trim_start_matches('▁'), 1);
+        let best = found.tokens.first().map_or("", |token| token.text.as_str());
+        filled = filled.replacen(mask, best, 1);
     }
     FilledPrediction { text: text.to_owned(), filled, masks }
 }

@@ -168,6 +168,8 @@ pub struct TokenPrediction {
     pub id: u32,
     /// As the vocabulary has it.
     pub token: String,
+    /// What it stands for in a text.
+    pub text: String,
     /// Its probability.
     pub score: f64,
 }

@@ -159,8 +159,8 @@ impl Predictor {
     /// The predictions for texts and pairs, in their order. For question answering the first text is the question and the
     /// second the context.
     ///
-    /// White space around a text is ignored, as in the rows of a data set; offsets count from the first character that is
-    /// left.
+    /// White space around a text changes no prediction, as it is left out of the rows of a data set. Offsets count the
+    /// characters of the text as it is given.
     ///
     /// # Errors
     /// When a text cannot be tokenized, a question has no context, a token has no embedding, or a logit is not finite.

@@ -28,7 +28,7 @@ pub(crate) enum Rows {
 pub(crate) const OTHER_TASK: &str = "a text was prepared by a model of another task";
 
 impl Prepared {
-    /// The text without the white space around it. Offsets count from its first character.
+    /// The text, to whose characters offsets refer; where the task gives none, without the white space around it.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -91,11 +91,13 @@ impl Predictor {
     /// # Errors
     /// When it cannot be tokenized, a question has no context, or there is no mask to fill.
     pub fn prepare(&self, text: &str, text_pair: Option<&str>) -> Result<Prepared, Error> {
-        let (text, text_pair) = (text.trim(), text_pair.map(str::trim));
+        let given = (text, text_pair);
+        let (mut text, mut text_pair) = (text.trim(), text_pair.map(str::trim));
         let tokenizer = self.tokenizer();
         let rows = match self.network() {
             Network::SequenceClassification { .. } => Rows::Whole(tokenizer.encode(text, text_pair)?),
             Network::TokenClassification { units, .. } => {
+                text = given.0;
                 let units = match units {
                     Units::Characters => characters(text),
                     Units::Words => words(text),
@@ -107,7 +109,11 @@ impl Predictor {
                 let context = text_pair.ok_or_else(|| Error::NoContext { question: text.to_owned() })?;
                 // As transformers' question-answering pipeline, in windows of its length.
                 let config = ContextConfig { max_length: PIPELINE_MAX_LENGTH, ..ContextConfig::default() };
-                Rows::Context(tokenizer.encode_context(text, context, config)?)
+                let windows = tokenizer.encode_context(text, context, config)?;
+                let whole = given.1.unwrap_or_default();
+                text_pair = Some(whole);
+                let before = whole.chars().take_while(|c| c.is_whitespace()).count();
+                Rows::Context(windows.into_iter().map(|window| window.behind(before)).collect())
             }
             Network::MaskedLm { .. } => {
                 let encoding = tokenizer.encode(text, text_pair)?;

@@ -76,9 +76,12 @@ impl MaskingConfig {
         let mask_token_id = tokenizer.mask_token_id().ok_or(Error::NoMaskToken)?;
         let ids = 0..u32::try_from(tokenizer.vocab_size()).expect("ids are u32");
         let ordinary = ids.clone().filter(|&id| tokenizer.token(id).is_some() && !tokenizer.is_special(id)).collect();
-        let tokens: Vec<String> = ids.map(|id| tokenizer.token(id).unwrap_or_default()).collect();
-        let spaced = tokens.iter().any(|token| token.starts_with(SPACE_MARK));
-        let joins = tokens.iter().map(|token| joins(token, spaced)).collect();
+        let space_mark = if tokenizer.is_byte_level() { BYTE_LEVEL_SPACE } else { SPACE_MARK };
+        let tokens: Vec<[String; 2]> =
+            ids.map(|id| [tokenizer.token(id).unwrap_or_default(), tokenizer.token_text(id)]).collect();
+        let marks_spaces = tokens.iter().any(|[token, _]| token.starts_with(space_mark));
+        let is_spaced = |token: &str| !marks_spaces || token.starts_with(space_mark);
+        let joins = tokens.iter().map(|[token, text]| joins(token, text, is_spaced(token))).collect();
         let words: HashSet<Vec<u32>> = tokenizer.pieces(&self.words)?.into_iter().collect();
         let longest_word = words.iter().map(Vec::len).max().unwrap_or(0);
         let (share, unit) = (self.share, self.unit);
@@ -89,12 +92,15 @@ impl MaskingConfig {
 /// SentencePiece's mark of a space.
 const SPACE_MARK: char = '▁';
 
-fn joins(token: &str, spaced: bool) -> Joins {
-    let bare = token.trim_start_matches("##").trim_start_matches(SPACE_MARK);
-    match bare.chars().next() {
+/// A space as a byte-level vocabulary has it.
+const BYTE_LEVEL_SPACE: char = 'Ġ';
+
+/// How a token joins what is before it: `text` is what it stands for, and `is_spaced` whether a space may precede it.
+fn joins(token: &str, text: &str, is_spaced: bool) -> Joins {
+    match text.chars().next() {
         Some(first) if is_chinese(first) => Joins::Characters,
         _ if token.len() > 2 && token.starts_with("##") => Joins::Before,
-        Some(first) if spaced && !token.starts_with(SPACE_MARK) && first.is_alphanumeric() => Joins::Before,
+        Some(first) if !is_spaced && first.is_alphanumeric() => Joins::Before,
         _ => Joins::No,
     }
 }
@@ -179,7 +185,7 @@ mod tests {
             unit,
             mask_token_id: 4,
             ordinary: (5..10).collect(),
-            joins: tokens.iter().map(|token| joins(token, false)).collect(),
+            joins: tokens.iter().map(|token| joins(token, token.trim_start_matches("##"), true)).collect(),
             words: HashSet::from([vec![5, 6]]),
             longest_word: 2,
         }
@@ -202,10 +208,13 @@ mod tests {
 
     #[test]
     fn sentencepiece_goes_on_where_there_is_no_space() {
-        assert_eq!(["▁un", "able", "▁", "好", "▁好", "!"].map(|token| joins(token, true)), {
+        let tokens = ["▁un", "able", "▁", "好", "▁好", "!"];
+        assert_eq!(tokens.map(|token| joins(token, token.trim_start_matches('▁'), token.starts_with('▁'))), {
             use Joins::{Before, Characters, No};
             [No, Before, No, Characters, Characters, No]
         });
+        assert_eq!(joins("æĪ¿", "房", false), Joins::Characters);
+        assert_eq!([joins("Ġa", "a", true), joins("æĪ", "�", false)], [Joins::No, Joins::No]);
     }
 
     /// A token in seven is chosen; of these eight tenths are masked, a tenth drawn anew (of five ids one is the same), and a

@@ -1,30 +1,22 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::{
-    BertNormalizer, Lowercase, NFKD, NormalizerWrapper, Replace, Sequence as Normalizers, StripAccents,
-};
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
-use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
-use tokenizers::processors::bert::BertProcessing;
-use tokenizers::processors::roberta::RobertaProcessing;
-use tokenizers::{AddedToken, Model, ModelWrapper, decoders};
 
 use crate::Error;
-use crate::config::{SpecialTokens, TokenizerConfig, name};
+use crate::config::{SpecialTokens, TokenizerConfig};
 use crate::file::read_if_present;
 
-/// What `AutoTokenizer` of transformers 5 makes of a folder's `tokenizer.json`.
+/// What `AutoTokenizer` of transformers 5 makes of a folder's vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     /// `BertTokenizer`: takes the vocabulary, the added tokens and the keys of `tokenizer_config.json`, and builds BERT's
     /// pipeline from them, whatever pipeline the file has.
     Bert,
-    /// `XLMRobertaTokenizer`: takes the vocabulary and the character map, and builds XLM-RoBERTa's pipeline.
+    /// `RobertaTokenizer`: takes the vocabulary, the merges and the added tokens, and builds RoBERTa's byte-level pipeline
+    /// from the keys of `tokenizer_config.json`.
+    Roberta,
+    /// `XLMRobertaTokenizer` and `CamembertTokenizer`: takes the vocabulary and the character map, and builds
+    /// XLM-RoBERTa's pipeline.
     XlmRoberta,
     /// `AlbertTokenizer`: takes the vocabulary and the character map, and builds ALBERT's pipeline from the keys of
     /// `tokenizer_config.json`.
@@ -60,8 +52,11 @@ impl Class {
         };
         let named = config.settings.tokenizer_class.as_deref().or(model.tokenizer_class.as_deref());
         Ok(match (named, model.model_type.as_deref()) {
+            // Whatever class its files name.
+            (_, Some("modernbert")) => Self::Backend,
             (Some(class), _) => Self::named(class),
-            (None, Some("xlm-roberta")) => Self::XlmRoberta,
+            (None, Some("roberta")) => Self::Roberta,
+            (None, Some("xlm-roberta" | "camembert")) => Self::XlmRoberta,
             (None, Some("albert")) => Self::Albert,
             (None, Some(model)) if BERT_MODELS.contains(&model) => Self::Bert,
             (None, _) => Self::Backend,
@@ -71,151 +66,42 @@ impl Class {
     /// The class of that name.
     pub fn named(class: &str) -> Self {
         match class.strip_suffix("Fast").unwrap_or(class) {
-            "XLMRobertaTokenizer" => Self::XlmRoberta,
+            "RobertaTokenizer" | "BartTokenizer" => Self::Roberta,
+            "XLMRobertaTokenizer" | "CamembertTokenizer" => Self::XlmRoberta,
             "AlbertTokenizer" => Self::Albert,
             class if BERT_CLASSES.contains(&class) => Self::Bert,
             _ => Self::Backend,
         }
     }
+
+    /// The special tokens: those that the configuration states, else the class's own.
+    pub fn special_tokens(self, config: &TokenizerConfig) -> SpecialTokens {
+        let own = match self {
+            Self::Bert => BERT_TOKENS,
+            Self::Roberta | Self::XlmRoberta => ROBERTA_TOKENS,
+            Self::Albert => ALBERT_TOKENS,
+            Self::Backend => "{}",
+        };
+        let mut tokens = config.special_tokens.clone();
+        tokens.fill_in(serde_json::from_str(own).expect("a class's tokens are JSON"));
+        tokens
+    }
 }
+
+const BERT_TOKENS: &str = r#"{"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]",
+    "mask_token": "[MASK]"}"#;
+
+const ROBERTA_TOKENS: &str = r#"{"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "sep_token": "</s>",
+    "pad_token": "<pad>", "cls_token": "<s>", "mask_token": "<mask>"}"#;
+
+const ALBERT_TOKENS: &str = r#"{"bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "<unk>", "sep_token": "[SEP]",
+    "pad_token": "<pad>", "cls_token": "[CLS]", "mask_token": "[MASK]"}"#;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct ModelConfig {
     tokenizer_class: Option<String>,
     model_type: Option<String>,
-}
-
-/// Rebuilds the pipeline of a `tokenizer.json` as its class does, and adds the special tokens that the configuration
-/// names.
-pub(crate) fn apply(
-    pipeline: &mut tokenizers::Tokenizer,
-    class: Class,
-    folder: &Path,
-    config: &TokenizerConfig,
-) -> Result<(), Error> {
-    let invalid = |source| Error::Pipeline { path: folder.join("tokenizer.json"), source };
-    let tokens = &config.special_tokens;
-    match (class, pipeline.get_model()) {
-        (Class::Bert, ModelWrapper::WordPiece(_)) => {
-            bert(pipeline, config).map_err(invalid)?;
-            let cls = special(pipeline, folder, "cls_token", name(&tokens.cls_token, "[CLS]"))?;
-            let sep = special(pipeline, folder, "sep_token", name(&tokens.sep_token, "[SEP]"))?;
-            pipeline.with_post_processor(Some(BertProcessing::new(sep, cls)));
-        }
-        (Class::XlmRoberta, ModelWrapper::Unigram(_)) => {
-            xlm_roberta(pipeline).map_err(invalid)?;
-            let bos = special(pipeline, folder, "bos_token", name(&tokens.bos_token, "<s>"))?;
-            let eos = special(pipeline, folder, "eos_token", name(&tokens.eos_token, "</s>"))?;
-            // `<s> A </s> </s> B </s>`, whose type ids are all 0; offsets stay as they are.
-            pipeline.with_post_processor(Some(RobertaProcessing::new(eos, bos).trim_offsets(false)));
-        }
-        (Class::Albert, ModelWrapper::Unigram(_)) => {
-            albert(pipeline, config).map_err(invalid)?;
-            let cls = special(pipeline, folder, "cls_token", name(&tokens.cls_token, "[CLS]"))?;
-            let sep = special(pipeline, folder, "sep_token", name(&tokens.sep_token, "[SEP]"))?;
-            pipeline.with_post_processor(Some(BertProcessing::new(sep, cls)));
-        }
-        _ => {}
-    }
-    add_named(pipeline, tokens).map_err(invalid)
-}
-
-/// BERT's normalizer by the keys of a configuration, which are the same for a vocabulary and for `tokenizer.json`.
-pub(crate) fn bert_normalizer(config: &TokenizerConfig) -> BertNormalizer {
-    let settings = &config.settings;
-    BertNormalizer::new(
-        true,
-        settings.tokenize_chinese_chars.unwrap_or(true),
-        settings.strip_accents,
-        settings.do_lower_case.unwrap_or(true),
-    )
-}
-
-fn bert(pipeline: &mut tokenizers::Tokenizer, config: &TokenizerConfig) -> tokenizers::Result<()> {
-    if let ModelWrapper::WordPiece(model) = pipeline.get_model() {
-        let unk = name(&config.special_tokens.unk_token, "[UNK]");
-        let plain = WordPiece::default();
-        let same = model.unk_token == unk
-            && model.continuing_subword_prefix == plain.continuing_subword_prefix
-            && model.max_input_chars_per_word == plain.max_input_chars_per_word;
-        if !same {
-            let mut model = model.clone();
-            model.unk_token = unk.to_owned();
-            model.continuing_subword_prefix = plain.continuing_subword_prefix;
-            model.max_input_chars_per_word = plain.max_input_chars_per_word;
-            pipeline.with_model(model);
-        }
-    }
-    pipeline
-        .with_normalizer(Some(bert_normalizer(config)))?
-        .with_pre_tokenizer(Some(BertPreTokenizer))
-        .with_decoder(Some(decoders::wordpiece::WordPiece::default()));
-    Ok(())
-}
-
-fn xlm_roberta(pipeline: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> {
-    let charsmap = pipeline.get_normalizer().and_then(precompiled);
-    pipeline.with_normalizer(charsmap)?;
-    divide_at_spaces(pipeline, PrependScheme::Always);
-    Ok(())
-}
-
-fn albert(pipeline: &mut tokenizers::Tokenizer, config: &TokenizerConfig) -> tokenizers::Result<()> {
-    let settings = &config.settings;
-    let mut normalizers: Vec<NormalizerWrapper> =
-        vec![Replace::new("``", "\"")?.into(), Replace::new("''", "\"")?.into()];
-    if !settings.keep_accents.unwrap_or(false) {
-        normalizers.extend([NFKD.into(), StripAccents.into()]);
-    }
-    if settings.do_lower_case.unwrap_or(true) {
-        normalizers.push(Lowercase.into());
-    }
-    normalizers.extend(pipeline.get_normalizer().and_then(precompiled));
-    pipeline.with_normalizer(Some(Normalizers::new(normalizers)))?;
-    let has_prefix = settings.add_prefix_space.unwrap_or(true);
-    divide_at_spaces(pipeline, if has_prefix { PrependScheme::Always } else { PrependScheme::Never });
-    Ok(())
-}
-
-/// Words by white space, each with the mark of SentencePiece in place of the space before it.
-fn divide_at_spaces(pipeline: &mut tokenizers::Tokenizer, prepend: PrependScheme) {
-    let metaspace = Metaspace::new('▁', prepend, true);
-    let split = Sequence::new(vec![
-        PreTokenizerWrapper::WhitespaceSplit(WhitespaceSplit),
-        PreTokenizerWrapper::Metaspace(metaspace.clone()),
-    ]);
-    pipeline.with_pre_tokenizer(Some(split)).with_decoder(Some(metaspace));
-}
-
-/// The first character map of a normalizer.
-fn precompiled(normalizer: &NormalizerWrapper) -> Option<NormalizerWrapper> {
-    match normalizer {
-        NormalizerWrapper::Precompiled(_) => Some(normalizer.clone()),
-        NormalizerWrapper::Sequence(parts) => parts.as_ref().iter().find_map(precompiled),
-        _ => None,
-    }
-}
-
-fn special(
-    pipeline: &tokenizers::Tokenizer,
-    folder: &Path,
-    role: &'static str,
-    token: &str,
-) -> Result<(String, u32), Error> {
-    match pipeline.token_to_id(token) {
-        Some(id) => Ok((token.to_owned(), id)),
-        None => Err(Error::NoSpecialToken { folder: folder.to_owned(), role, tried: format!("`{token}`") }),
-    }
-}
-
-/// A special token is never split, whether or not `tokenizer.json` lists it as added.
-fn add_named(pipeline: &mut tokenizers::Tokenizer, tokens: &SpecialTokens) -> tokenizers::Result<()> {
-    let model = pipeline.get_model();
-    let added = pipeline.get_added_vocabulary().get_vocab();
-    let missing = tokens.names().filter(|token| !added.contains_key(*token) && model.token_to_id(token).is_some());
-    let missing: Vec<AddedToken> = missing.map(|token| AddedToken::from(token, true)).collect();
-    pipeline.add_special_tokens(missing).map(|_| ())
 }
 
 #[cfg(test)]

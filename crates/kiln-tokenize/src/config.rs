@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokenizers::AddedToken;
 
 use crate::Error;
 use crate::file::read_if_present;
@@ -13,7 +15,7 @@ const DEFAULT_MAX_LENGTH: usize = 512;
 /// transformers writes 10³⁰ for "no maximum"; no BERT has more position embeddings than this.
 const LONGEST_MAX_LENGTH: f64 = 1e6;
 
-/// `tokenizer_config.json`, with `special_tokens_map.json` filling in the special tokens it does not name.
+/// `tokenizer_config.json`, with the special tokens of `special_tokens_map.json`.
 #[derive(Debug, Default)]
 pub(crate) struct TokenizerConfig {
     /// Every key as it was, to be written back.
@@ -36,19 +38,28 @@ impl TokenizerConfig {
         };
         let path = folder.join("special_tokens_map.json");
         if let Some(bytes) = read_if_present(&path)? {
-            config.special_tokens.fill_in(parse(&path, &bytes)?);
+            config.read_map(parse(&path, &bytes)?);
         }
         Ok(config)
+    }
+
+    /// As transformers has it, the map comes first, unless the configuration lists the added tokens too.
+    fn read_map(&mut self, map: SpecialTokens) {
+        if self.settings.added_tokens_decoder.is_none() {
+            let configured = std::mem::replace(&mut self.special_tokens, map);
+            self.special_tokens.fill_in(configured);
+        }
     }
 
     /// The same of keys and of the other file's bytes in memory; none where they are not a configuration.
     pub fn from_parts(keys: &Map<String, Value>, special_tokens_map: Option<&[u8]>) -> Option<Self> {
         let value = Value::Object(keys.clone());
-        let mut special_tokens: SpecialTokens = serde_json::from_value(value.clone()).ok()?;
+        let special_tokens = serde_json::from_value(value.clone()).ok()?;
+        let mut config = Self { keys: keys.clone(), settings: serde_json::from_value(value).ok()?, special_tokens };
         if let Some(bytes) = special_tokens_map {
-            special_tokens.fill_in(serde_json::from_slice(bytes).ok()?);
+            config.read_map(serde_json::from_slice(bytes).ok()?);
         }
-        Some(Self { keys: keys.clone(), settings: serde_json::from_value(value).ok()?, special_tokens })
+        Some(config)
     }
 
     /// The longest encoding, special tokens included.
@@ -60,11 +71,11 @@ impl TokenizerConfig {
     }
 }
 
-fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, Error> {
+pub(crate) fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|source| Error::Config { path: path.to_owned(), source })
 }
 
-/// The keys of `tokenizer_config.json` that a BERT tokenizer reads, under transformers' names.
+/// The keys of `tokenizer_config.json` that the tokenizers of the families read, under transformers' names.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Settings {
@@ -75,13 +86,18 @@ pub(crate) struct Settings {
     pub strip_accents: Option<bool>,
     /// Of ALBERT's pipeline.
     pub keep_accents: Option<bool>,
+    /// Of RoBERTa's and of SentencePiece's pipelines.
     pub add_prefix_space: Option<bool>,
+    /// Of RoBERTa's pipeline: whether what a token spans leaves out the space before it.
+    pub trim_offsets: Option<bool>,
+    /// Tokens that are matched before a text is divided, by their ids.
+    pub added_tokens_decoder: Option<BTreeMap<u32, Added>>,
     /// A float, because 10³⁰ means "none".
     model_max_length: Option<f64>,
 }
 
-/// The names of the special tokens, where they are stated.
-#[derive(Debug, Default, Deserialize)]
+/// The special tokens, where they are stated.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct SpecialTokens {
     pub bos_token: Option<SpecialToken>,
@@ -91,17 +107,22 @@ pub(crate) struct SpecialTokens {
     pub pad_token: Option<SpecialToken>,
     pub cls_token: Option<SpecialToken>,
     pub mask_token: Option<SpecialToken>,
+    pub extra_special_tokens: Option<MoreTokens>,
+    /// The older name of `extra_special_tokens`.
+    pub additional_special_tokens: Option<MoreTokens>,
 }
 
 impl SpecialTokens {
-    /// The names that are stated.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        let Self { bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token } = self;
-        let tokens = [bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token];
-        tokens.into_iter().flatten().map(SpecialToken::name)
+    /// Those that are stated.
+    pub fn stated(&self) -> impl Iterator<Item = &SpecialToken> {
+        let Self { bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token, .. } = self;
+        let roles = [bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token];
+        let more = [&self.extra_special_tokens, &self.additional_special_tokens].into_iter().flatten();
+        roles.into_iter().flatten().chain(more.flat_map(MoreTokens::tokens))
     }
 
-    fn fill_in(&mut self, other: Self) {
+    /// Takes from `other` what is not stated here.
+    pub fn fill_in(&mut self, other: Self) {
         self.bos_token = self.bos_token.take().or(other.bos_token);
         self.eos_token = self.eos_token.take().or(other.eos_token);
         self.unk_token = self.unk_token.take().or(other.unk_token);
@@ -109,28 +130,75 @@ impl SpecialTokens {
         self.pad_token = self.pad_token.take().or(other.pad_token);
         self.cls_token = self.cls_token.take().or(other.cls_token);
         self.mask_token = self.mask_token.take().or(other.mask_token);
+        self.extra_special_tokens = self.extra_special_tokens.take().or(other.extra_special_tokens);
+        self.additional_special_tokens = self.additional_special_tokens.take().or(other.additional_special_tokens);
     }
 }
 
 /// A token's name, alone or as the `content` of an added token.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum SpecialToken {
     Name(String),
-    Added { content: String },
+    Added(Added),
 }
 
 impl SpecialToken {
     pub fn name(&self) -> &str {
         match self {
-            Self::Name(name) | Self::Added { content: name } => name,
+            Self::Name(name) | Self::Added(Added { content: name, .. }) => name,
+        }
+    }
+
+    /// The token as one that no text divides.
+    pub fn added(&self) -> AddedToken {
+        match self {
+            Self::Name(name) => AddedToken::from(name, true),
+            Self::Added(token) => token.added(true),
         }
     }
 }
 
-/// The name that is stated for a special token, or else its usual one.
-pub(crate) fn name<'a>(stated: &'a Option<SpecialToken>, default: &'a str) -> &'a str {
-    stated.as_ref().map_or(default, SpecialToken::name)
+/// A token that is matched before a text is divided, with transformers' keys.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(crate) struct Added {
+    pub content: String,
+    #[serde(default)]
+    single_word: bool,
+    #[serde(default)]
+    lstrip: bool,
+    #[serde(default)]
+    rstrip: bool,
+    normalized: Option<bool>,
+    #[serde(default)]
+    pub special: bool,
+}
+
+impl Added {
+    pub fn added(&self, special: bool) -> AddedToken {
+        AddedToken::from(&self.content, special)
+            .single_word(self.single_word)
+            .lstrip(self.lstrip)
+            .rstrip(self.rstrip)
+            .normalized(self.normalized.unwrap_or(!special))
+    }
+}
+
+/// Special tokens beside those with a role: a list, or each with a name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum MoreTokens {
+    List(Vec<SpecialToken>),
+    Named(BTreeMap<String, SpecialToken>),
+}
+
+impl MoreTokens {
+    fn tokens(&self) -> Box<dyn Iterator<Item = &SpecialToken> + '_> {
+        match self {
+            Self::List(tokens) => Box::new(tokens.iter()),
+            Self::Named(tokens) => Box::new(tokens.values()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -153,15 +221,21 @@ mod tests {
         }
     }
 
+    /// As `_from_pretrained` of transformers 5.23.0 merges them.
     #[test]
-    fn the_map_fills_in_what_the_configuration_does_not_name() {
+    fn the_map_comes_first_unless_the_configuration_lists_the_added_tokens() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let write = |name: &str, json| std::fs::write(folder.path().join(name), json).expect("it is writable");
-        write("tokenizer_config.json", r#"{"cls_token": {"content": "<a>", "lstrip": false}, "sep_token": null}"#);
-        write("special_tokens_map.json", r#"{"cls_token": "<x>", "sep_token": "<b>"}"#);
-        let tokens = TokenizerConfig::read(folder.path()).expect("both files are well-formed").special_tokens;
-        assert_eq!(tokens.cls_token.as_ref().map(SpecialToken::name), Some("<a>"));
-        assert_eq!(tokens.sep_token.as_ref().map(SpecialToken::name), Some("<b>"));
-        assert!(tokens.pad_token.is_none());
+        let write = |name: &str, json: &str| std::fs::write(folder.path().join(name), json).expect("it is writable");
+        write("special_tokens_map.json", r#"{"cls_token": {"content": "<x>", "lstrip": true}, "sep_token": "<b>"}"#);
+        for (added, cls, sep) in [("", "<x>", Some("<b>")), (r#""added_tokens_decoder": {},"#, "<a>", None)] {
+            let config = r#"{ADDED "cls_token": {"content": "<a>", "lstrip": false}, "unk_token": "<c>"}"#;
+            write("tokenizer_config.json", &config.replace("ADDED", added));
+            let tokens = TokenizerConfig::read(folder.path()).expect("both files are well-formed").special_tokens;
+            assert_eq!(tokens.cls_token.as_ref().map(SpecialToken::name), Some(cls));
+            assert_eq!(tokens.cls_token.as_ref().map(|token| token.added().lstrip), Some(cls == "<x>"));
+            assert_eq!(tokens.sep_token.as_ref().map(SpecialToken::name), sep);
+            assert_eq!(tokens.unk_token.as_ref().map(SpecialToken::name), Some("<c>"));
+            assert!(tokens.pad_token.is_none());
+        }
     }
 }

@@ -40,6 +40,14 @@ impl Default for ContextConfig {
 }
 
 impl ContextWindow {
+    /// The same window of a context with so many more characters before it.
+    pub fn behind(mut self, characters: usize) -> Self {
+        for (start, end) in self.spans.iter_mut().chain(&mut self.words) {
+            (*start, *end) = (*start + characters, *end + characters);
+        }
+        self
+    }
+
     /// The first and last token of the passage between two characters of the context, where this window has all of it.
     pub fn tokens(&self, passage: Range<usize>) -> Option<(usize, usize)> {
         let start = self.spans.iter().position(|&(_, end)| passage.start < end)?;

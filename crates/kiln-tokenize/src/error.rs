@@ -5,10 +5,39 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The folder holds no tokenizer, or there is no such folder.
-    #[error("no tokenizer in `{}`: looked for `tokenizer.json`, then `vocab.txt`", folder.display())]
+    #[error(
+        "no tokenizer in `{}`: looked for `tokenizer.json`, then `vocab.txt`, then `vocab.json` and `merges.txt`",
+        folder.display()
+    )]
     Missing {
         /// The folder.
         folder: PathBuf,
+    },
+    /// A vocabulary of byte pairs lacks its merges.
+    #[error("`{}` is not there, and `vocab.json` beside it needs it; or save `tokenizer.json` with transformers", path.display())]
+    NoMerges {
+        /// The file that is not there.
+        path: PathBuf,
+    },
+    /// A vocabulary of byte pairs, of a class that divides texts in a way that its files do not tell.
+    #[error(
+        "`{}` is read for the class `RobertaTokenizer` alone: name that as `tokenizer_class` in `tokenizer_config.json`, \
+         or save `tokenizer.json` with transformers",
+        path.display()
+    )]
+    NotRoberta {
+        /// `vocab.json`.
+        path: PathBuf,
+    },
+    /// The folder has a SentencePiece model and nothing else of a tokenizer.
+    #[error(
+        "`{}` is a SentencePiece model, which is not read: save `tokenizer.json` beside it with transformers, by \
+         `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`",
+        path.display()
+    )]
+    SentencePiece {
+        /// The file.
+        path: PathBuf,
     },
     /// A file is there, but cannot be read.
     #[error("cannot read `{}`", path.display())]
@@ -34,7 +63,7 @@ pub enum Error {
         /// Where in the file, what was found and what was expected.
         source: serde_json::Error,
     },
-    /// `tokenizer.json` or `vocab.txt` does not describe a tokenizer.
+    /// `tokenizer.json` or a vocabulary does not describe a tokenizer.
     #[error("`{}` is not a tokenizer", path.display())]
     Pipeline {
         /// The file.

@@ -19,7 +19,10 @@
 mod config;
 mod declared;
 mod class;
+mod pipeline;
 mod wordpiece;
+mod byte_level;
+mod added;
 
 mod encoding;
 mod tokenizer;
@@ -39,7 +42,6 @@ mod bucketing;
 mod save;
 
 mod error;
-mod boundary;
 mod file;
 
 #[cfg(test)]
@@ -53,5 +55,5 @@ pub use error::Error;
 pub use limits::ModelLimits;
 pub use listing::TokenList;
 pub use tokenizer::Tokenizer;
-pub use units::{UnitWindow, characters, words};
+pub use units::{UnitWindow, characters, is_modifier, words};
 pub use vocabulary::VocabularyConfig;

@@ -1,3 +1,5 @@
+use std::collections::VecDeque;
+
 use serde::Serialize;
 
 use crate::tokenizer::cannot_encode;
@@ -43,7 +45,10 @@ impl Tokenizer {
         if let Some(second) = &mut second {
             second.set_type_ids(vec![1; second.len()]);
         }
-        let lengths = [first.len(), second.as_ref().map_or(0, tokenizers::Encoding::len)];
+        let first_tokens = first.len();
+        // Byte-level pipelines leave out the space before a token, and a template does so once more: so these are the offsets.
+        let offsets = [Some(&first), second.as_ref()].into_iter().flatten();
+        let mut offsets: VecDeque<_> = offsets.flat_map(|text| text.get_offsets().to_vec()).collect();
         let list = self
             .guard(|| self.pipeline.post_process(first, second, true).map_err(|source| cannot_encode(text, source)))?;
         // A template keeps the order of the texts, so the tokens that are not special are the first text's, then the second's.
@@ -51,16 +56,17 @@ impl Tokenizer {
         let sequence_id = |special: &u32| {
             (*special == 0).then(|| {
                 seen += 1;
-                usize::from(seen > lengths[0])
+                usize::from(seen > first_tokens)
             })
         };
+        let mut offset = |special: &u32| if *special == 0 { offsets.pop_front().unwrap_or_default() } else { (0, 0) };
         let mask = list.get_special_tokens_mask();
         Ok(TokenList {
             text: text.to_owned(),
             text_pair: text_pair.map(str::to_owned),
             input_ids: list.get_ids().to_vec(),
             tokens: list.get_tokens().to_vec(),
-            offsets: list.get_offsets().iter().map(|&(start, end)| [start, end]).collect(),
+            offsets: mask.iter().map(|special| offset(special).into()).collect(),
             token_type_ids: list.get_type_ids().to_vec(),
             special_tokens_mask: mask.to_vec(),
             sequence_ids: mask.iter().map(sequence_id).collect(),
@@ -105,6 +111,8 @@ mod tests {
             ("Unigram", "😀 ｃｌｅａｎ", "▁clean", [1, 7]),
             ("XLM-RoBERTa", "😀 clean", "▁clean", [2, 7]),
             ("BPE", "𠮷 clean", "Ġclean", [1, 7]),
+            // The space before a token is left out, and only once.
+            ("RoBERTa", "𠮷 clean", "Ġclean", [2, 7]),
         ] {
             let list = tokenizer(name).list(text, None).expect("it encodes");
             let at = list.tokens.iter().position(|own| own == token);
@@ -121,15 +129,18 @@ mod tests {
             let characters: Vec<char> = text.chars().collect();
             for (name, tokenizer) in TOKENIZERS.iter() {
                 let list = tokenizer.list(&text, None).expect("it encodes");
+                let byte_level = tokenizer.byte_level().is_some();
                 let mut last = [0, 0];
                 for (at, &[start, end]) in list.offsets.iter().enumerate() {
                     if list.sequence_ids[at].is_none() {
                         continue;
                     }
-                    prop_assert!(start <= end && end <= characters.len() && start >= last[0] && end >= last[1]);
+                    prop_assert!(start <= end && end <= characters.len());
+                    // Of a space that the pipeline puts behind a special token, trimming makes the end of what it precedes.
+                    prop_assert!(*name == "RoBERTa" || (start >= last[0] && end >= last[1]));
                     last = [start, end];
                     let token = list.tokens[at].as_str();
-                    if *name == "BPE" || token.contains("UNK") || token.contains("unk") || token.starts_with(['[', '<']) {
+                    if byte_level || token.contains("UNK") || token.contains("unk") || token.starts_with(['[', '<']) {
                         continue;
                     }
                     let marks = characters[end..].iter().take_while(|c| ('\u{300}'..'\u{370}').contains(*c)).count();
@@ -151,7 +162,7 @@ mod tests {
                 let windows = match tokenizer.encode_units(&text, &units) {
                     Ok(windows) => windows,
                     // This byte-level vocabulary cannot stand in for a dropped unit.
-                    Err(_) if *name == "BPE" => continue,
+                    Err(_) if tokenizer.byte_level().is_some() => continue,
                     Err(error) => panic!("{name}: {error}"),
                 };
                 let own: Vec<usize> = windows.iter().flat_map(|window| window.own.clone()).collect();

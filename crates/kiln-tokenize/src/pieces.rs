@@ -45,15 +45,28 @@ impl Tokenizer {
 
     /// The id that hides a token from a masked language model, if the vocabulary has one.
     pub fn mask_token_id(&self) -> Option<u32> {
-        let named = self.config.get("mask_token").and_then(|token| serde_json::from_value(token.clone()).ok());
-        let named: Option<SpecialToken> = named;
-        let tried = named.as_ref().map(SpecialToken::name).into_iter().chain(["[MASK]", "<mask>"]);
-        tried.into_iter().find_map(|token| self.pipeline.token_to_id(token))
+        let named = self.special_tokens.mask_token.as_ref().map(SpecialToken::name);
+        named.into_iter().chain(["[MASK]", "<mask>"]).find_map(|token| self.pipeline.token_to_id(token))
     }
 
     /// A token as the vocabulary has it, `##` or `▁` included.
     pub fn token(&self, id: u32) -> Option<String> {
         self.pipeline.id_to_token(id)
+    }
+
+    /// Whether its tokens stand for bytes, as those of GPT-2 and RoBERTa do.
+    pub fn is_byte_level(&self) -> bool {
+        self.byte_level().is_some()
+    }
+
+    /// What a token stands for in a text, without the marks of its place there: `##`, `▁`, or the space before it. The part of
+    /// a character is `�`.
+    pub fn token_text(&self, id: u32) -> String {
+        let token = self.token(id).unwrap_or_default();
+        if self.is_byte_level() && !self.is_special(id) {
+            return self.decode(&[id]).unwrap_or(token).trim_start().to_owned();
+        }
+        token.trim_start_matches("##").trim_start_matches('▁').to_owned()
     }
 
     /// Whether a token is a special one, which belongs to no text.
@@ -75,6 +88,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::samples::TOKENIZERS;
 
     fn tiny(name: &str) -> Tokenizer {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
@@ -105,5 +119,15 @@ mod tests {
         assert_eq!(tokenizer.token(5).as_deref(), Some("房"));
         assert!(!tokenizer.is_special(5) && !tokenizer.is_special(999));
         assert_eq!(tokenizer.decode(&[5, 6]).expect("both are known"), "房 间");
+        assert_eq!([5, 9, 0].map(|id| tokenizer.token_text(id)), ["房", "er", "[PAD]"]);
+    }
+
+    #[test]
+    fn tokens_of_bytes_are_shown_as_text() {
+        let (_, tokenizer) = TOKENIZERS.iter().find(|(name, _)| *name == "BPE").expect("it is one of them");
+        let ids = tokenizer.pieces(&["a clean 房"]).expect("every byte is known").remove(0);
+        let texts: Vec<String> = ids.iter().map(|id| tokenizer.token_text(*id)).collect();
+        assert_eq!(texts[..2], ["a", "clean"], "{texts:?}");
+        assert_eq!(tokenizer.token_text(tokenizer.pad_token_id()), "<pad>");
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
+use serde_json::Value;
 
 use crate::Tokenizer;
 
@@ -73,10 +74,28 @@ pub(crate) fn with_config(fixture: &str, file: &str, config: &str) -> Tokenizer 
     Tokenizer::from_folder(folder.path()).expect("the fixture is whole")
 }
 
-/// WordPiece in three settings, Unigram as its file has it and as XLM-RoBERTa's class builds it, and byte-level BPE.
+/// The byte-level fixture as `vocab.json` and `merges.txt` of a RoBERTa, with more files beside them.
+pub(crate) fn byte_level_files(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiny-bpe/tokenizer.json");
+    let json: Value = serde_json::from_slice(&fs::read(fixture).expect("it is there")).expect("it is JSON");
+    let merge =
+        |merge: &Value| format!("{} {}\n", merge[0].as_str().expect("a token"), merge[1].as_str().expect("one"));
+    let merges: String = json["model"]["merges"].as_array().expect("a list").iter().map(merge).collect();
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("it is writable");
+    write("config.json", r#"{"model_type": "roberta"}"#);
+    write("vocab.json", &json["model"]["vocab"].to_string());
+    write("merges.txt", &format!("#version: 0.2\n{merges}"));
+    files.iter().for_each(|(name, text)| write(name, text));
+    folder
+}
+
+/// WordPiece in three settings, Unigram as its file has it and as XLM-RoBERTa's class builds it, and byte-level BPE
+/// as its file has it and as RoBERTa's class builds it with a space before each text.
 pub(crate) static TOKENIZERS: LazyLock<Vec<(&str, Tokenizer)>> = LazyLock::new(|| {
     let wordpiece = |config| with_config("tiny", "vocab.txt", config);
     let unigram = |config| with_config("tiny-unigram", "tokenizer.json", config);
+    let roberta = byte_level_files(&[("tokenizer_config.json", r#"{"add_prefix_space": true}"#)]);
     vec![
         ("WordPiece", wordpiece("{}")),
         ("cased WordPiece", wordpiece(r#"{"do_lower_case": false, "strip_accents": false}"#)),
@@ -84,5 +103,6 @@ pub(crate) static TOKENIZERS: LazyLock<Vec<(&str, Tokenizer)>> = LazyLock::new(|
         ("Unigram", unigram("{}")),
         ("XLM-RoBERTa", unigram(r#"{"tokenizer_class": "XLMRobertaTokenizer"}"#)),
         ("BPE", with_config("tiny-bpe", "tokenizer.json", r#"{"pad_token": "<pad>"}"#)),
+        ("RoBERTa", Tokenizer::from_folder(roberta.path()).expect("the files are whole")),
     ]
 });

@@ -1,15 +1,15 @@
 use std::path::Path;
 
+use kiln_files::guarded;
 use serde_json::{Map, Value};
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::{ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 
-use crate::boundary::guarded;
-use crate::class::{self, Class};
+use crate::class::Class;
 use crate::config::TokenizerConfig;
 use crate::file::write;
-use crate::{Error, Tokenizer};
+use crate::{Error, Tokenizer, pipeline};
 
 impl Tokenizer {
     /// Writes `tokenizer.json` and `tokenizer_config.json` as transformers reads them, and `vocab.txt` and
@@ -64,7 +64,7 @@ impl Tokenizer {
         };
         let same = guarded(|| {
             let mut rebuilt = self.pipeline.clone();
-            class::apply(&mut rebuilt, Class::Bert, Path::new(""), &config).ok()?;
+            pipeline::apply(&mut rebuilt, Class::Bert, Path::new("tokenizer.json"), &config).ok()?;
             Some(rebuilt.to_string(false).ok()? == self.pipeline.to_string(false).ok()?)
         });
         same.ok().flatten().unwrap_or(false)

@@ -2,18 +2,18 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use kiln_files::guarded;
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 use tokenizers::{AddedToken, PostProcessor, TruncationDirection};
 
-use crate::boundary::guarded;
-use crate::class::{self, Class};
-use crate::config::{SpecialToken, TokenizerConfig};
+use crate::class::Class;
+use crate::config::{SpecialToken, SpecialTokens, TokenizerConfig};
 use crate::cuts::Cuts;
 use crate::declared::{self, LARGEST_ID};
 use crate::file::read_if_present;
 use crate::reading::Extent;
-use crate::{Encoding, Error, wordpiece};
+use crate::{Encoding, Error, added, byte_level, pipeline, wordpiece};
 
 /// Files beside `tokenizer.json` that other tools read; they are saved as they were.
 const COMPANIONS: [&str; 2] = ["vocab.txt", "special_tokens_map.json"];
@@ -44,18 +44,22 @@ pub struct Tokenizer {
     pub(crate) cuts: Cuts,
     /// `tokenizer_config.json` as it was read.
     pub(crate) config: Map<String, Value>,
+    /// The special tokens that its files state.
+    pub(crate) special_tokens: SpecialTokens,
     /// Names and contents of the files that are saved unchanged.
     pub(crate) companions: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl Tokenizer {
-    /// Reads a checkpoint's tokenizer: `tokenizer.json`, or else a BERT vocabulary in `vocab.txt`.
+    /// Reads a checkpoint's tokenizer: `tokenizer.json`, or else a BERT vocabulary in `vocab.txt`, or else RoBERTa's
+    /// byte-level vocabulary in `vocab.json` and `merges.txt`.
     ///
     /// As in transformers' `AutoTokenizer`, the class decides what the files mean. It is the `tokenizer_class` of
     /// `tokenizer_config.json` or of `config.json`, or the one of the model's type. `BertTokenizer` takes the vocabulary,
     /// and its pipeline from `tokenizer_config.json` alone: `do_lower_case` and `tokenize_chinese_chars`, both true by
-    /// default, `strip_accents`, and the special tokens. `XLMRobertaTokenizer` likewise builds its own pipeline. Any other
-    /// class, or none, runs `tokenizer.json` as it is.
+    /// default, `strip_accents`, and the special tokens. `RobertaTokenizer` likewise takes `add_prefix_space` and
+    /// `trim_offsets`; `XLMRobertaTokenizer`, `CamembertTokenizer` and `AlbertTokenizer` build pipelines of their own too.
+    /// Any other class, or none, runs `tokenizer.json` as it is.
     ///
     /// The maximum length is `model_max_length` of `tokenizer_config.json`, otherwise 512. Truncation and padding that are
     /// stored in `tokenizer.json` are ignored.
@@ -74,11 +78,13 @@ impl Tokenizer {
         let pad_token_id = pad_token_id(folder, &pipeline, &config)?;
         // Saving names it in the configuration, which makes it special: it has to be so before as after.
         let pad_token = pipeline.id_to_token(pad_token_id).unwrap_or_default();
-        guarded(|| pipeline.add_special_tokens([AddedToken::from(pad_token, true)]))
-            .map_err(|reason| Error::Broken { path: source.clone(), reason })?
-            .map_err(|cause| Error::Pipeline { path: source.clone(), source: cause })?;
+        if !pipeline.get_added_vocabulary().is_special_token(&pad_token) {
+            guarded(|| pipeline.add_special_tokens([AddedToken::from(pad_token, true)]))
+                .map_err(|reason| Error::Broken { path: source.clone(), reason })?
+                .map_err(|cause| Error::Pipeline { path: source.clone(), source: cause })?;
+        }
         let max_length = config.max_length();
-        let mut tokenizer = Self::new(pipeline, source, config.keys)?;
+        let mut tokenizer = Self::new(pipeline, source, config)?;
         (tokenizer.pad_token_id, tokenizer.companions) = (pad_token_id, companions);
         tokenizer.with_max_length(max_length).map_err(|error| match error {
             Error::MaxLength { .. } => Error::Broken {
@@ -93,7 +99,7 @@ impl Tokenizer {
     pub(crate) fn new(
         mut pipeline: tokenizers::Tokenizer,
         source: PathBuf,
-        config: Map<String, Value>,
+        TokenizerConfig { keys: config, special_tokens, .. }: TokenizerConfig,
     ) -> Result<Self, Error> {
         let broken = |reason| Error::Broken { path: source.clone(), reason };
         pipeline.with_padding(None);
@@ -112,9 +118,18 @@ impl Tokenizer {
         }
         let cuts = guarded(|| Cuts::of(&pipeline)).map_err(broken)?;
         let vocab_size = largest.map_or(0, |(_, id)| id as usize + 1);
-        let (max_length, pad_token_id, type_vocab_size) = (0, 0, None);
-        let companions = Vec::new();
-        Ok(Self { pipeline, max_length, pad_token_id, vocab_size, type_vocab_size, source, cuts, config, companions })
+        Ok(Self {
+            pipeline,
+            max_length: 0,
+            pad_token_id: 0,
+            vocab_size,
+            type_vocab_size: None,
+            source,
+            cuts,
+            config,
+            special_tokens,
+            companions: Vec::new(),
+        })
     }
 
     /// The length to which encodings are truncated, in tokens, special ones included.
@@ -261,29 +276,58 @@ fn longest_first((first, second): (usize, usize), room: usize) -> (usize, usize)
 
 /// The file that describes the pipeline, and the pipeline.
 fn read_pipeline(folder: &Path, config: &TokenizerConfig) -> Result<(PathBuf, tokenizers::Tokenizer), Error> {
-    let path = folder.join("tokenizer.json");
-    let broken = |path: &Path| {
+    let invalid = |path: &Path| {
         let path = path.to_owned();
-        |reason| Err(Error::Broken { path, reason })
+        |source| Error::Pipeline { path, source }
     };
+    let path = folder.join("tokenizer.json");
     if let Some(json) = read_if_present(&path)? {
         declared::check(&path, &json)?;
         let class = Class::of(folder, config)?;
-        let pipeline = guarded(|| {
-            let mut pipeline = tokenizers::Tokenizer::from_bytes(json)
-                .map_err(|source| Error::Pipeline { path: path.clone(), source })?;
-            class::apply(&mut pipeline, class, folder, config)?;
+        return built(path, |path| {
+            let mut pipeline = tokenizers::Tokenizer::from_bytes(json).map_err(invalid(path))?;
+            pipeline::apply(&mut pipeline, class, path, config)?;
             Ok(pipeline)
         });
-        return Ok((path.clone(), pipeline.unwrap_or_else(broken(&path))?));
     }
     let path = folder.join("vocab.txt");
-    match read_if_present(&path)? {
-        Some(vocab) => {
-            let pipeline = guarded(|| wordpiece::from_vocab(folder, &vocab, config)).unwrap_or_else(broken(&path))?;
-            Ok((path, pipeline))
+    if let Some(vocab) = read_if_present(&path)? {
+        return built(path, |path| {
+            let mut pipeline = tokenizers::Tokenizer::new(wordpiece::from_vocab(folder, &vocab, config)?);
+            added::add(&mut pipeline, Class::Bert, folder, config)?;
+            pipeline::apply(&mut pipeline, Class::Bert, path, config)?;
+            Ok(pipeline)
+        });
+    }
+    let path = folder.join("vocab.json");
+    if let Some(vocab) = read_if_present(&path)? {
+        if Class::of(folder, config)? != Class::Roberta {
+            return Err(Error::NotRoberta { path });
         }
-        None => Err(Error::Missing { folder: folder.to_owned() }),
+        let merges = folder.join("merges.txt");
+        let merges = read_if_present(&merges)?.ok_or(Error::NoMerges { path: merges })?;
+        return built(path, |path| {
+            let mut pipeline = tokenizers::Tokenizer::new(byte_level::from_files(folder, &vocab, &merges)?);
+            added::add(&mut pipeline, Class::Roberta, folder, config)?;
+            pipeline::apply(&mut pipeline, Class::Roberta, path, config)?;
+            Ok(pipeline)
+        });
+    }
+    let sentencepiece = ["sentencepiece.bpe.model", "spiece.model", "tokenizer.model"].map(|name| folder.join(name));
+    Err(match sentencepiece.into_iter().find(|path| path.is_file()) {
+        Some(path) => Error::SentencePiece { path },
+        None => Error::Missing { folder: folder.to_owned() },
+    })
+}
+
+/// A pipeline of that file; its panics become errors.
+fn built(
+    path: PathBuf,
+    build: impl FnOnce(&Path) -> Result<tokenizers::Tokenizer, Error>,
+) -> Result<(PathBuf, tokenizers::Tokenizer), Error> {
+    match guarded(|| build(&path)) {
+        Ok(pipeline) => Ok((path, pipeline?)),
+        Err(reason) => Err(Error::Broken { path, reason }),
     }
 }
 

@@ -2,8 +2,13 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use rayon::prelude::*;
-use tokenizers::{Model, NormalizedString, Normalizer};
+use tokenizers::pre_tokenizers::byte_level::ByteLevel;
+use tokenizers::{
+    Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
+    PreTokenizerWrapper,
+};
 
+use crate::config::SpecialToken;
 use crate::reading::{Extent, from_ids};
 use crate::tokenizer::cannot_encode;
 use crate::{Encoding, Error, Tokenizer};
@@ -29,8 +34,18 @@ const OVERLAP: usize = 4;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Unit<'a> {
     word: &'a str,
-    /// Whether another character than white space precedes it.
-    is_inside: bool,
+    place: Place,
+}
+
+/// What precedes a unit.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Place {
+    /// No other unit.
+    First,
+    /// White space.
+    Spaced,
+    /// Another unit, without white space between them.
+    Inside,
 }
 
 /// The tokens of units that have been tokenized before: a text has many characters and few different ones.
@@ -45,8 +60,8 @@ impl Tokenizer {
     /// one is not enough.
     ///
     /// A unit that the tokenizer drops, as a space or a control character, becomes the unknown token: no unit is lost. In
-    /// a SentencePiece vocabulary a unit that no space precedes gets the pieces from inside a sentence, without the mark
-    /// of a space; transformers, given a list of words, puts that mark before each.
+    /// a vocabulary whose tokens tell whether a space precedes them, SentencePiece's and byte-level ones, a unit gets those
+    /// that it has in its text; transformers, given a list of words, takes a space before each or before none.
     ///
     /// # Errors
     /// When a unit is out of vocabulary and the tokenizer has no unknown token.
@@ -118,10 +133,13 @@ impl Tokenizer {
         known: &mut KnownUnits<'a>,
     ) -> Result<UnitTokens, Error> {
         let mut tokens = UnitTokens { ids: Vec::new(), ends: Vec::with_capacity(units.len()) };
-        for unit in units {
-            let before = text[..unit.start].chars().next_back();
-            let unit =
-                Unit { word: &text[unit.clone()], is_inside: before.is_some_and(|before| !before.is_whitespace()) };
+        for (at, unit) in units.iter().enumerate() {
+            let place = match text[..unit.start].chars().next_back() {
+                Some(before) if !before.is_whitespace() => Place::Inside,
+                _ if at > 0 => Place::Spaced,
+                _ => Place::First,
+            };
+            let unit = Unit { word: &text[unit.clone()], place };
             match known.0.get(&unit) {
                 Some(ids) => tokens.ids.extend(ids),
                 None => {
@@ -138,39 +156,64 @@ impl Tokenizer {
     }
 
     /// Appends at least one id.
-    fn unit_tokens(&self, Unit { word, is_inside }: Unit<'_>, ids: &mut Vec<u32>) -> Result<(), Error> {
+    fn unit_tokens(&self, Unit { word, place }: Unit<'_>, ids: &mut Vec<u32>) -> Result<(), Error> {
         let before = ids.len();
         let room = self.max_length - self.special_tokens(false);
-        let fail = |source| cannot_encode(word, source);
+        let byte_level = self.byte_level();
+        let spaced = format!(" {word}");
+        let text = if byte_level.is_some() && place == Place::Spaced { &spaced } else { word };
         // A unit longer than a whole window becomes unknown, so the rest of it need not be read.
-        let whole = self.read(word, Extent::Tokens(room + 2))?.encoding;
-        let mut own = whole.get_ids();
+        let whole = self.read(text, Extent::Tokens(room + 2))?.encoding;
+        let own = whole.get_ids();
         let first = own.first().and_then(|&id| self.pipeline.id_to_token(id)).unwrap_or_default();
-        if first.starts_with(SPACE_MARK) {
-            if is_inside && own.len() <= room + 1 {
-                let mut normalized = NormalizedString::from(word);
-                if let Some(normalizer) = self.pipeline.get_normalizer() {
-                    normalizer.normalize(&mut normalized).map_err(fail)?;
-                }
-                let inner = self.pipeline.get_model().tokenize(normalized.get()).map_err(fail)?;
-                ids.extend(inner.into_iter().map(|token| token.id));
-                own = &[];
-            } else if own.len() > 1 && first.chars().eq([SPACE_MARK]) {
-                own = &own[1..];
-            }
+        let has_prefix = first.starts_with(SPACE_MARK) || byte_level.is_some_and(|level| level.add_prefix_space);
+        if has_prefix && place == Place::Inside && own.len() <= room + 1 {
+            ids.extend(self.inner_tokens(word, byte_level).map_err(|source| cannot_encode(word, source))?);
+        } else if own.len() > 1 && first.chars().eq([SPACE_MARK]) {
+            ids.extend(&own[1..]);
+        } else {
+            ids.extend(own);
         }
-        ids.extend(own);
         // What is left of a dropped unit, or of one longer than a whole window, is one unknown token.
         if ids.len() == before || ids.len() - before > room {
             ids.truncate(before);
-            ids.push(self.unknown_token().ok_or_else(|| fail("there is no unknown token".into()))?);
+            let unknown = || cannot_encode(word, "there is no unknown token".into());
+            ids.push(self.unknown_token().ok_or_else(unknown)?);
         }
         Ok(())
     }
 
+    /// The ids of a unit as a part of a word, to which the pipeline would add a space.
+    fn inner_tokens(&self, word: &str, byte_level: Option<ByteLevel>) -> tokenizers::Result<Vec<u32>> {
+        let mut normalized = NormalizedString::from(word);
+        if let Some(normalizer) = self.pipeline.get_normalizer() {
+            normalizer.normalize(&mut normalized)?;
+        }
+        let mut divided = PreTokenizedString::from(normalized);
+        if let Some(byte_level) = byte_level {
+            byte_level.add_prefix_space(false).pre_tokenize(&mut divided)?;
+        }
+        let mut ids = Vec::new();
+        for (part, ..) in divided.get_splits(OffsetReferential::Normalized, OffsetType::Byte) {
+            ids.extend(self.pipeline.get_model().tokenize(part)?.into_iter().map(|token| token.id));
+        }
+        Ok(ids)
+    }
+
+    /// The step of the pipeline that turns a text into bytes.
+    pub(crate) fn byte_level(&self) -> Option<ByteLevel> {
+        fn of(step: &PreTokenizerWrapper) -> Option<ByteLevel> {
+            match step {
+                PreTokenizerWrapper::ByteLevel(byte_level) => Some(*byte_level),
+                PreTokenizerWrapper::Sequence(steps) => steps.as_ref().iter().find_map(of),
+                _ => None,
+            }
+        }
+        self.pipeline.get_pre_tokenizer().and_then(of)
+    }
+
     fn unknown_token(&self) -> Option<u32> {
-        let named = self.config.get("unk_token");
-        let named = named.and_then(|token| token.as_str().or_else(|| token.get("content")?.as_str()));
+        let named = self.special_tokens.unk_token.as_ref().map(SpecialToken::name);
         named.into_iter().chain(["[UNK]", "<unk>"]).find_map(|token| self.pipeline.token_to_id(token))
     }
 }
@@ -215,16 +258,19 @@ pub fn characters(text: &str) -> Vec<Range<usize>> {
     let mut joins = false;
     for (start, char) in text.char_indices() {
         let end = start + char.len_utf8();
-        let changes =
-            matches!(char, '\u{300}'..='\u{36f}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}');
         match units.last_mut() {
-            Some(last) if last.end == start && (changes || joins) => last.end = end,
+            Some(last) if last.end == start && (is_modifier(char) || joins) => last.end = end,
             _ if char.is_whitespace() => {}
             _ => units.push(start..end),
         }
         joins = char == '\u{200d}';
     }
     units
+}
+
+/// Whether a character only changes the one before it.
+pub fn is_modifier(char: char) -> bool {
+    matches!(char, '\u{300}'..='\u{36f}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}')
 }
 
 /// Runs of letters and digits; every Chinese character, Japanese kana and mark of punctuation by itself. In bytes.

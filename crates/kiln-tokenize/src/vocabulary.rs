@@ -11,10 +11,11 @@ use tokenizers::{
     Trainer,
 };
 
+use crate::class::Class;
 use crate::config::TokenizerConfig;
 use crate::cuts::Cuts;
 use crate::reading::PIECE;
-use crate::{Error, Tokenizer, wordpiece};
+use crate::{Error, Tokenizer, pipeline, wordpiece};
 
 /// How a WordPiece vocabulary is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,11 +103,12 @@ impl VocabularyConfig {
         {
             keys.insert((*key).to_owned(), Value::from(SPECIAL_TOKENS[token]));
         }
-        let settings = serde_json::from_value(Value::Object(keys.clone())).expect("the keys are those of the settings");
-        let config = TokenizerConfig { keys, settings, ..TokenizerConfig::default() };
-        let pipeline = wordpiece::from_vocab(Path::new(""), vocab.as_bytes(), &config)?;
+        let config = TokenizerConfig::from_parts(&keys, None).expect("the keys are those of a configuration");
+        let model = wordpiece::from_vocab(Path::new(""), vocab.as_bytes(), &config)?;
+        let mut pipeline = tokenizers::Tokenizer::new(model);
+        pipeline::apply(&mut pipeline, Class::Bert, Path::new("vocab.txt"), &config)?;
         let max_length = config.max_length();
-        let mut tokenizer = Tokenizer::new(pipeline, "vocab.txt".into(), config.keys)?;
+        let mut tokenizer = Tokenizer::new(pipeline, "vocab.txt".into(), config)?;
         tokenizer.companions = vec![("vocab.txt", vocab.into_bytes())];
         tokenizer.with_max_length(max_length)
     }

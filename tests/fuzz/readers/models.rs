@@ -1,5 +1,6 @@
 //! Model folders: config, weights in each layout, heads and tokenizers, used for predictions and vectors.
 
+mod families;
 mod folders;
 
 use std::path::Path;
@@ -30,6 +31,8 @@ fn seeds(_: &Context) -> anyhow::Result<Vec<Seed>> {
         folders::masked(),
         folders::shards(),
         folders::pickle()?,
+        families::modernbert(),
+        families::albert(),
     ])
 }
 

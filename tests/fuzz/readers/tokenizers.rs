@@ -1,4 +1,4 @@
-//! Tokenizers: `vocab.txt`, `tokenizer.json` of WordPiece, Unigram and BPE, `tokenizer_config.json`.
+//! Tokenizers: `vocab.txt`, `vocab.json` with `merges.txt`, `tokenizer.json` of WordPiece, Unigram and BPE, `tokenizer_config.json`.
 
 use kiln_tokenize::{ContextConfig, Tokenizer, characters, words};
 use serde_json::{Value, json};
@@ -38,6 +38,7 @@ fn seeds(_: &Context) -> anyhow::Result<Vec<Seed>> {
             .with("tokenizer.json", wordpiece().to_string())
             .with("tokenizer_config.json", settings.to_string()),
         Seed::new("bpe").with("tokenizer.json", bpe().to_string()),
+        roberta(),
         Seed::new("parts").with("tokenizer.json", parts().to_string()),
     ])
 }
@@ -78,6 +79,21 @@ fn bpe() -> Value {
             "vocab": {"<pad>": 0, "<unk>": 1, "<s>": 2, "</s>": 3, "l": 4, "o": 5, "w": 6, "e": 7, "r": 8, "Ġ": 9, "lo": 10, "low": 11, "Ġlow": 12, "er": 13},
             "merges": [["l", "o"], ["lo", "w"], ["Ġ", "low"], ["e", "r"]]},
     })
+}
+
+/// The same vocabulary in RoBERTa's files.
+fn roberta() -> Seed {
+    let merge = |merge: &Value| format!("{} {}\n", merge[0].as_str().unwrap_or(""), merge[1].as_str().unwrap_or(""));
+    let model = &bpe()["model"];
+    let merges: String = model["merges"].as_array().into_iter().flatten().map(merge).collect();
+    let settings = json!({"model_max_length": 24, "add_prefix_space": true, "trim_offsets": true,
+        "mask_token": {"content": "<mask>", "lstrip": true}, "additional_special_tokens": ["low"]});
+    Seed::new("roberta")
+        .beside("config.json", r#"{"model_type": "roberta"}"#)
+        .with("vocab.json", model["vocab"].to_string())
+        .with("merges.txt", format!("#version: 0.2\n{merges}"))
+        .with("tokenizer_config.json", settings.to_string())
+        .with("added_tokens.json", r#"{"<mask>": 14, "<new>": 15}"#)
 }
 
 /// Normalizers, pre-tokenizers and decoders of every kind, one behind another.

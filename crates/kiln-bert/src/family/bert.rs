@@ -14,6 +14,8 @@ pub(super) const BERT: Family = Family {
     projection: Projection::Never,
     shares_layers: false,
     defaults: "{}",
+    fixed: "{}",
+    head_act: None,
     sentence_head: SentenceHead::Pooler,
     has_token_head: false,
     answer_output: "qa_outputs.",

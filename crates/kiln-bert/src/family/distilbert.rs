@@ -33,6 +33,7 @@ pub(super) const DISTILBERT: Family = Family {
         Rename { bert: "cls.predictions.decoder.", family: "vocab_projector." },
     ],
     has_segments: false,
+    fixed: r#"{"layer_norm_eps": 1e-12}"#,
     sentence_head: SentenceHead::Own {
         dense: "pre_classifier.",
         norm: None,

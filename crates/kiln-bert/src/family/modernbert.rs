@@ -1,6 +1,7 @@
 use kiln_kernels::Activation;
 
 use super::{BERT, Family, Positions, Rename, SentenceHead};
+use crate::HiddenAct;
 
 /// ModernBERT (Warner et al., 2024): layers that normalize what they read, rotary positions, gated feed-forward blocks, local
 /// attention in most layers, and biases only where the config asks for them.
@@ -35,6 +36,7 @@ pub(super) const MODERNBERT: Family = Family {
         "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0
     }"#,
     // `classifier_activation` of the config counts.
+    head_act: Some(HiddenAct::Gelu),
     sentence_head: SentenceHead::Own {
         dense: "head.dense.",
         norm: Some("head.norm."),

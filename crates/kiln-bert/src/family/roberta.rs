@@ -1,6 +1,7 @@
 use kiln_kernels::Activation;
 
 use super::{BERT, Family, Positions, Rename, SentenceHead};
+use crate::HiddenAct;
 
 /// RoBERTa (Liu et al., 2019).
 pub(super) const ROBERTA: Family = Family {
@@ -15,6 +16,7 @@ pub(super) const ROBERTA: Family = Family {
     ],
     positions: Positions::AfterPadding,
     defaults: r#"{"pad_token_id": 1}"#,
+    head_act: Some(HiddenAct::Gelu),
     sentence_head: SentenceHead::Own {
         dense: "classifier.dense.",
         norm: None,

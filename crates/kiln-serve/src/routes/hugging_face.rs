@@ -146,9 +146,8 @@ impl Shape<'_> {
         let mask = self.model.mask_token().unwrap_or_default();
         let candidates = |(at, found): (usize, &kiln_predict::MaskPrediction)| -> Value {
             let candidate = |token: &kiln_predict::TokenPrediction| {
-                let text = token.token.trim_start_matches("##").trim_start_matches('▁');
-                let sequence = with_mask_filled(&filled.text, &mask, at, text);
-                json!({ "score": token.score, "token": token.id, "token_str": text, "sequence": sequence })
+                let sequence = with_mask_filled(&filled.text, &mask, at, &token.text);
+                json!({ "score": token.score, "token": token.id, "token_str": token.text, "sequence": sequence })
             };
             found.tokens.iter().map(candidate).collect()
         };

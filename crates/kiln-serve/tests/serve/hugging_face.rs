@@ -49,7 +49,7 @@ fn several_labels_and_numbers() {
 
 #[test]
 fn entities_have_the_offsets_of_characters() {
-    let text = "😀酒店位置好房间很干净屏幕太暗";
+    let text = " \n😀酒店位置好房间很干净屏幕太暗";
     let characters: Vec<char> = text.chars().collect();
     let answer = shared().ask("/models/names", &json!({ "inputs": text }));
     let entities = answer.as_array().expect("a list");
@@ -69,7 +69,7 @@ fn entities_have_the_offsets_of_characters() {
 
 #[test]
 fn an_answer_is_an_object_with_its_place() {
-    let context = "酒店位置好房间很干净屏幕太暗".repeat(20);
+    let context = format!("\u{3000} {}", "酒店位置好房间很干净屏幕太暗".repeat(20));
     let inputs = json!({ "question": "酒店", "context": context });
     let answer = shared().ask("/models/answers", &json!({ "inputs": inputs }));
     let at = |key: &str| answer[key].as_u64().expect("an offset") as usize;

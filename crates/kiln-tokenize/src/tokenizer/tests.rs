@@ -155,7 +155,10 @@ fn errors_name_the_folder_and_what_was_looked_for() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let here = folder.path().display().to_string();
     let refused = || Tokenizer::from_folder(folder.path()).expect_err("there is no tokenizer");
-    let missing = format!("no tokenizer in `{here}`: looked for `tokenizer.json`, then `vocab.txt`");
+    let missing = format!(
+        "no tokenizer in `{here}`: looked for `tokenizer.json`, then `vocab.txt`, \
+         then `vocab.json` and `merges.txt`"
+    );
     assert_eq!(refused().to_string(), missing);
     assert!(matches!(Tokenizer::from_folder(&folder.path().join("no")), Err(Error::Missing { .. })));
 

@@ -6,9 +6,10 @@ use anyhow::{Context, bail};
 use burn::tensor::Device;
 use kiln_backend::Backend;
 use kiln_bert::BertConfig;
-use kiln_heads::Start;
+use kiln_heads::{Start, check_pretraining};
 use kiln_hub::{Location, PullConfig, Source};
 use kiln_kernels::Precision;
+use kiln_schema::Task;
 use kiln_tokenize::{ModelLimits, Tokenizer};
 use kiln_train::{Alone, Fingerprint, Reduction};
 
@@ -164,6 +165,10 @@ fn checkpoint(recipe: &Recipe, config: &PullConfig, observer: &mut dyn Observer)
         }
         None => BertConfig::from_folder(&folder)?,
     };
+    if recipe.task == Task::MaskedLm {
+        let checked = check_pretraining(&folder, &config, recipe.next_sentence);
+        checked.map_err(|error| UsageError(error.to_string()))?;
+    }
     if recipe.train.r_drop > 0.0 && [config.hidden_dropout_prob, config.attention_probs_dropout_prob] == [0.0; 2] {
         bail!(UsageError(format!("train.r_drop compares passes under dropout, and {source} has none")));
     }

@@ -20,6 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # The models are small: more threads would wait for each other.
 os.environ["RAYON_NUM_THREADS"] = "1"
 
+import numpy
 import torch
 import transformers
 from transformers import (
@@ -84,7 +85,7 @@ def case(name):
         print(f"{name:<40} FAILED: {type(error).__name__}: {error}")
 
 
-def compare(name, folder, model, texts, max_length=None):
+def compare(name, folder, model, texts, max_length=None, tolerance=TOLERANCE):
     """Holds Kiln's tokens and logits against those of a transformers model."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = model.eval().float()
@@ -108,7 +109,7 @@ def compare(name, folder, model, texts, max_length=None):
         for key in compared:
             theirs = getattr(outputs, key).flatten()
             difference = (theirs - torch.tensor(ours[key])).abs().max().item()
-            assert difference <= TOLERANCE, f"{name}, {text!r}: {key} {difference} apart"
+            assert difference <= tolerance, f"{name}, {text!r}: {key} {difference} apart"
             furthest = max(furthest, difference)
     print(f"{name:<40} {furthest:.1e}")
 
@@ -283,9 +284,8 @@ def fresh(kind, config=BertConfig, **keys):
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
     if config is transformers.DistilBertConfig:
         sizes = {}
-    config = config(
-        vocab_size=len(SPECIAL) + len(WORDS), max_position_embeddings=64, initializer_range=0.15, **{**sizes, **keys}
-    )
+    sizes |= {"vocab_size": len(SPECIAL) + len(WORDS), "max_position_embeddings": 64, "initializer_range": 0.15}
+    config = config(**{**sizes, **keys})
     model = kind(config).eval()
     with torch.no_grad():
         # Fresh biases are zero, and would hide that they are not read.
@@ -334,9 +334,9 @@ def pickled_in_two(folder, state):
     (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
-def sharded(model):
+def sharded(model, size="20KB"):
     def save(folder, state):
-        model.save_pretrained(folder, max_shard_size="20KB")
+        model.save_pretrained(folder, max_shard_size=size)
         assert len(list(folder.glob("model-*.safetensors"))) > 1, "one shard proves nothing"
 
     return save
@@ -511,6 +511,138 @@ def check_families(parent):
                 compare(f"saved: {name}", folder, model, texts)
 
 
+# Families with random sizes and switches.
+
+RANDOM = 4  # of each family, for each head
+RANDOM_TOLERANCE = 5e-4  # nearly all are within 1e-5; a few shapes of ModernBERT are 2e-4 apart
+ACTIVATIONS = ["gelu", "gelu_new", "relu", "silu", "tanh", "gelu_pytorch_tanh", "quick_gelu"]
+
+
+def random_sizes(draw, widths):
+    heads = draw.choice([1, 2, 3, 4])
+    return {
+        "hidden_size": heads * draw.choice([width for width in widths if heads * width >= 12]),
+        "num_attention_heads": heads,
+        "num_hidden_layers": draw.choice([1, 2, 3, 5]),
+        "intermediate_size": draw.choice([1, 7, 30, 64]),
+        "max_position_embeddings": draw.choice([40, 64, 77]),
+        # Of tokens that no text has.
+        "pad_token_id": draw.choice([0, 4]),
+        "tie_word_embeddings": draw.random() < 0.7,
+    }
+
+
+def random_bert(draw):
+    return {
+        **random_sizes(draw, [5, 8, 12, 16, 17]),
+        "hidden_act": draw.choice(ACTIVATIONS),
+        "layer_norm_eps": draw.choice([1e-12, 1e-7, 1e-5, 1e-3]),
+        "type_vocab_size": draw.choice([1, 2, 3]),
+    }
+
+
+def random_modern(draw):
+    layers = (keys := random_sizes(draw, [2, 8, 12, 16]))["num_hidden_layers"]
+    every = {"global_attn_every_n_layers": draw.choice([1, 2, 3, 4])}
+    if draw.random() < 0.3:
+        every = {"layer_types": [draw.choice(["full_attention", "sliding_attention"]) for _ in range(layers)]}
+    return {
+        **MODERN,
+        **keys,
+        **every,
+        **{f"{key}_bias": draw.random() < 0.5 for key in ["norm", "attention", "mlp", "classifier", "decoder"]},
+        "hidden_activation": draw.choice(ACTIVATIONS),
+        "classifier_activation": draw.choice(ACTIVATIONS),
+        "classifier_pooling": draw.choice(["cls", "mean"]),
+        "norm_eps": draw.choice([1e-7, 1e-5, 1e-3]),
+        "local_attention": draw.choice([1, 2, 3, 4, 7, 8, 128]),
+        "global_rope_theta": draw.choice([1.0, 37.5, 160000.0, 1e6]),
+        "local_rope_theta": draw.choice([10.0, 10000.0]),
+    }
+
+
+def random_distilbert(draw):
+    keys = random_sizes(draw, [5, 8, 12, 16])
+    names = {
+        "hidden_size": "dim",
+        "num_attention_heads": "n_heads",
+        "num_hidden_layers": "n_layers",
+        "intermediate_size": "hidden_dim",
+    }
+    more = {"activation": draw.choice(["gelu", "relu"]), "sinusoidal_pos_embds": draw.random() < 0.3}
+    return {names.get(key, key): value for key, value in keys.items()} | more
+
+
+def random_albert(draw):
+    groups = draw.choice([1, 2, 3])
+    return {
+        **random_bert(draw),
+        "num_hidden_groups": groups,
+        "num_hidden_layers": groups * draw.choice([1, 2]) + draw.choice([0, 1]),
+        "inner_group_num": draw.choice([1, 2]),
+        "embedding_size": draw.choice([1, 12, 24, 64]),
+    }
+
+
+def random_electra(draw):
+    keys = random_bert(draw)
+    return keys | {"embedding_size": draw.choice([keys["hidden_size"], 12, 40])}
+
+
+def random_ernie(draw):
+    return random_bert(draw) | {"use_task_id": draw.random() < 0.5, "task_type_vocab_size": draw.choice([1, 3])}
+
+
+RANDOM_FAMILIES = {
+    "Bert": (random_bert, [*HEADS, "MaskedLM", "PreTraining"]),
+    "Roberta": (random_bert, [*HEADS, "MaskedLM"]),
+    "XLMRoberta": (random_bert, [*HEADS, "MaskedLM"]),
+    "Camembert": (random_bert, [*HEADS, "MaskedLM"]),
+    "Ernie": (random_ernie, [*HEADS, "MaskedLM", "PreTraining"]),
+    "DistilBert": (random_distilbert, [*HEADS, "MaskedLM"]),
+    "Electra": (random_electra, HEADS),
+    "Albert": (random_albert, [*HEADS, "MaskedLM"]),
+    "ModernBert": (random_modern, [*HEADS, "MaskedLM"]),
+}
+
+
+def check_random(root):
+    draw = random.Random(7)
+    for family, (keys_of, heads) in RANDOM_FAMILIES.items():
+        for head in heads:
+            kind, config = (getattr(transformers, f"{family}{name}") for name in [f"For{head}", "Config"])
+            for at in range(RANDOM):
+                keys = keys_of(draw)
+                dtype = draw.choice([torch.float32, torch.float32, torch.float16, torch.bfloat16])
+                save = draw.choice([None, None, "sharded", pickled, pickled_in_two])
+                name = f"random: {kind.__name__} {at}"
+                with case(f"{name} {keys} {dtype} {save}"):
+                    if head == "SequenceClassification":
+                        keys["num_labels"] = draw.choice([1, 2, 5])
+                    model = fresh(kind, config, **keys).to(dtype)
+                    folder = write(root, name, model, sharded(model, 2000) if save == "sharded" else save)
+                    pairs = keys.get("type_vocab_size", 2) > 1
+                    texts = PAIRS if pairs and head in ["QuestionAnswering", "PreTraining"] else TEXTS + PAIRS * pairs
+                    compare(name, folder, model, texts, tolerance=RANDOM_TOLERANCE)
+                    check_vectors(name, folder, model)
+
+
+def check_vectors(name, folder, model):
+    """The mean of the hidden states, as `kiln embed` has it."""
+    out = folder / "vectors.npy"
+    file = folder / "texts.txt"
+    file.write_text("\n".join(TEXTS))
+    kiln("embed", "--model", folder, "--file", file, "--out", out, "--pooling", "mean")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    for text, ours in zip(TEXTS, numpy.load(out), strict=True):
+        with torch.no_grad():
+            encoded = tokenizer(text, return_tensors="pt")
+            inputs = {key: encoded[key] for key in ["input_ids", "attention_mask"]}
+            theirs = model.base_model(**inputs).last_hidden_state[0].mean(0)
+        difference = (theirs - torch.tensor(ours)).abs().max().item()
+        assert difference <= RANDOM_TOLERANCE, f"{name}, {text!r}: vectors {difference} apart"
+
+
 def check_adapters(root):
     """Kiln's adapters in peft, and peft's in Kiln."""
     from peft import LoraConfig, PeftModel, TaskType, get_peft_model
@@ -580,7 +712,16 @@ def main():
     transformers.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         os.environ["KILN_CACHE"] = str(Path(folder) / "cache")
-        checks = [check_saved, check_files, check_heads, check_configs, check_tokenizers, check_families, check_adapters]
+        checks = [
+            check_saved,
+            check_files,
+            check_heads,
+            check_configs,
+            check_tokenizers,
+            check_families,
+            check_random,
+            check_adapters,
+        ]
         for check in checks:
             root = Path(folder) / check.__name__
             root.mkdir()

@@ -7,16 +7,16 @@ use crate::readers::workspace_file;
 use crate::seed::Seed;
 
 const VOCAB: &str = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n房\n间\nclean\ncafe\n##er\n##s\n!\nun\n##able\n";
-const VOCAB_SIZE: usize = 14;
-const HIDDEN: usize = 8;
-const INTERMEDIATE: usize = 12;
-const POSITIONS: usize = 32;
-const LAYERS: usize = 2;
+pub(super) const VOCAB_SIZE: usize = 14;
+pub(super) const HIDDEN: usize = 8;
+pub(super) const INTERMEDIATE: usize = 12;
+pub(super) const POSITIONS: usize = 32;
+pub(super) const LAYERS: usize = 2;
 
 /// A tensor's name and shape.
-type Tensor = (String, Vec<usize>);
+pub(super) type Tensor = (String, Vec<usize>);
 
-fn linear(name: &str, from: usize, to: usize) -> [Tensor; 2] {
+pub(super) fn linear(name: &str, from: usize, to: usize) -> [Tensor; 2] {
     [(format!("{name}.weight"), vec![to, from]), (format!("{name}.bias"), vec![to])]
 }
 
@@ -51,7 +51,7 @@ fn file(tensors: &[Tensor]) -> Vec<u8> {
     let mut data: Vec<u8> = Vec::new();
     for (at, (name, shape)) in tensors.iter().enumerate() {
         let start = data.len();
-        let centre = if name.ends_with("LayerNorm.weight") { 1.0 } else { 0.0 };
+        let centre = if name.ends_with("norm.weight") || name.ends_with("Norm.weight") { 1.0 } else { 0.0 };
         let number = |i: usize| centre + ((i * 7 + at * 13) as f32 * 0.37).sin() * 0.3;
         data.extend((0..shape.iter().product()).flat_map(|i| number(i).to_le_bytes()));
         header.insert(name.clone(), json!({"dtype": "F32", "shape": shape, "data_offsets": [start, data.len()]}));
@@ -72,7 +72,7 @@ fn config(more: &Value) -> String {
     config.to_string()
 }
 
-fn labels(names: &[&str]) -> Value {
+pub(super) fn labels(names: &[&str]) -> Value {
     let id2label: Map<String, Value> =
         names.iter().enumerate().map(|(id, name)| (id.to_string(), json!(name))).collect();
     let label2id: Map<String, Value> =
@@ -80,14 +80,14 @@ fn labels(names: &[&str]) -> Value {
     json!({ "id2label": id2label, "label2id": label2id })
 }
 
-fn with(mut left: Value, right: &Value) -> Value {
+pub(super) fn with(mut left: Value, right: &Value) -> Value {
     if let (Some(left), Some(right)) = (left.as_object_mut(), right.as_object()) {
         left.extend(right.clone());
     }
     left
 }
 
-fn folder(name: &'static str, more: &Value, tensors: &[Tensor]) -> Seed {
+pub(super) fn folder(name: &'static str, more: &Value, tensors: &[Tensor]) -> Seed {
     let tokenizer = format!("{{\"do_lower_case\": true, \"model_max_length\": {POSITIONS}}}");
     Seed::new(name)
         .with("config.json", config(more))

@@ -152,7 +152,7 @@ pub fn in_words(prediction: &Prediction, context: Option<&str>) -> String {
         }
         Prediction::Filled(filled) => {
             let candidates = filled.masks.iter().map(|mask| {
-                let tokens = mask.tokens.iter().map(|token| format!("{} {:.4}", token.token, token.score));
+                let tokens = mask.tokens.iter().map(|token| format!("{} {:.4}", token.text, token.score));
                 tokens.collect::<Vec<_>>().join(", ")
             });
             format!("{}  ({})", filled.filled, candidates.collect::<Vec<_>>().join("; "))

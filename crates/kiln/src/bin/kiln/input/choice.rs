@@ -52,6 +52,7 @@ impl Choice<'_> {
             None => self.text_or_table(&columns)?,
         };
         let mut source = self.with_format(Some(format));
+        source.keeps_white_space = matches!(self.task, Task::TokenClassification | Task::QuestionAnswering);
         self.place(&mut source, columns)?;
         Ok(source)
     }
