@@ -7,3 +7,4 @@ mod sequences;
 mod tags;
 mod answers;
 mod distillation;
+mod families;

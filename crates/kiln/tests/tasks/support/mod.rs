@@ -14,8 +14,13 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-/// The cache of all tests, so that none touches the user's.
-static CACHE: LazyLock<PathBuf> = LazyLock::new(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("tasks-cache"));
+/// The cache of all tests, so that none touches the user's. Emptied at the start: some tests tell what was computed from what
+/// was cached.
+static CACHE: LazyLock<PathBuf> = LazyLock::new(|| {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tasks-cache");
+    let _ = std::fs::remove_dir_all(&cache);
+    cache
+});
 
 pub fn kiln(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
