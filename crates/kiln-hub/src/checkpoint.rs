@@ -37,7 +37,7 @@ fn find_vocabulary(files: &mut Gatherer<'_>) -> Result<(), Error> {
     if files.find("tokenizer.json")? {
         return Ok(());
     }
-    if !files.find("vocab.txt")? && !(files.find("vocab.json")? && files.find("merges.txt")?) {
+    if !(files.find("vocab.txt")? || files.find("vocab.json")? && files.find("merges.txt")?) {
         for model in ["sentencepiece.bpe.model", "spiece.model"] {
             if files.find(model)? {
                 return Err(files.missing(&format!("tokenizer.json, which transformers makes of its {model},")));
