@@ -1,4 +1,4 @@
-//! Training shared by several processes over MPI, on one machine or many. [`Mpi`] is `kiln_train`'s `Reduction`: what the
+//! Training shared by several processes over MPI, on one machine or many. `Mpi` is `kiln_train`'s `Reduction`: what the
 //! processes exchange, with a watch that speaks up when one of them stalls.
 //!
 //! The crate is empty without its feature `engine`, which needs an MPI library (Open MPI or MPICH) and libclang to build.
