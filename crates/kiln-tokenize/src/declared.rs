@@ -11,11 +11,18 @@ use crate::Error;
 /// takes time in proportion to the largest id.
 pub(crate) const LARGEST_ID: u32 = (1 << 24) - 1;
 
+/// The most steps of a normalizer, or of another part: those in use have a few dozen, and each may hold a compiled pattern.
+const MOST_STEPS: usize = 1_000;
+
 /// The parts of `tokenizer.json` that state sizes beside the vocabulary.
 #[derive(Deserialize)]
 struct Outline {
     #[serde(default)]
     normalizer: Value,
+    #[serde(default)]
+    pre_tokenizer: Value,
+    #[serde(default)]
+    decoder: Value,
     #[serde(default)]
     added_tokens: Vec<AddedId>,
 }
@@ -34,10 +41,24 @@ pub(crate) fn check(path: &Path, json: &[u8]) -> Result<(), Error> {
     if let Some(AddedId { id }) = outline.added_tokens.iter().find(|token| token.id > LARGEST_ID) {
         return refuse(format!("added_tokens has the id {id}, expected {LARGEST_ID} at most"));
     }
+    let parts =
+        [("normalizer", &outline.normalizer), ("pre_tokenizer", &outline.pre_tokenizer), ("decoder", &outline.decoder)];
+    for (name, part) in parts {
+        let steps = steps(part);
+        if steps > MOST_STEPS {
+            return refuse(format!("{name} has {steps} steps, expected {MOST_STEPS} at most"));
+        }
+    }
     match charsmap(&outline.normalizer).map(undersized) {
         Some(Some(reason)) => refuse(format!("normalizer: {reason}")),
         _ => Ok(()),
     }
+}
+
+/// How many steps a part has, those of sequences in it among them.
+fn steps(part: &Value) -> usize {
+    let lists = ["normalizers", "pretokenizers", "decoders"].map(|name| part[name].as_array());
+    lists.into_iter().flatten().map(|list| list.len() + list.iter().map(steps).sum::<usize>()).sum()
 }
 
 /// The first `precompiled_charsmap` of a normalizer or of a sequence of them.
@@ -85,6 +106,18 @@ mod tests {
         );
         let refused = check(Path::new("here/tokenizer.json"), json.as_bytes()).expect_err("it declares too much");
         assert!(refused.to_string().starts_with("`here/tokenizer.json`"), "{refused}");
+    }
+
+    #[test]
+    fn absurdly_many_steps_are_refused() {
+        let json = |count: usize| {
+            let inner = vec![r#"{"type": "NFC"}"#; count].join(", ");
+            let sequence = format!(r#"{{"type": "Sequence", "normalizers": [{inner}]}}"#);
+            format!(r#"{{"normalizer": {{"type": "Sequence", "normalizers": [{sequence}]}}, "decoder": null}}"#)
+        };
+        assert!(check(Path::new("x"), json(999).as_bytes()).is_ok());
+        let refused = check(Path::new("x"), json(1_000).as_bytes()).expect_err("one step too many").to_string();
+        assert!(refused.contains("normalizer has 1001 steps, expected 1000"), "{refused}");
     }
 
     #[test]
