@@ -23,7 +23,7 @@ const STEPS: [(&str, Step); 12] = [
     ("doc", || each_half("doc", &["--no-deps"], &[])),
     ("test", || each_half("test", &[], &[])),
     ("examples", run_examples),
-    ("fuzz", || fuzz::run(&fuzz::Args { seconds: Some(20), ..fuzz::Args::default() })),
+    ("fuzz", || fuzz::run(&fuzz::Args::default())),
     ("clients", clients::run),
     ("browser", browser::run),
     ("mpi", mpi::run),
