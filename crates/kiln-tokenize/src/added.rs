@@ -6,6 +6,7 @@ use tokenizers::AddedToken;
 use crate::Error;
 use crate::class::Class;
 use crate::config::{SpecialToken, SpecialTokens, TokenizerConfig, parse};
+use crate::declared::check_length;
 use crate::file::read_if_present;
 
 /// Adds the tokens that a folder without `tokenizer.json` has beside its vocabulary: `added_tokens_decoder` of
@@ -17,6 +18,9 @@ pub(crate) fn add(
     config: &TokenizerConfig,
 ) -> Result<(), Error> {
     let Some((path, tokens)) = listed(folder, config, &class.special_tokens(config))? else { return Ok(()) };
+    for (_, token) in &tokens {
+        check_length(&path, "the file", token.content.len())?;
+    }
     pipeline
         .add_tokens(tokens.iter().map(|(_, token)| token.clone()))
         .map_err(|source| Error::Pipeline { path: path.clone(), source })?;

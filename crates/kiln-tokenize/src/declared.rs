@@ -1,8 +1,10 @@
+use std::fmt;
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::Error;
@@ -14,6 +16,14 @@ pub(crate) const LARGEST_ID: u32 = (1 << 24) - 1;
 /// The most steps of a normalizer, or of another part: those in use have a few dozen, and each may hold a compiled pattern.
 const MOST_STEPS: usize = 1_000;
 
+/// The most bytes of a pattern or another text of such a part: those in use have some hundreds, and a compiled one takes hundreds
+/// of times as much.
+const LONGEST_PATTERN: usize = 16_384;
+
+/// The most bytes of a token that is looked for in whole texts: an added one, or a piece of a Unigram vocabulary. Searching
+/// takes 200 bytes of memory for each of them, and a level of the stack.
+const LONGEST_TOKEN: usize = 1_024;
+
 /// The parts of `tokenizer.json` that state sizes beside the vocabulary.
 #[derive(Deserialize)]
 struct Outline {
@@ -24,12 +34,64 @@ struct Outline {
     #[serde(default)]
     decoder: Value,
     #[serde(default)]
-    added_tokens: Vec<AddedId>,
+    added_tokens: Vec<Added>,
+    #[serde(default)]
+    model: Model,
 }
 
 #[derive(Deserialize)]
-struct AddedId {
+struct Added {
     id: u32,
+    #[serde(default)]
+    content: String,
+}
+
+#[derive(Default, Deserialize)]
+struct Model {
+    #[serde(default)]
+    vocab: LongestPiece,
+}
+
+/// The bytes of the longest piece of a Unigram vocabulary, a list of pieces each with its score; 0 of any other vocabulary.
+#[derive(Default)]
+struct LongestPiece(usize);
+
+impl<'de> Deserialize<'de> for LongestPiece {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pieces;
+
+        impl<'de> Visitor<'de> for Pieces {
+            type Value = LongestPiece;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a vocabulary")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut pieces: A) -> Result<LongestPiece, A::Error> {
+                let mut longest = 0;
+                while let Some((piece, _)) = pieces.next_element::<(String, IgnoredAny)>()? {
+                    longest = longest.max(piece.len());
+                }
+                Ok(LongestPiece(longest))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut tokens: A) -> Result<LongestPiece, A::Error> {
+                while tokens.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(LongestPiece(0))
+            }
+        }
+
+        deserializer.deserialize_any(Pieces)
+    }
+}
+
+/// Checks the length of an added token, which the file has in the place named.
+pub(crate) fn check_length(path: &Path, place: &str, bytes: usize) -> Result<(), Error> {
+    if bytes <= LONGEST_TOKEN {
+        return Ok(());
+    }
+    let reason = format!("{place} has a token of {bytes} bytes, expected {LONGEST_TOKEN} at most");
+    Err(Error::Broken { path: path.to_owned(), reason })
 }
 
 /// Checks the sizes that `tokenizer.json` declares, before anything is allocated for them.
@@ -38,15 +100,22 @@ struct AddedId {
 pub(crate) fn check(path: &Path, json: &[u8]) -> Result<(), Error> {
     let Ok(outline) = serde_json::from_slice::<Outline>(json) else { return Ok(()) };
     let refuse = |reason: String| Err(Error::Broken { path: path.to_owned(), reason });
-    if let Some(AddedId { id }) = outline.added_tokens.iter().find(|token| token.id > LARGEST_ID) {
+    if let Some(Added { id, .. }) = outline.added_tokens.iter().find(|token| token.id > LARGEST_ID) {
         return refuse(format!("added_tokens has the id {id}, expected {LARGEST_ID} at most"));
     }
+    let longest = outline.added_tokens.iter().map(|token| token.content.len()).max();
+    check_length(path, "added_tokens", longest.unwrap_or(0))?;
+    check_length(path, "model.vocab", outline.model.vocab.0)?;
     let parts =
         [("normalizer", &outline.normalizer), ("pre_tokenizer", &outline.pre_tokenizer), ("decoder", &outline.decoder)];
     for (name, part) in parts {
         let steps = steps(part);
         if steps > MOST_STEPS {
             return refuse(format!("{name} has {steps} steps, expected {MOST_STEPS} at most"));
+        }
+        let longest = longest_pattern(part);
+        if longest > LONGEST_PATTERN {
+            return refuse(format!("{name} has a pattern of {longest} bytes, expected {LONGEST_PATTERN} at most"));
         }
     }
     match charsmap(&outline.normalizer).map(undersized) {
@@ -61,11 +130,27 @@ fn steps(part: &Value) -> usize {
     lists.into_iter().flatten().map(|list| list.len() + list.iter().map(steps).sum::<usize>()).sum()
 }
 
+/// The bytes of the longest text in a part, which a character map is not.
+fn longest_pattern(part: &Value) -> usize {
+    match part {
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(longest_pattern).max().unwrap_or(0),
+        Value::Object(keys) => {
+            let patterns = keys.iter().filter(|(key, _)| *key != CHARSMAP);
+            patterns.map(|(_, value)| longest_pattern(value)).max().unwrap_or(0)
+        }
+        _ => 0,
+    }
+}
+
+/// The key of a character map.
+const CHARSMAP: &str = "precompiled_charsmap";
+
 /// The first `precompiled_charsmap` of a normalizer or of a sequence of them.
 fn charsmap(normalizer: &Value) -> Option<&str> {
     match normalizer {
         Value::Object(keys) => {
-            let own = keys.get("precompiled_charsmap").and_then(Value::as_str);
+            let own = keys.get(CHARSMAP).and_then(Value::as_str);
             own.or_else(|| keys.values().find_map(charsmap))
         }
         Value::Array(values) => values.iter().find_map(charsmap),
@@ -118,6 +203,43 @@ mod tests {
         assert!(check(Path::new("x"), json(999).as_bytes()).is_ok());
         let refused = check(Path::new("x"), json(1_000).as_bytes()).expect_err("one step too many").to_string();
         assert!(refused.contains("normalizer has 1001 steps, expected 1000"), "{refused}");
+    }
+
+    #[test]
+    fn an_absurdly_long_pattern_is_refused_and_a_character_map_is_none() {
+        let json = |key: &str, value: &str| {
+            format!(r#"{{"decoder": {{"decoders": [{{"type": "x", "pattern": {{"{key}": "{value}"}}}}]}}}}"#)
+        };
+        let long = "a".repeat(16_385);
+        assert!(check(Path::new("x"), json("Regex", &long[1..]).as_bytes()).is_ok());
+        assert!(check(Path::new("x"), json(CHARSMAP, &long).as_bytes()).is_ok());
+        let refused = check(Path::new("x"), json("Regex", &long).as_bytes()).expect_err("too long").to_string();
+        assert!(refused.contains("decoder has a pattern of 16385 bytes"), "{refused}");
+    }
+
+    #[test]
+    fn absurdly_long_tokens_are_refused() {
+        let refused = |json: String| check(Path::new("x"), json.as_bytes()).map_err(|error| error.to_string());
+        for (bytes, expected) in [(1_024, None), (1_025, Some("a token of 1025 bytes, expected 1024 at most"))] {
+            let token = "a".repeat(bytes);
+            for (place, json) in [
+                ("added_tokens", format!(r#"{{"added_tokens": [{{"id": 3, "content": "{token}"}}]}}"#)),
+                (
+                    "model.vocab",
+                    format!(r#"{{"model": {{"type": "Unigram", "vocab": [["b", 0], ["{token}", -1.5]]}}}}"#),
+                ),
+            ] {
+                let message = refused(json).err();
+                assert_eq!(message.is_some(), expected.is_some(), "{place}: {message:?}");
+                assert!(
+                    message.iter().all(|text| text.contains(place) && text.contains(expected.unwrap_or(""))),
+                    "{message:?}"
+                );
+            }
+        }
+        // The tokens of other vocabularies are looked up word by word.
+        let token = "a".repeat(5_000);
+        assert_eq!(refused(format!(r#"{{"model": {{"type": "WordPiece", "vocab": {{"{token}": 1}}}}}}"#)), Ok(()));
     }
 
     #[test]

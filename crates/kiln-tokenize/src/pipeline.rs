@@ -17,6 +17,7 @@ use tokenizers::{AddedToken, Model, ModelWrapper, decoders};
 use crate::Error;
 use crate::class::Class;
 use crate::config::{SpecialToken, SpecialTokens, TokenizerConfig};
+use crate::declared::check_length;
 
 /// Builds the pipeline around a vocabulary as its class does, and adds the special tokens. `path` is the file that has it.
 ///
@@ -75,6 +76,8 @@ pub(crate) fn apply(
         }
         _ => {}
     }
+    let longest = tokens.stated().map(|token| token.name().len()).max();
+    check_length(path, "the vocabulary", longest.unwrap_or(0))?;
     add_special(pipeline, &tokens).map_err(invalid)
 }
 
