@@ -185,6 +185,9 @@ pub fn mutate_toml(bytes: &[u8], rng: &mut StdRng) -> Option<Change> {
     mutate(serde_json::to_value(table).ok()?, &language, rng)
 }
 
+/// Bytes that one repetition may add.
+const LARGEST: usize = 16 << 20;
+
 /// Stands for a text that no tree can hold until the tree is written.
 const HOLE: &str = "@@hole@@";
 
@@ -311,8 +314,13 @@ fn insert(tree: &mut Value, path: &str, language: &Language, rng: &mut StdRng) -
     Some((format!("{key:?}"), format!("{path} twice")))
 }
 
+/// A value and many copies of it. Several such changes behind one another would fill the memory, so what would be larger
+/// than [`LARGEST`] is not made.
 fn repeat(tree: &mut Value, path: &str, rng: &mut StdRng) -> Done {
     let count = *pick(rng, &[1, 2, 100, 10_000]);
+    if tree.pointer(path)?.to_string().len().saturating_mul(count) > LARGEST {
+        return None;
+    }
     match parent(tree, path)? {
         (Value::Array(values), at) => {
             let value = values.get(at.parse::<usize>().ok()?)?.clone();
