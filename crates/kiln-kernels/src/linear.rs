@@ -49,7 +49,9 @@ pub(crate) mod fused {
     use half::bf16;
 
     use super::ActivatedLinear;
-    use crate::cpu::{Activated, Epilogue, Kernels, Simd, Source, Target, View, activate, activate_backward, product};
+    use crate::cpu::{
+        Activated, Epilogue, Kernels, Simd, Source, Target, View, activate, activate_backward, new_product,
+    };
     use crate::flex::{self, Value, contiguous, matrix, rounded, rows_and_columns, values, with_last};
     use crate::weight::{Form, Operand};
     use crate::{Activation, Precision, Products};
@@ -95,17 +97,9 @@ pub(crate) mod fused {
         epilogue: Epilogue<'_>,
     ) -> Vec<O> {
         let simd = Simd::detect();
-        let ([rows, input], [_, output]) = (rows_and_columns(x), weight.shape());
+        let [rows, input] = rows_and_columns(x);
         let packed = products.pack::<W>(&[weight]);
-        let mut out = vec![O::default(); rows * output];
-        product(
-            simd,
-            View::new(values::<E>(x), rows, input, input),
-            &packed,
-            Target::whole(&mut out, output),
-            epilogue,
-        );
-        out
+        new_product(simd, View::new(values::<E>(x), rows, input, input), &packed, epilogue)
     }
 
     /// A linear layer in the backward pass of whatever it is part of.

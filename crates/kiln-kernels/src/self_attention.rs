@@ -114,7 +114,7 @@ mod fused {
     use super::{Queries, SelfAttention};
     use crate::cpu::{
         Attention, Dropout, Epilogue, Kernels, Packed, Simd, Source, Target, View, attention, attention_backward,
-        product,
+        new_product, product,
     };
     use crate::flex::{self, Value, column_sums, contiguous, matrix, rounded, token_mask, values};
     use crate::products::side_by_side;
@@ -241,8 +241,7 @@ mod fused {
         let [query_bias, key_bias, value_bias] = [query_bias, key_bias, value_bias].map(contiguous);
         let project = |x: View<'_, E>, weights: &[&Operand], bias: &[f32]| {
             let packed = state.settings.products.pack::<W>(weights);
-            let mut out = vec![E::default(); x.rows() * bias.len()];
-            product(simd, x, &packed, Target::whole(&mut out, bias.len()), Epilogue::Bias(bias));
+            let out: Vec<E> = new_product(simd, x, &packed, Epilogue::Bias(bias));
             flex::new(out, &[x.rows(), bias.len()])
         };
         let [query, key, value] = &state.weights;

@@ -5,9 +5,11 @@
 #![allow(unsafe_code, reason = "tile instructions, on pointers whose bounds the caller has checked")]
 
 use std::arch::asm;
+use std::marker::PhantomData;
 
 use half::bf16;
 
+use super::Element;
 use super::tile::x86::Pointers;
 
 /// Lanes that one register of operands holds, and rows and columns of a register of sums.
@@ -18,6 +20,10 @@ pub(super) const ROWS: usize = 2 * SIDE;
 pub(super) const COLUMNS: usize = 2 * SIDE;
 /// Bytes of a register's row.
 const ROW_BYTES: usize = 64;
+/// Bytes of a lane of a panel, and of a row of its sums.
+const WIDE: usize = 2 * ROW_BYTES;
+/// How far ahead the right operand is fetched, in bytes: two blocks.
+const AHEAD: usize = 2 * WIDE * SIDE;
 
 /// Asks the operating system for the tile registers, which each process must do once.
 pub(super) fn is_granted() -> bool {
@@ -74,26 +80,68 @@ impl Shapes {
     }
 }
 
+/// The tile registers of a thread: the shape that they have, until they are given back.
+#[derive(Debug, Default)]
+pub struct Registers {
+    /// How many rows the shape is for; 0 before the first.
+    rows: usize,
+    /// They are those of the thread.
+    thread: PhantomData<*const ()>,
+}
+
+impl Registers {
+    /// Shapes the registers for so many rows, at most [`ROWS`], which takes longer than the product of a few blocks.
+    ///
+    /// # Safety
+    /// Tiles must be granted.
+    unsafe fn shape(&mut self, rows: usize) {
+        if self.rows == rows {
+            return;
+        }
+        let upper = if rows <= SIDE { rows } else { rows.div_ceil(2) };
+        let shapes = Shapes::new(upper, rows - upper);
+        // SAFETY: the caller's promise; the shapes are those of palette 1.
+        unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
+        self.rows = rows;
+    }
+}
+
+impl Drop for Registers {
+    /// What a thread holds in them costs time when it is interrupted.
+    fn drop(&mut self) {
+        if self.rows > 0 {
+            // SAFETY: tiles were granted when a shape was set.
+            unsafe { asm!("tilerelease", options(nostack, nomem)) };
+        }
+    }
+}
+
 /// What the assembly reads: addresses, and distances in bytes.
 struct Operands {
     a: *const u8,
     a_step: usize,
     b: *const u8,
-    b_step: usize,
+    /// The part of the right operand that is fetched.
+    ahead: *const u8,
     sums: *mut u8,
-    sums_step: usize,
+    /// Whether sums are read first. Otherwise they begin at zero.
+    has_sums: usize,
     /// Of 16 lanes, at least one.
     blocks: usize,
 }
 
-/// Fetches the right operand's block after the next: tile loads wait for memory one by one, as no fetcher foresees them.
-macro_rules! prefetch {
-    () => {
+/// Fetches four or eight lines of the right operand's block that is some blocks ahead, and the next block of four rows of the
+/// left one. No fetcher foresees tile loads, and they wait for memory one by one. Between the other instructions, fetches
+/// take no time of their own.
+macro_rules! fetch {
+    ($($line:literal)*) => {
         concat!(
-            ".irp line, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, ",
-            "16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31\n",
-            "prefetcht0 [{b} + 4096 + 64*\\line]\n",
-            ".endr"
+            $("prefetcht0 [{ahead} + 64*", $line, "]\n",)*
+            "prefetcht0 [{next_a}]\n",
+            "prefetcht0 [{next_a} + {a_step}]\n",
+            "prefetcht0 [{next_a} + 2*{a_step}]\n",
+            "prefetcht0 [{next_a} + {three_steps}]\n",
+            "lea {next_a}, [{next_a} + 4*{a_step}]\n",
         )
     };
 }
@@ -110,102 +158,127 @@ macro_rules! kernel {
             /// # Safety
             /// Tiles must be granted; all rows, columns and lanes must lie within what `p` points to; the lanes of a row of the
             /// left operand must lie side by side.
-            pub(in super::super) unsafe fn run(rows: usize, p: Pointers<$element>) {
+            pub(in super::super) unsafe fn run(rows: usize, p: Pointers<$element>, registers: &mut Registers) {
+                const { assert!(COLUMNS * size_of::<$element>() * <$element>::PER_LANE == WIDE) };
                 debug_assert!(p.width == COLUMNS && p.lanes % SIDE == 0 && p.lanes > 0 && (1..=ROWS).contains(&rows));
                 let operands = Operands {
                     a: p.a.cast(),
                     a_step: p.row_step * size_of::<$element>(),
                     b: p.b.cast(),
-                    b_step: p.b_step * size_of::<$element>(),
+                    ahead: p.b.cast::<u8>().wrapping_add(AHEAD),
                     sums: p.sums.cast(),
-                    sums_step: p.width * size_of::<f32>(),
+                    has_sums: usize::from(!p.is_first),
                     blocks: p.lanes / SIDE,
                 };
                 // SAFETY: the caller's promise.
                 unsafe {
+                    registers.shape(rows);
                     if rows <= SIDE {
-                        one(&Shapes::new(rows, 0), operands);
+                        one(operands);
                     } else {
-                        let upper = rows.div_ceil(2);
-                        two(&Shapes::new(upper, rows - upper), operands, upper);
+                        two(operands, rows.div_ceil(2));
                     }
                 }
             }
 
-            unsafe fn one(shapes: &Shapes, o: Operands) {
+            unsafe fn one(o: Operands) {
                 // SAFETY: the caller's promise.
                 unsafe {
                     asm!(
-                        "ldtilecfg [{shapes}]",
-                        "tileloadd tmm0, [{sums} + {sums_step}*1]",
-                        "tileloadd tmm1, [{sums} + {sums_step}*1 + 64]",
+                        "tilezero tmm0",
+                        "tilezero tmm1",
+                        "test {has_sums}, {has_sums}",
+                        "jz 2f",
+                        "tileloadd tmm0, [{sums} + {wide}*1]",
+                        "tileloadd tmm1, [{sums} + {wide}*1 + 64]",
                         "2:",
-                        prefetch!(),
+                        "lea {next_a}, [{a} + 64]",
                         "tileloadd tmm4, [{a} + {a_step}*1]",
-                        "tileloadd tmm6, [{b} + {b_step}*1]",
+                        fetch!(0 1 2 3 4 5 6 7),
+                        "tileloadd tmm6, [{b} + {wide}*1]",
+                        fetch!(8 9 10 11 12 13 14 15),
                         concat!($product, " tmm0, tmm4, tmm6"),
-                        "tileloadd tmm7, [{b} + {b_step}*1 + 64]",
+                        fetch!(16 17 18 19 20 21 22 23),
+                        "tileloadd tmm7, [{b} + {wide}*1 + 64]",
+                        fetch!(24 25 26 27 28 29 30 31),
                         concat!($product, " tmm1, tmm4, tmm7"),
                         "add {a}, 64",
                         "add {b}, {b_block}",
+                        "add {ahead}, {b_block}",
                         "dec {blocks}",
                         "jnz 2b",
-                        "tilestored [{sums} + {sums_step}*1], tmm0",
-                        "tilestored [{sums} + {sums_step}*1 + 64], tmm1",
-                        "tilerelease",
-                        shapes = in(reg) shapes,
+                        "tilestored [{sums} + {wide}*1], tmm0",
+                        "tilestored [{sums} + {wide}*1 + 64], tmm1",
                         a = inout(reg) o.a => _,
+                        next_a = out(reg) _,
                         a_step = in(reg) o.a_step,
+                        three_steps = in(reg) 3 * o.a_step,
                         b = inout(reg) o.b => _,
-                        b_step = in(reg) o.b_step,
-                        b_block = in(reg) o.b_step * SIDE,
+                        ahead = inout(reg) o.ahead => _,
+                        b_block = const WIDE * SIDE,
+                        wide = in(reg) WIDE,
                         sums = in(reg) o.sums,
-                        sums_step = in(reg) o.sums_step,
+                        has_sums = in(reg) o.has_sums,
                         blocks = inout(reg) o.blocks => _,
                         options(nostack),
                     );
                 }
             }
 
-            unsafe fn two(shapes: &Shapes, o: Operands, upper: usize) {
+            unsafe fn two(o: Operands, upper: usize) {
                 // SAFETY: the caller's promise; the lower rows begin `upper` rows below the first.
                 unsafe {
                     asm!(
-                        "ldtilecfg [{shapes}]",
-                        "tileloadd tmm0, [{sums} + {sums_step}*1]",
-                        "tileloadd tmm1, [{sums} + {sums_step}*1 + 64]",
-                        "tileloadd tmm2, [{lower_sums} + {sums_step}*1]",
-                        "tileloadd tmm3, [{lower_sums} + {sums_step}*1 + 64]",
+                        "tilezero tmm0",
+                        "tilezero tmm1",
+                        "tilezero tmm2",
+                        "tilezero tmm3",
+                        "test {has_sums}, {has_sums}",
+                        "jz 2f",
+                        "tileloadd tmm0, [{sums} + {wide}*1]",
+                        "tileloadd tmm1, [{sums} + {wide}*1 + 64]",
+                        "tileloadd tmm2, [{lower_sums} + {wide}*1]",
+                        "tileloadd tmm3, [{lower_sums} + {wide}*1 + 64]",
                         "2:",
-                        prefetch!(),
+                        "lea {next_a}, [{a} + 64]",
                         "tileloadd tmm4, [{a} + {a_step}*1]",
-                        "tileloadd tmm6, [{b} + {b_step}*1]",
+                        fetch!(0 1 2 3),
+                        "tileloadd tmm6, [{b} + {wide}*1]",
+                        fetch!(4 5 6 7),
                         concat!($product, " tmm0, tmm4, tmm6"),
-                        "tileloadd tmm7, [{b} + {b_step}*1 + 64]",
+                        fetch!(8 9 10 11),
+                        "tileloadd tmm7, [{b} + {wide}*1 + 64]",
+                        fetch!(12 13 14 15),
                         concat!($product, " tmm1, tmm4, tmm7"),
+                        fetch!(16 17 18 19),
                         "tileloadd tmm5, [{lower_a} + {a_step}*1]",
+                        fetch!(20 21 22 23),
                         concat!($product, " tmm2, tmm5, tmm6"),
+                        fetch!(24 25 26 27),
                         concat!($product, " tmm3, tmm5, tmm7"),
+                        fetch!(28 29 30 31),
                         "add {a}, 64",
                         "add {lower_a}, 64",
                         "add {b}, {b_block}",
+                        "add {ahead}, {b_block}",
                         "dec {blocks}",
                         "jnz 2b",
-                        "tilestored [{sums} + {sums_step}*1], tmm0",
-                        "tilestored [{sums} + {sums_step}*1 + 64], tmm1",
-                        "tilestored [{lower_sums} + {sums_step}*1], tmm2",
-                        "tilestored [{lower_sums} + {sums_step}*1 + 64], tmm3",
-                        "tilerelease",
-                        shapes = in(reg) shapes,
+                        "tilestored [{sums} + {wide}*1], tmm0",
+                        "tilestored [{sums} + {wide}*1 + 64], tmm1",
+                        "tilestored [{lower_sums} + {wide}*1], tmm2",
+                        "tilestored [{lower_sums} + {wide}*1 + 64], tmm3",
                         a = inout(reg) o.a => _,
                         lower_a = inout(reg) o.a.wrapping_add(upper * o.a_step) => _,
+                        next_a = out(reg) _,
                         a_step = in(reg) o.a_step,
+                        three_steps = in(reg) 3 * o.a_step,
                         b = inout(reg) o.b => _,
-                        b_step = in(reg) o.b_step,
-                        b_block = in(reg) o.b_step * SIDE,
+                        ahead = inout(reg) o.ahead => _,
+                        b_block = const WIDE * SIDE,
+                        wide = in(reg) WIDE,
                         sums = in(reg) o.sums,
-                        lower_sums = in(reg) o.sums.wrapping_add(upper * o.sums_step),
-                        sums_step = in(reg) o.sums_step,
+                        lower_sums = in(reg) o.sums.wrapping_add(upper * WIDE),
+                        has_sums = in(reg) o.has_sums,
                         blocks = inout(reg) o.blocks => _,
                         options(nostack),
                     );

@@ -10,7 +10,7 @@ use super::pack::{Packed, Source};
 use super::product::{Epilogue, Target, product_serial};
 use super::random::Dropout;
 use super::simd::vectorized;
-use super::vector::{exp, max, sum};
+use super::vector::{dot, exp, map_and_sum, max};
 use super::{Kernels, Simd, View};
 
 /// Queries of a head that are computed together.
@@ -299,19 +299,20 @@ vectorized! {
     fn softmax<E: Kernels>(scores: &mut [f32], rows: ScoreRows<'_>, probabilities: &mut [E], log_sums: &mut [f32]) {
         let ScoreRows { mask, scale, dropout, first_key, first_column, .. } = rows;
         let columns = mask.len();
+        let has_padding = mask.contains(&false);
         for (at, (row, out)) in scores.chunks_exact_mut(columns).zip(probabilities.chunks_exact_mut(columns)).enumerate() {
-            for (score, token) in row.iter_mut().zip(mask) {
-                *score = if *token { *score * scale } else { f32::NEG_INFINITY };
+            if has_padding {
+                for (score, token) in row.iter_mut().zip(mask) {
+                    *score = if *token { *score } else { f32::NEG_INFINITY };
+                }
             }
             let near = rows.near(at);
             row[..near.start].fill(f32::NEG_INFINITY);
             row[near.end..].fill(f32::NEG_INFINITY);
-            let most = max(row);
+            // The largest score is also the largest after scaling, to the last bit.
+            let most = max(row) * scale;
             let most = if most == f32::NEG_INFINITY { 0.0 } else { most };
-            for score in &mut *row {
-                *score = exp(*score - most);
-            }
-            let total = sum(columns, |i| row[i]);
+            let total = map_and_sum(row, |score| exp(score * scale - most));
             log_sums[at] = most + total.ln();
             let inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
             if let Some(dropout) = dropout {
@@ -353,7 +354,7 @@ vectorized! {
                     *dropped = E::from_f32(*p);
                 }
             }
-            let mean = sum(columns, |i| row[i] * slope[i]);
+            let mean = dot(row, slope);
             for ((out, p), slope) in out.iter_mut().zip(&*row).zip(&*slope) {
                 *out = E::from_f32(p * (slope - mean) * scale);
             }

@@ -1,3 +1,5 @@
+use std::mem::MaybeUninit;
+
 use half::bf16;
 
 /// What the operands of a product are rounded to. Values lie in 32-bit lanes, neighbours along the summed axis together.
@@ -59,6 +61,40 @@ impl Element for i8 {
     #[inline(always)]
     fn to_f32(self) -> f32 {
         f32::from(self)
+    }
+}
+
+/// Where a result is written.
+pub trait Slot: Send {
+    /// Writes the result, rounded.
+    fn write(&mut self, value: f32);
+
+    /// Adds the result to what is there.
+    fn add(&mut self, value: f32);
+}
+
+impl<E: Element> Slot for E {
+    #[inline(always)]
+    fn write(&mut self, value: f32) {
+        *self = E::from_f32(value);
+    }
+
+    #[inline(always)]
+    fn add(&mut self, value: f32) {
+        *self = E::from_f32(self.to_f32() + value);
+    }
+}
+
+/// There is nothing yet, which counts as 0.
+impl<E: Element> Slot for MaybeUninit<E> {
+    #[inline(always)]
+    fn write(&mut self, value: f32) {
+        self.write(E::from_f32(value));
+    }
+
+    #[inline(always)]
+    fn add(&mut self, value: f32) {
+        self.write(E::from_f32(value));
     }
 }
 

@@ -21,7 +21,7 @@ mod adamw;
 pub use activation::{Activated, activate, activate_backward};
 pub use adamw::{AdamWState, adamw, sum_of_squares};
 pub use attention::{Attention, attention, attention_backward};
-pub use element::Element;
+pub use element::{Element, Slot};
 pub use embedding::{Tables, Tokens, embed, table_gradient};
 pub use gate::{Gate, gate, gate_backward};
 pub use norm::{
@@ -29,7 +29,7 @@ pub use norm::{
     residual_sum,
 };
 pub use pack::{Packed, Source, round, round_all};
-pub use product::{Epilogue, Target, product, product_serial};
+pub use product::{Epilogue, Target, new_product, product, product_serial};
 pub use random::Dropout;
 pub use rotary::{Angles, Division, divide, unite};
 pub use simd::Simd;

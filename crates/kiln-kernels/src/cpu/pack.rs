@@ -65,7 +65,9 @@ impl Source<i8> for i8 {
 pub(super) type Lanes<E> = AVec<E, ConstAlign<64>>;
 
 fn zeroed<E: Element>(len: usize) -> Lanes<E> {
-    AVec::from_iter(64, std::iter::repeat_n(E::default(), len))
+    let mut lanes = AVec::new(64);
+    lanes.resize(len, E::default());
+    lanes
 }
 
 /// A right operand, laid out for the micro-kernels: panels of columns, in each the lanes of one `k` side by side.
@@ -78,11 +80,20 @@ pub struct Packed<E> {
     /// Columns of a panel.
     pub(super) width: usize,
     lanes: Lanes<E>,
-    /// Where `E` is quantized, of each column: the real value of 1, and the sum of the values.
-    pub(super) columns: Vec<(f32, i32)>,
+    /// Where `E` is quantized.
+    pub(super) columns: ColumnUnits,
     /// Where `E` is quantized: what each column of the left operand is multiplied with before it is quantized. Empty: with
     /// nothing.
     smoothing: Vec<f32>,
+}
+
+/// Of each column of a quantized operand, in vectors of their own, which are read side by side.
+#[derive(Clone, Debug, Default)]
+pub struct ColumnUnits {
+    /// The real value of 1.
+    pub(super) units: Vec<f32>,
+    /// The sum of the values.
+    pub(super) sums: Vec<i32>,
 }
 
 impl Packed<i8> {
@@ -96,7 +107,7 @@ impl Packed<i8> {
             let values = columns.row(column).expect("a column lies in one piece");
             values.iter().map(|value| i32::from(*value)).sum()
         };
-        let columns = units.iter().enumerate().map(|(column, unit)| (*unit, sum(column))).collect();
+        let columns = ColumnUnits { units: units.to_vec(), sums: (0..units.len()).map(sum).collect() };
         Self { columns, smoothing: smoothing.to_vec(), ..Self::rounded(simd, b) }
     }
 }
@@ -130,7 +141,7 @@ impl<E: Kernels> Packed<E> {
     fn quantized<T: Element>(simd: Simd, b: View<'_, T>) -> Self {
         let (k, n) = (b.rows(), b.cols());
         let values: Vec<f32> = (0..k).flat_map(|row| (0..n).map(move |column| b.at(row, column).to_f32())).collect();
-        let mut columns = vec![(0f32, 0); n];
+        let mut columns = ColumnUnits { units: vec![0.0; n], sums: vec![0; n] };
         let mut scaled = vec![0f32; k * n];
         quantize_columns(simd, &values, &mut columns, &mut scaled);
         Self { columns, ..Self::rounded(simd, View::new(&scaled, k, n, n)) }
@@ -162,7 +173,7 @@ impl<E: Kernels> Packed<E> {
         let waste = |width: &&usize| n.next_multiple_of(**width);
         let width = *tile::widths::<E>(simd).iter().min_by_key(waste).expect("there is a width");
         let len = n.div_ceil(width) * width * k.div_ceil(E::PER_LANE) * E::PER_LANE;
-        Self { k, n, width, lanes: zeroed(len), columns: vec![], smoothing: vec![] }
+        Self { k, n, width, lanes: zeroed(len), columns: ColumnUnits::default(), smoothing: vec![] }
     }
 
     pub(super) fn quantizer(&self) -> Quantizer<'_> {
@@ -260,19 +271,20 @@ vectorized! {
     }
 
     /// Whole numbers from −127 to 127 in place of a matrix's values; the unit of each column and the sum of its numbers.
-    fn quantize_columns(values: &[f32], columns: &mut [(f32, i32)], whole: &mut [f32]) {
-        let n = columns.len().max(1);
+    fn quantize_columns(values: &[f32], columns: &mut ColumnUnits, whole: &mut [f32]) {
+        let ColumnUnits { units, sums } = columns;
+        let n = units.len().max(1);
         for row in values.chunks_exact(n) {
-            for ((largest, _), value) in columns.iter_mut().zip(row) {
+            for (largest, value) in units.iter_mut().zip(row) {
                 *largest = if value.abs() > *largest { value.abs() } else { *largest };
             }
         }
-        for (unit, _) in &mut *columns {
+        for unit in &mut *units {
             // A column of zeros has any unit.
             *unit = if *unit > 127.0 * f32::MIN_POSITIVE { *unit / 127.0 } else { 1.0 };
         }
         for (whole, row) in whole.chunks_exact_mut(n).zip(values.chunks_exact(n)) {
-            for ((whole, value), (unit, sum)) in whole.iter_mut().zip(row).zip(&mut *columns) {
+            for (((whole, value), unit), sum) in whole.iter_mut().zip(row).zip(&*units).zip(&mut *sums) {
                 *whole = (value / *unit + ROUND) - ROUND;
                 *sum += *whole as i32;
             }
@@ -282,15 +294,15 @@ vectorized! {
     /// Quantizes a row to bytes of which the smallest value is 0 or above it, and the largest 255 or below it; 0.0 is one of
     /// them exactly. Returns the real value of 1, and the byte of 0.0.
     fn quantize<T: Element>(from: &[T], to: &mut [i8]) -> (f32, i32) {
-        const BLOCK: usize = 16;
+        // So many that a loop over a block stays one.
+        const BLOCK: usize = 64;
         let (mut low, mut high) = ([0f32; BLOCK], [0f32; BLOCK]);
-        let blocks = from.chunks_exact(BLOCK);
-        let remaining = blocks.remainder();
+        let (blocks, remaining) = from.as_chunks::<BLOCK>();
         for block in blocks {
-            for ((low, high), value) in low.iter_mut().zip(&mut high).zip(block) {
-                let value = value.to_f32();
-                *low = if value < *low { value } else { *low };
-                *high = if value > *high { value } else { *high };
+            for at in 0..BLOCK {
+                let value = block[at].to_f32();
+                low[at] = if value < low[at] { value } else { low[at] };
+                high[at] = if value > high[at] { value } else { high[at] };
             }
         }
         for ((low, high), value) in low.iter_mut().zip(&mut high).zip(remaining) {

@@ -3,12 +3,12 @@
 
 use rayon::prelude::*;
 
-use super::pack::{Lanes, Packed, Source, pack_rows, round, transpose};
+use super::pack::{ColumnUnits, Lanes, Packed, Source, pack_rows, round, transpose};
 use super::simd::vectorized;
 use super::tile::{self, Kernels, Tile, WIDEST};
 use super::vector::map_activation;
 use super::view::extent;
-use super::{Element, Simd, View};
+use super::{Element, Simd, Slot, View};
 use crate::Activation;
 
 /// Rows whose sums are made together.
@@ -37,20 +37,20 @@ pub enum Epilogue<'a> {
 
 /// Where a result goes: a rectangle of a row-major matrix.
 #[derive(Debug)]
-pub struct Target<'a, O> {
-    data: &'a mut [O],
+pub struct Target<'a, S> {
+    data: &'a mut [S],
     row_step: usize,
     first_column: usize,
 }
 
-impl<'a, O: Element> Target<'a, O> {
+impl<'a, S: Slot> Target<'a, S> {
     /// A whole matrix of `columns`.
-    pub fn whole(data: &'a mut [O], columns: usize) -> Self {
+    pub fn whole(data: &'a mut [S], columns: usize) -> Self {
         Self { data, row_step: columns, first_column: 0 }
     }
 
     /// From `first_column` on, in a matrix of rows `row_step` apart.
-    pub fn columns(data: &'a mut [O], row_step: usize, first_column: usize) -> Self {
+    pub fn columns(data: &'a mut [S], row_step: usize, first_column: usize) -> Self {
         Self { data, row_step, first_column }
     }
 
@@ -64,7 +64,7 @@ impl<'a, O: Element> Target<'a, O> {
         }
     }
 
-    fn rows(self, rows: usize, columns: usize) -> Vec<&'a mut [O]> {
+    fn rows(self, rows: usize, columns: usize) -> Vec<&'a mut [S]> {
         let rows = self.data.chunks_mut(self.row_step.max(1)).take(rows);
         rows.map(|row| &mut row[self.first_column..][..columns]).collect()
     }
@@ -74,11 +74,11 @@ impl<'a, O: Element> Target<'a, O> {
 ///
 /// # Panics
 /// When the shapes do not fit; when `E` is quantized and the rows of `a` do not lie in one piece.
-pub fn product<E: Kernels, T: Source<E>, O: Element>(
+pub fn product<E: Kernels, T: Source<E>, S: Slot>(
     simd: Simd,
     a: View<'_, T>,
     b: &Packed<E>,
-    out: Target<'_, O>,
+    out: Target<'_, S>,
     epilogue: Epilogue<'_>,
 ) {
     out.check(a.rows(), b.n, epilogue);
@@ -98,7 +98,7 @@ pub fn product<E: Kernels, T: Source<E>, O: Element>(
         let rows = Rows::new(simd, a, b, &mut scratch);
         let panels = b.panels().div_ceil(4 * threads).max(1);
         let columns = panels * b.width;
-        let mut parts: Vec<Vec<&mut [O]>> = vec![];
+        let mut parts: Vec<Vec<&mut [S]>> = vec![];
         parts.resize_with(b.n.div_ceil(columns), Vec::new);
         for row in out.rows(a.rows(), b.n) {
             for (part, row) in parts.iter_mut().zip(row.chunks_mut(columns)) {
@@ -112,12 +112,28 @@ pub fn product<E: Kernels, T: Source<E>, O: Element>(
     }
 }
 
-/// The same, on the calling thread.
-pub fn product_serial<E: Kernels, T: Source<E>, O: Element>(
+/// The same as a matrix of its own, `[a.rows(), columns]`, whose memory nothing else is written to before.
+#[allow(unsafe_code, reason = "a vector's memory that the product has filled")]
+pub fn new_product<E: Kernels, T: Source<E>, O: Element>(
     simd: Simd,
     a: View<'_, T>,
     b: &Packed<E>,
-    out: Target<'_, O>,
+    epilogue: Epilogue<'_>,
+) -> Vec<O> {
+    let len = a.rows() * b.n;
+    let mut out = Vec::with_capacity(len);
+    product(simd, a, b, Target::whole(&mut out.spare_capacity_mut()[..len], b.n), epilogue);
+    // SAFETY: the product has written each of the `len` values: all columns of all rows, whatever is summed.
+    unsafe { out.set_len(len) };
+    out
+}
+
+/// The same, on the calling thread.
+pub fn product_serial<E: Kernels, T: Source<E>, S: Slot>(
+    simd: Simd,
+    a: View<'_, T>,
+    b: &Packed<E>,
+    out: Target<'_, S>,
     epilogue: Epilogue<'_>,
 ) {
     out.check(a.rows(), b.n, epilogue);
@@ -177,16 +193,17 @@ impl<'a, E: Kernels> Rows<'a, E> {
     }
 
     /// The product with some panels, through the epilogue into as many rows as there are, which begin at the first panel.
-    fn times<O: Element>(
+    fn times<S: Slot>(
         &self,
         simd: Simd,
         b: &Packed<E>,
         panels: std::ops::Range<usize>,
         epilogue: Epilogue<'_>,
-        out: &mut [&mut [O]],
+        out: &mut [&mut [S]],
     ) {
         let lanes = b.k.div_ceil(E::PER_LANE);
         let mut sums = [E::Sum::default(); ROWS * WIDEST];
+        let mut registers = tile::Registers::default();
         let first_column = panels.start * b.width;
         for panel in panels {
             let column = panel * b.width;
@@ -194,7 +211,9 @@ impl<'a, E: Kernels> Rows<'a, E> {
             for (at, out) in out.chunks_mut(ROWS).enumerate() {
                 let first = at * ROWS;
                 let sums = &mut sums[..out.len() * b.width];
-                sums.fill(E::Sum::default());
+                if lanes == 0 {
+                    sums.fill(E::Sum::default());
+                }
                 for lane in (0..lanes).step_by(LANES) {
                     let tile = Tile {
                         a: &self.values[first * self.row_step + lane * self.lane_step..],
@@ -204,8 +223,9 @@ impl<'a, E: Kernels> Rows<'a, E> {
                         width: b.width,
                         lanes: LANES.min(lanes - lane),
                         next: LANES.min(lanes) * b.width * E::PER_LANE,
+                        is_first: lane == 0,
                     };
-                    tile::add_product(simd, &tile, sums);
+                    tile::add_product(simd, &tile, sums, &mut registers);
                 }
                 let sums = Sums::<E> { sums, width: b.width, rows: &self.units[first..], columns: &b.columns };
                 finish(simd, sums, columns.clone(), epilogue, column - first_column, out);
@@ -221,31 +241,33 @@ struct Sums<'a, E: Kernels> {
     width: usize,
     /// The real value of 1 in each row, and the byte of 0.0.
     rows: &'a [(f32, i32)],
-    /// The unit of each column of the whole right operand, and the sum of its numbers.
-    columns: &'a [(f32, i32)],
+    /// Of the whole right operand.
+    columns: &'a ColumnUnits,
 }
 
 vectorized! {
     /// The epilogue on a block of which the sums belong to `columns`, into rows from their column `at` on.
-    fn finish<E: Kernels, O: Element>(block: Sums<'_, E>, columns: std::ops::Range<usize>, epilogue: Epilogue<'_>, at: usize, out: &mut [&mut [O]]) {
+    fn finish<E: Kernels, S: Slot>(block: Sums<'_, E>, columns: std::ops::Range<usize>, epilogue: Epilogue<'_>, at: usize, out: &mut [&mut [S]]) {
         let count = columns.len();
-        let units = if E::QUANTIZED { &block.columns[columns.clone()] } else { &[] };
+        let ColumnUnits { units, sums: totals } = block.columns;
+        let units: (&[f32], &[i32]) =
+            if E::QUANTIZED { (&units[columns.clone()], &totals[columns.clone()]) } else { (&[], &[]) };
         for ((sums, unit), out) in block.sums.chunks_exact(block.width).zip(block.rows).zip(out) {
             let (sums, out) = (E::real(&sums[..count], *unit, units), &mut out[at..at + count]);
             match epilogue {
                 Epilogue::Store => {
                     for (out, sum) in out.iter_mut().zip(sums) {
-                        *out = O::from_f32(sum);
+                        out.write(sum);
                     }
                 }
                 Epilogue::Accumulate => {
                     for (out, sum) in out.iter_mut().zip(sums) {
-                        *out = O::from_f32(out.to_f32() + sum);
+                        out.add(sum);
                     }
                 }
                 Epilogue::Bias(bias) => {
                     for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&bias[columns.clone()]) {
-                        *out = O::from_f32(sum + bias);
+                        out.write(sum + bias);
                     }
                 }
                 Epilogue::BiasActivation(bias, activation) => {

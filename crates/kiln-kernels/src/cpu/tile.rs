@@ -27,7 +27,17 @@ pub(super) struct Tile<'a, E> {
     pub(super) lanes: usize,
     /// The distance from `b` to what is prefetched.
     pub(super) next: usize,
+    /// Whether the sums begin here: what stands in their place does not count.
+    pub(super) is_first: bool,
 }
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use amx::Registers;
+
+/// Registers that a thread keeps in shape between tiles; only some processors have them.
+#[cfg(not(target_arch = "x86_64"))]
+#[derive(Debug, Default)]
+pub(super) struct Registers;
 
 /// The most rows of a tile whose sums stay in registers, with as many columns as [`widths`] allows.
 pub(super) fn max_rows<E: Element>(simd: Simd) -> usize {
@@ -96,6 +106,7 @@ impl<E: Kernels> Tile<'_, E> {
             sums: sums[start * self.width..].as_mut_ptr(),
             width: self.width,
             lanes: lanes.len(),
+            is_first: self.is_first,
         }
     }
 }
@@ -108,11 +119,11 @@ fn lanes_in_tiles<E: Element>(simd: Simd, tile: &Tile<'_, E>) -> usize {
     if fits { tile.lanes / amx::SIDE * amx::SIDE } else { 0 }
 }
 
-/// Adds the product to `sums`, `[rows, width]`.
+/// Adds the product to `sums`, `[rows, width]`, or puts it there.
 ///
 /// # Panics
 /// When a slice is too short for the rows and lanes.
-pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut [E::Sum]) {
+pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut [E::Sum], registers: &mut Registers) {
     let Tile { width, lanes, .. } = *tile;
     assert!((COLUMNS..=WIDEST).contains(&width) && width.is_multiple_of(COLUMNS), "a panel of {width} columns");
     assert!(sums.len().is_multiple_of(width), "{} sums in rows of {width}", sums.len());
@@ -124,12 +135,15 @@ pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut
     #[cfg(target_arch = "x86_64")]
     if simd.level() != Level::Portable {
         let in_tiles = lanes_in_tiles(simd, tile);
+        if in_tiles == 0 && tile.is_first {
+            sums.fill(E::Sum::default());
+        }
         if in_tiles > 0 {
             for start in (0..rows).step_by(amx::ROWS) {
                 let pointers = tile.pointers(start, 0..in_tiles, sums);
                 // SAFETY: the assertions above keep each row, column and lane within its slice, `lanes_in_tiles` has checked
                 // the operands' layout, and a `Simd` of this level exists only where tiles are granted.
-                unsafe { E::run_in_tiles(amx::ROWS.min(rows - start), pointers) };
+                unsafe { E::run_in_tiles(amx::ROWS.min(rows - start), pointers, registers) };
             }
         }
         if in_tiles < lanes {
@@ -149,6 +163,11 @@ pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut
             }
         }
         return;
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = registers;
+    if tile.is_first {
+        sums.fill(E::Sum::default());
     }
     add_portably(tile, sums);
 }
@@ -180,7 +199,7 @@ pub trait Kernels: Element {
     /// The sums of a row as real numbers. Those of a quantized product are Σ x·b − zero · Σ b times both units: `row` is the
     /// row's unit and the byte of 0.0 in it, `columns` are the columns' units and the sums of their numbers.
     #[doc(hidden)]
-    fn real(sums: &[Self::Sum], row: (f32, i32), columns: &[(f32, i32)]) -> impl Iterator<Item = f32>;
+    fn real(sums: &[Self::Sum], row: (f32, i32), columns: (&[f32], &[i32])) -> impl Iterator<Item = f32>;
 
     /// Runs one tile of `rows` rows.
     ///
@@ -198,7 +217,7 @@ pub trait Kernels: Element {
     /// side in the rows of the left operand, and the right one's panel must have 32 columns; the machine must have AMX.
     #[cfg(target_arch = "x86_64")]
     #[doc(hidden)]
-    unsafe fn run_in_tiles(rows: usize, pointers: x86::Pointers<Self>);
+    unsafe fn run_in_tiles(rows: usize, pointers: x86::Pointers<Self>, registers: &mut Registers);
 }
 
 impl Kernels for f32 {
@@ -210,7 +229,7 @@ impl Kernels for f32 {
     }
 
     #[inline(always)]
-    fn real(sums: &[f32], _: (f32, i32), _: &[(f32, i32)]) -> impl Iterator<Item = f32> {
+    fn real(sums: &[f32], _: (f32, i32), _: (&[f32], &[i32])) -> impl Iterator<Item = f32> {
         sums.iter().copied()
     }
 
@@ -226,7 +245,7 @@ impl Kernels for f32 {
     }
 
     #[cfg(target_arch = "x86_64")]
-    unsafe fn run_in_tiles(_: usize, _: x86::Pointers<Self>) {
+    unsafe fn run_in_tiles(_: usize, _: x86::Pointers<Self>, _: &mut Registers) {
         unreachable!("`wants_rows` says no: tiles have no products of f32");
     }
 }
@@ -240,7 +259,7 @@ impl Kernels for bf16 {
     }
 
     #[inline(always)]
-    fn real(sums: &[f32], _: (f32, i32), _: &[(f32, i32)]) -> impl Iterator<Item = f32> {
+    fn real(sums: &[f32], _: (f32, i32), _: (&[f32], &[i32])) -> impl Iterator<Item = f32> {
         sums.iter().copied()
     }
 
@@ -257,9 +276,9 @@ impl Kernels for bf16 {
     }
 
     #[cfg(target_arch = "x86_64")]
-    unsafe fn run_in_tiles(rows: usize, pointers: x86::Pointers<Self>) {
+    unsafe fn run_in_tiles(rows: usize, pointers: x86::Pointers<Self>, registers: &mut Registers) {
         // SAFETY: the caller's promise.
-        unsafe { amx::bf16_tiles::run(rows, pointers) }
+        unsafe { amx::bf16_tiles::run(rows, pointers, registers) }
     }
 }
 
@@ -273,9 +292,9 @@ impl Kernels for i8 {
     }
 
     #[inline(always)]
-    fn real(sums: &[i32], (unit, zero): (f32, i32), columns: &[(f32, i32)]) -> impl Iterator<Item = f32> {
-        let columns = sums.iter().zip(columns);
-        columns.map(move |(sum, (column_unit, column_sum))| (sum - zero * column_sum) as f32 * (unit * column_unit))
+    fn real(sums: &[i32], (unit, zero): (f32, i32), (units, totals): (&[f32], &[i32])) -> impl Iterator<Item = f32> {
+        let columns = sums.iter().zip(units).zip(totals);
+        columns.map(move |((sum, column_unit), column_sum)| (sum - zero * column_sum) as f32 * (unit * column_unit))
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -291,9 +310,9 @@ impl Kernels for i8 {
     }
 
     #[cfg(target_arch = "x86_64")]
-    unsafe fn run_in_tiles(rows: usize, pointers: x86::Pointers<Self>) {
+    unsafe fn run_in_tiles(rows: usize, pointers: x86::Pointers<Self>, registers: &mut Registers) {
         // SAFETY: the caller's promise.
-        unsafe { amx::i8_tiles::run(rows, pointers) }
+        unsafe { amx::i8_tiles::run(rows, pointers, registers) }
     }
 }
 

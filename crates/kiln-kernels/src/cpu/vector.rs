@@ -1,6 +1,6 @@
 //! Element-wise functions that the compiler can vectorize: no branches, no calls.
 
-use super::Element;
+use super::{Element, Slot};
 use crate::Activation;
 
 /// eˣ within 2 units in the last place; 0 below −87.3 and no larger than at 88.
@@ -11,7 +11,8 @@ pub fn exp(x: f32) -> f32 {
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     let clamped = x.clamp(-87.3, 88.0);
-    let n = (clamped * std::f32::consts::LOG2_E + ROUND) - ROUND;
+    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let n = shifted - ROUND;
     let r = (clamped - n * LN_2_HIGH) - n * LN_2_LOW;
     let series = 1.0 / 5040.0;
     let series = series * r + 1.0 / 720.0;
@@ -20,7 +21,8 @@ pub fn exp(x: f32) -> f32 {
     let series = series * r + 1.0 / 6.0;
     let series = series * r + 0.5;
     let e_r = (series * r * r + r) + 1.0;
-    let power = f32::from_bits(((n as i32 + 127) << 23) as u32);
+    // The lowest bits of `shifted` are n. A conversion to a whole number would be made value by value.
+    let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     if x < -87.3 { 0.0 } else { e_r * power }
 }
 
@@ -137,9 +139,9 @@ fn tanh_derivative(x: f32) -> f32 {
     1.0 - t * t
 }
 
-/// `activation(x)` of each value, rounded to `O`.
+/// `activation(x)` of each value, rounded to what `S` holds.
 #[inline(always)]
-pub(super) fn map_activation<O: Element>(activation: Activation, values: impl Iterator<Item = f32>, out: &mut [O]) {
+pub(super) fn map_activation<S: Slot>(activation: Activation, values: impl Iterator<Item = f32>, out: &mut [S]) {
     match activation {
         Activation::Gelu => map(values, out, gelu),
         Activation::GeluTanh => map(values, out, gelu_tanh),
@@ -152,9 +154,9 @@ pub(super) fn map_activation<O: Element>(activation: Activation, values: impl It
 }
 
 #[inline(always)]
-fn map<O: Element>(values: impl Iterator<Item = f32>, out: &mut [O], f: impl Fn(f32) -> f32) {
+fn map<S: Slot>(values: impl Iterator<Item = f32>, out: &mut [S], f: impl Fn(f32) -> f32) {
     for (out, value) in out.iter_mut().zip(values) {
-        *out = O::from_f32(f(value));
+        out.write(f(value));
     }
 }
 
@@ -193,19 +195,54 @@ fn slope<E: Element>(row: SlopeRow<'_, E>, derivative: impl Fn(f32) -> f32) {
 /// How many sums run side by side, so that the order of additions is the same with vectors of any length.
 const SIDE_BY_SIDE: usize = 16;
 
-/// Σ f(i) over `0..len`.
+/// Σ f(x)
 #[inline(always)]
-pub fn sum(len: usize, f: impl Fn(usize) -> f32) -> f32 {
+pub fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let mut sums = [0f32; SIDE_BY_SIDE];
-    let whole = len - len % SIDE_BY_SIDE;
-    for start in (0..whole).step_by(SIDE_BY_SIDE) {
-        for (at, sum) in sums.iter_mut().enumerate() {
-            *sum += f(start + at);
+    let (blocks, remaining) = values.as_chunks::<SIDE_BY_SIDE>();
+    for block in blocks {
+        add_up(&mut sums, block, &f);
+    }
+    add_up(&mut sums, remaining, &f);
+    total(sums)
+}
+
+/// Puts f(x) in place of each x; returns their sum, which is that of [`sum`].
+#[inline(always)]
+pub fn map_and_sum(values: &mut [f32], f: impl Fn(f32) -> f32) -> f32 {
+    // Two loops, because what stands in one with the sums is made value by value.
+    for value in &mut *values {
+        *value = f(*value);
+    }
+    sum(values, |x| x)
+}
+
+/// Σ x·y of two rows of one length.
+#[inline(always)]
+pub fn dot<E: Element>(values: &[f32], others: &[E]) -> f32 {
+    let mut sums = [0f32; SIDE_BY_SIDE];
+    let (blocks, remaining) = values.as_chunks::<SIDE_BY_SIDE>();
+    let (other_blocks, other_remaining) = others.as_chunks::<SIDE_BY_SIDE>();
+    for (block, other) in blocks.iter().zip(other_blocks) {
+        for at in 0..SIDE_BY_SIDE {
+            sums[at] += block[at] * other[at].to_f32();
         }
     }
-    for at in whole..len {
-        sums[at - whole] += f(at);
+    for ((sum, value), other) in sums.iter_mut().zip(remaining).zip(other_remaining) {
+        *sum += value * other.to_f32();
     }
+    total(sums)
+}
+
+#[inline(always)]
+fn add_up(sums: &mut [f32; SIDE_BY_SIDE], values: &[f32], f: impl Fn(f32) -> f32) {
+    for (sum, value) in sums.iter_mut().zip(values) {
+        *sum += f(*value);
+    }
+}
+
+#[inline(always)]
+fn total(mut sums: [f32; SIDE_BY_SIDE]) -> f32 {
     for width in [8, 4, 2, 1] {
         for at in 0..width {
             sums[at] += sums[at + width];
@@ -218,14 +255,18 @@ pub fn sum(len: usize, f: impl Fn(usize) -> f32) -> f32 {
 #[inline(always)]
 pub fn max(values: &[f32]) -> f32 {
     let mut most = [f32::NEG_INFINITY; SIDE_BY_SIDE];
-    let blocks = values.chunks_exact(SIDE_BY_SIDE);
-    let remaining = blocks.remainder();
+    let (blocks, remaining) = values.as_chunks::<SIDE_BY_SIDE>();
     for block in blocks {
         for (most, value) in most.iter_mut().zip(block) {
             *most = if *value > *most { *value } else { *most };
         }
     }
-    most.iter().chain(remaining).copied().fold(f32::NEG_INFINITY, f32::max)
+    for width in [8, 4, 2, 1] {
+        for at in 0..width {
+            most[at] = if most[at + width] > most[at] { most[at + width] } else { most[at] };
+        }
+    }
+    remaining.iter().copied().fold(most[0], f32::max)
 }
 
 #[cfg(test)]
@@ -310,7 +351,12 @@ mod tests {
     fn rows_of_any_length() {
         for len in 0..70 {
             let values: Vec<f32> = (0..len).map(|i| ((i * 37) % 19) as f32 - 9.0).collect();
-            assert_eq!(sum(len, |i| values[i]), values.iter().sum::<f32>());
+            assert_eq!(sum(&values, |x| x), values.iter().sum::<f32>());
+            assert_eq!(dot(&values, &values), values.iter().map(|x| x * x).sum::<f32>());
+            assert_eq!(sum(&values, |x| x * x), dot(&values, &values));
+            let mut squares = values.clone();
+            assert_eq!(map_and_sum(&mut squares, |x| x * x), sum(&values, |x| x * x));
+            assert!(squares.iter().zip(&values).all(|(square, x)| *square == x * x));
             assert_eq!(max(&values), values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
     }

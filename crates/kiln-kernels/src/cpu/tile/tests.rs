@@ -3,10 +3,10 @@ use super::*;
 #[test]
 fn tiles_that_go_beyond_an_operand_are_refused() {
     let (a, b) = ([1f32; 8], [1f32; 4 * COLUMNS]);
-    let whole = || Tile { a: &a, row_step: 4, lane_step: 1, b: &b, width: COLUMNS, lanes: 4, next: 0 };
+    let whole = || Tile { a: &a, row_step: 4, lane_step: 1, b: &b, width: COLUMNS, lanes: 4, next: 0, is_first: true };
     let run = |tile: &Tile<'_, f32>, rows: usize| {
         let mut sums = vec![0f32; rows * tile.width];
-        add_product(Simd::detect(), tile, &mut sums);
+        add_product(Simd::detect(), tile, &mut sums, &mut Registers::default());
         sums
     };
     assert_eq!(run(&whole(), 2), [4f32; 2 * COLUMNS]);

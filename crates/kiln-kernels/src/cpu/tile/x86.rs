@@ -18,6 +18,8 @@ pub struct Pointers<E: super::Kernels> {
     pub(in super::super) sums: *mut E::Sum,
     pub(in super::super) width: usize,
     pub(in super::super) lanes: usize,
+    /// Whether sums in tile registers begin at zero.
+    pub(in super::super) is_first: bool,
 }
 
 /// A module of micro-kernels, one for each number of rows and of vectors side by side. `$step` adds to a vector of
