@@ -146,7 +146,7 @@ fn vectors_are_as_wide_as_hidden_states() {
     for name in FOLDERS {
         let folder = assets.join("reference/families").join(name);
         let width = BertConfig::from_folder(&folder).expect("a config").hidden_size;
-        let texts = [("The room was small", None), ("房间很干净", Some("很好"))];
+        let texts = [("The room <pad> was [PAD] small", None), ("房间很干净", Some("很好"))];
         let config = EmbedConfig { pooling: Pooling::Mean, normalize: true, precision: Precision::F32 };
         let loaded = config.load(&folder, &device).and_then(|embedder| embedder.embed(&texts));
         let stored = config.load_stored(&folder, &device).and_then(|embedder| embedder.embed(&texts));
@@ -157,6 +157,24 @@ fn vectors_are_as_wide_as_hidden_states() {
             let length = vector.iter().map(|x| x * x).sum::<f32>();
             assert!((length - 1.0).abs() < 1e-5, "{name}: {length}");
         }
+    }
+}
+
+#[test]
+fn a_padding_token_inside_a_text_has_the_position_that_transformers_gives_it() {
+    let Some(assets) = assets() else { return };
+    let expected: Value = serde_json::from_str(include_str!("families/padding_inside.json")).expect("it is JSON");
+    let numbers = |value: &Value| -> Vec<i32> {
+        let rows: Vec<Vec<i32>> = serde_json::from_value(value.clone()).expect("they are rows of numbers");
+        rows.concat()
+    };
+    let (ids, masks) = (numbers(&expected["rows"]), numbers(&expected["masks"]));
+    let device = Flex::device(0);
+    for (name, rows) in expected["logits"].as_object().expect("there are families") {
+        let wanted: Vec<Vec<f32>> = serde_json::from_value(rows.clone()).expect("they are rows of numbers");
+        let model = load_model(&assets.join("reference/families").join(name), &device).expect("it loads").module;
+        let inputs = Inputs::new(&ids, &masks, &vec![0; ids.len()], [2, ids.len() / 2], &device);
+        tiny::assert_close(&logits(&model.network, inputs), &wanted.concat(), TOLERANCE, name);
     }
 }
 

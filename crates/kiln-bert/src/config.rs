@@ -166,7 +166,7 @@ impl BertConfig {
             }
         }
         if let Some(act) = json.get("hidden_act").filter(|act| HiddenAct::deserialize(*act).is_err()) {
-            return Err(unsupported("hidden_act", act.to_string(), HIDDEN_ACTS));
+            return Err(unsupported(family.config_key("hidden_act"), act.to_string(), HIDDEN_ACTS));
         }
         let config: Self =
             serde_json::from_value(Value::Object(json)).map_err(|source| Error::Json { path: path.clone(), source })?;
@@ -236,11 +236,14 @@ impl BertConfig {
         }
     }
 
+    /// An error at a key of BERT's, by the name that the family has for it.
+    pub(crate) fn error(&self, path: &Path, field: &str, found: String, expected: String) -> Error {
+        Error::Config { path: path.to_owned(), field: self.family().config_key(field).to_owned(), found, expected }
+    }
+
     /// Whether sizes fit together and are sizes of a model; `path` is for the error alone.
     pub(crate) fn check(&self, path: &Path) -> Result<(), Error> {
-        let error = |field: &str, found: String, expected: String| {
-            Err(Error::Config { path: path.to_owned(), field: field.to_owned(), found, expected })
-        };
+        let error = |field: &str, found: String, expected: String| Err(self.error(path, field, found, expected));
         for (field, size) in [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),
@@ -264,7 +267,7 @@ impl BertConfig {
             return error("embedding_size", "0".to_owned(), "at least 1".to_owned());
         }
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
-            let expected = format!("a divisor of hidden_size {}", self.hidden_size);
+            let expected = format!("a divisor of {} {}", self.family().config_key("hidden_size"), self.hidden_size);
             return error("num_attention_heads", self.num_attention_heads.to_string(), expected);
         }
         for (field, share) in [
@@ -376,6 +379,10 @@ mod tests {
             (r#", "model_type": "albert", "inner_group_num": "two""#, "inner_group_num", "two"),
             (r#", "model_type": "albert", "inner_group_num": 1000000000000"#, "inner_group_num", "1000000000000"),
             (r#", "model_type": "albert", "embedding_size": 0"#, "embedding_size", "0"),
+            (r#", "model_type": "albert", "classifier_dropout_prob": 7"#, "`classifier_dropout_prob`", "7"),
+            (r#", "model_type": "modernbert", "attention_dropout": 7"#, "`attention_dropout`", "7"),
+            (r#", "model_type": "modernbert", "hidden_activation": "mish""#, "`hidden_activation`", "mish"),
+            (r#", "model_type": "distilbert", "dim": 0"#, "`dim`", "0"),
         ] {
             let message = read(&sizes(more)).expect_err(field).to_string();
             assert!(message.contains(field) && message.contains(found) && message.contains("config.json"), "{message}");

@@ -70,24 +70,69 @@ impl BertEmbeddings {
     pub fn forward(&self, input_ids: Tensor<2, Int>, token_type_ids: Tensor<2, Int>) -> Tensor<3> {
         let kiln_kernels::LayerNorm { gamma, beta, epsilon } = normalization(&self.layer_norm, self.layer_norm_eps);
         let [_, seq] = input_ids.dims();
+        let around_padding = self.rows_around_padding(&input_ids);
         let (words, input_ids) = match &self.stored_words {
             Some(stored) => stored.select(input_ids),
             None => (self.word_embeddings.weight.val(), input_ids),
         };
-        let embeddings = Embeddings {
-            segments: self.segments(&words),
-            positions: self.positions(seq, &words),
-            words,
-            gamma,
-            beta,
-            epsilon,
-            dropout: probability(&self.dropout),
+        let segments = self.segments(&words);
+        let (words, positions, input_ids) = match around_padding {
+            Some(rows) => self.positioned(&words, input_ids, rows),
+            None => {
+                let positions = self.positions(seq, &words);
+                (words, positions, input_ids)
+            }
         };
+        let embeddings =
+            Embeddings { segments, positions, words, gamma, beta, epsilon, dropout: probability(&self.dropout) };
         let token_type_ids = match &self.token_type_embeddings {
             Some(_) => token_type_ids,
             None => token_type_ids.zeros_like(),
         };
         embeddings.forward(input_ids, token_type_ids)
+    }
+
+    /// The row of the position embeddings that each token reads, `[batch · seq]`, where a text spells the padding token out:
+    /// that token reads the row of padding, and those after it do not count it, as in transformers'
+    /// `create_position_ids_from_input_ids`. None where no text does, or positions are counted from 0.
+    fn rows_around_padding(&self, input_ids: &Tensor<2, Int>) -> Option<Tensor<1, Int>> {
+        let padding = self.first_position.checked_sub(1)? as i64;
+        let [_, seq] = input_ids.dims();
+        let ids: Vec<i64> = input_ids.to_data().iter::<i64>().collect();
+        let spells_it = |text: &[i64]| {
+            let end = text.iter().rposition(|&id| id != padding).map_or(0, |last| last + 1);
+            text[..end].contains(&padding)
+        };
+        if !ids.chunks(seq.max(1)).any(spells_it) {
+            return None;
+        }
+        let rows = ids.chunks(seq).flat_map(|text| {
+            let mut last = padding;
+            text.iter().map(move |&id| {
+                last += i64::from(id != padding);
+                if id == padding { padding } else { last }
+            })
+        });
+        let rows: Vec<i64> = rows.collect();
+        Some(Tensor::from_ints(rows.as_slice(), &input_ids.device()))
+    }
+
+    /// A row of words for each token, with its position's row added; positions that add nothing; and each token's row.
+    fn positioned(
+        &self,
+        words: &Tensor<2>,
+        input_ids: Tensor<2, Int>,
+        rows: Tensor<1, Int>,
+    ) -> (Tensor<2>, Tensor<2>, Tensor<2, Int>) {
+        let [batch, seq] = input_ids.dims();
+        let [_, hidden] = words.dims();
+        let device = words.device();
+        let mut words = words.clone().select(0, input_ids.reshape([batch * seq]));
+        if let Some(positions) = &self.position_embeddings {
+            words = words + positions.weight.val().select(0, rows);
+        }
+        let input_ids = Tensor::arange(0..(batch * seq) as i64, &device).reshape([batch, seq]);
+        (words, Tensor::zeros([seq, hidden], &device), input_ids)
     }
 
     /// The rows of the position embeddings that tokens read, `[positions, hidden]`: `seq` at least.

@@ -60,9 +60,7 @@ impl BertConfig {
 
     /// Whether layers and parameters are as many as a model has; `path` is for the error alone.
     pub(crate) fn check_parameters(&self, path: &Path) -> Result<(), Error> {
-        let error = |field: &str, found: String, expected: String| {
-            Err(Error::Config { path: path.to_owned(), field: field.to_owned(), found, expected })
-        };
+        let error = |field: &str, found: String, expected: String| Err(self.error(path, field, found, expected));
         if self.num_hidden_layers > MOST_LAYERS {
             let expected = format!("at most {MOST_LAYERS}");
             return error("num_hidden_layers", self.num_hidden_layers.to_string(), expected);
