@@ -314,11 +314,12 @@ fn insert(tree: &mut Value, path: &str, language: &Language, rng: &mut StdRng) -
     Some((format!("{key:?}"), format!("{path} twice")))
 }
 
-/// A value and many copies of it. Several such changes behind one another would fill the memory, so what would be larger
-/// than [`LARGEST`] is not made.
+/// A value and many copies of it, each under a key of its own. Behind other changes that could fill the memory, so what
+/// would be larger than [`LARGEST`] is not made.
 fn repeat(tree: &mut Value, path: &str, rng: &mut StdRng) -> Done {
     let count = *pick(rng, &[1, 2, 100, 10_000]);
-    if tree.pointer(path)?.to_string().len().saturating_mul(count) > LARGEST {
+    let copy = path.len() + tree.pointer(path)?.to_string().len();
+    if copy.saturating_mul(count) > LARGEST {
         return None;
     }
     match parent(tree, path)? {
