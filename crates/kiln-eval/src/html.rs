@@ -19,8 +19,12 @@ pub struct Page<'a> {
     pub epochs: &'a [EpochScores],
     /// What the model is wrong about: a table with a header, separated by tabs.
     pub errors: &'a str,
+    /// What the audit of the data found, a line each; empty where there was none.
+    pub audit: &'a str,
     /// Every setting, as TOML; empty where there is none.
     pub settings: &'a str,
+    /// What the training ran on, in a line; empty where it is not known.
+    pub machine: &'a str,
 }
 
 /// The scores of a validation.
@@ -32,6 +36,8 @@ pub struct EpochScores {
     pub train_loss: f64,
     /// The learning rate of the last update.
     pub learning_rate: f64,
+    /// Mean of the gradients' norms over the updates since the validation before.
+    pub gradient_norm: f64,
     /// The validation's numbers by name, its loss among them.
     pub validation: BTreeMap<String, f64>,
 }
@@ -60,11 +66,15 @@ impl Page<'_> {
         if let (Some(errors), Some(split)) = (&errors, last) {
             errors_section(&mut page, errors, *split);
         }
+        if !self.audit.is_empty() {
+            put(&mut page, format_args!("<h2>data</h2>\n<pre>{}</pre>\n", escape(self.audit.trim_end())));
+        }
         if !self.settings.is_empty() {
             put(
                 &mut page,
                 format_args!(
-                    "<h2>settings</h2>\n<p>This recipe repeats the run: <code>kiln train --recipe run.toml --out FOLDER</code></p>\n"
+                    "<h2>settings</h2>\n<p>This recipe repeats the run: <code>kiln train --recipe run.toml --out FOLDER</code></p>\n<p class=\"soft\">{}</p>\n",
+                    escape(self.machine)
                 ),
             );
             put(
@@ -77,7 +87,7 @@ impl Page<'_> {
     }
 }
 
-/// Losses, scores and rate over the epochs; nothing before the first validation.
+/// Losses, scores, rate and gradient norm over the epochs; nothing before the first validation.
 pub(crate) fn curves(page: &mut String, epochs: &[EpochScores]) {
     if epochs.is_empty() {
         return;
@@ -94,12 +104,11 @@ pub(crate) fn curves(page: &mut String, epochs: &[EpochScores]) {
     let names = epochs[0].validation.keys().filter(|name| *name != "loss" && *name != "perplexity");
     let scores: Vec<Line> = names.take(4).map(|name| validation(name)).collect();
     let rate = [line("learning rate", &|epoch| Some(epoch.learning_rate))];
+    let norm = [line("mean of the updates, before clipping", &|epoch| Some(epoch.gradient_norm))];
+    let charts: [(&str, &[Line]); 4] =
+        [("Loss", &loss), ("Validation scores", &scores), ("Learning rate", &rate), ("Gradient norm", &norm)];
     page.push_str("<h2>training</h2>\n<div class=\"charts\">\n");
-    page.extend(
-        [lines("Loss", &loss), lines("Validation scores", &scores), lines("Learning rate", &rate)]
-            .into_iter()
-            .flatten(),
-    );
+    page.extend(charts.into_iter().filter_map(|(title, values)| lines(title, values)));
     page.push_str("</div>\n");
 }
 
@@ -311,16 +320,19 @@ mod tests {
             epoch,
             train_loss: loss,
             learning_rate: 1e-3,
+            gradient_norm: 2.0,
             validation: BTreeMap::from([("loss".to_owned(), loss), ("accuracy".to_owned(), 0.5)]),
         };
         let epochs = [epoch(1.0, 0.7), epoch(2.0, 0.6)];
-        let page = Page { report: &report, epochs: &epochs, errors, settings: "seed = 42 # <&" }.to_html();
+        let (audit, settings, machine) = ("train 3 rows <", "seed = 42 # <&", "2 threads of <x>");
+        let page = Page { report: &report, epochs: &epochs, errors, audit, settings, machine }.to_html();
+        assert!(page.contains("<pre>train 3 rows &lt;</pre>") && page.contains("2 threads of &lt;x&gt;"), "{page}");
         assert!(
             page.contains("<td>&lt;i&gt;x</td>")
                 && !page.contains("text pair")
                 && page.contains("seed = 42 # &lt;&amp;")
         );
-        assert_eq!(page.matches("<svg").count(), 4, "loss, scores, rate and calibration");
+        assert_eq!(page.matches("<svg").count(), 5, "loss, scores, rate, gradient norm and calibration");
         // The cell of the true label's row and the predicted one's column leads to the first such error.
         assert_eq!(page.matches("<a href=\"#error-1\">0</a>").count(), 1, "{page}");
         assert!(page.contains("<tr id=\"error-1\">"));
@@ -343,7 +355,7 @@ mod tests {
             splits: BTreeMap::from([(Split::Test, split)]),
             train: None,
         };
-        Page { report: &report, epochs: &[], errors: "", settings: "" }.to_html()
+        Page { report: &report, epochs: &[], errors: "", audit: "", settings: "", machine: "" }.to_html()
     }
 
     /// The page of 4,000 labels had 157 MB.

@@ -65,10 +65,16 @@ mod tests {
         let page = live.to_html();
         assert!(page.contains("&lt;b&gt;") && page.contains("0 of 100") && !page.contains("<svg"), "{page}");
         let validation = BTreeMap::from([("loss".to_owned(), 0.5), ("macro_f1".to_owned(), 0.75)]);
-        live.epochs.push(EpochScores { epoch: 1.0, train_loss: 0.6, learning_rate: 1e-5, validation });
+        live.epochs.push(EpochScores {
+            epoch: 1.0,
+            train_loss: 0.6,
+            learning_rate: 1e-5,
+            gradient_norm: 1.0,
+            validation,
+        });
         live.step = 40;
         let page = live.to_html();
         assert!(page.contains("value=\"40\"") && page.contains("<strong>0.7500</strong>validation macro f1"), "{page}");
-        assert_eq!(page.matches("<svg").count(), 3, "loss, scores and rate");
+        assert_eq!(page.matches("<svg").count(), 4, "loss, scores, rate and gradient norm");
     }
 }

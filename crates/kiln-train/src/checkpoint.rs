@@ -30,6 +30,10 @@ pub(crate) struct Progress {
     pub targets: usize,
     /// The rate of the last update.
     pub learning_rate: f64,
+    /// Sum of the gradient norms of the updates since then.
+    pub norm_sum: f64,
+    /// How many updates these were.
+    pub norms: usize,
     /// Seconds that the updates since then took.
     pub update_seconds: f64,
     /// Seconds that the checkpoints since then took.
@@ -53,8 +57,8 @@ impl Progress {
     /// Sets the counts of what is validated together back.
     pub(crate) fn start_counting(&mut self) {
         let counted = std::mem::take(self);
-        let (loss_sum, correct, targets, update_seconds, saving_seconds) = Default::default();
-        *self = Self { loss_sum, correct, targets, update_seconds, saving_seconds, ..counted };
+        let (loss_sum, correct, targets, norm_sum, norms, update_seconds, saving_seconds) = Default::default();
+        *self = Self { loss_sum, correct, targets, norm_sum, norms, update_seconds, saving_seconds, ..counted };
     }
 
     /// Goes on to the next epoch.
@@ -99,7 +103,7 @@ pub(crate) struct State<M> {
 }
 
 /// A version of what a checkpoint holds. Another one is refused, not guessed at.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 pub(crate) const LAST: &str = "last.safetensors";
 const BEST: &str = "best.safetensors";

@@ -45,6 +45,8 @@ pub struct EpochReport {
     pub train_accuracy: Option<f64>,
     /// The rate of the last update.
     pub learning_rate: f64,
+    /// Mean of the norms of the updates' gradients, before they were clipped.
+    pub gradient_norm: f64,
     /// Wall time, with validation and checkpoints; summed over the parts of an epoch that was interrupted.
     pub seconds: f64,
     /// Wall time of the updates alone.

@@ -186,6 +186,8 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         progress.step += 1;
         progress.updates_in_epoch += 1;
         progress.learning_rate = learning_rate;
+        progress.norm_sum += gradient_norm;
+        progress.norms += 1;
         let step = progress.step;
         if !loss.is_finite() || !gradient_norm.is_finite() {
             return Err(Error::Diverged { loss, gradient_norm, step, kept: self.kept(&progress) });
@@ -263,6 +265,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
             train_loss: progress.loss_sum / targets,
             train_accuracy: progress.correct.map(|correct| correct as f64 / targets),
             learning_rate: progress.learning_rate,
+            gradient_norm: progress.norm_sum / progress.norms.max(1) as f64,
             seconds: progress.update_seconds + progress.saving_seconds + started.elapsed().as_secs_f64(),
             train_seconds: progress.update_seconds,
             best,

@@ -31,7 +31,8 @@ impl Evaluated {
     /// # Errors
     /// When one of them cannot be written.
     pub fn write(&self, folder: &Path) -> Result<(), Error> {
-        let page = Page { report: &self.report, epochs: &[], errors: &self.errors, settings: "" };
+        let page =
+            Page { report: &self.report, epochs: &[], errors: &self.errors, audit: "", settings: "", machine: "" };
         Ok(write_report(folder, page)?)
     }
 }

@@ -95,7 +95,7 @@ pub(crate) struct Rehearsal {
 /// Reads and tokenizes everything, and runs the other stages on some of the rows.
 pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Rehearsal> {
     let rows = task.read(plan, observer)?;
-    let Tokens { tokens, longest, .. } = task.encode(plan, &rows, observer)?;
+    let Tokens { tokens, longest, audit, .. } = task.encode(plan, &rows, observer)?;
     let batch_size = plan.recipe.train.batch_size;
     let picked = tokens.as_ref().map(|split, tokens| match split {
         Split::Train => spread(tokens, batch_size.saturating_mul(BATCHES)),
@@ -117,7 +117,7 @@ pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn 
     let train = fitted.results.train.clone();
     let hidden_size = config.hidden_size;
     let network = kiln_heads::TaskModel { network: task.network(sample, fitted.model), config };
-    save::save(plan, network, fitted.results, &mut ())?;
+    save::save(plan, network, fitted.results, &audit, &mut ())?;
     Ok(Rehearsal {
         all,
         some,

@@ -1,4 +1,4 @@
-//! The largest memory of this process so far, by each system's own count.
+//! The memory of this process, by each system's own count, and the machine that it runs on.
 
 /// The largest resident memory so far, in bytes; 0 where it is not known.
 ///
@@ -34,6 +34,15 @@ pub fn available_bytes() -> Option<u64> {
     let machine = machine.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let machine = machine.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024;
     Some(limit.map_or(machine, |limit| limit.min(machine)))
+}
+
+/// The program's version, the system, the processor where Linux names it, and the threads.
+pub fn machine() -> String {
+    let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processor = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let processor = processor.map_or(std::env::consts::ARCH, |(_, name)| name);
+    let (version, system) = (env!("CARGO_PKG_VERSION"), std::env::consts::OS);
+    format!("Kiln {version}, {system}, {processor}, {} threads", rayon::current_num_threads())
 }
 
 fn read_number(path: &str) -> Option<u64> {

@@ -75,6 +75,8 @@ pub(crate) struct Tokens<E> {
     pub encoded: E,
     /// Tokens of the longest training row.
     pub longest: usize,
+    /// What the audit found, a line each.
+    pub audit: String,
     /// Of each item, the tokens that a model reads.
     pub tokens: Splits<Vec<usize>>,
 }
@@ -99,7 +101,7 @@ pub(crate) struct Learner<M> {
 /// Runs all stages of a task.
 pub(crate) fn run<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Trained> {
     let rows = task.read(plan, observer)?;
-    let Tokens { encoded, longest, tokens } = task.encode(plan, &rows, observer)?;
+    let Tokens { encoded, longest, audit, tokens } = task.encode(plan, &rows, observer)?;
     let (rows, encoded) = match plan.fold {
         Some(fold) => task.hold_out(rows, encoded, fold)?,
         None => (rows, encoded),
@@ -112,5 +114,5 @@ pub(crate) fn run<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn Obser
     let learner = Learner { model, teacher: described.teacher };
     let fitted = task.fit(plan, &rows, encoded, learner, observer)?;
     let network = task.network(rows, fitted.model);
-    save::save(plan, TaskModel { network, config }, fitted.results, observer)
+    save::save(plan, TaskModel { network, config }, fitted.results, &audit, observer)
 }

@@ -55,7 +55,7 @@ fn a_damaged_checkpoint_is_refused_by_name() {
     assert!(extra.contains("`model.extra` is not a parameter of the model"), "{extra}");
 
     for (old, new, words) in [
-        ("format = 4", "format = 1", "format 1, expected 4"),
+        ("format = 5", "format = 1", "format 1, expected 5"),
         ("step = 2", "step = 7", "contradicts itself: 7 updates"),
         ("updates_in_epoch = 2", "updates_in_epoch = 4", "contradicts itself"),
         ("epoch = 0", "epoch = -1", "its progress is damaged"),

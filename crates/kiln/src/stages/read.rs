@@ -158,22 +158,24 @@ pub(crate) struct RowLengths {
     pub whole: Splits<Vec<usize>>,
 }
 
-/// Shows the shape of the encoder's input and audits the rows. Returns the tokens of the longest training row.
+/// Shows the shape of the encoder's input and audits the rows. Returns the tokens of the longest training row, and
+/// what the audit found.
 pub(crate) fn audit_rows<T: Record>(
     plan: &Plan<'_>,
     rows: &Rows<T>,
     lengths: RowLengths,
     observer: &mut dyn Observer,
-) -> anyhow::Result<usize> {
+) -> anyhow::Result<(usize, String)> {
     let longest = lengths.train.iter().max().copied().unwrap_or(0);
     let shape = format!("train input_ids [{}, ≤ {longest}]", lengths.train.len());
     let vocab_size = plan.tokenizer().vocab_size();
     observer.stage("tokenize", "kiln-tokenize", &format_args!("{shape}, vocabulary {vocab_size}"));
     let lengths = Lengths { tokens: lengths.whole, max_length: plan.recipe.train.max_length };
     let audit = audit(&rows.items, names::<T>(&rows.labels), Some(lengths));
-    observer.stage("audit", "kiln-dataset", &audit.summary().trim_end());
+    let summary = audit.summary();
+    observer.stage("audit", "kiln-dataset", &summary.trim_end());
     report_leaks(&audit, plan.strict, observer)?;
-    Ok(longest)
+    Ok((longest, summary))
 }
 
 /// Warns of texts that are in two splits, or fails where that was asked for.

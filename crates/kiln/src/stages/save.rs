@@ -11,7 +11,7 @@ use kiln_train::{EpochReport, Error, Fingerprint, check_resumable};
 use super::fit::Results;
 use super::model::adapter;
 use super::settle::Plan;
-use crate::memory::peak_rss_bytes;
+use crate::memory::{machine, peak_rss_bytes};
 use crate::recipe::Files;
 use crate::{Observer, RunOptions, Trained, UsageError};
 
@@ -20,6 +20,7 @@ pub(crate) fn save(
     plan: &Plan<'_>,
     model: TaskModel,
     results: Results,
+    audit: &str,
     observer: &mut dyn Observer,
 ) -> anyhow::Result<Trained> {
     let report = Report {
@@ -37,8 +38,15 @@ pub(crate) fn save(
         }
     }
     plan.tokenizer().save(&plan.folder.model())?;
-    let settings = plan.settings();
-    let page = Page { report: &report, epochs: &results.epochs, errors: &results.errors, settings: &settings };
+    let (settings, machine) = (plan.settings(), machine());
+    let page = Page {
+        report: &report,
+        epochs: &results.epochs,
+        errors: &results.errors,
+        audit,
+        settings: &settings,
+        machine: &machine,
+    };
     write_report(&plan.folder.path, page)?;
     observer.stage("evaluate", "kiln-eval", &"report.json, report.html, errors.tsv");
     let test_file = match &plan.files {
@@ -168,6 +176,7 @@ pub(crate) fn epoch_scores(report: &EpochReport, updates: f64) -> EpochScores {
         epoch: report.step as f64 / updates,
         train_loss: report.train_loss,
         learning_rate: report.learning_rate,
+        gradient_norm: report.gradient_norm,
         validation: report.validation.clone(),
     }
 }

@@ -73,10 +73,10 @@ impl Stages for AnswerTask {
             train: encoded.train.iter().flatten().map(|window| window.encoding.input_ids.len()).collect(),
             whole: encoded.as_ref().map(|_, questions| questions.iter().map(whole).collect()),
         };
-        let longest = audit_rows(plan, rows, lengths, observer)?;
+        let (longest, audit) = audit_rows(plan, rows, lengths, observer)?;
         let sum = |windows: &Vec<ContextWindow>| windows.iter().map(|window| window.encoding.input_ids.len()).sum();
         let tokens = encoded.as_ref().map(|_, items| items.iter().map(sum).collect());
-        Ok(Tokens { encoded, longest, tokens })
+        Ok(Tokens { encoded, longest, audit, tokens })
     }
 
     fn pick(&self, rows: &Rows<Question>, picked: &Splits<Vec<usize>>) -> Rows<Question> {

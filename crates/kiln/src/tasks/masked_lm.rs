@@ -65,7 +65,12 @@ impl Stages for MaskedLmTask {
         let sizes = format!("train [{}], validation [{}]", train.rows(), validation.rows());
         observer.stage("mask", "kiln-pretrain", &format_args!("rows {sizes}, ≤ {max_length} tokens each"));
         let tokens = Splits { train: vec![], validation: vec![], test: None };
-        Ok(Tokens { encoded: Splits { train, validation, test: None }, longest: max_length, tokens })
+        Ok(Tokens {
+            encoded: Splits { train, validation, test: None },
+            longest: max_length,
+            audit: String::new(),
+            tokens,
+        })
     }
 
     /// There are no rows to pick: [`crate::forecast`] refuses raw text.

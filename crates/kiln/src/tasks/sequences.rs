@@ -211,9 +211,9 @@ where
             train: kiln_tokenize::lengths(&encoded.train),
             whole: encoded.as_ref().zip(rows.labelled.items.as_ref()).map(|_, pair| whole(pair)),
         };
-        let longest = audit_rows(plan, &rows.labelled, lengths, observer)?;
+        let (longest, audit) = audit_rows(plan, &rows.labelled, lengths, observer)?;
         let tokens = encoded.as_ref().map(|_, rows| kiln_tokenize::lengths(rows));
-        Ok(Tokens { encoded, longest, tokens })
+        Ok(Tokens { encoded, longest, audit, tokens })
     }
 
     fn pick(&self, rows: &Self::Rows, picked: &Splits<Vec<usize>>) -> Self::Rows {

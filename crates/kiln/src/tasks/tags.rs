@@ -74,10 +74,10 @@ impl Stages for TagTask {
             train: encoded.train.iter().flatten().map(|window| window.encoding.input_ids.len()).collect(),
             whole: encoded.as_ref().map(|_, texts| texts.iter().map(whole).collect()),
         };
-        let longest = audit_rows(plan, rows, lengths, observer)?;
+        let (longest, audit) = audit_rows(plan, rows, lengths, observer)?;
         let sum = |windows: &Vec<UnitWindow>| windows.iter().map(|window| window.encoding.input_ids.len()).sum();
         let tokens = encoded.as_ref().map(|_, items| items.iter().map(sum).collect());
-        Ok(Tokens { encoded, longest, tokens })
+        Ok(Tokens { encoded, longest, audit, tokens })
     }
 
     fn pick(&self, rows: &TaggedRows, picked: &Splits<Vec<usize>>) -> TaggedRows {

@@ -164,6 +164,7 @@ mod tests {
             train_loss: 12.3456,
             train_accuracy: Some(0.5),
             learning_rate: 1e-5,
+            gradient_norm: 1.0,
             seconds: 12_345.6,
             train_seconds: 12_000.0,
             best: true,

@@ -46,6 +46,7 @@ fn scores(report: &EpochReport, total_steps: usize, config: &TrainConfig) -> Epo
         epoch: report.step as f64 * config.epochs as f64 / total_steps.max(1) as f64,
         train_loss: report.train_loss,
         learning_rate: report.learning_rate,
+        gradient_norm: report.gradient_norm,
         validation: report.validation.clone(),
     }
 }
