@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::python;
 use crate::workspace::{self, cargo};
+use crate::{figures, python};
 
 mod report;
 mod serve;
@@ -28,9 +28,12 @@ pub struct Args {
     /// Folder with `models` and `data`; without it the works on real reviews are left out
     #[arg(long)]
     assets: Option<PathBuf>,
-    /// Only measures whose name holds this
+    /// Only measures whose name holds this, or another `--only`
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
+    /// Put the figures into the README of `kiln-kernels`
+    #[arg(long)]
+    keep: bool,
     /// Only the time of each operation of a forward pass
     #[arg(long)]
     profile: bool,
@@ -82,7 +85,7 @@ impl Peer {
 
 use Peer::{OnnxRuntime, OpenVino, PyTorch};
 
-const MEASURES: [Measure; 23] = [
+const MEASURES: [Measure; 35] = [
     fresh("forward of 8 × 128 tokens, f32", "forward f32", PyTorch, "forward f32", 9),
     fresh("forward of 8 × 128 tokens, f32", "forward f32", OnnxRuntime, "forward f32", 9),
     fresh("forward of 8 × 128 tokens, f32", "forward f32", OpenVino, "forward f32", 9),
@@ -93,6 +96,8 @@ const MEASURES: [Measure; 23] = [
     fresh("forward of 8 × 128 tokens, int8", "forward int8", OpenVino, "forward int8", 9),
     fresh("training step of 8 × 128 tokens, f32", "step f32", PyTorch, "step f32", 7),
     fresh("training step of 8 × 128 tokens, bf16", "step bf16", PyTorch, "step bf16", 7),
+    fresh("the same under LoRA, f32; theirs with peft", "lora f32", PyTorch, "lora f32", 7),
+    fresh("the same under LoRA, bf16; theirs with peft", "lora bf16", PyTorch, "lora bf16", 7),
     fresh("one text of 20 tokens, f32", "latency f32", PyTorch, "latency f32", 9),
     fresh("one text of 20 tokens, f32", "latency f32", OnnxRuntime, "latency f32", 9),
     fresh("one text of 20 tokens, f32", "latency f32", OpenVino, "latency f32", 9),
@@ -100,6 +105,46 @@ const MEASURES: [Measure; 23] = [
     fresh("one text of 20 tokens, bf16", "latency bf16", OpenVino, "latency bf16", 9),
     fresh("one text of 20 tokens, int8", "latency int8", OnnxRuntime, "latency int8", 9),
     fresh("one text of 20 tokens, int8", "latency int8", OpenVino, "latency int8", 9),
+    fresh("RoBERTa-base, forward of 8 × 128 tokens, f32", "forward-roberta f32", PyTorch, "forward-roberta f32", 7),
+    fresh("RoBERTa-base, forward of 8 × 128 tokens, bf16", "forward-roberta bf16", PyTorch, "forward-roberta bf16", 7),
+    fresh("RoBERTa-base, training step, bf16", "step-roberta bf16", PyTorch, "step-roberta bf16", 5),
+    fresh(
+        "ModernBERT-base, forward of 8 × 128 tokens, f32",
+        "forward-modernbert f32",
+        PyTorch,
+        "forward-modernbert f32",
+        7,
+    ),
+    fresh(
+        "ModernBERT-base, forward of 8 × 128 tokens, bf16",
+        "forward-modernbert bf16",
+        PyTorch,
+        "forward-modernbert bf16",
+        7,
+    ),
+    fresh("ModernBERT-base, training step, f32", "step-modernbert f32", PyTorch, "step-modernbert f32", 5),
+    fresh("ModernBERT-base, training step, bf16", "step-modernbert bf16", PyTorch, "step-modernbert bf16", 5),
+    fresh(
+        "ModernBERT-base, forward of 1 × 2,048 tokens, f32",
+        "forward2048-modernbert f32",
+        PyTorch,
+        "forward2048-modernbert f32",
+        5,
+    ),
+    fresh(
+        "ModernBERT-base, forward of 1 × 2,048 tokens, bf16",
+        "forward2048-modernbert bf16",
+        PyTorch,
+        "forward2048-modernbert bf16",
+        5,
+    ),
+    fresh(
+        "ModernBERT-base, step of 1 × 2,048 tokens, bf16",
+        "step2048-modernbert bf16",
+        PyTorch,
+        "step2048-modernbert bf16",
+        5,
+    ),
     real("predicting 2,000 reviews, bf16", "predict bf16", PyTorch, "predict bf16", 3),
     real("predicting 2,000 reviews, bf16", "predict bf16", OpenVino, "predict bf16", 3),
     real("predicting 2,000 reviews, int8, theirs bf16", "predict int8", PyTorch, "predict bf16", 3),
@@ -119,8 +164,9 @@ const fn real(name: &'static str, ours: &'static str, peer: Peer, theirs: &'stat
 }
 
 /// Peak memory after some work, in processes that do nothing else: its name, the work, and whether it needs the assets.
-const MEMORY: [(&str, &str, bool); 2] = [
+const MEMORY: [(&str, &str, bool); 3] = [
     ("peak memory of a training step of 8 × 128 tokens, f32", "step f32", false),
+    ("peak memory of the same under LoRA, f32", "lora f32", false),
     ("peak memory of loading a model and one text of 20 tokens, f32", "load f32", true),
 ];
 
@@ -162,7 +208,8 @@ pub fn run(args: &Args) -> Result<()> {
     };
 
     let wanted = |name: &str, real: bool| {
-        (!real || args.assets.is_some()) && args.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+        (!real || args.assets.is_some())
+            && (args.only.is_empty() || args.only.iter().any(|only| name.contains(only.as_str())))
     };
     let mut all = Vec::new();
     for Measure { name, ours: our_work, peer, theirs: their_work, rounds, real } in MEASURES {
@@ -198,7 +245,10 @@ pub fn run(args: &Args) -> Result<()> {
     eprint!("{products}");
     let written = report::write(&folder.join("bench"), &all, &products, args.threads)?;
     eprintln!("{}", written.display());
-    Ok(())
+    match args.keep {
+        true => figures::keep(&workspace::root().join("crates/kiln-kernels"), &report::figures(&all, args.threads)),
+        false => Ok(()),
+    }
 }
 
 /// A process that does what it is asked, one line a time.

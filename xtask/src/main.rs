@@ -6,6 +6,7 @@ mod bench;
 mod browser;
 mod ci;
 mod clients;
+mod figures;
 mod fuzz;
 mod gpu;
 mod mpi;

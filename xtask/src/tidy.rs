@@ -7,7 +7,7 @@ mod sources;
 
 use anyhow::{Context, Result, bail};
 
-use crate::workspace;
+use crate::{figures, workspace};
 
 pub fn run() -> Result<()> {
     let problems = problems()?;
@@ -28,6 +28,7 @@ fn problems() -> Result<Vec<String>> {
     let mut problems = architecture::problems(&map, &architecture::members(&metadata));
     problems.extend(sources::problems(workspace::root())?);
     problems.extend(contributing::problems(workspace::root())?);
+    problems.extend(figures::problems(workspace::root())?);
     problems.extend(furniture::problems(workspace::root(), &metadata)?);
     Ok(problems)
 }

@@ -69,29 +69,28 @@ struct Reviews {
 impl Works {
     fn run(&mut self, work: &str, precision: Precision) -> f64 {
         let device = Flex::device(0);
+        let (work, family) = work.split_once('-').unwrap_or((work, "bert"));
         match work {
-            "forward" => self.forward([8, 128], 1, precision, &device),
-            "latency" => self.forward([1, 20], IN_A_ROW, precision, &device),
-            "step" => {
-                let training = self.training.get_or_insert_with(|| Training::new(base(&device)));
+            "forward" => self.forward(family, [8, 128], 1, precision, &device),
+            "forward2048" => self.forward(family, [1, 2_048], 1, precision, &device),
+            "latency" => self.forward(family, [1, 20], IN_A_ROW, precision, &device),
+            "step" | "step2048" | "lora" | "qlora" => {
+                let training = self.training.get_or_insert_with(|| {
+                    let config = base(family);
+                    match work {
+                        "lora" | "qlora" => Training::adapted(&config, work == "qlora", &device),
+                        _ => Training::new(classifier(&config, &device)),
+                    }
+                });
                 training.set_precision(precision);
-                let ids = ids([8, 128]);
-                let batch = Inputs::new(&ids, &[1; 8 * 128], &[0; 8 * 128], [8, 128], &device.autodiff());
-                timed(|| training.step(batch, &[0, 1, 0, 1, 0, 1, 0, 1]))
-            }
-            // A step of bert-base under an adapter on its queries and values, and with its layers in 4 bits.
-            "lora" | "qlora" => {
-                let fresh = || Training::adapted(base(&device), work == "qlora", &device);
-                let training = self.training.get_or_insert_with(fresh);
-                training.set_precision(precision);
-                let ids = ids([8, 128]);
-                let batch = Inputs::new(&ids, &[1; 8 * 128], &[0; 8 * 128], [8, 128], &device.autodiff());
-                timed(|| training.step(batch, &[0, 1, 0, 1, 0, 1, 0, 1]))
+                let shape = if work == "step2048" { [1, 2_048] } else { [8, 128] };
+                let batch = batch(shape, &device.autodiff());
+                let targets: Vec<i32> = (0..shape[0] as i32).map(|row| row % 2).collect();
+                timed(|| training.step(batch, &targets))
             }
             "load" => timed(|| {
                 let model = Reviews::read_model(&device);
-                let batch = Inputs::new(&ids([1, 20]), &[1; 20], &[0; 20], [1, 20], &device);
-                model.forward(batch).into_data()
+                model.forward(batch([1, 20], &device)).into_data()
             }),
             "epoch" => {
                 let reviews = self.reviews.get_or_insert_with(|| Reviews::read(&device));
@@ -112,12 +111,11 @@ impl Works {
     }
 
     /// The mean seconds of one of `times` in a row.
-    fn forward(&mut self, shape: [usize; 2], times: usize, precision: Precision, device: &Device) -> f64 {
-        let model = self.base.get_or_insert_with(|| base(device));
+    fn forward(&mut self, family: &str, shape: [usize; 2], times: usize, precision: Precision, device: &Device) -> f64 {
+        let model = self.base.get_or_insert_with(|| classifier(&base(family), device));
         let packed = model.bert.products.packed.take().unwrap_or_default();
         model.bert.products = Products { precision, packed: Some(packed), ..Products::default() };
-        let tokens = shape[0] * shape[1];
-        let batch = Inputs::new(&ids(shape), &vec![1; tokens], &vec![0; tokens], shape, device);
+        let batch = batch(shape, device);
         let seconds = timed(|| {
             for _ in 0..times {
                 model.forward(batch.clone()).into_data();
@@ -133,13 +131,35 @@ fn timed<T>(work: impl FnOnce() -> T) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-fn ids([batch, seq]: [usize; 2]) -> Vec<i32> {
-    (0..batch * seq).map(|i| ((i * 7919 + 13) % VOCABULARY) as i32).collect()
+/// Tokens without padding.
+fn batch(shape: [usize; 2], device: &Device) -> Inputs {
+    let tokens = shape[0] * shape[1];
+    let ids: Vec<i32> = (0..tokens).map(|i| ((i * 7919 + 13) % VOCABULARY) as i32).collect();
+    Inputs::new(&ids, &vec![1; tokens], &vec![0; tokens], shape, device)
 }
 
-/// bert-base's shape under a classifier of two labels, with fresh weights.
-fn base(device: &Device) -> SequenceClassifier {
-    let config = BertConfig { vocab_size: VOCABULARY, ..BertConfig::base() };
+/// The base size of a family.
+fn base(family: &str) -> BertConfig {
+    let mut config = BertConfig { vocab_size: VOCABULARY, ..BertConfig::base() };
+    match family {
+        "bert" => {}
+        "roberta" => {
+            (config.max_position_embeddings, config.type_vocab_size) = (514, 1);
+            (config.pad_token_id, config.layer_norm_eps) = (1, 1e-5);
+        }
+        "modernbert" => {
+            (config.num_hidden_layers, config.intermediate_size, config.max_position_embeddings) = (22, 1_152, 8_192);
+            config.layer_norm_eps = 1e-5;
+            (config.hidden_dropout_prob, config.attention_probs_dropout_prob) = (0.0, 0.0);
+        }
+        other => panic!("there is no family {other}"),
+    }
+    config.extra.insert("model_type".to_owned(), family.into());
+    config
+}
+
+/// An encoder with fresh weights under a classifier of two labels, which reads the first token.
+fn classifier(config: &BertConfig, device: &Device) -> SequenceClassifier {
     let head = ClassificationHeadConfig {
         hidden_size: config.hidden_size,
         hidden_layers: vec![],
@@ -147,7 +167,8 @@ fn base(device: &Device) -> SequenceClassifier {
         dropout: 0.1,
         initializer_range: config.initializer_range,
     };
-    let model = SequenceClassifier { bert: config.init(device), head: head.init(device), pooling: Pooling::Pooler };
+    let pooling = if config.family().model_type == "bert" { Pooling::Pooler } else { Pooling::Cls };
+    let model = SequenceClassifier { bert: config.init(device), head: head.init(device), pooling };
     kiln_bert::initialize(&model);
     model
 }
@@ -159,12 +180,13 @@ impl Training {
         Self { model: Some(model), optimizer: AdamW::new(Trainable::default()) }
     }
 
-    fn adapted(mut model: SequenceClassifier, is_quantized: bool, device: &Device) -> Self {
+    /// Under an adapter on queries and values, and with the encoder's layers in 4 bits if asked for.
+    fn adapted(config: &BertConfig, is_quantized: bool, device: &Device) -> Self {
+        let mut model = classifier(config, device);
         if is_quantized {
             quantize(&mut model.bert, true);
         }
-        let config = BertConfig { vocab_size: VOCABULARY, ..BertConfig::base() };
-        attach(&mut model.bert, &config, &AdapterConfig::default(), device).unwrap();
+        attach(&mut model.bert, config, &AdapterConfig::default(), device).unwrap();
         let trainable = Trainable { scope: Scope::Adapters { pooler: false }, ..Trainable::default() };
         let mut training = Self::new(model);
         training.model = training.model.map(|model| trainable.apply(model));

@@ -44,17 +44,24 @@ fn sides(measured: &Measured) -> [String; 2] {
     })
 }
 
-/// Writes `report.md` and `ratios.svg`; returns the path of the former.
-pub fn write(folder: &Path, all: &[Measured], products: &str, threads: usize) -> Result<PathBuf> {
-    std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
-    let mut text = format!("# Kiln against its peers\n\n{}, {threads} threads a side.\n", machine());
+/// When and where it was measured, and a table.
+pub fn figures(all: &[Measured], threads: usize) -> String {
+    let mut text = format!("{}, {threads} threads a side. ", machine());
     text.push_str("Medians, with the lowest and the highest round; the ratio is theirs ÷ ours.\n\n");
     text.push_str("| work | Kiln | peer | theirs | ratio |\n|---|---|---|---|---|\n");
     for measured in all {
         let [ours, theirs] = sides(measured);
         let ratio = ratio(measured).map_or("–".to_owned(), |ratio| format!("{ratio:.2}"));
-        writeln!(text, "| {} | {ours} | {} | {theirs} | {ratio} |", measured.name, measured.peer)?;
+        let line = format!("| {} | {ours} | {} | {theirs} | {ratio} |\n", measured.name, measured.peer);
+        text.push_str(&line);
     }
+    text
+}
+
+/// Writes `report.md` and `ratios.svg`; returns the path of the former.
+pub fn write(folder: &Path, all: &[Measured], products: &str, threads: usize) -> Result<PathBuf> {
+    std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
+    let mut text = format!("# Kiln against its peers\n\n{}", figures(all, threads));
     if all.iter().any(|measured| ratio(measured).is_some()) {
         text.push_str("\n![ratios](ratios.svg)\n");
         draw(&folder.join("ratios.svg"), all)?;
@@ -66,7 +73,7 @@ pub fn write(folder: &Path, all: &[Measured], products: &str, threads: usize) ->
 }
 
 /// Day and processor, as far as this machine tells.
-fn machine() -> String {
+pub fn machine() -> String {
     let date = Command::new("date").arg("+%Y-%m-%d").output().ok();
     let date = date.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

@@ -1,5 +1,5 @@
-//! `cargo xtask bench serve`: a running `kiln serve` under load and faults and, with `--peers`, litserve with onnxruntime's
-//! int8 beside it. The client runs on the same machine for every side.
+//! `cargo xtask bench serve`: a running `kiln serve` under load and faults and, with `--peers`, litserve beside it, with
+//! onnxruntime's and with OpenVINO's int8. The client runs on the same machine for every side.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::python;
+use crate::bench::report;
 use crate::workspace::{self, cargo};
+use crate::{figures, python};
 
 mod client;
 mod faults;
@@ -20,7 +21,7 @@ use side::{Side, kiln};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Also measure litserve with onnxruntime, installed from Python's registry under `target/serve-peers`
+    /// Also measure litserve with onnxruntime and with OpenVINO, installed from Python's registry under `target/serve-peers`
     #[arg(long)]
     peers: bool,
     /// Threads of each side
@@ -38,6 +39,9 @@ pub struct Args {
     /// Requests after which memory is compared with that after 1,000
     #[arg(long, default_value_t = 100_000)]
     requests: usize,
+    /// Put the figures into the README of `kiln-serve`
+    #[arg(long)]
+    keep: bool,
 }
 
 /// What is measured with: our program, a model, and requests of one real review each.
@@ -60,12 +64,15 @@ pub fn run(args: &Args) -> Result<()> {
     let model = classifier(&program, args, &folder)?;
     let requests = reviews(args)?.into_iter().map(|text| post("/", &serde_json::json!({ "inputs": text }).to_string()));
     let mut bench = Bench { args, program, model, requests: requests.collect(), report: String::new() };
+    bench.line(format_args!("{}, {} threads a side.\n", report::machine(), args.threads));
     bench.line(format_args!("| figure | value |\n|---|---|"));
     let mut slowest = f64::INFINITY;
     if args.peers {
         let requirements = "crates/kiln-serve/benches/peers/requirements.txt";
         let python = python::environment(&target.join("serve-peers"), &[requirements])?;
-        slowest = bench.peer(&python, &folder)?;
+        for engine in ["onnxruntime", "openvino"] {
+            slowest = bench.peer(engine, &python, &folder)?.min(slowest);
+        }
     }
     for precision in ["int8", "bf16"] {
         bench.throughput(precision, slowest)?;
@@ -77,7 +84,10 @@ pub fn run(args: &Args) -> Result<()> {
     let path = folder.join("report.md");
     std::fs::write(&path, &bench.report)?;
     eprintln!("{}", path.display());
-    Ok(())
+    match args.keep {
+        true => figures::keep(&workspace::root().join("crates/kiln-serve"), &bench.report),
+        false => Ok(()),
+    }
 }
 
 /// A classifier of reviews on the small multilingual encoder, trained once.
@@ -133,11 +143,13 @@ impl Bench<'_> {
     }
 
     /// Returns the peer's texts a second.
-    fn peer(&mut self, python: &Path, folder: &Path) -> Result<f64> {
-        let script = workspace::root().join("crates/kiln-serve/benches/peers/litserve_onnx.py");
-        let encoder = self.args.assets.join("models/multilingual-e5-small-zh");
+    fn peer(&mut self, engine: &str, python: &Path, folder: &Path) -> Result<f64> {
+        let script = workspace::root().join("crates/kiln-serve/benches/peers/litserve_peer.py");
+        let assets = std::path::absolute(&self.args.assets)?;
+        let (encoder, texts) =
+            (assets.join("models/multilingual-e5-small-zh"), assets.join("data/chnsenticorp/train.tsv"));
         let mut command = Command::new(python);
-        command.arg(script).arg(std::path::absolute(encoder)?).arg(folder).arg(self.args.threads.to_string());
+        command.arg(script).arg(engine).args([encoder.as_path(), &texts, folder]).arg(self.args.threads.to_string());
         let side = Side::start(&mut command, self.args.threads)?;
         let requests: Vec<Vec<u8>> = self
             .requests
@@ -146,7 +158,7 @@ impl Bench<'_> {
             .collect();
         let outcome = self.saturation(&side, &requests);
         let speed = outcome.per_second();
-        self.line(format_args!("| litserve + onnxruntime int8: texts per second at saturation | {speed:.0} |"));
+        self.line(format_args!("| litserve + {engine} int8: texts per second at saturation | {speed:.0} |"));
         let half = self.load(Some(speed / 2.0)).run(side.address, &requests);
         let (p50, p99) = (half.percentile(0.5), half.percentile(0.99));
         self.line(format_args!("| the same: p50 and p99 at half of that | {p50:.1} ms, {p99:.1} ms |"));

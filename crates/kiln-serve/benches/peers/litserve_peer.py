@@ -1,9 +1,11 @@
-"""litserve with onnxruntime's dynamic int8: what `cargo xtask bench serve --peers` puts the same load on.
+"""litserve with dynamic batching over an int8 model: what `cargo xtask bench serve --peers` puts the same load on.
 
-    python litserve_onnx.py ENCODER CACHE THREADS
+    python litserve_peer.py onnxruntime|openvino ENCODER TEXTS CACHE THREADS
 
 ENCODER is the checkpoint that Kiln's classifier stands on. A fresh linear layer on the mean of its hidden states stands for
-the head: it costs the same as a trained one. The first line of output is the address.
+the head: it costs the same as a trained one. onnxruntime's model is quantized dynamically. OpenVINO's is NNCF's post-training
+quantization, calibrated on the first texts of TEXTS, a file with one before the first tab of each line. The first line of
+output is the address.
 """
 
 import os
@@ -12,9 +14,11 @@ import sys
 
 import litserve
 import numpy
-import onnxruntime
 import torch
 import transformers
+
+CALIBRATION, MAX_LENGTH = 300, 512
+INPUTS = ["input_ids", "attention_mask"]
 
 
 class Classifier(torch.nn.Module):
@@ -29,31 +33,70 @@ class Classifier(torch.nn.Module):
         return self.head((hidden_states * mask).sum(1) / mask.sum(1))
 
 
-def exported(folder, cache):
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+def encoded(tokenizer, texts):
+    rows = tokenizer(texts, padding=True, truncation=True, max_length=MAX_LENGTH, return_tensors="np")
+    return {name: rows[name].astype(numpy.int64) for name in INPUTS}
 
-    path, plain = os.path.join(cache, "classifier-int8.onnx"), os.path.join(cache, "classifier.onnx")
-    if not os.path.exists(path):
-        axes = {0: "batch", 1: "seq"}
+
+class Onnxruntime:
+    """Files are made once, so that a second start is as fast as a deployed model's."""
+
+    file = "classifier-int8.onnx"
+
+    @staticmethod
+    def export(folder, texts, path):
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        plain, axes = path + ".plain", {0: "batch", 1: "seq"}
         ones = torch.ones(2, 8, dtype=torch.int64)
         torch.onnx.export(
-            Classifier(folder).eval(), (ones, ones), plain, input_names=["input_ids", "attention_mask"],
-            output_names=["logits"], dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": {0: "batch"}},
-            dynamo=False, opset_version=17)
-        quantize_dynamic(plain, path + ".part", weight_type=QuantType.QInt8)
-        os.replace(path + ".part", path)
-    return path
+            Classifier(folder).eval(), (ones, ones), plain, input_names=INPUTS, output_names=["logits"],
+            dynamic_axes={"input_ids": axes, "attention_mask": axes, "logits": {0: "batch"}}, dynamo=False,
+            opset_version=17)
+        quantize_dynamic(plain, path, weight_type=QuantType.QInt8)
+
+    def __init__(self, path, threads):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+        self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def logits(self, feed):
+        return self.session.run(None, feed)[0]
+
+
+class Openvino:
+    file = "classifier-int8.xml"
+
+    @staticmethod
+    def export(folder, texts, path):
+        import nncf
+        import openvino
+
+        ones = torch.ones(2, 8, dtype=torch.int64)
+        model = openvino.convert_model(Classifier(folder).eval(), example_input=dict.fromkeys(INPUTS, ones))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+        rows = nncf.Dataset([encoded(tokenizer, [text]) for text in texts[:CALIBRATION]])
+        openvino.save_model(nncf.quantize(model, rows, model_type=nncf.ModelType.TRANSFORMER), path)
+
+    def __init__(self, path, threads):
+        import openvino
+
+        settings = {"INFERENCE_PRECISION_HINT": "bf16", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        self.model = openvino.Core().compile_model(path, "CPU", settings)
+
+    def logits(self, feed):
+        return self.model(feed)[0]
 
 
 class Server(litserve.LitAPI):
-    def __init__(self, folder, path, threads):
+    def __init__(self, engine, folder, path, threads):
         super().__init__(max_batch_size=32, batch_timeout=0.005)
-        self.folder, self.path, self.threads = folder, path, threads
+        self.engine, self.folder, self.path, self.threads = engine, folder, path, threads
 
     def setup(self, device):
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
-        self.session = onnxruntime.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
+        self.model = self.engine(self.path, self.threads)
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder)
 
     def decode_request(self, request):
@@ -63,9 +106,7 @@ class Server(litserve.LitAPI):
         return inputs
 
     def predict(self, texts):
-        rows = self.tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors="np")
-        feed = {name: rows[name].astype(numpy.int64) for name in ["input_ids", "attention_mask"]}
-        logits = self.session.run(None, feed)[0]
+        logits = self.model.logits(encoded(self.tokenizer, texts))
         shares = numpy.exp(logits - logits.max(1, keepdims=True))
         return shares / shares.sum(1, keepdims=True)
 
@@ -77,13 +118,18 @@ class Server(litserve.LitAPI):
 
 
 if __name__ == "__main__":
-    folder, cache, threads = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    engine = {"onnxruntime": Onnxruntime, "openvino": Openvino}[sys.argv[1]]
+    folder, texts, cache, threads = sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5])
+    # What the engines print would be taken for the address, and later fill a pipe that nobody reads.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    path = os.path.join(cache, engine.file)
+    if not os.path.exists(path):
+        with open(texts, encoding="utf-8") as file:
+            engine.export(folder, [line.split("\t")[0] for line in file], path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    path = exported(folder, cache)
-    print(f"http://127.0.0.1:{port}", flush=True)
-    # What it prints later would fill a pipe that nobody reads.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    litserve.LitServer(Server(folder, path, threads), accelerator="cpu", track_requests=False).run(
+    print(f"http://127.0.0.1:{port}", file=answers, flush=True)
+    litserve.LitServer(Server(engine, folder, path, threads), accelerator="cpu", track_requests=False).run(
         host="127.0.0.1", port=port, generate_client_file=False, log_level="warning")

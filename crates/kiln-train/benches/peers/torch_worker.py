@@ -10,9 +10,19 @@ import random
 import resource
 import sys
 import time
+from types import SimpleNamespace
 
 import torch
-from transformers import AutoTokenizer, BertConfig, BertForSequenceClassification, BertModel
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertForSequenceClassification,
+    BertModel,
+    ModernBertConfig,
+    RobertaConfig,
+)
 from transformers.utils import logging
 
 VOCABULARY, REVIEWS, MAX_LENGTH, BATCH = 21_128, 2_000, 128, 16
@@ -31,8 +41,39 @@ def autocast(precision):
 def optimizer_of(model):
     decayed = [p for n, p in model.named_parameters() if not n.endswith("bias") and "LayerNorm" not in n]
     rest = [p for n, p in model.named_parameters() if n.endswith("bias") or "LayerNorm" in n]
+    decayed, rest = [[p for p in part if p.requires_grad] for part in (decayed, rest)]
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": rest, "weight_decay": 0.0}]
     return torch.optim.AdamW(groups, lr=5e-5, eps=1e-8)
+
+
+class FirstToken(torch.nn.Module):
+    """A classifier of two labels on an encoder's first token."""
+
+    def __init__(self, config):
+        super().__init__()
+        self.encoder = AutoModel.from_config(config)
+        self.dropout = torch.nn.Dropout(0.1)
+        self.head = torch.nn.Linear(config.hidden_size, 2)
+
+    def forward(self, labels=None, **batch):
+        logits = self.head(self.dropout(self.encoder(**batch).last_hidden_state[:, 0]))
+        loss = None if labels is None else torch.nn.functional.cross_entropy(logits, labels)
+        return SimpleNamespace(logits=logits, loss=loss)
+
+
+def base(family):
+    if family == "roberta":
+        return FirstToken(RobertaConfig(
+            vocab_size=VOCABULARY, max_position_embeddings=514, type_vocab_size=1, layer_norm_eps=1e-5))
+    if family == "modernbert":
+        return FirstToken(ModernBertConfig(vocab_size=VOCABULARY, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+                                           cls_token_id=1, sep_token_id=2, reference_compile=False))
+    return BertForSequenceClassification(BertConfig(vocab_size=VOCABULARY, num_labels=2))
+
+
+def adapted():
+    config = LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, target_modules=["query", "value"])
+    return get_peft_model(base("bert"), config)
 
 
 def step(model, optimizer, batch, targets, precision):
@@ -61,12 +102,9 @@ class Works:
             self.kept[name] = make()
         return self.kept[name]
 
-    def base(self):
-        return self.keep("base", lambda: BertForSequenceClassification(BertConfig(vocab_size=VOCABULARY, num_labels=2)))
-
     def quantized(self):
         def quantize():
-            return torch.ao.quantization.quantize_dynamic(self.base().eval(), {torch.nn.Linear}, dtype=torch.qint8)
+            return torch.ao.quantization.quantize_dynamic(base("bert").eval(), {torch.nn.Linear}, dtype=torch.qint8)
 
         return self.keep("quantized", quantize)
 
@@ -107,8 +145,11 @@ class Works:
         return time.perf_counter() - start
 
     def run(self, work, precision):
-        if work == "forward":
-            model, batch = self.quantized() if precision == "int8" else self.base().eval(), ids(8, 128)
+        work, _, family = work.partition("-")
+        shape = (1, 2_048) if work.endswith("2048") else (8, 128)
+        if work in ("forward", "forward2048"):
+            model = self.quantized() if precision == "int8" else self.keep("base", lambda: base(family).eval())
+            batch = ids(*shape)
             with torch.inference_mode(), autocast(precision):
                 return timed(lambda: model(**batch).logits)
         if work == "latency":
@@ -117,11 +158,11 @@ class Works:
             batch = ids(1, 20)
             with torch.inference_mode():
                 return timed(lambda: [model(**batch).pooler_output for _ in range(IN_A_ROW)]) / IN_A_ROW
-        if work == "step":
-            model = self.keep("training", lambda: self.base().train())
+        if work in ("step", "step2048", "lora"):
+            model = self.keep("training", lambda: (adapted() if work == "lora" else base(family)).train())
             optimizer = self.keep("optimizer", lambda: optimizer_of(model))
-            targets = torch.tensor([0, 1] * 4)
-            return timed(lambda: step(model, optimizer, ids(8, 128), targets, precision))
+            targets = torch.arange(shape[0]) % 2
+            return timed(lambda: step(model, optimizer, ids(*shape), targets, precision))
         if work == "epoch":
             return self.epoch(precision, "sorted")
         if work == "shuffled":
