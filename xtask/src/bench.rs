@@ -246,7 +246,10 @@ pub fn run(args: &Args) -> Result<()> {
     let written = report::write(&folder.join("bench"), &all, &products, args.threads)?;
     eprintln!("{}", written.display());
     match args.keep {
-        true => figures::keep(&workspace::root().join("crates/kiln-kernels"), &report::figures(&all, args.threads)),
+        true => {
+            let figures = format!("{}\n{products}", report::figures(&all, args.threads));
+            figures::keep(&workspace::root().join("crates/kiln-kernels"), &figures)
+        }
         false => Ok(()),
     }
 }

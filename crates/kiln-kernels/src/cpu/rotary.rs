@@ -107,9 +107,12 @@ vectorized! {
     fn turn<E: Element>(row: &[E], turn: Turn<'_>, out: &mut [E]) {
         let Turn { cosines, sines, direction } = turn;
         let half = cosines.len();
+        let sines = &sines[..half];
         for (row, out) in row.chunks_exact(2 * half).zip(out.chunks_exact_mut(2 * half)) {
             let (first, second) = row.split_at(half);
             let (out_first, out_second) = out.split_at_mut(half);
+            // As many in each, so that the loop has no bounds left to check.
+            let (second, out_second) = (&second[..half], &mut out_second[..half]);
             for i in 0..half {
                 let (a, b, cosine, sine) = (first[i].to_f32(), second[i].to_f32(), cosines[i], direction * sines[i]);
                 out_first[i] = E::from_f32(a * cosine - b * sine);

@@ -24,6 +24,8 @@ impl Side {
         for name in ["RAYON_NUM_THREADS", "OMP_NUM_THREADS"] {
             command.env(name, threads.to_string());
         }
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(command, 0);
         let process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let mut process = process.with_context(|| format!("cannot start {:?}", command.get_program()))?;
         let mut line = String::new();
@@ -84,8 +86,10 @@ impl Side {
 
 impl Drop for Side {
     fn drop(&mut self) {
-        // It has nothing to lose, and may have ended already.
-        let _ = self.process.kill();
+        // They have nothing to lose, and may have ended already. A peer's processes outlive the one that started them, and
+        // would take the others' time.
+        let group = format!("-{}", self.process.id());
+        let _ = Command::new("kill").args(["-s", "KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.process.wait();
     }
 }
