@@ -236,11 +236,6 @@ impl BertConfig {
         }
     }
 
-    /// An error at a key of BERT's, by the name that the family has for it.
-    pub(crate) fn error(&self, path: &Path, field: &str, found: String, expected: String) -> Error {
-        Error::Config { path: path.to_owned(), field: self.family().config_key(field).to_owned(), found, expected }
-    }
-
     /// Whether sizes fit together and are sizes of a model; `path` is for the error alone.
     pub(crate) fn check(&self, path: &Path) -> Result<(), Error> {
         let error = |field: &str, found: String, expected: String| Err(self.error(path, field, found, expected));

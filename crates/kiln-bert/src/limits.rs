@@ -58,6 +58,11 @@ impl BertConfig {
         reserve(path, self.num_parameters())
     }
 
+    /// An error at a key of BERT's, by the name that the family has for it.
+    pub(crate) fn error(&self, path: &Path, field: &str, found: String, expected: String) -> Error {
+        Error::Config { path: path.to_owned(), field: self.family().config_key(field).to_owned(), found, expected }
+    }
+
     /// Whether layers and parameters are as many as a model has; `path` is for the error alone.
     pub(crate) fn check_parameters(&self, path: &Path) -> Result<(), Error> {
         let error = |field: &str, found: String, expected: String| Err(self.error(path, field, found, expected));

@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     println!("{}", serde_json::to_string_pretty(&report)?);
     let errors = to_tsv(&mistakes(&logits, &targets, 50), &examples, &labels);
-    let page = Page { report: &report, epochs: &[], errors: &errors, settings: "" };
+    let page = Page { report: &report, epochs: &[], errors: &errors, audit: "", settings: "", machine: "" };
     println!("{} bytes of HTML", page.to_html().len());
     print!("{errors}");
     Ok(())
