@@ -86,65 +86,35 @@ impl Peer {
 use Peer::{OnnxRuntime, OpenVino, PyTorch};
 
 const MEASURES: [Measure; 35] = [
-    fresh("forward of 8 × 128 tokens, f32", "forward f32", PyTorch, "forward f32", 9),
-    fresh("forward of 8 × 128 tokens, f32", "forward f32", OnnxRuntime, "forward f32", 9),
-    fresh("forward of 8 × 128 tokens, f32", "forward f32", OpenVino, "forward f32", 9),
-    fresh("forward of 8 × 128 tokens, bf16", "forward bf16", PyTorch, "forward bf16", 9),
-    fresh("forward of 8 × 128 tokens, bf16", "forward bf16", OpenVino, "forward bf16", 9),
-    fresh("forward of 8 × 128 tokens, int8", "forward int8", PyTorch, "forward int8", 9),
-    fresh("forward of 8 × 128 tokens, int8", "forward int8", OnnxRuntime, "forward int8", 9),
-    fresh("forward of 8 × 128 tokens, int8", "forward int8", OpenVino, "forward int8", 9),
-    fresh("training step of 8 × 128 tokens, f32", "step f32", PyTorch, "step f32", 7),
-    fresh("training step of 8 × 128 tokens, bf16", "step bf16", PyTorch, "step bf16", 7),
-    fresh("the same under LoRA, f32; theirs with peft", "lora f32", PyTorch, "lora f32", 7),
-    fresh("the same under LoRA, bf16; theirs with peft", "lora bf16", PyTorch, "lora bf16", 7),
-    fresh("one text of 20 tokens, f32", "latency f32", PyTorch, "latency f32", 9),
-    fresh("one text of 20 tokens, f32", "latency f32", OnnxRuntime, "latency f32", 9),
-    fresh("one text of 20 tokens, f32", "latency f32", OpenVino, "latency f32", 9),
-    fresh("one text of 20 tokens, bf16", "latency bf16", PyTorch, "latency bf16", 9),
-    fresh("one text of 20 tokens, bf16", "latency bf16", OpenVino, "latency bf16", 9),
-    fresh("one text of 20 tokens, int8", "latency int8", OnnxRuntime, "latency int8", 9),
-    fresh("one text of 20 tokens, int8", "latency int8", OpenVino, "latency int8", 9),
-    fresh("RoBERTa-base, forward of 8 × 128 tokens, f32", "forward-roberta f32", PyTorch, "forward-roberta f32", 7),
-    fresh("RoBERTa-base, forward of 8 × 128 tokens, bf16", "forward-roberta bf16", PyTorch, "forward-roberta bf16", 7),
-    fresh("RoBERTa-base, training step, bf16", "step-roberta bf16", PyTorch, "step-roberta bf16", 5),
-    fresh(
-        "ModernBERT-base, forward of 8 × 128 tokens, f32",
-        "forward-modernbert f32",
-        PyTorch,
-        "forward-modernbert f32",
-        7,
-    ),
-    fresh(
-        "ModernBERT-base, forward of 8 × 128 tokens, bf16",
-        "forward-modernbert bf16",
-        PyTorch,
-        "forward-modernbert bf16",
-        7,
-    ),
-    fresh("ModernBERT-base, training step, f32", "step-modernbert f32", PyTorch, "step-modernbert f32", 5),
-    fresh("ModernBERT-base, training step, bf16", "step-modernbert bf16", PyTorch, "step-modernbert bf16", 5),
-    fresh(
-        "ModernBERT-base, forward of 1 × 2,048 tokens, f32",
-        "forward2048-modernbert f32",
-        PyTorch,
-        "forward2048-modernbert f32",
-        5,
-    ),
-    fresh(
-        "ModernBERT-base, forward of 1 × 2,048 tokens, bf16",
-        "forward2048-modernbert bf16",
-        PyTorch,
-        "forward2048-modernbert bf16",
-        5,
-    ),
-    fresh(
-        "ModernBERT-base, step of 1 × 2,048 tokens, bf16",
-        "step2048-modernbert bf16",
-        PyTorch,
-        "step2048-modernbert bf16",
-        5,
-    ),
+    fresh("forward of 8 × 128 tokens, f32", "forward f32", PyTorch, 9),
+    fresh("forward of 8 × 128 tokens, f32", "forward f32", OnnxRuntime, 9),
+    fresh("forward of 8 × 128 tokens, f32", "forward f32", OpenVino, 9),
+    fresh("forward of 8 × 128 tokens, bf16", "forward bf16", PyTorch, 9),
+    fresh("forward of 8 × 128 tokens, bf16", "forward bf16", OpenVino, 9),
+    fresh("forward of 8 × 128 tokens, int8", "forward int8", PyTorch, 9),
+    fresh("forward of 8 × 128 tokens, int8", "forward int8", OnnxRuntime, 9),
+    fresh("forward of 8 × 128 tokens, int8", "forward int8", OpenVino, 9),
+    fresh("training step of 8 × 128 tokens, f32", "step f32", PyTorch, 7),
+    fresh("training step of 8 × 128 tokens, bf16", "step bf16", PyTorch, 7),
+    fresh("the same under LoRA, f32; theirs with peft", "lora f32", PyTorch, 7),
+    fresh("the same under LoRA, bf16; theirs with peft", "lora bf16", PyTorch, 7),
+    fresh("one text of 20 tokens, f32", "latency f32", PyTorch, 9),
+    fresh("one text of 20 tokens, f32", "latency f32", OnnxRuntime, 9),
+    fresh("one text of 20 tokens, f32", "latency f32", OpenVino, 9),
+    fresh("one text of 20 tokens, bf16", "latency bf16", PyTorch, 9),
+    fresh("one text of 20 tokens, bf16", "latency bf16", OpenVino, 9),
+    fresh("one text of 20 tokens, int8", "latency int8", OnnxRuntime, 9),
+    fresh("one text of 20 tokens, int8", "latency int8", OpenVino, 9),
+    fresh("RoBERTa-base, forward of 8 × 128 tokens, f32", "forward-roberta f32", PyTorch, 7),
+    fresh("RoBERTa-base, forward of 8 × 128 tokens, bf16", "forward-roberta bf16", PyTorch, 7),
+    fresh("RoBERTa-base, training step, bf16", "step-roberta bf16", PyTorch, 5),
+    fresh("ModernBERT-base, forward of 8 × 128 tokens, f32", "forward-modernbert f32", PyTorch, 7),
+    fresh("ModernBERT-base, forward of 8 × 128 tokens, bf16", "forward-modernbert bf16", PyTorch, 7),
+    fresh("ModernBERT-base, training step, f32", "step-modernbert f32", PyTorch, 5),
+    fresh("ModernBERT-base, training step, bf16", "step-modernbert bf16", PyTorch, 5),
+    fresh("ModernBERT-base, forward of 1 × 2,048 tokens, f32", "forward2048-modernbert f32", PyTorch, 5),
+    fresh("ModernBERT-base, forward of 1 × 2,048 tokens, bf16", "forward2048-modernbert bf16", PyTorch, 5),
+    fresh("ModernBERT-base, step of 1 × 2,048 tokens, bf16", "step2048-modernbert bf16", PyTorch, 5),
     real("predicting 2,000 reviews, bf16", "predict bf16", PyTorch, "predict bf16", 3),
     real("predicting 2,000 reviews, bf16", "predict bf16", OpenVino, "predict bf16", 3),
     real("predicting 2,000 reviews, int8, theirs bf16", "predict int8", PyTorch, "predict bf16", 3),
@@ -153,9 +123,9 @@ const MEASURES: [Measure; 35] = [
     real("epoch over 2,000 reviews, bf16, theirs f32 and shuffled", "epoch bf16", PyTorch, "shuffled f32", 1),
 ];
 
-/// On bert-base with fresh weights.
-const fn fresh(name: &'static str, ours: &'static str, peer: Peer, theirs: &'static str, rounds: usize) -> Measure {
-    Measure { name, ours, peer, theirs, rounds, real: false }
+/// The same work on both sides, on a base model with fresh weights.
+const fn fresh(name: &'static str, work: &'static str, peer: Peer, rounds: usize) -> Measure {
+    Measure { name, ours: work, peer, theirs: work, rounds, real: false }
 }
 
 /// On a real model and real reviews.

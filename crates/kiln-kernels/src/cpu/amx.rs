@@ -130,9 +130,8 @@ struct Operands {
     blocks: usize,
 }
 
-/// Fetches four or eight lines of the right operand's block that is some blocks ahead, and the next block of four rows of the
-/// left one. No fetcher foresees tile loads, and they wait for memory one by one. Between the other instructions, fetches
-/// take no time of their own.
+/// Prefetches some cache lines of the right operand, [`AHEAD`] of what is multiplied, and the next line of four rows of the left
+/// operand. The processor does not prefetch for tile loads by itself. Between tile instructions the prefetches are nearly free.
 macro_rules! fetch {
     ($($line:literal)*) => {
         concat!(

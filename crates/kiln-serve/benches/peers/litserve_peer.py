@@ -11,6 +11,7 @@ output is the address.
 import os
 import socket
 import sys
+import tempfile
 
 import litserve
 import numpy
@@ -126,7 +127,12 @@ if __name__ == "__main__":
     path = os.path.join(cache, engine.file)
     if not os.path.exists(path):
         with open(texts, encoding="utf-8") as file:
-            engine.export(folder, [line.split("\t")[0] for line in file], path)
+            calibration = [line.split("\t")[0] for line in file]
+        with tempfile.TemporaryDirectory(dir=cache) as part:
+            engine.export(folder, calibration, os.path.join(part, engine.file))
+            # OpenVINO's `.bin` before the `.xml` that a later run looks for.
+            for name in sorted(os.listdir(part)):
+                os.replace(os.path.join(part, name), os.path.join(cache, name))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
