@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use crate::workspace::{self, Program, cargo};
-use crate::{browser, clients, fuzz, gpu, mpi, package, tidy};
+use crate::{backends, browser, clients, fuzz, mpi, package, tidy};
 use anyhow::{Context, Result, bail};
 
 #[derive(Debug, clap::Args)]
@@ -20,14 +20,14 @@ const STEPS: [(&str, Step); 12] = [
     ("tidy", tidy::run),
     ("package", package::run),
     ("clippy", clippy),
-    ("doc", || each_half("doc", &["--no-deps"], &[])),
-    ("test", || each_half("test", &[], &[])),
+    ("doc", || check_each_half("doc", &["--no-deps"], &[])),
+    ("test", test),
     ("examples", run_examples),
     ("fuzz", || fuzz::run(&fuzz::Args::default())),
     ("clients", clients::run),
     ("browser", browser::run),
     ("mpi", mpi::run),
-    ("gpu", gpu::check),
+    ("backends", backends::run),
 ];
 
 /// Runs the checks up to the first that fails, and ends with a table of what they took.
@@ -59,22 +59,37 @@ fn print_times(times: &[(&str, Duration)], last: &str) {
     eprintln!("{:<10} {:>7.1} s", "all", sum.as_secs_f64());
 }
 
+/// The crates without this program: what it depends on gives `serde` further features, and together with the crates it would
+/// have all of burn compiled once more.
+const CRATES: [&str; 2] = ["--workspace", "--exclude=xtask"];
+const XTASK: [&str; 1] = ["--package=xtask"];
+
 /// All targets, and the fuzzer by name: it is no test that `cargo test` runs, so it is not among them.
 fn clippy() -> Result<()> {
     let last = ["--", "-D", "warnings"];
-    each_half("clippy", &["--all-targets"], &last)?;
-    let fuzzer = ["clippy", "--release", "--workspace", "--exclude=xtask", "--test=fuzz"];
-    workspace::run(&mut cargo(fuzzer.into_iter().chain(last)))
+    check_each_half("clippy", &["--all-targets"], &last)?;
+    check("clippy", &[&CRATES[..], &EVERY_BACKEND, &["--test=fuzz"], &last].concat())
 }
 
-/// Runs a cargo command on the crates, then on this program by itself: what it depends on gives `serde` further features,
-/// and together with the crates it would have all of burn compiled once more.
-fn each_half(command: &str, options: &[&str], last: &[&str]) -> Result<()> {
-    for half in [["--workspace", "--exclude=xtask"].as_slice(), &["--package=xtask"]] {
-        let arguments = [&[command, "--release"], half, options, last].concat();
-        workspace::run(cargo(arguments).env("RUSTDOCFLAGS", "-D warnings"))?;
+fn test() -> Result<()> {
+    for half in [&CRATES[..], &XTASK] {
+        workspace::run(&mut cargo([&["test", "--release"], half].concat()))?;
     }
     Ok(())
+}
+
+/// What only reads the code reads it for every backend, so that the cards' types are checked too.
+const EVERY_BACKEND: [&str; 1] = ["--features=kiln/ndarray,kiln/cuda,kiln/wgpu"];
+
+fn check_each_half(command: &str, options: &[&str], last: &[&str]) -> Result<()> {
+    check(command, &[&CRATES[..], &EVERY_BACKEND, options, last].concat())?;
+    check(command, &[&XTASK[..], options, last].concat())
+}
+
+/// `DOCS_RS` has the build scripts do without CUDA's own files.
+fn check(command: &str, arguments: &[&str]) -> Result<()> {
+    let mut check = cargo([&[command, "--release"], arguments].concat());
+    workspace::run(check.env("DOCS_RS", "1").env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 /// Runs the examples that the workspace has, without arguments. They are built all at once: built package by package,

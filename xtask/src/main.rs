@@ -2,13 +2,13 @@
 //! compiler checks.
 #![expect(clippy::print_stderr, reason = "a command line speaks to whoever runs it")]
 
+mod backends;
 mod bench;
 mod browser;
 mod ci;
 mod clients;
 mod figures;
 mod fuzz;
-mod gpu;
 mod mpi;
 mod package;
 mod pipeline;

@@ -36,8 +36,8 @@ impl Backend {
     /// The feature of `kiln` that holds it, where the default ones do not.
     fn feature(self) -> Option<&'static str> {
         match self {
-            Self::Flex | Self::Ndarray => None,
-            Self::Cuda | Self::Wgpu => Some(self.name()),
+            Self::Flex => None,
+            Self::Ndarray | Self::Cuda | Self::Wgpu => Some(self.name()),
         }
     }
 }

@@ -152,7 +152,7 @@ mod tests {
         for name in ["train.tsv", "dev.tsv", "config.json", "model.safetensors"] {
             std::fs::write(file(name), name).expect("it is writable");
         }
-        let print = |overrides: &[&str]| {
+        let print_on = |backend: &str, overrides: &[&str]| {
             let text = "task = \"sequence-classification\"\nmodel.source = \"sample\"\n[data]\ntrain = \"train.tsv\"\nvalidation = \"dev.tsv\"\n";
             let overrides: Vec<String> = overrides.iter().map(|setting| (*setting).to_owned()).collect();
             let recipe = Recipe::from_toml(text, &file("recipe.toml"), &overrides).expect("the recipe is good");
@@ -162,8 +162,9 @@ mod tests {
                 test: None,
             });
             let folders = Folders { checkpoint: folder.path(), teacher: None };
-            fingerprint(&recipe, (&files, &[]), folders, "flex").expect("the files are there")
+            fingerprint(&recipe, (&files, &[]), folders, backend).expect("the files are there")
         };
+        let print = |overrides: &[&str]| print_on("flex", overrides);
         let before = print(&[]);
         for (setting, line) in [
             ("train.max_length=16", "train.max_length: 128 before, 16 now"),
@@ -177,6 +178,7 @@ mod tests {
             let differences = before.differences(&print(&[setting]));
             assert!(differences.iter().any(|difference| difference == line), "{setting}: {differences:?}");
         }
+        assert_eq!(before.differences(&print_on("ndarray", &[])), ["backend: flex before, ndarray now"]);
         for setting in [
             "train.save_steps=7",
             "train.save_minutes=1",

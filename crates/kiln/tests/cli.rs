@@ -341,11 +341,11 @@ fn what_is_wrong_is_said_before_anything_is_lost() {
         assert!(code == expected && words.iter().all(|word| message.contains(word)), "{set}: {code} {message}");
         assert!(!out.exists(), "{set} leaves no folder behind");
     }
-    let bf16 = ["--backend", "ndarray", "--set", "train.precision=bf16"];
-    let refused = train(&out, &bf16);
+    let refused = train(&out, &["--backend", "cuda"]);
     let message = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(2), "{message}");
-    assert!(message.contains("bf16") && message.contains("flex") && !out.exists(), "{message}");
+    assert!(message.contains("this build has: flex") && message.contains("--features cuda"), "{message}");
+    assert!(!out.exists());
     let run = MODEL.parent().expect("a model lies in a run");
     let again = train(run, &[]);
     assert_eq!(again.status.code(), Some(2));

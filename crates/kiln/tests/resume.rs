@@ -112,7 +112,6 @@ fn another_run_is_not_resumed_and_each_difference_is_named() {
         &["train.max_length: 24 before, 16 now", "train.precision: f32 before, bf16 now"],
     );
     refused(&["--set", "train.epochs=3"], &["train.epochs: 2 before, 3 now"]);
-    refused(&["--backend", "ndarray"], &["backend: flex before, ndarray now"]);
     let train = place.read("train.tsv");
     fs::write(place.path("train.tsv"), [&train[..], "\n多加的一行\tpositive".as_bytes()].concat()).expect("writable");
     refused(&[], &["data.train: the file's contents have changed"]);

@@ -1,5 +1,5 @@
-//! What every backend must compute, on those that are compiled in: within the workspace also ndarray, and in
-//! `cargo xtask ci gpu` also wgpu.
+//! What every backend must compute, on those that are compiled in: flex, and in `cargo xtask ci backends` also
+//! ndarray and wgpu.
 
 #[path = "../../../../tests/all/assets.rs"]
 mod assets;

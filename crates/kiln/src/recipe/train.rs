@@ -355,3 +355,33 @@ pub(super) fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
         },
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+
+    /// A backend without kernels of Kiln's own.
+    struct Plain;
+    impl Backend for Plain {
+        const NAME: &'static str = "plain";
+        const IN_MAIN_MEMORY: bool = true;
+        fn device_count() -> usize {
+            1
+        }
+        fn device(_index: usize) -> Device {
+            Device::flex()
+        }
+    }
+
+    #[test]
+    fn backends_without_kernels_compute_in_f32_alone() {
+        for precision in [Precision::Bf16, Precision::Int8] {
+            assert_eq!(available::<Flex>(precision).expect("flex has it"), precision.into());
+            let error = available::<Plain>(precision).expect_err("it has none").to_string();
+            assert!([precision.name(), "flex", "plain"].iter().all(|word| error.contains(word)), "{error}");
+        }
+        assert!(available::<Plain>(Precision::F32).is_ok());
+    }
+}

@@ -32,7 +32,7 @@ use shared::{at_least_one, folder_or_source, probability};
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
-    /// Compute backend: flex or ndarray (CPU), cuda or wgpu (GPU), as compiled in
+    /// Compute backend: flex (CPU), or one that was compiled in by a feature: ndarray (CPU), cuda, wgpu (GPU)
     #[arg(long, global = true, default_value = "flex", value_name = "NAME", help_heading = GLOBAL)]
     pub backend: String,
     /// Index of the backend's device; a CPU has only 0
