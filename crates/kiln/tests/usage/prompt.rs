@@ -1,12 +1,12 @@
-//! The prompt on a terminal.
+//! The prompt, and the dashboard of a training, on a terminal.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::process::{Child, Stdio};
 
-use super::{RUN, kiln, text};
+use super::{RUN, fail, kiln, sample_recipe, text};
 
-/// A prompt on a terminal of its own.
+/// A program on a terminal of its own.
 struct Session {
     child: Child,
     terminal: File,
@@ -15,7 +15,8 @@ struct Session {
 
 impl Session {
     fn start(arguments: &[&str]) -> Self {
-        let pty = nix::pty::openpty(None, None).expect("the system has terminals");
+        let size = nix::pty::Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = nix::pty::openpty(&size, None).expect("the system has terminals");
         let end = || Stdio::from(pty.slave.try_clone().expect("a second handle"));
         let mut command = kiln(arguments);
         command.env("TERM", "xterm").stdin(end()).stdout(end()).stderr(end());
@@ -66,4 +67,30 @@ fn a_text_that_cannot_be_answered_does_not_end_the_session() {
     let mut session = Session::start(&["fill-mask"]);
     session.wait_for("> ").press("\u{3}").wait_for("interrupted");
     assert_eq!(session.exit_code(), Some(130));
+}
+
+/// Where the cursor is, as a terminal answers the question for it.
+const CURSOR_QUERY: &str = "\u{1b}[6n";
+const CURSOR_AT_TOP: &str = "\u{1b}[1;1R";
+
+#[test]
+fn a_training_draws_its_curves() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (recipe, out) = (sample_recipe(), folder.path().join("run"));
+    let train = ["train", "--recipe", text(&recipe), "--out", text(&out), "--set", "train.epochs=2", "--dashboard"];
+    let mut session = Session::start(&train);
+    session.wait_for(CURSOR_QUERY).press(CURSOR_AT_TOP);
+    // Of what is drawn, blank cells are left out, so that only words can be waited for; lines of the log are whole.
+    for shown in ["gradient", "epoch 1/2  train loss", "best", "epoch 2/2  train loss", "test"] {
+        session.wait_for(shown);
+    }
+    assert_eq!(session.exit_code(), Some(0));
+}
+
+#[test]
+fn curves_need_a_terminal() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (recipe, out) = (sample_recipe(), folder.path().join("run"));
+    let refused = fail(&["train", "--recipe", text(&recipe), "--out", text(&out), "--dashboard"]);
+    assert!(refused.0 == 2 && refused.1.contains("--watch") && !out.exists(), "{refused:?}");
 }

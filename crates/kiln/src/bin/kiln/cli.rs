@@ -131,6 +131,9 @@ pub struct RunArgs {
     /// Fail if a validation or test text is also in train
     #[arg(long)]
     pub strict: bool,
+    /// Draw the training's curves in the terminal while it runs
+    #[arg(long)]
+    pub dashboard: bool,
     /// Show the training on a page of this machine while it runs
     #[cfg(feature = "serve")]
     #[arg(long)]

@@ -6,6 +6,7 @@ mod ranks;
 mod panics;
 mod interrupt;
 mod transfers;
+mod dashboard;
 #[cfg(feature = "serve")]
 mod watch;
 mod observer;

@@ -7,6 +7,7 @@ use kiln::Observer;
 use kiln_train::{EpochReport, Event, TrainConfig};
 
 use crate::console::{self, Progress};
+use crate::dashboard::Dashboard;
 use crate::interrupt::{Leaving, leave_when_interrupted, unless_interrupted};
 use crate::transfers::Transfers;
 #[cfg(feature = "serve")]
@@ -17,6 +18,8 @@ use crate::watch::Watch;
 pub struct Console {
     progress: Option<Progress>,
     transfers: Option<Downloads>,
+    /// Instead of the bar of a training.
+    dashboard: Option<Dashboard>,
     #[cfg(feature = "serve")]
     watch: Option<Watch>,
 }
@@ -33,19 +36,36 @@ struct Downloads {
 const KEPT: &str = "the part that is downloaded is kept, and the next download continues from there";
 
 impl Console {
-    /// Shows a training on a page too.
-    #[cfg(feature = "serve")]
-    pub fn watched(watch: Option<Watch>) -> Self {
-        let mut console = Self::default();
-        console.watch = watch;
-        console
+    /// Shows a training on a dashboard, where there is one.
+    pub fn with_dashboard(mut self, dashboard: Option<Dashboard>) -> Self {
+        self.dashboard = dashboard;
+        self
     }
 
-    /// Ends the bars.
+    /// Shows a training on a page too.
+    #[cfg(feature = "serve")]
+    pub fn with_page(mut self, watch: Option<Watch>) -> Self {
+        self.watch = watch;
+        self
+    }
+
+    /// Ends the bars, and clears the dashboard.
     fn settle(&mut self) {
         self.transfers = None;
+        if let Some(dashboard) = &mut self.dashboard {
+            dashboard.leave();
+        }
         if let Some(progress) = self.progress.take() {
             progress.finish();
+        }
+    }
+
+    /// A line above what shows the training.
+    fn log(&mut self, line: &str) {
+        match (&mut self.dashboard, &self.progress) {
+            (Some(dashboard), _) => dashboard.log(line),
+            (None, Some(progress)) => progress.log(line),
+            (None, None) => console::log(line),
         }
     }
 }
@@ -87,19 +107,20 @@ impl Observer for Console {
         if let Some(watch) = &self.watch {
             watch.show(event, config);
         }
+        if let Event::Epoch(report) = event {
+            self.log(&epoch_line(report, config));
+        }
+        if let Some(dashboard) = &mut self.dashboard {
+            dashboard.show(event, config);
+            return;
+        }
         match event {
             Event::Started { .. } => self.settle(),
             Event::Step { step, total_steps, loss, learning_rate, .. } => {
                 let progress = self.progress.get_or_insert_with(|| Progress::new("train", *total_steps));
                 progress.set(*step, || format!("loss {loss:.4} rate {learning_rate:.2e}"));
             }
-            Event::Epoch(report) => {
-                let line = epoch_line(report, config);
-                match &self.progress {
-                    Some(progress) => progress.log(&line),
-                    None => console::log(line),
-                }
-            }
+            Event::Epoch(_) => {}
         }
     }
 

@@ -9,6 +9,7 @@ use kiln_schema::Task;
 
 use super::outcome;
 use crate::cli::{Cli, PipelineArgs, RunArgs, SampleTask, TrainArgs};
+use crate::dashboard::Dashboard;
 use crate::interrupt::watch_signals;
 use crate::observer::{Console, Silent};
 use crate::ranks::Ranks;
@@ -67,16 +68,21 @@ fn options(arguments: &RunArgs, cli: &Cli) -> RunOptions {
     }
 }
 
-/// Standard error, and a page where one is asked for.
-#[cfg(feature = "serve")]
+/// Standard error, with a dashboard where one is asked for, and a page likewise.
 fn console(arguments: &RunArgs, recipe: &Recipe) -> anyhow::Result<Console> {
+    let dashboard = arguments.dashboard.then(Dashboard::new).transpose()?;
+    with_page(Console::default().with_dashboard(dashboard), arguments, recipe)
+}
+
+#[cfg(feature = "serve")]
+fn with_page(console: Console, arguments: &RunArgs, recipe: &Recipe) -> anyhow::Result<Console> {
     let title = format!("{} on {}", recipe.task, recipe.model.source);
-    Ok(Console::watched(arguments.watch.then(|| Watch::start(title)).transpose()?))
+    Ok(console.with_page(arguments.watch.then(|| Watch::start(title)).transpose()?))
 }
 
 #[cfg(not(feature = "serve"))]
-fn console(_: &RunArgs, _: &Recipe) -> anyhow::Result<Console> {
-    Ok(Console::default())
+fn with_page(console: Console, _: &RunArgs, _: &Recipe) -> anyhow::Result<Console> {
+    Ok(console)
 }
 
 /// Trains, with the processes that were started together with this one.
