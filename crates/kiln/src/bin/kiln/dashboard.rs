@@ -159,9 +159,10 @@ impl Curves {
         frame.render_widget(Paragraph::new(self.numbers()), numbers);
         let [losses, metric] = Layout::horizontal([Constraint::Fill(1); 2]).areas(charts);
         let train = self.train_loss.points();
-        let lines = [("train", Color::Blue, &train[..]), ("validation", Color::Yellow, &self.validation_loss)];
-        self.chart(frame, losses, "loss", &lines);
-        self.chart(frame, metric, self.metric_name, &[("validation", Color::Yellow, &self.metric)]);
+        let train = Line { name: "train", color: Color::Blue, points: &train };
+        let validation = |points| Line { name: "validation", color: Color::Yellow, points };
+        self.chart(frame, losses, "loss", &[train, validation(&self.validation_loss)]);
+        self.chart(frame, metric, self.metric_name, &[validation(&self.metric)]);
     }
 
     /// At the pace of the updates that were seen.
@@ -185,10 +186,9 @@ impl Curves {
         )
     }
 
-    /// Lines over the updates: name, color and points of each.
-    fn chart(&self, frame: &mut Frame<'_>, area: Rect, title: &str, lines: &[(&str, Color, &[(f64, f64)])]) {
-        let numbers =
-            || lines.iter().flat_map(|(_, _, points)| points.iter()).map(|(_, y)| *y).filter(|y| y.is_finite());
+    /// Lines over the updates.
+    fn chart(&self, frame: &mut Frame<'_>, area: Rect, title: &str, lines: &[Line<'_>]) {
+        let numbers = || lines.iter().flat_map(|line| line.points).map(|(_, y)| *y).filter(|y| y.is_finite());
         let (low, high) = (numbers().fold(f64::INFINITY, f64::min), numbers().fold(f64::NEG_INFINITY, f64::max));
         // Without a number, or with one alone, the axis needs a length all the same.
         let (low, high) = if low < high {
@@ -198,7 +198,7 @@ impl Curves {
         } else {
             (0.0, 1.0)
         };
-        let sets = lines.iter().map(|(name, color, points)| {
+        let sets = lines.iter().map(|Line { name, color, points }| {
             let set = Dataset::default().name(*name).style(*color).data(points);
             set.marker(Marker::Braille).graph_type(GraphType::Line)
         });
@@ -211,6 +211,13 @@ impl Curves {
             .style(Style::default());
         frame.render_widget(chart, area);
     }
+}
+
+/// A line of a chart: x is an update.
+struct Line<'a> {
+    name: &'a str,
+    color: Color,
+    points: &'a [(f64, f64)],
 }
 
 /// A line of any number of points, kept as means of equally many neighbors: as many as a terminal can show.
