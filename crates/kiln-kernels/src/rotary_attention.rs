@@ -83,8 +83,8 @@ mod fused {
 
     use super::RotaryAttention;
     use crate::cpu::{
-        Angles, Attention, Division, Dropout, Epilogue, Kernels, Simd, Source, View, attention, attention_backward,
-        divide, unite,
+        Angles, Attention, Division, Dropout, Epilogue, Kernels, Simd, SoftmaxRow, Source, View, attention,
+        attention_backward, divide, unite,
     };
     use crate::flex::{self, Value, column_sums, contiguous, rounded, token_mask, values};
     use crate::linear::fused::{LinearBackward, linear};
@@ -147,7 +147,7 @@ mod fused {
         /// `[batch · seq, 2 · hidden]`
         keys_values: FlexTensor,
         /// `[batch, heads, queries]`
-        log_sums: Vec<f32>,
+        softmax_rows: Vec<SoftmaxRow>,
         settings: Settings,
     }
 
@@ -182,18 +182,18 @@ mod fused {
             mask: token_mask(padding),
             queries: nothing(),
             keys_values: nothing(),
-            log_sums: vec![],
+            softmax_rows: vec![],
             settings,
         };
         let all = linear::<E, W, E>(&x, &state.weight, &state.settings.products, Epilogue::Bias(values(&bias)));
         let division = state.division();
         let [queries, keys_values] = divide(simd, division, &all, &state.settings.angles);
         drop(all);
-        let (context, log_sums) = attention::<E>(simd, state.shape(), &queries, &keys_values);
+        let (context, softmax_rows) = attention::<E>(simd, state.shape(), &queries, &keys_values);
         let context = flex::new(context, &[batch, division.queries, hidden]);
         state.queries = flex::new(queries, &[batch * division.queries, hidden]);
         state.keys_values = flex::new(keys_values, &[batch * seq, 2 * hidden]);
-        state.log_sums = log_sums;
+        state.softmax_rows = softmax_rows;
         state.x = state.weight.is_trained().then_some(x);
         (context, state)
     }
@@ -262,7 +262,7 @@ mod fused {
                 shape,
                 values(&state.queries),
                 values(&state.keys_values),
-                &state.log_sums,
+                &state.softmax_rows,
                 values(&gradient),
             );
             let of_parts = [&of_queries[..], &of_keys_values[..]];

@@ -113,8 +113,8 @@ mod fused {
 
     use super::{Queries, SelfAttention};
     use crate::cpu::{
-        Attention, Dropout, Epilogue, Kernels, Packed, Simd, Source, Target, View, attention, attention_backward,
-        new_product, product,
+        Attention, Dropout, Epilogue, Kernels, Packed, Simd, SoftmaxRow, Source, Target, View, attention,
+        attention_backward, new_product, product,
     };
     use crate::flex::{self, Value, column_sums, contiguous, matrix, rounded, token_mask, values};
     use crate::products::side_by_side;
@@ -185,7 +185,7 @@ mod fused {
         /// `[batch · seq, 2 · hidden]`
         keys_values: FlexTensor,
         /// `[batch, heads, queries]`
-        log_sums: Vec<f32>,
+        softmax_rows: Vec<SoftmaxRow>,
         settings: Settings,
     }
 
@@ -235,7 +235,7 @@ mod fused {
             mask: token_mask(padding),
             queries: nothing(),
             keys_values: nothing(),
-            log_sums: vec![],
+            softmax_rows: vec![],
             settings,
         };
         let [query_bias, key_bias, value_bias] = [query_bias, key_bias, value_bias].map(contiguous);
@@ -250,9 +250,9 @@ mod fused {
         let keys_values = project(matrix(&x), &[key, value], &biases);
         (state.queries, state.keys_values) = (queries, keys_values);
         let shape = state.shape();
-        let (context, log_sums) = attention::<E>(simd, shape, values(&state.queries), values(&state.keys_values));
+        let (context, softmax_rows) = attention::<E>(simd, shape, values(&state.queries), values(&state.keys_values));
         let context = flex::new(context, &[shape.batch, shape.queries, shape.hidden]);
-        state.log_sums = log_sums;
+        state.softmax_rows = softmax_rows;
         state.x = state.weights.iter().any(Operand::is_trained).then_some(x);
         (context, state)
     }
@@ -330,7 +330,7 @@ mod fused {
                 shape,
                 values(&state.queries),
                 values(&state.keys_values),
-                &state.log_sums,
+                &state.softmax_rows,
                 values(&gradient),
             );
             let attending = shape.batch * shape.queries;

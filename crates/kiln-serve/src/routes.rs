@@ -19,9 +19,11 @@ mod tei;
 mod vectors;
 
 /// All routes, as logs and metrics name them.
-pub const ROUTES: [&str; 20] = [
+pub const ROUTES: [&str; 22] = [
     "/",
     "/docs",
+    "/docs/",
+    "/docs/{*file}",
     "/embed",
     "/health",
     "/info",
@@ -47,7 +49,7 @@ pub const OTHER: &str = "other";
 
 /// Whether a route needs no key: it tells nothing about the models.
 pub fn is_open(method: &Method, route: &str) -> bool {
-    let is_page = ["/", "/docs", "/openapi.json"].contains(&route) && method != Method::POST;
+    let is_page = ["/", "/docs", "/docs/", "/docs/{*file}", "/openapi.json"].contains(&route) && method != Method::POST;
     is_page || ["/health", "/v2/health/live", "/v2/health/ready"].contains(&route)
 }
 
@@ -72,6 +74,8 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v2/models/{name}/ready", get(health::model_ready))
         .route("/openapi.json", get(documentation::openapi))
         .route("/docs", get(page::docs))
+        .route("/docs/", get(page::swagger_ui))
+        .route("/docs/{*file}", get(page::swagger_ui_file))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(axum::middleware::from_fn_with_state(app.clone(), observe))

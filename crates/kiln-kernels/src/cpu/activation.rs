@@ -47,14 +47,14 @@ pub fn activate_backward<E: Element>(
 
 vectorized! {
     fn forward<E: Element>(activation: Activation, x: &[E], out: &mut [E]) {
-        map_activation(activation, x.iter().map(|x| x.to_f32()), out);
+        map_activation::<A, _>(activation, x.iter().map(|x| x.to_f32()), out);
     }
 
     fn backward<E: Element>(activation: Activation, x: &[E], gradient: &[E], out: &mut [E], sums: &mut [f32]) {
         let columns = sums.len();
         let rows = x.chunks_exact(columns).zip(gradient.chunks_exact(columns)).zip(out.chunks_exact_mut(columns));
         for ((x, gradient), out) in rows {
-            map_slope(activation, SlopeRow { x, gradient, out, sums });
+            map_slope::<A, _>(activation, SlopeRow { x, gradient, out, sums });
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Attention of several heads on queries, and on keys and values side by side in one matrix. Nothing is transposed in memory;
 //! probabilities live only while their block of rows is computed, and the backward pass computes them again from the
-//! logarithm of their sums (Dao et al., 2022).
+//! largest score and the sum of each row (Dao et al., 2022).
 
 use std::ops::Range;
 
@@ -15,6 +15,11 @@ use super::{Kernels, Simd, View};
 
 /// Queries of a head that are computed together.
 const ROWS: usize = 64;
+
+/// Rows of scores are stored in whole vectors: values behind the last vector would be computed one by one.
+fn stride(columns: usize) -> usize {
+    columns.next_multiple_of(16)
+}
 
 /// The shape of an attention.
 #[derive(Clone, Copy, Debug)]
@@ -72,9 +77,10 @@ impl Attention<'_> {
         }
     }
 
-    /// How many positions some queries attend to at most.
-    fn widest(&self, rows: usize, tokens: usize) -> usize {
-        self.window.map_or(tokens, |window| window.saturating_mul(2).saturating_add(rows).min(tokens))
+    /// How many scores some queries have at most.
+    fn most_scores(&self, rows: usize, tokens: usize) -> usize {
+        let widest = self.window.map_or(tokens, |window| window.saturating_mul(2).saturating_add(rows).min(tokens));
+        rows * stride(widest)
     }
 
     /// The rows of a head's scores from the query `first` on, at the positions of `reach`.
@@ -111,6 +117,19 @@ struct ScoreRows<'a> {
 }
 
 impl ScoreRows<'_> {
+    /// Lets only the columns of tokens within the window of a row count, of those that its vectors have.
+    #[inline(always)]
+    fn hide(&self, row: usize, has_padding: bool, scores: &mut [f32]) {
+        if has_padding {
+            for (score, token) in scores.iter_mut().zip(self.mask) {
+                *score = if *token { *score } else { f32::NEG_INFINITY };
+            }
+        }
+        let near = self.near(row);
+        scores[..near.start].fill(f32::NEG_INFINITY);
+        scores[near.end..].fill(f32::NEG_INFINITY);
+    }
+
     /// The columns that are within the window of a row.
     #[inline(always)]
     fn near(&self, row: usize) -> Range<usize> {
@@ -126,14 +145,23 @@ impl ScoreRows<'_> {
     }
 }
 
-/// What the backward pass of a softmax reads and writes, in rows of one length.
+/// What turns a row's scores into probabilities: `exp(score · scale − largest) · inverse_sum`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SoftmaxRow {
+    /// The largest scaled score.
+    largest: f32,
+    /// 1 / Σ exp(score · scale − largest); 0 where all columns are masked.
+    inverse_sum: f32,
+}
+
+/// What the backward pass of a softmax reads and writes, in rows of one stride.
 struct BackwardBlock<'a, E> {
     /// The scores, which become the probabilities.
     scores: &'a mut [f32],
     /// The gradients of the dropped probabilities, which become those of the probabilities.
     slopes: &'a mut [f32],
-    /// The logarithm of the sum of each row.
-    log_sums: &'a [f32],
+    /// Of the forward pass.
+    softmax_rows: &'a [SoftmaxRow],
     /// Gets the dropped probabilities.
     dropped: &'a mut [E],
     /// Gets the gradients of the scores.
@@ -141,18 +169,18 @@ struct BackwardBlock<'a, E> {
 }
 
 /// softmax(Q·Kᵀ/√d)·V of each head, `[batch, queries, hidden]`, from queries of that shape and `keys_values`,
-/// `[batch, seq, 2, hidden]`; and the logarithms of the softmax's sums, `[batch, heads, queries]`.
+/// `[batch, seq, 2, hidden]`; and what the backward pass needs of each row, `[batch, heads, queries]`.
 pub fn attention<E: Kernels + Source<E>>(
     simd: Simd,
     shape: Attention<'_>,
     queries: &[E],
     keys_values: &[E],
-) -> (Vec<E>, Vec<f32>) {
+) -> (Vec<E>, Vec<SoftmaxRow>) {
     let head = shape.head();
     let mut heads = vec![E::default(); shape.batch * shape.queries * shape.hidden];
-    let mut log_sums = vec![0.0; shape.batch * shape.heads * shape.queries];
-    let parts = heads.par_chunks_mut(shape.queries * head).zip(log_sums.par_chunks_mut(shape.queries)).enumerate();
-    parts.for_each(|(at, (out, log_sums))| {
+    let mut softmax_rows = vec![SoftmaxRow::default(); shape.batch * shape.heads * shape.queries];
+    let parts = heads.par_chunks_mut(shape.queries * head).zip(softmax_rows.par_chunks_mut(shape.queries)).enumerate();
+    parts.for_each(|(at, (out, softmax_rows))| {
         let (text, head_at) = (at / shape.heads, at % shape.heads);
         let tokens = shape.tokens(text).len();
         let queries = shape.queries(queries, text, head_at, tokens);
@@ -162,24 +190,23 @@ pub fn attention<E: Kernels + Source<E>>(
             (Packed::new_serial(simd, keys.transposed()), Packed::new_serial(simd, values))
         };
         let whole = shape.window.is_none().then(|| pack(0..tokens));
-        let most = ROWS.min(queries.rows());
-        let widest = most * shape.widest(most, tokens);
-        let (mut scores, mut probabilities) = (vec![0f32; widest], vec![E::default(); widest]);
+        let most = shape.most_scores(ROWS.min(queries.rows()), tokens);
+        let (mut scores, mut probabilities) = (vec![0f32; most], vec![E::default(); most]);
         for start in (0..queries.rows()).step_by(ROWS) {
             let rows = ROWS.min(queries.rows() - start);
             let reach = shape.reach(start, rows, tokens);
             let near = whole.is_none().then(|| pack(reach.clone()));
             let (keys, values) = whole.as_ref().or(near.as_ref()).expect("one of both was packed");
-            let columns = reach.len();
-            let (scores, probabilities) = (&mut scores[..rows * columns], &mut probabilities[..rows * columns]);
-            product_serial(simd, queries.narrow(start, rows), keys, Target::whole(scores, columns), Epilogue::Store);
+            let (columns, stride) = (reach.len(), stride(reach.len()));
+            let (scores, probabilities) = (&mut scores[..rows * stride], &mut probabilities[..rows * stride]);
+            product_serial(simd, queries.narrow(start, rows), keys, Target::whole(scores, stride), Epilogue::Store);
             let score_rows = shape.score_rows([text, head_at, start], reach);
-            softmax(simd, scores, score_rows, probabilities, &mut log_sums[start..]);
+            softmax(simd, scores, score_rows, probabilities, &mut softmax_rows[start..]);
             let out = Target::whole(&mut out[start * head..], head);
-            product_serial(simd, View::new(probabilities, rows, columns, columns), values, out, Epilogue::Store);
+            product_serial(simd, View::new(probabilities, rows, columns, stride), values, out, Epilogue::Store);
         }
     });
-    (side_by_side(&heads, shape.queries, shape.heads, head, 1), log_sums)
+    (side_by_side(&heads, shape.queries, shape.heads, head, 1), softmax_rows)
 }
 
 /// The gradients of the queries and of keys and values, given those of the output.
@@ -188,7 +215,7 @@ pub fn attention_backward<E: Kernels + Source<E>>(
     shape: Attention<'_>,
     queries: &[E],
     keys_values: &[E],
-    log_sums: &[f32],
+    softmax_rows: &[SoftmaxRow],
     gradient: &[E],
 ) -> [Vec<E>; 2] {
     let head = shape.head();
@@ -208,7 +235,7 @@ pub fn attention_backward<E: Kernels + Source<E>>(
             keys,
             values,
             gradient: shape.queries(gradient, text, head_at, tokens),
-            log_sums: &log_sums[at * shape.queries..][..queries.rows()],
+            softmax_rows: &softmax_rows[at * shape.queries..][..queries.rows()],
         };
         let of_parts = backward.run(simd, shape, of_queries);
         for (to, from) in of_keys_values.chunks_exact_mut(piece).zip(of_parts) {
@@ -230,7 +257,7 @@ struct HeadBackward<'a, E> {
     values: View<'a, E>,
     /// Of the output.
     gradient: View<'a, E>,
-    log_sums: &'a [f32],
+    softmax_rows: &'a [SoftmaxRow],
 }
 
 impl<E: Kernels + Source<E>> HeadBackward<'_, E> {
@@ -245,33 +272,33 @@ impl<E: Kernels + Source<E>> HeadBackward<'_, E> {
         let (head, tokens, [text, head_at]) = (shape.head(), self.keys.rows(), self.place);
         let whole = shape.window.is_none().then(|| self.pack(simd, &(0..tokens)));
         let [mut of_keys, mut of_values] = [vec![0f32; tokens * head], vec![0f32; tokens * head]];
-        let most = ROWS.min(self.queries.rows());
-        let widest = most * shape.widest(most, tokens);
-        let [mut scores, mut slopes] = [vec![0f32; widest], vec![0f32; widest]];
-        let [mut dropped, mut of_scores] = [vec![E::default(); widest], vec![E::default(); widest]];
+        let most = shape.most_scores(ROWS.min(self.queries.rows()), tokens);
+        let [mut scores, mut slopes] = [vec![0f32; most], vec![0f32; most]];
+        let [mut dropped, mut of_scores] = [vec![E::default(); most], vec![E::default(); most]];
         for start in (0..self.queries.rows()).step_by(ROWS) {
             let rows = ROWS.min(self.queries.rows() - start);
             let reach = shape.reach(start, rows, tokens);
             let near = whole.is_none().then(|| self.pack(simd, &reach));
             let [keys_across, values_across, keys] = whole.as_ref().or(near.as_ref()).expect("one of both was packed");
-            let (columns, first) = (reach.len(), reach.start * head);
-            let len = rows * columns;
+            let (columns, stride, first) = (reach.len(), stride(reach.len()), reach.start * head);
+            let len = rows * stride;
             let (scores, slopes) = (&mut scores[..len], &mut slopes[..len]);
             let (dropped, of_scores) = (&mut dropped[..len], &mut of_scores[..len]);
             let (queries, gradient) = (self.queries.narrow(start, rows), self.gradient.narrow(start, rows));
-            product_serial(simd, queries, keys_across, Target::whole(scores, columns), Epilogue::Store);
-            product_serial(simd, gradient, values_across, Target::whole(slopes, columns), Epilogue::Store);
-            let block = BackwardBlock { scores, slopes, log_sums: &self.log_sums[start..], dropped, of_scores };
+            product_serial(simd, queries, keys_across, Target::whole(scores, stride), Epilogue::Store);
+            product_serial(simd, gradient, values_across, Target::whole(slopes, stride), Epilogue::Store);
+            let softmax_rows = &self.softmax_rows[start..];
+            let block = BackwardBlock { scores, slopes, softmax_rows, dropped, of_scores };
             softmax_backward(simd, shape.score_rows([text, head_at, start], reach), block);
 
-            let of_scores = View::new(of_scores, rows, columns, columns);
+            let of_scores = View::new(of_scores, rows, columns, stride);
             let out = Target::whole(&mut of_queries[start * head..], head);
             product_serial(simd, of_scores, keys, out, Epilogue::Store);
             let queries = Packed::<E>::new_serial(simd, queries);
             let out = Target::whole(&mut of_keys[first..], head);
             product_serial(simd, of_scores.transposed(), &queries, out, Epilogue::Accumulate);
             let gradient = Packed::<E>::new_serial(simd, gradient);
-            let dropped = View::new(dropped, rows, columns, columns).transposed();
+            let dropped = View::new(dropped, rows, columns, stride).transposed();
             let out = Target::whole(&mut of_values[first..], head);
             product_serial(simd, dropped, &gradient, out, Epilogue::Accumulate);
         }
@@ -296,33 +323,26 @@ fn side_by_side<E: Kernels>(values: &[E], seq: usize, heads: usize, head: usize,
 
 vectorized! {
     /// A row all of whose columns are masked, as padding is that no token is near to, becomes zeros.
-    fn softmax<E: Kernels>(scores: &mut [f32], rows: ScoreRows<'_>, probabilities: &mut [E], log_sums: &mut [f32]) {
-        let ScoreRows { mask, scale, dropout, first_key, first_column, .. } = rows;
-        let columns = mask.len();
-        let has_padding = mask.contains(&false);
-        for (at, (row, out)) in scores.chunks_exact_mut(columns).zip(probabilities.chunks_exact_mut(columns)).enumerate() {
-            if has_padding {
-                for (score, token) in row.iter_mut().zip(mask) {
-                    *score = if *token { *score } else { f32::NEG_INFINITY };
-                }
-            }
-            let near = rows.near(at);
-            row[..near.start].fill(f32::NEG_INFINITY);
-            row[near.end..].fill(f32::NEG_INFINITY);
+    fn softmax<E: Kernels>(scores: &mut [f32], rows: ScoreRows<'_>, probabilities: &mut [E], softmax_rows: &mut [SoftmaxRow]) {
+        let ScoreRows { scale, dropout, first_key, first_column, .. } = rows;
+        let stride = stride(rows.mask.len());
+        let has_padding = rows.mask.contains(&false);
+        for (at, (row, out)) in scores.chunks_exact_mut(stride).zip(probabilities.chunks_exact_mut(stride)).enumerate() {
+            rows.hide(at, has_padding, row);
             // The largest score is also the largest after scaling, to the last bit.
-            let most = max(row) * scale;
-            let most = if most == f32::NEG_INFINITY { 0.0 } else { most };
-            let total = map_and_sum(row, |score| exp(score * scale - most));
-            log_sums[at] = most + total.ln();
-            let inverse = if total == 0.0 { 0.0 } else { 1.0 / total };
+            let largest = max(row) * scale;
+            let largest = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
+            let total = map_and_sum(row, |score| exp::<A>(A::multiply_add(score, scale, -largest)));
+            let inverse_sum = if total == 0.0 { 0.0 } else { 1.0 / total };
+            softmax_rows[at] = SoftmaxRow { largest, inverse_sum };
             if let Some(dropout) = dropout {
                 let dropout = dropout.row(first_key + at as u64);
                 for (column, (out, e)) in out.iter_mut().zip(&*row).enumerate() {
-                    *out = E::from_f32(e * inverse * dropout.factor(first_column + column));
+                    *out = E::from_f32(e * inverse_sum * dropout.factor(first_column + column));
                 }
             } else {
                 for (out, e) in out.iter_mut().zip(&*row) {
-                    *out = E::from_f32(e * inverse);
+                    *out = E::from_f32(e * inverse_sum);
                 }
             }
         }
@@ -330,18 +350,18 @@ vectorized! {
 
     /// The gradients of the scores are p · (dp − Σ p·dp) · scale.
     fn softmax_backward<E: Kernels>(rows: ScoreRows<'_>, block: BackwardBlock<'_, E>) {
-        let ScoreRows { mask, scale, dropout, first_key, first_column, .. } = rows;
-        let BackwardBlock { scores, slopes, log_sums, dropped, of_scores } = block;
-        let columns = mask.len();
-        for (at, (row, slope)) in scores.chunks_exact_mut(columns).zip(slopes.chunks_exact_mut(columns)).enumerate() {
-            let (dropped, out) = (&mut dropped[at * columns..][..columns], &mut of_scores[at * columns..][..columns]);
-            let log_sum = log_sums[at];
-            for (score, token) in row.iter_mut().zip(mask) {
-                *score = if *token { exp(*score * scale - log_sum) } else { 0.0 };
+        let ScoreRows { scale, dropout, first_key, first_column, .. } = rows;
+        let BackwardBlock { scores, slopes, softmax_rows, dropped, of_scores } = block;
+        let (columns, stride) = (rows.mask.len(), stride(rows.mask.len()));
+        let has_padding = rows.mask.contains(&false);
+        for (at, (row, slope)) in scores.chunks_exact_mut(stride).zip(slopes.chunks_exact_mut(stride)).enumerate() {
+            let (dropped, out) = (&mut dropped[at * stride..][..stride], &mut of_scores[at * stride..][..stride]);
+            let SoftmaxRow { largest, inverse_sum } = softmax_rows[at];
+            rows.hide(at, has_padding, row);
+            slope[columns..].fill(0.0);
+            for score in &mut *row {
+                *score = exp::<A>(A::multiply_add(*score, scale, -largest)) * inverse_sum;
             }
-            let near = rows.near(at);
-            row[..near.start].fill(0.0);
-            row[near.end..].fill(0.0);
             if let Some(dropout) = dropout {
                 let dropout = dropout.row(first_key + at as u64);
                 for (column, ((p, slope), dropped)) in row.iter().zip(&mut *slope).zip(dropped).enumerate() {

@@ -20,7 +20,7 @@ mod adamw;
 
 pub use activation::{Activated, activate, activate_backward};
 pub use adamw::{AdamWState, adamw, sum_of_squares};
-pub use attention::{Attention, attention, attention_backward};
+pub use attention::{Attention, SoftmaxRow, attention, attention_backward};
 pub use element::{Element, Slot};
 pub use embedding::{Tables, Tokens, embed, table_gradient};
 pub use gate::{Gate, gate, gate_backward};

@@ -246,7 +246,7 @@ vectorized! {
                 }
             }
             for (((out, x), weight), bias) in out.iter_mut().zip(x).zip(norm.weight).zip(norm.bias) {
-                *out = E::from_f32((x - mean) * inverse_deviation * weight + bias);
+                *out = E::from_f32(A::multiply_add((x - mean) * inverse_deviation, *weight, *bias));
             }
         }
     }
@@ -276,7 +276,7 @@ vectorized! {
                 }
             }
             for ((x, weight), bias) in x.iter_mut().zip(norm.weight).zip(norm.bias) {
-                *x = (*x - mean) * inverse_deviation * weight + bias;
+                *x = A::multiply_add((*x - mean) * inverse_deviation, *weight, *bias);
             }
         }
     }

@@ -272,7 +272,7 @@ vectorized! {
                 }
                 Epilogue::BiasActivation(bias, activation) => {
                     let sums = sums.zip(&bias[columns.clone()]).map(|(sum, bias)| sum + bias);
-                    map_activation(activation, sums, out);
+                    map_activation::<A, _>(activation, sums, out);
                 }
             }
         }

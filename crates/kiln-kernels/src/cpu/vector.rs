@@ -1,84 +1,104 @@
 //! Element-wise functions that the compiler can vectorize: no branches, no calls.
 
+use super::simd::Arithmetic;
 use super::{Element, Slot};
 use crate::Activation;
 
-/// eˣ within 2 units in the last place; 0 below −87.3 and no larger than at 88.
+/// eˣ within a unit in the last place; 0 below −87.3 and no larger than at 88.
 #[inline(always)]
-pub fn exp(x: f32) -> f32 {
+pub fn exp<A: Arithmetic>(x: f32) -> f32 {
     // e^x = 2^n · e^r with n the nearest whole number to x / ln 2 and |r| at most ln 2 / 2.
     const ROUND: f32 = 12_582_912.0;
+    /// Few enough digits that a product with n is exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
+    /// Of e^r's minimax polynomial.
+    const SERIES: [f32; 7] = [1.0, 1.0, 0.5, 0.166_665_21, 0.041_668_39, 8.368_717e-3, 1.381_459_9e-3];
     let clamped = x.clamp(-87.3, 88.0);
-    let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+    let shifted = A::multiply_add(clamped, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = (clamped - n * LN_2_HIGH) - n * LN_2_LOW;
-    let series = 1.0 / 5040.0;
-    let series = series * r + 1.0 / 720.0;
-    let series = series * r + 1.0 / 120.0;
-    let series = series * r + 1.0 / 24.0;
-    let series = series * r + 1.0 / 6.0;
-    let series = series * r + 0.5;
-    let e_r = (series * r * r + r) + 1.0;
+    let r = A::multiply_add(n, -LN_2_LOW, A::multiply_add(n, -LN_2_HIGH, clamped));
+    let e_r = polynomial::<A, _>(r, SERIES);
     // The lowest bits of `shifted` are n. A conversion to a whole number would be made value by value.
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     if x < -87.3 { 0.0 } else { e_r * power }
 }
 
-/// The error function, within 4 units in the last place: an odd polynomial over an even one, fitted on [−4, 4], as
-/// Eigen has it.
+/// Σ cᵢ·xⁱ
 #[inline(always)]
-pub fn erf(x: f32) -> f32 {
-    let x = x.clamp(-4.0, 4.0);
-    let s = x * x;
-    let p = -2.726_142_3e-10 * s + 2.770_681_4e-8;
-    let p = p * s - 2.101_024e-6;
-    let p = p * s - 5.692_506_4e-5;
-    let p = p * s - 7.349_906_3e-4;
-    let p = p * s - 2.954_6e-3;
-    let p = p * s - 1.609_603_3e-2;
-    let q = -1.456_607_2e-5 * s - 2.133_740_6e-4;
-    let q = q * s - 1.682_827e-3;
-    let q = q * s - 7.373_329_3e-3;
-    let q = q * s - 1.426_473_9e-2;
-    x * p / q
+fn polynomial<A: Arithmetic, const N: usize>(x: f32, coefficients: [f32; N]) -> f32 {
+    let mut sum = coefficients[N - 1];
+    for at in (0..N - 1).rev() {
+        sum = A::multiply_add(sum, x, coefficients[at]);
+    }
+    sum
+}
+
+/// Φ(x), the normal distribution's share below x, within 2e-7.
+#[inline(always)]
+fn normal<A: Arithmetic>(x: f32) -> f32 {
+    /// Where Φ is 1 but for 3e-8. This very number makes the polynomial's value ½ / x, so that Φ ends at 0 and 1.
+    const END: f32 = 5.399_947;
+    /// 2 / 5.4²
+    const SCALE: f32 = 0.068_587_1;
+    /// Of the minimax polynomial of (Φ(x) − ½) / x in x² · SCALE − 1, which is from −1 to 1. A quotient of two polynomials is
+    /// shorter, and its division takes as long as this one.
+    const SERIES: [f32; 15] = [
+        0.130_928_11,
+        -0.065_328_08,
+        0.048_499_66,
+        -0.039_206_047,
+        0.032_115_083,
+        -0.025_753_913,
+        0.019_657_155,
+        -0.013_932_844,
+        0.009_607_455,
+        -0.006_774_950_3,
+        0.003_738_346_7,
+        -0.001_131_176_5,
+        8.050_398_3e-4,
+        -0.001_047_833_9,
+        4.165_815_5e-4,
+    ];
+    let x = x.clamp(-END, END);
+    A::multiply_add(polynomial::<A, _>(A::multiply_add(x * x, SCALE, -1.0), SERIES), x, 0.5)
 }
 
 /// x · Φ(x): the exact GELU, not its tanh approximation.
 #[inline(always)]
-pub fn gelu(x: f32) -> f32 {
-    0.5 * x * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2))
+pub fn gelu<A: Arithmetic>(x: f32) -> f32 {
+    x * normal::<A>(x)
 }
 
 /// Its derivative, Φ(x) + x · φ(x).
 #[inline(always)]
-pub fn gelu_derivative(x: f32) -> f32 {
+pub fn gelu_derivative<A: Arithmetic>(x: f32) -> f32 {
     const FRAC_1_SQRT_2_PI: f32 = 0.398_942_3;
-    0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) + x * FRAC_1_SQRT_2_PI * exp(-0.5 * x * x)
+    A::multiply_add(x * FRAC_1_SQRT_2_PI, exp::<A>(-0.5 * x * x), normal::<A>(x))
 }
 
 /// tanh within 5e-7, and never beyond ±1: an odd polynomial over an even one, as Eigen has it.
 #[inline(always)]
-pub fn tanh(x: f32) -> f32 {
+pub fn tanh<A: Arithmetic>(x: f32) -> f32 {
     let x = x.clamp(-9.0, 9.0);
     let s = x * x;
-    let p = -2.760_768_5e-16 * s + 2.000_188e-13;
-    let p = p * s - 8.604_672e-11;
-    let p = p * s + 5.122_297_1e-8;
-    let p = p * s + 1.485_722_4e-5;
-    let p = p * s + 6.372_619_3e-4;
-    let p = p * s + 4.893_524_6e-3;
-    let q = 1.198_258_4e-6 * s + 1.185_347_1e-4;
-    let q = q * s + 2.268_434_6e-3;
-    let q = q * s + 4.893_525e-3;
-    (x * p / q).clamp(-1.0, 1.0)
+    let p = [
+        4.893_524_6e-3,
+        6.372_619_3e-4,
+        1.485_722_4e-5,
+        5.122_297_1e-8,
+        -8.604_672e-11,
+        2.000_188e-13,
+        -2.760_768_5e-16,
+    ];
+    let q = [4.893_525e-3, 2.268_434_6e-3, 1.185_347_1e-4, 1.198_258_4e-6];
+    (x * polynomial::<A, _>(s, p) / polynomial::<A, _>(s, q)).clamp(-1.0, 1.0)
 }
 
 /// 1 / (1 + e⁻ˣ)
 #[inline(always)]
-pub fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + exp(-x))
+pub fn sigmoid<A: Arithmetic>(x: f32) -> f32 {
+    1.0 / (1.0 + exp::<A>(-x))
 }
 
 /// √(2/π)
@@ -90,35 +110,35 @@ const QUICK: f32 = 1.702;
 
 /// By ½·(1 + tanh u) = σ(2u), which keeps its digits where tanh is near −1.
 #[inline(always)]
-fn gelu_tanh(x: f32) -> f32 {
-    x * sigmoid(2.0 * SQRT_2_OVER_PI * (x + CUBIC * x * x * x))
+fn gelu_tanh<A: Arithmetic>(x: f32) -> f32 {
+    x * sigmoid::<A>(2.0 * SQRT_2_OVER_PI * (x + CUBIC * x * x * x))
 }
 
 #[inline(always)]
-fn gelu_tanh_derivative(x: f32) -> f32 {
-    let s = sigmoid(2.0 * SQRT_2_OVER_PI * (x + CUBIC * x * x * x));
+fn gelu_tanh_derivative<A: Arithmetic>(x: f32) -> f32 {
+    let s = sigmoid::<A>(2.0 * SQRT_2_OVER_PI * (x + CUBIC * x * x * x));
     s + x * s * (1.0 - s) * 2.0 * SQRT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x)
 }
 
 #[inline(always)]
-fn quick_gelu(x: f32) -> f32 {
-    x * sigmoid(QUICK * x)
+fn quick_gelu<A: Arithmetic>(x: f32) -> f32 {
+    x * sigmoid::<A>(QUICK * x)
 }
 
 #[inline(always)]
-fn quick_gelu_derivative(x: f32) -> f32 {
-    let s = sigmoid(QUICK * x);
+fn quick_gelu_derivative<A: Arithmetic>(x: f32) -> f32 {
+    let s = sigmoid::<A>(QUICK * x);
     s + QUICK * x * s * (1.0 - s)
 }
 
 #[inline(always)]
-fn silu(x: f32) -> f32 {
-    x * sigmoid(x)
+fn silu<A: Arithmetic>(x: f32) -> f32 {
+    x * sigmoid::<A>(x)
 }
 
 #[inline(always)]
-fn silu_derivative(x: f32) -> f32 {
-    let s = sigmoid(x);
+fn silu_derivative<A: Arithmetic>(x: f32) -> f32 {
+    let s = sigmoid::<A>(x);
     s + x * s * (1.0 - s)
 }
 
@@ -134,21 +154,25 @@ fn relu_derivative(x: f32) -> f32 {
 }
 
 #[inline(always)]
-fn tanh_derivative(x: f32) -> f32 {
-    let t = tanh(x);
+fn tanh_derivative<A: Arithmetic>(x: f32) -> f32 {
+    let t = tanh::<A>(x);
     1.0 - t * t
 }
 
 /// `activation(x)` of each value, rounded to what `S` holds.
 #[inline(always)]
-pub(super) fn map_activation<S: Slot>(activation: Activation, values: impl Iterator<Item = f32>, out: &mut [S]) {
+pub(super) fn map_activation<A: Arithmetic, S: Slot>(
+    activation: Activation,
+    values: impl Iterator<Item = f32>,
+    out: &mut [S],
+) {
     match activation {
-        Activation::Gelu => map(values, out, gelu),
-        Activation::GeluTanh => map(values, out, gelu_tanh),
-        Activation::QuickGelu => map(values, out, quick_gelu),
+        Activation::Gelu => map(values, out, gelu::<A>),
+        Activation::GeluTanh => map(values, out, gelu_tanh::<A>),
+        Activation::QuickGelu => map(values, out, quick_gelu::<A>),
         Activation::Relu => map(values, out, relu),
-        Activation::Silu => map(values, out, silu),
-        Activation::Tanh => map(values, out, tanh),
+        Activation::Silu => map(values, out, silu::<A>),
+        Activation::Tanh => map(values, out, tanh::<A>),
         Activation::Identity => map(values, out, |x| x),
     }
 }
@@ -162,14 +186,14 @@ fn map<S: Slot>(values: impl Iterator<Item = f32>, out: &mut [S], f: impl Fn(f32
 
 /// The gradient of x, `gradient · activation'(x)`, of one row in place of `out`, and added to `sums`.
 #[inline(always)]
-pub(super) fn map_slope<E: Element>(activation: Activation, row: SlopeRow<'_, E>) {
+pub(super) fn map_slope<A: Arithmetic, E: Element>(activation: Activation, row: SlopeRow<'_, E>) {
     match activation {
-        Activation::Gelu => slope(row, gelu_derivative),
-        Activation::GeluTanh => slope(row, gelu_tanh_derivative),
-        Activation::QuickGelu => slope(row, quick_gelu_derivative),
+        Activation::Gelu => slope(row, gelu_derivative::<A>),
+        Activation::GeluTanh => slope(row, gelu_tanh_derivative::<A>),
+        Activation::QuickGelu => slope(row, quick_gelu_derivative::<A>),
         Activation::Relu => slope(row, relu_derivative),
-        Activation::Silu => slope(row, silu_derivative),
-        Activation::Tanh => slope(row, tanh_derivative),
+        Activation::Silu => slope(row, silu_derivative::<A>),
+        Activation::Tanh => slope(row, tanh_derivative::<A>),
         Activation::Identity => slope(row, |_| 1.0),
     }
 }
@@ -272,6 +296,7 @@ pub fn max(values: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cpu::simd::{Fused, Separate};
 
     fn worst(f: impl Fn(f32) -> f32, exact: impl Fn(f64) -> f64, from: f32, to: f32) -> f64 {
         let steps = 1_000_000;
@@ -283,25 +308,31 @@ mod tests {
 
     #[test]
     fn exp_is_exact_to_the_last_digits() {
-        assert!(worst(exp, f64::exp, -87.0, 88.0) < 2.5e-7);
-        assert_eq!((exp(0.0), exp(-1e4), exp(f32::NEG_INFINITY)), (1.0, 0.0, 0.0));
-        assert!(exp(f32::NAN).is_nan());
+        fn check<A: Arithmetic>() {
+            assert!(worst(exp::<A>, f64::exp, -87.0, 88.0) < 2.5e-7);
+            assert_eq!([0.0, -1e4, f32::NEG_INFINITY].map(exp::<A>), [1.0, 0.0, 0.0]);
+            assert!(exp::<A>(f32::NAN).is_nan());
+        }
+        check::<Fused>();
+        check::<Separate>();
     }
 
     #[test]
-    fn erf_and_gelu_are_exact_to_the_last_digits() {
-        assert!(worst(erf, libm::erf, -6.0, 6.0) < 5e-7);
-        let exact = |x: f64| 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2));
-        let points = (-60_000..60_000).map(|i| i as f32 * 1e-4);
-        assert!(
-            points
-                .clone()
-                .map(|x| (f64::from(gelu(x)) - exact(x.into())).abs() / f64::from(x.abs().max(1.0)))
-                .fold(0.0, f64::max)
-                < 3e-7
-        );
-        let slope = |x: f64| (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5;
-        assert!(points.map(|x| (f64::from(gelu_derivative(x)) - slope(x.into())).abs()).fold(0.0, f64::max) < 1e-6);
+    fn gelu_is_exact_to_the_last_digits() {
+        fn check<A: Arithmetic>() {
+            let exact = |x: f64| 0.5 * x * (1.0 + libm::erf(x * std::f64::consts::FRAC_1_SQRT_2));
+            let slope = |x: f64| (exact(x + 1e-5) - exact(x - 1e-5)) / 2e-5;
+            for x in (-60_000..60_000).map(|i| i as f32 * 1e-4) {
+                let far = f64::from(gelu::<A>(x)) - exact(x.into());
+                assert!(far.abs() < 3e-7 * f64::from(x.abs().max(1.0)), "{far:e} from gelu({x})");
+                let far = f64::from(gelu_derivative::<A>(x)) - slope(x.into());
+                assert!(far.abs() < 1e-6, "{far:e} from the slope at {x}");
+            }
+            assert!(gelu::<A>(-1e4).abs() < 1e-3, "{}", gelu::<A>(-1e4));
+            assert_eq!(gelu::<A>(1e4), 1e4);
+        }
+        check::<Fused>();
+        check::<Separate>();
     }
 
     /// `exact` in f64, by the formulas of transformers' `activations.py`.
@@ -326,9 +357,12 @@ mod tests {
         let points: Vec<f32> = (-60_000..60_000).map(|i| (i as f32 + 0.5) * 2e-4).collect();
         for (activation, exact) in all {
             let (mut values, mut slopes) = (vec![0f32; points.len()], vec![0f32; points.len()]);
-            map_activation(activation, points.iter().copied(), &mut values);
+            map_activation::<Fused, _>(activation, points.iter().copied(), &mut values);
             let (ones, mut sums) = (vec![1f32; points.len()], vec![0f32; points.len()]);
-            map_slope(activation, SlopeRow { x: &points, gradient: &ones, out: &mut slopes, sums: &mut sums });
+            map_slope::<Fused, _>(
+                activation,
+                SlopeRow { x: &points, gradient: &ones, out: &mut slopes, sums: &mut sums },
+            );
             assert_eq!(slopes, sums);
             for ((&x, value), slope) in points.iter().zip(values).zip(slopes) {
                 let x = f64::from(x);
@@ -338,11 +372,11 @@ mod tests {
                 assert!((f64::from(slope) - expected).abs() < 2e-6, "{activation:?} at {x}: {slope}, not {expected}");
             }
         }
-        assert!(worst(tanh, f64::tanh, 1e-6, 9.0) < 1e-6);
+        assert!(worst(tanh::<Fused>, f64::tanh, 1e-6, 9.0) < 1e-6);
         let mut out = [0f32; 6];
         let bounded = all.into_iter().filter(|(activation, _)| *activation != Activation::Identity);
         for (activation, _) in bounded {
-            map_activation(activation, [f32::NAN, -1e4, 1e4].into_iter(), &mut out[..3]);
+            map_activation::<Fused, _>(activation, [f32::NAN, -1e4, 1e4].into_iter(), &mut out[..3]);
             assert!(out[0].is_nan() && out[1].abs() <= 1.0 && out[2] >= 1.0, "{activation:?}: {out:?}");
         }
     }

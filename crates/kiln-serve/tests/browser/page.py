@@ -194,9 +194,16 @@ def server_goes_away(page):
 
 def documentation(page):
     page.browser.open(f"{page.served.url}/docs")
-    page.browser.wait("the routes are listed", lambda: page.count("details") >= 15)
-    page.browser.run("document.querySelectorAll('details').forEach(details => details.open = true)")
-    assert "EmbeddingsRequest" not in page.browser.text("main") and "encoding_format" in page.browser.text("main")
+    page.browser.wait("the routes are listed", lambda: page.count(".opblock") >= 15)
+    # Ask by the form of a route, as a reader would.
+    page.browser.run("document.querySelector('[id$=predict] .opblock-summary-control').click()")
+    page.browser.wait("it can be tried", lambda: page.count(".try-out__btn"))
+    page.browser.run("document.querySelector('.try-out__btn').click()")
+    page.browser.wait("the request can be edited", lambda: page.count(".body-param__text"))
+    page.browser.run("document.querySelector('.execute').click()")
+    page.browser.wait("the server answers", lambda: page.count(".live-responses-table .response-col_status"))
+    answer = page.browser.text(".live-responses-table")
+    assert "200" in answer and "score" in answer, answer
 
 
 def pictures(page, folder):
@@ -220,7 +227,7 @@ def pictures(page, folder):
                 page.browser.wait("it says that the text is too long", lambda: page.browser.text("#error"))
                 page.browser.picture(folder / f"error-{view}")
                 page.browser.open(f"{page.served.url}/docs")
-                page.browser.wait("the routes are listed", lambda: page.count("details") >= 15)
+                page.browser.wait("the routes are listed", lambda: page.count(".opblock") >= 15)
                 page.browser.picture(folder / f"docs-{view}")
 
 

@@ -83,11 +83,22 @@ fn health_routes_and_pages() {
         assert_eq!((answer.status, answer.body.as_str()), (200, expected), "{path}");
     }
     assert_eq!(shared().get("/v2/models/vectors").json()["outputs"][0]["shape"], json!([-1, 32]));
-    for path in ["/", "/docs"] {
+    for (path, kind, scripts) in [
+        ("/", "text/html", "script-src 'sha256-"),
+        ("/docs/", "text/html", "script-src 'self';"),
+        ("/docs/index.html", "text/html", "script-src 'self';"),
+        ("/docs/swagger-ui-bundle.js", "text/javascript", "script-src 'self';"),
+    ] {
         let page = shared().get(path);
-        assert!(page.status == 200 && page.headers["content-type"].starts_with("text/html"), "{path}");
+        assert!(page.status == 200 && page.headers["content-type"].starts_with(kind), "{path}");
         let policy = &page.headers["content-security-policy"];
-        assert!(policy.contains("default-src 'none'") && policy.contains("script-src 'sha256-"), "{policy}");
+        assert!(policy.contains("default-src 'none'") && policy.contains(scripts), "{policy}");
+    }
+    assert!(shared().get("/docs/swagger-initializer.js").body.contains("\"/openapi.json\""));
+    let moved = shared().get("/docs");
+    assert_eq!((moved.status, moved.headers["location"].as_str()), (308, "/docs/"));
+    for path in ["/docs/no-such-file", "/docs/../page.rs", "/docs/%2e%2e/page.rs"] {
+        assert_eq!(shared().get(path).status, 404, "{path}");
     }
     assert!(shared().get("/openapi.json").json()["paths"]["/v1/embeddings"]["post"].is_object());
 }

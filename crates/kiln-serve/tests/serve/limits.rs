@@ -115,7 +115,7 @@ fn keys_are_asked_for() {
         assert_eq!(refused.headers["www-authenticate"], "Bearer");
     }
     for (path, status) in
-        [("/", 200), ("/docs", 200), ("/health", 200), ("/v2/health/live", 200), ("/info", 401), ("/metrics", 401)]
+        [("/", 200), ("/docs/", 200), ("/health", 200), ("/v2/health/live", 200), ("/info", 401), ("/metrics", 401)]
     {
         assert_eq!(server.get(path).status, status, "{path}");
     }

@@ -208,6 +208,7 @@ impl Curves {
             .x_axis(Axis::default().bounds([0.0, end]).labels(["0".to_owned(), format!("{end}")]))
             .y_axis(Axis::default().bounds([low, high]).labels([format!("{low:.3}"), format!("{high:.3}")]))
             .legend_position(Some(LegendPosition::TopRight))
+            .hidden_legend_constraints((Constraint::Ratio(1, 2), Constraint::Ratio(1, 2)))
             .style(Style::default());
         frame.render_widget(chart, area);
     }
