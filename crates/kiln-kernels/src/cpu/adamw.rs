@@ -41,7 +41,7 @@ pub fn sum_of_squares(simd: Simd, values: &[f32]) -> f64 {
 
 vectorized! {
     fn squares(values: &[f32]) -> f32 {
-        super::vector::dot(values, values)
+        super::arithmetic::dot(values, values)
     }
 
     fn update(weights: &mut [f32], gradient: &[f32], first: &mut [f32], second: &mut [f32], step: AdamWStep) {

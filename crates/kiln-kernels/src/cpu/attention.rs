@@ -6,11 +6,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::arithmetic::dot;
 use super::pack::{Packed, Source};
 use super::product::{Epilogue, Target, product_serial};
 use super::random::Dropout;
 use super::simd::vectorized;
-use super::vector::{dot, exp, map_and_sum, max};
+use super::vector::exp;
 use super::{Kernels, Simd, View};
 
 /// Queries of a head that are computed together.
@@ -330,9 +331,13 @@ vectorized! {
         for (at, (row, out)) in scores.chunks_exact_mut(stride).zip(probabilities.chunks_exact_mut(stride)).enumerate() {
             rows.hide(at, has_padding, row);
             // The largest score is also the largest after scaling, to the last bit.
-            let largest = max(row) * scale;
+            let largest = A::max(row) * scale;
             let largest = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
-            let total = map_and_sum(row, |score| exp::<A>(A::multiply_add(score, scale, -largest)));
+            for score in &mut *row {
+                *score = exp::<A>(A::multiply_add(*score, scale, -largest));
+            }
+            // Not in the loop above: what stands in one with a sum is computed value by value.
+            let total = A::sum(row);
             let inverse_sum = if total == 0.0 { 0.0 } else { 1.0 / total };
             softmax_rows[at] = SoftmaxRow { largest, inverse_sum };
             if let Some(dropout) = dropout {

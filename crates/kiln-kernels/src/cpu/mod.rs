@@ -3,6 +3,7 @@
 pub(crate) mod simd;
 mod element;
 mod view;
+mod arithmetic;
 mod vector;
 mod tile;
 #[cfg(target_arch = "x86_64")]

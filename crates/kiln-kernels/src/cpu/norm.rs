@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
+use super::arithmetic::dot;
 use super::random::Dropout;
 use super::simd::vectorized;
-use super::vector::{dot, sum};
 use super::{Element, Simd};
 
 /// Rows that one thread takes at a time. Sums over rows are made block by block, in order, so that they do not depend on
@@ -236,8 +236,8 @@ vectorized! {
     fn normalize_rows<E: Element>(x: &[f32], norm: Norm<'_>, out: &mut [E], kept: &mut [E], inverse: &mut [f32]) {
         let hidden = norm.weight.len();
         for (at, (x, out)) in x.chunks_exact(hidden).zip(out.chunks_exact_mut(hidden)).enumerate() {
-            let mean = sum(x, |x| x) / hidden as f32;
-            let variance = sum(x, |x| (x - mean) * (x - mean)) / hidden as f32;
+            let mean = A::sum(x) / hidden as f32;
+            let variance = A::sum_of_squares(x, mean) / hidden as f32;
             let inverse_deviation = 1.0 / (variance + norm.epsilon).sqrt();
             if let Some(inverse) = inverse.get_mut(at) {
                 *inverse = inverse_deviation;
@@ -266,8 +266,8 @@ vectorized! {
                     *x += residual;
                 }
             }
-            let mean = sum(x, |x| x) / hidden as f32;
-            let variance = sum(x, |x| (x - mean) * (x - mean)) / hidden as f32;
+            let mean = A::sum(x) / hidden as f32;
+            let variance = A::sum_of_squares(x, mean) / hidden as f32;
             let inverse_deviation = 1.0 / (variance + norm.epsilon).sqrt();
             if let Some(inverse) = inverse.get_mut(at) {
                 *inverse = inverse_deviation;
@@ -297,7 +297,7 @@ vectorized! {
                 of_bias[i] += gradient[i];
                 out[i] = gradient[i] * weight[i];
             }
-            let mean = sum(out, |x| x) / hidden as f32;
+            let mean = A::sum(out) / hidden as f32;
             let along = dot(out, row) / hidden as f32;
             for i in 0..hidden {
                 out[i] = inverse * (out[i] - mean - row[i].to_f32() * along);

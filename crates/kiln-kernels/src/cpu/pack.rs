@@ -4,6 +4,7 @@ use aligned_vec::{AVec, ConstAlign};
 use half::bf16;
 use rayon::prelude::*;
 
+use super::arithmetic::{from_ordered, ordered};
 use super::simd::vectorized;
 use super::tile::{self, Kernels};
 use super::{Element, Simd, View};
@@ -294,23 +295,13 @@ vectorized! {
     /// Quantizes a row to bytes of which the smallest value is 0 or above it, and the largest 255 or below it; 0.0 is one of
     /// them exactly. Returns the real value of 1, and the byte of 0.0.
     fn quantize<T: Element>(from: &[T], to: &mut [i8]) -> (f32, i32) {
-        // So many that a loop over a block stays one.
-        const BLOCK: usize = 64;
-        let (mut low, mut high) = ([0f32; BLOCK], [0f32; BLOCK]);
-        let (blocks, remaining) = from.as_chunks::<BLOCK>();
-        for block in blocks {
-            for at in 0..BLOCK {
-                let value = block[at].to_f32();
-                low[at] = if value < low[at] { value } else { low[at] };
-                high[at] = if value > high[at] { value } else { high[at] };
-            }
+        let (mut low, mut high) = (0, 0);
+        for value in from {
+            let value = ordered(value.to_f32());
+            low = if value < low { value } else { low };
+            high = if value > high { value } else { high };
         }
-        for ((low, high), value) in low.iter_mut().zip(&mut high).zip(remaining) {
-            *low = low.min(value.to_f32());
-            *high = high.max(value.to_f32());
-        }
-        let low = low.into_iter().fold(0.0, f32::min);
-        let high = high.into_iter().fold(0.0, f32::max);
+        let [low, high] = [low, high].map(from_ordered);
         // A row of zeros has any unit.
         let unit = if high - low > f32::MIN_POSITIVE { (high - low) / 255.0 } else { 1.0 };
         let inverse = 1.0 / unit;

@@ -71,46 +71,9 @@ impl Simd {
     }
 }
 
-/// How a product is added to a number.
-pub(crate) trait Arithmetic {
-    /// `x · factor + sum`
-    fn multiply_add(x: f32, factor: f32, sum: f32) -> f32;
-}
-
-/// In one instruction, rounded once.
-#[cfg_attr(
-    not(any(target_arch = "x86_64", target_arch = "aarch64")),
-    allow(dead_code, reason = "no machine is sure to have it")
-)]
-pub(crate) struct Fused;
-
-impl Arithmetic for Fused {
-    #[inline(always)]
-    fn multiply_add(x: f32, factor: f32, sum: f32) -> f32 {
-        x.mul_add(factor, sum)
-    }
-}
-
-/// In two instructions, for machines that have no other.
-#[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "each machine has the other"))]
-pub(crate) struct Separate;
-
-/// What every machine of an architecture has.
-#[cfg(target_arch = "aarch64")]
-pub(crate) type Portable = Fused;
-#[cfg(not(target_arch = "aarch64"))]
-pub(crate) type Portable = Separate;
-
-impl Arithmetic for Separate {
-    #[inline(always)]
-    fn multiply_add(x: f32, factor: f32, sum: f32) -> f32 {
-        x * factor + sum
-    }
-}
-
 /// Defines a function that takes a [`Simd`] first and is compiled once for each: the compiler vectorizes the one body
 /// with what each level has. It neither fuses nor reorders what a body computes, so that AVX2 and AVX-512 give the same bits;
-/// what a body wants fused it computes with the [`Arithmetic`] `A`.
+/// what a body wants fused it computes with the [`Arithmetic`](crate::cpu::arithmetic::Arithmetic) `A`.
 macro_rules! vectorized {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($kind:ident: $bound:path),+>)? ($($arg:ident: $type:ty),* $(,)?) $(-> $output:ty)? $body:block)*) => {$(
         $(#[$meta])*
@@ -118,25 +81,25 @@ macro_rules! vectorized {
         $vis fn $name $(<$($kind: $bound),+>)? (simd: $crate::cpu::Simd, $($arg: $type),*) $(-> $output)? {
             #[inline(always)]
             #[allow(clippy::too_many_arguments, clippy::extra_unused_type_parameters, reason = "the numbers of a formula")]
-            fn body <A: $crate::cpu::simd::Arithmetic, $($($kind: $bound),+)?> ($($arg: $type),*) $(-> $output)? $body
+            fn body <A: $crate::cpu::arithmetic::Arithmetic, $($($kind: $bound),+)?> ($($arg: $type),*) $(-> $output)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             #[allow(clippy::too_many_arguments, reason = "the numbers of a formula")]
             fn avx2 $(<$($kind: $bound),+>)? ($($arg: $type),*) $(-> $output)? {
-                body::<$crate::cpu::simd::Fused, $($($kind),+)?>($($arg),*)
+                body::<$crate::cpu::arithmetic::Fused, $($($kind),+)?>($($arg),*)
             }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
             #[allow(clippy::too_many_arguments, reason = "the numbers of a formula")]
             fn avx512 $(<$($kind: $bound),+>)? ($($arg: $type),*) $(-> $output)? {
-                body::<$crate::cpu::simd::Fused, $($($kind),+)?>($($arg),*)
+                body::<$crate::cpu::arithmetic::Avx512, $($($kind),+)?>($($arg),*)
             }
 
             #[allow(unsafe_code, reason = "a function with more instructions than its caller can only be called so")]
             match simd.level() {
-                $crate::cpu::simd::Level::Portable => body::<$crate::cpu::simd::Portable, $($($kind),+)?>($($arg),*),
+                $crate::cpu::simd::Level::Portable => body::<$crate::cpu::arithmetic::Portable, $($($kind),+)?>($($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: a `Simd` of this level exists only after detection has found these instructions on this machine.
                 $crate::cpu::simd::Level::Avx2 => unsafe { avx2($($arg),*) },

@@ -1,6 +1,6 @@
 //! Element-wise functions that the compiler can vectorize: no branches, no calls.
 
-use super::simd::Arithmetic;
+use super::arithmetic::Arithmetic;
 use super::{Element, Slot};
 use crate::Activation;
 
@@ -216,87 +216,10 @@ fn slope<E: Element>(row: SlopeRow<'_, E>, derivative: impl Fn(f32) -> f32) {
     }
 }
 
-/// How many sums run side by side, so that the order of additions is the same with vectors of any length.
-const SIDE_BY_SIDE: usize = 16;
-
-/// Σ f(x)
-#[inline(always)]
-pub fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut sums = [0f32; SIDE_BY_SIDE];
-    let (blocks, remaining) = values.as_chunks::<SIDE_BY_SIDE>();
-    for block in blocks {
-        add_up(&mut sums, block, &f);
-    }
-    add_up(&mut sums, remaining, &f);
-    total(sums)
-}
-
-/// Puts f(x) in place of each x; returns their sum, which is that of [`sum`].
-#[inline(always)]
-pub fn map_and_sum(values: &mut [f32], f: impl Fn(f32) -> f32) -> f32 {
-    // Two loops, because what stands in one with the sums is made value by value.
-    for value in &mut *values {
-        *value = f(*value);
-    }
-    sum(values, |x| x)
-}
-
-/// Σ x·y of two rows of one length.
-#[inline(always)]
-pub fn dot<E: Element>(values: &[f32], others: &[E]) -> f32 {
-    let mut sums = [0f32; SIDE_BY_SIDE];
-    let (blocks, remaining) = values.as_chunks::<SIDE_BY_SIDE>();
-    let (other_blocks, other_remaining) = others.as_chunks::<SIDE_BY_SIDE>();
-    for (block, other) in blocks.iter().zip(other_blocks) {
-        for at in 0..SIDE_BY_SIDE {
-            sums[at] += block[at] * other[at].to_f32();
-        }
-    }
-    for ((sum, value), other) in sums.iter_mut().zip(remaining).zip(other_remaining) {
-        *sum += value * other.to_f32();
-    }
-    total(sums)
-}
-
-#[inline(always)]
-fn add_up(sums: &mut [f32; SIDE_BY_SIDE], values: &[f32], f: impl Fn(f32) -> f32) {
-    for (sum, value) in sums.iter_mut().zip(values) {
-        *sum += f(*value);
-    }
-}
-
-#[inline(always)]
-fn total(mut sums: [f32; SIDE_BY_SIDE]) -> f32 {
-    for width in [8, 4, 2, 1] {
-        for at in 0..width {
-            sums[at] += sums[at + width];
-        }
-    }
-    sums[0]
-}
-
-/// The largest of a row, or −∞.
-#[inline(always)]
-pub fn max(values: &[f32]) -> f32 {
-    let mut most = [f32::NEG_INFINITY; SIDE_BY_SIDE];
-    let (blocks, remaining) = values.as_chunks::<SIDE_BY_SIDE>();
-    for block in blocks {
-        for (most, value) in most.iter_mut().zip(block) {
-            *most = if *value > *most { *value } else { *most };
-        }
-    }
-    for width in [8, 4, 2, 1] {
-        for at in 0..width {
-            most[at] = if most[at + width] > most[at] { most[at + width] } else { most[at] };
-        }
-    }
-    remaining.iter().copied().fold(most[0], f32::max)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::simd::{Fused, Separate};
+    use crate::cpu::arithmetic::{Fused, Separate};
 
     fn worst(f: impl Fn(f32) -> f32, exact: impl Fn(f64) -> f64, from: f32, to: f32) -> f64 {
         let steps = 1_000_000;
@@ -378,20 +301,6 @@ mod tests {
         for (activation, _) in bounded {
             map_activation::<Fused, _>(activation, [f32::NAN, -1e4, 1e4].into_iter(), &mut out[..3]);
             assert!(out[0].is_nan() && out[1].abs() <= 1.0 && out[2] >= 1.0, "{activation:?}: {out:?}");
-        }
-    }
-
-    #[test]
-    fn rows_of_any_length() {
-        for len in 0..70 {
-            let values: Vec<f32> = (0..len).map(|i| ((i * 37) % 19) as f32 - 9.0).collect();
-            assert_eq!(sum(&values, |x| x), values.iter().sum::<f32>());
-            assert_eq!(dot(&values, &values), values.iter().map(|x| x * x).sum::<f32>());
-            assert_eq!(sum(&values, |x| x * x), dot(&values, &values));
-            let mut squares = values.clone();
-            assert_eq!(map_and_sum(&mut squares, |x| x * x), sum(&values, |x| x * x));
-            assert!(squares.iter().zip(&values).all(|(square, x)| *square == x * x));
-            assert_eq!(max(&values), values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
         }
     }
 }
