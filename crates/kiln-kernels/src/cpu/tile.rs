@@ -135,9 +135,6 @@ pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut
     #[cfg(target_arch = "x86_64")]
     if simd.level() != Level::Portable {
         let in_tiles = lanes_in_tiles(simd, tile);
-        if in_tiles == 0 && tile.is_first {
-            sums.fill(E::Sum::default());
-        }
         if in_tiles > 0 {
             for start in (0..rows).step_by(amx::ROWS) {
                 let pointers = tile.pointers(start, 0..in_tiles, sums);
@@ -155,6 +152,7 @@ pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut
                 let pointers = x86::Pointers {
                     // Each block fetches its share of what comes next, so that memory is never idle.
                     fetched: (at * vectors / blocks, (at + 1) * vectors / blocks),
+                    is_first: tile.is_first && in_tiles == 0,
                     ..tile.pointers(start, in_tiles..lanes, sums)
                 };
                 // SAFETY: the assertions above keep each row, column and lane within its slice, and a `Simd` of this level

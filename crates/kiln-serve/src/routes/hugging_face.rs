@@ -16,10 +16,11 @@ use crate::refusal::Refusal;
 
 /// A request of Hugging Face's clients.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({"inputs": "房间很干净"}))]
 pub struct HuggingFaceRequest {
     /// A text; a pair `{"text", "text_pair"}`; a question `{"question", "context"}`; a list of these; or
     /// `{"source_sentence", "sentences"}`, whose similarity is asked for.
-    #[schema(value_type = Object, example = "房间很干净")]
+    #[schema(value_type = Object)]
     inputs: Value,
     /// What the task's client sends beside them.
     #[serde(default)]

@@ -20,9 +20,10 @@ use crate::refusal::{Reason, Refusal};
 
 /// A request of OpenAI's clients for vectors.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({"input": "房间很干净"}))]
 pub struct EmbeddingsRequest {
     /// A text or a list of texts; token ids are refused.
-    #[schema(value_type = Object, example = "房间很干净")]
+    #[schema(value_type = Object)]
     input: Value,
     /// The name of a model that `/v1/models` lists. Where only one is served, any name means it: OpenAI's clients must send
     /// one, and often send that of the service they were written for.

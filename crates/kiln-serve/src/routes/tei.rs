@@ -20,9 +20,10 @@ use crate::refusal::Refusal;
 
 /// Texts to classify.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({"inputs": "房间很干净"}))]
 pub struct PredictRequest {
     /// A text; a pair `["a", "b"]`; or a list of lists with one or two texts.
-    #[schema(value_type = Object, example = "房间很干净")]
+    #[schema(value_type = Object)]
     inputs: Value,
     /// Whether a text that is too long is cut off.
     truncate: Option<bool>,
@@ -59,9 +60,10 @@ pub async fn predict(call: Call<PredictRequest>) -> Result<Response, Refusal> {
 
 /// Texts whose vectors are asked for.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({"inputs": "房间很干净"}))]
 pub struct EmbedRequest {
     /// A text or a list of texts.
-    #[schema(value_type = Object, example = "房间很干净")]
+    #[schema(value_type = Object)]
     inputs: Value,
     /// Whether a text that is too long is cut off.
     truncate: Option<bool>,
@@ -103,6 +105,7 @@ fn embedding_model(app: &App, name: Option<&str>) -> Result<Arc<Model>, Refusal>
 
 /// Texts to order by how well they answer a query.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({"query": "房间很干净", "texts": ["干净", "太暗"]}))]
 pub struct RerankRequest {
     /// The first text of each pair.
     query: String,
@@ -157,9 +160,10 @@ pub async fn rerank(call: Call<RerankRequest>) -> Result<Response, Refusal> {
 
 /// Texts whose tokens are asked for.
 #[derive(Debug, Deserialize, ToSchema)]
+#[schema(example = json!({"inputs": "房间很干净"}))]
 pub struct TokenizeRequest {
     /// A text or a list of texts.
-    #[schema(value_type = Object, example = "房间很干净")]
+    #[schema(value_type = Object)]
     inputs: Value,
     /// Whether special tokens are listed; they are unless this is false.
     add_special_tokens: Option<bool>,

@@ -18,7 +18,7 @@ pub struct Pointers<E: super::Kernels> {
     pub(in super::super) sums: *mut E::Sum,
     pub(in super::super) width: usize,
     pub(in super::super) lanes: usize,
-    /// Whether sums in tile registers begin at zero.
+    /// Whether sums begin at zero, whatever is in their place.
     pub(in super::super) is_first: bool,
 }
 
@@ -39,13 +39,16 @@ macro_rules! kernels {
                 // loads nor stores need alignment.
                 unsafe {
                     let at = p.sums.add(first * SUMS);
-                    let mut sums = [[$load(at.cast()); VECTORS]; ROWS];
-                    for row in 0..ROWS {
-                        for v in 0..VECTORS {
-                            sums[row][v] = $load(at.add(row * p.width + v * SUMS).cast());
+                    let (mut a, mut b) = (p.a, p.b.add(first * VALUES));
+                    // Of the sums' type, whatever that is.
+                    let mut sums = [[std::mem::zeroed(); VECTORS]; ROWS];
+                    if !p.is_first {
+                        for row in 0..ROWS {
+                            for v in 0..VECTORS {
+                                sums[row][v] = $load(at.add(row * p.width + v * SUMS).cast());
+                            }
                         }
                     }
-                    let (mut a, mut b) = (p.a, p.b.add(first * VALUES));
                     for _ in 0..p.lanes {
                         for v in 0..VECTORS {
                             if p.fetched.0 <= v && v < p.fetched.1 {
