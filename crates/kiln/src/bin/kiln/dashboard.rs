@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use kiln::UsageError;
 use kiln_train::{EpochReport, Event, TrainConfig};
-use ratatui::backend::CrosstermBackend;
+use ratatui::backend::{Backend, CrosstermBackend};
+use ratatui::buffer::Buffer;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style};
 use ratatui::symbols::Marker;
-use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, LegendPosition, LineGauge, Paragraph, Widget};
+use ratatui::widgets::{Axis, Block, Chart, Dataset, GraphType, LegendPosition, LineGauge, Paragraph, Widget, Wrap};
 use ratatui::{Frame, Terminal, TerminalOptions, Viewport};
 
 use crate::console;
@@ -51,7 +52,7 @@ impl Dashboard {
     pub fn log(&mut self, line: &str) {
         match &mut self.screen {
             Some(screen) => {
-                let written = screen.insert_before(1, |row| Paragraph::new(line).render(row.area, row));
+                let written = write_above(screen, line);
                 self.attempt(|_| written);
             }
             None => console::log(line),
@@ -96,6 +97,18 @@ impl Drop for Dashboard {
     fn drop(&mut self) {
         self.leave();
     }
+}
+
+/// Writes a line above the curves, in as many rows as it needs.
+fn write_above<B: Backend>(screen: &mut Terminal<B>, line: &str) -> Result<(), B::Error> {
+    /// What a line has at most.
+    const ROWS: u16 = 64;
+    let paragraph = Paragraph::new(line).wrap(Wrap { trim: false });
+    let mut trial = Buffer::empty(Rect::new(0, 0, screen.size()?.width, ROWS));
+    (&paragraph).render(trial.area, &mut trial);
+    let is_written = |row: &u16| (0..trial.area.width).any(|column| trial[(column, *row)].symbol() != " ");
+    let rows = (0..ROWS).rev().find(is_written).map_or(1, |last| last + 1);
+    screen.insert_before(rows, |buffer| paragraph.render(buffer.area, buffer))
 }
 
 /// The state of a training, and how it got there.
@@ -311,6 +324,25 @@ mod tests {
             assert!(picture.contains(words), "`{words}` in\n{picture}");
         }
         assert!(picture.chars().any(|c| ('\u{2801}'..='\u{28ff}').contains(&c)), "a line in\n{picture}");
+    }
+
+    #[test]
+    fn a_line_wider_than_the_terminal_is_written_whole() {
+        let options = TerminalOptions { viewport: Viewport::Inline(2) };
+        let mut terminal = Terminal::with_options(TestBackend::new(20, 8), options).expect("a terminal in memory");
+        for line in ["one two three four five six seven", "", "last"] {
+            write_above(&mut terminal, line).expect("there is room");
+        }
+        terminal.backend().assert_buffer_lines([
+            "one two three four  ",
+            "five six seven      ",
+            "                    ",
+            "last                ",
+            "                    ",
+            "                    ",
+            "                    ",
+            "                    ",
+        ]);
     }
 
     #[test]
