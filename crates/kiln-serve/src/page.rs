@@ -28,13 +28,13 @@ pub async fn swagger_ui() -> Response {
 }
 
 pub async fn swagger_ui_file(Path(file): Path<String>) -> Response {
-    /// Of its own files, and of the styles that its scripts set.
+    /// Only its own files, and the styles that its scripts set.
     const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                           connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-    // Without an address, it would send the description to a checker of its maker.
+    // Otherwise it would send the description to validator.swagger.io.
     let config = Config::from("/openapi.json").validator_url("none");
     match utoipa_swagger_ui::serve(&file, Arc::new(config)) {
-        Ok(Some(found)) => (headers(&found.content_type, POLICY), found.bytes.into_owned()).into_response(),
+        Ok(Some(found)) => (headers(&found.content_type, POLICY), found.bytes).into_response(),
         Ok(None) => {
             let message = format!("Swagger UI has no file `{file}`");
             Refusal::new(StatusCode::NOT_FOUND, Reason::NotFound, message).into_response()
@@ -88,16 +88,11 @@ mod tests {
 
     #[test]
     fn a_policy_allows_the_pages_own_script_and_style_alone() {
-        let page = &*INDEX;
-        {
-            assert_eq!(page.policy.matches("'sha256-").count(), 2, "{}", page.policy);
-            assert!(!page.policy.contains("unsafe"), "{}", page.policy);
-            for attribute in
-                [" style=", " onclick=", " onload=", "javascript:", "<script src", "https://", "http://www"]
-            {
-                let text = page.html.replace("http://www.w3.org/", "");
-                assert!(!text.contains(attribute), "{attribute}");
-            }
+        assert_eq!(INDEX.policy.matches("'sha256-").count(), 2, "{}", INDEX.policy);
+        assert!(!INDEX.policy.contains("unsafe"), "{}", INDEX.policy);
+        let text = INDEX.html.replace("http://www.w3.org/", "");
+        for attribute in [" style=", " onclick=", " onload=", "javascript:", "<script src", "https://", "http://www"] {
+            assert!(!text.contains(attribute), "{attribute}");
         }
         // Of SHA-256's own test vector.
         let hash = "'sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0='";

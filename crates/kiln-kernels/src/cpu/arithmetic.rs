@@ -66,8 +66,8 @@ mod avx512 {
 
     use super::{Arithmetic, Fused, SIDE_BY_SIDE};
 
-    /// With one vector for all sums of a row: the compiler takes it apart. To be named only in functions that are compiled
-    /// for AVX-512, as [`vectorized`](crate::cpu::simd::vectorized) makes them.
+    /// Keeps the 16 sums of a row in one vector, which the compiler would split. Only functions that are compiled for AVX-512,
+    /// as [`vectorized`](crate::cpu::simd::vectorized) makes them, may name it.
     pub(in crate::cpu) struct Avx512;
 
     impl Arithmetic for Avx512 {

@@ -118,9 +118,9 @@ struct ScoreRows<'a> {
 }
 
 impl ScoreRows<'_> {
-    /// Lets only the columns of tokens within the window of a row count, of those that its vectors have.
+    /// Sets the scores of a row to −∞ at padding, outside its window, and behind its last column.
     #[inline(always)]
-    fn hide(&self, row: usize, has_padding: bool, scores: &mut [f32]) {
+    fn mask_scores(&self, row: usize, has_padding: bool, scores: &mut [f32]) {
         if has_padding {
             for (score, token) in scores.iter_mut().zip(self.mask) {
                 *score = if *token { *score } else { f32::NEG_INFINITY };
@@ -329,7 +329,7 @@ vectorized! {
         let stride = stride(rows.mask.len());
         let has_padding = rows.mask.contains(&false);
         for (at, (row, out)) in scores.chunks_exact_mut(stride).zip(probabilities.chunks_exact_mut(stride)).enumerate() {
-            rows.hide(at, has_padding, row);
+            rows.mask_scores(at, has_padding, row);
             // The largest score is also the largest after scaling, to the last bit.
             let largest = A::max(row) * scale;
             let largest = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
@@ -362,7 +362,7 @@ vectorized! {
         for (at, (row, slope)) in scores.chunks_exact_mut(stride).zip(slopes.chunks_exact_mut(stride)).enumerate() {
             let (dropped, out) = (&mut dropped[at * stride..][..stride], &mut of_scores[at * stride..][..stride]);
             let SoftmaxRow { largest, inverse_sum } = softmax_rows[at];
-            rows.hide(at, has_padding, row);
+            rows.mask_scores(at, has_padding, row);
             slope[columns..].fill(0.0);
             for score in &mut *row {
                 *score = exp::<A>(A::multiply_add(*score, scale, -largest)) * inverse_sum;
