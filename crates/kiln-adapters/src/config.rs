@@ -1,4 +1,4 @@
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Error;
 
@@ -14,7 +14,8 @@ pub struct AdapterConfig {
     /// of a batch at once; peft drops each token's by itself.
     pub dropout: f64,
     /// The layers with an adapter, as peft matches them: a name is that of a layer or its last parts, after a dot. The one
-    /// name `all-linear` is all layers of the encoder but the pooler.
+    /// name `all-linear` is all layers of the encoder but the pooler; as with peft, it may stand without a list.
+    #[serde(deserialize_with = "one_or_many")]
     pub target_modules: Vec<String>,
     /// How the product is added.
     pub variant: Variant,
@@ -50,6 +51,23 @@ impl Default for AdapterConfig {
 
 /// The one name that is all layers.
 pub(crate) const ALL_LINEAR: &str = "all-linear";
+
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a list of names, or \"all-linear\"")]
+    enum Targets {
+        One(String),
+        Many(Vec<String>),
+    }
+    match Targets::deserialize(deserializer)? {
+        Targets::One(name) if name == ALL_LINEAR => Ok(vec![name]),
+        Targets::One(name) => {
+            let found = format!("found {name:?}, expected a list of names, or {ALL_LINEAR:?}");
+            Err(serde::de::Error::custom(found))
+        }
+        Targets::Many(names) => Ok(names),
+    }
+}
 
 impl AdapterConfig {
     /// Whether the settings are in range.
@@ -112,6 +130,18 @@ mod tests {
             assert_eq!(matches(target, layer), expected, "{target}");
         }
         assert!(matches(layer, layer));
+    }
+
+    #[test]
+    fn all_layers_may_be_named_as_peft_names_them() {
+        let read = |text| serde_json::from_str::<AdapterConfig>(text).map(|config| config.target_modules);
+        let all = vec![ALL_LINEAR.to_owned()];
+        assert_eq!(read(r#"{"target_modules": "all-linear"}"#).expect("peft's name"), all);
+        assert_eq!(read(r#"{"target_modules": ["all-linear"]}"#).expect("a list of it"), all);
+        for wrong in [r#"{"target_modules": "query"}"#, r#"{"target_modules": 7}"#] {
+            let error = read(wrong).expect_err(wrong).to_string();
+            assert!(error.contains("expected a list of names, or \"all-linear\""), "{error}");
+        }
     }
 
     #[test]

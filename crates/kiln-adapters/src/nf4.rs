@@ -1,6 +1,10 @@
 //! NF4 (Dettmers et al., 2023): 4 bits a value and an absolute maximum a block of 64, as bitsandbytes holds them.
 
+mod on_device;
+
+use burn::tensor::{Device, Tensor};
 use kiln_kernels::Storage;
+use on_device::OnDevice;
 use rayon::prelude::*;
 
 /// The quantiles of a normal distribution that a code stands for, in units of its block's maximum.
@@ -35,6 +39,7 @@ pub struct Nf4 {
     shape: [usize; 2],
     codes: Vec<u8>,
     absmax: Absmax,
+    on_device: OnDevice,
 }
 
 /// The largest magnitude of each block.
@@ -76,7 +81,8 @@ impl Nf4 {
                 }
             },
         );
-        Self { shape, codes, absmax: if is_nested { Absmax::nested(&absmax) } else { Absmax::Plain(absmax) } }
+        let absmax = if is_nested { Absmax::nested(&absmax) } else { Absmax::Plain(absmax) };
+        Self { shape, codes, absmax, on_device: OnDevice::default() }
     }
 
     /// Two codes a byte, the first in the high half, row-major `[output, input]`.
@@ -103,6 +109,10 @@ impl Storage for Nf4 {
     fn shape(&self) -> [usize; 2] {
         let [output, input] = self.shape;
         [input, output]
+    }
+
+    fn tensor(&self, device: &Device) -> Tensor<2> {
+        self.on_device.tensor(self, device)
     }
 
     fn unpack(&self) -> Vec<f32> {
