@@ -34,9 +34,28 @@ pub struct Args {
     /// Put the figures into the README of `kiln-kernels`
     #[arg(long)]
     keep: bool,
+    /// Both sides on a graphics card; PyTorch's on an NVIDIA card
+    #[arg(long, conflicts_with_all = ["keep", "profile"])]
+    card: Option<Card>,
     /// Only the time of each operation of a forward pass
     #[arg(long)]
     profile: bool,
+}
+
+/// A backend of graphics cards, and its feature.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Card {
+    Cuda,
+    Wgpu,
+}
+
+impl Card {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cuda => "cuda",
+            Self::Wgpu => "wgpu",
+        }
+    }
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -46,6 +65,7 @@ enum Part {
 }
 
 /// One comparison: what each side is asked to do.
+#[derive(Clone, Copy)]
 struct Measure {
     name: &'static str,
     ours: &'static str,
@@ -123,6 +143,21 @@ const MEASURES: [Measure; 35] = [
     real("epoch over 2,000 reviews, bf16, theirs f32 and shuffled", "epoch bf16", PyTorch, "shuffled f32", 1),
 ];
 
+/// What a graphics card computes.
+const OF_CARDS: [Measure; 11] = [
+    fresh("forward of 8 × 128 tokens, f32", "forward f32", PyTorch, 9),
+    fresh("forward of 8 × 128 tokens, bf16", "forward bf16", PyTorch, 9),
+    fresh("forward of 64 × 128 tokens, f32", "forward64 f32", PyTorch, 9),
+    fresh("forward of 64 × 128 tokens, bf16", "forward64 bf16", PyTorch, 9),
+    fresh("one text of 20 tokens, f32", "latency f32", PyTorch, 9),
+    fresh("training step of 8 × 128 tokens, f32", "step f32", PyTorch, 9),
+    fresh("training step of 8 × 128 tokens, bf16", "step bf16", PyTorch, 9),
+    fresh("training step of 64 × 128 tokens, f32", "step64 f32", PyTorch, 9),
+    fresh("training step of 64 × 128 tokens, bf16", "step64 bf16", PyTorch, 9),
+    fresh("the same under LoRA, bf16; theirs with peft", "lora64 bf16", PyTorch, 9),
+    real("epoch over 2,000 reviews, bf16", "epoch bf16", PyTorch, "epoch bf16", 2),
+];
+
 /// The same work on both sides, on a base model with fresh weights.
 const fn fresh(name: &'static str, work: &'static str, peer: Peer, rounds: usize) -> Measure {
     Measure { name, ours: work, peer, theirs: work, rounds, real: false }
@@ -161,12 +196,12 @@ pub fn run(args: &Args) -> Result<()> {
         return serve::run(args);
     }
     if args.profile {
-        let [profile] = build(["profile"])?;
+        let [profile] = build(["profile"], None)?;
         eprint!("{}", table(&profile, args.threads)?);
         return Ok(());
     }
     let folder = workspace::metadata()?.target_directory.into_std_path_buf();
-    let [worker, products] = build(["worker", "products"])?;
+    let [worker, products] = build(["worker", "products"], args.card)?;
     let cache = folder.join("peers/onnx");
     let ours = || Worker::start(Command::new(&worker), args, &cache);
     let python = if args.peers { Some(python::environment(&folder.join("peers"), &REQUIREMENTS)?) } else { None };
@@ -182,7 +217,8 @@ pub fn run(args: &Args) -> Result<()> {
             && (args.only.is_empty() || args.only.iter().any(|only| name.contains(only.as_str())))
     };
     let mut all = Vec::new();
-    for Measure { name, ours: our_work, peer, theirs: their_work, rounds, real } in MEASURES {
+    let measures = if args.card.is_some() { &OF_CARDS[..] } else { &MEASURES };
+    for Measure { name, ours: our_work, peer, theirs: their_work, rounds, real } in measures.iter().copied() {
         if !wanted(name, real) {
             continue;
         }
@@ -200,7 +236,7 @@ pub fn run(args: &Args) -> Result<()> {
         all.push(measured);
     }
     for (name, work, real) in MEMORY {
-        if !wanted(name, real) {
+        if !wanted(name, real) || args.card.is_some() {
             continue;
         }
         let mut measured = Measured { name, peer: PyTorch.name(), unit: "MB", ours: vec![], theirs: vec![] };
@@ -210,6 +246,9 @@ pub fn run(args: &Args) -> Result<()> {
         }
         eprintln!("{}", report::line(&measured));
         all.push(measured);
+    }
+    if args.card.is_some() {
+        return Ok(());
     }
     let products = table(&products, args.threads)?;
     eprint!("{products}");
@@ -239,6 +278,9 @@ impl Worker {
         let threads = args.threads.to_string();
         command.envs(["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "KILN_BENCH_THREADS"].map(|name| (name, &threads)));
         command.env("KILN_BENCH_CACHE", cache);
+        if let Some(card) = args.card {
+            command.env("KILN_BENCH_BACKEND", card.name());
+        }
         if let Some(assets) = &args.assets {
             command.env("KILN_ASSETS", std::path::absolute(assets)?);
         }
@@ -276,8 +318,9 @@ fn peak_memory(mut worker: Worker, work: &str) -> Result<f64> {
 }
 
 /// The programs that measure ours.
-fn build<const N: usize>(names: [&str; N]) -> Result<[PathBuf; N]> {
+fn build<const N: usize>(names: [&str; N], card: Option<Card>) -> Result<[PathBuf; N]> {
     let mut build = cargo(["build", "--workspace", "--exclude=xtask", "--release"]);
+    build.args(card.map(|card| format!("--features=kiln-backend/{}", card.name())));
     build.args(names.map(|name| format!("--bench={name}")));
     let programs = workspace::programs(build)?;
     let find = |name| {

@@ -12,6 +12,9 @@ pub trait Backend: 'static {
     /// Whether it computes in the machine's main memory, not in that of a card.
     const IN_MAIN_MEMORY: bool;
 
+    /// Whether it has products in bf16.
+    const HAS_BF16: bool;
+
     /// How many devices of this machine it can use; a CPU backend has one.
     fn device_count() -> usize;
 
@@ -72,6 +75,7 @@ pub enum Wgpu {}
 impl Backend for Flex {
     const NAME: &'static str = "flex";
     const IN_MAIN_MEMORY: bool = true;
+    const HAS_BF16: bool = true;
 
     fn device_count() -> usize {
         1
@@ -86,6 +90,7 @@ impl Backend for Flex {
 impl Backend for NdArray {
     const NAME: &'static str = "ndarray";
     const IN_MAIN_MEMORY: bool = true;
+    const HAS_BF16: bool = false;
 
     fn device_count() -> usize {
         1
@@ -101,20 +106,38 @@ impl Backend for NdArray {
 impl Backend for Cuda {
     const NAME: &'static str = "cuda";
     const IN_MAIN_MEMORY: bool = false;
+    const HAS_BF16: bool = true;
 
     fn device_count() -> usize {
         Device::enumerate(DeviceType::Cuda).len()
     }
 
     fn device(index: usize) -> Device {
+        keep_kernels();
         Device::cuda(index)
     }
+}
+
+/// Has the next process find the kernels that this one compiles and chooses, which takes minutes: in `target`, where a program
+/// runs inside of a workspace, or else in the user's cache folder. CubeCL's own settings, `cubecl.toml`, come first.
+#[cfg(feature = "cuda")]
+fn keep_kernels() {
+    use cubecl_runtime::config::{CubeClRuntimeConfig, RuntimeConfig};
+
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
+        config.compilation.cache = true;
+        // Where the program has made settings of its own, they stay.
+        CubeClRuntimeConfig::try_set(config);
+    });
 }
 
 #[cfg(feature = "wgpu")]
 impl Backend for Wgpu {
     const NAME: &'static str = "wgpu";
     const IN_MAIN_MEMORY: bool = false;
+    const HAS_BF16: bool = false;
 
     fn device_count() -> usize {
         Device::enumerate(DeviceType::Wgpu).len()

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::nn::LayerNorm;
-use burn::tensor::{Device, Gradients, Int, Tensor, TensorData};
-use kiln_kernels::{Products, Queries};
+use burn::tensor::{Bool, Device, Gradients, Int, Tensor, TensorData};
+use kiln_kernels::{Products, Queries, is_fused};
 
 use crate::checkpointing::Pass;
 use crate::{BertConfig, BertEmbeddings, BertEncoder, BertPooler, LayerInputs, LayerOutputs, Linear};
@@ -129,6 +129,8 @@ impl Bert {
             None => embedded,
         };
         let outputs = self.layer_outputs.as_ref().filter(|outputs| outputs.keeps(&embedded));
+        let [_, seq, _] = embedded.dims();
+        let (embedded, padding) = if outputs.is_none() { lengthened(embedded, padding) } else { (embedded, padding) };
         let states = match (&self.layer_inputs, outputs) {
             (Some(kept), _) if embedded.is_autodiff() => {
                 let pass = Pass { embedded, padding, queries, keeps_outputs: outputs.is_some() };
@@ -145,6 +147,8 @@ impl Bert {
             }
             None => last,
         };
+        let [_, positions, _] = last.dims();
+        let last = if positions > seq { last.narrow(1, 0, seq) } else { last };
         match &self.final_norm {
             Some(norm) => norm.forward(last),
             None => last,
@@ -182,6 +186,22 @@ impl Bert {
             kept.backward(&self.encoder, &self.products, gradients, add);
         }
     }
+}
+
+/// Where kernels are compiled while the program runs, they are for lengths that are multiples of this: not for each length
+/// anew, which takes longer than to compute padding.
+const COMPILED_LENGTH: usize = 64;
+
+/// What the layers read, with padding behind it where kernels are compiled for a length.
+fn lengthened(embedded: Tensor<3>, padding: Tensor<2, Bool>) -> (Tensor<3>, Tensor<2, Bool>) {
+    let ([batch, seq, hidden], device) = (embedded.dims(), embedded.device());
+    let further = seq.next_multiple_of(COMPILED_LENGTH) - seq;
+    if further == 0 || is_fused(&device) {
+        return (embedded, padding);
+    }
+    let states = Tensor::zeros([batch, further, hidden], &device);
+    let behind = Tensor::<2, Int>::ones([batch, further], &padding.device()).bool();
+    (Tensor::cat(vec![embedded, states], 1), Tensor::cat(vec![padding, behind], 1))
 }
 
 /// What BERT reads: three tensors of one shape.

@@ -56,14 +56,23 @@ pub fn plain_adamw([weights, first, second]: [Tensor<1>; 3], gradient: Tensor<1>
     [weights, first, second]
 }
 
-/// Σ x².
-pub fn sum_of_squares(x: Tensor<1>) -> f64 {
-    #[cfg(feature = "flex")]
-    if crate::is_fused(&x.device()) {
-        use burn::backend::Flex;
+/// Σ x² of all tensors, which are on one device. A card is waited for once.
+pub fn sum_of_squares<'a>(tensors: impl IntoIterator<Item = &'a Tensor<1>>) -> f64 {
+    let (mut sum, mut on_card) = (0.0, Vec::new());
+    for x in tensors {
+        #[cfg(feature = "flex")]
+        if crate::is_fused(&x.device()) {
+            use burn::backend::Flex;
 
-        let x = crate::flex::contiguous(x.try_into_primitive::<Flex>().expect("it is on flex"));
-        return crate::cpu::sum_of_squares(crate::cpu::Simd::detect(), crate::flex::values(&x));
+            let x = crate::flex::contiguous(x.clone().try_into_primitive::<Flex>().expect("it is on flex"));
+            sum += crate::cpu::sum_of_squares(crate::cpu::Simd::detect(), crate::flex::values(&x));
+            continue;
+        }
+        on_card.push(x.clone().square().sum());
     }
-    x.square().sum().into_scalar::<f64>()
+    if !on_card.is_empty() {
+        let sums = Tensor::cat(on_card, 0).into_data();
+        sum += sums.iter::<f64>().sum::<f64>();
+    }
+    sum
 }

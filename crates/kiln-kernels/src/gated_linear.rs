@@ -1,4 +1,4 @@
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
 use crate::{Activation, Affine, Products};
 
@@ -34,10 +34,11 @@ impl GatedLinear {
 
     /// [`GatedLinear::forward`] by burn's operations.
     pub fn plain(self, x: Tensor<3>, products: &Products) -> Tensor<3> {
-        let both = module::linear(x, self.linear.weight.plain(products), Some(self.linear.bias));
+        let both = products.precision.widened(self.linear.plain(x, products));
         let [_, _, width] = both.dims();
         let (first, second) = (both.clone().narrow(2, 0, width / 2), both.narrow(2, width / 2, width / 2));
-        crate::plain_dropout(self.activation.plain(first) * second, self.dropout, products)
+        let gated = crate::plain_dropout(self.activation.plain(first) * second, self.dropout, products);
+        products.precision.rounded(gated)
     }
 }
 

@@ -1,4 +1,4 @@
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
 use crate::{Activation, Affine, Products};
 
@@ -14,7 +14,7 @@ pub struct ActivatedLinear {
 impl ActivatedLinear {
     /// `activation(x · weight + bias)`
     ///
-    /// On the CPU and with [`Precision::Bf16`](crate::Precision::Bf16) the output is bf16, for a product that reads it.
+    /// With [`Precision::Bf16`](crate::Precision::Bf16) the output is bf16, for a product that reads it.
     ///
     /// # Shapes
     /// - `x`: `[…, input]`
@@ -29,8 +29,8 @@ impl ActivatedLinear {
 
     /// [`ActivatedLinear::forward`] by burn's operations.
     pub fn plain<const D: usize>(self, x: Tensor<D>, products: &Products) -> Tensor<D> {
-        let x = module::linear(x, self.linear.weight.plain(products), Some(self.linear.bias));
-        self.activation.plain(x)
+        let x = products.precision.widened(self.linear.plain(x, products));
+        products.precision.rounded(self.activation.plain(x))
     }
 }
 

@@ -1,3 +1,5 @@
+use burn::tensor::{DType, Tensor};
+
 use crate::DropoutSeeds;
 
 /// What the operands of products are rounded to. Weights stay f32, and so do sums.
@@ -6,12 +8,29 @@ pub enum Precision {
     /// Not at all.
     #[default]
     F32,
-    /// To bf16, and so is what the backward pass keeps; where operations are fused, otherwise not at all.
+    /// To bf16, and so is what the backward pass keeps.
     Bf16,
     /// Where operations are fused and nothing is trained: weights to 8 bits, a unit for each output, and what they are
-    /// multiplied with to 8 bits, a unit for each row; everything between products as [`Precision::Bf16`], which it is in
-    /// training.
+    /// multiplied with to 8 bits, a unit for each row. Otherwise, and between products, as [`Precision::Bf16`].
     Int8,
+}
+
+impl Precision {
+    /// An operand of one of burn's own products; these have no 8 bits.
+    pub(crate) fn rounded<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::F32 => x,
+            Self::Bf16 | Self::Int8 => x.cast(DType::BF16),
+        }
+    }
+
+    /// The result of one, for what is computed between them.
+    pub(crate) fn widened<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::F32 => x,
+            Self::Bf16 | Self::Int8 => x.cast(DType::F32),
+        }
+    }
 }
 
 /// How a model's products are computed.

@@ -1,4 +1,4 @@
-use burn::tensor::{Tensor, module};
+use burn::tensor::Tensor;
 
 use crate::{Affine, LayerNorm, Products};
 
@@ -30,7 +30,7 @@ impl OutputBlock {
 
     /// [`OutputBlock::forward`] by burn's operations.
     pub fn plain(self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
-        let x = module::linear(x, self.dense.weight.plain(products), Some(self.dense.bias));
+        let x = products.precision.widened(self.dense.plain(x, products));
         let x = crate::plain_dropout(x, self.dropout, products) + residual;
         match self.norm {
             Some(norm) => norm.plain(x),

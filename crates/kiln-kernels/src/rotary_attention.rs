@@ -1,5 +1,5 @@
 use burn::tensor::activation::softmax;
-use burn::tensor::{Bool, Int, Tensor, module};
+use burn::tensor::{Bool, Int, Tensor};
 
 use crate::{Affine, Products, Queries, Rotary};
 
@@ -45,13 +45,14 @@ impl RotaryAttention {
         const NEVER: f64 = -1e30;
         let [batch, seq, hidden] = x.dims();
         let (head, attending) = (hidden / self.heads, self.queries.count(seq));
-        let Affine { weight, bias } = self.query_key_value;
-        let all = module::linear(x, weight.plain(products), Some(bias));
+        let all = self.query_key_value.plain(x, products);
         let part = |at: usize| -> Tensor<4> {
             all.clone().narrow(2, at * hidden, hidden).reshape([batch, seq, self.heads, head]).swap_dims(1, 2)
         };
-        let query = self.rotary.plain(part(0)).narrow(2, 0, attending);
-        let (key, value) = (self.rotary.plain(part(1)), part(2));
+        let precision = products.precision;
+        let turned = |x: Tensor<4>| precision.rounded(self.rotary.plain(precision.widened(x)));
+        let query = turned(part(0)).narrow(2, 0, attending);
+        let (key, value) = (turned(part(1)), part(2));
         let mut masked: Tensor<4, Bool> = padding.reshape([batch, 1, 1, seq]).expand([batch, 1, attending, seq]);
         if let Some(window) = self.window {
             let positions = |rows: usize| Tensor::<1, Int>::arange(0..rows as i64, &key.device());
@@ -60,9 +61,10 @@ impl RotaryAttention {
             let far = distances.abs().greater_elem(window as i64).reshape([1, 1, attending, seq]);
             masked = masked.bool_or(far.expand([batch, 1, attending, seq]));
         }
-        let scores = (query / (head as f64).sqrt()).matmul(key.transpose());
+        let scores = precision.widened((query / (head as f64).sqrt()).matmul(key.transpose()));
         let probabilities = softmax(scores.mask_fill(masked, NEVER), 3);
-        let context = crate::plain_dropout(probabilities, self.dropout, products).matmul(value);
+        let probabilities = precision.rounded(crate::plain_dropout(probabilities, self.dropout, products));
+        let context = probabilities.matmul(value);
         context.swap_dims(1, 2).reshape([batch, attending, hidden])
     }
 }

@@ -75,20 +75,19 @@ impl SelfAttention {
     pub fn plain(self, x: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
         let [batch, seq, hidden] = x.dims();
         let (head, attending) = (hidden / self.heads, self.queries.count(seq));
-        let project = |x: Tensor<3>, Affine { weight, bias }| -> Tensor<4> {
+        let project = |x: Tensor<3>, projection: Affine| -> Tensor<4> {
             let [_, positions, _] = x.dims();
-            module::linear(x, weight.plain(products), Some(bias))
-                .reshape([batch, positions, self.heads, head])
-                .swap_dims(1, 2)
+            projection.plain(x, products).reshape([batch, positions, self.heads, head]).swap_dims(1, 2)
         };
         let query = project(self.queries.select(x.clone()), self.query);
         let [key, value] = [self.key, self.value].map(|projection| project(x.clone(), projection));
         let padding: Tensor<4, Bool> = padding.reshape([batch, 1, 1, seq]).expand([batch, 1, attending, seq]);
         // context = [batch, heads, queries, head]
         let context = if query.is_autodiff() || products.dropout_seeds.is_some() {
-            let scores = (query / (head as f64).sqrt()).matmul(key.transpose());
+            let precision = products.precision;
+            let scores = precision.widened((query / (head as f64).sqrt()).matmul(key.transpose()));
             let probabilities = softmax(scores.mask_fill(padding, f32::NEG_INFINITY), 3);
-            crate::plain_dropout(probabilities, self.dropout, products).matmul(value)
+            precision.rounded(crate::plain_dropout(probabilities, self.dropout, products)).matmul(value)
         } else {
             // Fused on backends that can; it has neither dropout nor a backward pass, and needs neither here.
             module::attention(query, key, value, Some(padding), None, AttentionModuleOptions::default())

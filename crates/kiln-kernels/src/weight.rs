@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, module};
 
 use crate::{LowRank, Products, StoredValues};
 
@@ -20,6 +20,13 @@ impl Affine {
     /// A layer whose weight is one tensor.
     pub fn new(weight: Tensor<2>, bias: Tensor<1>) -> Self {
         Self { weight: weight.into(), bias }
+    }
+
+    /// `x · weight + bias` by burn's operations, rounded as its operands are.
+    pub(crate) fn plain<const D: usize>(self, x: Tensor<D>, products: &Products) -> Tensor<D> {
+        let precision = products.precision;
+        let weight = precision.rounded(self.weight.plain(products));
+        module::linear(precision.rounded(x), weight, Some(precision.rounded(self.bias)))
     }
 }
 
@@ -47,6 +54,11 @@ pub trait Storage: Debug + Send + Sync {
 
     /// The values, row-major `[input, output]`.
     fn unpack(&self) -> Vec<f32>;
+
+    /// The values as a tensor `[input, output]` of the device, for a product by burn's operations.
+    fn tensor(&self, device: &Device) -> Tensor<2> {
+        Tensor::from_data(TensorData::new(self.unpack(), self.shape()), device)
+    }
 
     /// The values as they are held, row-major `[output, input]`, for a product that packs them without unpacking; none
     /// where they have to be unpacked.
@@ -85,9 +97,7 @@ impl Weight {
     pub fn dense(self) -> Tensor<2> {
         let base = match self.base {
             Base::Dense(tensor) => tensor,
-            Base::Stored(storage, device) => {
-                Tensor::from_data(TensorData::new(storage.unpack(), storage.shape()), &device)
-            }
+            Base::Stored(storage, device) => unpacked(&*storage, &device),
         };
         match self.low_rank {
             Some(low_rank) => low_rank.added(base),
@@ -100,6 +110,15 @@ impl Weight {
         let low_rank = self.low_rank.map(|low_rank| low_rank.dropped(products));
         Self { low_rank, ..self }.dense()
     }
+}
+
+/// A card unpacks what it holds; slices are unpacked with less memory.
+fn unpacked(storage: &dyn Storage, device: &Device) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if crate::is_fused(device) {
+        return Tensor::from_data(TensorData::new(storage.unpack(), storage.shape()), device);
+    }
+    storage.tensor(device)
 }
 
 #[cfg(feature = "flex")]

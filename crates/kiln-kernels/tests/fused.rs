@@ -28,9 +28,10 @@ fn check(
     what: &str,
     operands: &Operands,
     fused: impl Fn(&[Tensor<1>], &Operands, &Products) -> Tensor<3>,
-    plain: impl Fn(&[Tensor<1>], &Operands) -> Tensor<3>,
+    plain: impl Fn(&[Tensor<1>], &Operands, &Products) -> Tensor<3>,
 ) {
-    let (expected, expected_gradients) = run(operands, &device(), &plain);
+    let in_f32 = Products::default();
+    let (expected, expected_gradients) = run(operands, &device(), &|leaves, operands| plain(leaves, operands, &in_f32));
     for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 5e-2), (Precision::Int8, 6e-2)] {
         let products = Products { precision, ..Products::default() };
         let (found, _) = run(operands, &Device::flex(), &|leaves, operands| fused(leaves, operands, &products));
@@ -43,6 +44,10 @@ fn check(
         let (found, gradients) = run(operands, &device(), &|leaves, operands| fused(leaves, operands, &products));
         assert_close(&[found], std::slice::from_ref(&expected), tolerance, &format!("{what} {precision:?}"));
         assert_close(&gradients, &expected_gradients, tolerance, &format!("{what} {precision:?}, gradient"));
+        // What other backends compute.
+        let (found, gradients) = run(operands, &device(), &|leaves, operands| plain(leaves, operands, &products));
+        assert_close(&[found], std::slice::from_ref(&expected), tolerance, &format!("{what} {precision:?} by burn"));
+        assert_close(&gradients, &expected_gradients, tolerance, &format!("{what} {precision:?} by burn, gradient"));
     }
 }
 
@@ -68,7 +73,7 @@ fn check_activated_linear([batch, seq, input, output]: [usize; 4], activation: A
         &format!("{activation:?} {batch}×{seq}×{input}×{output}"),
         &operands(&[&[batch, seq, input], &[input, output], &[output]]),
         |x, o, products| layer(x, o).forward(shaped::<3>(&x[0], &o[0]), products),
-        |x, o| layer(x, o).plain(shaped::<3>(&x[0], &o[0]), &Products::default()),
+        |x, o, products| layer(x, o).plain(shaped::<3>(&x[0], &o[0]), products),
     );
 }
 
@@ -77,7 +82,7 @@ fn check_output_block(dims: [usize; 4]) {
         &format!("{dims:?}"),
         &output_block_operands(dims),
         |x, o, products| output_block(x, o, 0.0).forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), products),
-        |x, o| output_block(x, o, 0.0).plain(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), &Products::default()),
+        |x, o, products| output_block(x, o, 0.0).plain(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), products),
     );
 }
 
@@ -100,8 +105,8 @@ fn check_self_attention([batch, seq, hidden]: [usize; 3], heads: usize) {
                 let out = attention(x, o).forward(shaped(&x[0], &o[0]), padding(&x[0]), products);
                 without_padding(out, padding(&x[0]))
             },
-            |x, o| {
-                let out = attention(x, o).plain(shaped(&x[0], &o[0]), padding(&x[0]), &Products::default());
+            |x, o, products| {
+                let out = attention(x, o).plain(shaped(&x[0], &o[0]), padding(&x[0]), products);
                 without_padding(out, padding(&x[0]))
             },
         );
@@ -116,7 +121,7 @@ fn check_embeddings([batch, seq, hidden]: [usize; 3]) {
             let [words, segments] = ids([batch, seq], &x[0].device());
             embeddings(x, o, 0.0).forward(words, segments)
         },
-        |x, o| {
+        |x, o, _| {
             let [words, segments] = ids([batch, seq], &x[0].device());
             embeddings(x, o, 0.0).plain(words, segments)
         },

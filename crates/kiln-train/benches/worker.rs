@@ -1,5 +1,6 @@
 //! What `cargo xtask bench` runs of ours: reads the name of a piece of work from a line, does it once, writes the seconds that
-//! took; the peers' workers speak the same. With `KILN_ASSETS` come a real model and real reviews.
+//! took; the peers' workers speak the same. With `KILN_ASSETS` come a real model and real reviews, and `KILN_BENCH_BACKEND` names
+//! a backend other than flex.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark speaks to its driver")]
 
 use std::io::BufRead;
@@ -9,7 +10,7 @@ use std::time::Instant;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_adapters::{AdapterConfig, attach, quantize};
-use kiln_backend::{Backend, Flex};
+use kiln_backend::{Backend, Entry, Flex};
 use kiln_bert::{BertConfig, Inputs};
 use kiln_heads::{
     ClassificationHeadConfig, Pooling, Pretrained, PretrainedConfig, SequenceClassifier, Start, cross_entropy_sum,
@@ -27,12 +28,24 @@ const MAX_LENGTH: usize = 128;
 const IN_A_ROW: usize = 20;
 
 fn main() {
-    // Inside the thread pool, as `kiln` runs.
-    rayon::scope(|_| answer());
+    let backend = std::env::var("KILN_BENCH_BACKEND").unwrap_or_else(|_| Flex::NAME.to_owned());
+    kiln_backend::run(&backend, Answer).unwrap();
 }
 
-fn answer() {
-    let mut works = Works::default();
+struct Answer;
+
+impl Entry for Answer {
+    type Output = ();
+
+    fn run<B: Backend>(self) {
+        let device = B::find_device(0).unwrap();
+        // Inside the thread pool, as `kiln` runs.
+        rayon::scope(|_| answer(device));
+    }
+}
+
+fn answer(device: Device) {
+    let mut works = Works { device, base: None, training: None, reviews: None };
     for line in std::io::stdin().lock().lines() {
         let line = line.unwrap();
         let (work, precision) = line.split_once(' ').unwrap();
@@ -46,8 +59,8 @@ fn answer() {
     }
 }
 
-#[derive(Default)]
 struct Works {
+    device: Device,
     base: Option<SequenceClassifier>,
     training: Option<Training>,
     reviews: Option<Reviews>,
@@ -68,25 +81,27 @@ struct Reviews {
 
 impl Works {
     fn run(&mut self, work: &str, precision: Precision) -> f64 {
-        let device = Flex::device(0);
+        let device = self.device.clone();
         let (work, family) = work.split_once('-').unwrap_or((work, "bert"));
         match work {
-            "forward" => self.forward(family, [8, 128], 1, precision, &device),
-            "forward2048" => self.forward(family, [1, 2_048], 1, precision, &device),
+            "forward" | "forward64" | "forward2048" => self.forward(family, shape_of(work), 1, precision, &device),
             "latency" => self.forward(family, [1, 20], IN_A_ROW, precision, &device),
-            "step" | "step2048" | "lora" | "qlora" => {
+            "step" | "step64" | "step2048" | "lora" | "lora64" | "qlora" => {
                 let training = self.training.get_or_insert_with(|| {
                     let config = base(family);
                     match work {
-                        "lora" | "qlora" => Training::adapted(&config, work == "qlora", &device),
+                        "lora" | "lora64" | "qlora" => Training::adapted(&config, work == "qlora", &device),
                         _ => Training::new(classifier(&config, &device)),
                     }
                 });
                 training.set_precision(precision);
-                let shape = if work == "step2048" { [1, 2_048] } else { [8, 128] };
-                let batch = batch(shape, &device.autodiff());
+                let shape = shape_of(work);
+                let batch = batch(shape, &device.clone().autodiff());
                 let targets: Vec<i32> = (0..shape[0] as i32).map(|row| row % 2).collect();
-                timed(|| training.step(batch, &targets))
+                timed(|| {
+                    training.step(batch, &targets);
+                    device.sync().unwrap();
+                })
             }
             "load" => timed(|| {
                 let model = Reviews::read_model(&device);
@@ -122,6 +137,15 @@ impl Works {
             }
         });
         seconds / times as f64
+    }
+}
+
+/// Texts and tokens of each: the number that a work's name ends with.
+fn shape_of(work: &str) -> [usize; 2] {
+    match work.trim_start_matches(|c: char| c.is_ascii_alphabetic()) {
+        "2048" => [1, 2_048],
+        "64" => [64, 128],
+        _ => [8, 128],
     }
 }
 

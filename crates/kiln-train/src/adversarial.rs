@@ -13,7 +13,7 @@ pub(crate) const WORDS: &str = "embeddings.word_embeddings.weight";
 /// None where they have no gradient, or one of zeros.
 pub(crate) fn adversary<M: Module>(model: &M, gradients: &GradientSum, epsilon: f64) -> Option<M> {
     let (_, gradient) = gradients.iter().find(|(name, _)| name.ends_with(WORDS))?;
-    let norm = sum_of_squares(gradient.clone()).sqrt();
+    let norm = sum_of_squares([gradient]).sqrt();
     if norm == 0.0 || !norm.is_finite() {
         return None;
     }

@@ -33,7 +33,7 @@ impl GradientSum {
 
     /// The norm of all gradients together.
     pub fn norm(&self) -> f64 {
-        self.by_name.values().map(|gradient| sum_of_squares(gradient.clone())).sum::<f64>().sqrt()
+        sum_of_squares(self.by_name.values()).sqrt()
     }
 
     /// The factor that brings the norm down to `max_norm`, or 1: that of PyTorch's `clip_grad_norm_`. 0 leaves it alone.

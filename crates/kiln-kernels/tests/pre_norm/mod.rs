@@ -16,19 +16,18 @@ fn residual(x: &[Tensor<1>], o: &Operands) -> OutputBlock {
 
 #[test]
 fn a_normalization_and_a_residual_by_themselves_are_burn_s() {
-    let plain = Products::default();
     for [batch, seq, hidden] in [[1, 1, 3], [2, 5, 7], [3, 40, 33]] {
         check(
             &format!("norm {batch}×{seq}×{hidden}"),
             &operands(&[&[batch, seq, hidden], &[hidden], &[hidden]]),
             |x, o, products| normalized(x, o).forward(shaped::<3>(&x[0], &o[0]), products),
-            |x, o| normalized(x, o).plain(shaped::<3>(&x[0], &o[0])),
+            |x, o, _| normalized(x, o).plain(shaped::<3>(&x[0], &o[0])),
         );
         check(
             &format!("residual {batch}×{seq}×{hidden}"),
             &operands(&[&[batch, seq, 5], &[batch, seq, hidden], &[5, hidden], &[hidden]]),
             |x, o, products| residual(x, o).forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), products),
-            |x, o| residual(x, o).plain(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), &plain),
+            |x, o, products| residual(x, o).plain(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), products),
         );
     }
 }
@@ -42,7 +41,7 @@ fn gated_layers_are_burn_s() {
                 &format!("{activation:?} {dims:?}"),
                 &gated_linear_operands(dims),
                 |x, o, products| layer(x, o).forward(shaped(&x[0], &o[0]), products),
-                |x, o| layer(x, o).plain(shaped(&x[0], &o[0]), &Products::default()),
+                |x, o, products| layer(x, o).plain(shaped(&x[0], &o[0]), products),
             );
         }
         check_slope(
@@ -66,7 +65,6 @@ fn rotary_attention_is_burn_s_in_every_window() {
                     ..rotary_attention(x, o, heads, 0.0)
                 };
                 let hidden_by = |x: &Tensor<1>| padding([batch, seq], &x.device());
-                let products = Products::default();
                 check(
                     &format!("{batch}×{seq}×{hidden} in {heads}, {window:?}, {queries:?}"),
                     &rotary_attention_operands([batch, seq, hidden]),
@@ -74,8 +72,8 @@ fn rotary_attention_is_burn_s_in_every_window() {
                         let out = attention(x, o).forward(shaped(&x[0], &o[0]), hidden_by(&x[0]), products);
                         without_padding(out, hidden_by(&x[0]))
                     },
-                    |x, o| {
-                        let out = attention(x, o).plain(shaped(&x[0], &o[0]), hidden_by(&x[0]), &products);
+                    |x, o, products| {
+                        let out = attention(x, o).plain(shaped(&x[0], &o[0]), hidden_by(&x[0]), products);
                         without_padding(out, hidden_by(&x[0]))
                     },
                 );

@@ -1,7 +1,7 @@
 """PyTorch's side of `cargo xtask bench`: reads the name of a piece of work from a line, does it once, writes the seconds.
 
 `f32` is PyTorch as it comes; `bf16` is autocast, and for latency, as in deployment, weights in bf16; `int8` is dynamic
-quantization of the linear layers. Batches of reviews are
+quantization of the linear layers. `KILN_BENCH_BACKEND=cuda` has it compute on the first card. Batches of reviews are
 sorted by length, which is PyTorch's best setting; `shuffled` is what transformers does unless told otherwise.
 """
 
@@ -28,6 +28,7 @@ from transformers.utils import logging
 VOCABULARY, REVIEWS, MAX_LENGTH, BATCH = 21_128, 2_000, 128, 16
 # Texts after one another, of which latency is the mean: the machine is awake by then.
 IN_A_ROW = 20
+DEVICE = "cuda" if os.environ.get("KILN_BENCH_BACKEND") == "cuda" else "cpu"
 torch.set_num_threads(int(os.environ["KILN_BENCH_THREADS"]))
 torch.manual_seed(7)
 logging.set_verbosity_error()
@@ -35,7 +36,7 @@ logging.disable_progress_bar()
 
 
 def autocast(precision):
-    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
+    return torch.autocast(DEVICE, torch.bfloat16, enabled=precision == "bf16")
 
 
 def optimizer_of(model):
@@ -83,13 +84,15 @@ def step(model, optimizer, batch, targets, precision):
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
 
 
 def ids(rows, columns):
     numbers = [(i * 7919 + 13) % VOCABULARY for i in range(rows * columns)]
     return {
-        "input_ids": torch.tensor(numbers).reshape(rows, columns),
-        "attention_mask": torch.ones(rows, columns, dtype=torch.long),
+        "input_ids": torch.tensor(numbers, device=DEVICE).reshape(rows, columns),
+        "attention_mask": torch.ones(rows, columns, dtype=torch.long, device=DEVICE),
     }
 
 
@@ -110,7 +113,7 @@ class Works:
 
     def small(self):
         folder = os.path.join(os.environ["KILN_ASSETS"], "models/multilingual-e5-small-zh")
-        return BertForSequenceClassification.from_pretrained(folder, num_labels=2, dtype=torch.float32)
+        return BertForSequenceClassification.from_pretrained(folder, num_labels=2, dtype=torch.float32).to(DEVICE)
 
     def reviews(self):
         def read():
@@ -134,7 +137,7 @@ class Works:
         for start in range(0, len(rows), size):
             chosen = rows[start : start + size]
             batch = tokenizer.pad({"input_ids": [encoded[row] for row in chosen]}, return_tensors="pt")
-            yield dict(batch), torch.tensor([labels[row] for row in chosen])
+            yield dict(batch.to(DEVICE)), torch.tensor([labels[row] for row in chosen], device=DEVICE)
 
     def epoch(self, precision, order):
         model = self.small().train()
@@ -146,22 +149,27 @@ class Works:
 
     def run(self, work, precision):
         work, _, family = work.partition("-")
-        shape = (1, 2_048) if work.endswith("2048") else (8, 128)
-        if work in ("forward", "forward2048"):
-            model = self.quantized() if precision == "int8" else self.keep("base", lambda: base(family).eval())
+        shape = (1, 2_048) if work.endswith("2048") else (64, 128) if work.endswith("64") else (8, 128)
+        if work in ("forward", "forward64", "forward2048"):
+            if precision == "int8":
+                model = self.quantized()
+            else:
+                model = self.keep("base", lambda: base(family).eval().to(DEVICE))
             batch = ids(*shape)
             with torch.inference_mode(), autocast(precision):
-                return timed(lambda: model(**batch).logits)
+                return timed(lambda: model(**batch).logits.cpu())
         if work == "latency":
             kind = torch.bfloat16 if precision == "bf16" else torch.float32
-            model = self.keep(f"latency {precision}", lambda: BertModel(BertConfig(vocab_size=VOCABULARY)).to(kind).eval())
+            fresh = lambda: BertModel(BertConfig(vocab_size=VOCABULARY)).to(DEVICE, kind).eval()
+            model = self.keep(f"latency {precision}", fresh)
             batch = ids(1, 20)
             with torch.inference_mode():
-                return timed(lambda: [model(**batch).pooler_output for _ in range(IN_A_ROW)]) / IN_A_ROW
-        if work in ("step", "step2048", "lora"):
-            model = self.keep("training", lambda: (adapted() if work == "lora" else base(family)).train())
+                return timed(lambda: [model(**batch).pooler_output.cpu() for _ in range(IN_A_ROW)]) / IN_A_ROW
+        if work in ("step", "step64", "step2048", "lora", "lora64"):
+            fresh = lambda: (adapted() if work.startswith("lora") else base(family)).train().to(DEVICE)
+            model = self.keep("training", fresh)
             optimizer = self.keep("optimizer", lambda: optimizer_of(model))
-            targets = torch.arange(shape[0]) % 2
+            targets = torch.arange(shape[0], device=DEVICE) % 2
             return timed(lambda: step(model, optimizer, ids(*shape), targets, precision))
         if work == "epoch":
             return self.epoch(precision, "sorted")
@@ -171,7 +179,7 @@ class Works:
             model = self.keep("predict", lambda: self.small().eval())
             self.reviews()
             with torch.inference_mode(), autocast(precision):
-                return timed(lambda: [model(**batch).logits for batch, _ in self.batches(32, "sorted")])
+                return timed(lambda: [model(**batch).logits.cpu() for batch, _ in self.batches(32, "sorted")])
         if work == "load":
             with torch.inference_mode():
                 return timed(lambda: self.small().eval()(**ids(1, 20)).logits)

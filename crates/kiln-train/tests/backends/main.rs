@@ -6,5 +6,10 @@ mod assets;
 #[path = "../../../../tests/all/tiny.rs"]
 mod tiny;
 
+/// Whether the backend rounds the operands of f32 products to TF32, as CubeCL does on NVIDIA cards: 10 bits after the point.
+fn has_tf32(backend: &str) -> bool {
+    backend == "cuda"
+}
+
 mod agreement;
 mod forward_parity;

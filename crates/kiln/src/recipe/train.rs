@@ -301,9 +301,14 @@ impl From<Precision> for kiln_kernels::Precision {
 
 /// The precision, if the backend has it.
 pub fn available<B: Backend>(precision: Precision) -> Result<kiln_kernels::Precision, UsageError> {
-    if precision != Precision::F32 && B::NAME != Flex::NAME {
-        let (name, has, asked) = (precision.name(), Flex::NAME, B::NAME);
-        return Err(UsageError(format!("precision `{name}` is computed by backend `{has}` alone, not by `{asked}`")));
+    let (can_compute, by) = match precision {
+        Precision::F32 => (true, "every backend"),
+        Precision::Bf16 => (B::HAS_BF16, "backends `flex` and `cuda`"),
+        Precision::Int8 => (B::NAME == Flex::NAME, "backend `flex`"),
+    };
+    if !can_compute {
+        let (name, asked) = (precision.name(), B::NAME);
+        return Err(UsageError(format!("precision `{name}` is computed by {by} alone, not by `{asked}`")));
     }
     Ok(precision.into())
 }
@@ -367,6 +372,7 @@ mod tests {
     impl Backend for Plain {
         const NAME: &'static str = "plain";
         const IN_MAIN_MEMORY: bool = true;
+        const HAS_BF16: bool = false;
         fn device_count() -> usize {
             1
         }
