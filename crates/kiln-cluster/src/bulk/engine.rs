@@ -26,6 +26,8 @@ pub struct SchedulerConfig {
     pub host: IpAddr,
     /// The port to listen on; 0 is any that is free.
     pub port: u16,
+    /// The name that executors reach it by; without one, its address.
+    pub external_host: Option<String>,
     /// After how long without a sign of life an executor is taken for lost, and how long a job waits for one when none is left.
     pub executor_timeout: Duration,
 }
@@ -57,7 +59,7 @@ pub fn scheduler(config: &SchedulerConfig, ready: impl FnOnce(SocketAddr) + Send
     let address = SocketAddr::new(config.host, free_port(config.host, config.port)?);
     let seconds = config.executor_timeout.as_secs().max(1);
     let scheduler = ballista_scheduler::config::SchedulerConfig {
-        external_host: config.host.to_string(),
+        external_host: config.external_host.clone().unwrap_or_else(|| config.host.to_string()),
         bind_host: config.host.to_string(),
         bind_port: address.port(),
         executor_timeout_seconds: seconds,

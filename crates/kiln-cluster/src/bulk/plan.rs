@@ -121,7 +121,7 @@ mod tests {
     fn row_groups_are_grouped_and_never_divided() {
         assert_eq!(grouped(&[3, 3, 3, 9, 1], 6), [0..2, 2..3, 3..4, 4..5]);
         assert_eq!(grouped(&[3, 3, 3], 1), [0..1, 1..2, 2..3]);
-        assert_eq!(grouped(&[0, 0], 0), [0..2]);
+        assert_eq!(grouped(&[0, 0, 5], 0), [0..2, 2..3]);
         assert_eq!(grouped(&[], 5), [] as [Range<usize>; 0]);
     }
 }

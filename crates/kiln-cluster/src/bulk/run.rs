@@ -81,6 +81,9 @@ async fn published(
         shards: vec![],
     };
     job.shards = plan::shards(&stores, &config.inputs, &job, config.rows_per_shard).await?;
+    if let Some(shard) = job.shards.iter().find(|shard| shard.file.address.starts_with(&format!("{}/", job.output))) {
+        return Err(Error::place(&shard.file.address, "lies in the output's folder, expected one beside the input"));
+    }
     // Where the output lies changes nothing.
     let name = Job { output: String::new(), ..job.clone() }.name();
     let manifest_file = output.join(MANIFEST);

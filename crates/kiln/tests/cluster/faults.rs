@@ -40,7 +40,7 @@ fn an_executor_is_killed_in_mid_shard_and_after_its_write() {
     let (_scheduler, address) = place.scheduler("0");
     for (out, is_after_write) in [("mid-shard", false), ("after-write", true)] {
         let (first, _second) = (place.executor(&address), place.executor(&address));
-        let job = place.start(out, &options(&address));
+        let mut job = place.start(out, &options(&address));
         match is_after_write {
             // Its report may not have been sent.
             true => place.wait_for_data(out, 3),
@@ -50,6 +50,7 @@ fn an_executor_is_killed_in_mid_shard_and_after_its_write() {
             }
         }
         first.kill();
+        assert!(job.is_running(), "{out}: in its midst");
         let ended = job.end();
         assert_eq!(ended.code, Some(0), "{}", ended.log);
         assert!(Written::read(&place.path(out)) == expected, "{out}: the same manifest and bytes");
@@ -62,9 +63,10 @@ fn an_executor_that_was_stopped_for_long_writes_late() {
     let expected = undisturbed(&place);
     let (_scheduler, address) = place.scheduler("0");
     let (stopped, _other) = (place.executor(&address), place.executor(&address));
-    let job = place.start("out", &options(&address));
+    let mut job = place.start("out", &options(&address));
     place.wait_for_shards("out", 2);
     stopped.signal("STOP");
+    assert!(job.is_running(), "in its midst");
     let ended = job.end();
     assert_eq!(ended.code, Some(0), "{}", ended.log);
     assert!(Written::read(&place.path("out")) == expected, "without it");
@@ -81,9 +83,10 @@ fn a_scheduler_is_killed_and_started_again() {
     let expected = undisturbed(&place);
     let (scheduler, address) = place.scheduler("0");
     let _executors = [place.executor(&address), place.executor(&address)];
-    let job = place.start("out", &[&options(&address)[..], &["--patience", "10"]].concat());
+    let mut job = place.start("out", &[&options(&address)[..], &["--patience", "10"]].concat());
     place.wait_for_shards("out", 2);
     scheduler.kill();
+    assert!(job.is_running(), "in its midst");
     let port = address.rsplit(':').next().expect("it has a port");
     let (_scheduler, address) = place.scheduler(port);
     // What it was told is gone with it, so the job may fail; then it says how much is done.
@@ -103,9 +106,10 @@ fn all_executors_are_killed() {
     let expected = undisturbed(&place);
     let (_scheduler, address) = place.scheduler("0");
     let executors = [place.executor(&address), place.executor(&address)];
-    let job = place.start("out", &options(&address));
+    let mut job = place.start("out", &options(&address));
     place.wait_for_shards("out", 2);
     executors.into_iter().for_each(|executor| executor.kill());
+    assert!(job.is_running(), "in its midst");
     let ended = job.end();
     assert!(ended.code == Some(1) && ended.log.contains("of 10 shards are finished"), "{:?} {}", ended.code, ended.log);
     assert!(!place.path("out/manifest.json").exists());

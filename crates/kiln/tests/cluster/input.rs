@@ -64,6 +64,10 @@ fn columns_that_are_missing_or_no_text_are_named() {
         assert!(ended.code == Some(1) && ended.log.contains(expected), "{options:?}: {}", ended.log);
     }
     let texts = || Arc::new(StringArray::from(vec!["好"]));
+    tables::write_columns(&place.path("in/out/b.parquet"), vec![("text", texts())]);
+    let ended = place.run("in/out", &["--input", "in/out"]);
+    assert!(ended.code == Some(1) && ended.log.contains("lies in the output's folder"), "{}", ended.log);
+    std::fs::remove_dir_all(place.path("in/out")).expect("it is there");
     tables::write_columns(&place.path("in/a.parquet"), vec![("text", texts()), ("kiln_prediction", texts())]);
     let ended = place.run("out", &[]);
     assert!(ended.log.contains("found a column `kiln_prediction` already"), "{}", ended.log);

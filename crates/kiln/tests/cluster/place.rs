@@ -116,7 +116,7 @@ impl Place {
         command
     }
 
-    /// A scheduler that takes executors for lost after two seconds, and its address.
+    /// A scheduler that takes executors for lost after three seconds, and its address.
     pub fn scheduler(&self, port: &str) -> (Process, String) {
         let mut command = kiln();
         command.args(["cluster", "scheduler", "--executor-timeout", "3", "--port", port]).stdout(Stdio::piped());
@@ -200,6 +200,11 @@ impl Process {
     pub fn kill(mut self) {
         self.signal("KILL");
         let _ = self.0.wait();
+    }
+
+    /// Whether what happens now happens in its midst.
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().expect("it is a child").is_none()
     }
 
     /// What it ends with, in bounded time.

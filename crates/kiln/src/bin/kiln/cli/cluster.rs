@@ -25,6 +25,9 @@ pub struct SchedulerArgs {
     /// Port to listen on; 0 is any that is free
     #[arg(long, default_value_t = 50050)]
     pub port: u16,
+    /// Name or address that executors reach it by; without it, --host
+    #[arg(long, value_name = "HOST")]
+    pub external_host: Option<String>,
     /// Seconds without a sign of life after which an executor is taken for lost, and that a job waits when none is left
     #[arg(long, value_name = "SECONDS", value_parser = at_least_one, default_value_t = 180)]
     pub executor_timeout: usize,

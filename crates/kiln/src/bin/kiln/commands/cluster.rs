@@ -21,6 +21,7 @@ pub fn scheduler(arguments: &SchedulerArgs, json: bool) -> anyhow::Result<()> {
     let config = SchedulerConfig {
         host: arguments.host,
         port: arguments.port,
+        external_host: arguments.external_host.clone(),
         executor_timeout: seconds(arguments.executor_timeout),
     };
     let ready = move |address: std::net::SocketAddr| {
