@@ -1,8 +1,6 @@
 //! Predictions that several processes share, on Ballista: the crate's own tests, its example, and real processes with faults.
 
-use std::process::Command;
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::workspace::{self, cargo};
 
@@ -11,9 +9,7 @@ const WORKSPACE: [&str; 4] = ["--release", "--workspace", "--exclude=xtask", "--
 
 /// Runs the tests that need the engine.
 pub fn run() -> Result<()> {
-    let examples = workspace::programs(cargo([&["build"], &WORKSPACE[..], &["--example=functions"]].concat()))?;
-    let functions = examples.iter().find(|program| program.name == "functions").context("no program `functions`")?;
-    workspace::run(&mut Command::new(&functions.path))?;
+    workspace::run(&mut cargo([&["test"], &WORKSPACE[..], &["--example=functions"]].concat()))?;
     // The unit tests of `kiln-cluster`, by the module that they are all in.
     workspace::run(&mut cargo([&["test"], &WORKSPACE[..], &["--lib", "--", "bulk::"]].concat()))?;
     // One test after another: each has processes enough.
