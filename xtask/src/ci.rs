@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use crate::workspace::{self, Program, cargo};
-use crate::{backends, browser, clients, fuzz, mpi, package, tidy};
+use crate::{backends, browser, clients, cluster, fuzz, mpi, package, tidy};
 use anyhow::{Context, Result, bail};
 
 #[derive(Debug, clap::Args)]
@@ -15,7 +15,7 @@ type Step = fn() -> Result<()>;
 
 /// The checks by name, the cheapest first. They share one target folder and one profile, so that what one has compiled the
 /// next need not.
-const STEPS: [(&str, Step); 12] = [
+const STEPS: [(&str, Step); 13] = [
     ("fmt", || workspace::run(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", tidy::run),
     ("package", package::run),
@@ -27,6 +27,7 @@ const STEPS: [(&str, Step); 12] = [
     ("clients", clients::run),
     ("browser", browser::run),
     ("mpi", mpi::run),
+    ("cluster", cluster::run),
     ("backends", backends::run),
 ];
 

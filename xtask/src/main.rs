@@ -7,6 +7,7 @@ mod bench;
 mod browser;
 mod ci;
 mod clients;
+mod cluster;
 mod figures;
 mod fuzz;
 mod mpi;

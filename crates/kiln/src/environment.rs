@@ -43,6 +43,12 @@ pub fn mpi_timeout() -> Duration {
     Duration::from_secs(seconds.unwrap_or(600))
 }
 
+/// How object stores are reached, as the AWS command line takes it: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and so on.
+pub fn store_settings() -> Vec<(String, String)> {
+    let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).filter(|(name, _)| name.starts_with("AWS_")).collect()
+}
+
 /// Whether a panic should be printed with a backtrace, as every Rust program decides it.
 pub fn wants_backtrace() -> bool {
     var_os("RUST_BACKTRACE").is_some_and(|value| value != "0")

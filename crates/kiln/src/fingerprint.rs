@@ -84,12 +84,12 @@ fn contents(
     Ok(contents)
 }
 
-fn weights_of(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub fn weights_of(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     files_in(folder, |name| has_ending(name, &["safetensors", "bin"]))
 }
 
 /// The configs of a model and of its tokenizer, and the vocabulary.
-fn descriptions(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+pub fn descriptions(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     files_in(folder, |name| has_ending(name, &["json", "txt", "model"]))
 }
 

@@ -1,6 +1,8 @@
 //! The command line: what `kiln --help` shows.
 
 mod bundle;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod data;
 mod experiments;
 mod shared;
@@ -15,6 +17,8 @@ use kiln_dataset::Column;
 use kiln_hub::{DatasetFile, Source};
 
 pub use bundle::{BundleArgs, VerifyArgs};
+#[cfg(feature = "cluster")]
+pub use cluster::{ClusterCommand, ClusterTask, ExecutorArgs, RunArgs as ClusterRunArgs, SchedulerArgs};
 pub use data::{AuditArgs, DataCommand, SplitArgs, SuspectsArgs};
 pub use experiments::{CompareArgs, ForecastArgs, SweepArgs};
 #[cfg(feature = "serve")]
@@ -80,6 +84,10 @@ pub enum Command {
     /// Serve bundles over HTTP, with a page to try them
     #[cfg(feature = "serve")]
     Serve(ServeArgs),
+    /// Predict or embed Parquet files of any number, on one machine or several
+    #[cfg(feature = "cluster")]
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Estimate the time, memory and disk of a training before it is run
     Forecast(ForecastArgs),
     /// Test whether one model is better than another on the same rows

@@ -15,6 +15,8 @@ pub mod embed;
 pub mod merge;
 #[cfg(feature = "serve")]
 pub mod serve;
+#[cfg(feature = "cluster")]
+pub mod cluster;
 pub mod vocabulary;
 pub mod tokenize;
 pub mod bundle;

@@ -19,6 +19,8 @@ use clap::Parser;
 use kiln::{ErrorKind, Interrupted, RecipeError, UsageError};
 use kiln_backend::{Backend, Entry, NoDevice, UnknownBackend};
 
+#[cfg(feature = "cluster")]
+use crate::cli::ClusterCommand;
 use crate::cli::{Cli, Command, DataCommand};
 use crate::console::OutputError;
 
@@ -56,6 +58,11 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         // It has a pool of its own.
         #[cfg(feature = "serve")]
         Command::Serve(_) => on_backend(cli),
+        #[cfg(feature = "cluster")]
+        Command::Cluster(ClusterCommand::Scheduler(arguments)) => commands::cluster::scheduler(arguments, cli.json),
+        // Has threads of its own, which compute in the pool.
+        #[cfg(feature = "cluster")]
+        Command::Cluster(_) => on_backend(cli),
         // Inside the thread pool: from outside, every parallel operation would wake a thread and wait for it.
         _ => rayon::scope(|_| on_backend(cli)),
     }
@@ -88,6 +95,14 @@ impl Entry for OnBackend<'_> {
             Command::Embed(arguments) => commands::embed::run::<B>(arguments, *json, &device),
             #[cfg(feature = "serve")]
             Command::Serve(arguments) => commands::serve::run::<B>(arguments, *json, &device),
+            #[cfg(feature = "cluster")]
+            Command::Cluster(ClusterCommand::Executor(arguments)) => {
+                commands::cluster::executor::<B>(arguments, *json, &device)
+            }
+            #[cfg(feature = "cluster")]
+            Command::Cluster(ClusterCommand::Run(arguments)) => commands::cluster::run::<B>(arguments, *json, &device),
+            #[cfg(feature = "cluster")]
+            Command::Cluster(ClusterCommand::Scheduler(_)) => unreachable!("it runs without a backend"),
             Command::Bundle(arguments) => commands::bundle::run::<B>(arguments, *json, &device),
             Command::Merge(arguments) => commands::merge::run(arguments, *json, &device),
             Command::Pull(_)

@@ -1,0 +1,225 @@
+use std::collections::HashMap;
+use std::path::Path as FilePath;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::TryStreamExt;
+use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use url::Url;
+
+use crate::Error;
+
+/// The object stores that a process has opened, with the settings they are opened with.
+#[derive(Clone, Debug, Default)]
+pub struct Stores {
+    /// As the AWS command line names them: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and so on.
+    settings: Arc<Vec<(String, String)>>,
+    open: Arc<Mutex<HashMap<String, Arc<dyn ObjectStore>>>>,
+}
+
+/// A file or a folder in a store.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    pub store: Arc<dyn ObjectStore>,
+    pub path: Path,
+    /// What is before the path in its address.
+    origin: String,
+}
+
+impl Stores {
+    /// Stores that are opened with these settings, where they have them; a path and `file://` need none.
+    pub fn new(settings: Vec<(String, String)>) -> Self {
+        Self { settings: Arc::new(settings), open: Arc::default() }
+    }
+
+    /// The place of an address (`s3://…`, `file://…`) or of a path of this machine.
+    pub(crate) fn place(&self, text: &str) -> Result<Place, Error> {
+        let url = match text.contains("://") {
+            true => Url::parse(text).map_err(|error| Error::place(text, error.to_string()))?,
+            false => {
+                let path =
+                    std::path::absolute(FilePath::new(text)).map_err(|error| Error::place(text, error.to_string()))?;
+                Url::from_file_path(path).map_err(|()| Error::place(text, "expected a path or an address"))?
+            }
+        };
+        if !["file", "s3"].contains(&url.scheme()) {
+            let found = url.scheme();
+            return Err(Error::place(text, format!("found the scheme `{found}`, expected a path, file:// or s3://")));
+        }
+        let origin = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
+        let path = Path::from_url_path(url.path()).map_err(|error| Error::place(text, error.to_string()))?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = match open.get(&origin) {
+            Some(store) => store.clone(),
+            None => {
+                let settings = self.settings.iter().cloned();
+                let (store, _) = object_store::parse_url_opts(&url, settings).map_err(Error::store(text))?;
+                open.entry(origin.clone()).or_insert(Arc::from(store)).clone()
+            }
+        };
+        Ok(Place { store, path, origin })
+    }
+
+    /// The files that a path, a folder, a pattern or an address names, sorted.
+    pub(crate) async fn files(&self, text: &str) -> Result<Vec<(Place, ObjectMeta)>, Error> {
+        let place = self.place(text)?;
+        let pattern = place.path.to_string();
+        let fixed = pattern.split('/').take_while(|part| !is_pattern(part)).collect::<Vec<_>>().join("/");
+        if fixed == pattern
+            && let Ok(meta) = place.store.head(&place.path).await
+        {
+            return Ok(vec![(place, meta)]);
+        }
+        let prefix = Path::parse(&fixed).map_err(|error| Error::place(text, error.to_string()))?;
+        let listed: Vec<ObjectMeta> =
+            place.store.list(Some(&prefix)).try_collect().await.map_err(Error::store(text))?;
+        let is_meant = |meta: &ObjectMeta| match fixed == pattern {
+            true => is_data(&prefix, &meta.location),
+            false => matches(&pattern, meta.location.as_ref()),
+        };
+        let mut files: Vec<ObjectMeta> = listed.into_iter().filter(is_meant).collect();
+        files.sort_by(|a, b| a.location.cmp(&b.location));
+        if files.is_empty() {
+            return Err(Error::place(text, "found no file there, expected Parquet files (.parquet)"));
+        }
+        Ok(files.into_iter().map(|meta| (Place { path: meta.location.clone(), ..place.clone() }, meta)).collect())
+    }
+}
+
+impl Place {
+    pub fn address(&self) -> String {
+        let path = self.path.as_ref().replace('%', "%25").replace('#', "%23").replace('?', "%3F");
+        format!("{}/{path}", self.origin)
+    }
+
+    /// A file below a folder.
+    pub fn join(&self, name: &str) -> Self {
+        let path = name.split('/').fold(self.path.clone(), |path, part| path.join(part));
+        Self { path, ..self.clone() }
+    }
+
+    pub async fn read(&self) -> Result<Vec<u8>, Error> {
+        let read = async { self.store.get(&self.path).await?.bytes().await };
+        Ok(read.await.map_err(Error::store(self.address()))?.to_vec())
+    }
+
+    pub async fn read_if_present(&self) -> Result<Option<Vec<u8>>, Error> {
+        match self.read().await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Error::Store { source: object_store::Error::NotFound { .. }, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Replaces a file, at once.
+    pub async fn write(&self, bytes: Vec<u8>) -> Result<(), Error> {
+        let put = self.store.put(&self.path, PutPayload::from(bytes)).await;
+        put.map(drop).map_err(Error::store(self.address()))
+    }
+
+    /// Removes a file, if it is there.
+    pub async fn remove(&self) -> Result<(), Error> {
+        match self.store.delete(&self.path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(Error::store(self.address())(error)),
+        }
+    }
+
+    /// Writes a file that is not there yet; false where there is one.
+    pub async fn create(&self, bytes: Vec<u8>) -> Result<bool, Error> {
+        let options = PutOptions::from(PutMode::Create);
+        match self.store.put_opts(&self.path, PutPayload::from(bytes), options).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(Error::store(self.address())(error)),
+        }
+    }
+
+    /// The sizes of what lies below a folder, by what follows the folder's path.
+    pub async fn sizes(&self) -> Result<HashMap<String, u64>, Error> {
+        let listed: Vec<ObjectMeta> =
+            self.store.list(Some(&self.path)).try_collect().await.map_err(Error::store(self.address()))?;
+        let below = |meta: ObjectMeta| {
+            let parts: Vec<_> = meta.location.prefix_match(&self.path)?.map(|part| part.as_ref().to_owned()).collect();
+            Some((parts.join("/"), meta.size))
+        };
+        Ok(listed.into_iter().filter_map(below).collect())
+    }
+}
+
+/// A Parquet file that is not in a folder of notes, as this crate's own are.
+fn is_data(folder: &Path, path: &Path) -> bool {
+    let is_note =
+        path.prefix_match(folder).is_some_and(|mut parts| parts.any(|part| part.as_ref().starts_with(['_', '.'])));
+    !is_note && path.as_ref().ends_with(".parquet")
+}
+
+fn is_pattern(part: &str) -> bool {
+    part.contains(['*', '?'])
+}
+
+/// `*` and `?` stand for what is within a name, `**` for any number of folders.
+fn matches(pattern: &str, path: &str) -> bool {
+    let (pattern, path): (Vec<&str>, Vec<&str>) = (pattern.split('/').collect(), path.split('/').collect());
+    parts_match(&pattern, &path)
+}
+
+fn parts_match(pattern: &[&str], path: &[&str]) -> bool {
+    match (pattern.split_first(), path.split_first()) {
+        (None, None) => true,
+        (Some((&"**", rest)), _) => (0..=path.len()).any(|skipped| parts_match(rest, &path[skipped..])),
+        (Some((first, pattern)), Some((name, path))) => {
+            let (first, name): (Vec<char>, Vec<char>) = (first.chars().collect(), name.chars().collect());
+            name_matches(&first, &name) && parts_match(pattern, path)
+        }
+        _ => false,
+    }
+}
+
+fn name_matches(pattern: &[char], name: &[char]) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (None, None) => true,
+        (Some(('*', rest)), _) => (0..=name.len()).any(|skipped| name_matches(rest, &name[skipped..])),
+        (Some(('?', pattern)), Some((_, name))) => name_matches(pattern, name),
+        (Some((first, pattern)), Some((other, name))) => first == other && name_matches(pattern, name),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_by_hand() {
+        for (pattern, path, expected) in [
+            ("a/*.parquet", "a/x.parquet", true),
+            ("a/*.parquet", "a/b/x.parquet", false),
+            ("a/**/*.parquet", "a/b/c/x.parquet", true),
+            ("a/**/*.parquet", "a/x.parquet", true),
+            ("a/?.parquet", "a/xy.parquet", false),
+            ("a/评*", "a/评论", true),
+        ] {
+            assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn places_have_addresses() {
+        let stores = Stores::default();
+        let place = stores.place("/data/a b%20#/x.parquet").expect("a path");
+        assert_eq!(stores.place(&place.address()).expect("its own address").path, place.path);
+        let message = stores.place("ftp://a/b").expect_err("another scheme").to_string();
+        assert!(message.contains("found the scheme `ftp`"), "{message}");
+        assert_eq!(place.join("_bad/a.jsonl").address(), place.address() + "/_bad/a.jsonl");
+    }
+
+    #[test]
+    fn notes_are_no_data() {
+        let folder = Path::from("_in/a");
+        assert!(is_data(&folder, &Path::from("_in/a/b/x.parquet")));
+        assert!(
+            !is_data(&folder, &Path::from("_in/a/_shards/x.parquet")) && !is_data(&folder, &Path::from("_in/a/x.csv"))
+        );
+    }
+}
