@@ -11,6 +11,9 @@ use std::fs;
 
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::datatypes::Float32Type;
+use datafusion::prelude::SessionContext;
+use kiln_backend::{Backend, Flex};
+use kiln_predict::Predictor;
 use place::{Place, Written, end, files, kiln, model, other_model};
 
 /// Two files of seven row groups, in four shards.
@@ -47,6 +50,21 @@ fn one_process_answers_as_kiln_predict() {
         same_answer(answer.as_deref().expect("an answer"), expected.as_deref().expect("an answer"));
     }
     assert!((written.manifest["rows"] == 660) && (written.manifest["bad_rows"] == 0), "{}", written.manifest);
+}
+
+#[test]
+fn sql_has_the_answers_of_a_model() {
+    let predictor = Predictor::from_folder(model(), &Flex::device(0)).expect("a model with a head");
+    let expected = predictor.predict(&[("房间很干净", None)]).expect("an answer");
+    let mut session = SessionContext::new();
+    kiln_cluster::register(&mut session, kiln_cluster::Model::Predictor(Box::new(predictor)))
+        .expect("it takes functions");
+    let query = "SELECT kiln_predict(column1) AS answer FROM (VALUES ('房间很干净'), (NULL))";
+    let runtime = tokio::runtime::Runtime::new().expect("threads");
+    let rows = runtime.block_on(async { session.sql(query).await?.collect().await }).expect("a good query");
+    let answers = tables::texts(&rows, "answer");
+    assert_eq!(answers[1], None);
+    same_answer(answers[0].as_deref().expect("an answer"), &serde_json::to_string(&expected[0]).expect("JSON"));
 }
 
 /// Texts are computed with others of similar length, and a shard has others than a whole file: the last digits may differ.
