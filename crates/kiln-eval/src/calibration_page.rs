@@ -25,7 +25,7 @@ pub(crate) fn calibration_section(page: &mut String, calibration: &CalibrationRe
         }
     }
     page.push_str(
-        "<table><tr><th>probabilities</th><th>calibration error</th><th>Brier score</th><th>negative log-likelihood</th></tr>\n",
+        "<div class=\"scroll\"><table><tr><th>probabilities</th><th>calibration error</th><th>Brier score</th><th>negative log-likelihood</th></tr>\n",
     );
     for (name, scores) in [("before", Some(before)), ("after", after.as_ref())] {
         let Some(CalibrationScores { calibration_error, brier_score, negative_log_likelihood, .. }) = scores else {
@@ -34,7 +34,9 @@ pub(crate) fn calibration_section(page: &mut String, calibration: &CalibrationRe
         put(page, format_args!("<tr><td>{name}</td><td>{calibration_error:.4}</td><td>{brier_score:.4}</td>"));
         put(page, format_args!("<td>{negative_log_likelihood:.4}</td></tr>\n"));
     }
-    page.push_str("</table>\n<table><tr><th>least score</th><th>answered</th><th>accuracy of the answers</th></tr>\n");
+    page.push_str(
+        "</table></div>\n<table><tr><th>least score</th><th>answered</th><th>accuracy of the answers</th></tr>\n",
+    );
     for row in coverage {
         let accuracy = row.accuracy.map_or_else(|| "–".to_owned(), |accuracy| format!("{accuracy:.4}"));
         let (min_score, share) = (row.min_score, row.coverage * 100.0);

@@ -28,6 +28,7 @@ mod by_length;
 mod comparison;
 mod charts;
 mod calibration_page;
+mod in_context;
 mod errors_section;
 mod html;
 mod live_page;
@@ -42,6 +43,7 @@ pub use evaluate::{
     Counts, evaluate, evaluate_answers, evaluate_masked, evaluate_numbers, evaluate_sets, evaluate_sets_at,
 };
 pub use html::{EpochScores, Page};
+pub use in_context::in_context;
 pub use judged::Judged;
 pub use live_page::LivePage;
 pub use mistakes::{Mistake, mistakes, to_tsv};

@@ -6,11 +6,11 @@ use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Format, Source, Unplaced, mend_answers, read};
-use kiln_eval::Judged;
+use kiln_eval::{Judged, in_context};
 use kiln_heads::{Calibration, Network, QuestionAnswerer};
 use kiln_metrics::AnswerLanguage;
 use kiln_predict::Predictor;
-use kiln_schema::{Question, Split, Splits};
+use kiln_schema::{Answer, Question, Split, Splits};
 use kiln_tokenize::{ContextConfig, ContextWindow, Encoding, Tokenizer};
 use kiln_train::{Answered, AskedSet, EvaluationSet, Objective};
 
@@ -168,14 +168,24 @@ fn errors(output: &Answered, set: &AskedSet) -> String {
     order.sort_by(|&a, &b| {
         scores[a].1.total_cmp(&scores[b].1).then(output.answers[b].score.total_cmp(&output.answers[a].score))
     });
-    let mut table = String::from("id\tf1\tscore\tprediction\ttarget\tquestion\n");
+    let mut table = String::from("id\tf1\tscore\tprediction\ttarget\tquestion\tcontext\n");
     for at in order.into_iter().take(MISTAKES) {
         let (question, answer) = (&set.questions()[at], &output.answers[at]);
         let flat = |text: &str| text.replace(['\t', '\n', '\r'], " ");
-        let target = question.answers.first().map_or("", |answer| &answer.text);
+        let right = question.answers.first();
+        let target = right.map_or("", |right| &right.text);
+        let context = right.and_then(|right| passage(&question.context, right)).unwrap_or_default();
         let (prediction, target, asked) = (flat(&answer.text), flat(target), flat(&question.question));
-        writeln!(table, "{}\t{:.4}\t{:.4}\t{prediction}\t{target}\t{asked}", question.id, scores[at].1, answer.score)
+        let (id, f1, score) = (&question.id, scores[at].1, answer.score);
+        writeln!(table, "{id}\t{f1:.4}\t{score:.4}\t{prediction}\t{target}\t{asked}\t{context}")
             .expect("a string takes any text");
     }
     table
+}
+
+/// A right answer in its context; none where it is not in there.
+fn passage(context: &str, answer: &Answer) -> Option<String> {
+    let (start, _) = context.char_indices().nth(answer.start)?;
+    let passage = start..start + answer.text.len();
+    context.get(passage.clone()).map(|_| in_context(context, passage))
 }

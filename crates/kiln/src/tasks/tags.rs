@@ -6,7 +6,7 @@ use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Source, read};
-use kiln_eval::{Judged, TagSet};
+use kiln_eval::{Judged, TagSet, in_context};
 use kiln_heads::{Calibration, Network, Tags, TokenClassifier, Units};
 use kiln_predict::Predictor;
 use kiln_schema::{LabelId, LabelSet, Splits, TagScheme, TagSchemeError, TaggedText};
@@ -209,7 +209,7 @@ fn tag_scheme(recipe: &Recipe, labels: &LabelSet) -> Result<TagScheme, UsageErro
     Ok(scheme)
 }
 
-/// The units with a wrong tag, the most confident first: row (from 1), probability, predicted and true tag, unit, text.
+/// The units with a wrong tag, the most confident first: row (from 1), probability, predicted and true tag, unit, the unit in context.
 fn errors(output: &Tags, texts: &[TaggedText], labels: &LabelSet) -> String {
     let mut wrong = Vec::new();
     for (row, text) in texts.iter().enumerate() {
@@ -221,12 +221,14 @@ fn errors(output: &Tags, texts: &[TaggedText], labels: &LabelSet) -> String {
         }
     }
     wrong.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut table = String::from("row\tprobability\tprediction\ttarget\tunit\ttext\n");
+    let mut table = String::from("row\tprobability\tprediction\ttarget\tunit\tcontext\n");
     for (score, row, unit, tag, target) in wrong.into_iter().take(MISTAKES) {
         let text = &texts[row];
-        let (unit, whole) = (&text.text[text.units[unit].clone()], text.text.replace(['\t', '\n', '\r'], " "));
+        let place = text.units[unit].clone();
+        let (unit, context) = (&text.text[place.clone()], in_context(&text.text, place));
         let (tag, target) = (labels.name(tag), labels.name(target));
-        writeln!(table, "{}\t{score:.4}\t{tag}\t{target}\t{unit}\t{whole}", row + 1).expect("a string takes any text");
+        writeln!(table, "{}\t{score:.4}\t{tag}\t{target}\t{unit}\t{context}", row + 1)
+            .expect("a string takes any text");
     }
     table
 }

@@ -38,9 +38,10 @@ fn print_mistakes(folder: &Path) -> anyhow::Result<()> {
 fn mistakes(table: &str) -> Vec<String> {
     let mut rows = table.lines().map(|row| row.split('\t').collect::<Vec<_>>());
     let heads = rows.next().unwrap_or_default();
-    let columns =
-        ["probability", "prediction", "target", "text"].map(|name| heads.iter().position(|head| *head == name));
-    let [Some(probability), Some(prediction), Some(target), Some(text)] = columns else { return vec![] };
+    let column = |name: &str| heads.iter().position(|head| *head == name);
+    let columns = ["probability", "prediction", "target"].map(column);
+    let text = column("text").or_else(|| column("context"));
+    let ([Some(probability), Some(prediction), Some(target)], Some(text)) = (columns, text) else { return vec![] };
     let shown = |row: Vec<&str>| {
         let cell = |at: usize| row.get(at).copied().unwrap_or_default();
         let text = console::beginning(cell(text));
