@@ -7,15 +7,16 @@ use crate::place::{Place, Written};
 use crate::store::Store;
 use crate::tables;
 
-/// Ten shards of a second or so.
+/// Ten shards, which take a few seconds together: long enough for a fault in their midst on a fast machine.
 fn place() -> Place {
     let place = Place::new();
     tables::write_reviews(&place.path("in/a.parquet"), 0, ROWS);
     place
 }
 
-const ROWS: usize = 10_000;
-const OPTIONS: [&str; 4] = ["--rows-per-shard", "1000", "--scheduler", ""];
+const ROWS: usize = 40_000;
+const ROWS_PER_SHARD: &str = "4000";
+const OPTIONS: [&str; 4] = ["--rows-per-shard", ROWS_PER_SHARD, "--scheduler", ""];
 
 fn options(scheduler: &str) -> Vec<&str> {
     let scheduler_at = OPTIONS.len() - 1;
@@ -23,7 +24,7 @@ fn options(scheduler: &str) -> Vec<&str> {
 }
 
 fn undisturbed(place: &Place) -> Written {
-    place.ran("undisturbed", &["--rows-per-shard", "1000"])
+    place.ran("undisturbed", &["--rows-per-shard", ROWS_PER_SHARD])
 }
 
 /// Every row is there once.
@@ -114,7 +115,7 @@ fn all_executors_are_killed() {
     assert!(ended.code == Some(1) && ended.log.contains("of 10 shards are finished"), "{:?} {}", ended.code, ended.log);
     assert!(!place.path("out/manifest.json").exists());
     // The rest is done by one process.
-    assert!(place.ran("out", &["--rows-per-shard", "1000"]) == expected, "the same manifest and bytes");
+    assert!(place.ran("out", &["--rows-per-shard", ROWS_PER_SHARD]) == expected, "the same manifest and bytes");
 }
 
 #[test]
@@ -124,7 +125,7 @@ fn a_store_fails_every_tenth_call() {
     store.put("in/a.parquet", std::fs::read(place.path("in/a.parquet")).expect("it is there"));
     let environment = store.environment();
     let run = |out: &str, scheduler: &[&str]| {
-        let options = [&["--rows-per-shard", "1000", "--input", "s3://data/in"], scheduler].concat();
+        let options = [&["--rows-per-shard", ROWS_PER_SHARD, "--input", "s3://data/in"], scheduler].concat();
         let ended = place.run_with(&format!("s3://data/{out}"), &options, &environment);
         assert_eq!(ended.code, Some(0), "{}", ended.log);
         let manifest = store.get(&format!("{out}/manifest.json")).expect("a manifest");
