@@ -86,8 +86,9 @@ fn a_scheduler_is_killed_and_started_again() {
     let _executors = [place.executor(&address), place.executor(&address)];
     let mut job = place.start("out", &[&options(&address)[..], &["--patience", "10"]].concat());
     place.wait_for_shards("out", 2);
-    scheduler.kill();
+    // Before the fault: the job may notice the loss and end at once.
     assert!(job.is_running(), "in its midst");
+    scheduler.kill();
     let port = address.rsplit(':').next().expect("it has a port");
     let (_scheduler, address) = place.scheduler(port);
     // What it was told is gone with it, so the job may fail; then it says how much is done.
