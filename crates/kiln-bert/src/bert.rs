@@ -188,11 +188,11 @@ impl Bert {
     }
 }
 
-/// Where kernels are compiled while the program runs, they are for lengths that are multiples of this: not for each length
-/// anew, which takes longer than to compute padding.
+/// A graphics card's kernels are compiled while the program runs, some of them once for each length of text. So texts are
+/// padded to a multiple of this there: computing padding is cheaper than compiling.
 const COMPILED_LENGTH: usize = 64;
 
-/// What the layers read, with padding behind it where kernels are compiled for a length.
+/// What the layers read, padded to a multiple of [`COMPILED_LENGTH`] on all backends but flex.
 fn lengthened(embedded: Tensor<3>, padding: Tensor<2, Bool>) -> (Tensor<3>, Tensor<2, Bool>) {
     let ([batch, seq, hidden], device) = (embedded.dims(), embedded.device());
     let further = seq.next_multiple_of(COMPILED_LENGTH) - seq;

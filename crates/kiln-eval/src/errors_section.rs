@@ -2,7 +2,7 @@ use kiln_schema::Split;
 
 use crate::charts::escape;
 use crate::html::put;
-use crate::in_context::marked;
+use crate::in_context::{CONTEXT, marked};
 
 /// What the model is wrong about in the last split.
 pub(crate) struct ErrorTable<'a> {
@@ -54,7 +54,9 @@ pub(crate) fn errors_section(page: &mut String, errors: &ErrorTable<'_>, split: 
     for (at, row) in rows.iter().enumerate() {
         put(page, format_args!("<tr id=\"error-{}\">", at + 1));
         for &at in &shown {
-            put(page, format_args!("<td>{}</td>", marked(row.get(at).unwrap_or(&""))));
+            let cell = row.get(at).copied().unwrap_or_default();
+            let shown = if columns[at] == CONTEXT { marked(cell) } else { escape(cell) };
+            put(page, format_args!("<td>{shown}</td>"));
         }
         page.push_str("</tr>\n");
     }

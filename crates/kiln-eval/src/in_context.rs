@@ -4,12 +4,15 @@ use std::ops::Range;
 
 use crate::charts::escape;
 
-/// Before and behind the passage, in a table of errors. Rare in texts; where they are in one, they are left out.
+/// The column of a table of errors that has passages in context.
+pub(crate) const CONTEXT: &str = "context";
+/// Stand before and behind the passage. They are rare; a text's own are left out.
 const MARKS: [char; 2] = ['⟦', '⟧'];
 /// Characters before the passage, and as many behind it.
 const AROUND: usize = 24;
 
-/// A passage of a text, `passage` in bytes, as `…⟦passage⟧…` with up to 24 characters before and behind it, in one line.
+/// A passage of a text as `…⟦passage⟧…`, in one line with up to 24 characters before and behind it: for the column `context`
+/// of a table of errors. `passage` is a range of bytes.
 ///
 /// # Panics
 /// When the passage is not in the text.

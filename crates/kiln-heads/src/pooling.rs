@@ -3,7 +3,7 @@ use kiln_bert::{Bert, Inputs};
 use serde::{Deserialize, Serialize};
 
 /// Which vector of the hidden states a sentence-level head reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
     /// The first token's hidden state.

@@ -16,7 +16,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// An operand of one of burn's own products; these have no 8 bits.
+    /// `x` as an operand of one of burn's own products. Burn has none in 8 bits: these are computed in bf16.
     pub(crate) fn rounded<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::F32 => x,
@@ -24,7 +24,7 @@ impl Precision {
         }
     }
 
-    /// The result of one, for what is computed between them.
+    /// The result of such a product in f32, for what is computed between products.
     pub(crate) fn widened<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::F32 => x,

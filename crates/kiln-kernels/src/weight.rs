@@ -112,7 +112,7 @@ impl Weight {
     }
 }
 
-/// A card unpacks what it holds; slices are unpacked with less memory.
+/// A stored weight as one tensor. On flex it is unpacked on the host, which takes less memory there than tensor operations.
 fn unpacked(storage: &dyn Storage, device: &Device) -> Tensor<2> {
     #[cfg(feature = "flex")]
     if crate::is_fused(device) {

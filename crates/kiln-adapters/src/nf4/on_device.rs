@@ -19,14 +19,14 @@ struct Copied {
     absmax: Tensor<1>,
 }
 
-/// A clone copies anew.
+/// A clone makes a copy of its own when it is asked for one.
 impl Clone for OnDevice {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-/// It is no part of the value.
+/// The copy is derived from the matrix, so it is no part of its value.
 impl PartialEq for OnDevice {
     fn eq(&self, _: &Self) -> bool {
         true

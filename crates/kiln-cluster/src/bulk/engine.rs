@@ -108,29 +108,29 @@ pub fn executor(config: &ExecutorConfig, opener: ModelOpener, stores: Stores) ->
     runtime()?.block_on(async move { start_executor_process(Arc::new(process)).await.map_err(failed("the executor")) })
 }
 
-/// Where a job is computed.
-pub(crate) enum Place<'a> {
-    /// In this process.
+/// Who computes a job.
+pub(crate) enum Executors<'a> {
+    /// This process.
     Here(Arc<Worker>),
-    /// By the executors of the scheduler at `HOST:PORT`.
-    Scheduler(&'a str),
+    /// Those of the scheduler at `HOST:PORT`.
+    Of(&'a str),
 }
 
-/// A session that computes shards there.
-pub(crate) async fn session(place: Place<'_>) -> Result<SessionContext, Error> {
+/// A session whose shards they compute.
+pub(crate) async fn session(executors: Executors<'_>) -> Result<SessionContext, Error> {
     let config = SessionConfig::new_with_ballista()
         .with_ballista_standalone_parallelism(1)
         .with_ballista_job_name("kiln")
         .set_str(ballista_core::config::BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK, "1");
-    let worker = match &place {
-        Place::Here(worker) => Some(worker.clone()),
-        Place::Scheduler(_) => None,
+    let worker = match &executors {
+        Executors::Here(worker) => Some(worker.clone()),
+        Executors::Of(_) => None,
     };
     let state =
         default_session_builder(config).and_then(|state| with_shards(state, worker.clone())).map_err(refused)?;
-    let session = match place {
-        Place::Here(_) => SessionContext::standalone_with_state(state).await,
-        Place::Scheduler(address) => {
+    let session = match executors {
+        Executors::Here(_) => SessionContext::standalone_with_state(state).await,
+        Executors::Of(address) => {
             let (host, port) = host_and_port(address)?;
             SessionContext::remote_with_state(&format!("df://{host}:{port}"), state).await
         }

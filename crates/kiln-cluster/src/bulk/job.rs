@@ -1,5 +1,6 @@
 use std::ops::Range;
 
+use kiln_heads::Pooling;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -11,8 +12,8 @@ pub enum Task {
     Predict,
     /// The column `kiln_embedding`: the vector that `kiln embed` writes.
     Embed {
-        /// How hidden states become one vector: `cls`, `mean` or `pooler`.
-        pooling: String,
+        /// How hidden states become one vector.
+        pooling: Pooling,
         /// Whether each vector has length 1.
         normalize: bool,
     },
@@ -184,7 +185,7 @@ mod tests {
         assert_eq!(elsewhere.shard_name(&file, &(0..2)), name);
         let others = [
             Job { model: "n".to_owned(), ..job.clone() }.shard_name(&file, &(0..2)),
-            Job { task: Task::Embed { pooling: "mean".to_owned(), normalize: false }, ..job.clone() }
+            Job { task: Task::Embed { pooling: Pooling::Mean, normalize: false }, ..job.clone() }
                 .shard_name(&file, &(0..2)),
             job.shard_name(&file, &(0..1)),
             job.shard_name(&FileId { version: "2".to_owned(), ..file.clone() }, &(0..2)),

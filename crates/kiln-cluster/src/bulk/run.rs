@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt};
 
-use crate::bulk::engine::{self, Place as Where};
+use crate::bulk::engine::{self, Executors};
 use crate::bulk::error::reason;
 use crate::bulk::job::{JOBS, Job, MANIFEST, RECEIPTS, Receipt, Shard};
 use crate::bulk::store::Place;
@@ -100,9 +100,10 @@ async fn published(
     let job_file = output.join(&format!("{JOBS}/{}.json", job.name()));
     job_file.write(serde_json::to_vec(&job).unwrap_or_default()).await?;
 
-    let skipped = finished(&output, &job.shards).await?.iter().flatten().count();
+    let before = finished(&output, &job.shards).await?;
+    let skipped = before.iter().flatten().count();
     let work = Work { config, output: &output, job: &job, job_file: &job_file, tell };
-    let outcome = work.compute_rest(opener, stores).await;
+    let outcome = work.compute_rest(&before, opener, stores).await;
     let receipts = finished(&output, &job.shards).await?;
     let count = receipts.iter().flatten().count();
     let Some(receipts) = receipts.into_iter().collect::<Option<Vec<Receipt>>>() else {
@@ -165,11 +166,9 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Has the engine compute what has not been written.
-    async fn compute_rest(&self, opener: ModelOpener, stores: Stores) -> Result<(), Error> {
-        let receipts = finished(self.output, &self.job.shards).await?;
-        let rest: Vec<usize> =
-            (0..).zip(&receipts).filter(|(_, receipt)| receipt.is_none()).map(|(at, _)| at).collect();
+    /// Has the engine compute what has not been written `before`.
+    async fn compute_rest(&self, before: &[Option<Receipt>], opener: ModelOpener, stores: Stores) -> Result<(), Error> {
+        let rest: Vec<usize> = (0..).zip(before).filter(|(_, receipt)| receipt.is_none()).map(|(at, _)| at).collect();
         if rest.is_empty() {
             return Ok(());
         }
@@ -179,11 +178,11 @@ impl Work<'_> {
             // A receipt without its file is worth nothing, and an executor would believe it.
             self.output.join(&receipt).remove().await?;
         }
-        let place = match &self.config.scheduler {
-            Some(address) => Where::Scheduler(address),
-            None => Where::Here(Arc::new(Worker::new(opener, stores, "this process".to_owned())?)),
+        let executors = match &self.config.scheduler {
+            Some(address) => Executors::Of(address),
+            None => Executors::Here(Arc::new(Worker::new(opener, stores, "this process".to_owned())?)),
         };
-        let session = engine::session(place).await?;
+        let session = engine::session(executors).await?;
         for shards in rest.chunks(SHARDS_AT_ONCE) {
             let job = self.job_file.address();
             tokio::select! {

@@ -3,6 +3,7 @@ use std::path::Path as FilePath;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::TryStreamExt;
+use glob::{MatchOptions, Pattern, PatternError};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use url::Url;
@@ -73,9 +74,10 @@ impl Stores {
         let prefix = Path::parse(&fixed).map_err(|error| Error::place(text, error.to_string()))?;
         let listed: Vec<ObjectMeta> =
             place.store.list(Some(&prefix)).try_collect().await.map_err(Error::store(text))?;
+        let asked = pattern_of(&pattern).map_err(|error| Error::place(text, error.to_string()))?;
         let is_meant = |meta: &ObjectMeta| match fixed == pattern {
             true => is_data(&prefix, &meta.location),
-            false => matches(&pattern, meta.location.as_ref()),
+            false => matches(&asked, meta.location.as_ref()),
         };
         let mut files: Vec<ObjectMeta> = listed.into_iter().filter(is_meant).collect();
         files.sort_by(|a, b| a.location.cmp(&b.location));
@@ -159,31 +161,13 @@ fn is_pattern(part: &str) -> bool {
 }
 
 /// `*` and `?` stand for what is within a name, `**` for any number of folders.
-fn matches(pattern: &str, path: &str) -> bool {
-    let (pattern, path): (Vec<&str>, Vec<&str>) = (pattern.split('/').collect(), path.split('/').collect());
-    parts_match(&pattern, &path)
+fn pattern_of(text: &str) -> Result<Pattern, PatternError> {
+    // A bracket is one of the name's.
+    Pattern::new(&text.replace('[', "[[]"))
 }
 
-fn parts_match(pattern: &[&str], path: &[&str]) -> bool {
-    match (pattern.split_first(), path.split_first()) {
-        (None, None) => true,
-        (Some((&"**", rest)), _) => (0..=path.len()).any(|skipped| parts_match(rest, &path[skipped..])),
-        (Some((first, pattern)), Some((name, path))) => {
-            let (first, name): (Vec<char>, Vec<char>) = (first.chars().collect(), name.chars().collect());
-            name_matches(&first, &name) && parts_match(pattern, path)
-        }
-        _ => false,
-    }
-}
-
-fn name_matches(pattern: &[char], name: &[char]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some(('*', rest)), _) => (0..=name.len()).any(|skipped| name_matches(rest, &name[skipped..])),
-        (Some(('?', pattern)), Some((_, name))) => name_matches(pattern, name),
-        (Some((first, pattern)), Some((other, name))) => first == other && name_matches(pattern, name),
-        _ => false,
-    }
+fn matches(pattern: &Pattern, path: &str) -> bool {
+    pattern.matches_with(path, MatchOptions { require_literal_separator: true, ..MatchOptions::new() })
 }
 
 #[cfg(test)]
@@ -199,8 +183,11 @@ mod tests {
             ("a/**/*.parquet", "a/x.parquet", true),
             ("a/?.parquet", "a/xy.parquet", false),
             ("a/评*", "a/评论", true),
+            ("a/[b]*", "a/[b]c", true),
+            ("a/[b]*", "a/bc", false),
         ] {
-            assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+            let found = matches(&pattern_of(pattern).expect("a pattern"), path);
+            assert_eq!(found, expected, "{pattern} {path}");
         }
     }
 

@@ -8,12 +8,11 @@ use burn::tensor::Device;
 use kiln::environment::store_settings;
 use kiln::fetch::fetch_model;
 use kiln::recipe::Precision;
-use kiln::{ModelFolders, UsageError, model_identity, open_embedder, open_predictor};
+use kiln::{ModelFolders, model_identity, open_embedder, open_predictor};
 use kiln_backend::Backend;
 use kiln_cluster::{Columns, ExecutorConfig, Model, ModelOpener, RunConfig, RunOutcome, SchedulerConfig, Stores, Task};
-use kiln_heads::Pooling;
 
-use crate::cli::{ClusterRunArgs, ClusterTask, ExecutorArgs, ModelArgs, Pooled, SchedulerArgs};
+use crate::cli::{ClusterRunArgs, ClusterTask, ExecutorArgs, ModelArgs, SchedulerArgs};
 use crate::console;
 use crate::observer::Console;
 
@@ -71,14 +70,7 @@ pub fn run<B: Backend>(arguments: &ClusterRunArgs, json: bool, device: &Device) 
 fn run_config(arguments: &ClusterRunArgs) -> RunConfig {
     let task = match arguments.task {
         ClusterTask::Predict => Task::Predict,
-        ClusterTask::Embed => {
-            let pooling = match arguments.pooling {
-                Pooled::Cls => "cls",
-                Pooled::Mean => "mean",
-                Pooled::Pooler => "pooler",
-            };
-            Task::Embed { pooling: pooling.to_owned(), normalize: arguments.normalize }
-        }
+        ClusterTask::Embed => Task::Embed { pooling: arguments.pooling.into(), normalize: arguments.normalize },
     };
     let (text, text_pair) = (arguments.text_column.clone(), arguments.text_pair_column.clone());
     RunConfig {
@@ -122,15 +114,7 @@ fn open<B: Backend>(
             Ok(Model::Predictor(Box::new(predictor)))
         }
         Task::Embed { pooling, normalize } => {
-            let pooling = match pooling.as_str() {
-                "cls" => Pooling::Cls,
-                "mean" => Pooling::Mean,
-                "pooler" => Pooling::Pooler,
-                other => {
-                    anyhow::bail!(UsageError(format!("found the pooling `{other}`, expected cls, mean or pooler")))
-                }
-            };
-            let embedder = open_embedder::<B>(folders, precision, (pooling, *normalize), device)?;
+            let embedder = open_embedder::<B>(folders, precision, (*pooling, *normalize), device)?;
             Ok(Model::Embedder(Box::new(embedder)))
         }
     }
