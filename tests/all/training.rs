@@ -302,10 +302,6 @@ impl TrainingSet for Diverging {
         let BatchLoss { sum, right } = self.0.loss(model, rows, device);
         BatchLoss { sum: if self.1.get() < 5 { sum } else { sum * f64::NAN }, right }
     }
-
-    fn bert(model: &SequenceClassifier) -> Option<&kiln_bert::Bert> {
-        Some(&model.bert)
-    }
 }
 
 impl EvaluationSet<SequenceClassifier> for Diverging {

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kiln_bert::Bert;
 use kiln_eval::{Counts, SplitReport, evaluate_masked};
 use kiln_heads::{MaskedLm, MaskedLmOutput, cross_entropy_sum, inputs};
 use kiln_tokenize::{Encoding, by_length, pad};
@@ -213,10 +212,6 @@ impl TrainingSet for PretrainingSet {
             sum = sum + cross_entropy_sum(logits, next) * (masked as f64 / rows.len() as f64);
         }
         BatchLoss { sum, right }
-    }
-
-    fn bert(model: &MaskedLm) -> Option<&Bert> {
-        Some(&model.bert)
     }
 }
 

@@ -23,6 +23,12 @@ impl Finder {
     }
 }
 
+impl kiln_train::EncoderModel for Finder {
+    fn bert(&self) -> &Bert {
+        &self.bert
+    }
+}
+
 struct Texts(Vec<Encoding>, Targets);
 
 impl Dataset for Texts {
@@ -41,10 +47,6 @@ impl TrainingSet for Texts {
     fn loss(&self, model: &Finder, rows: &[usize], device: &Device) -> BatchLoss {
         self.1.loss(model.forward(inputs(&pad(&self.0, rows, 0), device)), rows, device)
     }
-
-    fn bert(model: &Finder) -> Option<&Bert> {
-        Some(&model.bert)
-    }
 }
 
 impl EvaluationSet<Finder> for Texts {
@@ -62,11 +64,9 @@ impl EvaluationSet<Finder> for Texts {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (device, folder) = (&Flex::device(0), tempfile::tempdir()?);
     // Twelve tokens of twenty, and for every other row one of them a 7.
-    let token =
-        |row: u32, at: u32| if row.is_multiple_of(2) && at == row % 11 { 7 } else { 8 + (row * 31 + at * row) % 12 };
-    let row = |row| (0..12).map(move |at| token(row, at)).collect();
+    let token = |row: u32, at: u32| if row.is_multiple_of(2) && at == row % 11 { 7 } else { 8 + row * (31 + at) % 12 };
     let encodings = (0..256).map(|at| Encoding {
-        input_ids: row(at),
+        input_ids: (0..12).map(|place| token(at, place)).collect(),
         token_type_ids: vec![0; 12],
         full_length: 12,
         full_length_is_exact: true,

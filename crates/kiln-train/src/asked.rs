@@ -2,7 +2,6 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kiln_bert::Bert;
 use kiln_eval::{SplitReport, evaluate_answers};
 use kiln_heads::{
     AnswerConfig, AnswerLogits, QuestionAnswerer, answer_logits, answer_loss_sum, best_answer, inputs, without_padding,
@@ -106,10 +105,6 @@ impl TrainingSet for AskedSet {
 
     fn loss(&self, model: &QuestionAnswerer, rows: &[usize], device: &Device) -> BatchLoss {
         self.labels_loss(model, self.logits(model, rows, device), rows, device)
-    }
-
-    fn bert(model: &QuestionAnswerer) -> Option<&Bert> {
-        Some(&model.bert)
     }
 }
 

@@ -3,7 +3,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use kiln_bert::{Bert, NamedParameter, Weights, save_with_note};
+use kiln_bert::{NamedParameter, Weights, save_with_note};
 use kiln_eval::SplitReport;
 use kiln_heads::{Calibration, ClassificationHead, SequenceClassifier, in_batches, inputs};
 use kiln_tokenize::pad;
@@ -37,10 +37,6 @@ impl TrainingSet for Features {
 
     fn loss(&self, head: &ClassificationHead, rows: &[usize], device: &Device) -> BatchLoss {
         self.targets.loss(self.logits(head, rows, device), rows, device)
-    }
-
-    fn bert(_head: &ClassificationHead) -> Option<&Bert> {
-        None
     }
 }
 

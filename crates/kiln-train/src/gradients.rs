@@ -55,7 +55,7 @@ impl GradientSum {
 }
 
 /// Takes the gradient of one parameter, `[elements]`, by its name.
-pub(crate) type Take<'a> = &'a mut dyn FnMut(String, Tensor<1>);
+pub type Take<'a> = &'a mut dyn FnMut(String, Tensor<1>);
 
 /// Hands over a backward pass's gradients of a module's parameters.
 pub(crate) fn each_gradient<M: Module>(module: &M, gradients: Gradients, take: Take<'_>) {

@@ -15,6 +15,7 @@
 
 mod config;
 mod schedule;
+mod model;
 mod training_set;
 mod targets;
 mod features;
@@ -52,9 +53,10 @@ pub use events::{End, EpochReport, Event, Fitted};
 pub use features::{FeatureCache, Features, FeaturesConfig};
 pub use fingerprint::Fingerprint;
 pub use fit::Fit;
-pub use gradients::GradientSum;
+pub use gradients::{GradientSum, Take};
 pub use logit_set::{Comparison, LogitSet};
 pub use matching::Matching;
+pub use model::{EncoderModel, Model};
 pub use objective::{Distillation, Objective};
 pub use ranks::{check_ranks, check_same};
 pub use reduction::{Alone, Reduction};

@@ -1,13 +1,13 @@
 use burn::tensor::{Device, Tensor};
 use kiln_tokenize::Encoding;
 
-use crate::{BatchLoss, TrainingSet};
+use crate::{BatchLoss, EncoderModel, TrainingSet};
 
 /// A training set whose loss is one of logits, so that another model's logits can be held against them.
 ///
 /// The logits of a batch are one matrix. Each row of the set has some neighbouring rows of it, and in each of these as many
 /// numbers as [`LogitSet::logits_shape`] says; what is behind them is padding, as good as −∞.
-pub trait LogitSet: TrainingSet {
+pub trait LogitSet: TrainingSet<Model: EncoderModel> {
     /// A model's logits for some rows.
     ///
     /// # Shapes

@@ -1,13 +1,11 @@
 use std::cmp::Reverse;
 
-use burn::tensor::Tensor;
-
 use crate::adversarial::adversary;
 use crate::checkpoint::Progress;
-use crate::gradients::{Take, each_gradient};
+use crate::gradients::Take;
 use crate::ranks::numbers;
 use crate::shared_sum::SharedSum;
-use crate::{BatchLoss, EvaluationSet, Fit, GradientSum, TrainingSet};
+use crate::{BatchLoss, EvaluationSet, Fit, GradientSum, Model, TrainingSet};
 
 /// One of the batches of an update.
 struct MicroBatch<'a> {
@@ -73,14 +71,14 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         let BatchLoss { sum, right } = self.train.loss(model, batch.rows, &device);
         let outcome = Outcome { loss_sum: sum.clone().inner().into_scalar::<f64>(), right };
         if self.config.fgm == 0.0 {
-            take_gradients::<S>(model, sum / targets, take);
+            model.gradients(sum / targets, take);
             return outcome;
         }
         let mut of_batch = GradientSum::default();
-        take_gradients::<S>(model, sum / targets, &mut |name, gradient| of_batch.insert(name, gradient));
+        model.gradients(sum / targets, &mut |name, gradient| of_batch.insert(name, gradient));
         if let Some(adversary) = adversary(model, &of_batch, self.config.fgm) {
             let loss = self.train.loss(&adversary, batch.rows, &device).sum / targets;
-            take_gradients::<S>(&adversary, loss, &mut |name, gradient| of_batch.insert(name, gradient));
+            adversary.gradients(loss, &mut |name, gradient| of_batch.insert(name, gradient));
         }
         of_batch.into_each().for_each(|(name, gradient)| take(name, gradient));
         outcome
@@ -117,15 +115,6 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
             })
             .collect()
     }
-}
-
-/// The gradients of a batch's loss.
-fn take_gradients<S: TrainingSet>(model: &S::Model, loss: Tensor<1>, take: Take<'_>) {
-    let of_loss = loss.backward();
-    if let Some(bert) = S::bert(model) {
-        bert.backward(&of_loss, |of_layer| each_gradient(model, of_layer, take));
-    }
-    each_gradient(model, of_loss, take);
 }
 
 /// A seed for each number of a stream, as each step of a run: SplitMix64 (Steele et al., 2014).

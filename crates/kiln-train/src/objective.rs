@@ -2,7 +2,6 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use kiln_bert::Bert;
 use kiln_eval::SplitReport;
 use kiln_heads::{
     Calibration, sigmoid_disagreement_sum, sigmoid_divergence_sum, softmax_disagreement_sum, softmax_divergence_sum,
@@ -10,7 +9,7 @@ use kiln_heads::{
 };
 
 use crate::teacher::Lesson;
-use crate::{BatchLoss, Comparison, Dataset, EvaluationSet, LogitSet, TeacherOutputs, TrainingSet};
+use crate::{BatchLoss, Comparison, Dataset, EncoderModel, EvaluationSet, LogitSet, TeacherOutputs, TrainingSet};
 
 /// A set with what its training loss has besides the labels' own. It is validated as the set by itself.
 #[derive(Debug)]
@@ -86,10 +85,6 @@ impl<S: LogitSet> TrainingSet for Objective<S> {
         let BatchLoss { sum, right } = self.set.labels_loss(model, logits.clone(), rows, device);
         let of_teacher = distillation.loss(&self.set, model, logits, rows, device);
         BatchLoss { sum: distillation.weighed(sum, of_teacher), right }
-    }
-
-    fn bert(model: &S::Model) -> Option<&Bert> {
-        S::bert(model)
     }
 }
 
@@ -172,7 +167,7 @@ impl Distillation {
             Comparison::Number => squared_error_sum(logits, teacher),
         } * share;
         let Some(matching) = self.outputs.matching() else { return of_logits };
-        let bert = S::bert(model).expect("a model that is matched has an encoder");
+        let bert = model.bert();
         let kept = bert.layer_outputs.as_ref().expect("a student that is matched keeps its layers' outputs");
         let student = matching.of_student(bert, &kept.take());
         let seq = student.first().map_or(0, |states| states.dims()[1]);

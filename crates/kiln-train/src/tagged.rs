@@ -2,7 +2,6 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
-use kiln_bert::Bert;
 use kiln_eval::{SplitReport, TagSet, evaluate_tags};
 use kiln_heads::{TagBatch, Tags, TokenClassifier, inputs, tag};
 use kiln_metrics::cross_entropy;
@@ -153,10 +152,6 @@ impl TrainingSet for TaggedSet {
 
     fn loss(&self, model: &TokenClassifier, rows: &[usize], device: &Device) -> BatchLoss {
         self.labels_loss(model, self.logits(model, rows, device), rows, device)
-    }
-
-    fn bert(model: &TokenClassifier) -> Option<&Bert> {
-        Some(&model.bert)
     }
 }
 

@@ -10,7 +10,7 @@ use kiln_files::FileWriter;
 use kiln_tokenize::by_length;
 use sha2::{Digest, Sha256};
 
-use crate::{Error, LogitSet, Matching};
+use crate::{EncoderModel, Error, LogitSet, Matching};
 
 /// What a teacher makes of the rows of a training set: its logits and, where they are matched, hidden states. It is computed
 /// once, in a file that is read batch by batch, so that memory does not grow with it.
@@ -75,7 +75,7 @@ impl TeacherOutputs {
         device: &Device,
         progress: &mut dyn FnMut(usize),
     ) -> Result<(Self, bool), Error> {
-        let bert = S::bert(teacher).expect("a teacher has an encoder");
+        let bert = teacher.bert();
         let hidden = bert.hidden_size();
         let tensors = config.matching.as_ref().map_or(0, Matching::tensors);
         let mut layouts = Vec::with_capacity(set.rows());

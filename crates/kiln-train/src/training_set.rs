@@ -1,14 +1,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kiln_bert::Bert;
 use kiln_eval::SplitReport;
 use kiln_heads::{Calibration, SequenceClassifier, in_batches, inputs};
 use kiln_tokenize::{Encoding, lengths, pad};
 
-use crate::{Comparison, LogitSet, Targets};
+use crate::{Comparison, LogitSet, Model, Targets};
 
 /// Rows that are batched by their lengths.
 pub trait Dataset {
@@ -31,7 +29,7 @@ pub trait Dataset {
 /// Rows that weights are fitted to.
 pub trait TrainingSet: Dataset {
     /// The model that is trained.
-    type Model: Module;
+    type Model: Model;
 
     /// How many targets a row has: the loss is a mean over them.
     fn weight(&self, _row: usize) -> usize {
@@ -40,10 +38,6 @@ pub trait TrainingSet: Dataset {
 
     /// The loss of some rows, for the model on a device with autodiff.
     fn loss(&self, model: &Self::Model, rows: &[usize], device: &Device) -> BatchLoss;
-
-    /// The encoder in a model, none if it has none. With gradient checkpointing the encoder does its own part of the
-    /// backward pass, so a set that hides it would train the head alone.
-    fn bert(model: &Self::Model) -> Option<&Bert>;
 }
 
 /// Rows that a model is scored on.
@@ -142,10 +136,6 @@ impl TrainingSet for Encoded {
 
     fn loss(&self, model: &SequenceClassifier, rows: &[usize], device: &Device) -> BatchLoss {
         self.labels_loss(model, self.logits(model, rows, device), rows, device)
-    }
-
-    fn bert(model: &SequenceClassifier) -> Option<&Bert> {
-        Some(&model.bert)
     }
 }
 

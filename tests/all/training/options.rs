@@ -4,7 +4,7 @@ use burn::module::Param;
 use burn::nn::Embedding;
 use kiln_bert::{Bert, Linear};
 use kiln_eval::SplitReport;
-use kiln_train::Objective;
+use kiln_train::{Model, Objective};
 use serde_json::Value;
 
 use super::*;
@@ -44,6 +44,8 @@ impl Toy {
     }
 }
 
+impl Model for Toy {}
+
 struct ToySet;
 
 impl Dataset for ToySet {
@@ -63,10 +65,6 @@ impl TrainingSet for ToySet {
         let labels: Vec<i32> = rows.iter().map(|&row| LABELS[row]).collect();
         let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [rows.len()]), device);
         BatchLoss { sum: cross_entropy_sum(model.logits(rows, device), labels), right: None }
-    }
-
-    fn bert(_: &Toy) -> Option<&Bert> {
-        None
     }
 }
 

@@ -8,10 +8,9 @@ use anyhow::bail;
 use kiln_eval::{EpochScores, RanksReport, SplitReport, TrainReport};
 use kiln_heads::Calibration;
 use kiln_schema::{Split, Splits};
-use kiln_train::{Dataset, End, EpochReport, EvaluationSet, Event, Fit, Metric, TrainConfig, TrainingSet};
+use kiln_train::{Dataset, End, EpochReport, EvaluationSet, Event, Fit, Metric, Scope, TrainConfig, TrainingSet};
 
 use super::board::Board;
-use super::model::scope;
 use super::save::{RunFolder, epoch_scores};
 use super::settle::Plan;
 use crate::Observer;
@@ -37,11 +36,13 @@ pub(crate) struct Results {
     pub calibration: Option<Calibration>,
 }
 
-/// FitOptions a task is fitted.
+/// How a task is fitted.
 #[derive(Clone, Copy)]
 pub(crate) struct FitOptions<F> {
     /// What picks the best checkpoint.
     pub metric: Metric,
+    /// Which parameters learn.
+    pub scope: Scope,
     /// What a frozen encoder took before the training.
     pub encoder_seconds: f64,
     /// What a teacher took before it.
@@ -60,7 +61,7 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
     observer: &mut dyn Observer,
 ) -> anyhow::Result<Fitted<S::Model>> {
     let mut config = plan.recipe.train.config(options.metric);
-    config.scope = scope(plan, S::bert(&model));
+    config.scope = options.scope;
     let fit = Fit {
         train: &sets.train,
         validation: &sets.validation,

@@ -55,12 +55,12 @@ pub(crate) fn adapter(plan: &Plan<'_>, bert: &Bert) -> AdapterConfig {
     AdapterConfig { train_pooler: adapter.train_pooler || has_fresh_pooler, ..adapter }
 }
 
-/// Which parameters of a model learn; `bert` is its encoder, if it has one.
-pub(crate) fn scope(plan: &Plan<'_>, bert: Option<&Bert>) -> Scope {
-    match (plan.recipe.model.encoder, bert) {
-        (Encoder::Full, _) | (_, None) => Scope::Whole,
-        (Encoder::Frozen, _) => Scope::Head,
-        (Encoder::Lora | Encoder::Qlora, Some(bert)) => Scope::Adapters { pooler: adapter(plan, bert).train_pooler },
+/// Which parameters of a model with this encoder learn.
+pub(crate) fn scope(plan: &Plan<'_>, bert: &Bert) -> Scope {
+    match plan.recipe.model.encoder {
+        Encoder::Full => Scope::Whole,
+        Encoder::Frozen => Scope::Head,
+        Encoder::Lora | Encoder::Qlora => Scope::Adapters { pooler: adapter(plan, bert).train_pooler },
     }
 }
 

@@ -17,7 +17,7 @@ use kiln_train::{Answered, AskedSet, EvaluationSet, Objective};
 use super::{BATCH_SIZE, Judgement, MISTAKES, Scored};
 use crate::stages::features::cache_tokens;
 use crate::stages::fit::{FitOptions, Fitted, fit};
-use crate::stages::model::{prepare, pretrained};
+use crate::stages::model::{prepare, pretrained, scope};
 use crate::stages::read::{RowLengths, Rows, audit_rows, rows};
 use crate::stages::settle::Plan;
 use crate::stages::teacher::{self, Lessons, Teacher, check_tokens, taught};
@@ -126,6 +126,7 @@ impl Stages for AnswerTask {
         let taught = taught(plan, sets, lessons, observer)?;
         let options = FitOptions {
             metric: plan.recipe.metric(),
+            scope: scope(plan, &model.bert),
             encoder_seconds,
             teacher_seconds: taught.seconds,
             judge: |output: &Answered, set: &Objective<AskedSet>, _: Option<&Calibration>| judge(output, set.set()),

@@ -3,7 +3,7 @@
 use anyhow::Context;
 use kiln_heads::{Calibration, SequenceClassifier};
 use kiln_schema::{Example, LabelId, Splits};
-use kiln_train::{Encoded, EvaluationSet, Features, TrainingSet};
+use kiln_train::{Encoded, EvaluationSet, Features, Scope, TrainingSet};
 
 use super::Judgement;
 use super::sequences::{SequenceRows, Sequences, Target};
@@ -11,7 +11,7 @@ use crate::Observer;
 use crate::recipe::Encoder;
 use crate::stages::features::features;
 use crate::stages::fit::{FitOptions, fit};
-use crate::stages::model::describe;
+use crate::stages::model::{describe, scope};
 use crate::stages::read::Rows;
 use crate::stages::save::RunFolder;
 use crate::stages::settle::Plan;
@@ -94,7 +94,7 @@ impl Prepared<'_> {
                 validation: vectors.validation.clone(),
                 test: Some(vectors.train.pick(held, to_test)),
             };
-            return test_logits(plan, &sets, model.head.clone(), observer);
+            return test_logits(plan, &sets, (model.head.clone(), Scope::Whole), observer);
         }
         let pick = |rows: &[usize], targets| {
             let encodings = rows.iter().map(|&row| encoded.train.encodings()[row].clone()).collect();
@@ -106,15 +106,15 @@ impl Prepared<'_> {
             test: Some(pick(held, to_test)),
         };
         let sets = taught(plan, sets, None, observer)?.sets;
-        test_logits(plan, &sets, model.clone(), observer)
+        test_logits(plan, &sets, (model.clone(), scope(plan, &model.bert)), observer)
     }
 }
 
-/// Trains, and returns the best checkpoint's logits of the test split.
+/// Trains what is in a model's scope, and returns the best checkpoint's logits of the test split.
 fn test_logits<S>(
     plan: &Plan<'_>,
     sets: &Splits<S>,
-    model: S::Model,
+    (model, scope): (S::Model, Scope),
     observer: &mut dyn Observer,
 ) -> anyhow::Result<Vec<f32>>
 where
@@ -126,6 +126,6 @@ where
         Judgement::none()
     };
     let metric = plan.recipe.metric();
-    fit(plan, sets, model, FitOptions { metric, encoder_seconds: 0.0, teacher_seconds: 0.0, judge }, observer)?;
+    fit(plan, sets, model, FitOptions { metric, scope, encoder_seconds: 0.0, teacher_seconds: 0.0, judge }, observer)?;
     Ok(logits)
 }

@@ -18,7 +18,7 @@ use super::{BATCH_SIZE, Judgement, Scored};
 use crate::error::Interrupted;
 use crate::recipe::Files;
 use crate::stages::fit::{FitOptions, Fitted, fit};
-use crate::stages::model::{prepare, pretrained};
+use crate::stages::model::{prepare, pretrained, scope};
 use crate::stages::settle::Plan;
 use crate::stages::{Described, Learner, Stages, Tokens};
 use crate::{Fold, Observer, UsageError};
@@ -108,6 +108,7 @@ impl Stages for MaskedLmTask {
         let metric = plan.recipe.metric();
         let options = FitOptions {
             metric,
+            scope: scope(plan, &learner.model.bert),
             encoder_seconds: 0.0,
             teacher_seconds: 0.0,
             judge: |_: &_, _: &_, _: Option<&Calibration>| Judgement::none(),

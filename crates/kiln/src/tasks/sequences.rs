@@ -13,14 +13,14 @@ use kiln_metrics::argmax;
 use kiln_predict::Predictor;
 use kiln_schema::{Example, LabelId, LabelSet, ProblemType, Split, Splits};
 use kiln_tokenize::Encoding;
-use kiln_train::{Encoded, EvaluationSet, Targets};
+use kiln_train::{Encoded, EvaluationSet, Scope, Targets};
 
 use super::{BATCH_SIZE, Judgement, MISTAKES, Scored};
 use crate::recipe::{Encoder, Train};
 use crate::stages::explain::with_tokens;
 use crate::stages::features::features;
 use crate::stages::fit::{FitOptions, Fitted, fit};
-use crate::stages::model::{prepare, pretrained};
+use crate::stages::model::{prepare, pretrained, scope};
 use crate::stages::read::{RowLengths, Rows, audit_rows, count_inexact, rows, unlabelled, warn_of_inexact};
 use crate::stages::settle::Plan;
 use crate::stages::teacher::{self, Lessons, Teacher, check_tokens, matching, taught};
@@ -285,14 +285,16 @@ where
                 sets.train = sets.train.with_unlabelled(unlabelled);
                 let taught = taught(plan, sets, lessons, observer)?;
                 let judge = |logits: &Vec<f32>, _: &_, calibration: Option<&Calibration>| judge(logits, calibration);
-                let options = FitOptions { metric, encoder_seconds: 0.0, teacher_seconds: taught.seconds, judge };
+                let (scope, teacher_seconds) = (scope(plan, &model.bert), taught.seconds);
+                let options = FitOptions { metric, scope, encoder_seconds: 0.0, teacher_seconds, judge };
                 fit(plan, &taught.sets, model, options, observer)?
             }
             Encoder::Frozen => {
                 let computed = features(plan, &sets, &model, observer)?;
                 let encoder_seconds = computed.seconds;
                 let judge = |logits: &Vec<f32>, _: &_, calibration: Option<&Calibration>| judge(logits, calibration);
-                let options = FitOptions { metric, encoder_seconds, teacher_seconds: 0.0, judge };
+                let scope = Scope::Whole;
+                let options = FitOptions { metric, scope, encoder_seconds, teacher_seconds: 0.0, judge };
                 let fitted = fit(plan, &computed.features, model.head.clone(), options, observer)?;
                 let model = SequenceClassifier { head: fitted.model, ..model };
                 Fitted { model, results: fitted.results }

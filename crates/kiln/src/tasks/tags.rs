@@ -17,7 +17,7 @@ use super::{BATCH_SIZE, Judgement, MISTAKES, Scored};
 use crate::recipe::Recipe;
 use crate::stages::features::cache_tokens;
 use crate::stages::fit::{FitOptions, Fitted, fit};
-use crate::stages::model::{prepare, pretrained};
+use crate::stages::model::{prepare, pretrained, scope};
 use crate::stages::read::{RowLengths, Rows, audit_rows, rows};
 use crate::stages::settle::Plan;
 use crate::stages::teacher::{self, Lessons, Teacher, check_tokens, taught};
@@ -135,6 +135,7 @@ impl Stages for TagTask {
         let judged = items.test.as_ref().unwrap_or(&items.validation);
         let options = FitOptions {
             metric: plan.recipe.metric_of(Some(*scheme)),
+            scope: scope(plan, &model.bert),
             encoder_seconds,
             teacher_seconds: taught.seconds,
             judge: |output: &Tags, _: &_, _: Option<&Calibration>| judge(output, judged, tag_set),
