@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::figures::{self, FIGURES};
+use crate::python;
 use crate::workspace::{self, cargo};
-use crate::{figures, python};
 
 mod report;
 mod serve;
@@ -37,6 +38,9 @@ pub struct Args {
     /// Measure on a graphics card; PyTorch needs one of NVIDIA's
     #[arg(long, conflicts_with_all = ["keep", "profile"])]
     card: Option<Card>,
+    /// Compute on both sides as a processor does that has no more than these instructions
+    #[arg(long, conflicts_with_all = ["card", "profile"])]
+    instructions: Option<Instructions>,
     /// Only the time of each operation of a forward pass
     #[arg(long)]
     profile: bool,
@@ -55,6 +59,38 @@ impl Card {
             Self::Cuda => "cuda",
             Self::Wgpu => "wgpu",
         }
+    }
+}
+
+/// Instructions of most processors, for measures on one that has more.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Instructions {
+    Avx2,
+    /// With products of bytes.
+    Avx2Vnni,
+    Avx512,
+}
+
+impl Instructions {
+    /// As our workers know them, as PyTorch does, and as oneDNN does, which computes for PyTorch and OpenVINO.
+    fn names(self) -> [&'static str; 3] {
+        match self {
+            Self::Avx2 => ["avx2", "avx2", "AVX2"],
+            Self::Avx2Vnni => ["avx2-vnni", "avx2", "AVX2_VNNI"],
+            Self::Avx512 => ["avx512", "avx512", "AVX512_CORE"],
+        }
+    }
+
+    /// Has a process use no others.
+    fn limit(self, command: &mut Command) {
+        let [ours, torch, onednn] = self.names();
+        command.env("KILN_BENCH_INSTRUCTIONS", ours).env("ATEN_CPU_CAPABILITY", torch);
+        command.envs(["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"].map(|name| (name, onednn)));
+    }
+
+    /// The file of the figures.
+    fn figures(self) -> String {
+        format!("benches/figures-{}.md", self.names()[0])
     }
 }
 
@@ -153,6 +189,12 @@ const LARGE: [Measure; 5] = [
 ];
 
 impl Measure {
+    /// Whether it is measured with fewer instructions than the processor has: onnxruntime takes all that it finds, and bf16
+    /// needs the newest.
+    fn is_for_fewer_instructions(&self) -> bool {
+        self.peer != OnnxRuntime && ![self.ours, self.theirs].iter().any(|work| work.ends_with("bf16"))
+    }
+
     /// Whether both sides have it on a graphics card too.
     fn is_for_cards(&self) -> bool {
         self.peer == PyTorch && !self.ours.ends_with("int8")
@@ -198,7 +240,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if args.profile {
         let [profile] = build(["profile"], None)?;
-        eprint!("{}", table(&profile, args.threads)?);
+        eprint!("{}", table(&profile, args)?);
         return Ok(());
     }
     let folder = workspace::metadata()?.target_directory.into_std_path_buf();
@@ -218,9 +260,10 @@ pub fn run(args: &Args) -> Result<()> {
             && (args.only.is_empty() || args.only.iter().any(|only| name.contains(only.as_str())))
     };
     let mut all = Vec::new();
-    let measures: Vec<Measure> = match args.card {
-        Some(_) => MEASURES.into_iter().filter(Measure::is_for_cards).chain(LARGE).collect(),
-        None => MEASURES.to_vec(),
+    let measures: Vec<Measure> = match (args.card, args.instructions) {
+        (Some(_), _) => MEASURES.into_iter().filter(Measure::is_for_cards).chain(LARGE).collect(),
+        (_, Some(_)) => MEASURES.into_iter().filter(Measure::is_for_fewer_instructions).collect(),
+        (None, None) => MEASURES.to_vec(),
     };
     for Measure { name, ours: our_work, peer, theirs: their_work, rounds, real } in measures {
         if !wanted(name, real) {
@@ -240,7 +283,7 @@ pub fn run(args: &Args) -> Result<()> {
         all.push(measured);
     }
     for (name, work, real) in MEMORY {
-        if !wanted(name, real) || args.card.is_some() {
+        if !wanted(name, real) || args.card.is_some() || args.instructions.is_some() {
             continue;
         }
         let mut measured = Measured { name, peer: PyTorch.name(), unit: "MB", ours: vec![], theirs: vec![] };
@@ -254,14 +297,15 @@ pub fn run(args: &Args) -> Result<()> {
     if args.card.is_some() {
         return Ok(());
     }
-    let products = table(&products, args.threads)?;
+    let products = table(&products, args)?;
     eprint!("{products}");
     let written = report::write(&folder.join("bench"), &all, &products, args.threads)?;
     eprintln!("{}", written.display());
     match args.keep {
         true => {
             let figures = format!("{}\n{products}", report::figures(&all, args.threads));
-            figures::keep(&workspace::root().join("crates/kiln-kernels"), &figures)
+            let file = args.instructions.map_or(FIGURES.to_owned(), Instructions::figures);
+            figures::keep(&workspace::root().join("crates/kiln-kernels"), &file, &figures)
         }
         false => Ok(()),
     }
@@ -282,6 +326,9 @@ impl Worker {
         let threads = args.threads.to_string();
         command.envs(["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "KILN_BENCH_THREADS"].map(|name| (name, &threads)));
         command.env("KILN_BENCH_CACHE", cache);
+        if let Some(instructions) = args.instructions {
+            instructions.limit(&mut command);
+        }
         if let Some(card) = args.card {
             command.env("KILN_BENCH_BACKEND", card.name());
         }
@@ -336,8 +383,12 @@ fn build<const N: usize>(names: [&str; N], card: Option<Card>) -> Result<[PathBu
 }
 
 /// The table that a program prints.
-fn table(program: &Path, threads: usize) -> Result<String> {
-    let output = Command::new(program).env("RAYON_NUM_THREADS", threads.to_string()).output()?;
+fn table(program: &Path, args: &Args) -> Result<String> {
+    let mut command = Command::new(program);
+    if let Some(instructions) = args.instructions {
+        instructions.limit(&mut command);
+    }
+    let output = command.env("RAYON_NUM_THREADS", args.threads.to_string()).output()?;
     anyhow::ensure!(output.status.success(), "{} failed: {}", program.display(), output.status);
     String::from_utf8(output.stdout).context("a table is text")
 }

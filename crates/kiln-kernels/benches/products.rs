@@ -1,5 +1,5 @@
 //! How fast bert-base's products are, beside products whose operands stay in the cache, and beside what memory gives:
-//! a table for the report of `cargo xtask bench`.
+//! a table for the report of `cargo xtask bench`. `KILN_BENCH_INSTRUCTIONS` as in the worker of `kiln-train`.
 #![expect(clippy::print_stdout, reason = "a benchmark speaks to its driver")]
 
 use std::hint::black_box;
@@ -15,6 +15,9 @@ const LAYERS: usize = 12;
 const WEIGHTS: [(usize, usize, usize); 3] = [(768, 768, 4), (768, 3072, 1), (3072, 768, 1)];
 
 fn main() {
+    if let Ok(name) = std::env::var("KILN_BENCH_INSTRUCTIONS") {
+        Simd::limit(Simd::named(&name).expect("the machine has the instructions"));
+    }
     rayon::scope(|_| {
         let simd = Simd::detect();
         println!("| product | f32 | bf16 | int8 |\n|---|---|---|---|");

@@ -1,6 +1,7 @@
 //! What `cargo xtask bench` runs of ours: reads the name of a piece of work from a line, does it once, writes the seconds that
 //! took; the peers' workers speak the same. With `KILN_ASSETS` come a real model and real reviews, and `KILN_BENCH_BACKEND` names
 //! a backend other than flex.
+//! `KILN_BENCH_INSTRUCTIONS` has it compute as a processor does that has no more than these.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark speaks to its driver")]
 
 use std::io::BufRead;
@@ -16,6 +17,7 @@ use kiln_heads::{
     ClassificationHeadConfig, Pooling, Pretrained, PretrainedConfig, SequenceClassifier, Start, cross_entropy_sum,
     in_batches, inputs,
 };
+use kiln_kernels::slices::Simd;
 use kiln_kernels::{Precision, Products};
 use kiln_tokenize::{Encoding, Shuffle, Tokenizer, lengths, pad, shuffled};
 use kiln_train::{AdamW, GradientSum, Scope, Trainable};
@@ -28,6 +30,9 @@ const MAX_LENGTH: usize = 128;
 const IN_A_ROW: usize = 20;
 
 fn main() {
+    if let Ok(name) = std::env::var("KILN_BENCH_INSTRUCTIONS") {
+        Simd::limit(Simd::named(&name).unwrap());
+    }
     let backend = std::env::var("KILN_BENCH_BACKEND").unwrap_or_else(|_| Flex::NAME.to_owned());
     kiln_backend::run(&backend, Answer).unwrap();
 }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::bench::report;
+use crate::figures::{self, FIGURES};
+use crate::python;
 use crate::workspace::{self, cargo};
-use crate::{figures, python};
 
 mod client;
 mod faults;
@@ -85,7 +86,7 @@ pub fn run(args: &Args) -> Result<()> {
     std::fs::write(&path, &bench.report)?;
     eprintln!("{}", path.display());
     match args.keep {
-        true => figures::keep(&workspace::root().join("crates/kiln-serve"), &bench.report),
+        true => figures::keep(&workspace::root().join("crates/kiln-serve"), FIGURES, &bench.report),
         false => Ok(()),
     }
 }

@@ -1,3 +1,8 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How many of the available levels [`Simd::detect`] may choose among.
+static LEVELS: AtomicUsize = AtomicUsize::new(usize::MAX);
+
 /// The instructions that the kernels may use. Only detection makes one, so whoever holds a `Simd` may run its instructions
 /// on this machine; one binary serves every machine.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -10,7 +15,10 @@ pub(crate) enum Level {
     Portable,
     /// AVX2 with FMA.
     #[cfg(target_arch = "x86_64")]
-    Avx2,
+    Avx2 {
+        /// It multiplies 8-bit quadruples (`avxvnni`).
+        vnni: bool,
+    },
     /// AVX-512 F, BW, DQ and VL, with AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx512 {
@@ -33,9 +41,41 @@ impl Simd {
     /// What every machine has.
     pub const PORTABLE: Self = Self(Level::Portable);
 
-    /// The best that this machine has.
+    /// The best that this machine has, or that [`Simd::limit`] has left.
     pub fn detect() -> Self {
-        *Self::available().last().expect("the portable level is always there")
+        let available = Self::available();
+        let levels = LEVELS.load(Ordering::Relaxed).min(available.len());
+        *available[..levels].last().expect("the portable level is always there")
+    }
+
+    /// Has this process compute as a processor does that has only these instructions, one of [`Simd::available`]. To be
+    /// called before anything is computed: what was packed before does not change.
+    pub fn limit(most: Self) {
+        let levels = Self::available().iter().position(|level| *level == most).map_or(usize::MAX, |at| at + 1);
+        LEVELS.store(levels, Ordering::Relaxed);
+    }
+
+    /// `portable`, `avx2`, `avx512`; and with instructions for products of bytes and of bf16 `avx2-vnni`, `avx512-bf16` and
+    /// `avx512-amx`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Level::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 { vnni: false } => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 { vnni: true } => "avx2-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 { amx: true, .. } => "avx512-amx",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 { bf16: false, vnni: false, .. } => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 { .. } => "avx512-bf16",
+        }
+    }
+
+    /// The available level of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::available().iter().copied().find(|level| level.name() == name)
     }
 
     /// All that this machine has, the plainest first.
@@ -48,7 +88,10 @@ impl Simd {
             {
                 use std::arch::is_x86_feature_detected as has;
                 if has!("avx2") && has!("fma") {
-                    available.push(Self(Level::Avx2));
+                    available.push(Self(Level::Avx2 { vnni: false }));
+                    if has!("avxvnni") {
+                        available.push(Self(Level::Avx2 { vnni: true }));
+                    }
                     if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
                         let (bf16, vnni) = (has!("avx512bf16"), has!("avx512vnni"));
                         available.push(Self(Level::Avx512 { bf16: false, vnni: false, amx: false }));
@@ -102,7 +145,7 @@ macro_rules! vectorized {
                 $crate::cpu::simd::Level::Portable => body::<$crate::cpu::arithmetic::Portable, $($($kind),+)?>($($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: a `Simd` of this level exists only after detection has found these instructions on this machine.
-                $crate::cpu::simd::Level::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::cpu::simd::Level::Avx2 { .. } => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 $crate::cpu::simd::Level::Avx512 { .. } => unsafe { avx512($($arg),*) },

@@ -44,16 +44,21 @@ pub(super) fn max_rows<E: Element>(simd: Simd) -> usize {
     match simd.level() {
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 { .. } if wants_rows::<E>(simd) => amx::ROWS,
-        _ => max_vector_rows(simd),
+        _ => max_vector_rows::<E>(simd),
     }
 }
 
 /// The same in vector registers.
-fn max_vector_rows(simd: Simd) -> usize {
+fn max_vector_rows<E: Element>(simd: Simd) -> usize {
     match simd.level() {
         Level::Portable => 4,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => 6,
+        // What is widened before it is multiplied takes more of the 16 or 32 registers.
+        Level::Avx2 { .. } if E::PER_LANE == 2 => 4,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 { .. } => 6,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 { bf16: false, .. } if E::PER_LANE == 2 => 7,
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 { .. } => 8,
     }
@@ -145,7 +150,7 @@ pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut
         }
         if in_tiles < lanes {
             // Of about one size: a low one keeps the multipliers waiting.
-            let blocks = rows.div_ceil(max_vector_rows(simd));
+            let blocks = rows.div_ceil(max_vector_rows::<E>(simd));
             let most = rows.div_ceil(blocks);
             let vectors = width / COLUMNS;
             for (at, start) in (0..rows).step_by(most).enumerate() {
@@ -302,6 +307,7 @@ impl Kernels for i8 {
             match simd.level() {
                 Level::Avx512 { vnni: true, .. } => x86::i8_avx512::run(rows, pointers),
                 Level::Avx512 { vnni: false, .. } => x86::i8_avx512_widened::run(rows, pointers),
+                Level::Avx2 { vnni: true } => x86::i8_avx2_vnni::run(rows, pointers),
                 _ => x86::i8_avx2::run(rows, pointers),
             }
         }

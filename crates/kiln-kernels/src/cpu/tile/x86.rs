@@ -138,6 +138,8 @@ rows 1 2 3 4 5 6 7 8, vectors (upto 3), |sum, x, b| {
     let sum = _mm512_add_epi32(sum, _mm512_madd_epi16(x_even, b_even));
     _mm512_add_epi32(sum, _mm512_madd_epi16(x_odd, b_odd))
 });
+kernels!(i8_avx2_vnni, i8, "avx2,avxvnni", 256, _mm256_loadu_si256, _mm256_storeu_si256, _mm256_set1_epi32,
+    rows 1 2 3 4 5 6, vectors (pairs), |sum, x, b| _mm256_dpbusd_avx_epi32(sum, x, b));
 kernels!(i8_avx2, i8, "avx2", 256, _mm256_loadu_si256, _mm256_storeu_si256, _mm256_set1_epi32,
 rows 1 2 3 4 5 6, vectors (pairs), |sum, x, b| {
     let (x_even, x_odd) = (_mm256_and_si256(x, _mm256_set1_epi16(0xff)), _mm256_srli_epi16::<8>(x));
