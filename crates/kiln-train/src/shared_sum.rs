@@ -167,11 +167,9 @@ fn pieces(elements: usize, ranks: usize) -> impl Iterator<Item = Piece> {
 /// Sends each rank its piece of this process's gradients, and returns the gradients of this process's own piece: those of
 /// rank 0 first, `of_ranks[rank]` of each.
 fn exchange(reduction: &dyn Reduction, gradients: &[Vec<f32>], of_ranks: &[usize], piece: &[Range<usize>]) -> Vec<f32> {
-    let to_rank = |range: &Range<usize>| {
-        let range = range.clone();
-        gradients.iter().flat_map(move |gradient| &gradient[range.clone()])
-    };
-    let values: Vec<f32> = piece.iter().flat_map(to_rank).copied().collect();
+    let parts: Vec<&[f32]> =
+        piece.iter().flat_map(|range| gradients.iter().map(|gradient| &gradient[range.clone()])).collect();
+    let values = parts.concat();
     let sent: Vec<usize> = piece.iter().map(|range| range.len() * gradients.len()).collect();
     let mine = piece[reduction.rank()].len();
     let received: Vec<usize> = of_ranks.iter().map(|count| mine * count).collect();
