@@ -95,6 +95,23 @@ impl Nf4 {
         &self.absmax
     }
 
+    /// The values from `start` on, at most a block of them; `absmax` are the maxima in f32.
+    fn decode(&self, start: usize, absmax: &[f32], values: &mut [f32]) {
+        if start.is_multiple_of(BLOCK) && values.len() == BLOCK {
+            // A whole block, of which each byte has two.
+            let absmax = absmax[start / BLOCK];
+            for (pair, byte) in values.as_chunks_mut().0.iter_mut().zip(&self.codes[start / 2..]) {
+                *pair = [CODEBOOK[usize::from(byte >> 4)] * absmax, CODEBOOK[usize::from(byte & 15)] * absmax];
+            }
+            return;
+        }
+        for (value, at) in values.iter_mut().zip(start..) {
+            let byte = self.codes[at / 2];
+            let code = if at.is_multiple_of(2) { byte >> 4 } else { byte & 15 };
+            *value = CODEBOOK[usize::from(code)] * absmax[at / BLOCK];
+        }
+    }
+
     /// What it takes in memory.
     pub fn bytes(&self) -> usize {
         let absmax = match &self.absmax {
@@ -120,10 +137,6 @@ impl Storage for Nf4 {
         const TILE: usize = 16;
         let [output, input] = self.shape;
         let absmax = self.absmax.values();
-        let value = |at: usize| {
-            let byte = self.codes[at / 2];
-            CODEBOOK[usize::from(if at.is_multiple_of(2) { byte >> 4 } else { byte & 15 })] * absmax[at / BLOCK]
-        };
         let mut out = vec![0f32; input * output];
         out.par_chunks_mut((BLOCK * output).max(1)).enumerate().for_each(|(block, out)| {
             let first = block * BLOCK;
@@ -132,10 +145,7 @@ impl Storage for Nf4 {
             for row in (0..output).step_by(TILE) {
                 let rows = TILE.min(output - row);
                 for (at, decoded) in decoded[..rows].iter_mut().enumerate() {
-                    let start = (row + at) * input + first;
-                    for (to, at) in decoded[..columns].iter_mut().zip(start..) {
-                        *to = value(at);
-                    }
+                    self.decode((row + at) * input + first, &absmax, &mut decoded[..columns]);
                 }
                 for column in 0..columns {
                     let to = &mut out[column * output + row..][..rows];

@@ -36,6 +36,12 @@ pub fn started_together() -> Option<usize> {
     Variables { read: &|name| var_os(name), home: None }.started_together()
 }
 
+/// This process's number, from 0, among those that were started together with it on its machine; 0 where it was started by
+/// itself.
+pub fn number_on_machine() -> usize {
+    Variables { read: &|name| var_os(name), home: None }.number_on_machine()
+}
+
 /// How long processes that train together wait for each other before they give up.
 pub fn mpi_timeout() -> Duration {
     let variables = Variables { read: &|name| var_os(name), home: None };
@@ -92,6 +98,12 @@ impl Variables<'_> {
             [("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"), ("PMI_RANK", "PMI_SIZE"), ("PMIX_RANK", "SLURM_NTASKS")];
         let (_, size) = launchers.into_iter().find(|(rank, _)| self.text(rank).is_some())?;
         Some(self.text(size).and_then(|size| size.parse().ok()).unwrap_or(1))
+    }
+
+    fn number_on_machine(&self) -> usize {
+        let names = ["OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"];
+        let number = names.into_iter().find_map(|name| self.text(name)).and_then(|number| number.parse().ok());
+        number.filter(|_| self.started_together().is_some()).unwrap_or(0)
     }
 
     fn proxies(&self) -> Proxies {
@@ -197,16 +209,19 @@ mod tests {
     }
 
     #[test]
-    fn launchers_say_how_many_processes_they_start() {
-        for (variables, expected) in [
-            (&[][..], None),
-            (&[("OMPI_COMM_WORLD_RANK", "0"), ("OMPI_COMM_WORLD_SIZE", "4")], Some(4)),
-            (&[("PMI_RANK", "1"), ("PMI_SIZE", "2")], Some(2)),
-            (&[("SLURM_NTASKS", "8")], None),
-            (&[("PMIX_RANK", "3"), ("SLURM_NTASKS", "8")], Some(8)),
+    fn launchers_say_how_many_processes_they_start_and_where() {
+        let open_mpi =
+            [("OMPI_COMM_WORLD_RANK", "5"), ("OMPI_COMM_WORLD_SIZE", "8"), ("OMPI_COMM_WORLD_LOCAL_RANK", "1")];
+        for (variables, together, number) in [
+            (&[][..], None, 0),
+            (&open_mpi, Some(8), 1),
+            (&[("PMI_RANK", "1"), ("PMI_SIZE", "2"), ("MPI_LOCALRANKID", "1")], Some(2), 1),
+            (&[("SLURM_NTASKS", "8"), ("SLURM_LOCALID", "2")], None, 0),
+            (&[("PMIX_RANK", "3"), ("SLURM_NTASKS", "8"), ("SLURM_LOCALID", "3")], Some(8), 3),
         ] {
             let read = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
-            assert_eq!(Variables { read: &read, home: None }.started_together(), expected, "{variables:?}");
+            let variables = Variables { read: &read, home: None };
+            assert_eq!((variables.started_together(), variables.number_on_machine()), (together, number));
         }
     }
 

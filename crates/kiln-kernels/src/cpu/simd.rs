@@ -55,8 +55,8 @@ impl Simd {
         LEVELS.store(levels, Ordering::Relaxed);
     }
 
-    /// `portable`, `avx2`, `avx512`; and with instructions for products of bytes and of bf16 `avx2-vnni`, `avx512-bf16` and
-    /// `avx512-amx`.
+    /// `portable`, `avx2`, `avx512`; and with instructions for products of bytes or of bf16 `avx2-vnni`, `avx512-vnni`,
+    /// `avx512-bf16` and `avx512-amx`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Portable => "portable",
@@ -67,9 +67,11 @@ impl Simd {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 { amx: true, .. } => "avx512-amx",
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 { bf16: false, vnni: false, .. } => "avx512",
+            Level::Avx512 { bf16: true, .. } => "avx512-bf16",
             #[cfg(target_arch = "x86_64")]
-            Level::Avx512 { .. } => "avx512-bf16",
+            Level::Avx512 { vnni: true, .. } => "avx512-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 { .. } => "avx512",
         }
     }
 

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kiln::environment::number_on_machine;
+use kiln_backend::Backend;
 use kiln_dataset::Column;
 use kiln_hub::{DatasetFile, Source};
 
@@ -39,12 +41,20 @@ pub struct Cli {
     /// Compute backend: flex (CPU), or one that was compiled in by a feature: ndarray (CPU), cuda, wgpu (GPU)
     #[arg(long, global = true, default_value = "flex", value_name = "NAME", help_heading = GLOBAL)]
     pub backend: String,
-    /// Index of the backend's device; a CPU has only 0
-    #[arg(long, global = true, default_value_t = 0, value_name = "INDEX", help_heading = GLOBAL)]
-    pub device: usize,
+    /// Index of the backend's device; a CPU has only 0 [default: 0, or in turn for processes that MPI starts]
+    #[arg(long, global = true, value_name = "INDEX", help_heading = GLOBAL)]
+    device: Option<usize>,
     /// Print results as JSON on stdout
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
+}
+
+impl Cli {
+    /// The index of the device to compute on. Unless one is given, the processes that were started together on a machine take
+    /// its devices in turn.
+    pub fn device<B: Backend>(&self) -> usize {
+        self.device.unwrap_or_else(|| number_on_machine() % B::device_count().max(1))
+    }
 }
 
 /// The heading of the options that every command has.

@@ -79,8 +79,8 @@ impl Entry for OnBackend<'_> {
     type Output = anyhow::Result<()>;
 
     fn run<B: Backend>(self) -> anyhow::Result<()> {
-        let Cli { command, json, device, .. } = self.0;
-        let device = B::find_device(*device)?;
+        let Cli { command, json, .. } = self.0;
+        let device = B::find_device(self.0.device::<B>())?;
         match command {
             Command::Pipeline(arguments) => commands::train::pipeline::<B>(arguments, self.0),
             Command::Train(arguments) => commands::train::train::<B>(arguments, self.0),

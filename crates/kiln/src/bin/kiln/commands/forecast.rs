@@ -11,7 +11,7 @@ use crate::observer::Console;
 
 pub fn run<B: Backend>(arguments: &ForecastArgs, cli: &Cli) -> anyhow::Result<()> {
     let recipe = Recipe::load(&arguments.recipe, &arguments.set.set)?;
-    let options = RunOptions { device: cli.device, hub: arguments.hub.options(), ..RunOptions::default() };
+    let options = RunOptions { device: cli.device::<B>(), hub: arguments.hub.options(), ..RunOptions::default() };
     let forecast = kiln::forecast::<B>(&recipe, &options, &mut Console::default())?;
     if cli.json { console::json(&forecast) } else { print(&forecast, recipe.train.epochs) }
 }

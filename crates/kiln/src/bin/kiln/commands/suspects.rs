@@ -16,7 +16,7 @@ pub fn run<B: Backend>(arguments: &SuspectsArgs, cli: &Cli) -> anyhow::Result<()
     watch_signals()?;
     let options = RunOptions {
         out: Some(arguments.out.clone()),
-        device: cli.device,
+        device: cli.device::<B>(),
         hub: arguments.hub.options(),
         ..RunOptions::default()
     };

@@ -16,7 +16,7 @@ pub fn run<B: Backend>(arguments: &SweepArgs, cli: &Cli) -> anyhow::Result<()> {
     let options = RunOptions {
         out: Some(arguments.out.clone()),
         resume: arguments.resume,
-        device: cli.device,
+        device: cli.device::<B>(),
         hub: arguments.hub.options(),
         ..RunOptions::default()
     };

@@ -17,13 +17,13 @@ use crate::ranks::Ranks;
 use crate::watch::Watch;
 
 pub fn train<B: Backend>(arguments: &TrainArgs, cli: &Cli) -> anyhow::Result<()> {
-    run::<B>(&arguments.run, cli, || loaded(arguments, cli))
+    run::<B>(&arguments.run, cli, || loaded(arguments, cli.device::<B>()))
 }
 
 /// A training whose recipe is one of raw text.
 pub fn pretrain<B: Backend>(arguments: &TrainArgs, cli: &Cli) -> anyhow::Result<()> {
     run::<B>(&arguments.run, cli, || {
-        let (recipe, options) = loaded(arguments, cli)?;
+        let (recipe, options) = loaded(arguments, cli.device::<B>())?;
         if recipe.task != Task::MaskedLm {
             let (path, task) = (arguments.recipe.display(), recipe.task);
             bail!(UsageError(format!("{path}: the task is `{task}`, expected `masked-lm`")));
@@ -33,16 +33,16 @@ pub fn pretrain<B: Backend>(arguments: &TrainArgs, cli: &Cli) -> anyhow::Result<
 }
 
 pub fn pipeline<B: Backend>(arguments: &PipelineArgs, cli: &Cli) -> anyhow::Result<()> {
-    run::<B>(&arguments.run, cli, || loaded_or_sample(arguments, cli))
+    run::<B>(&arguments.run, cli, || loaded_or_sample(arguments, cli.device::<B>()))
 }
 
-fn loaded(arguments: &TrainArgs, cli: &Cli) -> anyhow::Result<(Recipe, RunOptions)> {
+fn loaded(arguments: &TrainArgs, device: usize) -> anyhow::Result<(Recipe, RunOptions)> {
     let recipe = Recipe::load(&arguments.recipe, &arguments.run.set.set)?;
-    Ok((recipe, options(&arguments.run, cli).named_after(&arguments.recipe)))
+    Ok((recipe, options(&arguments.run, device).named_after(&arguments.recipe)))
 }
 
-fn loaded_or_sample(arguments: &PipelineArgs, cli: &Cli) -> anyhow::Result<(Recipe, RunOptions)> {
-    let options = options(&arguments.run, cli);
+fn loaded_or_sample(arguments: &PipelineArgs, device: usize) -> anyhow::Result<(Recipe, RunOptions)> {
+    let options = options(&arguments.run, device);
     let (path, options) = match &arguments.recipe {
         Some(path) => (path.clone(), options.named_after(path)),
         None => {
@@ -57,12 +57,12 @@ fn loaded_or_sample(arguments: &PipelineArgs, cli: &Cli) -> anyhow::Result<(Reci
     Ok((Recipe::load(&path, &arguments.run.set.set)?, options))
 }
 
-fn options(arguments: &RunArgs, cli: &Cli) -> RunOptions {
+fn options(arguments: &RunArgs, device: usize) -> RunOptions {
     RunOptions {
         out: arguments.out.clone(),
         resume: arguments.resume,
         strict: arguments.strict,
-        device: cli.device,
+        device,
         hub: arguments.hub.options(),
         ..RunOptions::default()
     }
