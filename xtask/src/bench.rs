@@ -12,8 +12,12 @@ use crate::figures::{self, FIGURES};
 use crate::python;
 use crate::workspace::{self, cargo};
 
+mod measures;
 mod report;
 mod serve;
+
+use measures::Peer::{self, PyTorch};
+use measures::{LARGE, MEASURES, MEMORY, Measure};
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -100,124 +104,6 @@ enum Part {
     Serve(serve::Args),
 }
 
-/// One comparison: what each side is asked to do.
-#[derive(Clone, Copy)]
-struct Measure {
-    name: &'static str,
-    ours: &'static str,
-    peer: Peer,
-    theirs: &'static str,
-    rounds: usize,
-    /// Whether it needs the assets.
-    real: bool,
-}
-
-/// Whom we are measured against.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Peer {
-    PyTorch,
-    OnnxRuntime,
-    OpenVino,
-}
-
-impl Peer {
-    fn name(self) -> &'static str {
-        match self {
-            Self::PyTorch => "PyTorch",
-            Self::OnnxRuntime => "onnxruntime",
-            Self::OpenVino => "OpenVINO",
-        }
-    }
-
-    fn script(self) -> PathBuf {
-        let name = match self {
-            Self::PyTorch => "torch_worker.py",
-            Self::OnnxRuntime => "onnx_worker.py",
-            Self::OpenVino => "openvino_worker.py",
-        };
-        workspace::root().join("crates/kiln-train/benches/peers").join(name)
-    }
-}
-
-use Peer::{OnnxRuntime, OpenVino, PyTorch};
-
-const MEASURES: [Measure; 35] = [
-    fresh("forward of 8 × 128 tokens, f32", "forward f32", PyTorch, 9),
-    fresh("forward of 8 × 128 tokens, f32", "forward f32", OnnxRuntime, 9),
-    fresh("forward of 8 × 128 tokens, f32", "forward f32", OpenVino, 9),
-    fresh("forward of 8 × 128 tokens, bf16", "forward bf16", PyTorch, 9),
-    fresh("forward of 8 × 128 tokens, bf16", "forward bf16", OpenVino, 9),
-    fresh("forward of 8 × 128 tokens, int8", "forward int8", PyTorch, 9),
-    fresh("forward of 8 × 128 tokens, int8", "forward int8", OnnxRuntime, 9),
-    fresh("forward of 8 × 128 tokens, int8", "forward int8", OpenVino, 9),
-    fresh("training step of 8 × 128 tokens, f32", "step f32", PyTorch, 7),
-    fresh("training step of 8 × 128 tokens, bf16", "step bf16", PyTorch, 7),
-    fresh("the same under LoRA, f32; theirs with peft", "lora f32", PyTorch, 7),
-    fresh("the same under LoRA, bf16; theirs with peft", "lora bf16", PyTorch, 7),
-    fresh("one text of 20 tokens, f32", "latency f32", PyTorch, 9),
-    fresh("one text of 20 tokens, f32", "latency f32", OnnxRuntime, 9),
-    fresh("one text of 20 tokens, f32", "latency f32", OpenVino, 9),
-    fresh("one text of 20 tokens, bf16", "latency bf16", PyTorch, 9),
-    fresh("one text of 20 tokens, bf16", "latency bf16", OpenVino, 9),
-    fresh("one text of 20 tokens, int8", "latency int8", OnnxRuntime, 9),
-    fresh("one text of 20 tokens, int8", "latency int8", OpenVino, 9),
-    fresh("RoBERTa-base, forward of 8 × 128 tokens, f32", "forward-roberta f32", PyTorch, 7),
-    fresh("RoBERTa-base, forward of 8 × 128 tokens, bf16", "forward-roberta bf16", PyTorch, 7),
-    fresh("RoBERTa-base, training step, bf16", "step-roberta bf16", PyTorch, 5),
-    fresh("ModernBERT-base, forward of 8 × 128 tokens, f32", "forward-modernbert f32", PyTorch, 7),
-    fresh("ModernBERT-base, forward of 8 × 128 tokens, bf16", "forward-modernbert bf16", PyTorch, 7),
-    fresh("ModernBERT-base, training step, f32", "step-modernbert f32", PyTorch, 5),
-    fresh("ModernBERT-base, training step, bf16", "step-modernbert bf16", PyTorch, 5),
-    fresh("ModernBERT-base, forward of 1 × 2,048 tokens, f32", "forward2048-modernbert f32", PyTorch, 5),
-    fresh("ModernBERT-base, forward of 1 × 2,048 tokens, bf16", "forward2048-modernbert bf16", PyTorch, 5),
-    fresh("ModernBERT-base, step of 1 × 2,048 tokens, bf16", "step2048-modernbert bf16", PyTorch, 5),
-    real("predicting 2,000 reviews, bf16", "predict bf16", PyTorch, "predict bf16", 3),
-    real("predicting 2,000 reviews, bf16", "predict bf16", OpenVino, "predict bf16", 3),
-    real("predicting 2,000 reviews, int8, theirs bf16", "predict int8", PyTorch, "predict bf16", 3),
-    real("predicting 2,000 reviews, int8", "predict int8", OpenVino, "predict int8", 3),
-    real("epoch over 2,000 reviews, bf16", "epoch bf16", PyTorch, "epoch bf16", 2),
-    real("epoch over 2,000 reviews, bf16, theirs f32 and shuffled", "epoch bf16", PyTorch, "shuffled f32", 1),
-];
-
-/// Batches that fill a graphics card, measured on cards alone.
-const LARGE: [Measure; 5] = [
-    fresh("forward of 64 × 128 tokens, f32", "forward64 f32", PyTorch, 9),
-    fresh("forward of 64 × 128 tokens, bf16", "forward64 bf16", PyTorch, 9),
-    fresh("training step of 64 × 128 tokens, f32", "step64 f32", PyTorch, 9),
-    fresh("training step of 64 × 128 tokens, bf16", "step64 bf16", PyTorch, 9),
-    fresh("the same of 64 × 128 tokens under LoRA, bf16; theirs with peft", "lora64 bf16", PyTorch, 9),
-];
-
-impl Measure {
-    /// Whether it is measured with fewer instructions than the processor has: onnxruntime takes all that it finds, and bf16
-    /// needs the newest.
-    fn is_for_fewer_instructions(&self) -> bool {
-        self.peer != OnnxRuntime && ![self.ours, self.theirs].iter().any(|work| work.ends_with("bf16"))
-    }
-
-    /// Whether both sides have it on a graphics card too.
-    fn is_for_cards(&self) -> bool {
-        self.peer == PyTorch && !self.ours.ends_with("int8")
-    }
-}
-
-/// The same work on both sides, on a base model with fresh weights.
-const fn fresh(name: &'static str, work: &'static str, peer: Peer, rounds: usize) -> Measure {
-    Measure { name, ours: work, peer, theirs: work, rounds, real: false }
-}
-
-/// On a real model and real reviews.
-const fn real(name: &'static str, ours: &'static str, peer: Peer, theirs: &'static str, rounds: usize) -> Measure {
-    Measure { name, ours, peer, theirs, rounds, real: true }
-}
-
-/// Peak memory after some work, in processes that do nothing else: its name, the work, and whether it needs the assets.
-const MEMORY: [(&str, &str, bool); 3] = [
-    ("peak memory of a training step of 8 × 128 tokens, f32", "step f32", false),
-    ("peak memory of the same under LoRA, f32", "lora f32", false),
-    ("peak memory of loading a model and one text of 20 tokens, f32", "load f32", true),
-];
-
 /// The peers' packages; the first file's are also those of `cargo xtask ci clients`.
 const REQUIREMENTS: [&str; 2] =
     ["crates/kiln-train/benches/peers/requirements.txt", "crates/kiln-train/benches/peers/openvino.txt"];
@@ -245,16 +131,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let folder = workspace::metadata()?.target_directory.into_std_path_buf();
     let [worker, products] = build(["worker", "products"], args.card)?;
-    let cache = folder.join("peers/onnx");
-    let ours = || Worker::start(Command::new(&worker), args, &cache);
     let python = if args.peers { Some(python::environment(&folder.join("peers"), &REQUIREMENTS)?) } else { None };
-    let theirs = |peer: Peer| {
-        let Some(python) = &python else { return Ok(None) };
-        let mut command = Command::new(python);
-        command.arg(peer.script());
-        Worker::start(command, args, &cache).map(Some)
-    };
-
+    let sides = Sides { args, worker, python, cache: folder.join("peers/onnx") };
     let wanted = |name: &str, real: bool| {
         (!real || args.assets.is_some())
             && (args.only.is_empty() || args.only.iter().any(|only| name.contains(only.as_str())))
@@ -265,32 +143,14 @@ pub fn run(args: &Args) -> Result<()> {
         (_, Some(_)) => MEASURES.into_iter().filter(Measure::is_for_fewer_instructions).collect(),
         (None, None) => MEASURES.to_vec(),
     };
-    for Measure { name, ours: our_work, peer, theirs: their_work, rounds, real } in measures {
-        if !wanted(name, real) {
-            continue;
-        }
-        let (mut ours, mut theirs) = (ours()?, theirs(peer)?);
-        let mut measured = Measured { name, peer: peer.name(), unit: "s", ours: vec![], theirs: vec![] };
-        // The first round warms caches and allocators up; a long one has time to do so itself.
-        for round in 0..rounds + usize::from(!real) {
-            let keep = real || round > 0;
-            measured.ours.extend(Some(ours.ask(our_work)?).filter(|_| keep));
-            if let Some(theirs) = &mut theirs {
-                measured.theirs.extend(Some(theirs.ask(their_work)?).filter(|_| keep));
-            }
-        }
+    for measure in measures.into_iter().filter(|measure| wanted(measure.name, measure.real)) {
+        let measured = sides.compare(measure)?;
         eprintln!("{}", report::line(&measured));
         all.push(measured);
     }
-    for (name, work, real) in MEMORY {
-        if !wanted(name, real) || args.card.is_some() || args.instructions.is_some() {
-            continue;
-        }
-        let mut measured = Measured { name, peer: PyTorch.name(), unit: "MB", ours: vec![], theirs: vec![] };
-        measured.ours.push(peak_memory(ours()?, work)?);
-        if let Some(theirs) = theirs(PyTorch)? {
-            measured.theirs.push(peak_memory(theirs, work)?);
-        }
+    let has_memory = args.card.is_none() && args.instructions.is_none();
+    for (name, work, _) in MEMORY.into_iter().filter(|(name, _, real)| has_memory && wanted(name, *real)) {
+        let measured = sides.compare_memory(name, work)?;
         eprintln!("{}", report::line(&measured));
         all.push(measured);
     }
@@ -308,6 +168,54 @@ pub fn run(args: &Args) -> Result<()> {
             figures::keep(&workspace::root().join("crates/kiln-kernels"), &file, &figures)
         }
         false => Ok(()),
+    }
+}
+
+/// The processes of both sides.
+struct Sides<'a> {
+    args: &'a Args,
+    worker: PathBuf,
+    /// Python with the peers; none where they are not asked for.
+    python: Option<PathBuf>,
+    /// Of the peers' models.
+    cache: PathBuf,
+}
+
+impl Sides<'_> {
+    fn ours(&self) -> Result<Worker> {
+        Worker::start(Command::new(&self.worker), self.args, &self.cache)
+    }
+
+    fn theirs(&self, peer: Peer) -> Result<Option<Worker>> {
+        let Some(python) = &self.python else { return Ok(None) };
+        let mut command = Command::new(python);
+        command.arg(peer.script());
+        Worker::start(command, self.args, &self.cache).map(Some)
+    }
+
+    /// Has both do their work in turn. The first round warms caches and allocators up; a long one has time to do so itself.
+    fn compare(&self, measure: Measure) -> Result<Measured> {
+        let Measure { name, ours: our_work, peer, theirs: their_work, rounds, real } = measure;
+        let (mut ours, mut theirs) = (self.ours()?, self.theirs(peer)?);
+        let mut measured = Measured { name, peer: peer.name(), unit: "s", ours: vec![], theirs: vec![] };
+        for round in 0..rounds + usize::from(!real) {
+            let keep = real || round > 0;
+            measured.ours.extend(Some(ours.ask(our_work)?).filter(|_| keep));
+            if let Some(theirs) = &mut theirs {
+                measured.theirs.extend(Some(theirs.ask(their_work)?).filter(|_| keep));
+            }
+        }
+        Ok(measured)
+    }
+
+    /// The peak memory of both.
+    fn compare_memory(&self, name: &'static str, work: &str) -> Result<Measured> {
+        let mut measured = Measured { name, peer: PyTorch.name(), unit: "MB", ours: vec![], theirs: vec![] };
+        measured.ours.push(peak_memory(self.ours()?, work)?);
+        if let Some(theirs) = self.theirs(PyTorch)? {
+            measured.theirs.push(peak_memory(theirs, work)?);
+        }
+        Ok(measured)
     }
 }
 

@@ -92,7 +92,11 @@ impl VocabularyConfig {
         trainer.set_special_tokens(first.map(|token| AddedToken::from(token, true)).collect());
         let mut model = WordPiece::default();
         trainer.train(&mut model).map_err(cannot)?;
+        self.tokenizer(&model)
+    }
 
+    /// The tokenizer of BERT with a model's vocabulary.
+    fn tokenizer(&self, model: &WordPiece) -> Result<Tokenizer, Error> {
         let mut tokens: Vec<(String, u32)> = model.get_vocab().into_iter().collect();
         tokens.sort_by_key(|(_, id)| *id);
         let vocab: String = tokens.into_iter().map(|(token, _)| token + "\n").collect();
