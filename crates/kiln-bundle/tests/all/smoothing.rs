@@ -1,7 +1,5 @@
 //! Int8 that is calibrated: nearer to f32 where a model has outliers, in every form of an encoder's layer.
 
-mod outliers;
-
 use std::fs;
 use std::path::Path;
 
@@ -43,7 +41,7 @@ fn write_model(folder: &Path, sample: &Path, model_type: &str) {
     };
     let mut model = SequenceClassifier { bert: config.init(&device), head: head.init(&device), pooling: Pooling::Mean };
     initialize(&model);
-    outliers::add_outliers(&mut model.bert);
+    crate::outliers::add_outliers(&mut model.bert);
     let (labels, problem_type) = (LabelSet::new(["a", "b"]).expect("two names"), ProblemType::default());
     fs::create_dir(folder).expect("a folder");
     tokenizer.save(folder).expect("it is writable");

@@ -1,8 +1,6 @@
 //! A bundle's answers depend on its bytes alone: to the last bit they are the same for a text alone, in any batch, beside any
 //! texts, with any number of threads and at every start, in every precision and for every task.
 
-mod outliers;
-
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -97,7 +95,7 @@ impl Making {
     fn sealed(self, folder: &Path, sample: &Path, mut model: TaskModel) -> PathBuf {
         initialize(model.network.bert());
         if self.is_smoothed {
-            outliers::add_outliers(model.network.bert_mut());
+            crate::outliers::add_outliers(model.network.bert_mut());
         }
         let (source, out, device) = (folder.join("model"), folder.join("bundle"), Flex::device(0));
         fs::create_dir(&source).expect("a folder");
