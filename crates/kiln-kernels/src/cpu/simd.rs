@@ -156,3 +156,17 @@ macro_rules! vectorized {
     )*};
 }
 pub(crate) use vectorized;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_found_by_their_names() {
+        assert_eq!(Simd::available()[0].name(), "portable");
+        for level in Simd::available() {
+            assert_eq!(Simd::named(level.name()), Some(*level));
+        }
+        assert_eq!(Simd::named("avx1024"), None);
+    }
+}
