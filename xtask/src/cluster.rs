@@ -1,6 +1,8 @@
 //! Predictions that several processes share, on Ballista: the crate's own tests, its example, and real processes with faults.
 
-use anyhow::Result;
+use std::process::Command;
+
+use anyhow::{Context, Result};
 
 use crate::workspace::{self, cargo};
 
@@ -9,9 +11,14 @@ const WORKSPACE: [&str; 4] = ["--release", "--workspace", "--exclude=xtask", "--
 
 /// Runs the tests that need the engine.
 pub fn run() -> Result<()> {
-    workspace::run(&mut cargo([&["test"], &WORKSPACE[..], &["--example=functions"]].concat()))?;
-    // The unit tests of `kiln-cluster`, by the module that they are all in.
-    workspace::run(&mut cargo([&["test"], &WORKSPACE[..], &["--lib", "--", "bulk::"]].concat()))?;
+    // All at once: built alone, the example would have what it stands on compiled once more.
+    let targets = ["--no-run", "--lib", "--example=functions", "--test=cluster"];
+    let programs = workspace::programs(cargo([&["test"], &WORKSPACE[..], &targets].concat()))?;
+    for name in ["functions", "kiln_cluster"] {
+        let program = programs.iter().find(|program| program.name == name);
+        let program = program.with_context(|| format!("no program `{name}` was built"))?;
+        workspace::run(Command::new(&program.path).current_dir(workspace::root().join("crates/kiln-cluster")))?;
+    }
     // One test after another: each has processes enough.
     let tests = ["--test=cluster", "--", "--test-threads=1"];
     workspace::run(&mut cargo([&["test"], &WORKSPACE[..], &tests].concat()))

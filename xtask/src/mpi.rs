@@ -22,8 +22,10 @@ pub fn run() -> Result<()> {
         eprintln!("SKIPPED the tests of MPI, which need Debian's packages {packages}: {error:#}");
         return Ok(());
     }
-    let examples = workspace::programs(cargo([&["build"], &WORKSPACE[..], &["--example=sums"]].concat()))?;
-    let sums = examples.iter().find(|program| program.name == "sums").context("no program `sums` was built")?;
+    // Together with the tests: built alone, the example would have what it stands on compiled once more.
+    let targets = ["--example=sums", "--test=ranks"];
+    let programs = workspace::programs(cargo([&["build"], &WORKSPACE[..], &targets].concat()))?;
+    let sums = programs.iter().find(|program| program.name == "sums").context("no program `sums` was built")?;
     for ranks in ["1", "3"] {
         let options = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-np", ranks];
         workspace::run(Command::new("mpirun").args(options).arg(&sums.path))?;
