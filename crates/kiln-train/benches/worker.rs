@@ -12,7 +12,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_adapters::{AdapterConfig, attach, quantize};
 use kiln_backend::{Backend, Entry, Flex};
-use kiln_bert::{BertConfig, Inputs, Size};
+use kiln_bert::{BertConfig, Inputs};
 use kiln_heads::{
     ClassificationHeadConfig, Pooling, Pretrained, PretrainedConfig, SequenceClassifier, Start, cross_entropy_sum,
     in_batches, inputs,
@@ -89,14 +89,14 @@ impl Works {
         let device = self.device.clone();
         let (work, family) = work.split_once('-').unwrap_or((work, "bert"));
         match work {
+            "forward" | "forward64" | "forward2048" => self.forward(family, shape_of(work), 1, precision, &device),
             "latency" => self.forward(family, [1, 20], IN_A_ROW, precision, &device),
-            _ if work.starts_with("forward") => self.forward(family, shape_of(work), 1, precision, &device),
-            _ if ["step", "lora", "qlora"].iter().any(|kind| work.starts_with(kind)) => {
+            "step" | "step64" | "step2048" | "lora" | "lora64" | "qlora" => {
                 let training = self.training.get_or_insert_with(|| {
-                    let config = config(family);
-                    match work.starts_with("step") {
-                        true => Training::new(classifier(&config, &device)),
-                        false => Training::adapted(&config, work.starts_with("qlora"), &device),
+                    let config = base(family);
+                    match work {
+                        "lora" | "lora64" | "qlora" => Training::adapted(&config, work == "qlora", &device),
+                        _ => Training::new(classifier(&config, &device)),
                     }
                 });
                 training.set_precision(precision);
@@ -132,7 +132,7 @@ impl Works {
 
     /// The mean seconds of one of `times` in a row.
     fn forward(&mut self, family: &str, shape: [usize; 2], times: usize, precision: Precision, device: &Device) -> f64 {
-        let model = self.base.get_or_insert_with(|| classifier(&config(family), device));
+        let model = self.base.get_or_insert_with(|| classifier(&base(family), device));
         let packed = model.bert.products.packed.take().unwrap_or_default();
         model.bert.products = Products { precision, packed: Some(packed), ..Products::default() };
         let batch = batch(shape, device);
@@ -145,12 +145,12 @@ impl Works {
     }
 }
 
-/// Texts and tokens of each. The number that a work's name ends with is that of the texts, or 2,048 tokens of one.
+/// Texts and tokens of each: the number that a work's name ends with.
 fn shape_of(work: &str) -> [usize; 2] {
     match work.trim_start_matches(|c: char| c.is_ascii_alphabetic()) {
-        "" => [8, 128],
         "2048" => [1, 2_048],
-        texts => [texts.parse().unwrap(), 128],
+        "64" => [64, 128],
+        _ => [8, 128],
     }
 }
 
@@ -167,11 +167,8 @@ fn batch(shape: [usize; 2], device: &Device) -> Inputs {
     Inputs::new(&ids, &vec![1; tokens], &vec![0; tokens], shape, device)
 }
 
-/// The base size of a family, or BERT's large one.
-fn config(family: &str) -> BertConfig {
-    if family == "large" {
-        return BertConfig { vocab_size: VOCABULARY, ..BertConfig::of_size(Size::Large) };
-    }
+/// The base size of a family.
+fn base(family: &str) -> BertConfig {
     let mut config = BertConfig { vocab_size: VOCABULARY, ..BertConfig::base() };
     match family {
         "bert" => {}

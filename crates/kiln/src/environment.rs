@@ -220,8 +220,9 @@ mod tests {
             (&[("PMIX_RANK", "3"), ("SLURM_NTASKS", "8"), ("SLURM_LOCALID", "3")], Some(8), 3),
         ] {
             let read = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
-            let variables = Variables { read: &read, home: None };
-            assert_eq!((variables.started_together(), variables.number_on_machine()), (together, number));
+            let found = Variables { read: &read, home: None };
+            let found = (found.started_together(), found.number_on_machine());
+            assert_eq!(found, (together, number), "{variables:?}");
         }
     }
 

@@ -41,7 +41,7 @@ pub struct Cli {
     /// Compute backend: flex (CPU), or one that was compiled in by a feature: ndarray (CPU), cuda, wgpu (GPU)
     #[arg(long, global = true, default_value = "flex", value_name = "NAME", help_heading = GLOBAL)]
     pub backend: String,
-    /// Index of the backend's device; a CPU has only 0 [default: 0, or in turn for processes that MPI starts]
+    /// Index of the backend's device; a CPU has only 0 [default: 0; processes that MPI starts take those of a machine in turn]
     #[arg(long, global = true, value_name = "INDEX", help_heading = GLOBAL)]
     device: Option<usize>,
     /// Print results as JSON on stdout
