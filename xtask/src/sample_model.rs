@@ -21,7 +21,8 @@ const RUN: usize = 16;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A folder with `data/chnsenticorp/dev.tsv`, whose reviews stay out of the text
+    /// A folder with `models/multilingual-e5-small-zh`, the teacher, and `data/chnsenticorp/dev.tsv`, whose reviews stay out of
+    /// the text
     #[arg(long)]
     assets: PathBuf,
     /// Goes on with a training that was interrupted
@@ -29,10 +30,11 @@ pub struct Args {
     resume: bool,
 }
 
-/// Fetches the text, makes a vocabulary, trains, and puts the checkpoint into the sample.
+/// Fetches the text, makes a vocabulary, trains on masked tokens, then on a teacher's hidden states too, and puts the
+/// checkpoint into the sample.
 pub fn make(args: &Args) -> Result<()> {
     let target = workspace::metadata()?.target_directory.join("sample-model").into_std_path_buf();
-    let (checkpoint, trained) = (target.join("checkpoint"), target.join("run"));
+    let (checkpoint, masked, trained) = (target.join("checkpoint"), target.join("masked"), target.join("distilled"));
     std::fs::create_dir_all(&target)?;
     run(&mut cargo(["build", "--release", "--workspace", "--exclude=xtask", "--bins", "--example=half_precision"]))?;
     let release = workspace::metadata()?.target_directory.join("release").into_std_path_buf();
@@ -46,13 +48,20 @@ pub fn make(args: &Args) -> Result<()> {
             .args(["--out", "checkpoint"])
             .status();
         anyhow::ensure!(vocabulary?.success(), "there is no vocabulary");
-        for (name, folder) in [("config.json", &checkpoint), ("recipe.toml", &target)] {
+        for (name, folder) in [("config.json", &checkpoint), ("masked.toml", &target), ("distilled.toml", &target)] {
             std::fs::copy(workspace::root().join(FOLDER).join(name), folder.join(name))?;
         }
     }
-    let mut train = kiln();
-    train.current_dir(&target).args(["pretrain", "--recipe", "recipe.toml", "--out", "run"]);
-    run(train.args(args.resume.then_some("--resume")))?;
+    let teacher = args.assets.join("models/multilingual-e5-small-zh");
+    let teacher = teacher.canonicalize().with_context(|| format!("{}: there is no teacher", teacher.display()))?;
+    let teacher = format!("distill.teacher=dir:{}", teacher.display());
+    for (out, settings) in [(&masked, &[][..]), (&trained, &["--set", &teacher])] {
+        let recipe = out.with_extension("toml");
+        let mut train = kiln();
+        train.current_dir(&target).arg("pretrain").arg("--recipe").arg(recipe).arg("--out").arg(out).args(settings);
+        // What is complete is not trained again.
+        run(train.args((args.resume && out.exists()).then_some("--resume")))?;
+    }
 
     let model = workspace::root().join(SAMPLE).join("model");
     run(Command::new(release.join("examples/half_precision")).args([trained.join("model"), model.clone()]))?;

@@ -23,6 +23,8 @@ pub struct Drawing {
 pub struct Drawn {
     /// The masked row.
     pub encoding: Encoding,
+    /// The position in it of the first token that is not a special one.
+    pub first: usize,
     /// The positions in it that a model must predict, in order, and the ids that they had.
     pub targets: Vec<(usize, u32)>,
     /// Whether the second segment is of another document; false where there is none.
@@ -61,7 +63,7 @@ impl Drawing {
         for (at, id) in ids.into_iter().enumerate() {
             encoding.input_ids[place(at)] = id;
         }
-        Ok(Drawn { encoding, targets, is_random })
+        Ok(Drawn { encoding, first: first_place, targets, is_random })
     }
 }
 

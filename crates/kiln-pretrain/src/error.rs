@@ -18,6 +18,25 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A student whose tokens are not text.
+    #[error("the student's tokens stand for bytes, and what a teacher makes of a part of a character is not known")]
+    ByteLevel,
+    /// A student that is wider than its teacher.
+    #[error("the student's hidden states have {student} numbers, expected at most as many as the teacher's, {teacher}")]
+    WiderStudent {
+        /// Width of the student's hidden states.
+        student: usize,
+        /// Width of the teacher's.
+        teacher: usize,
+    },
+    /// A teacher's states would take too much disk.
+    #[error("the teacher's states of the corpus would take {bytes} bytes on disk, expected at most {most}")]
+    TeacherStates {
+        /// What they would take.
+        bytes: u64,
+        /// The limit.
+        most: u64,
+    },
     /// A vocabulary without a token to mask with.
     #[error("the vocabulary has no mask token: looked for `[MASK]` and `<mask>`")]
     NoMaskToken,

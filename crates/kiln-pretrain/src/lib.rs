@@ -1,4 +1,5 @@
-//! Pre-training rows from raw text: a token store on disk, masks and next sentences drawn anew each epoch.
+//! Pre-training rows from raw text: a token store on disk, masks and next sentences drawn anew each epoch, a teacher's hidden
+//! states.
 //! The loop is that of `kiln-train`; what is here is its [`TrainingSet`](kiln_train::TrainingSet).
 //!
 //! ```
@@ -21,6 +22,9 @@ mod token_store;
 mod permutation;
 mod masking;
 mod drawing;
+mod alignment;
+mod components;
+mod teacher_states;
 mod pretraining_set;
 mod error;
 
@@ -28,4 +32,5 @@ pub use drawing::{Drawing, Drawn};
 pub use error::Error;
 pub use masking::{MaskUnit, Masking, MaskingConfig};
 pub use pretraining_set::{PretrainingSet, Tally, split};
+pub use teacher_states::{Distillation, Teacher, TeacherStates, TeacherStatesConfig};
 pub use token_store::{TokenRow, TokenStore, TokenStoreConfig};

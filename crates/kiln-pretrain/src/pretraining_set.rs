@@ -10,7 +10,7 @@ use kiln_heads::{MaskedLm, MaskedLmOutput, cross_entropy_sum, inputs};
 use kiln_tokenize::{Encoding, by_length, pad};
 use kiln_train::{BatchLoss, Dataset, EvaluationSet, TrainingSet};
 
-use crate::{Drawing, Drawn, Error, TokenStore};
+use crate::{Distillation, Drawing, Drawn, Error, TokenStore};
 
 /// Rows of a store, masked anew in each epoch.
 #[derive(Clone, Debug)]
@@ -18,6 +18,7 @@ pub struct PretrainingSet {
     store: Rc<TokenStore>,
     drawing: Rc<Drawing>,
     part: Part,
+    distillation: Option<Rc<Distillation>>,
     /// Rows drawn to count their targets, kept for the loss, which takes them.
     counted: RefCell<BTreeMap<usize, Drawn>>,
 }
@@ -79,7 +80,21 @@ impl PretrainingSet {
             let (with_rows, documents) = (store.documents_with_rows(), store.documents());
             return Err(Error::NoOtherDocument { with_rows, documents });
         }
-        Ok(Self { store, drawing, part, counted: RefCell::default() })
+        Ok(Self { store, drawing, part, distillation: None, counted: RefCell::default() })
+    }
+
+    /// The same with a teacher's part in the loss. The model has to keep the outputs of its layers in training.
+    ///
+    /// # Panics
+    /// With next sentences: a teacher's states are those of the store's rows.
+    pub fn with_distillation(self, distillation: Distillation) -> Self {
+        assert!(!self.drawing.next_sentence, "a teacher has read the store's rows, not segments of two");
+        Self { distillation: Some(Rc::new(distillation)), ..self }
+    }
+
+    /// The store whose rows these are.
+    pub fn store(&self) -> &TokenStore {
+        &self.store
     }
 
     /// The store's row at a place of this part.
@@ -204,12 +219,19 @@ impl TrainingSet for PretrainingSet {
 
     /// The mean over masked tokens and the mean over rows count the same: the second is scaled to the weight of the first.
     fn loss(&self, model: &MaskedLm, rows: &[usize], device: &Device) -> BatchLoss {
-        let Asked { output, targets, next } = self.forward(model, self.drawn(rows), device);
+        let drawn = self.drawn(rows);
+        let first: Vec<usize> = drawn.iter().map(|drawn| drawn.first).collect();
+        let Asked { output, targets, next } = self.forward(model, drawn, device);
         let [masked] = targets.dims();
         let right = Some(right(output.predictions.clone(), targets.clone()));
         let mut sum = cross_entropy_sum(output.predictions, targets);
         if let Some(logits) = output.seq_relationship {
             sum = sum + cross_entropy_sum(logits, next) * (masked as f64 / rows.len() as f64);
+        }
+        if let Some(Distillation { states, alpha }) = self.distillation.as_deref() {
+            let places = rows.iter().map(|&number| self.numbered(number)).zip(first);
+            let of_states = states.loss(model, &places.collect::<Vec<_>>(), device) * masked as f64;
+            sum = sum * *alpha + of_states * (1.0 - alpha);
         }
         BatchLoss { sum, right }
     }

@@ -72,6 +72,8 @@ pub struct Fitted<M> {
     pub passes: f64,
     /// Share of padding among the tokens of the first epoch's batches.
     pub padding_share: f64,
+    /// What the checkpoints after validations took, since this process began.
+    pub checkpoint_seconds: f64,
     /// Why it ended.
     pub end: End,
 }

@@ -44,6 +44,8 @@ struct Running<M> {
     progress: Progress,
     total_steps: usize,
     saved: Instant,
+    /// What the checkpoints after validations took.
+    checkpoint_seconds: f64,
 }
 
 /// Measures one span after another.
@@ -133,7 +135,8 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         // One process may have had to compute features that the others had cached.
         self.reduction.meet();
         check_weights(self.reduction, &model, trainable, progress.step)?;
-        Ok(Running { model, optimizer, average, progress, total_steps, saved: Instant::now() })
+        let (saved, checkpoint_seconds) = (Instant::now(), 0.0);
+        Ok(Running { model, optimizer, average, progress, total_steps, saved, checkpoint_seconds })
     }
 
     /// Updates of an epoch.
@@ -179,7 +182,8 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         running: Running<S::Model>,
         batches: Vec<Vec<usize>>,
     ) -> Result<(Running<S::Model>, Event), Error> {
-        let Running { model, mut optimizer, mut average, mut progress, total_steps, saved } = running;
+        let Running { model, mut optimizer, mut average, mut progress, total_steps, saved, checkpoint_seconds } =
+            running;
         let learning_rate = self.config.learning_rate_at(progress.step, total_steps);
         let (gradients, loss) = self.gradients(&model, batches, &mut progress);
         let gradient_norm = gradients.norm();
@@ -201,7 +205,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
             average.add(&model, optimizer.trainable());
         }
         let event = Event::Step { step, total_steps, loss, gradient_norm, learning_rate };
-        Ok((Running { model, optimizer, average, progress, total_steps, saved }, event))
+        Ok((Running { model, optimizer, average, progress, total_steps, saved, checkpoint_seconds }, event))
     }
 
     /// Whether the model is to be validated now: after an epoch or every `eval_steps` updates, and at the end.
@@ -271,6 +275,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
             best,
             validation: validation.named().into_iter().map(|(name, score)| (name.to_owned(), score)).collect(),
         };
+        let validated = Instant::now();
         if best {
             progress.best = Some(Best { epoch, score });
             write_best(self.checkpoints, &plain, &self.config.trainable())?;
@@ -280,7 +285,9 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         if progress.updates_in_epoch == self.updates() || progress.out_of_time {
             progress.end_epoch();
         }
-        self.save(running)
+        self.save(running)?;
+        running.checkpoint_seconds += validated.elapsed().as_secs_f64();
+        Ok(())
     }
 
     fn batches(&self, epoch: usize) -> impl Iterator<Item = Vec<usize>> {
@@ -347,7 +354,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
     }
 
     fn fitted(&self, running: Running<S::Model>, end: End) -> Result<Fitted<S::Model>, Error> {
-        let Running { model, progress, .. } = running;
+        let Running { model, progress, checkpoint_seconds, .. } = running;
         // Nobody leaves while the first process still writes.
         self.reduction.meet();
         let mut model = model.valid();
@@ -361,6 +368,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
             epochs: progress.reports,
             steps: progress.step,
             padding_share: self.padding_share(),
+            checkpoint_seconds,
             end,
         })
     }

@@ -1,13 +1,16 @@
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Context;
 use kiln_backend::Backend;
 use kiln_heads::Pretrained;
 use kiln_schema::{Split, Splits};
+use kiln_tokenize::{Shuffle, shuffled};
 use serde::Serialize;
 
 use crate::memory::{available_bytes, peak_rss_bytes};
 use crate::recipe::{Encoder, Train};
+use crate::stages::fit::EpochSeconds;
 use crate::stages::fits::check_fits;
 use crate::stages::settle::{Plan, settle};
 use crate::stages::{Learner, Stages, Tokens, save};
@@ -33,16 +36,19 @@ pub struct Forecast {
 /// How long a training takes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Seconds {
-    /// An epoch with its validation.
+    /// An epoch with its validation and its checkpoints.
     pub epoch: f64,
-    /// All of it: a frozen encoder, every epoch, and the test.
+    /// All of it, from reading the data to the run's folder.
     pub total: f64,
 }
 
-/// Batches that a rehearsal trains on.
+/// Batches that a rehearsal trains on in each of its epochs.
 const BATCHES: usize = 24;
 
-/// Trains an epoch on some of the rows, in a folder that is deleted afterwards, and estimates what the whole training will
+/// The first epoch of a rehearsal also fills memory and caches; the second one takes as long as those of the whole training.
+const EPOCHS: u32 = 2;
+
+/// Trains two epochs on some of the rows, in a folder that is deleted afterwards, and estimates what the whole training will
 /// cost. The rows are spread over all lengths, the longest among them.
 ///
 /// # Errors
@@ -56,7 +62,7 @@ pub fn forecast<B: Backend>(
         let device = B::find_device(options.device)?;
         let folder = tempfile::tempdir().context("a temporary folder cannot be made")?;
         let train = Train {
-            epochs: 1,
+            epochs: EPOCHS as usize,
             eval_steps: 0,
             max_hours: 0.0,
             save_steps: 0,
@@ -76,17 +82,21 @@ pub fn forecast<B: Backend>(
 
 /// What a training on some of the rows has cost.
 pub(crate) struct Rehearsal {
-    /// Tokens of all rows, and of those that were trained on.
+    /// Tokens of all rows, and of those that were trained on; of the training split with an epoch's padding.
     all: Splits<usize>,
     some: Splits<usize>,
+    /// Tokens of the training split, without padding.
+    train_tokens: usize,
     rows: Splits<usize>,
     hidden_size: usize,
-    /// Of the rows that were trained on: the frozen encoder, the updates, and the validation.
+    /// Of the rows that were trained on: the frozen encoder, the teacher, and an epoch.
     encoder_seconds: f64,
-    update_seconds: f64,
-    validation_seconds: f64,
-    /// What the teacher took for the training rows.
     teacher_seconds: f64,
+    epoch_seconds: EpochSeconds,
+    /// What the first updates took beyond those of a later epoch.
+    warm_up_seconds: f64,
+    /// Reading and tokenizing all rows, loading the model, explaining mistakes, and writing the run's folder.
+    other_seconds: f64,
     /// The run's folder.
     folder_bytes: u64,
     peak_rss_bytes: u64,
@@ -94,6 +104,8 @@ pub(crate) struct Rehearsal {
 
 /// Reads and tokenizes everything, and runs the other stages on some of the rows.
 pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Rehearsal> {
+    let mut stopwatch = Instant::now();
+    let mut lap = || std::mem::replace(&mut stopwatch, Instant::now()).elapsed().as_secs_f64();
     let rows = task.read(plan, observer)?;
     let Tokens { tokens, longest, audit, .. } = task.encode(plan, &rows, observer)?;
     let batch_size = plan.recipe.train.batch_size;
@@ -101,10 +113,15 @@ pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn 
         Split::Train => spread(tokens, batch_size.saturating_mul(BATCHES)),
         _ => spread(tokens, batch_size.saturating_mul(BATCHES / 3)),
     });
-    let sum = |tokens: &[usize]| tokens.iter().sum::<usize>();
-    let all = tokens.as_ref().map(|_, tokens| sum(tokens));
     let some = tokens.as_ref().zip(picked.as_ref());
-    let some = some.map(|_, (tokens, picked)| picked.iter().map(|&row| tokens[row]).sum());
+    let some = some.map(|_, (tokens, picked)| picked.iter().map(|&row| tokens[row]).collect());
+    let read = |tokens: &Splits<Vec<usize>>, epoch| {
+        tokens.as_ref().map(|split, tokens| match split {
+            Split::Train => padded(tokens, &plan.recipe.train, epoch),
+            _ => tokens.iter().sum(),
+        })
+    };
+    let (all, some) = (read(&tokens, 0), read(&some, u64::from(EPOCHS) - 1));
     let sample = task.pick(&rows, &picked);
     // The second time nothing is to be reported.
     let Tokens { encoded, .. } = task.encode(plan, &sample, &mut ())?;
@@ -113,20 +130,30 @@ pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn 
     plan.begin()?;
     let Pretrained { model, config, .. } = described.pretrained;
     let learner = Learner { model, teacher: described.teacher };
+    let before_seconds = lap();
     let fitted = task.fit(plan, &sample, encoded, learner, &mut ())?;
+    let fit_seconds = lap();
     let train = fitted.results.train.clone();
+    let epoch_seconds = fitted.results.epoch_seconds;
+    // Besides the epochs, the best checkpoint is scored on validation and test.
+    let scored = some.validation + some.test.unwrap_or(0);
+    let scoring_seconds = scaled(epoch_seconds.validation, some.validation, scored);
+    let in_epochs = train.seconds + f64::from(EPOCHS) * epoch_seconds.checkpoints;
+    let explaining_seconds = (fit_seconds - in_epochs - scoring_seconds).max(0.0);
     let hidden_size = config.hidden_size;
     let network = kiln_heads::TaskModel { network: task.network(sample, fitted.model), config };
     save::save(plan, network, fitted.results, &audit, &mut ())?;
     Ok(Rehearsal {
+        other_seconds: before_seconds + explaining_seconds + lap(),
         all,
         some,
+        train_tokens: tokens.train.iter().sum(),
         rows: tokens.map(|_, tokens| tokens.len()),
         hidden_size,
         encoder_seconds: train.encoder_seconds,
-        update_seconds: train.update_seconds,
-        validation_seconds: train.seconds - train.encoder_seconds - train.teacher_seconds - train.update_seconds,
         teacher_seconds: train.teacher_seconds,
+        epoch_seconds,
+        warm_up_seconds: (train.update_seconds - f64::from(EPOCHS) * epoch_seconds.updates).max(0.0),
         folder_bytes: size_of_folder(&plan.folder.path),
         peak_rss_bytes: peak_rss_bytes(),
     })
@@ -135,21 +162,22 @@ pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn 
 impl Rehearsal {
     fn forecast(&self, recipe: &Recipe) -> Forecast {
         let total = |tokens: &Splits<usize>| tokens.iter().map(|(_, tokens)| *tokens).sum::<usize>();
-        let scaled = |seconds: f64, some: usize, all: usize| seconds * all as f64 / some.max(1) as f64;
-        let update = scaled(self.update_seconds, self.some.train, self.all.train);
-        let per_validation = |tokens| scaled(self.validation_seconds, self.some.validation, tokens);
+        let EpochSeconds { updates, validation, checkpoints } = self.epoch_seconds;
+        let update = scaled(updates, self.some.train, self.all.train);
+        let per_validation = |tokens| scaled(validation, self.some.validation, tokens);
         let steps = self.steps(recipe);
         let validations = match recipe.train.eval_steps {
             0 => recipe.train.epochs,
             every => steps.div_ceil(every),
         };
-        let validation = validations as f64 * per_validation(self.all.validation);
-        let epoch = update + validation / recipe.train.epochs as f64;
+        let validating = validations as f64 * (per_validation(self.all.validation) + checkpoints);
+        let epoch = update + validating / recipe.train.epochs as f64;
         let encoder = scaled(self.encoder_seconds, total(&self.some), total(&self.all));
         let teacher = scaled(self.teacher_seconds, self.some.train, self.all.train);
         // The best checkpoint is scored on both splits once more.
         let test = per_validation(self.all.validation) + self.all.test.map_or(0.0, per_validation);
-        let seconds = Seconds { epoch, total: encoder + teacher + recipe.train.epochs as f64 * epoch + test };
+        let once = self.other_seconds + encoder + teacher + self.warm_up_seconds + test;
+        let seconds = Seconds { epoch, total: once + recipe.train.epochs as f64 * epoch };
         let is_frozen = recipe.model.encoder == Encoder::Frozen;
         let disk_bytes = self.folder_bytes + if is_frozen { self.feature_bytes(recipe) } else { 0 };
         let has_room = |free: Option<u64>, needed| free.is_none_or(|free| free >= needed);
@@ -161,7 +189,7 @@ impl Rehearsal {
             peak_rss_bytes: self.peak_rss_bytes,
             disk_bytes,
             fits: has_room(free_disk, disk_bytes) && has_room(free_memory, self.peak_rss_bytes),
-            train_tokens: self.all.train,
+            train_tokens: self.train_tokens,
             steps,
         }
     }
@@ -181,6 +209,22 @@ impl Rehearsal {
         let count: usize = vectors.iter().map(|(_, count)| *count).sum();
         (count * self.hidden_size * size_of::<f32>()) as u64
     }
+}
+
+/// The seconds of `all` tokens, when some of them took `seconds`.
+fn scaled(seconds: f64, some: usize, all: usize) -> f64 {
+    seconds * all as f64 / some.max(1) as f64
+}
+
+/// Tokens of an epoch's batches with their padding. An item that is longer than a row counts as several rows.
+fn padded(tokens: &[usize], train: &Train, epoch: u64) -> usize {
+    let most = train.max_length.max(1);
+    let of_item = |&tokens: &usize| (0..tokens.div_ceil(most)).map(move |at| most.min(tokens - at * most));
+    let rows: Vec<usize> = tokens.iter().flat_map(of_item).collect();
+    let batches =
+        shuffled(&rows, Shuffle { batch_size: train.batch_size.min(rows.len().max(1)), seed: train.seed, epoch });
+    let longest = |batch: &Vec<usize>| batch.iter().map(|&row| rows[row]).max().unwrap_or(0);
+    batches.iter().map(|batch| batch.len() * longest(batch)).sum()
 }
 
 /// So many rows, spread evenly over all lengths, the longest among them.
@@ -218,17 +262,27 @@ mod tests {
     }
 
     #[test]
+    fn padding_is_that_of_the_batches() {
+        let train = Train { batch_size: 4, max_length: 8, ..Train::default() };
+        assert_eq!(padded(&[3, 5, 16], &train, 0), 32, "the third is two rows of 8");
+        assert_eq!(padded(&[7, 7, 7, 7, 7], &train, 1), 35);
+        assert_eq!(padded(&[], &train, 0), 0);
+    }
+
+    #[test]
     fn seconds_grow_with_the_tokens() {
         let splits = |train, validation, test| Splits { train, validation, test };
         let rehearsal = Rehearsal {
             all: splits(1_000, 100, Some(200)),
             some: splits(100, 50, Some(50)),
+            train_tokens: 900,
             rows: splits(64, 8, Some(16)),
             hidden_size: 8,
             encoder_seconds: 0.0,
-            update_seconds: 2.0,
-            validation_seconds: 0.5,
             teacher_seconds: 1.0,
+            epoch_seconds: EpochSeconds { updates: 2.0, validation: 0.5, checkpoints: 0.125 },
+            warm_up_seconds: 0.25,
+            other_seconds: 4.0,
             folder_bytes: 1_000,
             peak_rss_bytes: 1,
         };
@@ -238,7 +292,7 @@ mod tests {
             Recipe::from_toml(text, Path::new("recipe.toml"), &more).expect("the recipe is good")
         };
         let forecast = rehearsal.forecast(&recipe(&["train.epochs=3", "train.batch_size=16"]));
-        assert_eq!(forecast.seconds, Seconds { epoch: 21.0, total: 10.0 + 3.0 * 21.0 + 1.0 + 2.0 });
+        assert_eq!(forecast.seconds, Seconds { epoch: 21.125, total: 10.0 + 3.0 * 21.125 + 1.0 + 2.0 + 4.25 });
         assert_eq!((forecast.steps, forecast.disk_bytes, forecast.fits), (12, 1_000, true));
         let frozen = rehearsal.forecast(&recipe(&["model.encoder=frozen"]));
         assert_eq!(frozen.disk_bytes, 1_000 + (64 + 8 + 16) * 8 * 4);

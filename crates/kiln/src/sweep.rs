@@ -87,23 +87,24 @@ pub fn sweep<B: Backend>(
     let mut seconds = 0.0;
     for (rung, &epochs) in rungs.iter().enumerate() {
         let is_last = rung + 1 == rungs.len();
-        // Whoever is the only one left has nobody to be compared with before the end.
+        // The only candidate has nobody to be compared with before the end.
         if left.len() == 1 && !is_last {
             continue;
         }
         for (place, &candidate) in left.iter().enumerate() {
             let what = format!("rung {} of {}, candidate {} of {}", rung + 1, rungs.len(), place + 1, left.len());
             observer.stage("sweep", "kiln", &format_args!("{what}: {}", candidates[candidate].settings.join(", ")));
-            let runs = sweeping.runs::<B>(candidate, epochs, observer)?;
+            let (epochs, runs) = sweeping.runs::<B>(candidate, epochs, observer)?;
             seconds += runs.iter().map(|run| run.seconds).sum::<f64>();
             candidates[candidate] = candidates[candidate].with_runs(epochs, runs);
         }
         left.sort_by(|&a, &b| sweeping.order(&candidates[a], &candidates[b]).then(a.cmp(&b)));
         if let (false, Some(halving)) = (is_last, sweeping.sweep.halving) {
-            left.truncate(left.len().div_ceil(halving.factor));
+            // With one, the rung before the last would decide.
+            left.truncate(left.len().div_ceil(halving.factor).max(2));
         }
     }
-    candidates.sort_by(|a, b| b.epochs.cmp(&a.epochs).then_with(|| sweeping.order(a, b)));
+    candidates.sort_by(|a, b| sweeping.rung(b).cmp(&sweeping.rung(a)).then_with(|| sweeping.order(a, b)));
     sweeping.compare_with_best(&mut candidates);
     let swept = Swept { path: sweeping.folder, metric: sweeping.metric.name(), candidates, seconds };
     table::write(&swept)?;
@@ -171,13 +172,14 @@ impl<'a> Sweeping<'a> {
         kiln_files::write(&path, settings.as_bytes()).with_context(|| format!("{}: cannot be written", path.display()))
     }
 
-    /// Trains a candidate for each seed and fold.
+    /// Trains a candidate for each seed and fold, in a rung of so many epochs. Returns the candidate's own epochs too, which are
+    /// others where `train.epochs` is varied.
     fn runs<B: Backend>(
         &self,
         candidate: usize,
-        epochs: usize,
+        mut epochs: usize,
         observer: &mut dyn Observer,
-    ) -> Result<Vec<Run>, Error> {
+    ) -> Result<(usize, Vec<Run>), Error> {
         let mut runs = Vec::new();
         let folds = (0..self.sweep.folds.max(1)).map(|fold| (self.sweep.folds > 0).then_some(fold));
         for (seed, fold) in self.seeds.iter().flat_map(|seed| folds.clone().map(move |fold| (*seed, fold))) {
@@ -193,6 +195,7 @@ impl<'a> Sweeping<'a> {
             }
             let (recipe, _) =
                 Recipe::load_swept(self.file, (self.overrides, &settings)).map_err(anyhow::Error::from)?;
+            epochs = recipe.train.epochs;
             let path = Path::new("runs").join(name);
             let folder = self.folder.join(&path);
             let options = RunOptions {
@@ -206,7 +209,12 @@ impl<'a> Sweeping<'a> {
             }
             runs.push(self.read(path, (seed, fold.map(|fold| fold + 1)))?);
         }
-        Ok(runs)
+        Ok((epochs, runs))
+    }
+
+    /// The epochs of a candidate's last rung; without halving there is but one.
+    fn rung(&self, candidate: &Candidate) -> usize {
+        self.sweep.halving.map_or(0, |_| candidate.epochs)
     }
 
     /// Trains once. What diverges is written down, as it would diverge again.
@@ -258,7 +266,7 @@ impl<'a> Sweeping<'a> {
         };
         let Some((best, others)) = candidates.split_first_mut() else { return };
         let Some(of_best) = scores(best) else { return };
-        for other in others.iter_mut().filter(|other| other.epochs == best.epochs) {
+        for other in others.iter_mut().filter(|other| self.rung(other) == self.rung(best)) {
             other.best_violation = scores(other).map(|of_other| almost_stochastic_order(&of_best, &of_other));
         }
     }

@@ -132,6 +132,59 @@ fn what_cannot_be_trained_on_is_named() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("expected `masked-lm`"));
 }
 
+/// The teacher has another vocabulary and is wider.
+#[test]
+fn hidden_states_of_a_teacher_are_learnt_from_raw_text() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("corpus.txt"), corpus(40)).expect("a small file");
+    for (name, size) in [("ours", "40"), ("theirs", "60")] {
+        succeed(&["vocabulary", "--file", text(&path("corpus.txt")), "--out", text(&path(name)), "--size", size]);
+    }
+    let recipe = |vocabulary: &str, size: &str, more: &str| {
+        format!(
+            "task = \"masked-lm\"\nnext_sentence = false\n[model]\nsource = \"dir:{vocabulary}\"\nsize = \"{size}\"\n\
+             [data]\ntrain = \"corpus.txt\"\n[train]\nepochs = 3\nmax_length = 24\nlearning_rate = 1e-3\n{more}"
+        )
+    };
+    fs::write(path("teacher.toml"), recipe("theirs", "mini", "")).expect("a small file");
+    succeed(&["pretrain", "--recipe", text(&path("teacher.toml")), "--out", text(&path("teacher"))]);
+    let distill = "[distill]\nteacher = \"dir:teacher\"\nhidden = true\nalpha = 0.5\n";
+    fs::write(path("student.toml"), recipe("ours", "tiny", distill)).expect("a small file");
+    let train = |out: &str, more: &[&str]| {
+        let mut student = Command::new(env!("CARGO_BIN_EXE_kiln"));
+        student.args(["pretrain", "--recipe", text(&path("student.toml")), "--out", text(&path(out))]).args(more);
+        student.env("KILN_CACHE", path("cache")).output().expect("the binary runs")
+    };
+    let weights = |out: &str| fs::read(path(out).join("model/model.safetensors")).expect("it was saved");
+    let losses = |out: &str| -> Vec<f64> {
+        let metrics = fs::read_to_string(path(out).join("metrics.jsonl")).expect("it was written");
+        let loss = |line: &str| serde_json::from_str::<Value>(line).expect("JSON")["train_loss"].as_f64();
+        metrics.lines().map(|line| loss(line).expect("a number")).collect()
+    };
+    for (out, origin) in [("a", "computed in"), ("b", "from the cache")] {
+        let output = train(out, &[]);
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && log.contains("hidden states of 160 rows"), "{log}");
+        assert!(log.contains(origin), "{log}");
+    }
+    assert!(weights("a") == weights("b"), "the same training gives the same bytes");
+    assert!(losses("a")[2] < losses("a")[0], "{:?}", losses("a"));
+    assert!(train("alone", &["--set", "distill.alpha=1.0"]).status.success());
+    assert!(weights("a") != weights("alone"));
+
+    for (setting, code, expected) in [
+        ("distill.hidden=false", 2, "`distill.hidden` needs to be true with raw text"),
+        ("distill.temperature=3.0", 2, "`distill.temperature` needs a task with labels"),
+        ("next_sentence=true", 2, "`next_sentence = false`"),
+        ("model.size=small", 1, "expected at most as many as the teacher's, 256"),
+    ] {
+        let output = train("refused", &["--set", setting]);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(code) && message.contains(expected), "{setting}: {message}");
+    }
+}
+
 #[test]
 fn a_batch_may_be_larger_than_any_corpus() {
     let folder = tempfile::tempdir().expect("a temporary folder");

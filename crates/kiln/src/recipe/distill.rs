@@ -12,11 +12,12 @@ use super::{DataPath, Encoder, Model, RecipeFile, Rule};
 ///
 /// The loss of a row is `alpha · labels + (1 − alpha) · teacher`. The teacher's part is, of labels and tags and of an answer's
 /// start and end, the divergence of the softmaxes; where several labels may be right, of a sigmoid each; of a number, the
-/// squared error.
+/// squared error. With raw text the labels are the masked tokens, and the teacher's part is the squared error of its last
+/// layer's hidden states.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Distill {
-    /// A trained model of the same task and labels: a source, or the folder of a run.
+    /// A trained model of the same task and labels, with raw text any encoder: a source, or the folder of a run.
     pub teacher: Source,
     /// Of both models' softmax or sigmoid; the higher, the more the teacher's unlikely labels count.
     #[serde(default = "two", deserialize_with = "checked::positive")]
@@ -77,12 +78,25 @@ pub(super) fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
         Rule {
             key: "distill",
             is_set: file.distill.is_some(),
-            is_allowed: is_full && file.task != Task::MaskedLm,
-            needs: "`model.encoder = \"full\"` and a task with labels",
+            is_allowed: is_full && (file.task != Task::MaskedLm || file.next_sentence == Some(false)),
+            needs: "`model.encoder = \"full\"`, and of raw text `next_sentence = false`",
         },
     ];
-    if let Some(Distill { alpha, unlabelled, .. }) = &file.distill {
+    if let Some(Distill { alpha, temperature, hidden, unlabelled, .. }) = &file.distill {
+        let is_raw = file.task == Task::MaskedLm;
         rules.extend([
+            Rule {
+                key: "distill.hidden",
+                is_set: is_raw && !hidden,
+                is_allowed: false,
+                needs: "to be true with raw text, of which a teacher's hidden states are learnt",
+            },
+            Rule {
+                key: "distill.temperature",
+                is_set: *temperature != two(),
+                is_allowed: !is_raw,
+                needs: "a task with labels: with raw text no logits are compared",
+            },
             Rule {
                 key: "distill.unlabelled",
                 is_set: !unlabelled.is_empty(),

@@ -23,7 +23,7 @@ pub struct Sweep {
 /// 2016; L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020 (arXiv 1810.05934), whose rungs are these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Halving {
-    /// One in so many candidates goes on, and is trained for so many times the epochs.
+    /// One in so many candidates goes on, at least two, and is trained for so many times the epochs.
     pub factor: usize,
     /// Epochs of the first rung.
     pub min_epochs: usize,

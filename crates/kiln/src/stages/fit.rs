@@ -34,6 +34,18 @@ pub(crate) struct Results {
     pub epochs: Vec<EpochScores>,
     /// How logits become probabilities, fitted on the validation split; none where nothing fits best.
     pub calibration: Option<Calibration>,
+    pub epoch_seconds: EpochSeconds,
+}
+
+/// What parts of an epoch took.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct EpochSeconds {
+    /// The last epoch's updates.
+    pub updates: f64,
+    /// Its validation.
+    pub validation: f64,
+    /// The checkpoints of an epoch, the mean over all.
+    pub checkpoints: f64,
 }
 
 /// How a task is fitted.
@@ -100,10 +112,13 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
     splits.entry(split).and_modify(|report| *report = judgement.complete(report.clone()));
     let updates = steps as f64 / fitted.passes;
     let epochs = fitted.epochs.iter().map(|report| epoch_scores(report, updates)).collect();
-    Ok(Fitted {
-        model: fitted.model,
-        results: Results { train, splits, errors: judgement.errors, epochs, calibration },
-    })
+    let epoch_seconds = fitted.epochs.last().map_or_else(EpochSeconds::default, |last| EpochSeconds {
+        updates: last.train_seconds,
+        validation: last.seconds - last.train_seconds,
+        checkpoints: fitted.checkpoint_seconds / fitted.epochs.len() as f64,
+    });
+    let errors = judgement.errors;
+    Ok(Fitted { model: fitted.model, results: Results { train, splits, errors, epochs, calibration, epoch_seconds } })
 }
 
 /// What a training cost, and what a frozen encoder and a teacher took before it.

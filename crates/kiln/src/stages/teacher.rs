@@ -18,10 +18,10 @@ use crate::fingerprint::TEACHER;
 use crate::{Observer, Recipe, UsageError};
 
 /// The most bytes of a teacher's outputs on disk.
-const OUTPUTS_LIMIT: u64 = 32 << 30;
+pub(crate) const OUTPUTS_LIMIT: u64 = 32 << 30;
 
 /// Rows that a teacher computes at once.
-const BATCH_SIZE: usize = 32;
+pub(crate) const BATCH_SIZE: usize = 32;
 
 /// A teacher on disk, held against the recipe.
 pub(crate) struct TeacherFolder {
@@ -153,6 +153,18 @@ pub(crate) fn check_tokens<'a>(
     }
 }
 
+/// Where a teacher's outputs are kept.
+pub(crate) fn outputs_folder(plan: &Plan<'_>) -> PathBuf {
+    let folder = if plan.keeps_features { cache_folder() } else { plan.folder.path.clone() };
+    folder.join("teacher")
+}
+
+/// The hashes of the teacher's files.
+pub(crate) fn teacher_hash(plan: &Plan<'_>) -> String {
+    let contents = plan.fingerprint.contents.iter().filter(|(name, _)| name.starts_with(TEACHER));
+    contents.map(|(_, hash)| hash.as_str()).collect::<Vec<_>>().join(" ")
+}
+
 /// The sets, with what the teacher makes of the training split.
 pub(crate) fn taught<S: LogitSet>(
     plan: &Plan<'_>,
@@ -165,12 +177,10 @@ pub(crate) fn taught<S: LogitSet>(
     let (Some(Lessons { teacher, set }), Some(distill)) = (lessons, &plan.recipe.distill) else {
         return Ok(Taught { sets, seconds: 0.0 });
     };
-    let folder = if plan.keeps_features { cache_folder() } else { plan.folder.path.clone() };
-    let contents = plan.fingerprint.contents.iter().filter(|(name, _)| name.starts_with(TEACHER));
     let config = TeacherConfig {
         batch_size: BATCH_SIZE,
-        folder: folder.join("teacher"),
-        hash: contents.map(|(_, hash)| hash.as_str()).collect::<Vec<_>>().join(" "),
+        folder: outputs_folder(plan),
+        hash: teacher_hash(plan),
         columns: teacher.columns,
         matching: matching(plan),
         max_bytes: OUTPUTS_LIMIT,

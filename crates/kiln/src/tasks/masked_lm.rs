@@ -6,10 +6,14 @@ use std::time::Instant;
 use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
+use kiln_bert::{Weights, load_bert};
 use kiln_dataset::{Source, corpus};
 use kiln_heads::{Calibration, MaskedLm, Network};
 use kiln_predict::Predictor;
-use kiln_pretrain::{Drawing, MaskingConfig, PretrainingSet, TokenStore, TokenStoreConfig, split};
+use kiln_pretrain::{
+    Distillation, Drawing, MaskingConfig, PretrainingSet, Teacher, TeacherStates, TeacherStatesConfig, TokenStore,
+    TokenStoreConfig, split,
+};
 use kiln_schema::Splits;
 use kiln_tokenize::Tokenizer;
 use kiln_train::{Dataset, EvaluationSet};
@@ -17,9 +21,11 @@ use kiln_train::{Dataset, EvaluationSet};
 use super::{BATCH_SIZE, Judgement, Scored};
 use crate::error::Interrupted;
 use crate::recipe::Files;
+use crate::stages::features::origin;
 use crate::stages::fit::{FitOptions, Fitted, fit};
 use crate::stages::model::{prepare, pretrained, scope};
 use crate::stages::settle::Plan;
+use crate::stages::teacher::{BATCH_SIZE as TEACHER_BATCH_SIZE, OUTPUTS_LIMIT, outputs_folder, teacher_hash};
 use crate::stages::{Described, Learner, Stages, Tokens};
 use crate::{Fold, Observer, UsageError};
 
@@ -106,11 +112,13 @@ impl Stages for MaskedLmTask {
         observer: &mut dyn Observer,
     ) -> anyhow::Result<Fitted<MaskedLm>> {
         let metric = plan.recipe.metric();
+        let (train, teacher_seconds) = taught(plan, sets.train, observer)?;
+        let sets = Splits { train, ..sets };
         let options = FitOptions {
             metric,
             scope: scope(plan, &learner.model.bert),
             encoder_seconds: 0.0,
-            teacher_seconds: 0.0,
+            teacher_seconds,
             judge: |_: &_, _: &_, _: Option<&Calibration>| Judgement::none(),
         };
         fit(plan, &sets, learner.model, options, observer)
@@ -119,6 +127,36 @@ impl Stages for MaskedLmTask {
     fn network(&self, _rows: (), model: MaskedLm) -> Network {
         Network::MaskedLm { model }
     }
+}
+
+/// The training rows with the teacher's part, if there is a teacher, and what it took: 0 when all was cached.
+fn taught(
+    plan: &Plan<'_>,
+    train: PretrainingSet,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<(PretrainingSet, f64)> {
+    let (Some(distill), Some(teacher)) = (&plan.recipe.distill, &plan.teacher) else { return Ok((train, 0.0)) };
+    let started = Instant::now();
+    let weights = Weights::from_folder(&teacher.folder)?;
+    let mut bert = load_bert(&teacher.config, &weights, plan.device)?.module;
+    bert.products.precision = plan.precision;
+    let hash = teacher_hash(plan);
+    let config = TeacherStatesConfig {
+        width: plan.checkpoint.config.hidden_size,
+        batch_size: TEACHER_BATCH_SIZE,
+        folder: outputs_folder(plan),
+        max_bytes: OUTPUTS_LIMIT,
+    };
+    let rows = train.store().rows();
+    let mut progress = |done| observer.rows("teacher", done, rows);
+    let teacher = Teacher { bert: &bert, tokenizer: &teacher.tokenizer, hash: &hash };
+    let (states, is_cached) =
+        TeacherStates::compute(teacher, train.store(), plan.tokenizer(), &config, plan.device, &mut progress)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let origin = origin(is_cached, seconds);
+    observer.stage("teacher", "kiln-pretrain", &format_args!("hidden states of {rows} rows {origin}"));
+    let train = train.with_distillation(Distillation { states, alpha: distill.alpha });
+    Ok((train, if is_cached { 0.0 } else { seconds }))
 }
 
 /// Files of raw text as tokens, in files without a name in the config's folder.

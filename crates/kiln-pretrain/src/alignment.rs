@@ -1,0 +1,116 @@
+//! Tokens of two vocabularies, by the characters that they stand for.
+
+use std::ops::Range;
+
+use kiln_tokenize::Tokenizer;
+
+use crate::Error;
+
+/// Writes a tokenizer's tokens as the text that they stand for.
+#[derive(Clone, Debug)]
+pub(crate) struct Speller<'a> {
+    tokenizer: &'a Tokenizer,
+    /// Whether tokens carry the space before them, as `▁` does; if not, those without `##` begin a word.
+    marks_spaces: bool,
+}
+
+const SPACE: char = '▁';
+
+/// Stands for a token that stands for no text, as `[UNK]`.
+const UNKNOWN: char = '\u{fffd}';
+
+impl<'a> Speller<'a> {
+    /// # Errors
+    /// When tokens stand for bytes: one may be a part of a character.
+    pub fn new(tokenizer: &'a Tokenizer) -> Result<Self, Error> {
+        if tokenizer.is_byte_level() {
+            return Err(Error::ByteLevel);
+        }
+        let mut tokens = (0..tokenizer.vocab_size() as u32).filter_map(|id| tokenizer.token(id));
+        Ok(Self { tokenizer, marks_spaces: tokens.any(|token| token.starts_with(SPACE)) })
+    }
+
+    /// The text, and the characters in it that each token stands for.
+    pub fn spell(&self, ids: &[u32]) -> (String, Vec<Range<usize>>) {
+        let mut text: Vec<char> = Vec::new();
+        let mut spans = Vec::with_capacity(ids.len());
+        for &id in ids {
+            let token = self.tokenizer.token(id).unwrap_or_default();
+            let is_text = !self.tokenizer.is_special(id);
+            let part = if is_text { self.tokenizer.token_text(id) } else { UNKNOWN.to_string() };
+            let begins_word = match self.marks_spaces {
+                true => token.starts_with(SPACE),
+                false => !token.starts_with("##") && part.starts_with(is_spaced),
+            };
+            // Between Chinese characters WordPiece has no space to tell of.
+            let needs_space = self.marks_spaces || text.last().is_some_and(|last| is_spaced(*last));
+            if begins_word && needs_space && !text.is_empty() {
+                text.push(' ');
+            }
+            let start = text.len();
+            text.extend(part.chars());
+            spans.push(start..text.len());
+        }
+        (text.into_iter().collect(), spans)
+    }
+}
+
+/// Whether words of such characters are parted by spaces.
+fn is_spaced(char: char) -> bool {
+    let is_unspaced = matches!(char, '\u{2e80}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}');
+    char.is_alphanumeric() && !is_unspaced
+}
+
+/// For each span, the pieces that share a character with it. Both go forward through the text; a piece without characters is
+/// of no span.
+pub(crate) fn aligned(spans: &[Range<usize>], pieces: &[[usize; 2]]) -> Vec<Range<usize>> {
+    let mut first = 0;
+    let of_span = |span: &Range<usize>| {
+        while pieces.get(first).is_some_and(|[_, end]| *end <= span.start) {
+            first += 1;
+        }
+        let shared = pieces[first..].iter().take_while(|[start, _]| *start < span.end).count();
+        first..first + shared
+    };
+    spans.iter().map(of_span).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokenizer(name: &str) -> Tokenizer {
+        let folder = format!(concat!(env!("CARGO_MANIFEST_DIR"), "/../kiln-tokenize/tests/{}"), name);
+        Tokenizer::from_folder(folder.as_ref()).expect("the fixture is whole")
+    }
+
+    #[test]
+    fn tokens_are_spelled_as_text() {
+        for (name, text, spelled) in [
+            ("tiny", "房间 clean 房 cleaner", "房间clean房cleaner"),
+            ("tiny", "clean cleaner 😀 房", "clean cleaner\u{fffd}房"),
+            ("tiny-unigram", "房间 clean", "房间 clean"),
+        ] {
+            let tokenizer = tokenizer(name);
+            let ids = tokenizer.pieces(&[text]).expect("there is an unknown token").remove(0);
+            let (found, spans) = Speller::new(&tokenizer).expect("no bytes").spell(&ids);
+            assert_eq!(found, spelled, "{name}");
+            let characters: Vec<char> = found.chars().collect();
+            for (id, span) in ids.iter().zip(spans) {
+                let part: String = characters[span].iter().collect();
+                assert!(part == tokenizer.token_text(*id) || part == "\u{fffd}", "{name}: {part}");
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_are_found_by_their_characters() {
+        // Four characters and a word; pieces of two characters, of one, none, and of the word with its space.
+        let spans = [0..1, 1..2, 2..3, 3..4, 5..10];
+        let pieces = [[0, 0], [0, 2], [2, 3], [4, 10]];
+        assert_eq!(aligned(&spans, &pieces), [1..2, 1..2, 2..3, 3..3, 3..4]);
+        assert_eq!(aligned(&spans, &[[0, 10]]), vec![0..1; 5]);
+        assert_eq!(aligned(&[0..4], &[[0, 1], [1, 3], [3, 9]]), [0..3]);
+        assert_eq!(aligned(&spans, &[]), vec![0..0; 5]);
+    }
+}

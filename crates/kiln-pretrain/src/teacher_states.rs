@@ -1,0 +1,403 @@
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use half::f16;
+use kiln_bert::Bert;
+use kiln_files::FileWriter;
+use kiln_heads::{MaskedLm, hidden_state_error_sum, inputs};
+use kiln_tokenize::{Encoding, Tokenizer, by_length, lengths, pad};
+use sha2::{Digest, Sha256};
+
+use crate::alignment::{Speller, aligned};
+use crate::components::Components;
+use crate::{Error, TokenStore};
+
+/// What the last layer of a teacher makes of each token of a store. It is computed once, in a file that is read row by row.
+///
+/// The teacher reads the text that the tokens stand for, by its own tokenizer. A token's state is the mean over the teacher's
+/// tokens that share a character with it. States of a wider teacher are projected on their first principal components, as
+/// many as the student is wide, centred, with a mean square of 1.
+#[derive(Debug)]
+pub struct TeacherStates {
+    file: Mutex<File>,
+    folder: PathBuf,
+    /// Of each row its first token, counted over all rows, and the number of all tokens.
+    starts: Vec<usize>,
+    width: usize,
+}
+
+/// A teacher's part of a loss: `alpha · masked tokens + (1 − alpha) · hidden states`.
+#[derive(Debug)]
+pub struct Distillation {
+    /// What the teacher makes of the store.
+    pub states: TeacherStates,
+    /// The share of the masked tokens' own loss.
+    pub alpha: f64,
+}
+
+/// A model whose hidden states are learnt.
+#[derive(Clone, Copy, Debug)]
+pub struct Teacher<'a> {
+    /// Its encoder.
+    pub bert: &'a Bert,
+    /// Its tokenizer; what is behind its maximum length has no state.
+    pub tokenizer: &'a Tokenizer,
+    /// Stands for both: a hash of their files.
+    pub hash: &'a str,
+}
+
+/// How a teacher's states are computed.
+#[derive(Clone, Debug)]
+pub struct TeacherStatesConfig {
+    /// The width of the student's hidden states; not above that of the teacher's.
+    pub width: usize,
+    /// Rows computed at once.
+    pub batch_size: usize,
+    /// Holds a file for each teacher and store.
+    pub folder: PathBuf,
+    /// The most bytes of a file.
+    pub max_bytes: u64,
+}
+
+/// Rows whose states the principal components are of.
+const COMPONENT_ROWS: usize = 1_024;
+
+/// Rows that are sorted by length and tokenized together.
+const CHUNK: usize = 4_096;
+
+impl TeacherStates {
+    /// Runs a teacher over all rows of a store of `tokenizer`'s tokens, or opens the file that an earlier run has written.
+    /// Returns the states with whether they were there before. `progress` gets the number of rows done, from time to time.
+    ///
+    /// # Errors
+    /// When the student is wider than the teacher or its tokens stand for bytes, when the file would be larger than the limit,
+    /// or when it cannot be written. A file of another length is computed anew.
+    pub fn compute(
+        teacher: Teacher<'_>,
+        store: &TokenStore,
+        tokenizer: &Tokenizer,
+        config: &TeacherStatesConfig,
+        device: &Device,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(Self, bool), Error> {
+        let (width, teacher_width) = (config.width, teacher.bert.hidden_size());
+        if width > teacher_width {
+            return Err(Error::WiderStudent { student: width, teacher: teacher_width });
+        }
+        let speller = Speller::new(tokenizer)?;
+        let mut starts = vec![0];
+        for row in 0..store.rows() {
+            starts.push(starts[row] + store.shape(row)?.1);
+        }
+        let bytes = (starts[store.rows()] * width * F16) as u64;
+        if bytes > config.max_bytes {
+            return Err(Error::TeacherStates { bytes, most: config.max_bytes });
+        }
+        let path = config.folder.join(format!("{}.states", key(teacher, store, config)?));
+        let is_kept = path.metadata().is_ok_and(|metadata| metadata.len() == bytes);
+        let failed = |source| Error::Store { folder: config.folder.clone(), source };
+        if !is_kept {
+            std::fs::create_dir_all(&config.folder).map_err(failed)?;
+            let reader = Reader { teacher, store, speller, device };
+            let components = (width < teacher_width).then(|| reader.components(config)).transpose()?;
+            let mut file = FileWriter::create(&path).map_err(failed)?;
+            for chunk in 0..store.rows().div_ceil(CHUNK) {
+                let rows: Vec<usize> = (chunk * CHUNK..store.rows().min((chunk + 1) * CHUNK)).collect();
+                let mut done = rows[0];
+                reader.read(&rows, config.batch_size, &mut |row, states| {
+                    let states = components.as_ref().map(|components| components.project(&states)).unwrap_or(states);
+                    let bytes: Vec<u8> = states.iter().flat_map(|&state| rounded(state).to_le_bytes()).collect();
+                    file.seek(SeekFrom::Start((starts[row] * width * F16) as u64)).map_err(failed)?;
+                    file.write_all(&bytes).map_err(failed)?;
+                    done += 1;
+                    if done.is_multiple_of(config.batch_size) || done == store.rows() {
+                        progress(done);
+                    }
+                    Ok(())
+                })?;
+            }
+            file.finish().map_err(failed)?;
+        }
+        let file = Mutex::new(kiln_files::open(&path).map_err(failed)?);
+        Ok((Self { file, folder: config.folder.clone(), starts, width }, is_kept))
+    }
+
+    /// The width of a state.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The states of a row's tokens, row-major `[tokens, width]`; zeros for a token that the teacher has no part of.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    ///
+    /// # Panics
+    /// When there is no such row.
+    pub fn row(&self, row: usize) -> Result<Vec<f32>, Error> {
+        let [start, end] = [row, row + 1].map(|row| self.starts[row] * self.width * F16);
+        let mut bytes = vec![0; end - start];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = file.seek(SeekFrom::Start(start as u64)).and_then(|_| file.read_exact(&mut bytes));
+        read.map_err(|source| Error::Store { folder: self.folder.clone(), source })?;
+        Ok(bytes.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect())
+    }
+}
+
+impl TeacherStates {
+    /// The squared error of the hidden states that a model's last layer has just given: a mean over the width, and over the
+    /// tokens that the teacher has a state of.
+    ///
+    /// # Shapes
+    /// - `rows`: of each row of the batch its number in the store, and the position of its first token in the batch
+    /// - output: `[1]`
+    ///
+    /// # Panics
+    /// When the model keeps no layer's outputs, or is not as wide as the states.
+    pub(crate) fn loss(&self, model: &MaskedLm, rows: &[(usize, usize)], device: &Device) -> Tensor<1> {
+        let kept = model.bert.layer_outputs.as_ref().expect("a student keeps the outputs of its layers");
+        let student = kept.take().pop().expect("the last layer's at least");
+        let [batch, seq, width] = student.dims();
+        let (mut states, mut weights) = (vec![0.0; batch * seq * width], vec![0.0f32; batch * seq]);
+        for (at, &(row, first)) in rows.iter().enumerate() {
+            let of_row = self.row(row).expect("the file has been whole before");
+            let start = at * seq + first;
+            states[start * width..][..of_row.len()].copy_from_slice(&of_row);
+            for (weight, state) in weights[start..].iter_mut().zip(of_row.chunks(width)) {
+                *weight = f32::from(u8::from(state.iter().any(|number| *number != 0.0)));
+            }
+        }
+        let known = weights.iter().sum::<f32>().max(1.0);
+        let tensor = |numbers, shape| TensorData::new(numbers, shape);
+        let teacher = Tensor::from_data(tensor(states, vec![batch, seq, width]), device);
+        let weights = Tensor::from_data(tensor(weights, vec![batch, seq]), device);
+        hidden_state_error_sum(student, teacher, weights) / known
+    }
+}
+
+const F16: usize = size_of::<f16>();
+
+/// The nearest that is finite.
+fn rounded(number: f32) -> f16 {
+    f16::from_f32(number.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()))
+}
+
+/// Runs a teacher over rows of a store.
+struct Reader<'a> {
+    teacher: Teacher<'a>,
+    store: &'a TokenStore,
+    speller: Speller<'a>,
+    device: &'a Device,
+}
+
+impl Reader<'_> {
+    /// Gives `take` the states of each row's tokens, row-major `[tokens, teacher's width]`, in any order of the rows.
+    fn read(
+        &self,
+        rows: &[usize],
+        batch_size: usize,
+        take: &mut dyn FnMut(usize, Vec<f32>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let (mut encodings, mut pieces) = (Vec::new(), Vec::new());
+        for &row in rows {
+            let (encoding, of_tokens) = self.encode(&self.store.row(row)?.tokens)?;
+            encodings.push(encoding);
+            pieces.push(of_tokens);
+        }
+        let width = self.teacher.bert.hidden_size();
+        for batch in by_length(&lengths(&encodings), batch_size) {
+            let padded = pad(&encodings, &batch, self.teacher.tokenizer.pad_token_id());
+            let states = host(self.teacher.bert.forward(inputs(&padded, self.device)));
+            for (states, &at) in states.chunks(padded.seq * width).zip(&batch) {
+                let means =
+                    pieces[at].iter().flat_map(|pieces| mean(&states[pieces.start * width..pieces.end * width], width));
+                take(rows[at], means.collect())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The text of some tokens as the teacher reads it, and for each of them those that it is in the teacher's encoding.
+    fn encode(&self, tokens: &[u32]) -> Result<(Encoding, Vec<Range<usize>>), Error> {
+        let tokenizer = self.teacher.tokenizer;
+        let (text, spans) = self.speller.spell(tokens);
+        let list = tokenizer.list(&text, None)?;
+        let most = list.input_ids.len().min(tokenizer.max_length());
+        // Special tokens stand for no characters.
+        let pieces = aligned(&spans, &list.offsets[..most]);
+        let encoding = Encoding {
+            input_ids: list.input_ids[..most].to_vec(),
+            token_type_ids: list.token_type_ids[..most].to_vec(),
+            full_length: list.input_ids.len(),
+            full_length_is_exact: true,
+        };
+        Ok((encoding, pieces))
+    }
+
+    /// The principal components of rows that are spread over the store.
+    fn components(&self, config: &TeacherStatesConfig) -> Result<Components, Error> {
+        let count = self.store.rows().min(COMPONENT_ROWS);
+        let rows: Vec<usize> = (0..count).map(|at| at * self.store.rows() / count).collect();
+        let mut all = Vec::new();
+        self.read(&rows, config.batch_size, &mut |_, states| {
+            all.extend(states);
+            Ok(())
+        })?;
+        Ok(Components::of(&all, self.teacher.bert.hidden_size(), config.width))
+    }
+}
+
+/// The mean of states, row-major `[states, width]`; zeros where there is none.
+fn mean(states: &[f32], width: usize) -> Vec<f32> {
+    let mut mean = vec![0.0; width];
+    let share = 1.0 / (states.len() / width).max(1) as f32;
+    for state in states.chunks(width) {
+        mean.iter_mut().zip(state).for_each(|(mean, value)| *mean += value * share);
+    }
+    mean
+}
+
+fn host(states: Tensor<3>) -> Vec<f32> {
+    states.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32")
+}
+
+/// A hash of all that the states depend on: the teacher, its precision, the width, and every token of every row.
+fn key(teacher: Teacher<'_>, store: &TokenStore, config: &TeacherStatesConfig) -> Result<String, Error> {
+    let mut all = Sha256::new();
+    let precision = teacher.bert.products.precision;
+    all.update(format!("states 1 {} {precision:?} {} {}", teacher.hash, config.width, teacher.tokenizer.max_length()));
+    for row in 0..store.rows() {
+        let tokens = store.row(row)?.tokens;
+        all.update((tokens.len() as u64).to_le_bytes());
+        tokens.iter().for_each(|token| all.update(token.to_le_bytes()));
+    }
+    Ok(all.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_backend::{Backend, Flex};
+    use kiln_bert::{BertConfig, LayerOutputs};
+    use kiln_dataset::Passage;
+    use kiln_heads::PreTrainingHeads;
+
+    use super::*;
+    use crate::TokenStoreConfig;
+
+    fn tokenizer(name: &str) -> Tokenizer {
+        let folder = format!(concat!(env!("CARGO_MANIFEST_DIR"), "/../kiln-tokenize/tests/{}"), name);
+        Tokenizer::from_folder(folder.as_ref()).expect("the fixture is whole").with_max_length(16).expect("enough")
+    }
+
+    fn bert(hidden_size: usize, device: &Device) -> Bert {
+        let config = BertConfig {
+            vocab_size: 16,
+            hidden_size,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            intermediate_size: 12,
+            max_position_embeddings: 16,
+            hidden_dropout_prob: 0.0,
+            attention_probs_dropout_prob: 0.0,
+            ..BertConfig::base()
+        };
+        config.init(device)
+    }
+
+    fn store(tokenizer: &Tokenizer) -> TokenStore {
+        let texts = ["房间 clean 干 房", "clean 房间", "房间房间 cleaner"];
+        let passages = texts.iter().flat_map(|text| [Ok(Passage::Sentence((*text).to_owned())), Ok(Passage::End)]);
+        let config = TokenStoreConfig { folder: std::env::temp_dir(), max_tokens: 12 };
+        config.build(passages, tokenizer).expect("the temporary folder is writable")
+    }
+
+    struct Place(tempfile::TempDir);
+
+    impl Place {
+        fn compute(&self, teacher: &Bert, width: usize, device: &Device) -> Result<(TeacherStates, bool), Error> {
+            let ours = tokenizer("tiny");
+            let theirs = tokenizer("tiny-unigram");
+            let teacher = Teacher { bert: teacher, tokenizer: &theirs, hash: "a" };
+            let folder = self.0.path().join("states");
+            let config = TeacherStatesConfig { width, batch_size: 2, folder, max_bytes: 1_000 };
+            TeacherStates::compute(teacher, &store(&ours), &ours, &config, device, &mut |_| {})
+        }
+    }
+
+    #[test]
+    fn a_token_has_the_mean_of_the_pieces_that_it_shares_characters_with() {
+        let device = Flex::find_device(None).expect("it is built in");
+        let (place, teacher) = (Place(tempfile::tempdir().expect("a temporary folder")), bert(8, &device));
+        let (states, was_there) = place.compute(&teacher, 8, &device).expect("it is small");
+        assert!(!was_there);
+        // The first row is 房 间 clean [UNK] 房; of the teacher <s> ▁房间 ▁clean <unk> 房 </s>.
+        let list = tokenizer("tiny-unigram").list("房间clean\u{fffd}房", None).expect("there is an unknown token");
+        let encoding = Encoding {
+            token_type_ids: vec![0; list.input_ids.len()],
+            full_length: list.input_ids.len(),
+            full_length_is_exact: true,
+            input_ids: list.input_ids.clone(),
+        };
+        let batch = pad(&[encoding], &[0], 1);
+        let expected = host(teacher.forward(inputs(&batch, &device)));
+        let of_piece = |piece: usize| &expected[piece * 8..][..8];
+        let found = states.row(0).expect("it is there");
+        let near = |found: &[f32], expected: &[f32]| found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 2e-3);
+        let piece_of = |character: usize| {
+            list.offsets.iter().position(|[start, end]| (*start..*end).contains(&character)).expect("it is read")
+        };
+        for (token, character) in [(0, 0), (1, 1), (3, 7), (4, 8)] {
+            assert!(near(&found[token * 8..], of_piece(piece_of(character))), "token {token} of {:?}", list.tokens);
+        }
+        assert_eq!(found.len(), 5 * 8);
+
+        let (again, was_there) = place.compute(&teacher, 8, &device).expect("it is small");
+        assert!(was_there && again.row(2).expect("it is there") == states.row(2).expect("it is there"));
+    }
+
+    #[test]
+    fn a_narrower_student_is_given_principal_components() {
+        let device = Flex::find_device(None).expect("it is built in");
+        let (place, teacher) = (Place(tempfile::tempdir().expect("a temporary folder")), bert(8, &device));
+        let (states, _) = place.compute(&teacher, 4, &device).expect("it is small");
+        let all: Vec<f32> = (0..3).flat_map(|row| states.row(row).expect("it is there")).collect();
+        let square = all.iter().map(|value| value * value).sum::<f32>() / all.len() as f32;
+        assert!((square - 1.0).abs() < 1e-2, "{square}");
+        let error = |result: Result<_, Error>| result.expect_err("it is refused").to_string();
+        assert!(error(place.compute(&teacher, 10, &device)).contains("have 10 numbers, expected at most as many"));
+        let wide = bert(128, &device);
+        assert!(error(place.compute(&wide, 128, &device)).contains("bytes on disk, expected at most 1000"));
+    }
+
+    #[test]
+    fn the_loss_is_a_mean_over_the_tokens_with_a_state() {
+        let device = Flex::find_device(None).expect("it is built in");
+        let (place, teacher) = (Place(tempfile::tempdir().expect("a temporary folder")), bert(8, &device));
+        let (states, _) = place.compute(&teacher, 8, &device).expect("it is small");
+        let mut student = bert(8, &device);
+        student.layer_outputs = Some(LayerOutputs::of_every_pass());
+        let cls =
+            PreTrainingHeads::new(&BertConfig { vocab_size: 16, hidden_size: 8, ..BertConfig::base() }, false, &device);
+        let model = MaskedLm { bert: student, cls };
+        let tokenizer = tokenizer("tiny");
+        let store = store(&tokenizer);
+        let encodings: Vec<Encoding> = [1, 2]
+            .map(|row| store.row(row).and_then(|row| Ok(tokenizer.assemble(&row.tokens, None)?.0)).expect("it is read"))
+            .into();
+        let batch = pad(&encodings, &[0, 1], 0);
+        let ours = host(model.bert.forward(inputs(&batch, &device)));
+        let (mut sum, mut count) = (0.0, 0);
+        for (at, row) in [1, 2].into_iter().enumerate() {
+            let theirs = states.row(row).expect("it is there");
+            let ours = &ours[(at * batch.seq + 1) * 8..][..theirs.len()];
+            sum += ours.iter().zip(&theirs).map(|(a, b)| (a - b) * (a - b)).sum::<f32>() / 8.0;
+            count += theirs.len() / 8;
+        }
+        let loss: f32 = states.loss(&model, &[(1, 1), (2, 1)], &device).into_scalar();
+        assert!((loss - sum / count as f32).abs() < 1e-5, "{loss} and {sum} of {count}");
+    }
+}
