@@ -110,7 +110,7 @@ mod tests {
         let pieces = [[0, 0], [0, 2], [2, 3], [4, 10]];
         assert_eq!(aligned(&spans, &pieces), [1..2, 1..2, 2..3, 3..3, 3..4]);
         assert_eq!(aligned(&spans, &[[0, 10]]), vec![0..1; 5]);
-        assert_eq!(aligned(&[0..4], &[[0, 1], [1, 3], [3, 9]]), [0..3]);
+        assert_eq!(aligned(&[0..4, 4..9], &[[0, 1], [1, 3], [3, 9]]), [0..3, 2..3]);
         assert_eq!(aligned(&spans, &[]), vec![0..0; 5]);
     }
 }

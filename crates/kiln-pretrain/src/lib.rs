@@ -25,12 +25,14 @@ mod drawing;
 mod alignment;
 mod components;
 mod teacher_states;
+mod distillation;
 mod pretraining_set;
 mod error;
 
+pub use distillation::Distillation;
 pub use drawing::{Drawing, Drawn};
 pub use error::Error;
 pub use masking::{MaskUnit, Masking, MaskingConfig};
 pub use pretraining_set::{PretrainingSet, Tally, split};
-pub use teacher_states::{Distillation, Teacher, TeacherStates, TeacherStatesConfig};
+pub use teacher_states::{Teacher, TeacherStates, TeacherStatesConfig};
 pub use token_store::{TokenRow, TokenStore, TokenStoreConfig};

@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use half::f16;
 use kiln_bert::Bert;
 use kiln_files::FileWriter;
-use kiln_heads::{MaskedLm, hidden_state_error_sum, inputs};
+use kiln_heads::inputs;
 use kiln_tokenize::{Encoding, Tokenizer, by_length, lengths, pad};
 use sha2::{Digest, Sha256};
 
@@ -28,15 +28,6 @@ pub struct TeacherStates {
     /// Of each row its first token, counted over all rows, and the number of all tokens.
     starts: Vec<usize>,
     width: usize,
-}
-
-/// A teacher's part of a loss: `alpha · masked tokens + (1 − alpha) · hidden states`.
-#[derive(Debug)]
-pub struct Distillation {
-    /// What the teacher makes of the store.
-    pub states: TeacherStates,
-    /// The share of the masked tokens' own loss.
-    pub alpha: f64,
 }
 
 /// A model whose hidden states are learnt.
@@ -148,37 +139,6 @@ impl TeacherStates {
     }
 }
 
-impl TeacherStates {
-    /// The squared error of the hidden states that a model's last layer has just given: a mean over the width, and over the
-    /// tokens that the teacher has a state of.
-    ///
-    /// # Shapes
-    /// - `rows`: of each row of the batch its number in the store, and the position of its first token in the batch
-    /// - output: `[1]`
-    ///
-    /// # Panics
-    /// When the model keeps no layer's outputs, or is not as wide as the states.
-    pub(crate) fn loss(&self, model: &MaskedLm, rows: &[(usize, usize)], device: &Device) -> Tensor<1> {
-        let kept = model.bert.layer_outputs.as_ref().expect("a student keeps the outputs of its layers");
-        let student = kept.take().pop().expect("the last layer's at least");
-        let [batch, seq, width] = student.dims();
-        let (mut states, mut weights) = (vec![0.0; batch * seq * width], vec![0.0f32; batch * seq]);
-        for (at, &(row, first)) in rows.iter().enumerate() {
-            let of_row = self.row(row).expect("the file has been whole before");
-            let start = at * seq + first;
-            states[start * width..][..of_row.len()].copy_from_slice(&of_row);
-            for (weight, state) in weights[start..].iter_mut().zip(of_row.chunks(width)) {
-                *weight = f32::from(u8::from(state.iter().any(|number| *number != 0.0)));
-            }
-        }
-        let known = weights.iter().sum::<f32>().max(1.0);
-        let tensor = |numbers, shape| TensorData::new(numbers, shape);
-        let teacher = Tensor::from_data(tensor(states, vec![batch, seq, width]), device);
-        let weights = Tensor::from_data(tensor(weights, vec![batch, seq]), device);
-        hidden_state_error_sum(student, teacher, weights) / known
-    }
-}
-
 const F16: usize = size_of::<f16>();
 
 /// The nearest that is finite.
@@ -283,7 +243,7 @@ mod tests {
     use kiln_backend::{Backend, Flex};
     use kiln_bert::{BertConfig, LayerOutputs};
     use kiln_dataset::Passage;
-    use kiln_heads::PreTrainingHeads;
+    use kiln_heads::{MaskedLm, PreTrainingHeads};
 
     use super::*;
     use crate::TokenStoreConfig;
@@ -309,7 +269,7 @@ mod tests {
     }
 
     fn store(tokenizer: &Tokenizer) -> TokenStore {
-        let texts = ["房间 clean 干 房", "clean 房间", "房间房间 cleaner"];
+        let texts = ["房间 clean 房", "clean 房间", "房间房间 cleaner"];
         let passages = texts.iter().flat_map(|text| [Ok(Passage::Sentence((*text).to_owned())), Ok(Passage::End)]);
         let config = TokenStoreConfig { folder: std::env::temp_dir(), max_tokens: 12 };
         config.build(passages, tokenizer).expect("the temporary folder is writable")
@@ -330,12 +290,12 @@ mod tests {
 
     #[test]
     fn a_token_has_the_mean_of_the_pieces_that_it_shares_characters_with() {
-        let device = Flex::find_device(None).expect("it is built in");
+        let device = Flex::find_device(0).expect("it is built in");
         let (place, teacher) = (Place(tempfile::tempdir().expect("a temporary folder")), bert(8, &device));
         let (states, was_there) = place.compute(&teacher, 8, &device).expect("it is small");
         assert!(!was_there);
-        // The first row is 房 间 clean [UNK] 房; of the teacher <s> ▁房间 ▁clean <unk> 房 </s>.
-        let list = tokenizer("tiny-unigram").list("房间clean\u{fffd}房", None).expect("there is an unknown token");
+        // The first row is 房 间 clean 房; the teacher reads 房间 as one token.
+        let list = tokenizer("tiny-unigram").list("房间clean房", None).expect("there is an unknown token");
         let encoding = Encoding {
             token_type_ids: vec![0; list.input_ids.len()],
             full_length: list.input_ids.len(),
@@ -350,10 +310,10 @@ mod tests {
         let piece_of = |character: usize| {
             list.offsets.iter().position(|[start, end]| (*start..*end).contains(&character)).expect("it is read")
         };
-        for (token, character) in [(0, 0), (1, 1), (3, 7), (4, 8)] {
+        for (token, character) in [(0, 0), (1, 1), (2, 2), (3, 7)] {
             assert!(near(&found[token * 8..], of_piece(piece_of(character))), "token {token} of {:?}", list.tokens);
         }
-        assert_eq!(found.len(), 5 * 8);
+        assert_eq!(found.len(), 4 * 8);
 
         let (again, was_there) = place.compute(&teacher, 8, &device).expect("it is small");
         assert!(was_there && again.row(2).expect("it is there") == states.row(2).expect("it is there"));
@@ -361,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_narrower_student_is_given_principal_components() {
-        let device = Flex::find_device(None).expect("it is built in");
+        let device = Flex::find_device(0).expect("it is built in");
         let (place, teacher) = (Place(tempfile::tempdir().expect("a temporary folder")), bert(8, &device));
         let (states, _) = place.compute(&teacher, 4, &device).expect("it is small");
         let all: Vec<f32> = (0..3).flat_map(|row| states.row(row).expect("it is there")).collect();
@@ -375,7 +335,7 @@ mod tests {
 
     #[test]
     fn the_loss_is_a_mean_over_the_tokens_with_a_state() {
-        let device = Flex::find_device(None).expect("it is built in");
+        let device = Flex::find_device(0).expect("it is built in");
         let (place, teacher) = (Place(tempfile::tempdir().expect("a temporary folder")), bert(8, &device));
         let (states, _) = place.compute(&teacher, 8, &device).expect("it is small");
         let mut student = bert(8, &device);

@@ -331,7 +331,10 @@ fn a_teacher_and_a_student_need_what_they_can_work_with() {
         assert!(found.contains(&format!("`{key}` needs ")) && found.contains(needs), "{found}");
     }
     let lora = message(SHORT, &["distill.teacher=sample", "model.encoder=lora"]);
-    assert!(lora.contains("`distill` needs `model.encoder = \"full\"` and a task with labels"), "{lora}");
+    assert!(
+        lora.contains("`distill` needs `model.encoder = \"full\"`, and of raw text `next_sentence = false`"),
+        "{lora}"
+    );
     let crf = ["task=token-classification", "model.crf=true", "distill.teacher=sample", "distill.alpha=0"];
     let crf = message(SHORT, &crf);
     assert!(crf.contains("`distill.alpha` needs to be above 0 with `model.crf`"), "{crf}");
