@@ -69,7 +69,8 @@ pub(crate) fn aligned(spans: &[Range<usize>], pieces: &[[usize; 2]]) -> Vec<Rang
         while pieces.get(first).is_some_and(|[_, end]| *end <= span.start) {
             first += 1;
         }
-        let shared = pieces[first..].iter().take_while(|[start, _]| *start < span.end).count();
+        let is_shared = |[start, end]: &&[usize; 2]| *start < span.end && *end > span.start;
+        let shared = pieces[first..].iter().take_while(is_shared).count();
         first..first + shared
     };
     spans.iter().map(of_span).collect()
@@ -105,9 +106,9 @@ mod tests {
 
     #[test]
     fn pieces_are_found_by_their_characters() {
-        // Four characters and a word; pieces of two characters, of one, none, and of the word with its space.
+        // Four characters and a word; pieces of two characters, of one, and of the word with its space, between special tokens.
         let spans = [0..1, 1..2, 2..3, 3..4, 5..10];
-        let pieces = [[0, 0], [0, 2], [2, 3], [4, 10]];
+        let pieces = [[0, 0], [0, 2], [2, 3], [4, 10], [0, 0]];
         assert_eq!(aligned(&spans, &pieces), [1..2, 1..2, 2..3, 3..3, 3..4]);
         assert_eq!(aligned(&spans, &[[0, 10]]), vec![0..1; 5]);
         assert_eq!(aligned(&[0..4, 4..9], &[[0, 1], [1, 3], [3, 9]]), [0..3, 2..3]);

@@ -269,7 +269,7 @@ mod tests {
     }
 
     fn store(tokenizer: &Tokenizer) -> TokenStore {
-        let texts = ["房间 clean 房", "clean 房间", "房间房间 cleaner"];
+        let texts = ["房间房", "clean 房间", "房间房间 cleaner"];
         let passages = texts.iter().flat_map(|text| [Ok(Passage::Sentence((*text).to_owned())), Ok(Passage::End)]);
         let config = TokenStoreConfig { folder: std::env::temp_dir(), max_tokens: 12 };
         config.build(passages, tokenizer).expect("the temporary folder is writable")
@@ -294,8 +294,8 @@ mod tests {
         let (place, teacher) = (Place(tempfile::tempdir().expect("a temporary folder")), bert(8, &device));
         let (states, was_there) = place.compute(&teacher, 8, &device).expect("it is small");
         assert!(!was_there);
-        // The first row is 房 间 clean 房; the teacher reads 房间 as one token.
-        let list = tokenizer("tiny-unigram").list("房间clean房", None).expect("there is an unknown token");
+        // The teacher reads 房间 as one token.
+        let list = tokenizer("tiny-unigram").list("房间房", None).expect("there is an unknown token");
         let encoding = Encoding {
             token_type_ids: vec![0; list.input_ids.len()],
             full_length: list.input_ids.len(),
@@ -310,10 +310,10 @@ mod tests {
         let piece_of = |character: usize| {
             list.offsets.iter().position(|[start, end]| (*start..*end).contains(&character)).expect("it is read")
         };
-        for (token, character) in [(0, 0), (1, 1), (2, 2), (3, 7)] {
+        for (token, character) in [(0, 0), (1, 1), (2, 2)] {
             assert!(near(&found[token * 8..], of_piece(piece_of(character))), "token {token} of {:?}", list.tokens);
         }
-        assert_eq!(found.len(), 4 * 8);
+        assert_eq!(found.len(), 3 * 8);
 
         let (again, was_there) = place.compute(&teacher, 8, &device).expect("it is small");
         assert!(was_there && again.row(2).expect("it is there") == states.row(2).expect("it is there"));
