@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use kiln_tokenize::Tokenizer;
+use kiln_tokenize::{Tokenizer, is_cjk};
 
 use crate::Error;
 
@@ -40,11 +40,14 @@ impl<'a> Speller<'a> {
             let part = if is_text { self.tokenizer.token_text(id) } else { UNKNOWN.to_string() };
             let begins_word = match self.marks_spaces {
                 true => token.starts_with(SPACE),
-                false => !token.starts_with("##") && part.starts_with(is_spaced),
+                // WordPiece does not tell where Chinese text has spaces.
+                false => {
+                    !token.starts_with("##")
+                        && part.starts_with(is_spaced)
+                        && text.last().copied().is_some_and(is_spaced)
+                }
             };
-            // Between Chinese characters WordPiece has no space to tell of.
-            let needs_space = self.marks_spaces || text.last().is_some_and(|last| is_spaced(*last));
-            if begins_word && needs_space && !text.is_empty() {
+            if begins_word && !text.is_empty() {
                 text.push(' ');
             }
             let start = text.len();
@@ -57,8 +60,7 @@ impl<'a> Speller<'a> {
 
 /// Whether words of such characters are parted by spaces.
 fn is_spaced(char: char) -> bool {
-    let is_unspaced = matches!(char, '\u{2e80}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}');
-    char.is_alphanumeric() && !is_unspaced
+    char.is_alphanumeric() && !is_cjk(char)
 }
 
 /// For each span, the pieces that share a character with it. Both go forward through the text; a piece without characters is

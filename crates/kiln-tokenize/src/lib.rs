@@ -55,5 +55,5 @@ pub use error::Error;
 pub use limits::ModelLimits;
 pub use listing::TokenList;
 pub use tokenizer::Tokenizer;
-pub use units::{UnitWindow, characters, is_modifier, words};
+pub use units::{UnitWindow, characters, is_cjk, is_modifier, words};
 pub use vocabulary::VocabularyConfig;

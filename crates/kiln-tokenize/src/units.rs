@@ -289,7 +289,8 @@ pub fn words(text: &str) -> Vec<Range<usize>> {
     units
 }
 
-pub(crate) fn is_cjk(char: char) -> bool {
+/// Whether a character is Chinese or kana: words of such characters are not parted by spaces.
+pub fn is_cjk(char: char) -> bool {
     matches!(char, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
 }
 
