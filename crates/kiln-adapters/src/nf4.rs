@@ -2,6 +2,9 @@
 
 mod on_device;
 
+use std::ops::Range;
+use std::sync::LazyLock;
+
 use burn::tensor::{Device, Tensor};
 use kiln_kernels::Storage;
 use on_device::OnDevice;
@@ -95,11 +98,11 @@ impl Nf4 {
         &self.absmax
     }
 
-    /// The values from `start` on, at most a block of them; `absmax` are the maxima in f32.
-    fn decode(&self, start: usize, absmax: &[f32], values: &mut [f32]) {
-        if start.is_multiple_of(BLOCK) && values.len() == BLOCK {
-            // A whole block, of which each byte has two.
-            let absmax = absmax[start / BLOCK];
+    /// The values from `start` on, all of one block.
+    fn decode(&self, start: usize, values: &mut [f32]) {
+        let absmax = self.absmax.at(start / BLOCK);
+        if start.is_multiple_of(2) && values.len().is_multiple_of(2) {
+            // Two of each byte.
             for (pair, byte) in values.as_chunks_mut().0.iter_mut().zip(&self.codes[start / 2..]) {
                 *pair = [CODEBOOK[usize::from(byte >> 4)] * absmax, CODEBOOK[usize::from(byte & 15)] * absmax];
             }
@@ -108,7 +111,7 @@ impl Nf4 {
         for (value, at) in values.iter_mut().zip(start..) {
             let byte = self.codes[at / 2];
             let code = if at.is_multiple_of(2) { byte >> 4 } else { byte & 15 };
-            *value = CODEBOOK[usize::from(code)] * absmax[at / BLOCK];
+            *value = CODEBOOK[usize::from(code)] * absmax;
         }
     }
 
@@ -132,54 +135,73 @@ impl Storage for Nf4 {
         self.on_device.tensor(self, device)
     }
 
-    fn unpack(&self) -> Vec<f32> {
+    fn unpack_block(&self, inputs: Range<usize>, outputs: Range<usize>, values: &mut [f32]) {
         /// Rows of the matrix that are decoded before they are written as columns.
         const TILE: usize = 16;
         let [output, input] = self.shape;
-        let absmax = self.absmax.values();
-        let mut out = vec![0f32; input * output];
-        out.par_chunks_mut((BLOCK * output).max(1)).enumerate().for_each(|(block, out)| {
-            let first = block * BLOCK;
-            let columns = BLOCK.min(input - first);
-            let mut decoded = [[0f32; BLOCK]; TILE];
-            for row in (0..output).step_by(TILE) {
-                let rows = TILE.min(output - row);
-                for (at, decoded) in decoded[..rows].iter_mut().enumerate() {
-                    self.decode((row + at) * input + first, &absmax, &mut decoded[..columns]);
+        assert!(inputs.end <= input && outputs.end <= output, "values of the matrix");
+        assert_eq!(values.len(), inputs.len() * outputs.len(), "a place for each value");
+        let mut decoded = [[0f32; BLOCK]; TILE];
+        for first in parts(inputs.clone(), BLOCK) {
+            for rows in parts(outputs.clone(), TILE) {
+                for (row, decoded) in rows.clone().zip(&mut decoded) {
+                    for part in parts_at(row * input + first.start..row * input + first.end) {
+                        let place = part.start - (row * input + first.start);
+                        self.decode(part.start, &mut decoded[place..][..part.len()]);
+                    }
                 }
-                for column in 0..columns {
-                    let to = &mut out[column * output + row..][..rows];
+                for column in 0..first.len() {
+                    let to = (first.start - inputs.start + column) * outputs.len() + (rows.start - outputs.start);
+                    let to = &mut values[to..][..rows.len()];
                     to.iter_mut().zip(&decoded).for_each(|(to, decoded)| *to = decoded[column]);
                 }
             }
-        });
-        out
+        }
     }
+}
+
+/// The parts of a range, each of `len` but the last.
+fn parts(range: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = range.end;
+    range.step_by(len).map(move |start| start..end.min(start + len))
+}
+
+/// The parts of a range of places, each in one block.
+fn parts_at(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let middle = (range.start / BLOCK + 1) * BLOCK;
+    [range.start..range.end.min(middle), middle.min(range.end)..range.end].into_iter().filter(|part| !part.is_empty())
 }
 
 impl Absmax {
     fn nested(values: &[f32]) -> Self {
         let offset = (values.iter().map(|&value| f64::from(value)).sum::<f64>() / values.len().max(1) as f64) as f32;
         let centred: Vec<f32> = values.iter().map(|value| value - offset).collect();
-        let map = dynamic_map();
+        let map = &*DYNAMIC_MAP;
         let absmax: Vec<f32> = centred.chunks(NESTED_BLOCK).map(largest).collect();
-        let codes = centred.chunks(NESTED_BLOCK).zip(&absmax).flat_map(|(values, absmax)| {
-            let map = &map;
-            values.iter().map(move |value| nearest(map, value / divisor(*absmax)))
-        });
+        let codes = centred
+            .chunks(NESTED_BLOCK)
+            .zip(&absmax)
+            .flat_map(|(values, absmax)| values.iter().map(move |value| nearest(map, value / divisor(*absmax))));
         Self::Nested { codes: codes.collect(), absmax, offset }
+    }
+
+    /// The maximum of a block.
+    fn at(&self, block: usize) -> f32 {
+        match self {
+            Self::Plain(absmax) => absmax[block],
+            Self::Nested { codes, absmax, offset } => {
+                DYNAMIC_MAP[usize::from(codes[block])] * absmax[block / NESTED_BLOCK] + offset
+            }
+        }
     }
 
     /// The maxima in f32.
     pub fn values(&self) -> Vec<f32> {
-        match self {
-            Self::Plain(absmax) => absmax.clone(),
-            Self::Nested { codes, absmax, offset } => {
-                let map = dynamic_map();
-                let value = |(at, code): (usize, &u8)| map[usize::from(*code)] * absmax[at / NESTED_BLOCK] + offset;
-                codes.iter().enumerate().map(value).collect()
-            }
-        }
+        let blocks = match self {
+            Self::Plain(absmax) => absmax.len(),
+            Self::Nested { codes, .. } => codes.len(),
+        };
+        (0..blocks).map(|block| self.at(block)).collect()
     }
 }
 
@@ -196,6 +218,8 @@ fn divisor(absmax: f32) -> f32 {
 fn code(value: f32) -> u8 {
     CODEBOOK.windows(2).filter(|pair| value > (pair[0] + pair[1]) / 2.0).count() as u8
 }
+
+static DYNAMIC_MAP: LazyLock<Vec<f32>> = LazyLock::new(dynamic_map);
 
 /// The 8-bit map of bitsandbytes' `create_dynamic_map`: seven decades, each of both signs with twice as many values as the one
 /// below it, zero and one.

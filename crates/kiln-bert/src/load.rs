@@ -232,8 +232,13 @@ impl Loader<'_> {
         match self.weights.shape(name) {
             None => Ok(None),
             Some(found) if found == expected => {
-                let values = self.weights.read(name)?;
-                Ok(values.map(|values| if transposed { transpose(&values, shape[1], shape[0]) } else { values }))
+                let Some(values) = self.weights.read(name)? else { return Ok(None) };
+                if !transposed {
+                    return Ok(Some(values));
+                }
+                let mut turned = vec![0.0; values.len()];
+                transpose(&values, [shape[1], shape[0]], &mut turned);
+                Ok(Some(turned))
             }
             Some(found) => Err(Error::Shape {
                 path: self.weights.path().to_owned(),
@@ -245,10 +250,9 @@ impl Loader<'_> {
     }
 }
 
-/// A row-major `[rows, columns]` as its transpose, in tiles that stay in cache.
-pub(crate) fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+/// Writes the transpose of a row-major `[rows, columns]`, in tiles that stay in cache.
+pub(crate) fn transpose(values: &[f32], [rows, columns]: [usize; 2], transposed: &mut [f32]) {
     const TILE: usize = 32;
-    let mut transposed = vec![0.0; values.len()];
     for row in (0..rows).step_by(TILE) {
         for column in (0..columns).step_by(TILE) {
             for r in row..rows.min(row + TILE) {
@@ -258,7 +262,6 @@ pub(crate) fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32>
             }
         }
     }
-    transposed
 }
 
 impl ModuleMapper for Loader<'_> {

@@ -61,7 +61,7 @@ mod fused {
     use burn_flex::FlexTensor;
 
     use crate::cpu::{
-        Dropout, Norm, NormGradients, Normalized, Simd, Tables, Tokens, drop_and_sum, embed, norm_backward,
+        Dropout, Norm, NormGradients, NormRows, Normalized, Simd, Tables, Tokens, drop_and_sum, embed, norm_backward,
         table_gradient,
     };
     use crate::flex::{self, contiguous, rows_and_columns, values};
@@ -196,7 +196,7 @@ mod fused {
             let (gradient, _) = drop_and_sum::<f32>(simd, values(&gradient), hidden, dropout);
             let Normalized { rows, inverse_deviations } = normalized;
             let NormGradients { residual: of_sum, weight: of_gamma, bias: of_beta } =
-                norm_backward::<f32>(simd, &gradient, &rows, &inverse_deviations, values(&gamma));
+                norm_backward::<f32>(simd, &gradient, NormRows::Kept(&rows), &inverse_deviations, values(&gamma));
 
             let [words_node, positions_node, segments_node, gamma_node, beta_node] = ops.parents;
             let entry: [&dyn Fn(usize) -> usize; 3] = [&|row| words[row], &|row| row % seq, &|row| segments[row]];

@@ -14,6 +14,12 @@ pub(crate) fn values<E: Value>(tensor: &FlexTensor) -> &[E] {
     tensor.as_slice().expect("it was made contiguous, and of this type")
 }
 
+/// Its values in one piece, to be changed: in place, where no other tensor shares them.
+pub(crate) fn values_mut<E: Value>(tensor: &mut FlexTensor) -> &mut [E] {
+    let (first, len) = (tensor.layout().start_offset(), tensor.layout().num_elements());
+    &mut tensor.storage_mut::<E>()[first..][..len]
+}
+
 /// The tensor as a matrix whose columns are its last axis.
 pub(crate) fn matrix<E: Value>(tensor: &FlexTensor) -> View<'_, E> {
     let [rows, columns] = rows_and_columns(tensor);

@@ -50,7 +50,7 @@ mod fused {
 
     use super::LayerNorm;
     use crate::Precision;
-    use crate::cpu::{Norm, NormGradients, Normalized, Simd, norm_backward, normalize};
+    use crate::cpu::{Norm, NormGradients, NormRows, Normalized, Simd, norm_backward, normalize};
     use crate::flex::{self, Value, contiguous, values, widened};
 
     #[backend_extension(Flex, Autodiff)]
@@ -154,7 +154,7 @@ mod fused {
             let NormGradients { residual: of_x, weight, bias } = norm_backward::<E>(
                 Simd::detect(),
                 values(&gradient),
-                values(&rows),
+                NormRows::Kept(values(&rows)),
                 &inverse_deviations,
                 values(&gamma),
             );

@@ -49,10 +49,8 @@ pub(crate) mod fused {
     use half::bf16;
 
     use super::ActivatedLinear;
-    use crate::cpu::{
-        Activated, Epilogue, Kernels, Simd, Source, Target, View, activate, activate_backward, new_product,
-    };
-    use crate::flex::{self, Value, contiguous, matrix, rounded, rows_and_columns, values, with_last};
+    use crate::cpu::{Epilogue, Kernels, Simd, Source, Target, View, activate, activate_backward};
+    use crate::flex::{self, Value, contiguous, matrix, rounded, rows_and_columns, values, values_mut, with_last};
     use crate::weight::{Form, Operand};
     use crate::{Activation, Precision, Products};
 
@@ -96,10 +94,7 @@ pub(crate) mod fused {
         products: &Products,
         epilogue: Epilogue<'_>,
     ) -> Vec<O> {
-        let simd = Simd::detect();
-        let [rows, input] = rows_and_columns(x);
-        let packed = products.pack::<W>(&[weight]);
-        new_product(simd, View::new(values::<E>(x), rows, input, input), &packed, epilogue)
+        products.multiply::<E, W, O>(matrix(x), &[weight], epilogue)
     }
 
     /// A linear layer in the backward pass of whatever it is part of.
@@ -213,13 +208,15 @@ pub(crate) mod fused {
         fn backward(self, ops: Ops<State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
             let State { x, weight, before, activation } = ops.state;
             let [x_node, weight_node, bias_node] = ops.parents;
-            let gradient = rounded::<E>(gradients.consume::<Flex>(&ops.node));
-            let [rows, output] = rows_and_columns(&before);
-            let activated = Activated { x: values(&before), gradient: values(&gradient), columns: output };
-            let (gradient, of_bias) = activate_backward::<E>(Simd::detect(), activation, activated);
-            let gradient = View::new(&gradient, rows, output, output);
+            let mut gradient = rounded::<E>(gradients.consume::<Flex>(&ops.node));
+            let [_, output] = rows_and_columns(&before);
+            let argument = values::<E>(&before);
+            let of_bias = activate_backward(Simd::detect(), activation, argument, values_mut(&mut gradient), output);
             let [input, _] = weight.shape();
-            let linear = LinearBackward { x: x.as_ref(), shape: &with_last(&before, input), weight: &weight, gradient };
+            let shape = with_last(&before, input);
+            drop(before);
+            let gradient = matrix::<E>(&gradient);
+            let linear = LinearBackward { x: x.as_ref(), shape: &shape, weight: &weight, gradient };
             linear.register::<f32>([x_node, weight_node].map(|node| node.map(|node| node.id)), gradients);
             if let Some(node) = bias_node {
                 gradients.register::<Flex>(node.id, flex::new(of_bias, &[output]));

@@ -47,8 +47,6 @@ pub struct Products {
 }
 
 pub use kept::PackedWeights;
-#[cfg(feature = "flex")]
-pub(crate) use kept::side_by_side;
 
 #[cfg(not(feature = "flex"))]
 mod kept {
@@ -64,9 +62,9 @@ mod kept {
     use std::sync::{Arc, Mutex, PoisonError};
 
     use super::Products;
-    use crate::cpu::{Kernels, Packed, Simd, View};
+    use crate::cpu::{Element, Epilogue, Kernels, Packed, Simd, Source, View, new_product};
     use crate::stored::pack_stored;
-    use crate::weight::{Operand, Place};
+    use crate::weight::{self, Operand, Place, parts};
 
     /// The packed weights of a model, shared by its clones.
     #[derive(Clone, Debug, Default)]
@@ -79,36 +77,29 @@ mod kept {
         element: TypeId,
     }
 
-    /// Weights of one shape, `[input, output]` each, side by side.
-    pub(crate) fn side_by_side(weights: &[&Operand]) -> (Vec<f32>, [usize; 2]) {
-        let [input, output] = weights[0].shape();
-        assert!(weights.iter().all(|weight| weight.shape() == [input, output]), "weights of one shape");
-        let width = output * weights.len();
-        let mut joined = vec![0f32; input * width];
-        for (at, weight) in weights.iter().enumerate() {
-            let rows = joined.chunks_exact_mut(width.max(1));
-            for (row, values) in rows.zip(weight.values().chunks_exact(output.max(1))) {
-                row[at * output..][..output].copy_from_slice(values);
+    impl Products {
+        /// `x` times weights of one shape, `[input, output]` each, that stand side by side, through an epilogue.
+        pub(crate) fn multiply<E: Source<W>, W: Kernels, O: Element>(
+            &self,
+            x: View<'_, E>,
+            weights: &[&Operand],
+            epilogue: Epilogue<'_>,
+        ) -> Vec<O> {
+            let (simd, outputs) = (Simd::detect(), weights.iter().map(|weight| weight.shape()[1]).sum());
+            let whole = if self.packed.is_some() { Some(self.pack::<W>(weights)) } else { pack_stored(weights) };
+            match whole {
+                Some(packed) => new_product(simd, x, outputs, std::iter::once(packed), epilogue),
+                None => {
+                    let packed = parts(x.cols(), outputs).map(|part| weight::pack::<W>(weights, part));
+                    new_product(simd, x, outputs, packed, epilogue)
+                }
             }
         }
-        (joined, [input, width])
-    }
 
-    impl Products {
         /// Weights of one shape, `[input, output]` each, as one product's right operand.
         pub(crate) fn pack<E: Kernels>(&self, weights: &[&Operand]) -> Arc<Packed<E>> {
-            let simd = Simd::detect();
-            let pack_unpacked = || match weights {
-                [weight] => {
-                    let [input, output] = weight.shape();
-                    Arc::new(Packed::<E>::new(simd, View::new(&weight.values(), input, output, output)))
-                }
-                _ => {
-                    let (joined, [input, output]) = side_by_side(weights);
-                    Arc::new(Packed::<E>::new(simd, View::new(&joined, input, output, output)))
-                }
-            };
-            let pack = || pack_stored(weights).unwrap_or_else(pack_unpacked);
+            let outputs = weights.iter().map(|weight| weight.shape()[1]).sum();
+            let pack = || pack_stored(weights).unwrap_or_else(|| Arc::new(weight::pack(weights, 0..outputs)));
             let Some(PackedWeights(kept)) = &self.packed else { return pack() };
             let key = Key {
                 weights: weights.iter().flat_map(|weight| weight.places()).collect(),
@@ -127,6 +118,8 @@ mod kept {
 
     #[cfg(test)]
     mod tests {
+        use std::ops::Range;
+
         use burn_flex::FlexTensor;
         use half::bf16;
 
@@ -211,8 +204,9 @@ mod kept {
                 [3, 4]
             }
 
-            fn unpack(&self) -> Vec<f32> {
-                (0..12).map(|at| self.0 + at as f32).collect()
+            fn unpack_block(&self, inputs: Range<usize>, outputs: Range<usize>, values: &mut [f32]) {
+                let places = inputs.flat_map(|input| outputs.clone().map(move |output| input * 4 + output));
+                values.iter_mut().zip(places).for_each(|(value, at)| *value = self.0 + at as f32);
             }
         }
 

@@ -48,14 +48,14 @@ mod fused {
     use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
     use burn::backend::tensor::FloatTensor;
     use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
-    use burn::tensor::Tensor;
+    use burn::tensor::{DType, Tensor};
     use burn_flex::FlexTensor;
     use half::bf16;
 
-    use super::OutputBlock;
+    use super::{LayerNorm, OutputBlock};
     use crate::cpu::{
-        Dropout, Epilogue, Kernels, Norm, NormGradients, Normalized, Simd, Source, View, drop_and_sum, norm_backward,
-        residual_norm, residual_sum,
+        Dropout, Epilogue, Keep, Kernels, Norm, NormGradients, NormRows, Normalized, Simd, Source, View, drop_and_sum,
+        is_invertible, norm_backward, residual_norm, residual_sum,
     };
     use crate::flex::{self, Value, contiguous, rounded, rows_and_columns, values, with_last};
     use crate::linear::fused::{LinearBackward, linear};
@@ -79,6 +79,8 @@ mod fused {
     pub struct Settings {
         /// Of the normalization, if there is one.
         epsilon: Option<f32>,
+        /// Whether γ or β gets a gradient.
+        trains_norm: bool,
         dropout: Option<Dropout>,
         form: Form,
         products: Products,
@@ -93,7 +95,9 @@ mod fused {
     ) -> Tensor<3> {
         let (weight, form) = block.dense.weight.into_parts(&products);
         let epsilon = block.norm.as_ref().map(|norm| norm.epsilon as f32);
-        let settings = Settings { epsilon, dropout, form, products };
+        let trains = |norm: &LayerNorm| norm.gamma.is_tracked() || norm.beta.is_tracked();
+        let trains_norm = block.norm.as_ref().is_some_and(trains);
+        let settings = Settings { epsilon, trains_norm, dropout, form, products };
         // Where nothing is normalized, γ and β are there and are not read.
         let unread = || Tensor::zeros([1], &residual.device());
         let (gamma, beta) = block.norm.map_or_else(|| (unread(), unread()), |norm| (norm.gamma, norm.beta));
@@ -127,22 +131,33 @@ mod fused {
         fn forward<E: Value + Source<W>, W: Kernels>(
             &self,
             settings: &Settings,
-            keep: bool,
+            keep: Keep,
         ) -> (FlexTensor, Option<Normalized<E>>) {
             let mut out =
                 linear::<E, W, f32>(&self.x, &self.weight, &settings.products, Epilogue::Bias(values(&self.bias)));
             let (simd, residual) = (Simd::detect(), values(&self.residual));
             let kept = match settings.epsilon {
-                Some(epsilon) => {
-                    let norm = Norm { weight: values(&self.gamma), bias: values(&self.beta), epsilon };
-                    residual_norm(simd, &mut out, residual, norm, settings.dropout, keep)
-                }
+                Some(epsilon) => residual_norm(simd, &mut out, residual, self.norm(epsilon), settings.dropout, keep),
                 None => {
                     residual_sum(simd, &mut out, residual, self.weight.shape()[1], settings.dropout);
                     None
                 }
             };
             (flex::new(out, self.residual.layout().shape().as_slice()), kept)
+        }
+
+        fn norm(&self, epsilon: f32) -> Norm<'_> {
+            Norm { weight: values(&self.gamma), bias: values(&self.beta), epsilon }
+        }
+
+        /// What a backward pass needs of the normalization. A frozen one keeps its output, which the next operation may keep too,
+        /// where that is no larger than the rows, and tells them.
+        fn keep<E: Value>(&self, settings: &Settings) -> Keep {
+            let is_frozen = !settings.trains_norm && E::dtype() == DType::F32;
+            match settings.epsilon {
+                Some(epsilon) if is_frozen && is_invertible(self.norm(epsilon)) => Keep::Deviations,
+                _ => Keep::Rows,
+            }
         }
     }
 
@@ -159,13 +174,13 @@ mod fused {
             let operands = [x, residual, weight, bias, gamma, beta];
             match settings.products.precision {
                 Precision::F32 => {
-                    Operands::new::<f32>(operands, &settings.form).forward::<f32, f32>(&settings, false).0
+                    Operands::new::<f32>(operands, &settings.form).forward::<f32, f32>(&settings, Keep::Nothing).0
                 }
                 Precision::Bf16 => {
-                    Operands::new::<bf16>(operands, &settings.form).forward::<bf16, bf16>(&settings, false).0
+                    Operands::new::<bf16>(operands, &settings.form).forward::<bf16, bf16>(&settings, Keep::Nothing).0
                 }
                 Precision::Int8 => {
-                    Operands::new::<bf16>(operands, &settings.form).forward::<bf16, i8>(&settings, false).0
+                    Operands::new::<bf16>(operands, &settings.form).forward::<bf16, i8>(&settings, Keep::Nothing).0
                 }
             }
         }
@@ -199,18 +214,21 @@ mod fused {
         let operands = Operands::new::<E>(tensors, &settings.form);
         match ResidualNormBackward::<E>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prepared) => {
-                let (out, normalized) = operands.forward::<E, E>(&settings, true);
-                let Operands { x, weight, gamma, .. } = operands;
+                let keep = operands.keep::<E>(&settings);
+                let (out, normalized) = operands.forward::<E, E>(&settings, keep);
+                let Operands { x, weight, gamma, beta, .. } = operands;
                 let x = weight.is_trained().then_some(x);
-                let kept = |Normalized { rows, inverse_deviations }| Kept {
-                    gamma,
-                    rows: flex::new(rows, out.layout().shape().as_slice()),
-                    inverse_deviations,
+                let kept = |Normalized { rows, inverse_deviations }| {
+                    let (rows, beta) = match keep {
+                        Keep::Deviations => (out.clone(), Some(beta)),
+                        Keep::Nothing | Keep::Rows => (flex::new(rows, out.layout().shape().as_slice()), None),
+                    };
+                    Kept { gamma, beta, rows, inverse_deviations }
                 };
                 let state = State { x, weight, norm: normalized.map(kept), dropout: settings.dropout };
                 prepared.finish(state, out)
             }
-            OpsKind::UnTracked(prepared) => prepared.finish(operands.forward::<E, E>(&settings, false).0),
+            OpsKind::UnTracked(prepared) => prepared.finish(operands.forward::<E, E>(&settings, Keep::Nothing).0),
         }
     }
 
@@ -230,7 +248,9 @@ mod fused {
     #[derive(Clone, Debug)]
     struct Kept {
         gamma: FlexTensor,
-        /// The normalized rows.
+        /// Where `rows` are the output.
+        beta: Option<FlexTensor>,
+        /// The normalized rows, or the output.
         rows: FlexTensor,
         inverse_deviations: Vec<f32>,
     }
@@ -245,8 +265,12 @@ mod fused {
             let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
             let [rows, hidden] = rows_and_columns(&gradient);
             let of_norm = match norm {
-                Some(Kept { gamma, rows, inverse_deviations }) => {
-                    norm_backward::<E>(simd, values(&gradient), values(&rows), &inverse_deviations, values(&gamma))
+                Some(Kept { gamma, beta, rows, inverse_deviations }) => {
+                    let rows = match &beta {
+                        Some(beta) => NormRows::Output { values: values(&rows), bias: values(beta) },
+                        None => NormRows::Kept(values::<E>(&rows)),
+                    };
+                    norm_backward(simd, values(&gradient), rows, &inverse_deviations, values(&gamma))
                 }
                 None => NormGradients { residual: values(&gradient).to_vec(), weight: vec![], bias: vec![] },
             };
@@ -255,10 +279,11 @@ mod fused {
             let of_linear = View::new(&of_linear, rows, hidden, hidden);
 
             let [input, _] = weight.shape();
-            let read = with_last(&gradient, input);
+            let (shape, read) = (gradient.layout().shape().clone(), with_last(&gradient, input));
+            // Before the largest of what is computed.
+            drop(gradient);
             let linear = LinearBackward { x: x.as_ref(), shape: &read, weight: &weight, gradient: of_linear };
             linear.register::<E>([x_node, weight_node].map(|node| node.map(|node| node.id)), gradients);
-            let shape = gradient.layout().shape();
             for (node, values, shape) in [
                 (residual_node, residual, shape.as_slice()),
                 (bias_node, of_bias, &[hidden]),

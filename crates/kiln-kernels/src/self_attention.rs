@@ -112,12 +112,11 @@ mod fused {
 
     use super::{Queries, SelfAttention};
     use crate::cpu::{
-        Attention, Dropout, Epilogue, Kernels, Packed, Simd, SoftmaxRow, Source, Target, View, attention,
-        attention_backward, new_product, product,
+        Attention, Dropout, Epilogue, Kernels, Simd, SoftmaxRow, Source, Target, View, attention, attention_backward,
+        product,
     };
     use crate::flex::{self, Value, column_sums, contiguous, matrix, rounded, token_mask, values};
-    use crate::products::side_by_side;
-    use crate::weight::{Form, Operand};
+    use crate::weight::{Form, Operand, pack_transposed};
     use crate::{Precision, Products};
 
     #[backend_extension(Flex, Autodiff)]
@@ -239,8 +238,7 @@ mod fused {
         };
         let [query_bias, key_bias, value_bias] = [query_bias, key_bias, value_bias].map(contiguous);
         let project = |x: View<'_, E>, weights: &[&Operand], bias: &[f32]| {
-            let packed = state.settings.products.pack::<W>(weights);
-            let out: Vec<E> = new_product(simd, x, &packed, Epilogue::Bias(bias));
+            let out = state.settings.products.multiply::<E, W, E>(x, weights, Epilogue::Bias(bias));
             flex::new(out, &[x.rows(), bias.len()])
         };
         let [query, key, value] = &state.weights;
@@ -339,10 +337,8 @@ mod fused {
             if let Some(node) = x_node {
                 let [query, key, value] = &state.weights;
                 let mut of_x = vec![0f32; rows * hidden];
-                let (joined, [input, output]) = side_by_side(&[key, value]);
-                let joined = View::new(&joined, input, output, output).transposed();
-                let packed = Packed::<E>::new(Simd::detect(), joined);
-                let both = View::new(&of_keys_values, rows, output, output);
+                let packed = pack_transposed::<E>(&[key, value], 0..hidden);
+                let both = View::new(&of_keys_values, rows, 2 * hidden, 2 * hidden);
                 product(Simd::detect(), both, &packed, Target::whole(&mut of_x, hidden), Epilogue::Store);
                 let row_step = rows / attending.max(1) * hidden;
                 let out = Target::columns(&mut of_x, row_step, 0);

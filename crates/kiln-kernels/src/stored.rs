@@ -50,7 +50,7 @@ impl StoredMatrix<'_> {
     }
 
     /// The values from `first` on, as many as `out` takes.
-    pub(crate) fn read(self, first: usize, out: &mut [f32]) {
+    pub fn read(self, first: usize, out: &mut [f32]) {
         let range = first..first + out.len();
         match self {
             Self::F32(values) => out.copy_from_slice(&values[range]),

@@ -1,9 +1,11 @@
 //! The weight of a linear layer, in whatever form it is held.
 
 use std::fmt::Debug;
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData, module};
+use rayon::prelude::*;
 
 use crate::{LowRank, Products, StoredValues};
 
@@ -52,8 +54,32 @@ pub trait Storage: Debug + Send + Sync {
     /// `[input, output]`
     fn shape(&self) -> [usize; 2];
 
+    /// Writes the values of some inputs and outputs, row-major `[inputs, outputs]`.
+    ///
+    /// # Panics
+    /// When there is no such value, or not a place for each.
+    fn unpack_block(&self, inputs: Range<usize>, outputs: Range<usize>, values: &mut [f32]);
+
+    /// Writes all values, row-major `[input, output]`, on all threads.
+    ///
+    /// # Panics
+    /// When there is not a place for each value.
+    fn unpack_into(&self, values: &mut [f32]) {
+        /// Inputs of a block.
+        const INPUTS: usize = 64;
+        let [input, output] = self.shape();
+        assert_eq!(values.len(), input * output, "a place for each value");
+        values.par_chunks_mut((INPUTS * output).max(1)).enumerate().for_each(|(block, values)| {
+            self.unpack_block(block * INPUTS..input.min((block + 1) * INPUTS), 0..output, values);
+        });
+    }
+
     /// The values, row-major `[input, output]`.
-    fn unpack(&self) -> Vec<f32>;
+    fn unpack(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.shape().iter().product()];
+        self.unpack_into(&mut values);
+        values
+    }
 
     /// The values as a tensor `[input, output]` of the device, for a product by burn's operations.
     fn tensor(&self, device: &Device) -> Tensor<2> {
@@ -122,18 +148,24 @@ fn unpacked(storage: &dyn Storage, device: &Device) -> Tensor<2> {
 }
 
 #[cfg(feature = "flex")]
+mod packing;
+
+#[cfg(feature = "flex")]
 pub(crate) use operand::{Form, Operand, Place};
+#[cfg(feature = "flex")]
+pub(crate) use packing::{pack, pack_transposed, parts};
 
 #[cfg(feature = "flex")]
 mod operand {
-    use std::borrow::Cow;
+    use std::ops::Deref;
     use std::sync::{Arc, Weak};
 
     use burn::tensor::{Bytes, Tensor};
     use burn_flex::FlexTensor;
 
+    use super::packing::{ValueSource, pack_transposed, parts};
     use super::{Base, Storage, Weight};
-    use crate::cpu::{Epilogue, Packed, Simd, Target, View, product};
+    use crate::cpu::{Epilogue, Kernels, Lanes, Packed, Simd, Target, View, product};
     use crate::flex::{self, Value, contiguous, primitive, rows_and_columns, values};
     use crate::low_rank::{Factors, carrier};
     use crate::{Products, StoredValues};
@@ -185,6 +217,25 @@ mod operand {
     pub(crate) struct Operand {
         tensor: FlexTensor,
         form: Form,
+    }
+
+    /// A weight's values.
+    pub(crate) enum Values<'a> {
+        /// As they are held.
+        Held(&'a [f32]),
+        /// Unpacked, or with something added to them.
+        Computed(Lanes<f32>),
+    }
+
+    impl Deref for Values<'_> {
+        type Target = [f32];
+
+        fn deref(&self) -> &[f32] {
+            match self {
+                Self::Held(values) => values,
+                Self::Computed(values) => values,
+            }
+        }
     }
 
     /// Where a weight's values are. The weak references keep an address from being used again, and make every change of
@@ -247,7 +298,7 @@ mod operand {
         }
 
         /// The values and what is added to them, row-major `[input, output]`.
-        pub(crate) fn values(&self) -> Cow<'_, [f32]> {
+        pub(crate) fn values(&self) -> Values<'_> {
             self.sum().0
         }
 
@@ -260,16 +311,23 @@ mod operand {
         }
 
         /// [`Operand::values`], and what a magnitude has multiplied each column with.
-        fn sum(&self) -> (Cow<'_, [f32]>, Option<Vec<f32>>) {
-            let base = match &self.form.held {
-                Held::Tensor => Cow::Borrowed(values(&self.tensor)),
-                Held::Elsewhere(tensor) => Cow::Borrowed(values(tensor)),
-                Held::Stored(storage) => Cow::Owned(storage.unpack()),
+        fn sum(&self) -> (Values<'_>, Option<Vec<f32>>) {
+            let held = match &self.form.held {
+                Held::Tensor => Values::Held(values(&self.tensor)),
+                Held::Elsewhere(tensor) => Values::Held(values(tensor)),
+                Held::Stored(storage) => {
+                    let mut unpacked = Lanes::any(storage.shape().iter().product());
+                    storage.unpack_into(&mut unpacked);
+                    Values::Computed(unpacked)
+                }
             };
-            let Some(factors) = &self.form.factors else { return (base, None) };
-            let mut sum = base.into_owned();
+            let Some(factors) = &self.form.factors else { return (held, None) };
+            let mut sum = match held {
+                Values::Held(values) => Lanes::copied(values),
+                Values::Computed(values) => values,
+            };
             let columns = factors.add_to(&mut sum);
-            (Cow::Owned(sum), columns)
+            (Values::Computed(sum), columns)
         }
 
         /// Where everything is that the values are made of.
@@ -291,29 +349,38 @@ mod operand {
             places
         }
 
+        /// Where a product's packing takes the values from.
+        pub(super) fn source<E: Kernels>(&self) -> ValueSource<'_> {
+            match (&self.form.held, &self.form.factors) {
+                // The columns of a quantized operand are read twice.
+                (Held::Stored(storage), None) if !E::QUANTIZED => ValueSource::Storage(&**storage),
+                _ => ValueSource::Values(self.values()),
+            }
+        }
+
         pub(crate) fn is_trained(&self) -> bool {
             self.form.is_trained
         }
 
-        /// The gradient of the layer's input, `gradient · weightᵀ`.
+        /// The gradient of the layer's input, `gradient · weightᵀ`, stored or accumulated.
         pub(crate) fn input_gradient<E: Value, O: Value>(
             &self,
             gradient: View<'_, E>,
-            out: Target<'_, O>,
+            mut out: Target<'_, O>,
             epilogue: Epilogue<'_>,
         ) {
-            let ([input, output], simd) = (self.shape(), Simd::detect());
-            let weight = self.values();
-            let packed = Packed::<E>::new(simd, View::new(&weight, input, output, output).transposed());
-            drop(weight);
-            product(simd, gradient, &packed, out, epilogue);
+            let [input, output] = self.shape();
+            for inputs in parts(output, input) {
+                let packed = pack_transposed::<E>(&[self], inputs.clone());
+                product(Simd::detect(), gradient, &packed, out.from(inputs.start), epilogue);
+            }
         }
 
         /// What is registered for the weight's node: the gradient, `xᵀ · gradient`, or the gradients of what is added.
         pub(crate) fn gradient<E: Value>(&self, x: View<'_, E>, gradient: View<'_, E>) -> FlexTensor {
             if let Some(factors) = &self.form.factors {
                 // Without a magnitude the sum is not read.
-                let (sum, columns) = if factors.has_magnitude() { self.sum() } else { (Cow::Borrowed(&[][..]), None) };
+                let (sum, columns) = if factors.has_magnitude() { self.sum() } else { (Values::Held(&[]), None) };
                 return factors.gradient((&sum, columns), x, gradient);
             }
             let simd = Simd::detect();

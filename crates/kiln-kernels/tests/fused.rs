@@ -86,6 +86,33 @@ fn check_output_block(dims: [usize; 4]) {
     );
 }
 
+/// The gradients of what an output block reads and of its linear layer, with γ and β trained or not.
+fn gradients_below_a_norm(o: &Operands, is_frozen: bool) -> Vec<Vec<f32>> {
+    let (_, mut gradients) = run(o, &device(), &|x, o| {
+        let mut block = output_block(x, o, 0.0);
+        if let (Some(norm), true) = (&mut block.norm, is_frozen) {
+            (norm.gamma, norm.beta) = (norm.gamma.clone().detach(), norm.beta.clone().detach());
+        }
+        let out = block.forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), &Products::default());
+        // They take part, by nothing.
+        out + (x[4].clone().sum() + x[5].clone().sum()).mul_scalar(0.0).reshape([1, 1, 1])
+    });
+    gradients.truncate(4);
+    gradients
+}
+
+#[test]
+fn a_frozen_norm_gives_the_same_gradients() {
+    let mut o = output_block_operands([2, 19, 24, 48]);
+    let [gamma, beta] = [4, 5].map(|at| o[at].0.clone());
+    for (what, least) in [("computed from the output", 0.25), ("kept, as γ has a zero", 0.0)] {
+        o[4].0 = gamma.iter().map(|gamma| least + gamma.abs()).collect();
+        o[4].0[7] = least;
+        o[5].0 = beta.iter().map(|beta| beta * 1.9).collect();
+        assert_close(&gradients_below_a_norm(&o, true), &gradients_below_a_norm(&o, false), 2e-6, what);
+    }
+}
+
 /// Zero at padding: there the fused operation has nothing, burn's something that nobody reads.
 fn without_padding(x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<3> {
     let [batch, seq, hidden] = x.dims();

@@ -1,5 +1,6 @@
 //! Tensors that are computed with as they are stored.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_files::Mapped;
@@ -121,10 +122,14 @@ impl Storage for FileWeight {
         self.shape
     }
 
-    fn unpack(&self) -> Vec<f32> {
-        let [input, output] = self.shape;
-        let values = self.stored().expect("`find` has found it").matrix().to_f32();
-        crate::load::transpose(&values, output, input)
+    fn unpack_block(&self, inputs: Range<usize>, outputs: Range<usize>, values: &mut [f32]) {
+        let stored = self.stored().expect("`find` has found it");
+        let (matrix, [input, _], width) = (stored.matrix(), self.shape, outputs.len());
+        let mut row = vec![0.0; inputs.len()];
+        for (column, output) in outputs.enumerate() {
+            matrix.read(output * input + inputs.start, &mut row);
+            values[column..].iter_mut().step_by(width).zip(&row).for_each(|(to, value)| *to = *value);
+        }
     }
 
     /// Once it is packed, nothing of the file stays in memory.

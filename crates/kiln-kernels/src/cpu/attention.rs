@@ -178,11 +178,9 @@ pub fn attention<E: Kernels + Source<E>>(
     keys_values: &[E],
 ) -> (Vec<E>, Vec<SoftmaxRow>) {
     let head = shape.head();
-    let mut heads = vec![E::default(); shape.batch * shape.queries * shape.hidden];
+    let mut context = vec![E::default(); shape.batch * shape.queries * shape.hidden];
     let mut softmax_rows = vec![SoftmaxRow::default(); shape.batch * shape.heads * shape.queries];
-    let parts = heads.par_chunks_mut(shape.queries * head).zip(softmax_rows.par_chunks_mut(shape.queries)).enumerate();
-    parts.for_each(|(at, (out, softmax_rows))| {
-        let (text, head_at) = (at / shape.heads, at % shape.heads);
+    let of_head = |[text, head_at]: [usize; 2], out: &mut [E], softmax_rows: &mut [SoftmaxRow]| {
         let tokens = shape.tokens(text).len();
         let queries = shape.queries(queries, text, head_at, tokens);
         let [keys, values] = [0, 1].map(|part| shape.part(keys_values, text, head_at, part, tokens));
@@ -206,8 +204,15 @@ pub fn attention<E: Kernels + Source<E>>(
             let out = Target::whole(&mut out[start * head..], head);
             product_serial(simd, View::new(probabilities, rows, columns, stride), values, out, Epilogue::Store);
         }
+    };
+    let texts = context.par_chunks_mut(shape.queries * shape.hidden);
+    texts.zip(softmax_rows.par_chunks_mut(shape.heads * shape.queries)).enumerate().for_each(|(text, (out, rows))| {
+        let mut heads = vec![E::default(); out.len()];
+        let parts = heads.par_chunks_mut(shape.queries * head).zip(rows.par_chunks_mut(shape.queries)).enumerate();
+        parts.for_each(|(head_at, (out, rows))| of_head([text, head_at], out, rows));
+        side_by_side(&heads, [shape.queries, shape.heads, 1], out);
     });
-    (side_by_side(&heads, shape.queries, shape.heads, head, 1), softmax_rows)
+    (context, softmax_rows)
 }
 
 /// The gradients of the queries and of keys and values, given those of the output.
@@ -223,10 +228,7 @@ pub fn attention_backward<E: Kernels + Source<E>>(
     let mut of_queries = vec![E::default(); shape.batch * shape.queries * shape.hidden];
     let mut of_keys_values = vec![E::default(); 2 * shape.batch * shape.seq * shape.hidden];
     let piece = shape.seq * head;
-    let parts =
-        of_queries.par_chunks_mut(shape.queries * head).zip(of_keys_values.par_chunks_mut(2 * piece)).enumerate();
-    parts.for_each(|(at, (of_queries, of_keys_values))| {
-        let (text, head_at) = (at / shape.heads, at % shape.heads);
+    let of_head = |[text, head_at]: [usize; 2], of_queries: &mut [E], of_keys_values: &mut [E]| {
         let tokens = shape.tokens(text).len();
         let queries = shape.queries(queries, text, head_at, tokens);
         let [keys, values] = [0, 1].map(|part| shape.part(keys_values, text, head_at, part, tokens));
@@ -236,17 +238,23 @@ pub fn attention_backward<E: Kernels + Source<E>>(
             keys,
             values,
             gradient: shape.queries(gradient, text, head_at, tokens),
-            softmax_rows: &softmax_rows[at * shape.queries..][..queries.rows()],
+            softmax_rows: &softmax_rows[(text * shape.heads + head_at) * shape.queries..][..queries.rows()],
         };
         let of_parts = backward.run(simd, shape, of_queries);
         for (to, from) in of_keys_values.chunks_exact_mut(piece).zip(of_parts) {
             super::round(simd, &from, &mut to[..tokens * head]);
         }
+    };
+    let texts = of_queries.par_chunks_mut(shape.queries * shape.hidden);
+    let texts = texts.zip(of_keys_values.par_chunks_mut(2 * shape.seq * shape.hidden)).enumerate();
+    texts.for_each(|(text, (of_queries, of_keys_values))| {
+        let [mut query_heads, mut heads] = [of_queries.len(), of_keys_values.len()].map(|len| vec![E::default(); len]);
+        let parts = query_heads.par_chunks_mut(shape.queries * head).zip(heads.par_chunks_mut(2 * piece)).enumerate();
+        parts.for_each(|(head_at, (of_queries, of_parts))| of_head([text, head_at], of_queries, of_parts));
+        side_by_side(&query_heads, [shape.queries, shape.heads, 1], of_queries);
+        side_by_side(&heads, [shape.seq, shape.heads, 2], of_keys_values);
     });
-    [
-        side_by_side(&of_queries, shape.queries, shape.heads, head, 1),
-        side_by_side(&of_keys_values, shape.seq, shape.heads, head, 2),
-    ]
+    [of_queries, of_keys_values]
 }
 
 /// The backward pass of one head on one text.
@@ -307,19 +315,16 @@ impl<E: Kernels + Source<E>> HeadBackward<'_, E> {
     }
 }
 
-/// `[batch, heads, parts, seq, head]` to `[batch, seq, parts, heads, head]`
-fn side_by_side<E: Kernels>(values: &[E], seq: usize, heads: usize, head: usize, parts: usize) -> Vec<E> {
-    let (row, hidden) = (parts * heads * head, heads * head);
-    let mut out = vec![E::default(); values.len()];
-    out.par_chunks_mut(seq * row).zip(values.par_chunks(seq * row)).for_each(|(out, text)| {
-        for (at, values) in text.chunks_exact(seq * head).enumerate() {
-            let column = (at % parts) * hidden + at / parts * head;
-            for (to, values) in values.chunks_exact(head).enumerate() {
-                out[to * row + column..][..head].copy_from_slice(values);
-            }
+/// A text's `[heads, parts, seq, head]` to `[seq, parts, heads, head]`.
+fn side_by_side<E: Kernels>(values: &[E], [seq, heads, parts]: [usize; 3], out: &mut [E]) {
+    let row = out.len() / seq;
+    let (hidden, head) = (row / parts, row / parts / heads);
+    for (at, values) in values.chunks_exact(seq * head).enumerate() {
+        let column = (at % parts) * hidden + at / parts * head;
+        for (to, values) in values.chunks_exact(head).enumerate() {
+            out[to * row + column..][..head].copy_from_slice(values);
         }
-    });
-    out
+    }
 }
 
 vectorized! {

@@ -1,7 +1,7 @@
 use rayon::prelude::*;
 
 use super::norm::{ROWS, drop_in_place};
-use super::{Dropout, Norm, Normalized, Simd, add, residual_norm};
+use super::{Dropout, Keep, Norm, Normalized, Simd, add, residual_norm};
 
 /// The tables that a token's vector is summed from, each `[entries, hidden]`.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,7 @@ pub fn embed(
         place.copy_from_slice(&tables.positions[entry(tables.positions, token % tokens.seq)]);
         add(simd, place, &tables.segments[entry(tables.segments, tokens.segments[token])]);
     });
+    let keep = if keep { Keep::Rows } else { Keep::Nothing };
     let normalized = residual_norm(simd, &mut out, &places, norm, None, keep);
     if let Some(dropout) = dropout {
         drop_in_place(simd, &mut out, hidden, dropout);

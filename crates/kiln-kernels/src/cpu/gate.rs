@@ -41,8 +41,8 @@ pub fn gate_backward<E: Element>(simd: Simd, gate: Gate, x: &[E], gradient: &[E]
     let sums: Vec<Vec<f32>> = blocks
         .map(|(block, ((out, x), gradient))| {
             let mut sums = vec![0.0; 2 * columns];
-            let mut scratch = (vec![0.0; columns], vec![E::default(); columns]);
-            backward(simd, gate, x, gradient, block * ROWS, &mut scratch, out, &mut sums);
+            let mut activated = vec![0.0; columns];
+            backward(simd, gate, x, gradient, block * ROWS, &mut activated, out, &mut sums);
             sums
         })
         .collect();
@@ -69,10 +69,9 @@ vectorized! {
     }
 
     fn backward<E: Element>(
-        gate: Gate, x: &[E], gradient: &[E], first: usize, scratch: &mut (Vec<f32>, Vec<E>), out: &mut [E], sums: &mut [f32],
+        gate: Gate, x: &[E], gradient: &[E], first: usize, activated: &mut [f32], out: &mut [E], sums: &mut [f32],
     ) {
         let columns = gate.columns;
-        let (activated, of_activated) = scratch;
         let (sums_a, sums_b) = sums.split_at_mut(columns);
         let rows = x.chunks_exact(2 * columns).zip(gradient.chunks_exact(columns)).zip(out.chunks_exact_mut(2 * columns));
         for (at, ((x, gradient), out)) in rows.enumerate() {
@@ -83,12 +82,12 @@ vectorized! {
             for column in 0..columns {
                 let factor = dropout.map_or(1.0, |dropout| dropout.factor(column));
                 let gradient = gradient[column].to_f32() * factor;
-                of_activated[column] = E::from_f32(gradient * b[column].to_f32());
+                out_a[column] = E::from_f32(gradient * b[column].to_f32());
                 let of_b = gradient * activated[column];
                 out_b[column] = E::from_f32(of_b);
                 sums_b[column] += of_b;
             }
-            map_slope::<A, _>(gate.activation, SlopeRow { x: a, gradient: &*of_activated, out: out_a, sums: sums_a });
+            map_slope::<A, _>(gate.activation, SlopeRow { x: a, gradient: out_a, sums: sums_a });
         }
     }
 }

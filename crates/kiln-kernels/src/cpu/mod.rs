@@ -8,6 +8,7 @@ mod vector;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod amx;
+mod lanes;
 mod pack;
 mod product;
 mod random;
@@ -19,15 +20,16 @@ mod activation;
 mod gate;
 mod adamw;
 
-pub use activation::{Activated, activate, activate_backward};
+pub use activation::{activate, activate_backward};
 pub use adamw::{AdamWState, adamw, sum_of_squares};
 pub use attention::{Attention, SoftmaxRow, attention, attention_backward};
 pub use element::{Element, Slot};
 pub use embedding::{Tables, Tokens, embed, table_gradient};
 pub use gate::{Gate, gate, gate_backward};
+pub use lanes::Lanes;
 pub use norm::{
-    Norm, NormGradients, Normalized, add, column_sums, drop_and_sum, norm_backward, normalize, residual_norm,
-    residual_sum,
+    Keep, Norm, NormGradients, NormRows, Normalized, add, column_sums, drop_and_sum, is_invertible, norm_backward,
+    normalize, residual_norm, residual_sum,
 };
 pub use pack::{Packed, Source, round, round_all};
 pub use product::{Epilogue, Target, new_product, product, product_serial};

@@ -11,10 +11,21 @@ use super::{Element, Simd};
 /// the number of threads.
 pub(super) const ROWS: usize = 32;
 
+/// What a normalization keeps for its backward pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing: there is no backward pass.
+    Nothing,
+    /// Each row's deviation: the rows are computed again from the output, see [`NormRows::Output`].
+    Deviations,
+    /// Each row's deviation, and the normalized rows.
+    Rows,
+}
+
 /// What the backward pass of a normalization needs.
 #[derive(Clone, Debug)]
 pub struct Normalized<E> {
-    /// (x − mean) / deviation, `[rows, hidden]`.
+    /// (x − mean) / deviation, `[rows, hidden]`; empty where only deviations are kept.
     pub rows: Vec<E>,
     /// 1 / deviation, `[rows]`.
     pub inverse_deviations: Vec<f32>,
@@ -31,35 +42,56 @@ pub struct Norm<'a> {
     pub epsilon: f32,
 }
 
-/// `norm(dropout(x) + residual)`, in place of `x`; `keep` says whether a backward pass follows.
+/// Where a backward pass finds the normalized rows.
+#[derive(Clone, Copy, Debug)]
+pub enum NormRows<'a, E> {
+    /// They were kept, `[rows, hidden]`.
+    Kept(&'a [E]),
+    /// They are computed from the normalization's output, `[rows, hidden]`, as (output − β) / γ.
+    Output {
+        /// The output.
+        values: &'a [f32],
+        /// β, `[hidden]`.
+        bias: &'a [f32],
+    },
+}
+
+/// Whether the normalized rows, which the output is linear in, can be computed from it to about the precision of f32. Rounding
+/// the output moves a row's value by 2⁻²⁴ · (|x| + |β/γ|), so that |β/γ| must not be large.
+pub fn is_invertible(norm: Norm<'_>) -> bool {
+    norm.weight.iter().zip(norm.bias).all(|(weight, bias)| *weight != 0.0 && bias.abs() <= 8.0 * weight.abs())
+}
+
+/// `norm(dropout(x) + residual)`, in place of `x`.
 pub fn residual_norm<E: Element>(
     simd: Simd,
     x: &mut [f32],
     residual: &[f32],
     norm: Norm<'_>,
     dropout: Option<Dropout>,
-    keep: bool,
+    keep: Keep,
 ) -> Option<Normalized<E>> {
     let hidden = norm.weight.len();
     assert_eq!(x.len(), residual.len());
-    if !keep {
-        x.par_chunks_mut(ROWS * hidden).zip(residual.par_chunks(ROWS * hidden)).enumerate().for_each(
-            |(block, (x, residual))| {
-                forward::<E>(simd, x, residual, norm, dropout, block * ROWS, &mut [], &mut []);
-            },
-        );
-        return None;
+    let mut inverse_deviations = vec![0.0; if keep == Keep::Nothing { 0 } else { x.len() / hidden }];
+    let mut rows = vec![E::default(); if keep == Keep::Rows { x.len() } else { 0 }];
+    let blocks = x.par_chunks_mut(ROWS * hidden).zip(residual.par_chunks(ROWS * hidden)).enumerate();
+    let inverse = inverse_deviations.par_chunks_mut(ROWS);
+    match keep {
+        Keep::Nothing => blocks.for_each(|(block, (x, residual))| {
+            forward::<E>(simd, x, residual, norm, dropout, block * ROWS, &mut [], &mut []);
+        }),
+        Keep::Deviations => blocks.zip(inverse).for_each(|((block, (x, residual)), inverse)| {
+            forward::<E>(simd, x, residual, norm, dropout, block * ROWS, &mut [], inverse);
+        }),
+        Keep::Rows => {
+            let kept = rows.par_chunks_mut(ROWS * hidden).zip(inverse);
+            blocks.zip(kept).for_each(|((block, (x, residual)), (rows, inverse))| {
+                forward(simd, x, residual, norm, dropout, block * ROWS, rows, inverse);
+            });
+        }
     }
-    let mut rows = vec![E::default(); x.len()];
-    let mut inverse_deviations = vec![0.0; x.len() / hidden];
-    x.par_chunks_mut(ROWS * hidden)
-        .zip(residual.par_chunks(ROWS * hidden))
-        .zip(rows.par_chunks_mut(ROWS * hidden).zip(inverse_deviations.par_chunks_mut(ROWS)))
-        .enumerate()
-        .for_each(|(block, ((x, residual), (rows, inverse)))| {
-            forward(simd, x, residual, norm, dropout, block * ROWS, rows, inverse);
-        });
-    Some(Normalized { rows, inverse_deviations })
+    (keep != Keep::Nothing).then_some(Normalized { rows, inverse_deviations })
 }
 
 /// `norm(x)`, rounded for a product; `keep` says whether a backward pass follows, which is [`norm_backward`].
@@ -100,7 +132,7 @@ pub struct NormGradients {
 pub fn norm_backward<E: Element>(
     simd: Simd,
     gradient: &[f32],
-    normalized: &[E],
+    normalized: NormRows<'_, E>,
     inverse_deviations: &[f32],
     weight: &[f32],
 ) -> NormGradients {
@@ -109,10 +141,18 @@ pub fn norm_backward<E: Element>(
     let sums: Vec<[Vec<f32>; 2]> = residual
         .par_chunks_mut(ROWS * hidden)
         .zip(gradient.par_chunks(ROWS * hidden))
-        .zip(normalized.par_chunks(ROWS * hidden).zip(inverse_deviations.par_chunks(ROWS)))
-        .map(|((residual, gradient), (rows, inverse))| {
+        .zip(inverse_deviations.par_chunks(ROWS))
+        .enumerate()
+        .map(|(block, ((residual, gradient), inverse))| {
             let mut sums = [vec![0.0; hidden], vec![0.0; hidden]];
-            backward(simd, gradient, rows, inverse, weight, residual, &mut sums);
+            let place = block * ROWS * hidden..block * ROWS * hidden + gradient.len();
+            match normalized {
+                NormRows::Kept(rows) => backward(simd, gradient, &rows[place], inverse, weight, residual, &mut sums),
+                NormRows::Output { values, bias } => {
+                    let rows = inverted(simd, &values[place], weight, bias);
+                    backward(simd, gradient, &rows, inverse, weight, residual, &mut sums);
+                }
+            }
             sums
         })
         .collect();
@@ -271,6 +311,8 @@ vectorized! {
             let inverse_deviation = 1.0 / (variance + norm.epsilon).sqrt();
             if let Some(inverse) = inverse.get_mut(at) {
                 *inverse = inverse_deviation;
+            }
+            if !kept.is_empty() {
                 for (kept, x) in kept[at * hidden..][..hidden].iter_mut().zip(&*x) {
                     *kept = E::from_f32((x - mean) * inverse_deviation);
                 }
@@ -279,6 +321,18 @@ vectorized! {
                 *x = A::multiply_add((*x - mean) * inverse_deviation, *weight, *bias);
             }
         }
+    }
+
+    /// The normalized rows of a normalization's output.
+    fn inverted(output: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
+        let hidden = weight.len();
+        let mut rows = vec![0f32; output.len()];
+        for (row, output) in rows.chunks_exact_mut(hidden).zip(output.chunks_exact(hidden)) {
+            for (((row, output), weight), bias) in row.iter_mut().zip(output).zip(weight).zip(bias) {
+                *row = (output - bias) / weight;
+            }
+        }
+        rows
     }
 
     /// dz = (g·γ − mean(g·γ) − x̂ · mean(g·γ·x̂)) / deviation, for each row.

@@ -1,10 +1,12 @@
 //! Operands laid out for the micro-kernels.
 
-use aligned_vec::{AVec, ConstAlign};
+use std::ops::Range;
+
 use half::bf16;
 use rayon::prelude::*;
 
 use super::arithmetic::{from_ordered, ordered};
+use super::lanes::Lanes;
 use super::simd::vectorized;
 use super::tile::{self, Kernels};
 use super::{Element, Simd, View};
@@ -62,17 +64,8 @@ impl Source<i8> for i8 {
     }
 }
 
-/// Values on a cache line's boundary.
-pub(super) type Lanes<E> = AVec<E, ConstAlign<64>>;
-
-fn zeroed<E: Element>(len: usize) -> Lanes<E> {
-    let mut lanes = AVec::new(64);
-    lanes.resize(len, E::default());
-    lanes
-}
-
 /// A right operand, laid out for the micro-kernels: panels of columns, in each the lanes of one `k` side by side.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Packed<E> {
     /// Rows.
     pub(super) k: usize,
@@ -158,7 +151,34 @@ impl<E: Kernels> Packed<E> {
         packed
     }
 
-    /// The same, on the calling thread.
+    /// Packs a `k × n` matrix whose columns are computed as they are packed: `compute` writes those it is told of, in any
+    /// layout, and gives them as `k` rows.
+    ///
+    /// # Panics
+    /// Where `E` is quantized.
+    pub fn by_panel(
+        simd: Simd,
+        [k, n]: [usize; 2],
+        compute: impl for<'a> Fn(Range<usize>, &'a mut [f32]) -> View<'a, f32> + Sync,
+    ) -> Self {
+        assert!(!E::QUANTIZED, "the columns of a quantized operand are read twice");
+        let mut packed = Self::empty(simd, k, n);
+        let (width, panel) = (packed.width, packed.panel_len());
+        if panel > 0 {
+            let panels = packed.lanes.par_chunks_exact_mut(panel).enumerate();
+            panels.for_each_init(
+                || vec![0f32; k * width],
+                |values, (at, lanes)| {
+                    let columns = at * width..n.min((at + 1) * width);
+                    let values = &mut values[..k * columns.len()];
+                    pack(simd, compute(columns, values), 0, width, lanes);
+                },
+            );
+        }
+        packed
+    }
+
+    /// [`Packed::new`] on the calling thread, where `E` is not quantized.
     pub fn new_serial<T: Source<E>>(simd: Simd, b: View<'_, T>) -> Self {
         let mut packed = Self::empty(simd, b.rows(), b.cols());
         let (width, panel) = (packed.width, packed.panel_len());
@@ -174,7 +194,9 @@ impl<E: Kernels> Packed<E> {
         let waste = |width: &&usize| n.next_multiple_of(**width);
         let width = *tile::widths::<E>(simd).iter().min_by_key(waste).expect("there is a width");
         let len = n.div_ceil(width) * width * k.div_ceil(E::PER_LANE) * E::PER_LANE;
-        Self { k, n, width, lanes: zeroed(len), columns: ColumnUnits::default(), smoothing: vec![] }
+        // Where every place gets a value, what was there before does not matter.
+        let lanes = if len == k * n { Lanes::any(len) } else { Lanes::zeroed(len) };
+        Self { k, n, width, lanes, columns: ColumnUnits::default(), smoothing: vec![] }
     }
 
     pub(super) fn quantizer(&self) -> Quantizer<'_> {
@@ -197,7 +219,7 @@ impl<E: Kernels> Packed<E> {
 /// 1.5 · 2²³: added to a small number it leaves the nearest whole one in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// Packs the columns from `first` on, at most `width` of them, into zeroed `lanes`.
+/// Packs the columns from `first` on, at most `width` of them, into `lanes`, which are zeros where no value comes.
 fn pack<E: Element, T: Source<E>>(simd: Simd, b: View<'_, T>, first: usize, width: usize, lanes: &mut [E]) {
     let count = width.min(b.cols() - first);
     if b.row(0).is_some() {

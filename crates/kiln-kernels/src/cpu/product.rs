@@ -1,9 +1,13 @@
 //! Products of matrices: operands packed into lanes, tiles from the micro-kernels, an epilogue on each while it is in the
 //! nearest cache.
 
+use std::borrow::Borrow;
+use std::ops::Range;
+
+use aligned_vec::{AVec, ConstAlign};
 use rayon::prelude::*;
 
-use super::pack::{ColumnUnits, Lanes, Packed, Source, pack_rows, round, transpose};
+use super::pack::{ColumnUnits, Packed, Source, pack_rows, round, transpose};
 use super::simd::vectorized;
 use super::tile::{self, Kernels, Tile, WIDEST};
 use super::vector::map_activation;
@@ -15,6 +19,9 @@ use crate::Activation;
 const ROWS: usize = 64;
 /// Rows that share one pass over the right operand where that is faster to multiply than to read.
 const ROWS_IN_TILES: usize = 256;
+/// Values on a cache line's boundary.
+type Scratch<E> = AVec<E, ConstAlign<64>>;
+
 /// Lanes summed before the next rows: what of a panel stays in the second cache.
 const LANES: usize = 512;
 
@@ -35,6 +42,17 @@ pub enum Epilogue<'a> {
     BiasActivation(&'a [f32], Activation),
 }
 
+impl<'a> Epilogue<'a> {
+    /// That of some columns.
+    fn of(self, columns: Range<usize>) -> Self {
+        match self {
+            Self::Bias(bias) => Self::Bias(&bias[columns]),
+            Self::BiasActivation(bias, activation) => Self::BiasActivation(&bias[columns], activation),
+            Self::Store | Self::Accumulate => self,
+        }
+    }
+}
+
 /// Where a result goes: a rectangle of a row-major matrix.
 #[derive(Debug)]
 pub struct Target<'a, S> {
@@ -52,6 +70,11 @@ impl<'a, S: Slot> Target<'a, S> {
     /// From `first_column` on, in a matrix of rows `row_step` apart.
     pub fn columns(data: &'a mut [S], row_step: usize, first_column: usize) -> Self {
         Self { data, row_step, first_column }
+    }
+
+    /// The same from a column on.
+    pub fn from(&mut self, column: usize) -> Target<'_, S> {
+        Target { data: self.data, row_step: self.row_step, first_column: self.first_column + column }
     }
 
     /// Checks once that a product of `rows` rows and `columns` columns has room here, and its epilogue a value a column.
@@ -88,13 +111,13 @@ pub fn product<E: Kernels, T: Source<E>, S: Slot>(
         let Target { data, row_step, first_column } = out;
         data.par_chunks_mut(rows * row_step).take(a.rows().div_ceil(rows)).enumerate().for_each(|(at, data)| {
             let a = a.narrow(at * rows, rows.min(a.rows() - at * rows));
-            let mut scratch = Lanes::<E>::new(64);
+            let mut scratch = Scratch::<E>::new(64);
             let mut out = Target { data, row_step, first_column }.rows(a.rows(), b.n);
             Rows::new(simd, a, b, &mut scratch).times(simd, b, 0..b.panels(), epilogue, &mut out);
         });
     } else {
         // Few rows: the threads share the columns, and with them what of `b` is to be read.
-        let mut scratch = Lanes::<E>::new(64);
+        let mut scratch = Scratch::<E>::new(64);
         let rows = Rows::new(simd, a, b, &mut scratch);
         let panels = b.panels().div_ceil(4 * threads).max(1);
         let columns = panels * b.width;
@@ -112,18 +135,27 @@ pub fn product<E: Kernels, T: Source<E>, S: Slot>(
     }
 }
 
-/// The same as a matrix of its own, `[a.rows(), columns]`, whose memory nothing else is written to before.
+/// The same as a matrix of its own, `[a.rows(), columns]`, whose memory nothing else is written to before; the right operand in
+/// parts, side by side.
 #[allow(unsafe_code, reason = "a vector's memory that the product has filled")]
 pub fn new_product<E: Kernels, T: Source<E>, O: Element>(
     simd: Simd,
     a: View<'_, T>,
-    b: &Packed<E>,
+    columns: usize,
+    parts: impl Iterator<Item: Borrow<Packed<E>>>,
     epilogue: Epilogue<'_>,
 ) -> Vec<O> {
-    let len = a.rows() * b.n;
+    let len = a.rows() * columns;
     let mut out = Vec::with_capacity(len);
-    product(simd, a, b, Target::whole(&mut out.spare_capacity_mut()[..len], b.n), epilogue);
-    // SAFETY: the product has written each of the `len` values: all columns of all rows, whatever is summed.
+    let mut target = Target::whole(&mut out.spare_capacity_mut()[..len], columns);
+    let mut first = 0;
+    for b in parts {
+        let b = b.borrow();
+        product(simd, a, b, target.from(first), epilogue.of(first..first + b.n));
+        first += b.n;
+    }
+    assert_eq!(first, columns, "a part for each column");
+    // SAFETY: the products have written each of the `len` values: all columns of all rows, whatever is summed.
     unsafe { out.set_len(len) };
     out
 }
@@ -139,7 +171,7 @@ pub fn product_serial<E: Kernels, T: Source<E>, S: Slot>(
     out.check(a.rows(), b.n, epilogue);
     let mut out = out.rows(a.rows(), b.n);
     for (at, out) in out.chunks_mut(ROWS).enumerate() {
-        let mut scratch = Lanes::<E>::new(64);
+        let mut scratch = Scratch::<E>::new(64);
         let a = a.narrow(at * ROWS, out.len());
         Rows::new(simd, a, b, &mut scratch).times(simd, b, 0..b.panels(), epilogue, out);
     }
@@ -156,7 +188,7 @@ struct Rows<'a, E> {
 
 impl<'a, E: Kernels> Rows<'a, E> {
     /// The rows where they are, or rounded or transposed into `scratch`.
-    fn new<T: Source<E>>(simd: Simd, a: View<'a, T>, b: &Packed<E>, scratch: &'a mut Lanes<E>) -> Self {
+    fn new<T: Source<E>>(simd: Simd, a: View<'a, T>, b: &Packed<E>, scratch: &'a mut Scratch<E>) -> Self {
         assert_eq!(a.cols(), b.k, "the columns of the left operand are summed with the rows of the right one");
         let (rows, lanes) = (a.rows(), b.k.div_ceil(E::PER_LANE));
         let row_len = lanes * E::PER_LANE;
@@ -197,7 +229,7 @@ impl<'a, E: Kernels> Rows<'a, E> {
         &self,
         simd: Simd,
         b: &Packed<E>,
-        panels: std::ops::Range<usize>,
+        panels: Range<usize>,
         epilogue: Epilogue<'_>,
         out: &mut [&mut [S]],
     ) {
@@ -247,7 +279,7 @@ struct Sums<'a, E: Kernels> {
 
 vectorized! {
     /// The epilogue on a block of which the sums belong to `columns`, into rows from their column `at` on.
-    fn finish<E: Kernels, S: Slot>(block: Sums<'_, E>, columns: std::ops::Range<usize>, epilogue: Epilogue<'_>, at: usize, out: &mut [&mut [S]]) {
+    fn finish<E: Kernels, S: Slot>(block: Sums<'_, E>, columns: Range<usize>, epilogue: Epilogue<'_>, at: usize, out: &mut [&mut [S]]) {
         let count = columns.len();
         let ColumnUnits { units, sums: totals } = block.columns;
         let units: (&[f32], &[i32]) =

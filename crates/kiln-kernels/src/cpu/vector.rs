@@ -201,17 +201,17 @@ pub(super) fn map_slope<A: Arithmetic, E: Element>(activation: Activation, row: 
 /// What the backward pass of an activation reads and writes, all of one length.
 pub(super) struct SlopeRow<'a, E> {
     pub(super) x: &'a [E],
-    pub(super) gradient: &'a [E],
-    pub(super) out: &'a mut [E],
+    /// Of the activation's value; it becomes that of `x`.
+    pub(super) gradient: &'a mut [E],
     pub(super) sums: &'a mut [f32],
 }
 
 #[inline(always)]
 fn slope<E: Element>(row: SlopeRow<'_, E>, derivative: impl Fn(f32) -> f32) {
-    let SlopeRow { x, gradient, out, sums } = row;
-    for (((x, gradient), out), sum) in x.iter().zip(gradient).zip(out).zip(sums) {
+    let SlopeRow { x, gradient, sums } = row;
+    for ((x, gradient), sum) in x.iter().zip(gradient).zip(sums) {
         let slope = gradient.to_f32() * derivative(x.to_f32());
-        *out = E::from_f32(slope);
+        *gradient = E::from_f32(slope);
         *sum += slope;
     }
 }
@@ -279,13 +279,10 @@ mod tests {
         // Odd multiples of half a step, so that the kink of `relu` lies between two of them.
         let points: Vec<f32> = (-60_000..60_000).map(|i| (i as f32 + 0.5) * 2e-4).collect();
         for (activation, exact) in all {
-            let (mut values, mut slopes) = (vec![0f32; points.len()], vec![0f32; points.len()]);
+            let (mut values, mut sums) = (vec![0f32; points.len()], vec![0f32; points.len()]);
             map_activation::<Fused, _>(activation, points.iter().copied(), &mut values);
-            let (ones, mut sums) = (vec![1f32; points.len()], vec![0f32; points.len()]);
-            map_slope::<Fused, _>(
-                activation,
-                SlopeRow { x: &points, gradient: &ones, out: &mut slopes, sums: &mut sums },
-            );
+            let mut slopes = vec![1f32; points.len()];
+            map_slope::<Fused, _>(activation, SlopeRow { x: &points, gradient: &mut slopes, sums: &mut sums });
             assert_eq!(slopes, sums);
             for ((&x, value), slope) in points.iter().zip(values).zip(slopes) {
                 let x = f64::from(x);

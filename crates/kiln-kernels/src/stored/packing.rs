@@ -173,6 +173,8 @@ fn scores(x: Tensor<2>, table: StoredMatrix<'_>, [rows, columns]: [usize; 2]) ->
 mod tests {
     use burn::tensor::Device;
 
+    use std::ops::Range;
+
     use super::*;
     use crate::{ActivatedLinear, Activation, Affine, PackedWeights, Precision, Products, Storage, Weight};
 
@@ -225,7 +227,7 @@ mod tests {
             self.0
         }
 
-        fn unpack(&self) -> Vec<f32> {
+        fn unpack_block(&self, _: Range<usize>, _: Range<usize>, _: &mut [f32]) {
             panic!("it is packed as it is")
         }
 

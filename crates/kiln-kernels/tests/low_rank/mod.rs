@@ -1,5 +1,6 @@
 //! Products with a weight that has an update of low rank beside it, held against the same with burn's operations.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
@@ -149,8 +150,10 @@ impl Storage for Held {
         self.0
     }
 
-    fn unpack(&self) -> Vec<f32> {
-        self.1.clone()
+    fn unpack_block(&self, inputs: Range<usize>, outputs: Range<usize>, values: &mut [f32]) {
+        for (input, values) in inputs.zip(values.chunks_exact_mut(outputs.len())) {
+            values.copy_from_slice(&self.1[input * self.0[1]..][outputs.clone()]);
+        }
     }
 }
 
