@@ -6,7 +6,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_adapters::{Absmax, AdapterFile, Nf4, attach, merge, quantize};
 use kiln_backend::{Backend, Flex};
-use kiln_bert::{LayerInputs, Weights, initialize, parameters_where};
+use kiln_bert::{InFile, LayerInputs, Weights, initialize, parameters_where};
 use kiln_heads::{
     Network, Pooling, PretrainedConfig, SequenceClassifier, Start, TaskModel, cross_entropy_sum, load_adapted_model,
     load_model, merge_adapter, save_adapter, save_model,
@@ -44,12 +44,13 @@ impl Reference {
     }
 
     /// The base under the reference's head, without dropout.
-    fn plain_model(&self, device: &Device) -> TaskModel {
+    fn plain_model(&self, in_file: InFile, device: &Device) -> TaskModel {
         let config = PretrainedConfig {
             start: Start::Pretrained,
             architecture: None,
             layers: None,
             frozen: false,
+            in_file,
             hidden_layers: vec![],
             num_labels: 2,
             head_initializer_range: None,
@@ -127,7 +128,7 @@ fn train(reference: &Reference, model: SequenceClassifier, how: How) -> (Vec<[f6
 fn logits_losses_and_merged_weights_are_peft_s() {
     let Some(reference) = Reference::new() else { return };
     let device = Flex::device(0);
-    let plain = reference.plain_model(&device);
+    let plain = reference.plain_model(InFile::Words, &device);
     tiny::assert_close(&reference.logits(&plain), &reference.base.numbers("logits"), 1e-5, "the base's logits");
     let base = reference.without_dropout();
     for name in ADAPTERS {
@@ -274,9 +275,13 @@ fn quantized_models_are_bitsandbytes() {
         let absmax: Vec<u8> = found.absmax().values().iter().flat_map(|value| value.to_le_bytes()).collect();
         assert_eq!(wanted["absmax"], hash(&absmax), "{name}");
     }
-    for (is_nested, key) in [(false, "logits_nf4"), (true, "logits_nf4_nested")] {
-        let mut model = reference.plain_model(&device);
-        let dense = model.network.bert_mut().num_params();
+    let dense = reference.plain_model(InFile::Nothing, &device).network.bert_mut().num_params();
+    for (is_nested, key, in_file) in [
+        (false, "logits_nf4", InFile::Nothing),
+        (false, "logits_nf4", InFile::WordsAndLayers),
+        (true, "logits_nf4_nested", InFile::WordsAndLayers),
+    ] {
+        let mut model = reference.plain_model(in_file, &device);
         let bytes = quantize(model.network.bert_mut(), is_nested);
         assert!(bytes * 7 < dense * 4, "{bytes} bytes, of {dense} parameters");
         tiny::assert_close(&reference.logits(&model), &expected.numbers(key), 1e-5, key);

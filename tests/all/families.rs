@@ -5,7 +5,7 @@ use std::path::Path;
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_backend::{Backend, Flex};
-use kiln_bert::{BertConfig, Inputs, Weights, parameters};
+use kiln_bert::{BertConfig, InFile, Inputs, Weights, parameters};
 use kiln_heads::{
     Network, Pooling, PretrainedConfig, Start, TaskModel, Units, cross_entropy_sum, load_model, pool, save_model,
 };
@@ -342,6 +342,7 @@ fn fresh_heads_are_saved_under_the_family_s_own_classes() {
             architecture: None,
             layers: None,
             frozen: false,
+            in_file: InFile::Nothing,
             hidden_layers: vec![],
             num_labels: 4,
             head_initializer_range: None,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use kiln_backend::{Backend, Flex};
+use kiln_bert::InFile;
 use kiln_heads::{Network, PretrainedConfig, Start, TaskModel, Units, save_model};
 use kiln_predict::Predictor;
 use kiln_schema::{LabelSet, TagScheme};
@@ -44,6 +45,7 @@ fn fresh(num_labels: usize) -> PretrainedConfig {
         architecture: None,
         layers: None,
         frozen: false,
+        in_file: InFile::Nothing,
         hidden_layers: vec![],
         num_labels,
         // Large enough for tags that change from unit to unit.

@@ -56,6 +56,14 @@ impl BertEmbeddings {
         Self { word_embeddings, stored_words: Some(words), ..self }
     }
 
+    /// Has the word embeddings as a tensor from now on, as what saves or explains a model reads them.
+    pub fn read_words(&mut self) {
+        if let Some(stored) = self.stored_words.take() {
+            let device = self.word_embeddings.weight.val().device();
+            self.word_embeddings.weight = Param::from_tensor(stored.tensor(&device)).set_require_grad(false);
+        }
+    }
+
     /// The word embeddings in another form than as a tensor, if they are so.
     pub fn stored_words(&self) -> Option<&StoredTable> {
         self.stored_words.as_ref()

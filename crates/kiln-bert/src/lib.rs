@@ -57,7 +57,8 @@ pub use layer_outputs::LayerOutputs;
 pub use limits::{MOST_PARAMETERS, reserve};
 pub use linear::Linear;
 pub use load::{
-    Loaded, groups, initialize, layers, load, load_as, load_bert, load_bert_stored, stored_tensors, tensor_names,
+    InFile, Loaded, groups, initialize, layers, load, load_as, load_bert, load_bert_in_file, load_bert_stored,
+    stored_tensors, tensor_names,
 };
 pub use names::{NamedParameter, ParameterPath, parameters, parameters_where};
 pub use pooler::BertPooler;

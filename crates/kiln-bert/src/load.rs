@@ -75,6 +75,83 @@ pub fn load_bert(config: &BertConfig, weights: &Weights, device: &Device) -> Res
     load_as(bert, weights, &|name| Some(tensor_name(name)))
 }
 
+/// What of an encoder is left in its file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InFile {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The word embeddings: each batch reads the rows that it names.
+    Words,
+    /// These, and the weights of the layers' linear layers: each is read where it is computed with.
+    WordsAndLayers,
+}
+
+/// [`load_bert`] for an encoder of which a part is not trained and is left in its file, as far as the device is the CPU and the file
+/// holds it in a form that is read in place. [`BertEmbeddings::read_words`](crate::BertEmbeddings::read_words) makes a tensor of
+/// the word embeddings.
+///
+/// # Errors
+/// As [`load_bert`].
+pub fn load_bert_in_file(
+    config: &BertConfig,
+    weights: &Arc<Weights>,
+    in_file: InFile,
+    device: &Device,
+) -> Result<Loaded<Bert>, Error> {
+    /// Smaller tables are read at once: a step of a small encoder is short.
+    const LARGE: usize = 4 << 20;
+    let mut bert = bert_for(config, weights, device)?;
+    let tensor_name = tensor_names(config, weights);
+    let mut stored = BTreeSet::new();
+    if in_file != InFile::Nothing && is_fused(device) {
+        let (name, shape) = (tensor_name(WORDS), [config.vocab_size, config.embedding_size()]);
+        if shape[0].saturating_mul(shape[1]) >= LARGE
+            && let Some(rows) = weights.rows(&name, shape)?
+        {
+            bert.embeddings = bert.embeddings.with_stored_words(StoredTable::elsewhere(Arc::new(rows), shape));
+            stored.insert(name);
+        }
+        if in_file == InFile::WordsAndLayers {
+            let names = leave_layers(&mut bert, weights, &tensor_name)?;
+            names.iter().try_for_each(|name| weights.check_finite(name))?;
+            stored.extend(names);
+        }
+    }
+    load_rest(bert, weights, &tensor_name, &stored)
+}
+
+/// Leaves the weights of linear layers in their file, if it holds them in a form that is computed with. Returns the tensors' names.
+fn leave_layers(
+    bert: &mut Bert,
+    weights: &Arc<Weights>,
+    tensor_name: &impl Fn(&str) -> String,
+) -> Result<BTreeSet<String>, Error> {
+    let mut stored = BTreeSet::new();
+    for (name, linear) in encoder_layers(bert) {
+        let name = tensor_name(&name);
+        if let Some(weight) = FileWeight::find(weights, &name, linear.shape())? {
+            *linear = linear.clone().with_stored_weight(Arc::new(weight));
+            stored.insert(name);
+        }
+    }
+    Ok(stored)
+}
+
+/// Loads what is not stored.
+fn load_rest(
+    bert: Bert,
+    weights: &Weights,
+    tensor_name: &impl Fn(&str) -> String,
+    stored: &BTreeSet<String>,
+) -> Result<Loaded<Bert>, Error> {
+    let are_words_stored = bert.embeddings.stored_words().is_some();
+    let is_wanted = |name: &str| name != WORDS || !are_words_stored;
+    let mut loaded = load_as(bert, weights, &|name| is_wanted(name).then(|| tensor_name(name)))?;
+    loaded.unused.retain(|name| !stored.contains(name) && !weights.belongs_to_another(name));
+    Ok(loaded)
+}
+
 /// What the names of a checkpoint's encoder begin with: its family's prefix, or nothing.
 fn prefix_of(config: &BertConfig, weights: &Weights) -> &'static str {
     let family = config.family();
@@ -123,13 +200,7 @@ pub fn load_bert_stored(
     let tensor_name = tensor_names(config, weights);
     let mut stored = BTreeSet::new();
     if is_fused(device) {
-        for (name, linear) in encoder_layers(&mut bert) {
-            let name = tensor_name(&name);
-            if let Some(weight) = FileWeight::find(weights, &name, linear.shape())? {
-                *linear = linear.clone().with_stored_weight(Arc::new(weight));
-                stored.insert(name);
-            }
-        }
+        stored = leave_layers(&mut bert, weights, &tensor_name)?;
         let (name, shape) = (tensor_name(WORDS), [config.vocab_size, config.embedding_size()]);
         if let Some(values) = weights.stored(&name)? {
             weights.check_shape(&name, &shape)?;
@@ -137,13 +208,9 @@ pub fn load_bert_stored(
             stored.insert(name);
         }
     }
-    let are_words_stored = bert.embeddings.stored_words().is_some();
-    let is_wanted = |name: &str| name != WORDS || !are_words_stored;
-    let loaded = load_as(bert, weights, &|name| is_wanted(name).then(|| tensor_name(name)))?;
-    let Loaded { module: mut bert, mut unused } = loaded;
-    unused.retain(|name| !stored.contains(name) && !weights.belongs_to_another(name));
-    bert.products = Products { precision, packed: Some(PackedWeights::default()), ..Products::default() };
-    Ok(Loaded { module: bert, unused })
+    let mut loaded = load_rest(bert, weights, &tensor_name, &stored)?;
+    loaded.module.products = Products { precision, packed: Some(PackedWeights::default()), ..Products::default() };
+    Ok(loaded)
 }
 
 /// The names of the tensors that [`load_bert_stored`] takes as they are stored: the weights of the encoder's linear layers,

@@ -1,3 +1,4 @@
+mod rows;
 mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,6 +55,29 @@ enum FloatType {
     I8,
     /// Ids and flags that old checkpoints hold beside the weights (`position_ids`): listed, never read.
     Other,
+}
+
+impl FloatType {
+    /// The bytes of a floating-point number.
+    fn size(self) -> Option<usize> {
+        match self {
+            Self::F64 => Some(8),
+            Self::F32 => Some(4),
+            Self::F16 | Self::Bf16 => Some(2),
+            Self::I8 | Self::Other => None,
+        }
+    }
+
+    /// The numbers of floating-point bytes.
+    fn decode(self, bytes: &[u8]) -> Option<Box<dyn Iterator<Item = f32> + '_>> {
+        Some(match self {
+            Self::F64 => Box::new(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32)),
+            Self::F32 => Box::new(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
+            Self::F16 => Box::new(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
+            Self::Bf16 => Box::new(bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32())),
+            Self::I8 | Self::Other => return None,
+        })
+    }
 }
 
 impl Weights {
@@ -162,28 +186,25 @@ impl Weights {
             Place::Pickled(tensor) => tensor.read(),
         };
         let bytes = read().map_err(|source| Error::Read { path: stored.file.clone(), source })?;
-        let values: Vec<f32> = match stored.dtype {
-            FloatType::F64 => bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect(),
-            FloatType::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
-            FloatType::F16 => bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
-            FloatType::Bf16 => bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
-            FloatType::I8 if self.units_of(name).is_some() => self.dequantized(name, &bytes)?,
-            FloatType::I8 | FloatType::Other => {
+        let values: Vec<f32> = match (stored.dtype.decode(&bytes), stored.dtype) {
+            (Some(values), _) => values.collect(),
+            (None, FloatType::I8) if self.units_of(name).is_some() => self.dequantized(name, &bytes)?,
+            (None, _) => {
                 return Err(damaged(&stored.file, format!("`{}` does not hold floating-point numbers", stored.name)));
             }
         };
-        if !are_finite(&values) {
-            let value = values.into_iter().find(|value| !value.is_finite()).expect("there is one");
-            return Err(Error::NotFinite { path: stored.file.clone(), name: stored.name.clone(), value });
-        }
+        let not_finite = |value| Error::NotFinite { path: stored.file.clone(), name: stored.name.clone(), value };
+        finite(&values).map_err(not_finite)?;
         Ok(Some(values))
     }
 }
 
-/// Whether no value is NaN or infinite.
-fn are_finite(values: &[f32]) -> bool {
+/// The first value that is NaN or infinite, as an error.
+fn finite(values: &[f32]) -> Result<(), f32> {
     // The largest magnitude's bits, which loops over many values find faster than the first value that is not finite.
-    values.iter().fold(0, |largest, value| (value.to_bits() & 0x7fff_ffff).max(largest)) < f32::INFINITY.to_bits()
+    let largest = values.iter().fold(0, |largest, value| (value.to_bits() & 0x7fff_ffff).max(largest));
+    let is_finite = largest < f32::INFINITY.to_bits();
+    if is_finite { Ok(()) } else { values.iter().find(|value| !value.is_finite()).map_or(Ok(()), |value| Err(*value)) }
 }
 
 fn damaged(path: &Path, reason: impl Into<String>) -> Error {

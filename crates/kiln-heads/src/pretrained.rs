@@ -1,7 +1,10 @@
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::Device;
-use kiln_bert::{Bert, BertConfig, BertPooler, Family, SentenceHead, Weights, initialize, load, load_bert};
+use kiln_bert::{
+    Bert, BertConfig, BertPooler, Family, InFile, SentenceHead, Weights, initialize, load, load_bert_in_file,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::read_model::pooler_if_any;
@@ -32,6 +35,8 @@ pub struct PretrainedConfig {
     pub layers: Option<Vec<usize>>,
     /// Whether the encoder will stay as it is; a fresh pooler is refused then.
     pub frozen: bool,
+    /// What of the encoder stays as it is and is left in its file.
+    pub in_file: InFile,
     /// Widths of the head's extra layers.
     pub hidden_layers: Vec<usize>,
     /// Labels.
@@ -186,7 +191,7 @@ impl PretrainedConfig {
             config.check_fresh(&folder.join("config.json"))?;
             (config.init(device), Vec::new())
         } else {
-            let loaded = load_bert(&config, &Weights::from_folder(folder)?, device)?;
+            let loaded = load_bert_in_file(&config, &Arc::new(Weights::from_folder(folder)?), self.in_file, device)?;
             (loaded.module, loaded.unused)
         };
         let keeps_pooler = keeps_pooler(config.family());

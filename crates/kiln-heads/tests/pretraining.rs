@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_backend::{Backend, Flex};
-use kiln_bert::{BertConfig, FloatType, Inputs, NamedParameter, Weights, save};
+use kiln_bert::{BertConfig, FloatType, InFile, Inputs, NamedParameter, Weights, save};
 use kiln_heads::{MaskedLm, Network, Pooling, PretrainedConfig, Start, load_model, save_model};
 use serde::Deserialize;
 use serde_json::Value;
@@ -72,6 +72,7 @@ fn start() -> PretrainedConfig {
         architecture: None,
         layers: None,
         frozen: false,
+        in_file: InFile::Nothing,
         hidden_layers: vec![],
         num_labels: 0,
         head_initializer_range: None,

@@ -46,9 +46,9 @@ pub use residual_norm::OutputBlock;
 pub use rotary::Rotary;
 pub use rotary_attention::RotaryAttention;
 pub use self_attention::{Queries, SelfAttention};
-#[cfg(feature = "flex")]
-pub use stored::StoredTable;
 pub use stored::{StoredMatrix, StoredValues, quantize_rows};
+#[cfg(feature = "flex")]
+pub use stored::{StoredTable, TableRows};
 pub use weight::{Affine, Storage, Weight};
 
 /// Products of matrices in slices, on any instruction set of this machine: for measuring them.

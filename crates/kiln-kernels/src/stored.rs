@@ -2,6 +2,8 @@
 
 #[cfg(feature = "flex")]
 mod packing;
+#[cfg(feature = "flex")]
+mod table;
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use half::bf16;
 #[cfg(feature = "flex")]
 pub(crate) use packing::pack_stored;
 #[cfg(feature = "flex")]
-pub use packing::{StoredTable, table_scores};
+pub use table::{StoredTable, TableRows, table_scores};
 
 /// A matrix `[rows, columns]` in the form in which it is stored. A linear layer's weight is one of `[output, input]`, as
 /// PyTorch keeps it.

@@ -1,24 +1,27 @@
 //! What `cargo xtask bench` runs of ours: reads the name of a piece of work from a line, does it once, writes the seconds that
 //! took; the peers' workers speak the same. With `KILN_ASSETS` come a real model and real reviews, and `KILN_BENCH_BACKEND` names
 //! a backend other than flex.
+//! `KILN_BENCH_CHECKPOINT` is a folder with the checkpoint that adapters stand on, which `checkpoint` writes; without it they
+//! stand on fresh weights.
 //! `KILN_BENCH_INSTRUCTIONS` has it compute as a processor does that has no more than these.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark speaks to its driver")]
 
 use std::io::BufRead;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_adapters::{AdapterConfig, attach, quantize};
 use kiln_backend::{Backend, Entry, Flex};
-use kiln_bert::{BertConfig, Inputs};
+use kiln_bert::{BertConfig, InFile, Inputs};
 use kiln_heads::{
-    ClassificationHeadConfig, Pooling, Pretrained, PretrainedConfig, SequenceClassifier, Start, cross_entropy_sum,
-    in_batches, inputs,
+    ClassificationHeadConfig, Network, Pooling, PretrainedConfig, SequenceClassifier, Start, TaskModel,
+    cross_entropy_sum, in_batches, inputs, save_model,
 };
 use kiln_kernels::slices::Simd;
 use kiln_kernels::{Precision, Products};
+use kiln_schema::{LabelSet, ProblemType};
 use kiln_tokenize::{Encoding, Shuffle, Tokenizer, lengths, pad, shuffled};
 use kiln_train::{AdamW, GradientSum, Scope, Trainable};
 
@@ -108,8 +111,17 @@ impl Works {
                     device.sync().unwrap();
                 })
             }
+            "checkpoint" => timed(|| {
+                let config = base(family);
+                let network = Network::SequenceClassification {
+                    model: classifier(&config, &device),
+                    labels: LabelSet::new(["0", "1"]).unwrap(),
+                    problem_type: ProblemType::default(),
+                };
+                save_model(&checkpoint().unwrap(), &TaskModel { network, config }).unwrap();
+            }),
             "load" => timed(|| {
-                let model = Reviews::read_model(&device);
+                let model = read_model(&Reviews::folder().join(MODEL), Pooling::Cls, InFile::Nothing, &device);
                 model.forward(batch([1, 20], &device)).into_data()
             }),
             "epoch" => {
@@ -211,7 +223,13 @@ impl Training {
 
     /// Under an adapter on queries and values, and with the encoder's layers in 4 bits if asked for.
     fn adapted(config: &BertConfig, is_quantized: bool, device: &Device) -> Self {
-        let mut model = classifier(config, device);
+        let mut model = match checkpoint() {
+            Some(folder) => {
+                let in_file = if is_quantized { InFile::WordsAndLayers } else { InFile::Words };
+                read_model(&folder, Pooling::Pooler, in_file, device)
+            }
+            None => classifier(config, device),
+        };
         if is_quantized {
             quantize(&mut model.bert, true);
         }
@@ -240,28 +258,31 @@ impl Training {
     }
 }
 
+fn checkpoint() -> Option<PathBuf> {
+    std::env::var_os("KILN_BENCH_CHECKPOINT").map(PathBuf::from)
+}
+
+fn read_model(folder: &Path, pooling: Pooling, in_file: InFile, device: &Device) -> SequenceClassifier {
+    let config = PretrainedConfig {
+        start: Start::Pretrained,
+        architecture: None,
+        layers: None,
+        frozen: false,
+        in_file,
+        hidden_layers: vec![],
+        num_labels: 2,
+        head_initializer_range: None,
+    };
+    config.sequence_classifier(folder, pooling, device).unwrap().model
+}
+
 impl Reviews {
     fn folder() -> PathBuf {
         PathBuf::from(std::env::var_os("KILN_ASSETS").unwrap())
     }
 
-    fn read_model(device: &Device) -> SequenceClassifier {
-        let config = PretrainedConfig {
-            start: Start::Pretrained,
-            architecture: None,
-            layers: None,
-            frozen: false,
-            hidden_layers: vec![],
-            num_labels: 2,
-            head_initializer_range: None,
-        };
-        let Pretrained { model, .. } =
-            config.sequence_classifier(&Self::folder().join(MODEL), Pooling::Cls, device).unwrap();
-        model
-    }
-
     fn read(device: &Device) -> Self {
-        let model = Self::read_model(device);
+        let model = read_model(&Self::folder().join(MODEL), Pooling::Cls, InFile::Nothing, device);
         let tokenizer = Tokenizer::from_folder(&Self::folder().join(MODEL)).unwrap();
         let tokenizer = tokenizer.with_max_length(MAX_LENGTH).unwrap();
         let data = std::fs::read_to_string(Self::folder().join("data/chnsenticorp/train.tsv")).unwrap();

@@ -24,7 +24,9 @@ pub fn attributions(
     [label, other]: [LabelId; 2],
     device: &Device,
 ) -> BTreeMap<u32, f64> {
-    let mut model = model.clone().map(&mut Tracker::default());
+    let mut model = model.clone();
+    model.bert.embeddings.read_words();
+    let mut model = model.map(&mut Tracker::default());
     (model.bert.layer_inputs, model.bert.layer_outputs) = (None, None);
     // A text by itself is not padded.
     let batch = pad(std::slice::from_ref(encoding), &[0], 0);

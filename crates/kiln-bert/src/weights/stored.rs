@@ -123,13 +123,20 @@ impl Storage for FileWeight {
     }
 
     fn unpack_block(&self, inputs: Range<usize>, outputs: Range<usize>, values: &mut [f32]) {
+        let ([input, _], width) = (self.shape, outputs.len());
         let stored = self.stored().expect("`find` has found it");
-        let (matrix, [input, _], width) = (stored.matrix(), self.shape, outputs.len());
         let mut row = vec![0.0; inputs.len()];
         for (column, output) in outputs.enumerate() {
-            matrix.read(output * input + inputs.start, &mut row);
+            stored.matrix().read(output * input + inputs.start, &mut row);
             values[column..].iter_mut().step_by(width).zip(&row).for_each(|(to, value)| *to = *value);
         }
+    }
+
+    /// The file is mapped once, not for each block.
+    fn unpack_into(&self, values: &mut [f32]) {
+        let [input, output] = self.shape;
+        let stored = self.stored().expect("`find` has found it");
+        crate::load::transpose(&stored.matrix().to_f32(), [output, input], values);
     }
 
     /// Once it is packed, nothing of the file stays in memory.

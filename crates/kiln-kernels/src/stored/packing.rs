@@ -1,15 +1,12 @@
-//! Stored weights, packed without an f32 copy of them; tables that are read where they are.
+//! Stored weights, packed without an f32 copy of them.
 
 use std::any::{Any, TypeId};
 use std::sync::Arc;
 
-use burn::backend::Flex;
-use burn::tensor::{Int, Tensor, TensorData};
-use burn_flex::FlexTensor;
 use half::bf16;
 
 use super::{StoredMatrix, StoredValues, quantize_rows};
-use crate::cpu::{Epilogue, Kernels, Packed, Simd, Target, View, product};
+use crate::cpu::{Kernels, Packed, Simd, View};
 use crate::weight::Operand;
 
 /// Weights that are all stored, packed side by side as one right operand without unpacking them.
@@ -77,108 +74,16 @@ fn common_smoothing<'a>(matrices: &[StoredMatrix<'a>]) -> &'a [f32] {
     if all.all(|smoothing| smoothing == first) { first } else { &[] }
 }
 
-/// A table of vectors that is read a row at a time, where it is: word embeddings. Its clones share it.
-#[derive(Clone, Debug)]
-pub struct StoredTable {
-    values: StoredValues,
-    rows: usize,
-    columns: usize,
-}
-
-impl StoredTable {
-    /// A table of `rows` and `columns`.
-    ///
-    /// # Panics
-    /// When there are more or fewer values, or they are not aligned.
-    pub fn new(values: StoredValues, [rows, columns]: [usize; 2]) -> Self {
-        let table = Self { values, rows, columns };
-        assert_eq!(table.matrix().len(), rows * columns, "a table of {rows} × {columns}");
-        if let StoredValues::Int8 { units, .. } = &table.values {
-            assert_eq!(units.len(), rows, "a unit for each row");
-        }
-        table
-    }
-
-    fn matrix(&self) -> StoredMatrix<'_> {
-        self.values.matrix()
-    }
-
-    /// The rows that `ids` name as a table of its own, and the ids in it.
-    ///
-    /// # Shapes
-    /// - `ids`: `[batch, seq]`
-    /// - output: `[batch · seq, columns]` and `[batch, seq]`
-    ///
-    /// # Panics
-    /// When an id is negative or not below the number of rows.
-    pub fn select(&self, ids: Tensor<2, Int>) -> (Tensor<2>, Tensor<2, Int>) {
-        let ([batch, seq], device) = (ids.dims(), ids.device());
-        let mut rows = vec![0f32; batch * seq * self.columns];
-        let matrix = self.matrix();
-        for (id, row) in ids.into_data().iter::<i64>().zip(rows.chunks_exact_mut(self.columns.max(1))) {
-            let id = usize::try_from(id).expect("an id is not negative");
-            assert!(id < self.rows, "entry {id} of a table of {}", self.rows);
-            matrix.read(id * self.columns, row);
-        }
-        let rows = Tensor::from_data(TensorData::new(rows, [batch * seq, self.columns]), &device);
-        let places: Vec<i32> = (0..(batch * seq) as i32).collect();
-        (rows, Tensor::from_data(TensorData::new(places, [batch, seq]), &device))
-    }
-
-    /// `x · tableᵀ`, in f32.
-    ///
-    /// # Shapes
-    /// - `x`: `[n, columns]`
-    /// - output: `[n, rows]`
-    pub fn scores(&self, x: Tensor<2>) -> Tensor<2> {
-        scores(x, self.matrix(), [self.rows, self.columns])
-    }
-}
-
-/// `x · tableᵀ`, in f32; on the CPU and without autodiff, a score does not depend on the other rows of `x`.
-///
-/// # Shapes
-/// - `x`: `[n, columns]`
-/// - `table`: `[rows, columns]`
-/// - output: `[n, rows]`
-pub fn table_scores(x: Tensor<2>, table: Tensor<2>) -> Tensor<2> {
-    if x.is_autodiff() || table.is_autodiff() || !crate::is_fused(&x.device()) {
-        return x.matmul(table.transpose());
-    }
-    let shape = table.dims();
-    let table: FlexTensor = table.try_into_primitive::<Flex>().expect("it is on the CPU");
-    let table = crate::flex::contiguous(table);
-    scores(x, StoredMatrix::F32(crate::flex::values(&table)), shape)
-}
-
-fn scores(x: Tensor<2>, table: StoredMatrix<'_>, [rows, columns]: [usize; 2]) -> Tensor<2> {
-    /// In f32 at once.
-    const BLOCK: usize = 1 << 10;
-    let (simd, device, [n, _]) = (Simd::detect(), x.device(), x.dims());
-    let x = x.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
-    let mut out = vec![0f32; n * rows];
-    let mut block = vec![0f32; BLOCK.min(rows) * columns];
-    for first in (0..rows).step_by(BLOCK) {
-        let count = BLOCK.min(rows - first);
-        let block = &mut block[..count * columns];
-        table.read(first * columns, block);
-        let packed = Packed::<f32>::new(simd, View::new(block, count, columns, columns).transposed());
-        let target = Target::columns(&mut out, rows, first);
-        product(simd, View::new(&x, n, columns, columns), &packed, target, Epilogue::Store);
-    }
-    Tensor::from_data(TensorData::new(out, [n, rows]), &device)
-}
-
 #[cfg(test)]
-mod tests {
-    use burn::tensor::Device;
-
+pub(super) mod tests {
     use std::ops::Range;
+
+    use burn::tensor::{Device, Tensor, TensorData};
 
     use super::*;
     use crate::{ActivatedLinear, Activation, Affine, PackedWeights, Precision, Products, Storage, Weight};
 
-    fn values(count: usize, seed: u32) -> Vec<f32> {
+    pub fn values(count: usize, seed: u32) -> Vec<f32> {
         let hashed = |at: u32| (at.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 13).wrapping_mul(40503) >> 7;
         (0..count as u32).map(|at| (hashed(at) % 4093) as f32 / 2047.0 - 1.0).collect()
     }
@@ -206,7 +111,7 @@ mod tests {
     }
 
     /// The values in each form that the precision may be stored in.
-    fn forms(dense: &[f32], columns: usize) -> Vec<(Precision, StoredValues)> {
+    pub fn forms(dense: &[f32], columns: usize) -> Vec<(Precision, StoredValues)> {
         let (whole, units) = quantize_rows(dense, columns);
         let rounded: Vec<bf16> = dense.iter().map(|value| bf16::from_f32(*value)).collect();
         let full = || StoredValues::F32(bytes(dense));
@@ -323,31 +228,5 @@ mod tests {
         };
         let plain = packed([again(&one), again(&other)]);
         assert_eq!(packed([one, other]), plain);
-    }
-
-    #[test]
-    fn rows_of_a_table_are_read_where_they_are() {
-        let device = Device::flex();
-        let [rows, columns] = [1500, 7];
-        let dense = values(rows * columns, 1);
-        for (_, form) in forms(&dense, columns) {
-            let table = StoredTable::new(form, [rows, columns]);
-            let all = table.matrix().to_f32();
-            let far = all.iter().zip(&dense).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(far <= 1.0 / 253.0, "{far}");
-            let ids = Tensor::<2, Int>::from_data([[1499, 0], [3, 1499]], &device);
-            let (selected, places) = table.select(ids);
-            let selected = selected.into_data().try_into_vec::<f32>().expect("f32");
-            let expected = [1499, 0, 3, 1499].map(|row| &all[row * columns..][..columns]).concat();
-            assert_eq!((selected, places.dims()), (expected, [2, 2]));
-            let x = values(2 * columns, 9);
-            let scores = table.scores(Tensor::from_data(TensorData::new(x.clone(), [2, columns]), &device));
-            let scores = scores.into_data().try_into_vec::<f32>().expect("f32");
-            for (at, score) in scores.into_iter().enumerate() {
-                let (row, x) = (at % rows, &x[at / rows * columns..][..columns]);
-                let expected: f32 = x.iter().zip(&all[row * columns..]).map(|(x, y)| x * y).sum();
-                assert!((score - expected).abs() < 1e-5, "{at}: {score}, not {expected}");
-            }
-        }
     }
 }

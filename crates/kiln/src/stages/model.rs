@@ -1,8 +1,9 @@
 //! A checkpoint's encoder under a fresh head.
 
 use kiln_adapters::{AdapterConfig, attach, quantize};
-use kiln_bert::{Bert, LayerInputs, LayerOutputs};
+use kiln_bert::{Bert, InFile, LayerInputs, LayerOutputs};
 use kiln_heads::PretrainedConfig;
+use kiln_schema::Task;
 use kiln_train::Scope;
 
 use super::Described;
@@ -21,6 +22,13 @@ pub(crate) fn pretrained(plan: &Plan<'_>, num_labels: usize) -> PretrainedConfig
         architecture: model.size.is_some().then(|| plan.checkpoint.config.clone()),
         layers: plan.recipe.student.as_ref().map(|student| student.layers.clone()),
         frozen: model.encoder == Encoder::Frozen,
+        in_file: match model.encoder {
+            // What predicts masked words multiplies with their embeddings in every step.
+            _ if plan.recipe.task == Task::MaskedLm => InFile::Nothing,
+            Encoder::Full | Encoder::Frozen => InFile::Nothing,
+            Encoder::Lora => InFile::Words,
+            Encoder::Qlora => InFile::WordsAndLayers,
+        },
         hidden_layers: model.hidden_layers.clone(),
         num_labels,
         head_initializer_range: model.head_initializer_range,

@@ -72,6 +72,7 @@ fn save_network(plan: &Plan<'_>, mut model: TaskModel) -> anyhow::Result<()> {
         };
         save_adapter(&plan.folder.adapter(), &model, &adapter, &base)?;
         merge_adapter(&mut model);
+        model.network.bert_mut().embeddings.read_words();
     }
     Ok(save_model(&plan.folder.model(), &model)?)
 }

@@ -1,0 +1,82 @@
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use kiln_kernels::TableRows;
+
+use super::{FloatType, Place, Stored, Weights, finite};
+use crate::Error;
+
+/// A tensor `[rows, columns]` whose rows are read from its file when they are asked for. They are read, not mapped: what is mapped
+/// around a row that is touched counts as this process's memory.
+#[derive(Debug)]
+pub(crate) struct FileRows {
+    file: Mutex<File>,
+    path: PathBuf,
+    /// Where the tensor begins in the file.
+    start: u64,
+    float_type: FloatType,
+    columns: usize,
+}
+
+/// Rows that are looked at together.
+const ROWS: usize = 64;
+
+impl Weights {
+    /// The rows of a tensor; none where its file does not hold them as floating-point numbers, one after another.
+    ///
+    /// # Errors
+    /// When it has another shape, cannot be read, or holds a number that is not finite.
+    pub(crate) fn rows(&self, name: &str, shape: [usize; 2]) -> Result<Option<FileRows>, Error> {
+        let Some(Stored { file: path, dtype, place: Place::Range { start, .. }, .. }) = self.tensors.get(name) else {
+            return Ok(None);
+        };
+        let [rows, columns] = shape;
+        self.check_shape(name, &shape)?;
+        if dtype.size().is_none() {
+            return Ok(None);
+        }
+        let read_error = |source| Error::Read { path: path.clone(), source };
+        let file = Mutex::new(kiln_files::open(path).map_err(read_error)?);
+        let table = FileRows { file, path: path.clone(), start: *start, float_type: *dtype, columns };
+        let mut block = vec![0.0; ROWS.min(rows) * columns];
+        for first in (0..rows).step_by(ROWS) {
+            let block = &mut block[..ROWS.min(rows - first) * columns];
+            table.try_read(first, block).map_err(read_error)?;
+            finite(block).map_err(|value| Error::NotFinite { path: path.clone(), name: name.to_owned(), value })?;
+        }
+        Ok(Some(table))
+    }
+
+    /// Whether a matrix holds no NaN and no infinity; one of whole numbers cannot.
+    ///
+    /// # Errors
+    /// When it holds one, or cannot be read.
+    pub(crate) fn check_finite(&self, name: &str) -> Result<(), Error> {
+        match self.shape(name) {
+            Some(&[rows, columns]) => self.rows(name, [rows, columns]).map(|_| ()),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl FileRows {
+    fn try_read(&self, first: usize, values: &mut [f32]) -> io::Result<()> {
+        let size = self.float_type.size().unwrap_or_default();
+        let mut bytes = vec![0; values.len() * size];
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(self.start + (first * self.columns * size) as u64))?;
+        file.read_exact(&mut bytes)?;
+        let numbers = self.float_type.decode(&bytes).into_iter().flatten();
+        values.iter_mut().zip(numbers).for_each(|(value, number)| *value = number);
+        Ok(())
+    }
+}
+
+impl TableRows for FileRows {
+    fn read(&self, first: usize, values: &mut [f32]) {
+        let read = self.try_read(first, values);
+        read.unwrap_or_else(|error| panic!("{}, from which word embeddings are read: {error}", self.path.display()));
+    }
+}
