@@ -157,13 +157,12 @@ pub(crate) use packing::{pack, pack_transposed, parts};
 
 #[cfg(feature = "flex")]
 mod operand {
-    use std::ops::Deref;
     use std::sync::{Arc, Weak};
 
     use burn::tensor::{Bytes, Tensor};
     use burn_flex::FlexTensor;
 
-    use super::packing::{ValueSource, pack_transposed, parts};
+    use super::packing::{ValueSource, Values, pack_transposed, parts};
     use super::{Base, Storage, Weight};
     use crate::cpu::{Epilogue, Kernels, Lanes, Packed, Simd, Target, View, product};
     use crate::flex::{self, Value, contiguous, primitive, rows_and_columns, values};
@@ -217,25 +216,6 @@ mod operand {
     pub(crate) struct Operand {
         tensor: FlexTensor,
         form: Form,
-    }
-
-    /// A weight's values.
-    pub(crate) enum Values<'a> {
-        /// As they are held.
-        Held(&'a [f32]),
-        /// Unpacked, or with something added to them.
-        Computed(Lanes<f32>),
-    }
-
-    impl Deref for Values<'_> {
-        type Target = [f32];
-
-        fn deref(&self) -> &[f32] {
-            match self {
-                Self::Held(values) => values,
-                Self::Computed(values) => values,
-            }
-        }
     }
 
     /// Where a weight's values are. The weak references keep an address from being used again, and make every change of

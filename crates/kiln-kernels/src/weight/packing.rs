@@ -1,9 +1,9 @@
 //! Weights laid out as a product's right operand, a part of their outputs at a time.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 use super::Storage;
-use super::operand::{Operand, Values};
+use super::operand::Operand;
 use crate::cpu::{Kernels, Lanes, Packed, Simd, View};
 
 /// The most values of a weight that are packed at once where they are not kept.
@@ -16,6 +16,25 @@ pub(crate) fn parts(k: usize, n: usize) -> impl Iterator<Item = Range<usize>> {
     let count = (k * n).div_ceil(MOST_PACKED).max(1);
     let columns = n.div_ceil(count).next_multiple_of(WHOLE_PANELS);
     (0..n).step_by(columns).map(move |start| start..n.min(start + columns))
+}
+
+/// A weight's values.
+pub(crate) enum Values<'a> {
+    /// As they are held.
+    Held(&'a [f32]),
+    /// Unpacked, or with something added to them.
+    Computed(Lanes<f32>),
+}
+
+impl Deref for Values<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        match self {
+            Self::Held(values) => values,
+            Self::Computed(values) => values,
+        }
+    }
 }
 
 /// What a weight's packing reads.
