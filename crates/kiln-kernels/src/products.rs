@@ -195,6 +195,23 @@ mod kept {
             assert_eq!(count(&products), 1, "what no weight has any more is dropped");
         }
 
+        /// Weights that are not kept are packed in parts, which changes no bit.
+        #[test]
+        fn parts_of_a_large_weight_multiply_as_the_whole() {
+            let [rows, input, output] = [3, 1100, 1301];
+            let values = |len: usize| (0..len).map(|at| ((at * 37 % 101) as f32 - 50.0) / 64.0).collect::<Vec<f32>>();
+            let weight = Operand::from(new(values(input * output), &[input, output]));
+            assert!(parts(input, output).count() > 1 && parts(input, 2 * output).count() > 2, "it is large");
+            let (x, bias) = (values(rows * input), values(2 * output));
+            let x = View::new(&x, rows, input, input);
+            for weights in [&[&weight][..], &[&weight, &weight]] {
+                let bias = Epilogue::Bias(&bias[..weights.len() * output]);
+                let in_parts: Vec<f32> = Products::default().multiply::<f32, f32, f32>(x, weights, bias);
+                let whole: Vec<f32> = caching().multiply::<f32, f32, f32>(x, weights, bias);
+                assert_eq!(in_parts, whole);
+            }
+        }
+
         /// Twelve numbers of which the first is given.
         #[derive(Debug)]
         struct Counting(f32);

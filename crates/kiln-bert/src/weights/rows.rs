@@ -80,3 +80,50 @@ impl TableRows for FileRows {
         read.unwrap_or_else(|error| panic!("{}, from which word embeddings are read: {error}", self.path.display()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::io::Write;
+
+    use super::*;
+    use crate::save::{StoredTensor, StoredType, save_stored};
+
+    /// A file with one tensor of 70 × 3, and its numbers.
+    fn table(stored_type: StoredType, number: impl Fn(usize) -> f32) -> (tempfile::TempDir, Weights) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let tensor = StoredTensor { name: "words".to_owned(), shape: vec![70, 3], stored_type };
+        let numbers: Vec<f32> = (0..210).map(number).collect();
+        let bytes: Vec<u8> = match stored_type {
+            StoredType::F16 => numbers.iter().flat_map(|&n| half::f16::from_f32(n).to_le_bytes()).collect(),
+            StoredType::Bf16 => numbers.iter().flat_map(|&n| half::bf16::from_f32(n).to_le_bytes()).collect(),
+            _ => numbers.iter().flat_map(|n| n.to_le_bytes()).collect(),
+        };
+        let path = folder.path().join("model.safetensors");
+        save_stored(&path, &[tensor], HashMap::new(), |_, writer| writer.write_all(&bytes)).expect("it is writable");
+        let weights = Weights::from_folder(folder.path()).expect("it is well formed");
+        (folder, weights)
+    }
+
+    #[test]
+    fn rows_are_those_of_the_tensor() {
+        for stored_type in [StoredType::F32, StoredType::F16, StoredType::Bf16] {
+            let (_folder, weights) = table(stored_type, |at| at as f32 / 8.0 - 11.0);
+            let all = weights.read("words").expect("floats").expect("it is there");
+            let rows = weights.rows("words", [70, 3]).expect("it is sound").expect("floats in one piece");
+            let mut values = vec![0.0; 6];
+            rows.read(67, &mut values);
+            assert_eq!(values, all[201..207], "{stored_type:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_table_is_found_before_a_row_is_read() {
+        let (_folder, weights) = table(StoredType::F32, |at| if at == 209 { f32::NAN } else { 1.0 });
+        let message = weights.rows("words", [70, 3]).expect_err("the last number is none").to_string();
+        assert!(message.contains("model.safetensors") && message.contains("`words` holds NaN"), "{message}");
+        let message = weights.rows("words", [71, 3]).expect_err("it has 70 rows").to_string();
+        assert!(message.contains("[70, 3]") && message.contains("[71, 3]"), "{message}");
+        assert!(weights.rows("other", [70, 3]).expect("nothing is wrong").is_none());
+    }
+}

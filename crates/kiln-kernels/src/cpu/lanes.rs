@@ -1,3 +1,5 @@
+//! Memory of packed operands, used again.
+
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
@@ -86,5 +88,24 @@ impl<E: Element> Deref for Lanes<E> {
 impl<E: Element> DerefMut for Lanes<E> {
     fn deref_mut(&mut self) -> &mut [E] {
         bytemuck::cast_slice_mut(&mut self.memory)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_are_zeros_in_memory_used_again() {
+        for len in [LEAST, 3 * LEAST, LEAST / 2, 10, 0] {
+            for _ in 0..2 {
+                let mut lanes = Lanes::<f32>::any(len);
+                assert_eq!(lanes.len(), len);
+                lanes.fill(7.0);
+                drop(lanes);
+                assert!(Lanes::<f32>::zeroed(len).iter().all(|value| *value == 0.0), "{len}");
+            }
+        }
+        assert!(SPARE.lock().unwrap_or_else(PoisonError::into_inner).len() <= MOST_SPARE);
     }
 }
