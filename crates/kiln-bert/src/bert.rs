@@ -93,6 +93,14 @@ impl Bert {
         self.encoder.layer.first().expect("an encoder has layers").hidden_size()
     }
 
+    /// How many parameters it has; [`Module::num_params`] counts none that are stored in another form.
+    pub fn parameter_count(&self) -> usize {
+        let mut bert = self.clone();
+        let layers = bert.linear_layers();
+        let stored = layers.iter().filter(|(_, linear)| linear.is_stored());
+        self.num_params() + stored.map(|(_, linear)| linear.shape().iter().product::<usize>()).sum::<usize>()
+    }
+
     /// The encoder's linear layers, each under BERT's name of it, as `encoder.layer.0.attention.self.query`; last the pooler's.
     pub fn linear_layers(&mut self) -> Vec<(String, &mut Linear)> {
         let mut layers = Vec::new();

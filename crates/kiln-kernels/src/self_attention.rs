@@ -99,6 +99,7 @@ impl SelfAttention {
 #[cfg(feature = "flex")]
 #[allow(clippy::too_many_arguments, reason = "a tensor each: what dispatches them takes no struct of them")]
 mod fused {
+    use std::cell::LazyCell;
     use std::marker::PhantomData;
 
     use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
@@ -345,8 +346,8 @@ mod fused {
                 query.input_gradient(of_queries_rows, out, Epilogue::Accumulate);
                 gradients.register::<Flex>(node.id, flex::new(of_x, &state.dims));
             }
-            let of_query_bias = column_sums(&of_queries, hidden);
-            let of_biases = [of_query_bias, column_sums(&of_keys_values, 2 * hidden)].concat();
+            let of_biases =
+                LazyCell::new(|| [column_sums(&of_queries, hidden), column_sums(&of_keys_values, 2 * hidden)].concat());
             for (at, node) in parts.into_iter().enumerate() {
                 let (part, is_weight) = (at / 2, at % 2 == 0);
                 let Some(node) = node else { continue };

@@ -91,15 +91,15 @@ impl Works {
     fn run(&mut self, work: &str, precision: Precision) -> f64 {
         let device = self.device.clone();
         let (work, family) = work.split_once('-').unwrap_or((work, "bert"));
-        match work {
-            "forward" | "forward64" | "forward2048" => self.forward(family, shape_of(work), 1, precision, &device),
+        match work.trim_end_matches(|c: char| c.is_ascii_digit()) {
+            "forward" => self.forward(family, shape_of(work), 1, precision, &device),
             "latency" => self.forward(family, [1, 20], IN_A_ROW, precision, &device),
-            "step" | "step64" | "step2048" | "lora" | "lora64" | "qlora" => {
+            kind @ ("step" | "lora" | "qlora") => {
                 let training = self.training.get_or_insert_with(|| {
                     let config = base(family);
-                    match work {
-                        "lora" | "lora64" | "qlora" => Training::adapted(&config, work == "qlora", &device),
-                        _ => Training::new(classifier(&config, &device)),
+                    match kind {
+                        "step" => Training::new(classifier(&config, &device)),
+                        _ => Training::adapted(&config, kind == "qlora", &device),
                     }
                 });
                 training.set_precision(precision);
@@ -157,12 +157,11 @@ impl Works {
     }
 }
 
-/// Texts and tokens of each: the number that a work's name ends with.
+/// Texts and tokens of each. The number that a work's name ends with are the texts, or one text's tokens.
 fn shape_of(work: &str) -> [usize; 2] {
     match work.trim_start_matches(|c: char| c.is_ascii_alphabetic()) {
         "2048" => [1, 2_048],
-        "64" => [64, 128],
-        _ => [8, 128],
+        texts => [texts.parse().unwrap_or(8), 128],
     }
 }
 
@@ -184,6 +183,7 @@ fn base(family: &str) -> BertConfig {
     let mut config = BertConfig { vocab_size: VOCABULARY, ..BertConfig::base() };
     match family {
         "bert" => {}
+        "large" => config = BertConfig { vocab_size: VOCABULARY, ..BertConfig::large() },
         "roberta" => {
             (config.max_position_embeddings, config.type_vocab_size) = (514, 1);
             (config.pad_token_id, config.layer_norm_eps) = (1, 1e-5);
@@ -195,7 +195,8 @@ fn base(family: &str) -> BertConfig {
         }
         other => panic!("there is no family {other}"),
     }
-    config.extra.insert("model_type".to_owned(), family.into());
+    let model_type = if family == "large" { "bert" } else { family };
+    config.extra.insert("model_type".to_owned(), model_type.into());
     config
 }
 

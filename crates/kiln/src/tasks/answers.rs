@@ -103,7 +103,7 @@ impl Stages for AnswerTask {
             Some(Network::QuestionAnswering { model }) => Some(Teacher { model, columns: None }),
             Some(other) => bail!(teacher::wrong_task(plan, &other)),
         };
-        Ok(Described { encoder_parameters: bert.num_params(), head, pretrained, teacher })
+        Ok(Described { encoder_parameters: bert.parameter_count(), head, pretrained, teacher })
     }
 
     fn fit(

@@ -100,7 +100,7 @@ impl Stages for MaskedLmTask {
         let next = if next_sentence { ", next sentence → logits [2]" } else { "" };
         let vocab_size = plan.tokenizer().vocab_size();
         let head = format!("{} parameters; masked tokens → logits [{vocab_size}]{next}", cls.num_params());
-        Ok(Described { encoder_parameters: bert.num_params(), head, pretrained, teacher: None })
+        Ok(Described { encoder_parameters: bert.parameter_count(), head, pretrained, teacher: None })
     }
 
     fn fit(

@@ -250,7 +250,7 @@ where
         let shape = format!("pooled [{batch}, {hidden}] → logits [{batch}, {num_labels}]");
         let head = format!("{name} pooling, {} parameters; {shape}", head.num_params());
         let teacher = teacher_of::<T>(plan, labels)?;
-        Ok(Described { encoder_parameters: bert.num_params(), head, pretrained, teacher })
+        Ok(Described { encoder_parameters: bert.parameter_count(), head, pretrained, teacher })
     }
 
     fn fit(
