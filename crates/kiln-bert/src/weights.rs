@@ -69,12 +69,12 @@ impl FloatType {
     }
 
     /// The numbers of floating-point bytes.
-    fn decode(self, bytes: &[u8]) -> Option<Box<dyn Iterator<Item = f32> + '_>> {
+    fn decode(self, bytes: &[u8]) -> Option<Vec<f32>> {
         Some(match self {
-            Self::F64 => Box::new(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32)),
-            Self::F32 => Box::new(bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b))),
-            Self::F16 => Box::new(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32())),
-            Self::Bf16 => Box::new(bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32())),
+            Self::F64 => bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect(),
+            Self::F32 => bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect(),
+            Self::F16 => bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
+            Self::Bf16 => bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect(),
             Self::I8 | Self::Other => return None,
         })
     }
@@ -186,25 +186,27 @@ impl Weights {
             Place::Pickled(tensor) => tensor.read(),
         };
         let bytes = read().map_err(|source| Error::Read { path: stored.file.clone(), source })?;
-        let values: Vec<f32> = match (stored.dtype.decode(&bytes), stored.dtype) {
-            (Some(values), _) => values.collect(),
+        let values = match (stored.dtype.decode(&bytes), stored.dtype) {
+            (Some(values), _) => values,
             (None, FloatType::I8) if self.units_of(name).is_some() => self.dequantized(name, &bytes)?,
             (None, _) => {
                 return Err(damaged(&stored.file, format!("`{}` does not hold floating-point numbers", stored.name)));
             }
         };
         let not_finite = |value| Error::NotFinite { path: stored.file.clone(), name: stored.name.clone(), value };
-        finite(&values).map_err(not_finite)?;
+        all_finite(&values).map_err(not_finite)?;
         Ok(Some(values))
     }
 }
 
-/// The first value that is NaN or infinite, as an error.
-fn finite(values: &[f32]) -> Result<(), f32> {
+/// Fails with the first value that is NaN or infinite.
+fn all_finite(values: &[f32]) -> Result<(), f32> {
     // The largest magnitude's bits, which loops over many values find faster than the first value that is not finite.
     let largest = values.iter().fold(0, |largest, value| (value.to_bits() & 0x7fff_ffff).max(largest));
-    let is_finite = largest < f32::INFINITY.to_bits();
-    if is_finite { Ok(()) } else { values.iter().find(|value| !value.is_finite()).map_or(Ok(()), |value| Err(*value)) }
+    if largest < f32::INFINITY.to_bits() {
+        return Ok(());
+    }
+    Err(values.iter().copied().find(|value| !value.is_finite()).expect("there is one"))
 }
 
 fn damaged(path: &Path, reason: impl Into<String>) -> Error {

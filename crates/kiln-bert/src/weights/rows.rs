@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use kiln_kernels::TableRows;
 
-use super::{FloatType, Place, Stored, Weights, finite};
+use super::{FloatType, Place, Stored, Weights, all_finite};
 use crate::Error;
 
 /// A tensor `[rows, columns]` whose rows are read from its file when they are asked for. They are read, not mapped: what is mapped
@@ -44,7 +44,7 @@ impl Weights {
         for first in (0..rows).step_by(ROWS) {
             let block = &mut block[..ROWS.min(rows - first) * columns];
             table.try_read(first, block).map_err(read_error)?;
-            finite(block).map_err(|value| Error::NotFinite { path: path.clone(), name: name.to_owned(), value })?;
+            all_finite(block).map_err(|value| Error::NotFinite { path: path.clone(), name: name.to_owned(), value })?;
         }
         Ok(Some(table))
     }
@@ -68,8 +68,7 @@ impl FileRows {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(self.start + (first * self.columns * size) as u64))?;
         file.read_exact(&mut bytes)?;
-        let numbers = self.float_type.decode(&bytes).into_iter().flatten();
-        values.iter_mut().zip(numbers).for_each(|(value, number)| *value = number);
+        values.copy_from_slice(&self.float_type.decode(&bytes).unwrap_or_default());
         Ok(())
     }
 }
