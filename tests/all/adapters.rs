@@ -8,7 +8,7 @@ use kiln_adapters::{Absmax, AdapterFile, Nf4, attach, merge, quantize};
 use kiln_backend::{Backend, Flex};
 use kiln_bert::{InFile, LayerInputs, Weights, initialize, parameters_where};
 use kiln_heads::{
-    Network, Pooling, PretrainedConfig, SequenceClassifier, Start, TaskModel, cross_entropy_sum, load_adapted_model,
+    Network, Pooling, PretrainedConfig, SequenceClassifier, TaskModel, cross_entropy_sum, load_adapted_model,
     load_model, merge_adapter, save_adapter, save_model,
 };
 use kiln_kernels::{Precision, Storage};
@@ -45,16 +45,7 @@ impl Reference {
 
     /// The base under the reference's head, without dropout.
     fn plain_model(&self, in_file: InFile, device: &Device) -> TaskModel {
-        let config = PretrainedConfig {
-            start: Start::Pretrained,
-            architecture: None,
-            layers: None,
-            frozen: false,
-            in_file,
-            hidden_layers: vec![],
-            num_labels: 2,
-            head_initializer_range: None,
-        };
+        let config = PretrainedConfig { in_file, num_labels: 2, ..PretrainedConfig::default() };
         let folder = self.without_dropout();
         let mut pretrained =
             config.sequence_classifier(folder.path(), Pooling::Pooler, device).expect("a checkpoint with a pooler");

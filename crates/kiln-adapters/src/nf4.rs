@@ -142,16 +142,16 @@ impl Storage for Nf4 {
         assert!(inputs.end <= input && outputs.end <= output, "values of the matrix");
         assert_eq!(values.len(), inputs.len() * outputs.len(), "a place for each value");
         let mut decoded = [[0f32; BLOCK]; TILE];
-        for first in parts(inputs.clone(), BLOCK) {
+        for columns in parts(inputs.clone(), BLOCK) {
             for rows in parts(outputs.clone(), TILE) {
                 for (row, decoded) in rows.clone().zip(&mut decoded) {
-                    for part in parts_at(row * input + first.start..row * input + first.end) {
-                        let place = part.start - (row * input + first.start);
+                    for part in parts_at(row * input + columns.start..row * input + columns.end) {
+                        let place = part.start - (row * input + columns.start);
                         self.decode(part.start, &mut decoded[place..][..part.len()]);
                     }
                 }
-                for column in 0..first.len() {
-                    let to = (first.start - inputs.start + column) * outputs.len() + (rows.start - outputs.start);
+                for column in 0..columns.len() {
+                    let to = (columns.start - inputs.start + column) * outputs.len() + (rows.start - outputs.start);
                     let to = &mut values[to..][..rows.len()];
                     to.iter_mut().zip(&decoded).for_each(|(to, decoded)| *to = decoded[column]);
                 }

@@ -25,7 +25,7 @@ pub enum Start {
 }
 
 /// How a checkpoint becomes a model with a fresh head.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PretrainedConfig {
     /// The encoder's weights.
     pub start: Start,

@@ -16,8 +16,8 @@ use kiln_adapters::{AdapterConfig, attach, quantize};
 use kiln_backend::{Backend, Entry, Flex};
 use kiln_bert::{BertConfig, InFile, Inputs};
 use kiln_heads::{
-    ClassificationHeadConfig, Network, Pooling, PretrainedConfig, SequenceClassifier, Start, TaskModel,
-    cross_entropy_sum, in_batches, inputs, save_model,
+    ClassificationHeadConfig, Network, Pooling, PretrainedConfig, SequenceClassifier, TaskModel, cross_entropy_sum,
+    in_batches, inputs, save_model,
 };
 use kiln_kernels::slices::Simd;
 use kiln_kernels::{Precision, Products};
@@ -264,16 +264,7 @@ fn checkpoint() -> Option<PathBuf> {
 }
 
 fn read_model(folder: &Path, pooling: Pooling, in_file: InFile, device: &Device) -> SequenceClassifier {
-    let config = PretrainedConfig {
-        start: Start::Pretrained,
-        architecture: None,
-        layers: None,
-        frozen: false,
-        in_file,
-        hidden_layers: vec![],
-        num_labels: 2,
-        head_initializer_range: None,
-    };
+    let config = PretrainedConfig { in_file, num_labels: 2, ..PretrainedConfig::default() };
     config.sequence_classifier(folder, pooling, device).unwrap().model
 }
 

@@ -23,6 +23,9 @@ pub(crate) fn with_tokens(
     (model, labels): (&SequenceClassifier, &LabelSet),
     encodings: &[Encoding],
 ) -> anyhow::Result<String> {
+    // Once for all mistakes.
+    let mut model = model.clone();
+    model.bert.embeddings.read_words();
     let tokenizer = plan.tokenizer();
     let special = tokenizer.encode("", None)?.input_ids;
     let mut lines = table.lines();
@@ -36,7 +39,7 @@ pub(crate) fn with_tokens(
         let pair: Option<Vec<LabelId>> = [prediction, target].iter().map(|&at| labels.id(cells[at])).collect();
         let tokens = match (encoding, pair.as_deref()) {
             (Some(encoding), Some(&[predicted, real])) if at < EXPLAINED => {
-                let mut tokens: Vec<(u32, f64)> = attributions(model, encoding, [predicted, real], plan.device)
+                let mut tokens: Vec<(u32, f64)> = attributions(&model, encoding, [predicted, real], plan.device)
                     .into_iter()
                     .filter(|(id, _)| !special.contains(id))
                     .collect();
