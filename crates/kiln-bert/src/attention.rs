@@ -1,7 +1,7 @@
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig, LayerNorm};
 use burn::tensor::{Bool, Device, Tensor};
-use kiln_kernels::{OutputBlock, Products, Queries, SelfAttention};
+use kiln_kernels::{Affine, OutputBlock, Products, Queries, SelfAttention};
 
 use crate::linear::normalization;
 use crate::{BertConfig, Linear};
@@ -112,12 +112,13 @@ impl BertOutput {
     /// - `x`: `[batch, seq, input]`
     /// - `residual`, output: `[batch, seq, hidden]`
     pub fn forward(&self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
-        let block = OutputBlock {
-            dense: self.dense.affine(&x),
-            norm: Some(normalization(&self.layer_norm, self.layer_norm_eps)),
-            dropout: probability(&self.dropout),
-        };
-        block.forward(x, residual, products)
+        self.block(self.dense.affine(&x)).forward(x, residual, products)
+    }
+
+    /// The fused operation, with the linear layer's parameters.
+    pub(crate) fn block(&self, dense: Affine) -> OutputBlock {
+        let norm = Some(normalization(&self.layer_norm, self.layer_norm_eps));
+        OutputBlock { dense, norm, dropout: probability(&self.dropout) }
     }
 }
 

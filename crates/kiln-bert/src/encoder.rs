@@ -1,6 +1,6 @@
 use burn::module::Module;
 use burn::tensor::{Bool, Device, Tensor};
-use kiln_kernels::{Activation, Products, Queries, Rotary};
+use kiln_kernels::{ActivatedLinear, Activation, PositionWise, Products, Queries, Rotary};
 
 use crate::{BertAttention, BertConfig, BertOutput, HiddenAct, Linear, PreNormLayer};
 
@@ -200,8 +200,20 @@ impl BertLayer {
         queries: Queries,
         products: &Products,
     ) -> Tensor<3> {
-        let attended = self.attention.forward(hidden_states, padding, queries, products);
-        self.output.forward(self.intermediate.forward(attended.clone(), products), attended, products)
+        let linears = [&self.attention.output.dense, &self.intermediate.dense, &self.output.dense];
+        if linears.iter().any(|linear| linear.input_maxima.is_some()) {
+            let attended = self.attention.forward(hidden_states, padding, queries, products);
+            return self.output.forward(self.intermediate.forward(attended.clone(), products), attended, products);
+        }
+        let device = hidden_states.device();
+        let context = self.attention.self_attention.forward(hidden_states.clone(), padding, queries, products);
+        let [attention_output, intermediate, output] = linears.map(|linear| linear.parameters(&device));
+        let position_wise = PositionWise {
+            attention_output: self.attention.output.block(attention_output),
+            intermediate: ActivatedLinear { linear: intermediate, activation: self.intermediate.hidden_act.into() },
+            output: self.output.block(output),
+        };
+        position_wise.forward(context, queries.select(hidden_states), products)
     }
 }
 

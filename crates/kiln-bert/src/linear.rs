@@ -96,7 +96,7 @@ impl Linear {
         self.parameters(&x.device())
     }
 
-    fn parameters(&self, device: &Device) -> Affine {
+    pub(crate) fn parameters(&self, device: &Device) -> Affine {
         let [_, output] = self.shape();
         let bias = self.bias.as_ref().map_or_else(|| Tensor::zeros([output], device), Param::val);
         let weight = match (&self.weight, &self.stored) {

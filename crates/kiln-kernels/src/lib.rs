@@ -31,6 +31,7 @@ mod rotary;
 mod rotary_attention;
 mod layer_norm;
 mod residual_norm;
+mod position_wise;
 mod adamw;
 
 pub use activation::Activation;
@@ -41,6 +42,7 @@ pub use gated_linear::GatedLinear;
 pub use layer_norm::LayerNorm;
 pub use linear::ActivatedLinear;
 pub use low_rank::LowRank;
+pub use position_wise::PositionWise;
 pub use products::{PackedWeights, Precision, Products};
 pub use residual_norm::OutputBlock;
 pub use rotary::Rotary;

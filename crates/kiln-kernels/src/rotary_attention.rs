@@ -88,7 +88,7 @@ mod fused {
         Angles, Attention, Division, Dropout, Epilogue, Kernels, Simd, SoftmaxRow, Source, View, attention,
         attention_backward, divide, unite,
     };
-    use crate::flex::{self, Value, column_sums, contiguous, rounded, token_mask, values};
+    use crate::flex::{self, Value, column_sums, contiguous, matrix, rounded, token_mask, values};
     use crate::linear::fused::{LinearBackward, linear};
     use crate::weight::{Form, Operand};
     use crate::{Precision, Products, Queries};
@@ -191,10 +191,14 @@ mod fused {
         let division = state.division();
         let [queries, keys_values] = divide(simd, division, &all, &state.settings.angles);
         drop(all);
-        let (context, softmax_rows) = attention::<E>(simd, state.shape(), &queries, &keys_values);
+        let (rows, attending) = (batch * seq, batch * division.queries);
+        let views = [(&queries, attending, hidden), (&keys_values, rows, 2 * hidden)];
+        let [of_queries, of_keys_values] =
+            views.map(|(values, rows, columns)| View::new(values, rows, columns, columns));
+        let (context, softmax_rows) = attention::<E>(simd, state.shape(), of_queries, of_keys_values);
         let context = flex::new(context, &[batch, division.queries, hidden]);
-        state.queries = flex::new(queries, &[batch * division.queries, hidden]);
-        state.keys_values = flex::new(keys_values, &[batch * seq, 2 * hidden]);
+        state.queries = flex::new(queries, &[attending, hidden]);
+        state.keys_values = flex::new(keys_values, &[rows, 2 * hidden]);
         state.softmax_rows = softmax_rows;
         state.x = state.weight.is_trained().then_some(x);
         (context, state)
@@ -262,10 +266,10 @@ mod fused {
             let [of_queries, of_keys_values] = attention_backward::<E>(
                 simd,
                 shape,
-                values(&state.queries),
-                values(&state.keys_values),
+                matrix(&state.queries),
+                matrix(&state.keys_values),
                 &state.softmax_rows,
-                values(&gradient),
+                matrix(&gradient),
             );
             let of_parts = [&of_queries[..], &of_keys_values[..]];
             let of_all = unite(simd, state.division(), of_parts, &state.settings.angles);

@@ -99,6 +99,8 @@ impl SelfAttention {
 #[cfg(feature = "flex")]
 #[allow(clippy::too_many_arguments, reason = "a tensor each: what dispatches them takes no struct of them")]
 mod fused {
+    mod packed;
+
     use std::cell::LazyCell;
     use std::marker::PhantomData;
 
@@ -248,7 +250,7 @@ mod fused {
         let keys_values = project(matrix(&x), &[key, value], &biases);
         (state.queries, state.keys_values) = (queries, keys_values);
         let shape = state.shape();
-        let (context, softmax_rows) = attention::<E>(simd, shape, values(&state.queries), values(&state.keys_values));
+        let (context, softmax_rows) = attention::<E>(simd, shape, matrix(&state.queries), matrix(&state.keys_values));
         let context = flex::new(context, &[shape.batch, shape.queries, shape.hidden]);
         state.softmax_rows = softmax_rows;
         state.x = state.weights.iter().any(Operand::is_trained).then_some(x);
@@ -268,9 +270,13 @@ mod fused {
             settings: Settings,
         ) -> FlexTensor {
             let operands = [x, query, query_bias, key, key_bias, value, value_bias];
+            let is_kept = settings.products.packed.is_some();
             match settings.products.precision {
+                Precision::F32 if is_kept => packed::attend::<f32, f32>(operands, padding, settings),
                 Precision::F32 => forward::<f32, f32>(operands, padding, settings).0,
+                Precision::Bf16 if is_kept => packed::attend::<bf16, bf16>(operands, padding, settings),
                 Precision::Bf16 => forward::<bf16, bf16>(operands, padding, settings).0,
+                Precision::Int8 if is_kept => packed::attend::<bf16, i8>(operands, padding, settings),
                 Precision::Int8 => forward::<bf16, i8>(operands, padding, settings).0,
             }
         }
@@ -326,10 +332,10 @@ mod fused {
             let [of_queries, of_keys_values] = attention_backward::<E>(
                 Simd::detect(),
                 shape,
-                values(&state.queries),
-                values(&state.keys_values),
+                matrix(&state.queries),
+                matrix(&state.keys_values),
                 &state.softmax_rows,
-                values(&gradient),
+                matrix(&gradient),
             );
             let attending = shape.batch * shape.queries;
             let of_queries_rows = View::new(&of_queries, attending, hidden, hidden);

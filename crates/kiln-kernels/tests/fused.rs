@@ -1,5 +1,6 @@
 //! The fused operations against burn's own, forward and backward.
 
+mod kept;
 mod low_rank;
 mod operations;
 mod pre_norm;

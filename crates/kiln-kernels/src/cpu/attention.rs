@@ -6,21 +6,15 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::arithmetic::dot;
+use super::lanes::Lanes;
 use super::pack::{Packed, Source};
-use super::product::{Epilogue, Target, product_serial};
+use super::product::{Epilogue, Target, product_into_rows, product_serial};
 use super::random::Dropout;
-use super::simd::vectorized;
-use super::vector::exp;
+use super::softmax::{BackwardBlock, ScoreRows, SoftmaxRow, softmax, softmax_backward, stride};
 use super::{Kernels, Simd, View};
 
 /// Queries of a head that are computed together.
 const ROWS: usize = 64;
-
-/// Rows of scores are stored in whole vectors: values behind the last vector would be computed one by one.
-fn stride(columns: usize) -> usize {
-    columns.next_multiple_of(16)
-}
 
 /// The shape of an attention.
 #[derive(Clone, Copy, Debug)]
@@ -59,15 +53,21 @@ impl Attention<'_> {
     }
 
     /// The queries of a head up to the last token, `[tokens, head]`.
-    fn queries<'a, E>(&self, queries: &'a [E], text: usize, head: usize, tokens: usize) -> View<'a, E> {
-        let first = text * self.queries * self.hidden + head * self.head();
-        View::new(&queries[first..], tokens.min(self.queries), self.head(), self.hidden)
+    fn queries<'a, E>(&self, queries: View<'a, E>, text: usize, head: usize, tokens: usize) -> View<'a, E> {
+        queries.narrow(text * self.queries, tokens.min(self.queries)).columns(head * self.head(), self.head())
     }
 
     /// Its keys (0) or values (1), `[tokens, head]`.
-    fn part<'a, E>(&self, keys_values: &'a [E], text: usize, head: usize, part: usize, tokens: usize) -> View<'a, E> {
-        let first = text * self.seq * 2 * self.hidden + part * self.hidden + head * self.head();
-        View::new(&keys_values[first..], tokens, self.head(), 2 * self.hidden)
+    fn part<'a, E>(
+        &self,
+        keys_values: View<'a, E>,
+        text: usize,
+        head: usize,
+        part: usize,
+        tokens: usize,
+    ) -> View<'a, E> {
+        let first = part * self.hidden + head * self.head();
+        keys_values.narrow(text * self.seq, tokens).columns(first, self.head())
     }
 
     /// The positions that some queries from `first` on attend to, of a text of `tokens`.
@@ -98,89 +98,18 @@ impl Attention<'_> {
     }
 }
 
-/// What some rows of a head's scores have in common.
-#[derive(Clone, Copy)]
-struct ScoreRows<'a> {
-    /// Whether a column's position holds a token.
-    mask: &'a [bool],
-    /// The position of the first row's query.
-    first: usize,
-    /// The position of the first column.
-    first_column: usize,
-    /// How far a position is attended to at most.
-    window: Option<usize>,
-    /// What scores are multiplied with.
-    scale: f32,
-    /// Of the probabilities.
-    dropout: Option<Dropout>,
-    /// The number of the first row in the stream of `dropout`.
-    first_key: u64,
-}
-
-impl ScoreRows<'_> {
-    /// Sets the scores of a row to −∞ at padding, outside its window, and behind its last column.
-    #[inline(always)]
-    fn mask_scores(&self, row: usize, has_padding: bool, scores: &mut [f32]) {
-        if has_padding {
-            for (score, token) in scores.iter_mut().zip(self.mask) {
-                *score = if *token { *score } else { f32::NEG_INFINITY };
-            }
-        }
-        let near = self.near(row);
-        scores[..near.start].fill(f32::NEG_INFINITY);
-        scores[near.end..].fill(f32::NEG_INFINITY);
-    }
-
-    /// The columns that are within the window of a row.
-    #[inline(always)]
-    fn near(&self, row: usize) -> Range<usize> {
-        let (position, columns) = (self.first + row, self.mask.len());
-        match self.window {
-            None => 0..columns,
-            Some(window) => {
-                let from = position.saturating_sub(window).saturating_sub(self.first_column);
-                let to = position.saturating_add(window).saturating_add(1) - self.first_column;
-                from..to.min(columns)
-            }
-        }
-    }
-}
-
-/// What turns a row's scores into probabilities: `exp(score · scale − largest) · inverse_sum`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SoftmaxRow {
-    /// The largest scaled score.
-    largest: f32,
-    /// 1 / Σ exp(score · scale − largest); 0 where all columns are masked.
-    inverse_sum: f32,
-}
-
-/// What the backward pass of a softmax reads and writes, in rows of one stride.
-struct BackwardBlock<'a, E> {
-    /// The scores, which become the probabilities.
-    scores: &'a mut [f32],
-    /// The gradients of the dropped probabilities, which become those of the probabilities.
-    slopes: &'a mut [f32],
-    /// Of the forward pass.
-    softmax_rows: &'a [SoftmaxRow],
-    /// Gets the dropped probabilities.
-    dropped: &'a mut [E],
-    /// Gets the gradients of the scores.
-    of_scores: &'a mut [E],
-}
-
-/// softmax(Q·Kᵀ/√d)·V of each head, `[batch, queries, hidden]`, from queries of that shape and `keys_values`,
-/// `[batch, seq, 2, hidden]`; and what the backward pass needs of each row, `[batch, heads, queries]`.
+/// softmax(Q·Kᵀ/√d)·V of each head, `[batch, queries, hidden]`, from queries, `[batch · queries, hidden]`, and `keys_values`,
+/// `[batch · seq, 2 · hidden]`; and what the backward pass needs of each row, `[batch, heads, queries]`.
 pub fn attention<E: Kernels + Source<E>>(
     simd: Simd,
     shape: Attention<'_>,
-    queries: &[E],
-    keys_values: &[E],
+    queries: View<'_, E>,
+    keys_values: View<'_, E>,
 ) -> (Vec<E>, Vec<SoftmaxRow>) {
     let head = shape.head();
     let mut context = vec![E::default(); shape.batch * shape.queries * shape.hidden];
     let mut softmax_rows = vec![SoftmaxRow::default(); shape.batch * shape.heads * shape.queries];
-    let of_head = |[text, head_at]: [usize; 2], out: &mut [E], softmax_rows: &mut [SoftmaxRow]| {
+    let of_head = |[text, head_at]: [usize; 2], out: &mut [&mut [E]], softmax_rows: &mut [SoftmaxRow]| {
         let tokens = shape.tokens(text).len();
         let queries = shape.queries(queries, text, head_at, tokens);
         let [keys, values] = [0, 1].map(|part| shape.part(keys_values, text, head_at, part, tokens));
@@ -190,7 +119,7 @@ pub fn attention<E: Kernels + Source<E>>(
         };
         let whole = shape.window.is_none().then(|| pack(0..tokens));
         let most = shape.most_scores(ROWS.min(queries.rows()), tokens);
-        let (mut scores, mut probabilities) = (vec![0f32; most], vec![E::default(); most]);
+        let (mut scores, mut probabilities) = (Lanes::<f32>::any(most), Lanes::<E>::any(most));
         for start in (0..queries.rows()).step_by(ROWS) {
             let rows = ROWS.min(queries.rows() - start);
             let reach = shape.reach(start, rows, tokens);
@@ -201,16 +130,19 @@ pub fn attention<E: Kernels + Source<E>>(
             product_serial(simd, queries.narrow(start, rows), keys, Target::whole(scores, stride), Epilogue::Store);
             let score_rows = shape.score_rows([text, head_at, start], reach);
             softmax(simd, scores, score_rows, probabilities, &mut softmax_rows[start..]);
-            let out = Target::whole(&mut out[start * head..], head);
-            product_serial(simd, View::new(probabilities, rows, columns, stride), values, out, Epilogue::Store);
+            let probabilities = View::new(probabilities, rows, columns, stride);
+            product_into_rows(simd, probabilities, values, &mut out[start..start + rows], Epilogue::Store);
         }
     };
     let texts = context.par_chunks_mut(shape.queries * shape.hidden);
     texts.zip(softmax_rows.par_chunks_mut(shape.heads * shape.queries)).enumerate().for_each(|(text, (out, rows))| {
-        let mut heads = vec![E::default(); out.len()];
-        let parts = heads.par_chunks_mut(shape.queries * head).zip(rows.par_chunks_mut(shape.queries)).enumerate();
+        // The rows of each head.
+        let mut heads: Vec<Vec<&mut [E]>> = (0..shape.heads).map(|_| Vec::with_capacity(shape.queries)).collect();
+        for row in out.chunks_exact_mut(shape.hidden) {
+            heads.iter_mut().zip(row.chunks_exact_mut(head)).for_each(|(head, part)| head.push(part));
+        }
+        let parts = heads.par_iter_mut().zip(rows.par_chunks_mut(shape.queries)).enumerate();
         parts.for_each(|(head_at, (out, rows))| of_head([text, head_at], out, rows));
-        side_by_side(&heads, [shape.queries, shape.heads, 1], out);
     });
     (context, softmax_rows)
 }
@@ -219,10 +151,10 @@ pub fn attention<E: Kernels + Source<E>>(
 pub fn attention_backward<E: Kernels + Source<E>>(
     simd: Simd,
     shape: Attention<'_>,
-    queries: &[E],
-    keys_values: &[E],
+    queries: View<'_, E>,
+    keys_values: View<'_, E>,
     softmax_rows: &[SoftmaxRow],
-    gradient: &[E],
+    gradient: View<'_, E>,
 ) -> [Vec<E>; 2] {
     let head = shape.head();
     let mut of_queries = vec![E::default(); shape.batch * shape.queries * shape.hidden];
@@ -282,8 +214,8 @@ impl<E: Kernels + Source<E>> HeadBackward<'_, E> {
         let whole = shape.window.is_none().then(|| self.pack(simd, &(0..tokens)));
         let [mut of_keys, mut of_values] = [vec![0f32; tokens * head], vec![0f32; tokens * head]];
         let most = shape.most_scores(ROWS.min(self.queries.rows()), tokens);
-        let [mut scores, mut slopes] = [vec![0f32; most], vec![0f32; most]];
-        let [mut dropped, mut of_scores] = [vec![E::default(); most], vec![E::default(); most]];
+        let [mut scores, mut slopes] = [most; 2].map(Lanes::<f32>::any);
+        let [mut dropped, mut of_scores] = [most; 2].map(Lanes::<E>::any);
         for start in (0..self.queries.rows()).step_by(ROWS) {
             let rows = ROWS.min(self.queries.rows() - start);
             let reach = shape.reach(start, rows, tokens);
@@ -323,71 +255,6 @@ fn side_by_side<E: Kernels>(values: &[E], [seq, heads, parts]: [usize; 3], out: 
         let column = (at % parts) * hidden + at / parts * head;
         for (to, values) in values.chunks_exact(head).enumerate() {
             out[to * row + column..][..head].copy_from_slice(values);
-        }
-    }
-}
-
-vectorized! {
-    /// A row all of whose columns are masked, as padding is that no token is near to, becomes zeros.
-    fn softmax<E: Kernels>(scores: &mut [f32], rows: ScoreRows<'_>, probabilities: &mut [E], softmax_rows: &mut [SoftmaxRow]) {
-        let ScoreRows { scale, dropout, first_key, first_column, .. } = rows;
-        let stride = stride(rows.mask.len());
-        let has_padding = rows.mask.contains(&false);
-        for (at, (row, out)) in scores.chunks_exact_mut(stride).zip(probabilities.chunks_exact_mut(stride)).enumerate() {
-            rows.mask_scores(at, has_padding, row);
-            // The largest score is also the largest after scaling, to the last bit.
-            let largest = A::max(row) * scale;
-            let largest = if largest == f32::NEG_INFINITY { 0.0 } else { largest };
-            for score in &mut *row {
-                *score = exp::<A>(A::multiply_add(*score, scale, -largest));
-            }
-            // Not in the loop above: what stands in one with a sum is computed value by value.
-            let total = A::sum(row);
-            let inverse_sum = if total == 0.0 { 0.0 } else { 1.0 / total };
-            softmax_rows[at] = SoftmaxRow { largest, inverse_sum };
-            if let Some(dropout) = dropout {
-                let dropout = dropout.row(first_key + at as u64);
-                for (column, (out, e)) in out.iter_mut().zip(&*row).enumerate() {
-                    *out = E::from_f32(e * inverse_sum * dropout.factor(first_column + column));
-                }
-            } else {
-                for (out, e) in out.iter_mut().zip(&*row) {
-                    *out = E::from_f32(e * inverse_sum);
-                }
-            }
-        }
-    }
-
-    /// The gradients of the scores are p · (dp − Σ p·dp) · scale.
-    fn softmax_backward<E: Kernels>(rows: ScoreRows<'_>, block: BackwardBlock<'_, E>) {
-        let ScoreRows { scale, dropout, first_key, first_column, .. } = rows;
-        let BackwardBlock { scores, slopes, softmax_rows, dropped, of_scores } = block;
-        let (columns, stride) = (rows.mask.len(), stride(rows.mask.len()));
-        let has_padding = rows.mask.contains(&false);
-        for (at, (row, slope)) in scores.chunks_exact_mut(stride).zip(slopes.chunks_exact_mut(stride)).enumerate() {
-            let (dropped, out) = (&mut dropped[at * stride..][..stride], &mut of_scores[at * stride..][..stride]);
-            let SoftmaxRow { largest, inverse_sum } = softmax_rows[at];
-            rows.mask_scores(at, has_padding, row);
-            slope[columns..].fill(0.0);
-            for score in &mut *row {
-                *score = exp::<A>(A::multiply_add(*score, scale, -largest)) * inverse_sum;
-            }
-            if let Some(dropout) = dropout {
-                let dropout = dropout.row(first_key + at as u64);
-                for (column, ((p, slope), dropped)) in row.iter().zip(&mut *slope).zip(dropped).enumerate() {
-                    let factor = dropout.factor(first_column + column);
-                    *dropped = E::from_f32(p * factor);
-                    *slope *= factor;
-                }
-            } else {
-                for (p, dropped) in row.iter().zip(dropped) {
-                    *dropped = E::from_f32(*p);
-                }
-            }
-            let mean = dot(row, slope);
-            for ((out, p), slope) in out.iter_mut().zip(&*row).zip(&*slope) {
-                *out = E::from_f32(p * (slope - mean) * scale);
-            }
         }
     }
 }

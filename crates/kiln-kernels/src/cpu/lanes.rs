@@ -1,5 +1,6 @@
-//! Memory of packed operands, used again.
+//! Memory of operands and of what is computed in between, used again.
 
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
@@ -10,20 +11,51 @@ use super::Element;
 
 type Memory = AVec<u8, ConstAlign<64>>;
 
-/// Memory of lanes that are gone, for the next ones. Operands are packed for each product and dropped after it: memory given back
-/// in between is cut into pieces by what is allocated meanwhile, and cleared once more by the system.
-static SPARE: Mutex<Vec<Memory>> = Mutex::new(Vec::new());
+/// Pieces that nobody uses now. Operands are packed for each product and dropped after it: memory given back in between is cut
+/// into pieces by what is allocated meanwhile, and cleared once more by the system.
+struct Spare {
+    pieces: Vec<Memory>,
+    /// How many are kept.
+    most: usize,
+}
 
-/// How many pieces are kept.
-const MOST_SPARE: usize = 2;
+/// Large ones, whichever thread dropped them.
+static LARGE: Mutex<Spare> = Mutex::new(Spare { pieces: Vec::new(), most: 3 });
 
-/// Smaller ones are not worth a lock.
-const LEAST: usize = 1 << 16;
+thread_local! {
+    /// Small ones that this thread dropped.
+    static SMALL: RefCell<Spare> = const { RefCell::new(Spare { pieces: Vec::new(), most: 8 }) };
+}
+
+/// How many bytes a large one has at least.
+const LEAST_LARGE: usize = 1 << 20;
+
+impl Spare {
+    /// The smallest that is large enough.
+    fn take(&mut self, bytes: usize) -> Option<Memory> {
+        let fitting = self.pieces.iter().enumerate().filter(|(_, memory)| memory.len() >= bytes);
+        let (at, _) = fitting.min_by_key(|(_, memory)| memory.len())?;
+        Some(self.pieces.swap_remove(at))
+    }
+
+    fn put(&mut self, memory: Memory) {
+        self.pieces.push(memory);
+        if self.pieces.len() > self.most {
+            // The largest serve every length.
+            let smallest = self.pieces.iter().enumerate().min_by_key(|(_, memory)| memory.len());
+            let (smallest, _) = smallest.expect("one was just put there");
+            self.pieces.swap_remove(smallest);
+        }
+    }
+}
 
 /// Values on a cache line's boundary.
 #[derive(Debug)]
 pub struct Lanes<E> {
+    /// As long as it ever was, so that it is cleared once.
     memory: Memory,
+    /// How many of it are values.
+    bytes: usize,
     element: PhantomData<E>,
 }
 
@@ -31,9 +63,17 @@ impl<E: Element> Lanes<E> {
     /// Any values.
     pub fn any(len: usize) -> Self {
         let bytes = len * size_of::<E>();
-        let mut memory = if bytes < LEAST { Memory::new(64) } else { spare(bytes) };
-        memory.resize(bytes, 0);
-        Self { memory, element: PhantomData }
+        let spare = match bytes {
+            0 => Some(Memory::new(64)),
+            LEAST_LARGE.. => LARGE.lock().unwrap_or_else(PoisonError::into_inner).take(bytes),
+            _ => SMALL.with_borrow_mut(|spare| spare.take(bytes)),
+        };
+        let new = || {
+            let mut memory = Memory::with_capacity(64, bytes);
+            memory.resize(bytes, 0);
+            memory
+        };
+        Self { memory: spare.unwrap_or_else(new), bytes, element: PhantomData }
     }
 
     /// These values.
@@ -51,28 +91,14 @@ impl<E: Element> Lanes<E> {
     }
 }
 
-/// The smallest spare memory that is large enough, or none.
-fn spare(bytes: usize) -> Memory {
-    let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-    let fitting = spare.iter().enumerate().filter(|(_, memory)| memory.capacity() >= bytes);
-    match fitting.min_by_key(|(_, memory)| memory.capacity()) {
-        Some((at, _)) => spare.swap_remove(at),
-        None => Memory::with_capacity(64, bytes),
-    }
-}
-
 impl<E> Drop for Lanes<E> {
     fn drop(&mut self) {
         let memory = std::mem::replace(&mut self.memory, Memory::new(64));
-        if memory.capacity() < LEAST {
-            return;
-        }
-        let mut spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        spare.push(memory);
-        if spare.len() > MOST_SPARE {
-            // The largest serve every length.
-            spare.sort_by_key(|memory| std::cmp::Reverse(memory.capacity()));
-            spare.truncate(MOST_SPARE);
+        match memory.len() {
+            0 => {}
+            LEAST_LARGE.. => LARGE.lock().unwrap_or_else(PoisonError::into_inner).put(memory),
+            // A thread that ends keeps nothing.
+            _ => drop(SMALL.try_with(|spare| spare.borrow_mut().put(memory))),
         }
     }
 }
@@ -81,13 +107,13 @@ impl<E: Element> Deref for Lanes<E> {
     type Target = [E];
 
     fn deref(&self) -> &[E] {
-        bytemuck::cast_slice(&self.memory)
+        bytemuck::cast_slice(&self.memory[..self.bytes])
     }
 }
 
 impl<E: Element> DerefMut for Lanes<E> {
     fn deref_mut(&mut self) -> &mut [E] {
-        bytemuck::cast_slice_mut(&mut self.memory)
+        bytemuck::cast_slice_mut(&mut self.memory[..self.bytes])
     }
 }
 
@@ -97,7 +123,7 @@ mod tests {
 
     #[test]
     fn zeros_are_zeros_in_memory_used_again() {
-        for len in [LEAST, 3 * LEAST, LEAST / 2, 10, 0] {
+        for len in [LEAST_LARGE, 3 * LEAST_LARGE, LEAST_LARGE / 8, 10, 0] {
             for _ in 0..2 {
                 let mut lanes = Lanes::<f32>::any(len);
                 assert_eq!(lanes.len(), len);
@@ -106,6 +132,15 @@ mod tests {
                 assert!(Lanes::<f32>::zeroed(len).iter().all(|value| *value == 0.0), "{len}");
             }
         }
-        assert!(SPARE.lock().unwrap_or_else(PoisonError::into_inner).len() <= MOST_SPARE);
+    }
+
+    #[test]
+    fn the_largest_few_are_kept() {
+        let mut spare = Spare { pieces: Vec::new(), most: 2 };
+        for len in [10, 30, 20] {
+            spare.put(Memory::from_slice(64, &vec![0; len]));
+        }
+        let mut take = |bytes| spare.take(bytes).map(|memory| memory.len());
+        assert_eq!([take(31), take(5), take(5), take(5)], [None, Some(20), Some(30), None]);
     }
 }

@@ -13,7 +13,9 @@ mod pack;
 mod product;
 mod random;
 mod norm;
+mod softmax;
 mod attention;
+mod position_wise;
 mod rotary;
 mod embedding;
 mod activation;
@@ -22,7 +24,7 @@ mod adamw;
 
 pub use activation::{activate, activate_backward};
 pub use adamw::{AdamWState, adamw, sum_of_squares};
-pub use attention::{Attention, SoftmaxRow, attention, attention_backward};
+pub use attention::{Attention, attention, attention_backward};
 pub use element::{Element, Slot};
 pub use embedding::{Tables, Tokens, embed, table_gradient};
 pub use gate::{Gate, gate, gate_backward};
@@ -32,9 +34,11 @@ pub use norm::{
     normalize, residual_norm, residual_sum,
 };
 pub use pack::{Packed, Source, round, round_all};
+pub use position_wise::{PositionWise, Stage, is_many};
 pub use product::{Epilogue, Target, new_product, product, product_serial};
 pub use random::Dropout;
 pub use rotary::{Angles, Division, divide, unite};
 pub use simd::Simd;
+pub use softmax::SoftmaxRow;
 pub use tile::Kernels;
 pub use view::View;

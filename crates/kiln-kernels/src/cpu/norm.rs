@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::arithmetic::dot;
 use super::random::Dropout;
 use super::simd::vectorized;
-use super::{Element, Simd};
+use super::{Element, Simd, Slot};
 
 /// Rows that one thread takes at a time. Sums over rows are made block by block, in order, so that they do not depend on
 /// the number of threads.
@@ -319,6 +319,23 @@ vectorized! {
             }
             for ((x, weight), bias) in x.iter_mut().zip(norm.weight).zip(norm.bias) {
                 *x = A::multiply_add((*x - mean) * inverse_deviation, *weight, *bias);
+            }
+        }
+    }
+
+    /// `norm(x + residual)` of rows, written elsewhere; `x` becomes the sum.
+    pub(super) fn residual_norm_rows<S: Slot>(x: &mut [f32], residual: &[f32], norm: Norm<'_>, out: &mut [S]) {
+        let hidden = norm.weight.len();
+        let rows = x.chunks_exact_mut(hidden).zip(residual.chunks_exact(hidden)).zip(out.chunks_exact_mut(hidden));
+        for ((x, residual), out) in rows {
+            for (x, residual) in x.iter_mut().zip(residual) {
+                *x += residual;
+            }
+            let mean = A::sum(x) / hidden as f32;
+            let variance = A::sum_of_squares(x, mean) / hidden as f32;
+            let inverse_deviation = 1.0 / (variance + norm.epsilon).sqrt();
+            for (((out, x), weight), bias) in out.iter_mut().zip(&*x).zip(norm.weight).zip(norm.bias) {
+                out.write(A::multiply_add((x - mean) * inverse_deviation, *weight, *bias));
             }
         }
     }

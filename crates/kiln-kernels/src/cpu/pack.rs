@@ -199,6 +199,11 @@ impl<E: Kernels> Packed<E> {
         Self { k, n, width, lanes, columns: ColumnUnits::default(), smoothing: vec![] }
     }
 
+    /// How many columns it has.
+    pub fn columns(&self) -> usize {
+        self.n
+    }
+
     pub(super) fn quantizer(&self) -> Quantizer<'_> {
         Quantizer { smoothing: &self.smoothing, smoothed: vec![] }
     }
@@ -277,10 +282,14 @@ vectorized! {
                 let columns = BLOCK.min(count - column);
                 for (at, rounded) in rounded.iter_mut().enumerate().take(columns) {
                     let values = &b.row(first + column + at).expect("its rows lie in one piece")[k..k + depth];
-                    for (rounded, value) in rounded.iter_mut().zip(values) {
-                        *rounded = value.rounded();
+                    // Of a constant length it is a few instructions, of any other a call.
+                    match <&[T; BLOCK]>::try_from(values) {
+                        Ok(values) => *rounded = values.map(T::rounded),
+                        Err(_) => {
+                            rounded[depth..].fill(E::default());
+                            rounded.iter_mut().zip(values).for_each(|(rounded, value)| *rounded = value.rounded());
+                        }
                     }
-                    rounded[depth..].fill(E::default());
                 }
                 for lane in 0..depth.div_ceil(E::PER_LANE) {
                     let to = ((k / E::PER_LANE + lane) * width + column) * E::PER_LANE;

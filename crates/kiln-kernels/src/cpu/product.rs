@@ -2,11 +2,12 @@
 //! nearest cache.
 
 use std::borrow::Borrow;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use aligned_vec::{AVec, ConstAlign};
 use rayon::prelude::*;
 
+use super::lanes::Lanes;
 use super::pack::{ColumnUnits, Packed, Source, pack_rows, round, transpose};
 use super::simd::vectorized;
 use super::tile::{self, Kernels, Tile, WIDEST};
@@ -16,12 +17,9 @@ use super::{Element, Simd, Slot, View};
 use crate::Activation;
 
 /// Rows whose sums are made together.
-const ROWS: usize = 64;
+pub(super) const ROWS: usize = 64;
 /// Rows that share one pass over the right operand where that is faster to multiply than to read.
 const ROWS_IN_TILES: usize = 256;
-/// Values on a cache line's boundary.
-type Scratch<E> = AVec<E, ConstAlign<64>>;
-
 /// Lanes summed before the next rows: what of a panel stays in the second cache.
 const LANES: usize = 512;
 
@@ -111,13 +109,13 @@ pub fn product<E: Kernels, T: Source<E>, S: Slot>(
         let Target { data, row_step, first_column } = out;
         data.par_chunks_mut(rows * row_step).take(a.rows().div_ceil(rows)).enumerate().for_each(|(at, data)| {
             let a = a.narrow(at * rows, rows.min(a.rows() - at * rows));
-            let mut scratch = Scratch::<E>::new(64);
+            let mut scratch = Lanes::any(0);
             let mut out = Target { data, row_step, first_column }.rows(a.rows(), b.n);
             Rows::new(simd, a, b, &mut scratch).times(simd, b, 0..b.panels(), epilogue, &mut out);
         });
     } else {
         // Few rows: the threads share the columns, and with them what of `b` is to be read.
-        let mut scratch = Scratch::<E>::new(64);
+        let mut scratch = Lanes::any(0);
         let rows = Rows::new(simd, a, b, &mut scratch);
         let panels = b.panels().div_ceil(4 * threads).max(1);
         let columns = panels * b.width;
@@ -135,9 +133,7 @@ pub fn product<E: Kernels, T: Source<E>, S: Slot>(
     }
 }
 
-/// The same as a matrix of its own, `[a.rows(), columns]`, whose memory nothing else is written to before; the right operand in
-/// parts, side by side.
-#[allow(unsafe_code, reason = "a vector's memory that the product has filled")]
+/// The same as a matrix of its own, `[a.rows(), columns]`; the right operand in parts, side by side.
 pub fn new_product<E: Kernels, T: Source<E>, O: Element>(
     simd: Simd,
     a: View<'_, T>,
@@ -145,19 +141,27 @@ pub fn new_product<E: Kernels, T: Source<E>, O: Element>(
     parts: impl Iterator<Item: Borrow<Packed<E>>>,
     epilogue: Epilogue<'_>,
 ) -> Vec<O> {
-    let len = a.rows() * columns;
-    let mut out = Vec::with_capacity(len);
-    let mut target = Target::whole(&mut out.spare_capacity_mut()[..len], columns);
-    let mut first = 0;
-    for b in parts {
-        let b = b.borrow();
-        product(simd, a, b, target.from(first), epilogue.of(first..first + b.n));
-        first += b.n;
-    }
-    assert_eq!(first, columns, "a part for each column");
-    // SAFETY: the products have written each of the `len` values: all columns of all rows, whatever is summed.
-    unsafe { out.set_len(len) };
-    out
+    fill(a.rows() * columns, |out| {
+        let mut target = Target::whole(out, columns);
+        let mut first = 0;
+        for b in parts {
+            let b = b.borrow();
+            product(simd, a, b, target.from(first), epilogue.of(first..first + b.n));
+            first += b.n;
+        }
+        assert_eq!(first, columns, "a part for each column");
+    })
+}
+
+/// A vector of values of which `write` writes each, whose memory nothing else is written to before.
+#[allow(unsafe_code, reason = "a vector's memory that has been filled")]
+pub(super) fn fill<O: Element>(len: usize, write: impl FnOnce(&mut [MaybeUninit<O>])) -> Vec<O> {
+    let mut values = Vec::with_capacity(len);
+    write(&mut values.spare_capacity_mut()[..len]);
+    // SAFETY: `write` has written each of the `len` values: here and in `position_wise` all columns of all rows, whatever is
+    // summed.
+    unsafe { values.set_len(len) };
+    values
 }
 
 /// The same, on the calling thread.
@@ -169,10 +173,21 @@ pub fn product_serial<E: Kernels, T: Source<E>, S: Slot>(
     epilogue: Epilogue<'_>,
 ) {
     out.check(a.rows(), b.n, epilogue);
-    let mut out = out.rows(a.rows(), b.n);
-    for (at, out) in out.chunks_mut(ROWS).enumerate() {
-        let mut scratch = Scratch::<E>::new(64);
-        let a = a.narrow(at * ROWS, out.len());
+    product_into_rows(simd, a, b, &mut out.rows(a.rows(), b.n), epilogue);
+}
+
+/// The same into rows wherever they are, of a value for each column.
+pub fn product_into_rows<E: Kernels, T: Source<E>, S: Slot>(
+    simd: Simd,
+    a: View<'_, T>,
+    b: &Packed<E>,
+    out: &mut [&mut [S]],
+    epilogue: Epilogue<'_>,
+) {
+    let most = most_rows::<E>(simd);
+    for (at, out) in out.chunks_mut(most).enumerate() {
+        let mut scratch = Lanes::any(0);
+        let a = a.narrow(at * most, out.len());
         Rows::new(simd, a, b, &mut scratch).times(simd, b, 0..b.panels(), epilogue, out);
     }
 }
@@ -188,17 +203,19 @@ struct Rows<'a, E> {
 
 impl<'a, E: Kernels> Rows<'a, E> {
     /// The rows where they are, or rounded or transposed into `scratch`.
-    fn new<T: Source<E>>(simd: Simd, a: View<'a, T>, b: &Packed<E>, scratch: &'a mut Scratch<E>) -> Self {
+    fn new<T: Source<E>>(simd: Simd, a: View<'a, T>, b: &Packed<E>, scratch: &'a mut Lanes<E>) -> Self {
         assert_eq!(a.cols(), b.k, "the columns of the left operand are summed with the rows of the right one");
         let (rows, lanes) = (a.rows(), b.k.div_ceil(E::PER_LANE));
         let row_len = lanes * E::PER_LANE;
         let mut units = vec![(1.0, 0); rows];
+        // Lanes that a row does not fill end in zeros.
+        let room = || if row_len == b.k { Lanes::any(rows * row_len) } else { Lanes::zeroed(rows * row_len) };
         let (values, row_step, lane_step): (&[E], usize, usize) = match a.contiguous_rows() {
             Some((values, row_step)) if row_len == b.k && T::unchanged(values).is_some() => {
                 (T::unchanged(values).expect("the guard checked it"), row_step, E::PER_LANE)
             }
             Some(_) => {
-                scratch.resize(rows * row_len, E::default());
+                *scratch = room();
                 let mut quantizer = b.quantizer();
                 for (at, row) in scratch.chunks_exact_mut(row_len.max(1)).enumerate() {
                     let values = a.row(at).expect("its rows lie in one piece");
@@ -211,7 +228,7 @@ impl<'a, E: Kernels> Rows<'a, E> {
             }
             None => {
                 assert!(!E::QUANTIZED, "rows of a quantized product lie in one piece");
-                scratch.resize(rows * row_len, E::default());
+                *scratch = room();
                 if tile::wants_rows::<E>(simd) {
                     transpose(simd, a.transposed(), row_len, scratch);
                     (scratch, row_len, E::PER_LANE)

@@ -57,6 +57,14 @@ impl<'a, T> View<'a, T> {
         Self { data: &self.data[first..], rows: count, ..self }
     }
 
+    /// From the column `start`, `count` columns.
+    ///
+    /// # Panics
+    /// When there are fewer.
+    pub fn columns(self, start: usize, count: usize) -> Self {
+        self.transposed().narrow(start, count).transposed()
+    }
+
     pub(super) fn at(&self, row: usize, col: usize) -> T
     where
         T: Copy,

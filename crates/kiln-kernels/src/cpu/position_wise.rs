@@ -1,0 +1,124 @@
+//! What BERT's layer computes of each position on its own.
+
+use rayon::prelude::*;
+
+use super::lanes::Lanes;
+use super::norm::{Norm, residual_norm_rows};
+use super::pack::{Packed, Source, round};
+use super::product::{Epilogue, ROWS, Target, fill, product, product_serial};
+use super::{Kernels, Simd, Slot, View};
+use crate::Activation;
+
+/// A weight, `[input, output]`, and a bias.
+#[derive(Clone, Copy, Debug)]
+pub struct Stage<'a, W> {
+    /// The weight.
+    pub weight: &'a Packed<W>,
+    /// `[output]`
+    pub bias: &'a [f32],
+}
+
+/// The linear layers behind attention, with what is computed after each.
+#[derive(Clone, Copy, Debug)]
+pub struct PositionWise<'a, W> {
+    /// From what the heads attend to, to `hidden`; then residual and normalization.
+    pub attention_output: (Stage<'a, W>, Norm<'a>),
+    /// `[hidden, intermediate]`; then the activation.
+    pub intermediate: (Stage<'a, W>, Activation),
+    /// `[intermediate, hidden]`; then residual and normalization.
+    pub output: (Stage<'a, W>, Norm<'a>),
+}
+
+/// Whether so many positions are enough for all threads to have blocks of them.
+pub fn is_many(positions: usize) -> bool {
+    positions > ROWS
+}
+
+impl<W: Kernels> PositionWise<'_, W> {
+    /// The layer's output, `[positions, hidden]`, from what its heads attend to, a row a position, and the layer's input,
+    /// `[positions, hidden]`, as `residual`. What products read is rounded to `E` before.
+    pub fn run<E: Source<W>>(self, simd: Simd, context: View<'_, E>, residual: &[f32]) -> Vec<f32>
+    where
+        f32: Source<E> + Source<W>,
+    {
+        assert_eq!(residual.len(), context.rows() * self.hidden(), "a residual for each value of the output");
+        fill(residual.len(), |out| match W::QUANTIZED {
+            true => self.by_block(simd, context, residual, out),
+            false => self.by_product(simd, context, residual, out),
+        })
+    }
+
+    fn hidden(&self) -> usize {
+        self.attention_output.0.weight.columns()
+    }
+
+    /// Each block of positions through all three products: what is between them stays in the nearest caches, and the threads meet
+    /// once. For weights that stay, all three, in the cache that the threads share.
+    fn by_block<E: Source<W>, S: Slot>(self, simd: Simd, context: View<'_, E>, residual: &[f32], out: &mut [S])
+    where
+        f32: Source<E>,
+    {
+        let (hidden, inner) = (self.hidden(), self.intermediate.0.weight.columns());
+        let blocks = out.par_chunks_mut(ROWS * hidden).zip(residual.par_chunks(ROWS * hidden)).enumerate();
+        blocks.for_each(|(block, (out, residual))| {
+            let rows = residual.len() / hidden;
+            let mut attended = Lanes::<f32>::any(residual.len());
+            let context = context.narrow(block * ROWS, rows);
+            normalized_block(simd, context, residual, self.attention_output, &mut attended);
+
+            let (Stage { weight, bias }, activation) = self.intermediate;
+            let [mut rounded, mut activated] = [hidden, inner].map(|width| Lanes::<E>::any(rows * width));
+            round(simd, &attended, &mut rounded);
+            let (read, target) = (View::new(&rounded, rows, hidden, hidden), Target::whole(&mut activated, inner));
+            product_serial(simd, read, weight, target, Epilogue::BiasActivation(bias, activation));
+
+            normalized_block(simd, View::new(&activated, rows, inner, inner), &attended, self.output, out);
+        });
+    }
+
+    /// All positions through one product after the other.
+    fn by_product<E: Source<W>, S: Slot>(self, simd: Simd, context: View<'_, E>, residual: &[f32], out: &mut [S])
+    where
+        f32: Source<W>,
+    {
+        let (rows, hidden, inner) = (context.rows(), self.hidden(), self.intermediate.0.weight.columns());
+        let mut attended = Lanes::<f32>::any(residual.len());
+        normalized(simd, context, residual, self.attention_output, &mut attended);
+
+        let (Stage { weight, bias }, activation) = self.intermediate;
+        let mut activated = Lanes::<E>::any(rows * inner);
+        let (read, target) = (View::new(&attended, rows, hidden, hidden), Target::whole(&mut activated, inner));
+        product(simd, read, weight, target, Epilogue::BiasActivation(bias, activation));
+
+        normalized(simd, View::new(&activated, rows, inner, inner), &attended, self.output, out);
+    }
+}
+
+/// `norm(x · weight + bias + residual)`, on all threads.
+fn normalized<E: Source<W>, W: Kernels, S: Slot>(
+    simd: Simd,
+    x: View<'_, E>,
+    residual: &[f32],
+    (stage, norm): (Stage<'_, W>, Norm<'_>),
+    out: &mut [S],
+) {
+    let hidden = stage.weight.columns();
+    let blocks = out.par_chunks_mut(ROWS * hidden).zip(residual.par_chunks(ROWS * hidden)).enumerate();
+    blocks.for_each(|(block, (out, residual))| {
+        let x = x.narrow(block * ROWS, residual.len() / hidden);
+        normalized_block(simd, x, residual, (stage, norm), out);
+    });
+}
+
+/// The same of a block, on the calling thread.
+fn normalized_block<E: Source<W>, W: Kernels, S: Slot>(
+    simd: Simd,
+    x: View<'_, E>,
+    residual: &[f32],
+    (Stage { weight, bias }, norm): (Stage<'_, W>, Norm<'_>),
+    out: &mut [S],
+) {
+    let mut sums = Lanes::<f32>::any(residual.len());
+    product_serial(simd, x, weight, Target::whole(&mut sums, weight.columns()), Epilogue::Bias(bias));
+    residual_norm_rows(simd, &mut sums, residual, norm, out);
+}
