@@ -135,14 +135,15 @@ pub fn attention<E: Kernels + Source<E>>(
         }
     };
     let texts = context.par_chunks_mut(shape.queries * shape.hidden);
-    texts.zip(softmax_rows.par_chunks_mut(shape.heads * shape.queries)).enumerate().for_each(|(text, (out, rows))| {
+    let texts = texts.zip(softmax_rows.par_chunks_mut(shape.heads * shape.queries)).enumerate();
+    texts.with_max_len(1).for_each(|(text, (out, rows))| {
         // The rows of each head.
         let mut heads: Vec<Vec<&mut [E]>> = (0..shape.heads).map(|_| Vec::with_capacity(shape.queries)).collect();
         for row in out.chunks_exact_mut(shape.hidden) {
             heads.iter_mut().zip(row.chunks_exact_mut(head)).for_each(|(head, part)| head.push(part));
         }
         let parts = heads.par_iter_mut().zip(rows.par_chunks_mut(shape.queries)).enumerate();
-        parts.for_each(|(head_at, (out, rows))| of_head([text, head_at], out, rows));
+        parts.with_max_len(1).for_each(|(head_at, (out, rows))| of_head([text, head_at], out, rows));
     });
     (context, softmax_rows)
 }

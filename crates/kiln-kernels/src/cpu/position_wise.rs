@@ -5,9 +5,13 @@ use rayon::prelude::*;
 use super::lanes::Lanes;
 use super::norm::{Norm, residual_norm_rows};
 use super::pack::{Packed, Source, round};
-use super::product::{Epilogue, ROWS, Target, fill, product, product_serial};
+use super::product::{Epilogue, ROWS, Target, block_rows, fill, product, product_serial};
 use super::{Kernels, Simd, Slot, View};
 use crate::Activation;
+
+/// Values between two rows. Rows that are a multiple of a page apart are in the same few places of the nearest cache, which has no
+/// room for all of them.
+const APART: usize = 32;
 
 /// A weight, `[input, output]`, and a bias.
 #[derive(Clone, Copy, Debug)]
@@ -59,20 +63,22 @@ impl<W: Kernels> PositionWise<'_, W> {
         f32: Source<E>,
     {
         let (hidden, inner) = (self.hidden(), self.intermediate.0.weight.columns());
-        let blocks = out.par_chunks_mut(ROWS * hidden).zip(residual.par_chunks(ROWS * hidden)).enumerate();
-        blocks.for_each(|(block, (out, residual))| {
+        let most = block_rows::<W>(simd, context.rows());
+        let blocks = out.par_chunks_mut(most * hidden).zip(residual.par_chunks(most * hidden)).enumerate();
+        blocks.with_max_len(1).for_each(|(block, (out, residual))| {
             let rows = residual.len() / hidden;
             let mut attended = Lanes::<f32>::any(residual.len());
-            let context = context.narrow(block * ROWS, rows);
+            let context = context.narrow(block * most, rows);
             normalized_block(simd, context, residual, self.attention_output, &mut attended);
 
             let (Stage { weight, bias }, activation) = self.intermediate;
-            let [mut rounded, mut activated] = [hidden, inner].map(|width| Lanes::<E>::any(rows * width));
+            let row_step = inner + APART;
+            let [mut rounded, mut activated] = [hidden, row_step].map(|width| Lanes::<E>::any(rows * width));
             round(simd, &attended, &mut rounded);
-            let (read, target) = (View::new(&rounded, rows, hidden, hidden), Target::whole(&mut activated, inner));
+            let (read, target) = (View::new(&rounded, rows, hidden, hidden), Target::whole(&mut activated, row_step));
             product_serial(simd, read, weight, target, Epilogue::BiasActivation(bias, activation));
 
-            normalized_block(simd, View::new(&activated, rows, inner, inner), &attended, self.output, out);
+            normalized_block(simd, View::new(&activated, rows, inner, row_step), &attended, self.output, out);
         });
     }
 
@@ -86,11 +92,12 @@ impl<W: Kernels> PositionWise<'_, W> {
         normalized(simd, context, residual, self.attention_output, &mut attended);
 
         let (Stage { weight, bias }, activation) = self.intermediate;
-        let mut activated = Lanes::<E>::any(rows * inner);
-        let (read, target) = (View::new(&attended, rows, hidden, hidden), Target::whole(&mut activated, inner));
+        let row_step = inner + APART;
+        let mut activated = Lanes::<E>::any(rows * row_step);
+        let (read, target) = (View::new(&attended, rows, hidden, hidden), Target::whole(&mut activated, row_step));
         product(simd, read, weight, target, Epilogue::BiasActivation(bias, activation));
 
-        normalized(simd, View::new(&activated, rows, inner, inner), &attended, self.output, out);
+        normalized(simd, View::new(&activated, rows, inner, row_step), &attended, self.output, out);
     }
 }
 
@@ -103,9 +110,10 @@ fn normalized<E: Source<W>, W: Kernels, S: Slot>(
     out: &mut [S],
 ) {
     let hidden = stage.weight.columns();
-    let blocks = out.par_chunks_mut(ROWS * hidden).zip(residual.par_chunks(ROWS * hidden)).enumerate();
-    blocks.for_each(|(block, (out, residual))| {
-        let x = x.narrow(block * ROWS, residual.len() / hidden);
+    let most = block_rows::<W>(simd, x.rows());
+    let blocks = out.par_chunks_mut(most * hidden).zip(residual.par_chunks(most * hidden)).enumerate();
+    blocks.with_max_len(1).for_each(|(block, (out, residual))| {
+        let x = x.narrow(block * most, residual.len() / hidden);
         normalized_block(simd, x, residual, (stage, norm), out);
     });
 }

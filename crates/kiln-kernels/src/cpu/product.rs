@@ -11,7 +11,7 @@ use super::lanes::Lanes;
 use super::pack::{ColumnUnits, Packed, Source, pack_rows, round, transpose};
 use super::simd::vectorized;
 use super::tile::{self, Kernels, Tile, WIDEST};
-use super::vector::map_activation;
+use super::vector::apply_activation;
 use super::view::extent;
 use super::{Element, Simd, Slot, View};
 use crate::Activation;
@@ -25,6 +25,12 @@ const LANES: usize = 512;
 
 fn most_rows<E: Element>(simd: Simd) -> usize {
     if tile::wants_rows::<E>(simd) { ROWS_IN_TILES } else { ROWS }
+}
+
+/// How many of some rows a thread takes at a time: two blocks a thread, of no more rows than are multiplied together.
+pub(super) fn block_rows<E: Element>(simd: Simd, rows: usize) -> usize {
+    let fair = rows.div_ceil(2 * rayon::current_num_threads());
+    fair.next_multiple_of(tile::max_rows::<E>(simd)).min(most_rows::<E>(simd))
 }
 
 /// What becomes of the sums.
@@ -105,9 +111,11 @@ pub fn product<E: Kernels, T: Source<E>, S: Slot>(
     out.check(a.rows(), b.n, epilogue);
     let threads = rayon::current_num_threads();
     if a.rows() > ROWS {
-        let rows = a.rows().div_ceil(2 * threads).next_multiple_of(tile::max_rows::<E>(simd)).min(most_rows::<E>(simd));
+        let rows = block_rows::<E>(simd, a.rows());
         let Target { data, row_step, first_column } = out;
-        data.par_chunks_mut(rows * row_step).take(a.rows().div_ceil(rows)).enumerate().for_each(|(at, data)| {
+        let blocks = data.par_chunks_mut(rows * row_step).take(a.rows().div_ceil(rows)).enumerate();
+        // Each on its own: a thread that is done takes the next one, whoever was to have it.
+        blocks.with_max_len(1).for_each(|(at, data)| {
             let a = a.narrow(at * rows, rows.min(a.rows() - at * rows));
             let mut scratch = Lanes::any(0);
             let mut out = Target { data, row_step, first_column }.rows(a.rows(), b.n);
@@ -126,7 +134,7 @@ pub fn product<E: Kernels, T: Source<E>, S: Slot>(
                 part.push(row);
             }
         }
-        parts.into_par_iter().enumerate().for_each(|(at, mut out)| {
+        parts.into_par_iter().enumerate().with_max_len(1).for_each(|(at, mut out)| {
             let panels = at * panels..((at + 1) * panels).min(b.panels());
             rows.times(simd, b, panels, epilogue, &mut out);
         });
@@ -252,6 +260,7 @@ impl<'a, E: Kernels> Rows<'a, E> {
     ) {
         let lanes = b.k.div_ceil(E::PER_LANE);
         let mut sums = [E::Sum::default(); ROWS * WIDEST];
+        let mut values = [0f32; ROWS * WIDEST];
         let mut registers = tile::Registers::default();
         let first_column = panels.start * b.width;
         for panel in panels {
@@ -277,7 +286,8 @@ impl<'a, E: Kernels> Rows<'a, E> {
                     tile::add_product(simd, &tile, sums, &mut registers);
                 }
                 let sums = Sums::<E> { sums, width: b.width, rows: &self.units[first..], columns: &b.columns };
-                finish(simd, sums, columns.clone(), epilogue, column - first_column, out);
+                let epilogue = epilogue.of(columns.clone());
+                finish(simd, sums, columns.clone(), epilogue, &mut values, column - first_column, out);
             }
         }
     }
@@ -295,33 +305,52 @@ struct Sums<'a, E: Kernels> {
 }
 
 vectorized! {
-    /// The epilogue on a block of which the sums belong to `columns`, into rows from their column `at` on.
-    fn finish<E: Kernels, S: Slot>(block: Sums<'_, E>, columns: Range<usize>, epilogue: Epilogue<'_>, at: usize, out: &mut [&mut [S]]) {
+    /// The epilogue on a block of which the sums belong to `columns`, into rows from their column `at` on. `values` has room
+    /// for a block.
+    fn finish<E: Kernels, S: Slot>(
+        block: Sums<'_, E>, columns: Range<usize>, epilogue: Epilogue<'_>, values: &mut [f32], at: usize, out: &mut [&mut [S]],
+    ) {
         let count = columns.len();
         let ColumnUnits { units, sums: totals } = block.columns;
         let units: (&[f32], &[i32]) =
             if E::QUANTIZED { (&units[columns.clone()], &totals[columns.clone()]) } else { (&[], &[]) };
-        for ((sums, unit), out) in block.sums.chunks_exact(block.width).zip(block.rows).zip(out) {
-            let (sums, out) = (E::real(&sums[..count], *unit, units), &mut out[at..at + count]);
-            match epilogue {
-                Epilogue::Store => {
-                    for (out, sum) in out.iter_mut().zip(sums) {
+        let rows = block.sums.chunks_exact(block.width).zip(block.rows);
+        match epilogue {
+            Epilogue::Store => {
+                for ((sums, unit), out) in rows.zip(out) {
+                    for (out, sum) in out[at..at + count].iter_mut().zip(E::real(&sums[..count], *unit, units)) {
                         out.write(sum);
                     }
                 }
-                Epilogue::Accumulate => {
-                    for (out, sum) in out.iter_mut().zip(sums) {
+            }
+            Epilogue::Accumulate => {
+                for ((sums, unit), out) in rows.zip(out) {
+                    for (out, sum) in out[at..at + count].iter_mut().zip(E::real(&sums[..count], *unit, units)) {
                         out.add(sum);
                     }
                 }
-                Epilogue::Bias(bias) => {
-                    for ((out, sum), bias) in out.iter_mut().zip(sums).zip(&bias[columns.clone()]) {
+            }
+            Epilogue::Bias(bias) => {
+                for ((sums, unit), out) in rows.zip(out) {
+                    let sums = E::real(&sums[..count], *unit, units);
+                    for ((out, sum), bias) in out[at..at + count].iter_mut().zip(sums).zip(bias) {
                         out.write(sum + bias);
                     }
                 }
-                Epilogue::BiasActivation(bias, activation) => {
-                    let sums = sums.zip(&bias[columns.clone()]).map(|(sum, bias)| sum + bias);
-                    map_activation::<A, _>(activation, sums, out);
+            }
+            Epilogue::BiasActivation(bias, activation) => {
+                // The activation of all values in one loop: for each row the compiler would prepare more than it computes.
+                let values = &mut values[..block.sums.len()];
+                for ((sums, unit), values) in rows.zip(values.chunks_exact_mut(block.width)) {
+                    for ((value, sum), bias) in values.iter_mut().zip(E::real(&sums[..count], *unit, units)).zip(bias) {
+                        *value = sum + bias;
+                    }
+                }
+                apply_activation::<A>(activation, values);
+                for (values, out) in values.chunks_exact(block.width).zip(out) {
+                    for (out, value) in out[at..at + count].iter_mut().zip(values) {
+                        out.write(*value);
+                    }
                 }
             }
         }

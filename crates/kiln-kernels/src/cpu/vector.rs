@@ -159,6 +159,40 @@ fn tanh_derivative<A: Arithmetic>(x: f32) -> f32 {
     1.0 - t * t
 }
 
+/// Where a function takes its values from and puts its results.
+trait Places {
+    fn map(self, f: impl Fn(f32) -> f32);
+}
+
+/// An activation, told apart once for all values.
+#[inline(always)]
+fn activate<A: Arithmetic>(activation: Activation, places: impl Places) {
+    match activation {
+        Activation::Gelu => places.map(gelu::<A>),
+        Activation::GeluTanh => places.map(gelu_tanh::<A>),
+        Activation::QuickGelu => places.map(quick_gelu::<A>),
+        Activation::Relu => places.map(relu),
+        Activation::Silu => places.map(silu::<A>),
+        Activation::Tanh => places.map(tanh::<A>),
+        Activation::Identity => places.map(|x| x),
+    }
+}
+
+/// `activation(x)` of each value, in its place.
+#[inline(always)]
+pub(super) fn apply_activation<A: Arithmetic>(activation: Activation, values: &mut [f32]) {
+    activate::<A>(activation, values);
+}
+
+impl Places for &mut [f32] {
+    #[inline(always)]
+    fn map(self, f: impl Fn(f32) -> f32) {
+        for value in self {
+            *value = f(*value);
+        }
+    }
+}
+
 /// `activation(x)` of each value, rounded to what `S` holds.
 #[inline(always)]
 pub(super) fn map_activation<A: Arithmetic, S: Slot>(
@@ -166,21 +200,15 @@ pub(super) fn map_activation<A: Arithmetic, S: Slot>(
     values: impl Iterator<Item = f32>,
     out: &mut [S],
 ) {
-    match activation {
-        Activation::Gelu => map(values, out, gelu::<A>),
-        Activation::GeluTanh => map(values, out, gelu_tanh::<A>),
-        Activation::QuickGelu => map(values, out, quick_gelu::<A>),
-        Activation::Relu => map(values, out, relu),
-        Activation::Silu => map(values, out, silu::<A>),
-        Activation::Tanh => map(values, out, tanh::<A>),
-        Activation::Identity => map(values, out, |x| x),
-    }
+    activate::<A>(activation, (values, out));
 }
 
-#[inline(always)]
-fn map<S: Slot>(values: impl Iterator<Item = f32>, out: &mut [S], f: impl Fn(f32) -> f32) {
-    for (out, value) in out.iter_mut().zip(values) {
-        out.write(f(value));
+impl<I: Iterator<Item = f32>, S: Slot> Places for (I, &mut [S]) {
+    #[inline(always)]
+    fn map(self, f: impl Fn(f32) -> f32) {
+        for (out, value) in self.1.iter_mut().zip(self.0) {
+            out.write(f(value));
+        }
     }
 }
 
