@@ -38,6 +38,10 @@ pub struct Weight {
     base: Base,
     low_rank: Option<LowRank>,
     /// Whether the base gets a gradient. Where neither it nor what is added does, a backward pass keeps no input of the layer.
+    #[cfg_attr(
+        not(feature = "flex"),
+        expect(dead_code, reason = "burn's own operations keep what their backward passes read")
+    )]
     is_trained: bool,
 }
 
