@@ -45,7 +45,12 @@ impl<W: Kernels> PositionWise<'_, W> {
     where
         f32: Source<E> + Source<W>,
     {
-        assert_eq!(residual.len(), context.rows() * self.hidden(), "a residual for each value of the output");
+        let hidden = self.hidden();
+        assert_eq!(residual.len(), context.rows() * hidden, "a residual for each value of the output");
+        assert_eq!(self.output.0.weight.columns(), hidden, "both blocks have the same width");
+        for (_, norm) in [self.attention_output, self.output] {
+            assert_eq!([norm.weight.len(), norm.bias.len()], [hidden; 2], "a scale and a shift for each column");
+        }
         fill(residual.len(), |out| match W::QUANTIZED {
             true => self.by_block(simd, context, residual, out),
             false => self.by_product(simd, context, residual, out),

@@ -166,8 +166,8 @@ pub fn new_product<E: Kernels, T: Source<E>, O: Element>(
 pub(super) fn fill<O: Element>(len: usize, write: impl FnOnce(&mut [MaybeUninit<O>])) -> Vec<O> {
     let mut values = Vec::with_capacity(len);
     write(&mut values.spare_capacity_mut()[..len]);
-    // SAFETY: `write` has written each of the `len` values: here and in `position_wise` all columns of all rows, whatever is
-    // summed.
+    // SAFETY: `write` has written each of the `len` values. `new_product` writes all columns of all rows, whatever is summed;
+    // `PositionWise::run` has checked that its blocks and normalizations have all columns.
     unsafe { values.set_len(len) };
     values
 }
