@@ -201,6 +201,7 @@ impl BertLayer {
         products: &Products,
     ) -> Tensor<3> {
         let linears = [&self.attention.output.dense, &self.intermediate.dense, &self.output.dense];
+        // Whoever observes what a layer reads has to have it as a tensor.
         if linears.iter().any(|linear| linear.input_maxima.is_some()) {
             let attended = self.attention.forward(hidden_states, padding, queries, products);
             return self.output.forward(self.intermediate.forward(attended.clone(), products), attended, products);

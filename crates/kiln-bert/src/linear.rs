@@ -96,6 +96,7 @@ impl Linear {
         self.parameters(&x.device())
     }
 
+    /// The parameters for a fused operation whose input nobody observes.
     pub(crate) fn parameters(&self, device: &Device) -> Affine {
         let [_, output] = self.shape();
         let bias = self.bias.as_ref().map_or_else(|| Tensor::zeros([output], device), Param::val);

@@ -257,6 +257,18 @@ mod fused {
         (context, state)
     }
 
+    /// The output alone.
+    fn output<E: Value + Source<W>, W: Kernels>(
+        operands: [FlexTensor; 7],
+        padding: FlexTensor,
+        settings: Settings,
+    ) -> FlexTensor {
+        match settings.products.packed {
+            Some(_) => packed::attend::<E, W>(operands, padding, settings),
+            None => forward::<E, W>(operands, padding, settings).0,
+        }
+    }
+
     impl SelfAttentionOps for Flex {
         fn self_attention(
             x: FlexTensor,
@@ -270,14 +282,10 @@ mod fused {
             settings: Settings,
         ) -> FlexTensor {
             let operands = [x, query, query_bias, key, key_bias, value, value_bias];
-            let is_kept = settings.products.packed.is_some();
             match settings.products.precision {
-                Precision::F32 if is_kept => packed::attend::<f32, f32>(operands, padding, settings),
-                Precision::F32 => forward::<f32, f32>(operands, padding, settings).0,
-                Precision::Bf16 if is_kept => packed::attend::<bf16, bf16>(operands, padding, settings),
-                Precision::Bf16 => forward::<bf16, bf16>(operands, padding, settings).0,
-                Precision::Int8 if is_kept => packed::attend::<bf16, i8>(operands, padding, settings),
-                Precision::Int8 => forward::<bf16, i8>(operands, padding, settings).0,
+                Precision::F32 => output::<f32, f32>(operands, padding, settings),
+                Precision::Bf16 => output::<bf16, bf16>(operands, padding, settings),
+                Precision::Int8 => output::<bf16, i8>(operands, padding, settings),
             }
         }
     }

@@ -15,6 +15,7 @@ const LAYERS: usize = 2;
 
 #[test]
 fn every_family_is_bundled_compactly() {
+    let _turn = crate::random_turn();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let sample = kiln_sample::unpack(&folder.path().join("sample")).expect("it is writable").model;
     let tokenizer = Tokenizer::from_folder(&sample).expect("the sample is whole");

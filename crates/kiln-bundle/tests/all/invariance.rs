@@ -147,6 +147,7 @@ fn with_threads<T: Send>(threads: usize, f: impl FnOnce() -> T + Send) -> T {
 
 #[test]
 fn answers_depend_on_the_bytes_of_the_bundle_alone() {
+    let _turn = crate::random_turn();
     let sample_folder = tempfile::tempdir().expect("a temporary folder");
     let sample = kiln_sample::unpack(sample_folder.path()).expect("it is writable").model;
     let vocab_size = Tokenizer::from_folder(&sample).expect("the sample is whole").vocab_size();

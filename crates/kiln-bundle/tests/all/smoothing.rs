@@ -62,6 +62,7 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
 
 #[test]
 fn outliers_cost_less_once_they_are_smoothed() {
+    let _turn = crate::random_turn();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let sample = kiln_sample::unpack(&folder.path().join("sample")).expect("it is writable").model;
     let (device, config) = (Flex::device(0), SealConfig { precision: Precision::Int8 });

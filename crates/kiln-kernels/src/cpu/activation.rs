@@ -36,7 +36,7 @@ pub fn activate_backward<E: Element>(
 
 vectorized! {
     fn forward<E: Element>(activation: Activation, x: &[E], out: &mut [E]) {
-        map_activation::<A, _>(activation, x.iter().map(|x| x.to_f32()), out);
+        map_activation::<A>(activation, (x.iter().map(|x| x.to_f32()), out));
     }
 
     fn backward<E: Element>(activation: Activation, x: &[E], gradient: &mut [E], sums: &mut [f32]) {

@@ -54,7 +54,7 @@ vectorized! {
         let columns = gate.columns;
         for (at, (x, out)) in x.chunks_exact(2 * columns).zip(out.chunks_exact_mut(columns)).enumerate() {
             let (a, b) = x.split_at(columns);
-            map_activation::<A, _>(gate.activation, a.iter().map(|x| x.to_f32()), activated);
+            map_activation::<A>(gate.activation, (a.iter().map(|x| x.to_f32()), &mut *activated));
             if let Some(dropout) = gate.dropout {
                 let dropout = dropout.row((first + at) as u64);
                 for (column, ((out, a), b)) in out.iter_mut().zip(&*activated).zip(b).enumerate() {
@@ -77,7 +77,7 @@ vectorized! {
         for (at, ((x, gradient), out)) in rows.enumerate() {
             let (a, b) = x.split_at(columns);
             let (out_a, out_b) = out.split_at_mut(columns);
-            map_activation::<A, _>(gate.activation, a.iter().map(|x| x.to_f32()), activated);
+            map_activation::<A>(gate.activation, (a.iter().map(|x| x.to_f32()), &mut *activated));
             let dropout = gate.dropout.map(|dropout| dropout.row((first + at) as u64));
             for column in 0..columns {
                 let factor = dropout.map_or(1.0, |dropout| dropout.factor(column));

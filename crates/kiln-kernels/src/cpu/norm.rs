@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::arithmetic::dot;
+use super::arithmetic::{Arithmetic, dot};
 use super::random::Dropout;
 use super::simd::vectorized;
 use super::{Element, Simd, Slot};
@@ -214,6 +214,14 @@ pub fn drop_in_place(simd: Simd, values: &mut [f32], columns: usize, dropout: Dr
     });
 }
 
+/// The mean of a row, and 1 / √(variance + ε).
+#[inline(always)]
+fn moments<A: Arithmetic>(row: &[f32], epsilon: f32) -> (f32, f32) {
+    let mean = A::sum(row) / row.len() as f32;
+    let variance = A::sum_of_squares(row, mean) / row.len() as f32;
+    (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
 vectorized! {
     /// `to += values`
     pub fn add(to: &mut [f32], values: &[f32]) {
@@ -276,9 +284,7 @@ vectorized! {
     fn normalize_rows<E: Element>(x: &[f32], norm: Norm<'_>, out: &mut [E], kept: &mut [E], inverse: &mut [f32]) {
         let hidden = norm.weight.len();
         for (at, (x, out)) in x.chunks_exact(hidden).zip(out.chunks_exact_mut(hidden)).enumerate() {
-            let mean = A::sum(x) / hidden as f32;
-            let variance = A::sum_of_squares(x, mean) / hidden as f32;
-            let inverse_deviation = 1.0 / (variance + norm.epsilon).sqrt();
+            let (mean, inverse_deviation) = moments::<A>(x, norm.epsilon);
             if let Some(inverse) = inverse.get_mut(at) {
                 *inverse = inverse_deviation;
                 for (kept, x) in kept[at * hidden..][..hidden].iter_mut().zip(x) {
@@ -306,9 +312,7 @@ vectorized! {
                     *x += residual;
                 }
             }
-            let mean = A::sum(x) / hidden as f32;
-            let variance = A::sum_of_squares(x, mean) / hidden as f32;
-            let inverse_deviation = 1.0 / (variance + norm.epsilon).sqrt();
+            let (mean, inverse_deviation) = moments::<A>(x, norm.epsilon);
             if let Some(inverse) = inverse.get_mut(at) {
                 *inverse = inverse_deviation;
             }
@@ -331,9 +335,7 @@ vectorized! {
             for (x, residual) in x.iter_mut().zip(residual) {
                 *x += residual;
             }
-            let mean = A::sum(x) / hidden as f32;
-            let variance = A::sum_of_squares(x, mean) / hidden as f32;
-            let inverse_deviation = 1.0 / (variance + norm.epsilon).sqrt();
+            let (mean, inverse_deviation) = moments::<A>(x, norm.epsilon);
             for (((out, x), weight), bias) in out.iter_mut().zip(&*x).zip(norm.weight).zip(norm.bias) {
                 out.write(A::multiply_add((x - mean) * inverse_deviation, *weight, *bias));
             }

@@ -11,7 +11,7 @@ use super::lanes::Lanes;
 use super::pack::{ColumnUnits, Packed, Source, pack_rows, round, transpose};
 use super::simd::vectorized;
 use super::tile::{self, Kernels, Tile, WIDEST};
-use super::vector::apply_activation;
+use super::vector::map_activation;
 use super::view::extent;
 use super::{Element, Simd, Slot, View};
 use crate::Activation;
@@ -161,18 +161,7 @@ pub fn new_product<E: Kernels, T: Source<E>, O: Element>(
     })
 }
 
-/// A vector of values of which `write` writes each, whose memory nothing else is written to before.
-#[allow(unsafe_code, reason = "a vector's memory that has been filled")]
-pub(super) fn fill<O: Element>(len: usize, write: impl FnOnce(&mut [MaybeUninit<O>])) -> Vec<O> {
-    let mut values = Vec::with_capacity(len);
-    write(&mut values.spare_capacity_mut()[..len]);
-    // SAFETY: `write` has written each of the `len` values. `new_product` writes all columns of all rows, whatever is summed;
-    // `PositionWise::run` has checked that its blocks and normalizations have all columns.
-    unsafe { values.set_len(len) };
-    values
-}
-
-/// The same, on the calling thread.
+/// [`product`] on the calling thread.
 pub fn product_serial<E: Kernels, T: Source<E>, S: Slot>(
     simd: Simd,
     a: View<'_, T>,
@@ -184,7 +173,7 @@ pub fn product_serial<E: Kernels, T: Source<E>, S: Slot>(
     product_into_rows(simd, a, b, &mut out.rows(a.rows(), b.n), epilogue);
 }
 
-/// The same into rows wherever they are, of a value for each column.
+/// [`product_serial`] into rows wherever they are, of a value for each column.
 pub fn product_into_rows<E: Kernels, T: Source<E>, S: Slot>(
     simd: Simd,
     a: View<'_, T>,
@@ -198,6 +187,17 @@ pub fn product_into_rows<E: Kernels, T: Source<E>, S: Slot>(
         let a = a.narrow(at * most, out.len());
         Rows::new(simd, a, b, &mut scratch).times(simd, b, 0..b.panels(), epilogue, out);
     }
+}
+
+/// A vector of values of which `write` writes each, whose memory nothing else is written to before.
+#[allow(unsafe_code, reason = "a vector's memory that has been filled")]
+pub(super) fn fill<O: Element>(len: usize, write: impl FnOnce(&mut [MaybeUninit<O>])) -> Vec<O> {
+    let mut values = Vec::with_capacity(len);
+    write(&mut values.spare_capacity_mut()[..len]);
+    // SAFETY: `write` has written each of the `len` values. `new_product` writes all columns of all rows, whatever is summed;
+    // `PositionWise::run` has checked that its blocks and normalizations have all columns.
+    unsafe { values.set_len(len) };
+    values
 }
 
 /// Rows of a left operand, as the micro-kernels read them.
@@ -346,7 +346,7 @@ vectorized! {
                         *value = sum + bias;
                     }
                 }
-                apply_activation::<A>(activation, values);
+                map_activation::<A>(activation, &mut *values);
                 for (values, out) in values.chunks_exact(block.width).zip(out) {
                     for (out, value) in out[at..at + count].iter_mut().zip(values) {
                         out.write(*value);

@@ -160,13 +160,14 @@ fn tanh_derivative<A: Arithmetic>(x: f32) -> f32 {
 }
 
 /// Where a function takes its values from and puts its results.
-trait Places {
+pub(super) trait Places {
+    /// Applies the function to each value.
     fn map(self, f: impl Fn(f32) -> f32);
 }
 
-/// An activation, told apart once for all values.
+/// `activation(x)` of each value; which one it is, is asked once.
 #[inline(always)]
-fn activate<A: Arithmetic>(activation: Activation, places: impl Places) {
+pub(super) fn map_activation<A: Arithmetic>(activation: Activation, places: impl Places) {
     match activation {
         Activation::Gelu => places.map(gelu::<A>),
         Activation::GeluTanh => places.map(gelu_tanh::<A>),
@@ -178,12 +179,7 @@ fn activate<A: Arithmetic>(activation: Activation, places: impl Places) {
     }
 }
 
-/// `activation(x)` of each value, in its place.
-#[inline(always)]
-pub(super) fn apply_activation<A: Arithmetic>(activation: Activation, values: &mut [f32]) {
-    activate::<A>(activation, values);
-}
-
+/// Each result takes its value's place.
 impl Places for &mut [f32] {
     #[inline(always)]
     fn map(self, f: impl Fn(f32) -> f32) {
@@ -193,16 +189,7 @@ impl Places for &mut [f32] {
     }
 }
 
-/// `activation(x)` of each value, rounded to what `S` holds.
-#[inline(always)]
-pub(super) fn map_activation<A: Arithmetic, S: Slot>(
-    activation: Activation,
-    values: impl Iterator<Item = f32>,
-    out: &mut [S],
-) {
-    activate::<A>(activation, (values, out));
-}
-
+/// Results are rounded to what `S` holds.
 impl<I: Iterator<Item = f32>, S: Slot> Places for (I, &mut [S]) {
     #[inline(always)]
     fn map(self, f: impl Fn(f32) -> f32) {
@@ -308,7 +295,7 @@ mod tests {
         let points: Vec<f32> = (-60_000..60_000).map(|i| (i as f32 + 0.5) * 2e-4).collect();
         for (activation, exact) in all {
             let (mut values, mut sums) = (vec![0f32; points.len()], vec![0f32; points.len()]);
-            map_activation::<Fused, _>(activation, points.iter().copied(), &mut values);
+            map_activation::<Fused>(activation, (points.iter().copied(), &mut values[..]));
             let mut slopes = vec![1f32; points.len()];
             map_slope::<Fused, _>(activation, SlopeRow { x: &points, gradient: &mut slopes, sums: &mut sums });
             assert_eq!(slopes, sums);
@@ -324,7 +311,7 @@ mod tests {
         let mut out = [0f32; 6];
         let bounded = all.into_iter().filter(|(activation, _)| *activation != Activation::Identity);
         for (activation, _) in bounded {
-            map_activation::<Fused, _>(activation, [f32::NAN, -1e4, 1e4].into_iter(), &mut out[..3]);
+            map_activation::<Fused>(activation, ([f32::NAN, -1e4, 1e4].into_iter(), &mut out[..3]));
             assert!(out[0].is_nan() && out[1].abs() <= 1.0 && out[2] >= 1.0, "{activation:?}: {out:?}");
         }
     }
