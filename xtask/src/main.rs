@@ -38,7 +38,7 @@ enum Command {
     Fuzz(fuzz::Args),
     /// Measures Kiln, and with `--peers` PyTorch beside it; writes `target/bench/report.md`.
     Bench(bench::Args),
-    /// Makes the sample's checkpoint anew from raw text; takes an hour.
+    /// Makes the sample's checkpoint anew from raw text; takes about two hours.
     SampleModel(sample_model::Args),
     /// Fine-tunes the sample's checkpoint and, beside it, its architecture from random weights; draws the curve of its card.
     SampleCurve(sample_curve::Args),

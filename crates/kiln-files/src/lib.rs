@@ -18,9 +18,11 @@ mod open;
 mod map;
 mod same;
 mod writer;
+mod cache;
 mod folder;
 mod guard;
 
+pub use cache::CacheFile;
 pub use folder::FolderWriter;
 pub use guard::guarded;
 pub use kind::{Error, Kind};

@@ -1,15 +1,13 @@
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use burn::tensor::{Device, Tensor};
-use half::f16;
 use kiln_bert::Bert;
-use kiln_files::FileWriter;
+use kiln_files::CacheFile;
 use kiln_heads::inputs;
 use kiln_tokenize::{Encoding, Tokenizer, by_length, lengths, pad};
+use kiln_train::{F16, from_f16, to_f16};
 use sha2::{Digest, Sha256};
 
 use crate::alignment::{Speller, aligned};
@@ -23,7 +21,7 @@ use crate::{Error, TokenStore};
 /// many as the student is wide, centred, with a mean square of 1.
 #[derive(Debug)]
 pub struct TeacherStates {
-    file: Mutex<File>,
+    file: CacheFile,
     folder: PathBuf,
     /// Of each row its first token, counted over all rows, and the number of all tokens.
     starts: Vec<usize>,
@@ -89,21 +87,17 @@ impl TeacherStates {
             return Err(Error::TeacherStates { bytes, most: config.max_bytes });
         }
         let path = config.folder.join(format!("{}.states", key(teacher, store, config)?));
-        let is_kept = path.metadata().is_ok_and(|metadata| metadata.len() == bytes);
         let failed = |source| Error::Store { folder: config.folder.clone(), source };
-        if !is_kept {
-            std::fs::create_dir_all(&config.folder).map_err(failed)?;
+        let (file, is_kept) = CacheFile::open_or_write(&path, bytes, failed, |file| {
             let reader = Reader { teacher, store, speller, device };
             let components = (width < teacher_width).then(|| reader.components(config)).transpose()?;
-            let mut file = FileWriter::create(&path).map_err(failed)?;
             for chunk in 0..store.rows().div_ceil(CHUNK) {
                 let rows: Vec<usize> = (chunk * CHUNK..store.rows().min((chunk + 1) * CHUNK)).collect();
                 let mut done = rows[0];
                 reader.read(&rows, config.batch_size, &mut |row, states| {
                     let states = components.as_ref().map(|components| components.project(&states)).unwrap_or(states);
-                    let bytes: Vec<u8> = states.iter().flat_map(|&state| rounded(state).to_le_bytes()).collect();
                     file.seek(SeekFrom::Start((starts[row] * width * F16) as u64)).map_err(failed)?;
-                    file.write_all(&bytes).map_err(failed)?;
+                    file.write_all(&to_f16(&states)).map_err(failed)?;
                     done += 1;
                     if done.is_multiple_of(config.batch_size) || done == store.rows() {
                         progress(done);
@@ -111,9 +105,8 @@ impl TeacherStates {
                     Ok(())
                 })?;
             }
-            file.finish().map_err(failed)?;
-        }
-        let file = Mutex::new(kiln_files::open(&path).map_err(failed)?);
+            Ok(())
+        })?;
         Ok((Self { file, folder: config.folder.clone(), starts, width }, is_kept))
     }
 
@@ -131,19 +124,10 @@ impl TeacherStates {
     /// When there is no such row.
     pub fn row(&self, row: usize) -> Result<Vec<f32>, Error> {
         let [start, end] = [row, row + 1].map(|row| self.starts[row] * self.width * F16);
-        let mut bytes = vec![0; end - start];
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        let read = file.seek(SeekFrom::Start(start as u64)).and_then(|_| file.read_exact(&mut bytes));
-        read.map_err(|source| Error::Store { folder: self.folder.clone(), source })?;
-        Ok(bytes.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32()).collect())
+        let read = self.file.read(start as u64, end - start);
+        let bytes = read.map_err(|source| Error::Store { folder: self.folder.clone(), source })?;
+        Ok(from_f16(&bytes).collect())
     }
-}
-
-const F16: usize = size_of::<f16>();
-
-/// The nearest that is finite.
-fn rounded(number: f32) -> f16 {
-    f16::from_f32(number.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()))
 }
 
 /// Runs a teacher over rows of a store.

@@ -1,22 +1,20 @@
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::PathBuf;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use half::f16;
 use kiln_bert::Bert;
-use kiln_files::FileWriter;
+use kiln_files::{CacheFile, FileWriter};
 use kiln_tokenize::by_length;
 use sha2::{Digest, Sha256};
 
+use crate::half_precision::{F16, from_f16, to_f16};
 use crate::{EncoderModel, Error, LogitSet, Matching};
 
 /// What a teacher makes of the rows of a training set: its logits and, where they are matched, hidden states. It is computed
 /// once, in a file that is read batch by batch, so that memory does not grow with it.
 #[derive(Debug)]
 pub struct TeacherOutputs {
-    file: Mutex<File>,
+    file: CacheFile,
     layouts: Vec<Layout>,
     matching: Option<Matching>,
     hidden: usize,
@@ -88,16 +86,12 @@ impl TeacherOutputs {
         if bytes > config.max_bytes {
             return Err(Error::TeacherOutputs { bytes, most: config.max_bytes });
         }
-        let folder = &config.folder;
-        let path = folder.join(format!("{}.teacher", key(set, bert, config)));
-        let is_kept = path.metadata().is_ok_and(|metadata| metadata.len() == bytes);
+        let path = config.folder.join(format!("{}.teacher", key(set, bert, config)));
         let failed = |source| kiln_bert::Error::Write { path: path.clone(), source };
-        if !is_kept {
-            std::fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.clone(), source })?;
-            let writer = Writer { teacher, set, bert, config, layouts: &layouts };
-            writer.write(&path, device, progress).map_err(failed)?;
-        }
-        let file = Mutex::new(kiln_files::open(&path).map_err(failed)?);
+        let writer = Writer { teacher, set, bert, config, layouts: &layouts };
+        let (file, is_kept) = CacheFile::open_or_write(&path, bytes, failed, |file| {
+            writer.write(file, device, progress).map_err(failed)
+        })?;
         Ok((Self { file, layouts, matching: config.matching.clone(), hidden }, is_kept))
     }
 
@@ -118,7 +112,8 @@ impl TeacherOutputs {
         let mut logits = Vec::new();
         let mut states = vec![vec![0.0; rows.len() * seq * self.hidden]; tensors];
         for (at, layout) in layouts.iter().enumerate() {
-            let bytes = self.read(layout, tensors).expect("the file has been whole before");
+            let bytes = layout.bytes(tensors * self.hidden) as usize;
+            let bytes = self.file.read(layout.start, bytes).expect("the file has been whole before");
             let (of_logits, of_states) = bytes.split_at(layout.logit_bytes());
             let numbers: Vec<f32> = of_logits.as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
             for row in numbers.chunks(layout.logits[1].max(1)) {
@@ -128,9 +123,7 @@ impl TeacherOutputs {
             let numbers = layout.tokens * self.hidden;
             for (states, bytes) in states.iter_mut().zip(of_states.chunks(numbers * F16)) {
                 let row = &mut states[at * seq * self.hidden..][..numbers];
-                for (number, bytes) in row.iter_mut().zip(bytes.as_chunks().0) {
-                    *number = f16::from_le_bytes(*bytes).to_f32();
-                }
+                row.iter_mut().zip(from_f16(bytes)).for_each(|(number, state)| *number = state);
             }
         }
         let shape = [logits.len() / width.max(1), width];
@@ -140,17 +133,7 @@ impl TeacherOutputs {
             states: states.into_iter().map(of_layer).collect(),
         }
     }
-
-    fn read(&self, layout: &Layout, tensors: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; layout.bytes(tensors * self.hidden) as usize];
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(layout.start))?;
-        file.read_exact(&mut bytes)?;
-        Ok(bytes)
-    }
 }
-
-const F16: usize = size_of::<f16>();
 
 impl Layout {
     fn logit_bytes(&self) -> usize {
@@ -172,9 +155,7 @@ struct Writer<'a, S: LogitSet> {
 }
 
 impl<S: LogitSet> Writer<'_, S> {
-    /// Writes the file under another name first, so that it is there whole or not at all.
-    fn write(&self, path: &Path, device: &Device, progress: &mut dyn FnMut(usize)) -> io::Result<()> {
-        let mut file = FileWriter::create(path)?;
+    fn write(&self, file: &mut FileWriter, device: &Device, progress: &mut dyn FnMut(usize)) -> io::Result<()> {
         let mut done = 0;
         for rows in by_length(&self.set.lengths(0..self.set.rows()), self.config.batch_size) {
             for (at, bytes) in self.outputs(&rows, device).into_iter().enumerate() {
@@ -184,7 +165,7 @@ impl<S: LogitSet> Writer<'_, S> {
             done += rows.len();
             progress(done);
         }
-        file.finish()
+        Ok(())
     }
 
     /// What the file holds of each of some rows.
@@ -213,7 +194,7 @@ impl<S: LogitSet> Writer<'_, S> {
                 // `numbers` are those of a row with its padding.
                 let hidden = self.bert.hidden_size();
                 let states = &states[at * numbers..][..tokens * hidden];
-                bytes.extend(states.iter().flat_map(|&state| rounded(state).to_le_bytes()));
+                bytes.extend(to_f16(states));
             }
             bytes
         };
@@ -229,11 +210,6 @@ fn of_row(states: Tensor<3>) -> (usize, Vec<f32>) {
 
 fn host(data: TensorData) -> Vec<f32> {
     data.convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32")
-}
-
-/// The nearest that is finite.
-fn rounded(number: f32) -> f16 {
-    f16::from_f32(number.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()))
 }
 
 /// A hash of all that the outputs depend on: the teacher, its precision, what is read of it, and every token of every row.

@@ -1,12 +1,9 @@
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::io::{self, Seek, SeekFrom, Write};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_bert::{Bert, Inputs, KnownStates};
-use kiln_files::FileWriter;
+use kiln_files::{CacheFile, FileWriter};
 use kiln_heads::inputs;
 use kiln_tokenize::{Encoding, by_length, pad};
 use sha2::{Digest, Sha256};
@@ -17,7 +14,7 @@ use crate::{Error, FeatureCache};
 /// that memory does not grow with it. As [`Bert::known_states`] they stand in for the encoder.
 #[derive(Debug)]
 pub struct TokenFeatures {
-    file: Mutex<File>,
+    file: CacheFile,
     /// The first token of each row in the file, by the row's ids and token types.
     rows: HashMap<Row, u64>,
     hidden: usize,
@@ -68,25 +65,18 @@ impl TokenFeatures {
         if bytes > config.max_bytes {
             return Ok(None);
         }
-        let folder = &config.cache.folder;
-        let path = folder.join(format!("{}.tokens", key(&config.cache, bert, &unique)));
-        let is_kept = path.metadata().is_ok_and(|metadata| metadata.len() == bytes);
+        let path = config.cache.folder.join(format!("{}.tokens", key(&config.cache, bert, &unique)));
         let failed = |source| kiln_bert::Error::Write { path: path.clone(), source };
-        if !is_kept {
-            std::fs::create_dir_all(folder).map_err(|source| Error::Folder { path: folder.clone(), source })?;
-            let writer = Writer { bert, rows: &rows, hidden, device };
-            writer.write(&path, &unique, config.batch_size, progress).map_err(failed)?;
-        }
-        let file = Mutex::new(kiln_files::open(&path).map_err(failed)?);
+        let writer = Writer { bert, rows: &rows, hidden, device };
+        let (file, is_kept) = CacheFile::open_or_write(&path, bytes, failed, |file| {
+            writer.write(file, &unique, config.batch_size, progress).map_err(failed)
+        })?;
         Ok(Some((Self { file, rows, hidden }, is_kept)))
     }
 
     /// The values of a row.
     fn read(&self, first: u64, tokens: usize, values: &mut [f32]) -> io::Result<()> {
-        let mut bytes = vec![0; tokens * self.hidden * size_of::<f32>()];
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(first * self.hidden as u64 * FLOAT))?;
-        file.read_exact(&mut bytes)?;
+        let bytes = self.file.read(first * self.hidden as u64 * FLOAT, tokens * self.hidden * size_of::<f32>())?;
         for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
             *value = f32::from_le_bytes(*bytes);
         }
@@ -121,15 +111,13 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes the file under another name first, so that it is there whole or not at all.
     fn write(
         &self,
-        path: &Path,
+        file: &mut FileWriter,
         encodings: &[Encoding],
         batch_size: usize,
         progress: &mut dyn FnMut(usize),
     ) -> io::Result<()> {
-        let mut file = FileWriter::create(path)?;
         let mut done = 0;
         for batch in by_length(&kiln_tokenize::lengths(encodings), batch_size) {
             let padded = pad(encodings, &batch, 0);
@@ -145,7 +133,7 @@ impl Writer<'_> {
             done += batch.len();
             progress(done);
         }
-        file.finish()
+        Ok(())
     }
 }
 
