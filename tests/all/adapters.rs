@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use kiln_adapters::{Absmax, AdapterFile, Nf4, attach, merge, quantize};
+use kiln_adapters::{
+    Absmax, AdapterConfig, AdapterFile, Modules, Nf4, Patterns, PeftConfig, adapter_parameters, attach, load_adapter,
+    merge, quantize,
+};
 use kiln_backend::{Backend, Flex};
 use kiln_bert::{InFile, LayerInputs, Weights, initialize, parameters_where};
 use kiln_heads::{
@@ -292,6 +295,44 @@ fn quantized_models_are_bitsandbytes() {
     assert!(!initial.network.has_adapters());
 }
 
+/// peft matches names that begin with the whole model's prefix, or without it where the encoder stands alone; its configs often
+/// name layers of other encoders too.
+#[test]
+fn an_adapter_of_an_encoder_alone_is_named_without_the_prefix() {
+    let device = Flex::device(0);
+    let (bert, config) = (tiny::bert(&device), tiny::config());
+    let read = |target_modules: Modules, prefix: &str| {
+        let adapter = AdapterConfig { rank_pattern: Patterns(vec![("query".to_owned(), 2)]), ..Default::default() };
+        let mut source = bert.clone();
+        let queries = AdapterConfig { target_modules: Modules::named(&["query"]), ..adapter.clone() };
+        assert_eq!(attach(&mut source, &config, &queries, &device).expect("there are queries"), 2);
+        let mut parameters = adapter_parameters(&source, &config, false);
+        for parameter in &mut parameters {
+            let name = parameter.name.strip_prefix("bert.").expect("the family's prefix");
+            parameter.name = format!("{prefix}{name}");
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let peft = PeftConfig::new(&AdapterConfig { target_modules, ..adapter }, "base", None, &[]);
+        AdapterFile::write(folder.path(), &peft, parameters).expect("it is writable");
+        let file = AdapterFile::open(folder.path()).expect("it is whole");
+        load_adapter(bert.clone(), &config, &file, &device).map(|mut bert| {
+            let layers = bert.linear_layers().into_iter();
+            layers.filter_map(|(_, linear)| Some(linear.adapter.as_ref()?.lora_b.weight.dims()[0])).collect::<Vec<_>>()
+        })
+    };
+    let pattern = |pattern: &str| Modules::Pattern(pattern.to_owned());
+    for (target, prefix) in [
+        (pattern(r"encoder\..*query"), ""),
+        (pattern(r"bert\.encoder\..*query"), ""),
+        (pattern(r"bert\.encoder\..*query"), "bert."),
+        (Modules::named(&["query", "q_lin"]), "bert."),
+    ] {
+        assert_eq!(read(target.clone(), prefix).expect("it is read"), [2, 2], "{target:?} {prefix}");
+    }
+    let message = read(pattern(r"encoder\..*query"), "bert.").expect_err("peft finds none either").to_string();
+    assert!(message.contains("bert.encoder.layer.0.attention.self.query"), "{message}");
+}
+
 /// Several adapters on clones of one base share its weights.
 #[test]
 fn clones_with_adapters_share_the_base() {
@@ -299,13 +340,13 @@ fn clones_with_adapters_share_the_base() {
     let bert = tiny::bert(&device);
     initialize(&bert);
     let config = tiny::config();
-    let adapter = kiln_adapters::AdapterConfig { target_modules: vec!["dense".to_owned()], ..Default::default() };
+    let adapter = AdapterConfig { target_modules: Modules::named(&["dense"]), ..Default::default() };
     let mut clones = [bert.clone(), bert.clone()];
     for clone in &mut clones {
         // Attention's output, both of the feed-forward block, and the pooler.
         assert_eq!(attach(clone, &config, &adapter, &device).expect("there are such layers"), 2 * 3 + 1);
     }
-    let unknown = kiln_adapters::AdapterConfig { target_modules: vec!["q_lin".to_owned()], ..Default::default() };
+    let unknown = AdapterConfig { target_modules: Modules::named(&["q_lin"]), ..Default::default() };
     let message = attach(&mut clones[0], &config, &unknown, &device).expect_err("no such layer").to_string();
     assert!(message.contains("q_lin") && message.contains("query"), "{message}");
 }

@@ -1,8 +1,8 @@
 use burn::module::Param;
 use burn::tensor::{Device, Tensor};
-use kiln_bert::{Adapter, Bert, BertConfig, SentenceHead};
+use kiln_bert::{Adapter, Bert, BertConfig, Linear, SentenceHead};
 
-use crate::config::{ALL_LINEAR, matches};
+use crate::modules::Targets;
 use crate::{AdapterConfig, Error, Variant};
 
 /// Puts a fresh adapter on each layer that the config names; returns how many. The encoder computes what it did before. Fresh
@@ -12,27 +12,29 @@ use crate::{AdapterConfig, Error, Variant};
 /// When a setting is out of range, or a name is no layer's.
 pub fn attach(bert: &mut Bert, encoder: &BertConfig, config: &AdapterConfig, device: &Device) -> Result<usize, Error> {
     config.check()?;
-    let mut layers = named_layers(bert, encoder);
-    let is_all = config.target_modules == [ALL_LINEAR];
-    if !is_all {
-        let is_unknown = |target: &&String| !layers.iter().any(|(name, _)| matches(target, name));
-        let names: Vec<String> = config.target_modules.iter().filter(is_unknown).cloned().collect();
-        if !names.is_empty() {
-            let mut known: Vec<String> =
-                layers.iter().map(|(name, _)| name.rsplit('.').next().unwrap_or(name).to_owned()).collect();
-            known.sort();
-            known.dedup();
-            return Err(Error::NoTarget { names, known });
-        }
+    let targets = Targets::new(config)?;
+    let layers = named_layers(bert, encoder);
+    let unknown = targets.without_layer(&names(&layers));
+    if !unknown.is_empty() {
+        return Err(no_target(unknown, &layers));
     }
+    attach_where(bert, encoder, &targets, &|name| targets.contains(name), device)
+}
+
+/// The same for the layers whose name `is_target`, and at least one.
+pub(crate) fn attach_where(
+    bert: &mut Bert,
+    encoder: &BertConfig,
+    targets: &Targets<'_>,
+    is_target: &dyn Fn(&str) -> bool,
+    device: &Device,
+) -> Result<usize, Error> {
+    let config = targets.config;
+    let mut layers = named_layers(bert, encoder);
     let mut attached = 0;
-    for (name, linear) in &mut layers {
-        let is_target = if is_all { !is_pooler(name) } else { config.is_target(name) };
-        // A pooler that is trained as a whole is saved as a whole.
-        if !is_target || (config.train_pooler && is_pooler(name)) {
-            continue;
-        }
-        let mut adapter = Adapter::new(linear.shape(), config.rank, config.scale(), device);
+    for (name, linear) in layers.iter_mut().filter(|(name, _)| is_target(name)) {
+        let (rank, scale) = targets.shape(name);
+        let mut adapter = Adapter::new(linear.shape(), rank, scale, device);
         adapter.dropout = config.dropout;
         if config.variant == Variant::Dora {
             let norms: Tensor<1> = linear.dense_weight().square().sum_dim(0).sqrt().squeeze_dim(0);
@@ -42,11 +44,24 @@ pub fn attach(bert: &mut Bert, encoder: &BertConfig, config: &AdapterConfig, dev
         linear.adapter = Some(adapter);
         attached += 1;
     }
-    Ok(attached)
+    match attached {
+        0 => Err(no_target(config.target_modules.as_list().to_vec(), &layers)),
+        attached => Ok(attached),
+    }
 }
 
-fn is_pooler(name: &str) -> bool {
-    name.split('.').any(|part| part == "pooler")
+type NamedLayer<'a> = (String, &'a mut Linear);
+
+fn names<'a>(layers: &'a [NamedLayer<'_>]) -> Vec<&'a str> {
+    layers.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+fn no_target(unknown: Vec<String>, layers: &[NamedLayer<'_>]) -> Error {
+    let layers = names(layers);
+    let mut known: Vec<String> = layers.iter().map(|name| name.rsplit('.').next().unwrap_or(name).to_owned()).collect();
+    known.sort();
+    known.dedup();
+    Error::NoTarget { names: unknown, known, example: layers.first().copied().unwrap_or_default().to_owned() }
 }
 
 /// Makes every adapter a part of its layer's weight, which becomes one tensor of f32: the encoder computes the same without
@@ -59,7 +74,7 @@ pub fn merge(bert: &mut Bert) {
 
 /// The encoder's linear layers by the names that its family gives them in a whole model. A layer that transformers counts as
 /// part of the head is not among them.
-fn named_layers<'a>(bert: &'a mut Bert, encoder: &BertConfig) -> Vec<(String, &'a mut kiln_bert::Linear)> {
+fn named_layers<'a>(bert: &'a mut Bert, encoder: &BertConfig) -> Vec<NamedLayer<'a>> {
     let family = encoder.family();
     let layers = bert.linear_layers().into_iter();
     let layers = layers.filter(|(name, _)| name != "pooler.dense" || family.sentence_head == SentenceHead::Pooler);

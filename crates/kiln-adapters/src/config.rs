@@ -1,6 +1,7 @@
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::modules::{Modules, Patterns, Targets, one_or_many};
 
 /// The shape of an adapter: `[adapter]` of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,10 +14,23 @@ pub struct AdapterConfig {
     /// The probability with which training drops a feature of a layer's input on the way through the adapter, for all tokens
     /// of a batch at once; peft drops each token's by itself.
     pub dropout: f64,
-    /// The layers with an adapter, as peft matches them: a name is that of a layer or its last parts, after a dot. The one
-    /// name `all-linear` is all layers of the encoder but the pooler; as with peft, it may stand without a list.
-    #[serde(deserialize_with = "one_or_many")]
-    pub target_modules: Vec<String>,
+    /// The layers with an adapter, as peft matches them.
+    pub target_modules: Modules,
+    /// Those of them that have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exclude_modules: Option<Modules>,
+    /// The numbers of the encoder's layers that have adapters; none: all of them. With a list of `target_modules` only.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
+    pub layers_to_transform: Vec<usize>,
+    /// What stands before a layer's number in its name, as `layer`; none: anything.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
+    pub layers_pattern: Vec<String>,
+    /// Ranks of layers other than `rank`.
+    #[serde(skip_serializing_if = "Patterns::is_empty")]
+    pub rank_pattern: Patterns<usize>,
+    /// The same of `alpha`.
+    #[serde(skip_serializing_if = "Patterns::is_empty")]
+    pub alpha_pattern: Patterns<f64>,
     /// How the product is added.
     pub variant: Variant,
     /// Whether the pooler learns too. A fresh one does in any case.
@@ -42,30 +56,15 @@ impl Default for AdapterConfig {
             rank: 8,
             alpha: 16.0,
             dropout: 0.0,
-            target_modules: ["query", "value"].map(str::to_owned).to_vec(),
+            target_modules: Modules::named(&["query", "value"]),
+            exclude_modules: None,
+            layers_to_transform: Vec::new(),
+            layers_pattern: Vec::new(),
+            rank_pattern: Patterns::default(),
+            alpha_pattern: Patterns::default(),
             variant: Variant::Lora,
             train_pooler: false,
         }
-    }
-}
-
-/// The one name that is all layers.
-pub(crate) const ALL_LINEAR: &str = "all-linear";
-
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected a list of names, or \"all-linear\"")]
-    enum Targets {
-        One(String),
-        Many(Vec<String>),
-    }
-    match Targets::deserialize(deserializer)? {
-        Targets::One(name) if name == ALL_LINEAR => Ok(vec![name]),
-        Targets::One(name) => {
-            let found = format!("found {name:?}, expected a list of names, or {ALL_LINEAR:?}");
-            Err(serde::de::Error::custom(found))
-        }
-        Targets::Many(names) => Ok(names),
     }
 }
 
@@ -79,38 +78,33 @@ impl AdapterConfig {
         const HIGHEST_RANK: usize = 1 << 16;
         let error =
             |field, found: String, expected: &str| Err(Error::Setting { field, found, expected: expected.into() });
+        let is_rank = |rank: &usize| (1..=HIGHEST_RANK).contains(rank);
+        let is_alpha = |alpha: &f64| *alpha > 0.0 && alpha.is_finite();
+        if let Some((name, rank)) = self.rank_pattern.0.iter().find(|(_, rank)| !is_rank(rank)) {
+            return error("rank_pattern", format!("{rank} for `{name}`"), "whole numbers from 1 to 65536");
+        }
+        if let Some((name, alpha)) = self.alpha_pattern.0.iter().find(|(_, alpha)| !is_alpha(alpha)) {
+            return error("alpha_pattern", format!("{alpha} for `{name}`"), "numbers above 0");
+        }
+        let has_names = matches!(self.target_modules, Modules::Names(_));
         match () {
-            () if !(1..=HIGHEST_RANK).contains(&self.rank) => {
-                error("rank", self.rank.to_string(), "a whole number from 1 to 65536")
-            }
-            () if !(self.alpha > 0.0 && self.alpha.is_finite()) => {
-                error("alpha", self.alpha.to_string(), "a number above 0")
-            }
+            () if !is_rank(&self.rank) => error("rank", self.rank.to_string(), "a whole number from 1 to 65536"),
+            () if !is_alpha(&self.alpha) => error("alpha", self.alpha.to_string(), "a number above 0"),
             () if !(0.0..1.0).contains(&self.dropout) => {
                 error("dropout", self.dropout.to_string(), "a share in [0, 1)")
             }
-            () if self.target_modules.is_empty() => {
+            () if self.target_modules == Modules::Names(Vec::new()) => {
                 error("target_modules", "empty".to_owned(), "names of layers, as [\"query\", \"value\"]")
             }
-            () => Ok(()),
+            () if !self.layers_to_transform.is_empty() && !has_names => {
+                error("target_modules", "a string".to_owned(), "a list of names beside `layers_to_transform`")
+            }
+            () if self.layers_to_transform.is_empty() && !self.layers_pattern.is_empty() => {
+                error("layers_to_transform", "empty".to_owned(), "numbers of layers beside `layers_pattern`")
+            }
+            () => Targets::new(self).map(|_| ()),
         }
     }
-
-    /// What the product of both factors is multiplied by.
-    pub fn scale(&self) -> f64 {
-        let rank = self.rank as f64;
-        self.alpha / if self.variant == Variant::Rslora { rank.sqrt() } else { rank }
-    }
-
-    /// Whether a target names this layer.
-    pub(crate) fn is_target(&self, layer: &str) -> bool {
-        self.target_modules.iter().any(|target| matches(target, layer))
-    }
-}
-
-/// Whether a target is the layer's name, or its last parts.
-pub(crate) fn matches(target: &str, layer: &str) -> bool {
-    layer.strip_suffix(target).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 #[cfg(test)]
@@ -118,38 +112,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn targets_are_whole_parts_of_a_name() {
-        let layer = "bert.encoder.layer.0.attention.output.dense";
-        for (target, expected) in [
-            ("dense", true),
-            ("output.dense", true),
-            ("attention.output.dense", true),
-            ("ense", false),
-            ("output", false),
-        ] {
-            assert_eq!(matches(target, layer), expected, "{target}");
-        }
-        assert!(matches(layer, layer));
-    }
-
-    #[test]
-    fn all_layers_may_be_named_as_peft_names_them() {
-        let read = |text| serde_json::from_str::<AdapterConfig>(text).map(|config| config.target_modules);
-        let all = vec![ALL_LINEAR.to_owned()];
-        assert_eq!(read(r#"{"target_modules": "all-linear"}"#).expect("peft's name"), all);
-        assert_eq!(read(r#"{"target_modules": ["all-linear"]}"#).expect("a list of it"), all);
-        for wrong in [r#"{"target_modules": "query"}"#, r#"{"target_modules": 7}"#] {
-            let error = read(wrong).expect_err(wrong).to_string();
-            assert!(error.contains("expected a list of names, or \"all-linear\""), "{error}");
-        }
-    }
-
-    #[test]
-    fn scales_are_peft_s() {
-        let config = |variant| AdapterConfig { rank: 4, alpha: 16.0, variant, ..AdapterConfig::default() };
-        assert_eq!(config(Variant::Lora).scale(), 4.0);
-        assert_eq!(config(Variant::Dora).scale(), 4.0);
-        assert_eq!(config(Variant::Rslora).scale(), 8.0);
+    fn layers_are_named_by_lists_patterns_and_numbers() {
+        let read = |text| serde_json::from_str::<AdapterConfig>(text);
+        let config = read(r#"{"target_modules": "all-linear"}"#).expect("peft's name");
+        assert_eq!(config.target_modules, Modules::Pattern("all-linear".to_owned()));
+        let config = read(r#"{"layers_to_transform": 3, "layers_pattern": ["layer"]}"#).expect("one number");
+        assert_eq!((config.layers_to_transform, config.layers_pattern), (vec![3], vec!["layer".to_owned()]));
+        let error = read(r#"{"target_modules": 7}"#).expect_err("a number").to_string();
+        assert!(error.contains("expected a list of names, a regular expression, or \"all-linear\""), "{error}");
     }
 
     #[test]
@@ -159,7 +129,32 @@ mod tests {
             (AdapterConfig { rank: 0, ..good() }, "adapter.rank is 0"),
             (AdapterConfig { alpha: f64::NAN, ..good() }, "adapter.alpha is NaN"),
             (AdapterConfig { dropout: 1.0, ..good() }, "adapter.dropout is 1"),
-            (AdapterConfig { target_modules: vec![], ..good() }, "adapter.target_modules is empty"),
+            (AdapterConfig { target_modules: Modules::named(&[]), ..good() }, "adapter.target_modules is empty"),
+            (AdapterConfig { layers_pattern: vec!["layer".to_owned()], ..good() }, "layers_to_transform is empty"),
+            (
+                AdapterConfig { rank_pattern: Patterns(vec![("query".to_owned(), 0)]), ..good() },
+                "adapter.rank_pattern is 0 for `query`",
+            ),
+            (
+                AdapterConfig { alpha_pattern: Patterns(vec![("query".to_owned(), -1.0)]), ..good() },
+                "adapter.alpha_pattern is -1 for `query`",
+            ),
+            (
+                AdapterConfig { target_modules: Modules::Pattern("(query".to_owned()), ..good() },
+                "adapter.target_modules is \"(query\"; expected a regular expression (error: unclosed group)",
+            ),
+            (
+                AdapterConfig { exclude_modules: Some(Modules::Pattern("a)|(b".to_owned())), ..good() },
+                "adapter.exclude_modules is \"a)|(b\"",
+            ),
+            (
+                AdapterConfig {
+                    target_modules: Modules::Pattern(".*query".to_owned()),
+                    layers_to_transform: vec![1],
+                    ..good()
+                },
+                "adapter.target_modules is a string",
+            ),
         ] {
             let message = config.check().expect_err(field).to_string();
             assert!(message.contains(field), "{message}");

@@ -17,13 +17,19 @@ pub enum Error {
         /// What it may be.
         expected: String,
     },
-    /// Names that no layer has.
-    #[error("adapter.target_modules: no linear layer is called {}; there are {}", names.join(", "), known.join(", "))]
+    /// Names that no layer has, or of which none is left.
+    #[error(
+        "adapter.target_modules: no linear layer is called {}; there are {}, the first with the whole name {example}",
+        names.join(", "),
+        known.join(", ")
+    )]
     NoTarget {
         /// Those that match nothing.
         names: Vec<String>,
         /// The last parts of the layers' names.
         known: Vec<String>,
+        /// A layer's whole name.
+        example: String,
     },
     /// A setting of peft's that Kiln does not compute.
     #[error("{}: `{key}` is {found}; Kiln computes adapters with {expected}", path.display())]

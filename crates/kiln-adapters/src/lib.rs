@@ -17,6 +17,7 @@
 //! See `examples/share_a_base.rs`.
 #![deny(missing_docs)]
 
+mod modules;
 mod config;
 mod attach;
 mod nf4;
@@ -27,6 +28,7 @@ mod error;
 pub use attach::{attach, merge};
 pub use config::{AdapterConfig, Variant};
 pub use error::Error;
+pub use modules::{Modules, Patterns};
 pub use nf4::{Absmax, Nf4};
 pub use peft::{AdapterFile, PEFT_PREFIX, PeftConfig, adapter_parameters, load_adapter};
 pub use quantize::quantize;

@@ -4,10 +4,12 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kiln_bert::{Bert, BertConfig, FloatType, Loaded, NamedParameter, Weights, load_as, parameters_where, save};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::{AdapterConfig, Error, Variant, attach};
+use crate::attach::attach_where;
+use crate::modules::{Targets, one_or_many};
+use crate::{AdapterConfig, Error, Modules, Patterns, Variant};
 
 /// What stands before every name of a tensor in peft's files.
 pub const PEFT_PREFIX: &str = "base_model.model.";
@@ -33,9 +35,23 @@ pub struct PeftConfig {
     /// Dropout probability on the way through the adapter.
     #[serde(default)]
     pub lora_dropout: f64,
-    /// Layers: a list of names, or one name.
+    /// The layers with an adapter.
+    pub target_modules: Modules,
+    /// Those of them that have none.
     #[serde(default)]
-    pub target_modules: Value,
+    pub exclude_modules: Option<Modules>,
+    /// The numbers of the encoder's layers that have adapters; none: all of them.
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub layers_to_transform: Vec<usize>,
+    /// What stands before a layer's number in its name.
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub layers_pattern: Vec<String>,
+    /// Ranks of layers other than `r`.
+    #[serde(default, deserialize_with = "or_default")]
+    pub rank_pattern: Patterns<usize>,
+    /// The same of `lora_alpha`.
+    #[serde(default, deserialize_with = "or_default")]
+    pub alpha_pattern: Patterns<f64>,
     /// Modules that are saved whole.
     #[serde(default)]
     pub modules_to_save: Option<Vec<String>>,
@@ -54,6 +70,11 @@ fn eight() -> f64 {
     8.0
 }
 
+/// A value, or its default where it is null.
+fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// An adapter on disk.
 #[derive(Debug)]
 pub struct AdapterFile {
@@ -67,31 +88,27 @@ impl PeftConfig {
     /// The config of an adapter of ours.
     pub fn new(adapter: &AdapterConfig, base: &str, task_type: Option<&str>, modules_to_save: &[&str]) -> Self {
         let rest = json!({
-            "alpha_pattern": {},
             "auto_mapping": null,
             "bias": "none",
             "fan_in_fan_out": false,
             "inference_mode": true,
             "init_lora_weights": true,
-            "layers_pattern": null,
-            "layers_to_transform": null,
             "peft_type": "LORA",
-            "rank_pattern": {},
             "revision": null,
         });
         let Value::Object(extra) = rest else { unreachable!("it is written as an object") };
-        let targets = &adapter.target_modules;
         Self {
             base_model_name_or_path: Some(base.to_owned()),
             task_type: task_type.map(str::to_owned),
             r: adapter.rank,
             lora_alpha: adapter.alpha,
             lora_dropout: adapter.dropout,
-            target_modules: if targets.len() == 1 && targets[0] == "all-linear" {
-                json!("all-linear")
-            } else {
-                json!(targets)
-            },
+            target_modules: adapter.target_modules.clone().unlisted(),
+            exclude_modules: adapter.exclude_modules.clone(),
+            layers_to_transform: adapter.layers_to_transform.clone(),
+            layers_pattern: adapter.layers_pattern.clone(),
+            rank_pattern: adapter.rank_pattern.clone(),
+            alpha_pattern: adapter.alpha_pattern.clone(),
             modules_to_save: Some(modules_to_save.iter().map(|&name| name.to_owned()).collect()),
             use_rslora: adapter.variant == Variant::Rslora,
             use_dora: adapter.variant == Variant::Dora,
@@ -116,11 +133,6 @@ impl PeftConfig {
         }
         for key in [
             "fan_in_fan_out",
-            "rank_pattern",
-            "alpha_pattern",
-            "layers_to_transform",
-            "layers_pattern",
-            "exclude_modules",
             "layer_replication",
             "target_parameters",
             "trainable_token_indices",
@@ -132,13 +144,6 @@ impl PeftConfig {
                 return unsupported(key, found.to_string(), "peft's default of it");
             }
         }
-        let target_modules = match &self.target_modules {
-            Value::String(name) if name == "all-linear" => vec![name.clone()],
-            Value::Array(names) if !names.is_empty() => {
-                names.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-            }
-            found => return unsupported("target_modules", found.to_string(), "a list of names, or \"all-linear\""),
-        };
         let variant = match (self.use_dora, self.use_rslora) {
             (false, false) => Variant::Lora,
             (false, true) => Variant::Rslora,
@@ -150,7 +155,12 @@ impl PeftConfig {
             rank: self.r,
             alpha: self.lora_alpha,
             dropout: self.lora_dropout,
-            target_modules,
+            target_modules: self.target_modules.clone(),
+            exclude_modules: self.exclude_modules.clone(),
+            layers_to_transform: self.layers_to_transform.clone(),
+            layers_pattern: self.layers_pattern.clone(),
+            rank_pattern: self.rank_pattern.clone(),
+            alpha_pattern: self.alpha_pattern.clone(),
             variant,
             train_pooler,
         })
@@ -220,10 +230,16 @@ pub fn adapter_parameters(bert: &Bert, encoder: &BertConfig, with_pooler: bool) 
 /// of the tensors.
 pub fn load_adapter(bert: Bert, encoder: &BertConfig, file: &AdapterFile, device: &Device) -> Result<Bert, Error> {
     let mut bert = bert;
-    attach(&mut bert, encoder, &file.adapter()?, device)?;
     // An adapter of an encoder by itself has no prefix.
     let prefix = encoder.family().prefix;
     let has_prefix = file.weights.names().any(|name| name.starts_with(prefix));
+    let config = file.adapter()?;
+    let targets = Targets::new(&config)?;
+    let is_target = |name: &str| {
+        let without_prefix = name.strip_prefix(prefix).filter(|_| !has_prefix);
+        targets.contains(name) || without_prefix.is_some_and(|name| targets.contains(name))
+    };
+    attach_where(&mut bert, encoder, &targets, &is_target, device)?;
     let tensor_name = |encoder: &BertConfig, name: &str| {
         let name = tensor_name(encoder, name);
         if has_prefix { name } else { name[prefix.len()..].to_owned() }

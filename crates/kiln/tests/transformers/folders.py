@@ -646,7 +646,7 @@ def check_vectors(name, folder, model):
 
 def check_adapters(root):
     """Kiln's adapters in peft, and peft's in Kiln."""
-    from peft import LoraConfig, PeftModel, TaskType, get_peft_model
+    from peft import LoraConfig, TaskType
 
     kinds = [
         (BertForSequenceClassification, "SequenceClassification", TaskType.SEQ_CLS, BertConfig, ["query", "value"]),
@@ -675,32 +675,78 @@ def check_adapters(root):
         ),
     ]
     for kind, head, task_type, config, targets in kinds:
-        recipe, data, texts = TRAINED[head]
         name = kind.__name__
         keys = {} if config is BertConfig else {"pad_token_id": 0, "type_vocab_size": 2}
         keys = MODERN | {"pad_token_id": 0} if config is transformers.ModernBertConfig else keys
         base = write(root, f"base of {name}", fresh(kind, config, **keys))
         for variant in ["lora", "rslora", "dora"]:
             with case(f"in peft: {variant} of {name}"):
-                adapter = f'model.encoder = "lora"\nadapter.variant = "{variant}"\nadapter.target_modules = {targets}\n'
-                folder = saved(root, f"{variant} {name}", recipe + adapter, data, base=base)
-                model = getattr(transformers, f"AutoModelFor{head}").from_pretrained(base, num_labels=labels_of(folder), ignore_mismatched_sizes=True)
-                model = PeftModel.from_pretrained(model, folder.parent / "adapter")
-                # peft's own class for question answering does not pass token types on.
-                compare(f"in peft: {variant} of {name}", folder, model.get_base_model(), texts)
+                in_peft(root, f"{variant} of {name}", base, head, {"variant": variant, "target_modules": targets})
         with case(f"from peft: {name}"):
-            torch.manual_seed(7)
             settings = LoraConfig(task_type=task_type, r=3, target_modules=targets, use_dora=True)
-            model = get_peft_model(kind.from_pretrained(base), settings)
-            with torch.no_grad():
-                for key, parameter in model.named_parameters():
-                    if "lora_B" in key or "modules_to_save" in key:
-                        parameter.normal_(0, 0.15)
-            adapter = root / f"adapter-of-{name.lower()}"
-            model.save_pretrained(adapter)
-            merged = root / f"merged-{name.lower()}"
-            kiln("merge", "--model", base, "--adapter", adapter, "--out", merged)
-            compare(f"from peft: {name}", merged, model.get_base_model(), texts)
+            from_peft(root, name, base, kind, settings, texts=TRAINED[head][2])
+
+    base = write(root, "base of choices", fresh(BertForSequenceClassification, BertConfig))
+    for name, choice in CHOICES.items():
+        with case(f"in peft: {name}"):
+            in_peft(root, name, base, "SequenceClassification", choice)
+        with case(f"from peft: {name}"):
+            settings = LoraConfig(task_type=TaskType.SEQ_CLS, r=3, **choice)
+            from_peft(root, name, base, BertForSequenceClassification, settings, TEXTS)
+
+
+# Ways to choose layers, by the names that peft and Kiln share.
+CHOICES = {
+    "a pattern, ranks and alphas": {
+        "target_modules": r".*\.self\.(query|value)|.*\.layer\.0\..*dense",
+        "rank_pattern": {"value": 2, "self.query": 5, "query": 7},
+        "alpha_pattern": {r"layer\.0\..*": 24.0},
+    },
+    "layers by number, and others left out": {
+        "target_modules": ["query", "dense"],
+        "exclude_modules": ["attention.output.dense"],
+        "layers_to_transform": [1],
+        "layers_pattern": "layer",
+    },
+}
+
+
+def toml(value):
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {toml(item)}" for key, item in value.items()) + "}"
+    return json.dumps(value)
+
+
+def in_peft(root, name, base, head, keys):
+    """Trains an adapter with Kiln and holds what peft makes of it against the merged model."""
+    from peft import PeftModel
+
+    recipe, data, texts = TRAINED[head]
+    adapter = "".join(f"adapter.{key} = {toml(value)}\n" for key, value in keys.items())
+    folder = saved(root, f"in peft {name}", f'{recipe}model.encoder = "lora"\n{adapter}', data, base=base)
+    model = getattr(transformers, f"AutoModelFor{head}").from_pretrained(
+        base, num_labels=labels_of(folder), ignore_mismatched_sizes=True
+    )
+    model = PeftModel.from_pretrained(model, folder.parent / "adapter")
+    # peft's own class for question answering does not pass token types on.
+    compare(f"in peft: {name}", folder, model.get_base_model(), texts)
+
+
+def from_peft(root, name, base, kind, settings, texts):
+    """Has peft make an adapter, merges it with Kiln and holds that against peft's model."""
+    from peft import get_peft_model
+
+    torch.manual_seed(7)
+    model = get_peft_model(kind.from_pretrained(base), settings)
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if "lora_B" in key or "modules_to_save" in key:
+                parameter.normal_(0, 0.15)
+    adapter = root / f"adapter of {name}"
+    model.save_pretrained(adapter)
+    merged = root / f"merged {name}"
+    kiln("merge", "--model", base, "--adapter", adapter, "--out", merged)
+    compare(f"from peft: {name}", merged, model.get_base_model(), texts)
 
 
 def labels_of(folder):

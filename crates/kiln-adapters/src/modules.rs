@@ -1,0 +1,312 @@
+//! Which layers an adapter is on, by peft's rules (`peft/tuners/tuners_utils.py` and `peft/utils/other.py` of peft 0.21).
+
+use regex::Regex;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::{AdapterConfig, Error, Variant};
+
+/// Layers by their names: peft's `target_modules` and `exclude_modules`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a list of names, a regular expression, or \"all-linear\"")]
+pub enum Modules {
+    /// A regular expression for the whole name of a layer, as `bert.encoder.layer.0.attention.self.query`; or `all-linear`:
+    /// every layer of the encoder but the pooler.
+    Pattern(String),
+    /// Names of layers, or their last parts after a dot.
+    Names(Vec<String>),
+}
+
+/// What `all-linear` is written as.
+const ALL_LINEAR: &str = "all-linear";
+
+impl Modules {
+    /// Some names.
+    pub fn named(names: &[&str]) -> Self {
+        Self::Names(names.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    /// `all-linear` outside of a list.
+    pub(crate) fn unlisted(self) -> Self {
+        if self.is_all() { Self::Pattern(ALL_LINEAR.to_owned()) } else { self }
+    }
+
+    /// The names, or the pattern.
+    pub(crate) fn as_list(&self) -> &[String] {
+        match self {
+            Self::Pattern(pattern) => std::slice::from_ref(pattern),
+            Self::Names(names) => names,
+        }
+    }
+
+    /// Whether it is `all-linear`, which may stand in a list.
+    fn is_all(&self) -> bool {
+        self.as_list() == [ALL_LINEAR]
+    }
+}
+
+/// Values by regular expressions for the last parts of layers' names, in the order of the file: peft's `rank_pattern` and
+/// `alpha_pattern`. The first that matches counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patterns<T>(pub Vec<(String, T)>);
+
+impl<T> Default for Patterns<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Patterns<T> {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<T: Serialize> Serialize for Patterns<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(pattern, value)| (pattern, value)))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patterns<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs<T>(std::marker::PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Pairs<T> {
+            type Value = Patterns<T>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a table of numbers by the names of layers")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Patterns(pairs))
+            }
+        }
+
+        deserializer.deserialize_map(Pairs(std::marker::PhantomData))
+    }
+}
+
+/// One value or a list of them; none is an empty list.
+pub(crate) fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected one value, or a list of them")]
+    enum OneOrMany<T> {
+        One(T),
+        Many(Vec<T>),
+    }
+    Ok(match Option::deserialize(deserializer)? {
+        None => Vec::new(),
+        Some(OneOrMany::One(value)) => vec![value],
+        Some(OneOrMany::Many(values)) => values,
+    })
+}
+
+/// The layers that a config names, its patterns compiled.
+#[derive(Debug)]
+pub(crate) struct Targets<'a> {
+    pub config: &'a AdapterConfig,
+    target: Matcher<'a>,
+    exclude: Option<Matcher<'a>>,
+    /// Each finds the number of a layer in a name.
+    numbers: Vec<Regex>,
+    ranks: Vec<(Regex, usize)>,
+    alphas: Vec<(Regex, f64)>,
+}
+
+#[derive(Debug)]
+enum Matcher<'a> {
+    All,
+    Pattern(Regex),
+    Names(&'a [String]),
+}
+
+impl<'a> Targets<'a> {
+    /// # Errors
+    /// When a pattern is no regular expression.
+    pub fn new(config: &'a AdapterConfig) -> Result<Self, Error> {
+        let number = |pattern: &str| compiled("layers_pattern", pattern, &format!(r"^.*\.(?:{pattern})\.(\d+)\."));
+        let numbers = match &config.layers_pattern[..] {
+            [] => vec![number(r"[^.]*")?],
+            patterns => patterns.iter().map(|pattern| number(pattern)).collect::<Result<_, _>>()?,
+        };
+        Ok(Self {
+            config,
+            target: Matcher::new("target_modules", &config.target_modules)?,
+            exclude: config.exclude_modules.as_ref().map(|it| Matcher::new("exclude_modules", it)).transpose()?,
+            numbers,
+            ranks: of_last_parts("rank_pattern", &config.rank_pattern)?,
+            alphas: of_last_parts("alpha_pattern", &config.alpha_pattern)?,
+        })
+    }
+
+    /// Whether a layer has an adapter. A pooler that is trained as a whole has none.
+    pub fn contains(&self, layer: &str) -> bool {
+        let is_pooler = layer.split('.').any(|part| part == "pooler");
+        let is_target = match self.target {
+            Matcher::All => !is_pooler,
+            ref other => other.matches(layer),
+        };
+        is_target
+            && !(is_pooler && self.config.train_pooler)
+            && !self.exclude.as_ref().is_some_and(|exclude| exclude.matches(layer))
+            && self.is_of_chosen_layer(layer)
+    }
+
+    fn is_of_chosen_layer(&self, layer: &str) -> bool {
+        let chosen = &self.config.layers_to_transform;
+        let number = || self.numbers.iter().find_map(|pattern| pattern.captures(layer)?[1].parse::<usize>().ok());
+        chosen.is_empty() || number().is_some_and(|number| chosen.contains(&number))
+    }
+
+    /// A layer's rank, and what the product of both factors is multiplied by.
+    pub fn shape(&self, layer: &str) -> (usize, f64) {
+        let rank = first(&self.ranks, layer).unwrap_or(self.config.rank);
+        let alpha = first(&self.alphas, layer).unwrap_or(self.config.alpha);
+        (rank, self.config.variant.scale(rank, alpha))
+    }
+
+    /// The names that none of the layers has.
+    pub fn without_layer(&self, layers: &[&str]) -> Vec<String> {
+        let Matcher::Names(names) = self.target else { return Vec::new() };
+        let is_unknown = |target: &&String| !layers.iter().any(|layer| is_last_part(target, layer));
+        names.iter().filter(is_unknown).cloned().collect()
+    }
+}
+
+impl Variant {
+    /// What the product of both factors is multiplied by.
+    pub(crate) fn scale(self, rank: usize, alpha: f64) -> f64 {
+        let rank = rank as f64;
+        alpha / if self == Self::Rslora { rank.sqrt() } else { rank }
+    }
+}
+
+impl<'a> Matcher<'a> {
+    fn new(field: &'static str, modules: &'a Modules) -> Result<Self, Error> {
+        Ok(match modules {
+            all if all.is_all() => Self::All,
+            Modules::Pattern(pattern) => Self::Pattern(compiled(field, pattern, &format!("^(?:{pattern})$"))?),
+            Modules::Names(names) => Self::Names(names),
+        })
+    }
+
+    fn matches(&self, layer: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Pattern(pattern) => pattern.is_match(layer),
+            Self::Names(names) => names.iter().any(|target| is_last_part(target, layer)),
+        }
+    }
+}
+
+/// Whether a target is the layer's name, or its last parts.
+fn is_last_part(target: &str, layer: &str) -> bool {
+    layer.strip_suffix(target).is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+fn of_last_parts<T: Copy>(field: &'static str, patterns: &Patterns<T>) -> Result<Vec<(Regex, T)>, Error> {
+    let with_value =
+        |(pattern, value): &(String, T)| Ok((compiled(field, pattern, &format!(r"^(?:.*\.)?(?:{pattern})$"))?, *value));
+    patterns.0.iter().map(with_value).collect()
+}
+
+fn first<T: Copy>(patterns: &[(Regex, T)], layer: &str) -> Option<T> {
+    patterns.iter().find(|(pattern, _)| pattern.is_match(layer)).map(|&(_, value)| value)
+}
+
+/// The regular expression that a setting's `pattern` is a part of.
+fn compiled(field: &'static str, pattern: &str, whole: &str) -> Result<Regex, Error> {
+    // The pattern by itself first: brackets that do not match could close those around it.
+    Regex::new(pattern).and_then(|_| Regex::new(whole)).map_err(|error| Error::Setting {
+        field,
+        found: format!("{pattern:?}"),
+        expected: format!("a regular expression ({})", error.to_string().lines().last().unwrap_or_default()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUERY: &str = "bert.encoder.layer.3.attention.self.query";
+
+    fn matches(target: &str, layer: &str) -> bool {
+        let config = AdapterConfig { target_modules: Modules::named(&[target]), ..AdapterConfig::default() };
+        Targets::new(&config).expect("a list of names").contains(layer)
+    }
+
+    #[test]
+    fn names_are_whole_parts() {
+        let layer = "bert.encoder.layer.0.attention.output.dense";
+        for (target, expected) in [
+            ("dense", true),
+            ("output.dense", true),
+            ("attention.output.dense", true),
+            ("ense", false),
+            ("output", false),
+            (layer, true),
+        ] {
+            assert_eq!(matches(target, layer), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_string_is_a_pattern_of_the_whole_name() {
+        let matches = |pattern: &str, layer: &str| {
+            let target_modules = Modules::Pattern(pattern.to_owned());
+            Targets::new(&AdapterConfig { target_modules, ..AdapterConfig::default() }).expect(pattern).contains(layer)
+        };
+        assert!(matches(r".*\.(query|value)", QUERY));
+        assert!(matches(r"a|.*query", QUERY), "the alternatives are of the whole");
+        assert!(!matches("query", QUERY) && !matches(r"query|.*self", QUERY));
+        assert!(matches("all-linear", QUERY) && !matches("all-linear", "bert.pooler.dense"));
+    }
+
+    #[test]
+    fn layers_are_excluded_and_chosen_by_number() {
+        let mut config = AdapterConfig {
+            target_modules: Modules::named(&["query", "dense"]),
+            exclude_modules: Some(Modules::named(&["intermediate.dense"])),
+            layers_to_transform: vec![1, 3],
+            ..AdapterConfig::default()
+        };
+        let contains = |config: &AdapterConfig, layer: &str| Targets::new(config).expect("it is good").contains(layer);
+        assert!(contains(&config, QUERY));
+        assert!(!contains(&config, "bert.encoder.layer.2.attention.self.query"));
+        assert!(!contains(&config, "bert.encoder.layer.3.intermediate.dense"));
+        assert!(!contains(&config, "bert.pooler.dense"), "it has no number");
+        config.exclude_modules = Some(Modules::Pattern(r".*\.self\..*".to_owned()));
+        assert!(!contains(&config, QUERY) && contains(&config, "bert.encoder.layer.3.intermediate.dense"));
+        config.exclude_modules = None;
+        config.layers_pattern = vec!["blocks".to_owned()];
+        assert!(!contains(&config, QUERY) && contains(&config, "model.blocks.3.query"));
+    }
+
+    #[test]
+    fn the_first_pattern_gives_the_rank_and_the_scale() {
+        let config: AdapterConfig = serde_json::from_str(
+            r#"{"rank": 4, "alpha": 16, "rank_pattern": {"value": 2, "self.query": 8, "query": 16}, "alpha_pattern": {"layer.3.*": 32}}"#,
+        )
+        .expect("a config");
+        let targets = Targets::new(&config).expect("patterns");
+        assert_eq!(targets.shape(QUERY), (8, 4.0), "not by the order of the alphabet");
+        assert_eq!(targets.shape("bert.encoder.layer.2.attention.self.value"), (2, 8.0));
+        assert_eq!(targets.shape("bert.encoder.layer.2.attention.self.key"), (4, 4.0));
+        let text = serde_json::to_string(&config.rank_pattern).expect("a map");
+        assert_eq!(text, r#"{"value":2,"self.query":8,"query":16}"#);
+    }
+
+    #[test]
+    fn scales_are_peft_s() {
+        assert_eq!(Variant::Lora.scale(4, 16.0), 4.0);
+        assert_eq!(Variant::Dora.scale(4, 16.0), 4.0);
+        assert_eq!(Variant::Rslora.scale(4, 16.0), 8.0);
+    }
+}
