@@ -1,5 +1,6 @@
 //! Adapters held against peft's and bitsandbytes' numbers.
 
+use std::error::Error as _;
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, Param};
@@ -329,8 +330,14 @@ fn an_adapter_of_an_encoder_alone_is_named_without_the_prefix() {
     ] {
         assert_eq!(read(target.clone(), prefix).expect("it is read"), [2, 2], "{target:?} {prefix}");
     }
-    let message = read(pattern(r"encoder\..*query"), "bert.").expect_err("peft finds none either").to_string();
-    assert!(message.contains("bert.encoder.layer.0.attention.self.query"), "{message}");
+    let error = read(pattern(r"encoder\..*query"), "bert.").expect_err("peft finds none either");
+    assert!(error.to_string().ends_with("adapter_config.json"), "{error}");
+    let message = error.source().expect("the reason").to_string();
+    assert!(message.ends_with("the first with the whole name bert.encoder.layer.0.attention.self.query"), "{message}");
+
+    let beyond = AdapterConfig { layers_to_transform: vec![2], ..Default::default() };
+    let message = attach(&mut bert.clone(), &config, &beyond, &device).expect_err("it has two layers").to_string();
+    assert!(message.contains("leave out every layer") && message.contains("layer.0.attention.self.query"), "{message}");
 }
 
 /// Several adapters on clones of one base share its weights.

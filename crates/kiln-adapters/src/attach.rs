@@ -18,22 +18,42 @@ pub fn attach(bert: &mut Bert, encoder: &BertConfig, config: &AdapterConfig, dev
     if !unknown.is_empty() {
         return Err(no_target(unknown, &layers));
     }
-    attach_where(bert, encoder, &targets, &|name| targets.contains(name), device)
+    attach_where(layers, &targets, &|name| name.to_owned(), device)
 }
 
-/// The same for the layers whose name `is_target`, and at least one.
-pub(crate) fn attach_where(
+/// The same for an adapter of a file, whose config may name layers of other encoders too, as long as it names one of this. Where
+/// the encoder stands `alone`, names may lack the prefix of a whole model.
+pub(crate) fn attach_of_file(
     bert: &mut Bert,
     encoder: &BertConfig,
+    config: &AdapterConfig,
+    alone: bool,
+    device: &Device,
+) -> Result<usize, Error> {
+    let targets = Targets::new(config)?;
+    let layers = named_layers(bert, encoder);
+    let without_prefix = |name: &str| name.strip_prefix(encoder.family().prefix).unwrap_or(name).to_owned();
+    match alone && layers.iter().any(|(name, _)| targets.contains(&without_prefix(name))) {
+        true => attach_where(layers, &targets, &without_prefix, device),
+        false => attach_where(layers, &targets, &|name| name.to_owned(), device),
+    }
+}
+
+/// Puts an adapter on each layer that is a target by the name that `named` makes of its own.
+fn attach_where(
+    mut layers: Vec<NamedLayer<'_>>,
     targets: &Targets<'_>,
-    is_target: &dyn Fn(&str) -> bool,
+    named: &dyn Fn(&str) -> String,
     device: &Device,
 ) -> Result<usize, Error> {
     let config = targets.config;
-    let mut layers = named_layers(bert, encoder);
     let mut attached = 0;
-    for (name, linear) in layers.iter_mut().filter(|(name, _)| is_target(name)) {
-        let (rank, scale) = targets.shape(name);
+    for (name, linear) in &mut layers {
+        let name = named(name);
+        if !targets.contains(&name) {
+            continue;
+        }
+        let (rank, scale) = targets.shape(&name);
         let mut adapter = Adapter::new(linear.shape(), rank, scale, device);
         adapter.dropout = config.dropout;
         if config.variant == Variant::Dora {
@@ -44,10 +64,13 @@ pub(crate) fn attach_where(
         linear.adapter = Some(adapter);
         attached += 1;
     }
-    match attached {
-        0 => Err(no_target(config.target_modules.as_list().to_vec(), &layers)),
-        attached => Ok(attached),
+    if attached > 0 {
+        return Ok(attached);
     }
+    Err(match layers.iter().map(|(name, _)| named(name)).find(|name| targets.names(name)) {
+        Some(first) => Error::NoneLeft { first },
+        None => no_target(config.target_modules.as_list().to_vec(), &layers),
+    })
 }
 
 type NamedLayer<'a> = (String, &'a mut Linear);

@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why an adapter could not be made, read or written.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +17,24 @@ pub enum Error {
         /// What it may be.
         expected: String,
     },
-    /// Names that no layer has, or of which none is left.
+    /// A setting or a choice of layers in a file.
+    #[error("{}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<Error>,
+    },
+    /// Layers that are named, and then left out again.
+    #[error(
+        "adapter: `exclude_modules`, `layers_to_transform` and `train_pooler` leave out every layer that `target_modules` names, \
+         {first} first"
+    )]
+    NoneLeft {
+        /// A layer's whole name.
+        first: String,
+    },
+    /// Names that no layer has.
     #[error(
         "adapter.target_modules: no linear layer is called {}; there are {}, the first with the whole name {example}",
         names.join(", "),
@@ -51,4 +68,10 @@ pub enum Error {
         /// Their names.
         names: Vec<String>,
     },
+}
+
+impl Error {
+    pub(crate) fn in_file(self, path: &Path) -> Self {
+        Self::InFile { path: path.to_owned(), source: Box::new(self) }
+    }
 }

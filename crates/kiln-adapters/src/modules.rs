@@ -148,15 +148,18 @@ impl<'a> Targets<'a> {
 
     /// Whether a layer has an adapter. A pooler that is trained as a whole has none.
     pub fn contains(&self, layer: &str) -> bool {
-        let is_pooler = layer.split('.').any(|part| part == "pooler");
-        let is_target = match self.target {
-            Matcher::All => !is_pooler,
-            ref other => other.matches(layer),
-        };
-        is_target
-            && !(is_pooler && self.config.train_pooler)
+        self.names(layer)
+            && !(is_pooler(layer) && self.config.train_pooler)
             && !self.exclude.as_ref().is_some_and(|exclude| exclude.matches(layer))
             && self.is_of_chosen_layer(layer)
+    }
+
+    /// Whether a layer is named, be it left out or not.
+    pub fn names(&self, layer: &str) -> bool {
+        match self.target {
+            Matcher::All => !is_pooler(layer),
+            ref other => other.matches(layer),
+        }
     }
 
     fn is_of_chosen_layer(&self, layer: &str) -> bool {
@@ -204,6 +207,10 @@ impl<'a> Matcher<'a> {
             Self::Names(names) => names.iter().any(|target| is_last_part(target, layer)),
         }
     }
+}
+
+fn is_pooler(layer: &str) -> bool {
+    layer.split('.').any(|part| part == "pooler")
 }
 
 /// Whether a target is the layer's name, or its last parts.

@@ -1,14 +1,14 @@
 //! peft's folders: `adapter_config.json` and `adapter_model.safetensors`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use kiln_bert::{Bert, BertConfig, FloatType, Loaded, NamedParameter, Weights, load_as, parameters_where, save};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::attach::attach_where;
-use crate::modules::{Targets, one_or_many};
+use crate::attach::attach_of_file;
+use crate::modules::one_or_many;
 use crate::{AdapterConfig, Error, Modules, Patterns, Variant};
 
 /// What stands before every name of a tensor in peft's files.
@@ -41,10 +41,10 @@ pub struct PeftConfig {
     #[serde(default)]
     pub exclude_modules: Option<Modules>,
     /// The numbers of the encoder's layers that have adapters; none: all of them.
-    #[serde(default, deserialize_with = "one_or_many")]
+    #[serde(default, deserialize_with = "one_or_many", serialize_with = "null_if_empty")]
     pub layers_to_transform: Vec<usize>,
     /// What stands before a layer's number in its name.
-    #[serde(default, deserialize_with = "one_or_many")]
+    #[serde(default, deserialize_with = "one_or_many", serialize_with = "null_if_empty")]
     pub layers_pattern: Vec<String>,
     /// Ranks of layers other than `r`.
     #[serde(default, deserialize_with = "or_default")]
@@ -68,6 +68,11 @@ pub struct PeftConfig {
 
 fn eight() -> f64 {
     8.0
+}
+
+/// peft takes an empty list for a choice of layers.
+fn null_if_empty<S: Serializer, T: Serialize>(list: &Vec<T>, serializer: S) -> Result<S::Ok, S::Error> {
+    (!list.is_empty()).then_some(list).serialize(serializer)
 }
 
 /// A value, or its default where it is null.
@@ -177,7 +182,7 @@ impl AdapterFile {
         let text = kiln_files::read(&path).map_err(|source| kiln_bert::Error::Read { path: path.clone(), source })?;
         let config: PeftConfig =
             serde_json::from_slice(&text).map_err(|source| kiln_bert::Error::Json { path: path.clone(), source })?;
-        config.adapter(&path)?.check()?;
+        config.adapter(&path)?.check().map_err(|error| error.in_file(&path))?;
         let weights = Weights::from_file(&folder.join(WEIGHTS))?;
         let weights = weights.renamed(|name| name.strip_prefix(PEFT_PREFIX).unwrap_or(name).to_owned());
         Ok(Self { config, weights })
@@ -198,12 +203,16 @@ impl AdapterFile {
         Ok(kiln_files::write(&path, &json).map_err(|source| kiln_bert::Error::Write { path, source })?)
     }
 
+    fn config_path(&self) -> PathBuf {
+        self.weights.path().with_file_name(CONFIG)
+    }
+
     /// The shape of the adapter.
     ///
     /// # Errors
     /// When Kiln does not compute its kind.
     pub fn adapter(&self) -> Result<AdapterConfig, Error> {
-        self.config.adapter(self.weights.path())
+        self.config.adapter(&self.config_path())
     }
 }
 
@@ -233,13 +242,8 @@ pub fn load_adapter(bert: Bert, encoder: &BertConfig, file: &AdapterFile, device
     // An adapter of an encoder by itself has no prefix.
     let prefix = encoder.family().prefix;
     let has_prefix = file.weights.names().any(|name| name.starts_with(prefix));
-    let config = file.adapter()?;
-    let targets = Targets::new(&config)?;
-    let is_target = |name: &str| {
-        let without_prefix = name.strip_prefix(prefix).filter(|_| !has_prefix);
-        targets.contains(name) || without_prefix.is_some_and(|name| targets.contains(name))
-    };
-    attach_where(&mut bert, encoder, &targets, &is_target, device)?;
+    attach_of_file(&mut bert, encoder, &file.adapter()?, !has_prefix, device)
+        .map_err(|error| error.in_file(&file.config_path()))?;
     let tensor_name = |encoder: &BertConfig, name: &str| {
         let name = tensor_name(encoder, name);
         if has_prefix { name } else { name[prefix.len()..].to_owned() }
