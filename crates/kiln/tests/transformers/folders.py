@@ -699,7 +699,7 @@ def check_adapters(root):
 CHOICES = {
     "a pattern, ranks and alphas": {
         "target_modules": r".*\.self\.(query|value)|.*\.layer\.0\..*dense",
-        "rank_pattern": {"value": 2, "self.query": 5, "query": 7},
+        "rank_pattern": {"value": 2, "self.query": 5},
         "alpha_pattern": {r"layer\.0\..*": 24.0},
     },
     "layers by number, and others left out": {

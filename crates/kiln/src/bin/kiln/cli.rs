@@ -77,7 +77,7 @@ pub enum Command {
     Predict(PredictArgs),
     /// Pre-train a masked language model on raw text
     Pretrain(TrainArgs),
-    /// Make an adapter part of its base: a plain model
+    /// Merge an adapter into its base, and write a plain model
     Merge(MergeArgs),
     /// Compute vectors of texts
     Embed(EmbedArgs),

@@ -25,7 +25,7 @@ pub struct CompareArgs {
     /// Folder of a model or of a run, or a source as in `kiln pull`
     #[arg(value_parser = folder_or_source)]
     pub a: Source,
-    /// The other one
+    /// The model to compare it with
     #[arg(value_parser = folder_or_source)]
     pub b: Source,
     #[command(flatten)]

@@ -1,12 +1,15 @@
 //! The options of `kiln serve`.
 
 use std::convert::Infallible;
+use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
 use kiln_hub::Source;
+use kiln_serve::Limits;
 
 use super::shared::{adapter_folder, at_least_one, folder_or_source};
 use super::{HubArgs, Pooled, PrecisionArgs};
@@ -28,7 +31,7 @@ pub struct ServeArgs {
     /// File of the keys that clients may use: a line NAME:KEY each
     #[arg(long, value_name = "FILE", conflicts_with = "without_keys")]
     pub key_file: Option<PathBuf>,
-    /// Let everybody in who reaches --host
+    /// Answer requests without a key, from whoever reaches --host
     #[arg(long)]
     pub without_keys: bool,
     /// Certificate chain for TLS (PEM)
@@ -40,7 +43,7 @@ pub struct ServeArgs {
     /// Origin whose pages may call the server (CORS)
     #[arg(long, value_name = "ORIGIN")]
     pub cors_origin: Option<String>,
-    /// Cut texts off that are too long, where a request does not say it; without it, they are refused
+    /// Truncate texts that are too long, unless a request says otherwise; without it, they are refused
     #[arg(long)]
     pub truncate: bool,
     /// How vectors are made; without it, as the bundle says
@@ -67,27 +70,46 @@ pub struct ServeArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// Bytes of a request's body
-    #[arg(long, value_name = "BYTES", value_parser = at_least_one)]
-    pub max_body: Option<usize>,
-    /// Texts of a request
-    #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
-    pub max_texts: Option<usize>,
-    /// Tokens of a text that is read in windows
-    #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
-    pub max_text_tokens: Option<usize>,
+    /// Bytes of a request's body; a longer one is answered with 413
+    #[arg(long, value_name = "BYTES", value_parser = at_least_one, default_value_t = Limits::default().body_bytes)]
+    pub max_body: usize,
+    /// Texts of a request; more are answered with 422
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = Limits::default().texts)]
+    pub max_texts: usize,
+    /// Tokens of a text that is read in windows; a longer one is answered with 422
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = Limits::default().text_tokens)]
+    pub max_text_tokens: usize,
     /// Tokens that wait, of all requests together; more are answered with 429
-    #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
-    pub max_queue_tokens: Option<usize>,
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = Limits::default().queue_tokens)]
+    pub max_queue_tokens: usize,
     /// Connections at once; more are answered with 503
-    #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
-    pub max_connections: Option<usize>,
+    #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = Limits::default().connections)]
+    pub max_connections: usize,
     /// Seconds from a request to its answer; after them it is answered with 504
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub deadline: Option<Duration>,
+    #[arg(long, value_name = "SECONDS", default_value_t = Seconds(Limits::default().deadline))]
+    pub deadline: Seconds,
     /// Seconds for the requests that are left when the server is told to end
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-    pub drain_time: Option<Duration>,
+    #[arg(long, value_name = "SECONDS", default_value_t = Seconds(Limits::default().drain_time))]
+    pub drain_time: Seconds,
+}
+
+/// A time, written as a number of seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Seconds(pub Duration);
+
+impl FromStr for Seconds {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        seconds.map(Self).ok_or("expected a number of seconds")
+    }
+}
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.0.as_secs_f64().fmt(f)
+    }
 }
 
 /// A model and what it is called.
@@ -143,11 +165,6 @@ fn name_of(text: &str) -> String {
 
 fn is_plain(character: char) -> bool {
     character.is_alphanumeric() || "-_.".contains(character)
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    seconds.ok_or_else(|| "expected a number of seconds".to_owned())
 }
 
 #[cfg(test)]

@@ -89,16 +89,15 @@ fn serve_config(arguments: &ServeArgs) -> Result<ServeConfig, UsageError> {
 }
 
 fn limits(arguments: &LimitArgs) -> Limits {
-    let default = Limits::default();
     Limits {
-        body_bytes: arguments.max_body.unwrap_or(default.body_bytes),
-        texts: arguments.max_texts.unwrap_or(default.texts),
-        text_tokens: arguments.max_text_tokens.unwrap_or(default.text_tokens),
-        queue_tokens: arguments.max_queue_tokens.unwrap_or(default.queue_tokens),
-        connections: arguments.max_connections.unwrap_or(default.connections),
-        deadline: arguments.deadline.unwrap_or(default.deadline),
-        drain_time: arguments.drain_time.unwrap_or(default.drain_time),
-        ..default
+        body_bytes: arguments.max_body,
+        texts: arguments.max_texts,
+        text_tokens: arguments.max_text_tokens,
+        queue_tokens: arguments.max_queue_tokens,
+        connections: arguments.max_connections,
+        deadline: arguments.deadline.0,
+        drain_time: arguments.drain_time.0,
+        ..Limits::default()
     }
 }
 
