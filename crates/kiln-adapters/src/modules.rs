@@ -88,7 +88,8 @@ impl<'a> Targets<'a> {
     /// # Errors
     /// When a pattern is no regular expression.
     pub fn new(config: &'a AdapterConfig) -> Result<Self, Error> {
-        let number = |pattern: &str| compiled("layers_pattern", pattern, &format!(r"^.*\.(?:{pattern})\.(\d+)\."));
+        let number =
+            |pattern: &str| compiled("layers_pattern", pattern, &format!(r"^.*\.(?:{pattern})\.(?<number>\d+)\."));
         let numbers = match &config.layers_pattern[..] {
             [] => vec![number(r"[^.]*")?],
             patterns => patterns.iter().map(|pattern| number(pattern)).collect::<Result<_, _>>()?,
@@ -121,7 +122,8 @@ impl<'a> Targets<'a> {
 
     fn is_of_chosen_layer(&self, layer: &str) -> bool {
         let chosen = &self.config.layers_to_transform;
-        let number = || self.numbers.iter().find_map(|pattern| pattern.captures(layer)?[1].parse::<usize>().ok());
+        let number =
+            || self.numbers.iter().find_map(|pattern| pattern.captures(layer)?["number"].parse::<usize>().ok());
         chosen.is_empty() || number().is_some_and(|number| chosen.contains(&number))
     }
 
@@ -250,7 +252,7 @@ mod tests {
         config.exclude_modules = Some(Modules::Pattern(r".*\.self\..*".to_owned()));
         assert!(!contains(&config, QUERY) && contains(&config, "bert.encoder.layer.3.intermediate.dense"));
         config.exclude_modules = None;
-        config.layers_pattern = vec!["blocks".to_owned()];
+        config.layers_pattern = vec!["(h|blocks)".to_owned()];
         assert!(!contains(&config, QUERY) && contains(&config, "model.blocks.3.query"));
     }
 
