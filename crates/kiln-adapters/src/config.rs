@@ -22,7 +22,7 @@ pub struct AdapterConfig {
     /// The numbers of the encoder's layers that have adapters; none: all of them. With a list of `target_modules` only.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
     pub layers_to_transform: Vec<usize>,
-    /// What stands before a layer's number in its name, as `layer`; none: anything.
+    /// Regular expressions for what stands before a layer's number in its name, as `layer`; none: anything.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
     pub layers_pattern: Vec<String>,
     /// Ranks of layers other than `rank`.

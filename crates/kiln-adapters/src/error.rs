@@ -28,7 +28,7 @@ pub enum Error {
     /// Layers that are named, and then left out again.
     #[error(
         "adapter: `exclude_modules`, `layers_to_transform` and `train_pooler` leave out every layer that `target_modules` names, \
-         {first} first"
+         beginning with {first}"
     )]
     NoneLeft {
         /// A layer's whole name.

@@ -70,7 +70,7 @@ fn eight() -> f64 {
     8.0
 }
 
-/// peft takes an empty list for a choice of layers.
+/// Writes null for an empty list: beside a pattern of `target_modules`, peft refuses even an empty list of layers.
 fn null_if_empty<S: Serializer, T: Serialize>(list: &Vec<T>, serializer: S) -> Result<S::Ok, S::Error> {
     (!list.is_empty()).then_some(list).serialize(serializer)
 }
