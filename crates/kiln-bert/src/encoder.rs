@@ -202,7 +202,7 @@ impl BertLayer {
     ) -> Tensor<3> {
         let linears = [&self.attention.output.dense, &self.intermediate.dense, &self.output.dense];
         // Whoever observes what a layer reads has to have it as a tensor.
-        if linears.iter().any(|linear| linear.input_maxima.is_some()) {
+        if linears.iter().any(|linear| linear.input_ranges.is_some()) {
             let attended = self.attention.forward(hidden_states, padding, queries, products);
             return self.output.forward(self.intermediate.forward(attended.clone(), products), attended, products);
         }

@@ -5,7 +5,7 @@ use burn::nn::LayerNorm;
 use burn::tensor::{Device, Tensor};
 use kiln_kernels::{ActivatedLinear, Activation, Affine, Products, Storage, Weight};
 
-use crate::{Adapter, InputMaxima};
+use crate::{Adapter, InputRanges};
 
 /// A linear layer, `x · weight + bias`: every one of the encoder, the pooler and the heads.
 ///
@@ -20,7 +20,7 @@ pub struct Linear {
     pub adapter: Option<Adapter>,
     /// Where given, it learns of everything that the layer reads.
     #[module(skip)]
-    pub input_maxima: Option<InputMaxima>,
+    pub input_ranges: Option<InputRanges>,
     /// The weight in another form, and the device that it was on before.
     #[module(skip)]
     stored: Option<(Arc<dyn Storage>, Device)>,
@@ -34,7 +34,7 @@ impl Linear {
             weight: Some(normal.init([input, output], device)),
             bias: Some(Initializer::Zeros.init([output], device)),
             adapter: None,
-            input_maxima: None,
+            input_ranges: None,
             stored: None,
         }
     }
@@ -90,8 +90,8 @@ impl Linear {
 
     /// The parameters for a fused operation that multiplies `x`, `[…, input]`, with the weight.
     pub fn affine<const D: usize>(&self, x: &Tensor<D>) -> Affine {
-        if let Some(maxima) = &self.input_maxima {
-            maxima.observe(x);
+        if let Some(ranges) = &self.input_ranges {
+            ranges.observe(x);
         }
         self.parameters(&x.device())
     }

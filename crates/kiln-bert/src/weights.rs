@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::Error;
 use crate::save::NOTE;
 pub(crate) use stored::FileWeight;
-pub use stored::{SMOOTHING, UNITS};
+pub use stored::{INPUT_RANGE, SMOOTHING, UNITS};
 
 /// The tensors of a checkpoint by name; each is read from its file on demand.
 #[derive(Debug)]

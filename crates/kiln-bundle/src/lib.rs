@@ -33,6 +33,6 @@ mod error;
 
 pub use bundle::{Bundle, Model};
 pub use error::Error;
-pub use manifest::{Base, Candidate, Check, FileEntry, MANIFEST, Manifest, Smoothed, Vectors};
+pub use manifest::{ActivationScales, Base, Candidate, Check, FileEntry, MANIFEST, Manifest, Smoothed, Vectors};
 pub use seal::{SealConfig, Sealing};
 pub use verify::{Difference, DifferenceKind, is_bundle, verify};

@@ -71,18 +71,38 @@ pub struct Base {
 /// What a calibration of int8 found: [`Sealing::smooth`](crate::Sealing::smooth).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Smoothed {
-    /// SmoothQuant's α in this bundle; none where plain int8 was best.
+    /// SmoothQuant's α in this bundle; none where nothing is smoothed.
     pub strength: Option<f64>,
+    /// How activations get their scales.
+    #[serde(default, skip_serializing_if = "ActivationScales::is_dynamic")]
+    pub scales: ActivationScales,
     /// How many texts it was calibrated on.
     pub texts: usize,
     /// Everything that was tried.
     pub candidates: Vec<Candidate>,
 }
 
+/// How the activations of an int8 bundle get their scales.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActivationScales {
+    /// One for each row, as its values ask for.
+    #[default]
+    Dynamic,
+    /// One for each layer, from the range of what it read on the calibration texts. What is outside of it is cut off.
+    Static,
+}
+
+impl ActivationScales {
+    fn is_dynamic(&self) -> bool {
+        *self == Self::Dynamic
+    }
+}
+
 /// A strength that was tried.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
-    /// SmoothQuant's α; none for plain int8.
+    /// SmoothQuant's α; none where nothing is smoothed.
     pub strength: Option<f64>,
     /// Of the logits on the calibration texts, against those of the model in f32; of the vectors, where there are no logits.
     pub mean_squared_error: f64,

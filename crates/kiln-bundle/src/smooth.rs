@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Device;
-use kiln_bert::{Bert, BertConfig, InputMaxima, Linear, SharedInput, Weights, tensor_names};
+use kiln_bert::{Bert, BertConfig, InputRanges, Linear, SharedInput, Weights, tensor_names};
 use kiln_heads::Pooling;
 use kiln_kernels::Precision;
 use kiln_schema::Task;
@@ -14,10 +14,10 @@ use crate::seal::load;
 use crate::smoothing::{LayerInput, Smoothing};
 use crate::verify::entry_of;
 use crate::weights::WEIGHTS;
-use crate::{Error, Model, Sealing};
+use crate::{ActivationScales, Error, Model, Sealing};
 
-/// SmoothQuant's α, of which the best one is taken.
-const STRENGTHS: [f64; 3] = [0.3, 0.5, 0.7];
+/// SmoothQuant's α, or none, of which the best one is taken.
+const STRENGTHS: [Option<f64>; 4] = [None, Some(0.3), Some(0.5), Some(0.7)];
 
 /// A text, or a pair of texts.
 type Text<'a> = (&'a str, Option<&'a str>);
@@ -26,11 +26,11 @@ impl Sealing {
     /// Calibrates an int8 bundle on texts by SmoothQuant (Xiao et al., 2022): channels of a layer's input that are far larger than
     /// the others are made smaller, and the columns of the weight that belong to them larger. Of three strengths, and none,
     /// the bundle gets the one with the smallest mean squared error of the logits against the model in f32; where there are
-    /// none, of the vectors.
+    /// none, of the vectors. Static scales are those of the smoothed inputs on the same texts.
     ///
     /// # Errors
     /// When the bundle's precision is not int8, there are no texts, the model cannot answer one, or a file cannot be written.
-    pub fn smooth(mut self, texts: &[Text<'_>], device: &Device) -> Result<Self, Error> {
+    pub fn smooth(mut self, texts: &[Text<'_>], scales: ActivationScales, device: &Device) -> Result<Self, Error> {
         if self.manifest.precision != Precision::Int8 {
             return Err(Error::NotInt8);
         }
@@ -38,28 +38,21 @@ impl Sealing {
             return Err(Error::NoTexts);
         }
         let (inputs, expected) = self.observed(texts, device)?;
-        // What the weights that are in the folder now are worth.
-        let candidate = |sealing: &Self, strength| -> Result<Candidate, Error> {
-            let found = answers(&load_stored(sealing.path(), &sealing.manifest, device)?, texts)?;
-            Ok(Candidate { strength, mean_squared_error: mean_squared_error(&found, &expected) })
-        };
-        let mut candidates = vec![candidate(&self, None)?];
+        let write = |strength| self.weights.write(&Smoothing::new(&inputs, strength, scales), self.path(), device);
+        let mut candidates = Vec::new();
         for strength in STRENGTHS {
-            self.write(&Smoothing::new(&inputs, strength), device)?;
-            candidates.push(candidate(&self, Some(strength))?);
+            write(strength)?;
+            let found = answers(&load_stored(self.path(), &self.manifest, device)?, texts)?;
+            candidates.push(Candidate { strength, mean_squared_error: mean_squared_error(&found, &expected) });
         }
         let best = |a: &&Candidate, b: &&Candidate| a.mean_squared_error.total_cmp(&b.mean_squared_error);
         let strength = candidates.iter().min_by(best).expect("there are four").strength;
-        self.write(&strength.map_or_else(Smoothing::default, |strength| Smoothing::new(&inputs, strength)), device)?;
+        write(strength)?;
         self.manifest.files.insert(WEIGHTS.to_owned(), entry_of(&self.path().join(WEIGHTS))?);
         self.manifest.sha256 = self.manifest.digest();
-        self.manifest.smoothing = Some(Smoothed { strength, texts: texts.len(), candidates });
+        self.manifest.smoothing = Some(Smoothed { strength, scales, texts: texts.len(), candidates });
         self.write_manifest()?;
         Ok(self)
-    }
-
-    fn write(&self, smoothing: &Smoothing, device: &Device) -> Result<(), Error> {
-        self.weights.write(smoothing, self.path(), device)
     }
 
     /// What the layers of the model in f32 read, and what it answers.
@@ -73,24 +66,24 @@ impl Sealing {
             Model::Predictor(predictor) => predictor.bert_mut(),
             Model::Encoder(embedder) => embedder.bert_mut(),
         };
-        let maxima = observe(bert);
+        let ranges = observe(bert);
         let shared = bert.shared_inputs();
         let answers = answers(&model, texts)?;
-        Ok((self.layer_inputs(&shared, &maxima)?, answers))
+        Ok((self.layer_inputs(&shared, &ranges)?, answers))
     }
 
     fn layer_inputs(
         &self,
         shared: &[SharedInput],
-        maxima: &BTreeMap<String, InputMaxima>,
+        ranges: &BTreeMap<String, InputRanges>,
     ) -> Result<Vec<LayerInput>, Error> {
         let (config, weights) =
             (BertConfig::from_folder(&self.weights.model)?, Weights::from_folder(&self.weights.model)?);
         let tensor_name = tensor_names(&config, &weights);
         let mut inputs = Vec::with_capacity(shared.len());
         for SharedInput { readers, giver } in shared {
-            let read = |reader: &String| maxima.get(reader).map(InputMaxima::get).unwrap_or_default();
-            let activations = largest(readers.iter().map(read));
+            // Some may read fewer rows than others.
+            let activations = widest(readers.iter().filter_map(|reader| Some(ranges.get(reader)?.get())));
             // Of a layer that is never computed.
             if activations.is_empty() {
                 continue;
@@ -110,10 +103,10 @@ impl Sealing {
     }
 }
 
-/// Has each linear layer keep the magnitudes of what it reads.
-fn observe(bert: &mut Bert) -> BTreeMap<String, InputMaxima> {
+/// Has each linear layer keep the ranges of what it reads.
+fn observe(bert: &mut Bert) -> BTreeMap<String, InputRanges> {
     let observed =
-        |(name, linear): (String, &mut Linear)| (name, linear.input_maxima.insert(InputMaxima::default()).clone());
+        |(name, linear): (String, &mut Linear)| (name, linear.input_ranges.insert(InputRanges::default()).clone());
     bert.linear_layers().into_iter().map(observed).collect()
 }
 
@@ -142,6 +135,13 @@ fn mean_squared_error(found: &[f32], expected: &[f32]) -> f64 {
     let mean = squares.sum::<f64>() / expected.len().max(1) as f64;
     // Six digits, which JSON gives back as they are.
     format!("{mean:.5e}").parse().unwrap_or(mean)
+}
+
+/// Of each channel the range that all ranges are in; those of a layer that has read nothing are empty.
+fn widest(layers: impl Iterator<Item = Vec<[f32; 2]>>) -> Vec<[f32; 2]> {
+    let both = |[low, high]: [f32; 2], [other_low, other_high]: [f32; 2]| [low.min(other_low), high.max(other_high)];
+    let join = |a: Vec<[f32; 2]>, b: Vec<[f32; 2]>| a.into_iter().zip(b).map(|(a, b)| both(a, b)).collect();
+    layers.filter(|channels| !channels.is_empty()).reduce(join).unwrap_or_default()
 }
 
 /// The largest magnitude at each place of rows of one length.

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use half::bf16;
-use kiln_bert::{BertConfig, SMOOTHING, StoredTensor, StoredType, UNITS, Weights, save_stored, stored_tensors};
+use kiln_bert::{
+    BertConfig, INPUT_RANGE, SMOOTHING, StoredTensor, StoredType, UNITS, Weights, save_stored, stored_tensors,
+};
 use kiln_kernels::{Precision, quantize_rows};
 use serde_json::Value;
 
@@ -30,7 +32,7 @@ pub(crate) const WEIGHTS: &str = "model.safetensors";
 impl ModelWeights {
     /// Writes the tensors that the model uses: the linear layers of the encoder and the word embeddings in the precision of the
     /// bundle, everything else in f32. In int8 each row of a matrix, an output of a layer or a token, has a unit of its own, in
-    /// a tensor of the matrix's name and `_scale`; what a matrix's input is smoothed by is in one of its name and `_smoothing`.
+    /// a tensor of the matrix's name and `_scale`; what its input is smoothed by is in `_smoothing`, and a static range in `_input_range`.
     pub(crate) fn write(&self, smoothing: &Smoothing, out: &Path, device: &Device) -> Result<(), Error> {
         let (config, weights) = (BertConfig::from_folder(&self.model)?, Weights::from_folder(&self.model)?);
         let mut compact: BTreeSet<String> = stored_tensors(&config, &weights, device)?.into_iter().collect();
@@ -103,6 +105,9 @@ impl TensorFile<'_> {
                     if let Some(factors) = self.smoothing.of_input(name) {
                         push(SMOOTHING, factors.len());
                     }
+                    if let Some(range) = self.smoothing.range_of_input(name) {
+                        push(INPUT_RANGE, range.len());
+                    }
                     StoredType::I8
                 }
                 _ => StoredType::F32,
@@ -118,15 +123,17 @@ impl TensorFile<'_> {
             Some(_) => None,
             None => tensor.name.strip_suffix(suffix),
         };
-        let values = match (matrix(UNITS), matrix(SMOOTHING), tensor.stored_type) {
-            (Some(matrix), _, _) => self.quantized(matrix)?.1,
-            (_, Some(matrix), _) => {
-                self.smoothing.of_input(matrix).expect("it is described because it is there").to_vec()
-            }
-            (_, _, StoredType::I8) => {
-                return Ok(self.quantized(&tensor.name)?.0.into_iter().map(i8::cast_unsigned).collect());
-            }
-            _ => self.read(&tensor.name)?,
+        let described = "it is described because it is there";
+        let values = if let Some(matrix) = matrix(UNITS) {
+            self.quantized(matrix)?.1
+        } else if let Some(matrix) = matrix(SMOOTHING) {
+            self.smoothing.of_input(matrix).expect(described).to_vec()
+        } else if let Some(matrix) = matrix(INPUT_RANGE) {
+            self.smoothing.range_of_input(matrix).expect(described).to_vec()
+        } else if tensor.stored_type == StoredType::I8 {
+            return Ok(self.quantized(&tensor.name)?.0.into_iter().map(i8::cast_unsigned).collect());
+        } else {
+            self.read(&tensor.name)?
         };
         Ok(match tensor.stored_type {
             StoredType::Bf16 => values.iter().flat_map(|value| bf16::from_f32(*value).to_le_bytes()).collect(),

@@ -48,7 +48,7 @@ pub use residual_norm::OutputBlock;
 pub use rotary::Rotary;
 pub use rotary_attention::RotaryAttention;
 pub use self_attention::{Queries, SelfAttention};
-pub use stored::{StoredMatrix, StoredValues, quantize_rows};
+pub use stored::{InputRounding, StoredMatrix, StoredValues, quantize_rows};
 #[cfg(feature = "flex")]
 pub use stored::{StoredTable, TableRows};
 pub use weight::{Affine, Storage, Weight};

@@ -28,10 +28,28 @@ pub enum StoredMatrix<'a> {
         values: &'a [i8],
         /// One a row.
         units: &'a [f32],
-        /// Where the matrix was smoothed, what each column is multiplied with to be the matrix again; an int8 product multiplies
-        /// the layer's input with it instead. Empty: with nothing.
-        smoothing: &'a [f32],
+        /// Of the layer's input.
+        rounding: &'a InputRounding,
     },
+}
+
+/// How an int8 product rounds the rows of its left operand, the input of a layer. By default each row gets the unit that its
+/// own values ask for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct InputRounding {
+    /// What each column is multiplied with first; a stored matrix whose columns are multiplied with it is the matrix as it was
+    /// before it was smoothed. Empty: with nothing.
+    pub smoothing: Arc<[f32]>,
+    /// A static scale: the smallest and the largest value, after smoothing, that a byte stands for, with 0.0 between them.
+    /// What is outside of it is cut off.
+    pub range: Option<[f32; 2]>,
+}
+
+impl InputRounding {
+    /// Whether a static scale can be of this range: one of finite length with 0.0 in it.
+    pub fn is_range([low, high]: [f32; 2]) -> bool {
+        low <= 0.0 && 0.0 <= high && (high - low).is_finite()
+    }
 }
 
 impl StoredMatrix<'_> {
@@ -61,12 +79,12 @@ impl StoredMatrix<'_> {
                     *out = value.to_f32();
                 }
             }
-            Self::Int8 { values, units, smoothing } => {
+            Self::Int8 { values, units, rounding } => {
                 let width = (values.len() / units.len().max(1)).max(1);
                 for (at, (out, value)) in out.iter_mut().zip(&values[range]).enumerate() {
                     *out = f32::from(*value) * units[(first + at) / width];
                 }
-                let factors = smoothing.iter().cycle().skip(first % width);
+                let factors = rounding.smoothing.iter().cycle().skip(first % width);
                 out.iter_mut().zip(factors).for_each(|(out, factor)| *out *= factor);
             }
         }
@@ -105,8 +123,8 @@ pub enum StoredValues {
         values: Bytes,
         /// One a row.
         units: Arc<[f32]>,
-        /// One a column, or none.
-        smoothing: Arc<[f32]>,
+        /// Of the layer's input.
+        rounding: InputRounding,
     },
 }
 
@@ -119,8 +137,8 @@ impl StoredValues {
         match self {
             Self::F32(bytes) => StoredMatrix::F32(bytemuck::cast_slice((**bytes).as_ref())),
             Self::Bf16(bytes) => StoredMatrix::Bf16(bytemuck::cast_slice((**bytes).as_ref())),
-            Self::Int8 { values, units, smoothing } => {
-                StoredMatrix::Int8 { values: bytemuck::cast_slice((**values).as_ref()), units, smoothing }
+            Self::Int8 { values, units, rounding } => {
+                StoredMatrix::Int8 { values: bytemuck::cast_slice((**values).as_ref()), units, rounding }
             }
         }
     }

@@ -3,7 +3,7 @@ use std::path::Path;
 use anyhow::bail;
 use burn::tensor::Device;
 use kiln_backend::Backend;
-use kiln_bundle::{Bundle, Check, Manifest, Model, SealConfig, is_bundle};
+use kiln_bundle::{ActivationScales, Bundle, Check, Manifest, Model, SealConfig, is_bundle};
 use kiln_dataset::Source;
 use kiln_eval::SplitReport;
 use kiln_heads::Pooling;
@@ -107,6 +107,8 @@ pub struct BundleOptions {
     pub precision: Precision,
     /// Texts, or pairs of them, that int8 is calibrated on.
     pub calibrate: Option<Vec<(String, Option<String>)>>,
+    /// How a calibrated int8 scales its activations.
+    pub scales: ActivationScales,
     /// What it must not lose.
     pub check: Option<CheckOptions>,
 }
@@ -137,7 +139,7 @@ pub fn bundle<B: Backend>(
         let mut sealing = config.prepare(model, out, device)?;
         if let Some(texts) = &options.calibrate {
             let texts: Vec<_> = texts.iter().map(|(text, pair)| (text.as_str(), pair.as_deref())).collect();
-            sealing = sealing.smooth(&texts, device)?;
+            sealing = sealing.smooth(&texts, options.scales, device)?;
         }
         let Some(CheckOptions { data, max_loss }) = &options.check else { return Ok(sealing.finish(None)?) };
         let full = Predictor::from_folder(&model_in(model), device)?;

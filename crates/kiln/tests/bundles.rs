@@ -155,6 +155,15 @@ fn int8_is_calibrated_on_texts() {
     let (_, same) = calibrated("raw", &texts);
     assert_eq!((&same["sha256"], &same["smoothing"]), (&manifest["sha256"], smoothing));
 
+    let out = folder.path().join("static");
+    let arguments = ["bundle", "--model", text(&run), "--out", text(&out), "--precision", "int8", "--static-scales"];
+    let (code, _, message) = fail(&arguments);
+    assert!(code == 2 && message.contains("--calibrate"), "{code}: {message}");
+    let check = ["--calibrate", text(&data), "--check", text(&data), "--max-loss", "2"];
+    let fixed = json(&[&arguments[..], &check].concat());
+    assert_eq!((&fixed["smoothing"]["scales"], &smoothing["scales"]), (&"static".into(), &Value::Null));
+    assert_eq!(json(&["verify", text(&out)])["manifest"], fixed);
+
     for precision in ["f32", "bf16"] {
         let out = folder.path().join(precision);
         let arguments = ["bundle", "--model", text(&run), "--out", text(&out), "--precision", precision];

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kiln_files::Mapped;
-use kiln_kernels::{Storage, StoredMatrix, StoredValues};
+use kiln_kernels::{InputRounding, Storage, StoredMatrix, StoredValues};
 
 use super::{FloatType, Place, Stored, Weights};
 use crate::Error;
@@ -16,11 +16,15 @@ pub const UNITS: &str = "_scale";
 /// be as it was before it was smoothed.
 pub const SMOOTHING: &str = "_smoothing";
 
+/// What stands behind a tensor's name in that of the range of its layer's input, if its scale is static: the smallest and the
+/// largest value.
+pub const INPUT_RANGE: &str = "_input_range";
+
 impl Weights {
-    /// Whether a tensor belongs to another one of whole numbers: its units, or its smoothing.
+    /// Whether a tensor belongs to another one of whole numbers: its units, its smoothing, or the range of what it reads.
     pub(crate) fn belongs_to_another(&self, name: &str) -> bool {
         let of = |suffix: &&str| name.strip_suffix(*suffix).and_then(|of| self.tensors.get(of));
-        [UNITS, SMOOTHING].iter().filter_map(of).any(|stored| stored.dtype == FloatType::I8)
+        [UNITS, SMOOTHING, INPUT_RANGE].iter().filter_map(of).any(|stored| stored.dtype == FloatType::I8)
     }
 
     /// The name of a tensor's units, where it has as many as rows.
@@ -48,18 +52,28 @@ impl Weights {
 
     pub(super) fn dequantized(&self, name: &str, whole: &[u8]) -> Result<Vec<f32>, Error> {
         let units = self.units_of(name).and_then(|units| self.read(&units).transpose()).transpose()?;
-        let (units, smoothing) = (units.unwrap_or_default(), self.smoothing_of(name)?);
+        let (units, rounding) = (units.unwrap_or_default(), self.rounding_of(name)?);
         let values: &[i8] = bytemuck::cast_slice(whole);
-        Ok(StoredMatrix::Int8 { values, units: &units, smoothing: &smoothing }.to_f32())
+        Ok(StoredMatrix::Int8 { values, units: &units, rounding: &rounding }.to_f32())
     }
 
-    /// What a tensor's columns are multiplied with to be as they were; empty where they are.
-    fn smoothing_of(&self, name: &str) -> Result<Vec<f32>, Error> {
-        let smoothing = format!("{name}{SMOOTHING}");
+    /// How the input of a layer is rounded that has this weight.
+    fn rounding_of(&self, name: &str) -> Result<InputRounding, Error> {
+        let [smoothing, input_range] = [SMOOTHING, INPUT_RANGE].map(|suffix| format!("{name}{suffix}"));
         if let Some([_, columns]) = self.shape(name) {
             self.check_shape(&smoothing, &[*columns])?;
         }
-        Ok(self.read(&smoothing)?.unwrap_or_default())
+        self.check_shape(&input_range, &[2])?;
+        let smoothing = self.read(&smoothing)?.unwrap_or_default().into();
+        let range = match self.read(&input_range)?.as_deref() {
+            None => None,
+            Some(&[low, high]) if InputRounding::is_range([low, high]) => Some([low, high]),
+            Some(found) => {
+                let reason = format!("`{input_range}` is {found:?}; expected a finite range with 0 in it");
+                return Err(Error::Damaged { path: self.path.clone(), reason });
+            }
+        };
+        Ok(InputRounding { smoothing, range })
     }
 
     /// A tensor as it is stored, mapped where its numbers can be read in place; none where it has another form than those
@@ -86,7 +100,7 @@ impl Weights {
             (FloatType::F32, _) => StoredValues::F32(mapped),
             (FloatType::I8, Some(units)) => {
                 let units = self.read(&units)?.unwrap_or_default().into();
-                StoredValues::Int8 { values: mapped, units, smoothing: self.smoothing_of(name)?.into() }
+                StoredValues::Int8 { values: mapped, units, rounding: self.rounding_of(name)? }
             }
             _ => StoredValues::Bf16(mapped),
         }))
@@ -143,5 +157,51 @@ impl Storage for FileWeight {
     fn stored(&self) -> Option<StoredValues> {
         let mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner).take();
         mapped.or_else(|| self.weights.stored(&self.name).expect("the file of a loaded model stays where it is"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::io::Write;
+
+    use kiln_files::FileWriter;
+
+    use super::*;
+    use crate::{StoredTensor, StoredType, save_stored};
+
+    #[test]
+    fn a_static_range_is_finite_and_has_zero_in_it() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("model.safetensors");
+        let rounding = |range: &[f32]| {
+            let tensor = |name: &str, shape: &[usize], stored_type| StoredTensor {
+                name: name.to_owned(),
+                shape: shape.to_vec(),
+                stored_type,
+            };
+            let tensors = [
+                tensor("w_input_range", &[range.len()], StoredType::F32),
+                tensor("w_scale", &[2], StoredType::F32),
+                tensor("w", &[2, 3], StoredType::I8),
+            ];
+            let write = |tensor: &StoredTensor, writer: &mut FileWriter| match tensor.name.as_str() {
+                "w" => writer.write_all(&[1, 2, 3, 4, 5, 6]),
+                "w_scale" => writer.write_all(&[0.5f32, 2.0].map(f32::to_le_bytes).concat()),
+                _ => range.iter().try_for_each(|end| writer.write_all(&end.to_le_bytes())),
+            };
+            save_stored(&path, &tensors, HashMap::new(), write).expect("it is writable");
+            let weights = Weights::from_file(&path).expect("it has a header");
+            weights.rounding_of("w").map(|rounding| rounding.range).map_err(|error| error.to_string())
+        };
+        assert_eq!(rounding(&[-1.0, 0.0]), Ok(Some([-1.0, 0.0])));
+        for bad in [[0.5, 1.0], [1.0, -1.0], [-3e38, 3e38]] {
+            let message = rounding(&bad).expect_err("it is no range");
+            assert!(message.contains("`w_input_range` is [") && message.contains("with 0 in it"), "{message}");
+        }
+        let message = rounding(&[-1.0, f32::NAN]).expect_err("it is no range");
+        assert!(message.contains("`w_input_range` holds NaN"), "{message}");
+        let message = rounding(&[-1.0, 0.0, 1.0]).expect_err("it has three ends");
+        assert!(message.contains("`w_input_range` has the shape [3]"), "{message}");
     }
 }

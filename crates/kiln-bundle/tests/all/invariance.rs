@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use kiln_backend::{Backend, Flex};
 use kiln_bert::{BertConfig, initialize};
-use kiln_bundle::{Bundle, SealConfig};
+use kiln_bundle::{ActivationScales, Bundle, SealConfig};
 use kiln_heads::{
     ClassificationHeadConfig, Crf, MaskedLm, Network, Pooling, PreTrainingHeads, QuestionAnswerer, SequenceClassifier,
     TaskModel, TokenClassifier, Units, save_model,
@@ -86,15 +86,15 @@ fn networks(config: &BertConfig, device: &Device) -> Vec<(&'static str, Network)
 #[derive(Clone, Copy, Debug)]
 struct Making {
     precision: Precision,
-    /// Whether int8 is calibrated, of a model that has outliers.
-    is_smoothed: bool,
+    /// The scales of int8 that is calibrated, of a model that has outliers.
+    calibrated: Option<ActivationScales>,
 }
 
 impl Making {
     /// A bundle of a model with weights of its own.
     fn sealed(self, folder: &Path, sample: &Path, mut model: TaskModel) -> PathBuf {
         initialize(model.network.bert());
-        if self.is_smoothed {
+        if self.calibrated.is_some() {
             crate::outliers::add_outliers(model.network.bert_mut());
         }
         let (source, out, device) = (folder.join("model"), folder.join("bundle"), Flex::device(0));
@@ -103,12 +103,12 @@ impl Making {
         save_model(&source, &model).expect("it is writable");
         let mut sealing =
             SealConfig { precision: self.precision }.prepare(&source, &out, &device).expect("it is whole");
-        if self.is_smoothed {
+        if let Some(scales) = self.calibrated {
             let texts = [("好房间", Some("服务不好")), ("早餐丰富", Some("价格"))];
-            sealing = sealing.smooth(&texts, &device).expect("two texts");
+            sealing = sealing.smooth(&texts, scales, &device).expect("two texts");
         }
         let smoothed = sealing.finish(None).expect("it is writable").smoothing;
-        assert_eq!(smoothed.is_some_and(|smoothed| smoothed.strength.is_some()), self.is_smoothed);
+        assert_eq!(smoothed.is_some_and(|smoothed| smoothed.strength.is_some()), self.calibrated.is_some());
         out
     }
 }
@@ -155,9 +155,11 @@ fn answers_depend_on_the_bytes_of_the_bundle_alone() {
     // Of some weights, plain int8 is nearer than any smoothing.
     device.seed(7);
     let mut random = Random(7);
-    let plain = |precision| Making { precision, is_smoothed: false };
-    let smoothed = Making { precision: Precision::Int8, is_smoothed: true };
-    for making in [plain(Precision::F32), plain(Precision::Bf16), plain(Precision::Int8), smoothed] {
+    let plain =
+        [Precision::F32, Precision::Bf16, Precision::Int8].map(|precision| Making { precision, calibrated: None });
+    let calibrated = [ActivationScales::Dynamic, ActivationScales::Static]
+        .map(|scales| Making { precision: Precision::Int8, calibrated: Some(scales) });
+    for making in plain.into_iter().chain(calibrated) {
         for (name, network) in networks(&config, &device) {
             let folder: TempDir = tempfile::tempdir().expect("a temporary folder");
             let path = making.sealed(folder.path(), &sample, TaskModel { network, config: config.clone() });

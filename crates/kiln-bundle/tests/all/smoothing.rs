@@ -5,7 +5,7 @@ use std::path::Path;
 
 use kiln_backend::{Backend, Flex};
 use kiln_bert::{BertConfig, Weights, initialize};
-use kiln_bundle::{Bundle, Error, Manifest, SealConfig, verify};
+use kiln_bundle::{ActivationScales, Bundle, Error, Manifest, SealConfig, verify};
 use kiln_heads::{ClassificationHeadConfig, Network, Pooling, SequenceClassifier, TaskModel, save_model};
 use kiln_kernels::Precision;
 use kiln_predict::Predictor;
@@ -67,15 +67,15 @@ fn outliers_cost_less_once_they_are_smoothed() {
     let sample = kiln_sample::unpack(&folder.path().join("sample")).expect("it is writable").model;
     let (device, config) = (Flex::device(0), SealConfig { precision: Precision::Int8 });
     for model_type in ["bert", "albert", "modernbert"] {
-        let [model, plain, smoothed, again] =
-            ["model", "plain", "smoothed", "again"].map(|name| folder.path().join(format!("{model_type}-{name}")));
+        let [model, plain, smoothed, again, fixed] = ["model", "plain", "smoothed", "again", "fixed"]
+            .map(|name| folder.path().join(format!("{model_type}-{name}")));
         write_model(&model, &sample, model_type);
         config.seal(&model, &plain, &device).expect("it is whole");
-        let seal = |out: &Path| -> Manifest {
+        let seal = |out: &Path, scales| -> Manifest {
             let sealing = config.prepare(&model, out, &device).expect("it is whole");
-            sealing.smooth(&TEXTS, &device).expect("the texts are good").finish(None).expect("it is writable")
+            sealing.smooth(&TEXTS, scales, &device).expect("the texts are good").finish(None).expect("it is writable")
         };
-        let manifest = seal(&smoothed);
+        let manifest = seal(&smoothed, ActivationScales::Dynamic);
         assert_eq!(verify(&smoothed).expect("nothing was changed"), manifest);
         let found = manifest.smoothing.clone().expect("it was calibrated");
         assert_eq!((found.texts, found.candidates.len()), (TEXTS.len(), 4), "{found:?}");
@@ -102,8 +102,22 @@ fn outliers_cost_less_once_they_are_smoothed() {
             let length = own[..first].iter().map(|value| value * value).sum::<f32>().sqrt();
             assert!(distance(&own[..first], &stored[..first]) < 0.05 * length, "{model_type}: {weight}");
         }
-        let same = seal(&again);
+        let same = seal(&again, ActivationScales::Dynamic);
         assert_eq!((same.sha256, same.smoothing), (manifest.sha256, manifest.smoothing), "{model_type}");
+
+        // One range for all rows loses more than one for each, and less than outliers that are not smoothed.
+        let found = seal(&fixed, ActivationScales::Static).smoothing.expect("it was calibrated");
+        assert_eq!((found.scales, found.candidates.len()), (ActivationScales::Static, 4), "{found:?}");
+        let at_rest = distance(&bundled(&fixed), &full);
+        assert!(at_rest * 1.2 < before, "{model_type}: {at_rest} with static scales, {before} plain; {found:?}");
+        let stored = Weights::from_folder(&fixed).expect("it is whole");
+        let ranges: Vec<&str> = stored.names().filter(|name| name.ends_with("_input_range")).collect();
+        let layers = if model_type == "albert" { 1 } else { 2 };
+        assert_eq!(ranges.len(), layers * if model_type == "modernbert" { 4 } else { 6 }, "{model_type}: {ranges:?}");
+        for name in ranges {
+            let range = stored.read(name).expect("floats").expect("a tensor");
+            assert!(range[0] < 0.0 && 0.0 < range[1], "{model_type}: {name} {range:?}");
+        }
     }
 }
 
@@ -112,12 +126,13 @@ fn only_int8_is_calibrated_and_only_on_texts() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let model = kiln_sample::unpack(&folder.path().join("sample")).expect("it is writable").model;
     let (out, device) = (folder.path().join("bundle"), Flex::device(0));
+    let scales = ActivationScales::Dynamic;
     let prepare = |precision| SealConfig { precision }.prepare(&model, &out, &device).expect("it is whole");
-    assert!(matches!(prepare(Precision::Bf16).smooth(&TEXTS, &device), Err(Error::NotInt8)));
-    assert!(matches!(prepare(Precision::Int8).smooth(&[], &device), Err(Error::NoTexts)));
+    assert!(matches!(prepare(Precision::Bf16).smooth(&TEXTS, scales, &device), Err(Error::NotInt8)));
+    assert!(matches!(prepare(Precision::Int8).smooth(&[], scales, &device), Err(Error::NoTexts)));
     assert!(!out.exists(), "what was not finished is gone");
     // A masked language model is judged by its vectors.
-    let sealing = prepare(Precision::Int8).smooth(&TEXTS, &device).expect("the texts are good");
+    let sealing = prepare(Precision::Int8).smooth(&TEXTS, scales, &device).expect("the texts are good");
     let smoothed = sealing.finish(None).expect("it is writable").smoothing.expect("it was calibrated");
     assert!(smoothed.candidates.iter().all(|candidate| candidate.mean_squared_error > 0.0), "{smoothed:?}");
     let bundle = Bundle::open(&out, &device).expect("it is whole");

@@ -10,6 +10,7 @@ use super::lanes::Lanes;
 use super::simd::vectorized;
 use super::tile::{self, Kernels};
 use super::{Element, Simd, View};
+use crate::InputRounding;
 
 /// A value that operands may be given in, and that can be rounded to `E`.
 pub trait Source<E>: Element {
@@ -76,9 +77,8 @@ pub struct Packed<E> {
     lanes: Lanes<E>,
     /// Where `E` is quantized.
     pub(super) columns: ColumnUnits,
-    /// Where `E` is quantized: what each column of the left operand is multiplied with before it is quantized. Empty: with
-    /// nothing.
-    smoothing: Vec<f32>,
+    /// Where `E` is quantized: of the left operand.
+    rounding: InputRounding,
 }
 
 /// Of each column of a quantized operand, in vectors of their own, which are read side by side.
@@ -91,24 +91,26 @@ pub struct ColumnUnits {
 }
 
 impl Packed<i8> {
-    /// Packs a `k × n` matrix of numbers from −127 to 127, `units` being the real value of 1 in each column. `smoothing` is
-    /// what each of the `k` columns of a left operand is multiplied with before it is quantized; empty, nothing is.
-    pub fn from_quantized(simd: Simd, b: View<'_, i8>, units: &[f32], smoothing: &[f32]) -> Self {
+    /// Packs a `k × n` matrix of numbers from −127 to 127, `units` being the real value of 1 in each column, and `rounding`
+    /// that of a left operand with `k` columns.
+    pub fn from_quantized(simd: Simd, b: View<'_, i8>, units: &[f32], rounding: InputRounding) -> Self {
         assert_eq!(units.len(), b.cols(), "a unit for each column");
+        let InputRounding { smoothing, range } = &rounding;
         assert!(smoothing.is_empty() || smoothing.len() == b.rows(), "a factor for each row");
+        assert!(range.is_none_or(InputRounding::is_range), "a finite range with 0.0 in it");
         let columns = b.transposed();
         let sum = |column: usize| -> i32 {
             let values = columns.row(column).expect("a column lies in one piece");
             values.iter().map(|value| i32::from(*value)).sum()
         };
         let columns = ColumnUnits { units: units.to_vec(), sums: (0..units.len()).map(sum).collect() };
-        Self { columns, smoothing: smoothing.to_vec(), ..Self::rounded(simd, b) }
+        Self { columns, rounding, ..Self::rounded(simd, b) }
     }
 }
 
 /// Quantizes the rows of a left operand for one right operand.
 pub(super) struct Quantizer<'a> {
-    smoothing: &'a [f32],
+    rounding: &'a InputRounding,
     /// A row, multiplied.
     smoothed: Vec<f32>,
 }
@@ -116,13 +118,26 @@ pub(super) struct Quantizer<'a> {
 impl Quantizer<'_> {
     /// The bytes of a row; returns the real value of 1, and the byte of 0.0.
     pub(super) fn row<T: Element>(&mut self, simd: Simd, from: &[T], to: &mut [i8]) -> (f32, i32) {
-        if self.smoothing.is_empty() {
-            return quantize(simd, from, to);
+        let InputRounding { smoothing, range } = self.rounding;
+        if smoothing.is_empty() {
+            return quantize(simd, from, *range, to);
         }
         self.smoothed.resize(from.len(), 0.0);
-        multiply(simd, from, self.smoothing, &mut self.smoothed);
-        quantize(simd, &self.smoothed, to)
+        multiply(simd, from, smoothing, &mut self.smoothed);
+        quantize(simd, &self.smoothed, *range, to)
     }
+}
+
+/// Quantizes a row within a range, which is its own where none is given: to bytes of which that of the smallest value is 0 or
+/// above it, and that of the largest 255 or below it; 0.0 is one of them exactly. Returns the real value of 1, and the byte of
+/// 0.0.
+fn quantize<T: Element>(simd: Simd, from: &[T], range: Option<[f32; 2]>, to: &mut [i8]) -> (f32, i32) {
+    let [low, high] = range.unwrap_or_else(|| own_range(simd, from));
+    // A row of zeros has any unit.
+    let unit = if high - low > f32::MIN_POSITIVE { (high - low) / 255.0 } else { 1.0 };
+    let zero = (-low * (1.0 / unit)).round_ties_even();
+    to_bytes(simd, from, unit, zero, to);
+    (unit, zero as i32)
 }
 
 impl<E: Kernels> Packed<E> {
@@ -196,7 +211,7 @@ impl<E: Kernels> Packed<E> {
         let len = n.div_ceil(width) * width * k.div_ceil(E::PER_LANE) * E::PER_LANE;
         // Where every place gets a value, what was there before does not matter.
         let lanes = if len == k * n { Lanes::any(len) } else { Lanes::zeroed(len) };
-        Self { k, n, width, lanes, columns: ColumnUnits::default(), smoothing: vec![] }
+        Self { k, n, width, lanes, columns: ColumnUnits::default(), rounding: InputRounding::default() }
     }
 
     /// How many columns it has.
@@ -205,7 +220,7 @@ impl<E: Kernels> Packed<E> {
     }
 
     pub(super) fn quantizer(&self) -> Quantizer<'_> {
-        Quantizer { smoothing: &self.smoothing, smoothed: vec![] }
+        Quantizer { rounding: &self.rounding, smoothed: vec![] }
     }
 
     fn panel_len(&self) -> usize {
@@ -323,25 +338,24 @@ vectorized! {
         }
     }
 
-    /// Quantizes a row to bytes of which the smallest value is 0 or above it, and the largest 255 or below it; 0.0 is one of
-    /// them exactly. Returns the real value of 1, and the byte of 0.0.
-    fn quantize<T: Element>(from: &[T], to: &mut [i8]) -> (f32, i32) {
+    /// The smallest and the largest value of a row, and 0.0.
+    fn own_range<T: Element>(from: &[T]) -> [f32; 2] {
         let (mut low, mut high) = (0, 0);
         for value in from {
             let value = ordered(value.to_f32());
             low = if value < low { value } else { low };
             high = if value > high { value } else { high };
         }
-        let [low, high] = [low, high].map(from_ordered);
-        // A row of zeros has any unit.
-        let unit = if high - low > f32::MIN_POSITIVE { (high - low) / 255.0 } else { 1.0 };
+        [low, high].map(from_ordered)
+    }
+
+    /// A row as bytes.
+    fn to_bytes<T: Element>(from: &[T], unit: f32, zero: f32, to: &mut [i8]) {
         let inverse = 1.0 / unit;
-        let zero = (-low * inverse).round_ties_even();
         for (to, value) in to.iter_mut().zip(from) {
             let byte = (value.to_f32() * inverse).clamp(-zero, 255.0 - zero) + (zero + ROUND);
             *to = byte.to_bits() as i8;
         }
-        (unit, zero as i32)
     }
 
     /// Each value with its factor.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use half::bf16;
 
-use super::{StoredMatrix, StoredValues, quantize_rows};
+use super::{InputRounding, StoredMatrix, StoredValues, quantize_rows};
 use crate::cpu::{Kernels, Packed, Simd, View};
 use crate::weight::Operand;
 
@@ -47,31 +47,30 @@ fn pack_bf16(matrices: &[StoredMatrix<'_>], rows: usize, columns: usize) -> Pack
 }
 
 fn pack_int8(matrices: &[StoredMatrix<'_>], rows: usize, columns: usize) -> Packed<i8> {
-    let pack = |values: &[i8], units: &[f32], smoothing: &[f32]| {
+    let pack = |values: &[i8], units: &[f32], rounding: InputRounding| {
         let columns = View::new(values, rows, columns, columns).transposed();
-        Packed::from_quantized(Simd::detect(), columns, units, smoothing)
+        Packed::from_quantized(Simd::detect(), columns, units, rounding)
     };
-    if let [StoredMatrix::Int8 { values, units, smoothing }] = matrices {
-        return pack(values, units, smoothing);
+    if let [StoredMatrix::Int8 { values, units, rounding }] = matrices {
+        return pack(values, units, (*rounding).clone());
     }
-    let smoothing = common_smoothing(matrices);
+    let rounding = common_rounding(matrices);
     let quantized = |matrix: &StoredMatrix<'_>| match matrix {
-        StoredMatrix::Int8 { values, units, smoothing: own } if *own == smoothing => (values.to_vec(), units.to_vec()),
+        StoredMatrix::Int8 { values, units, rounding: own } if **own == rounding => (values.to_vec(), units.to_vec()),
         matrix => quantize_rows(&matrix.to_f32(), columns),
     };
     let (values, units): (Vec<Vec<i8>>, Vec<Vec<f32>>) = matrices.iter().map(quantized).unzip();
-    pack(&values.concat(), &units.concat(), smoothing)
+    pack(&values.concat(), &units.concat(), rounding)
 }
 
-/// The smoothing that all matrices have, as one product has one left operand; empty where they differ.
-fn common_smoothing<'a>(matrices: &[StoredMatrix<'a>]) -> &'a [f32] {
-    let of = |matrix: &StoredMatrix<'a>| match *matrix {
-        StoredMatrix::Int8 { smoothing, .. } => smoothing,
-        StoredMatrix::F32(_) | StoredMatrix::Bf16(_) => &[],
-    };
-    let mut all = matrices.iter().map(of);
+/// The rounding that all matrices have, as one product has one left operand; the default where they differ.
+fn common_rounding(matrices: &[StoredMatrix<'_>]) -> InputRounding {
+    let mut all = matrices.iter().map(|matrix| match *matrix {
+        StoredMatrix::Int8 { rounding, .. } => rounding.clone(),
+        StoredMatrix::F32(_) | StoredMatrix::Bf16(_) => InputRounding::default(),
+    });
     let first = all.next().unwrap_or_default();
-    if all.all(|smoothing| smoothing == first) { first } else { &[] }
+    if all.all(|rounding| rounding == first) { first } else { InputRounding::default() }
 }
 
 #[cfg(test)]
@@ -106,8 +105,8 @@ pub(super) mod tests {
         Arc::new(Aligned(aligned, values.len()))
     }
 
-    fn int8(values: &[i8], units: Vec<f32>, smoothing: Arc<[f32]>) -> StoredValues {
-        StoredValues::Int8 { values: bytes(values), units: units.into(), smoothing }
+    fn int8(values: &[i8], units: Vec<f32>, rounding: InputRounding) -> StoredValues {
+        StoredValues::Int8 { values: bytes(values), units: units.into(), rounding }
     }
 
     /// The values in each form that the precision may be stored in.
@@ -120,7 +119,7 @@ pub(super) mod tests {
             (Precision::Bf16, full()),
             (Precision::Bf16, StoredValues::Bf16(bytes(&rounded))),
             (Precision::Int8, full()),
-            (Precision::Int8, int8(&whole, units, [].into())),
+            (Precision::Int8, int8(&whole, units, InputRounding::default())),
         ]
     }
 
@@ -172,7 +171,8 @@ pub(super) mod tests {
     fn smoothed(dense: &[f32], factors: &[f32]) -> StoredValues {
         let scaled: Vec<f32> = dense.iter().zip(factors.iter().cycle()).map(|(value, factor)| value * factor).collect();
         let (whole, units) = quantize_rows(&scaled, factors.len());
-        int8(&whole, units, factors.iter().map(|factor| 1.0 / factor).collect())
+        let smoothing = factors.iter().map(|factor| 1.0 / factor).collect();
+        int8(&whole, units, InputRounding { smoothing, range: None })
     }
 
     /// The root of the mean squared difference.
@@ -203,11 +203,53 @@ pub(super) mod tests {
         };
         let exact = forward(Precision::F32, StoredValues::F32(bytes(&dense)));
         let (whole, units) = quantize_rows(&dense, input);
-        let plain = distance(&forward(Precision::Int8, int8(&whole, units, [].into())), &exact);
+        let plain = distance(&forward(Precision::Int8, int8(&whole, units, InputRounding::default())), &exact);
         let stored = smoothed(&dense, &factors);
         assert!(distance(&stored.matrix().to_f32(), &dense) < 0.03, "it is still the same matrix");
         let less = distance(&forward(Precision::Int8, stored), &exact);
         assert!(less * 2.0 < plain, "{less}, {plain} without smoothing");
+    }
+
+    /// A range that is the row's own gives the numbers of a dynamic scale, to the last bit; a wider one is coarser, and a
+    /// narrower one cuts off.
+    #[test]
+    fn a_static_scale_is_a_range_for_all_rows() {
+        let device = Device::flex();
+        let [input, output] = [37, 50];
+        let dense = values(output * input, 3);
+        let (whole, units) = quantize_rows(&dense, input);
+        let factors: Vec<f32> = (0..input).map(|at| 1.0 + at as f32 / 8.0).collect();
+        let forward = |x: &[f32], rounding: InputRounding| {
+            let stored = int8(&whole, units.clone(), rounding);
+            let weight = Weight::stored(Arc::new(Held([input, output], stored)), &device);
+            let layer = ActivatedLinear {
+                linear: Affine { weight, bias: Tensor::zeros([output], &device) },
+                activation: Activation::Identity,
+            };
+            let x = Tensor::<2>::from_data(TensorData::new(x.to_vec(), [x.len() / input, input]), &device);
+            let y = layer.forward(x, &Products { precision: Precision::Int8, ..Products::default() });
+            y.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32")
+        };
+        // As activations are held.
+        let x: Vec<f32> = values(input, 8).into_iter().map(|x| bf16::from_f32(x).to_f32()).collect();
+        for smoothing in [vec![], factors] {
+            let smoothing: Arc<[f32]> = smoothing.into();
+            let factor = |at: usize| smoothing.get(at).copied().unwrap_or(1.0);
+            let smoothed: Vec<f32> = x.iter().enumerate().map(|(at, x)| x * factor(at)).collect();
+            let range = smoothed.iter().fold([0.0, 0.0], |[low, high]: [f32; 2], x| [low.min(*x), high.max(*x)]);
+            let rounded = |x: &[f32], scale: Option<f32>| {
+                let range = scale.map(|scale| range.map(|end| end * scale));
+                forward(x, InputRounding { smoothing: smoothing.clone(), range })
+            };
+            let own = rounded(&x, None);
+            assert_eq!(rounded(&x, Some(1.0)), own);
+            assert!(distance(&rounded(&x, Some(50.0)), &own) > 0.02 * distance(&own, &vec![0.0; output]), "coarser");
+            // Whatever is beside it, a row has the same sums; and how far a value is outside of the range does not matter.
+            let beyond = |far: f32| x.iter().map(|x| far.copysign(*x)).collect::<Vec<f32>>();
+            let rows = rounded(&[x.clone(), beyond(64.0), beyond(1e30)].concat(), Some(1.0));
+            assert_eq!(rows[..output], own);
+            assert_eq!(rows[output..2 * output], rows[2 * output..]);
+        }
     }
 
     /// One left operand has one smoothing: a matrix with another one is quantized again.
@@ -224,7 +266,7 @@ pub(super) mod tests {
         let [one, other] = [smoothed(&a, &factors(1.0)), smoothed(&b, &factors(2.0))];
         let again = |stored: &StoredValues| {
             let (whole, units) = quantize_rows(&stored.matrix().to_f32(), columns);
-            int8(&whole, units, [].into())
+            int8(&whole, units, InputRounding::default())
         };
         let plain = packed([again(&one), again(&other)]);
         assert_eq!(packed([one, other]), plain);

@@ -21,6 +21,9 @@ pub struct BundleArgs {
     /// Texts, as `kiln predict --file` reads them, on which int8 is calibrated (SmoothQuant); 256 of the file at most
     #[arg(long, value_name = "FILE")]
     pub calibrate: Option<PathBuf>,
+    /// With --calibrate: fix the scale of what each layer reads by those texts, instead of row by row
+    #[arg(long, requires = "calibrate")]
+    pub static_scales: bool,
     /// Labelled file on which the bundle is compared with the model in f32
     #[arg(long, value_name = "FILE")]
     pub check: Option<PathBuf>,

@@ -8,7 +8,7 @@ use kiln::fetch::fetch_model;
 use kiln::recipe::Precision;
 use kiln::{BundleOptions, CheckOptions, UsageError, bundle, recipe_beside};
 use kiln_backend::Backend;
-use kiln_bundle::{DifferenceKind, Error, Manifest, Smoothed, verify};
+use kiln_bundle::{ActivationScales, DifferenceKind, Error, Manifest, Smoothed, verify};
 use kiln_dataset::Row;
 use kiln_schema::Task;
 use serde_json::json;
@@ -21,7 +21,7 @@ use crate::input::Input;
 use crate::observer::Console;
 
 pub fn run<B: Backend>(arguments: &BundleArgs, json: bool, device: &Device) -> anyhow::Result<()> {
-    let BundleArgs { model, out, precision, calibrate, check, max_loss, columns, label } = arguments;
+    let BundleArgs { model, out, precision, calibrate, static_scales, check, max_loss, columns, label } = arguments;
     if calibrate.is_some() && *precision != Precision::Int8 {
         let precision = precision.name();
         bail!(UsageError(format!("--calibrate is for --precision int8, and the precision is {precision}")));
@@ -36,7 +36,8 @@ pub fn run<B: Backend>(arguments: &BundleArgs, json: bool, device: &Device) -> a
     let input = check.as_ref().map(|data| Input::labelled(beside, data, columns, label.as_ref())).transpose()?;
     let check = input.as_ref().map(|input| CheckOptions { data: input.source.clone(), max_loss: *max_loss });
     let calibrate = calibrate.as_ref().map(|file| calibration_texts(beside, file, columns)).transpose()?;
-    let options = BundleOptions { precision: *precision, calibrate, check };
+    let scales = if *static_scales { ActivationScales::Static } else { ActivationScales::Dynamic };
+    let options = BundleOptions { precision: *precision, calibrate, scales, check };
     let folder = merged.as_ref().map_or(folder, |merged| merged.path().join(MODEL));
     let manifest = bundle::<B>(&folder, out, options, device, &mut console)?;
     if json {
@@ -44,7 +45,7 @@ pub fn run<B: Backend>(arguments: &BundleArgs, json: bool, device: &Device) -> a
     }
     console::result(format_args!("{}: {}", out.display(), summary(&manifest)))?;
     if let Some(smoothed) = &manifest.smoothing {
-        console::result(format_args!("calibrated on {} texts: {}", smoothed.texts, in_words(smoothed)))?;
+        console::result(format_args!("{}", in_words(smoothed)))?;
     }
     if let Some(check) = &manifest.check {
         console::result(format_args!(
@@ -71,8 +72,12 @@ fn calibration_texts(model: &Path, file: &Path, columns: &ColumnArgs) -> anyhow:
     Ok(rows.into_iter().step_by(step).map(|row| (row.text, row.text_pair)).collect())
 }
 
-/// Which smoothing was taken, and what it is worth.
+/// How a bundle was calibrated: which smoothing was taken, and what it is worth.
 fn in_words(smoothed: &Smoothed) -> String {
+    let calibrated = match smoothed.scales {
+        ActivationScales::Dynamic => format!("calibrated on {} texts", smoothed.texts),
+        ActivationScales::Static => format!("calibrated on {} texts, static scales", smoothed.texts),
+    };
     let error = |strength: Option<f64>| {
         let candidate = smoothed.candidates.iter().find(|candidate| candidate.strength == strength);
         candidate.map_or(f64::NAN, |candidate| candidate.mean_squared_error)
@@ -80,10 +85,10 @@ fn in_words(smoothed: &Smoothed) -> String {
     let plain = error(None);
     match smoothed.strength {
         Some(strength) => format!(
-            "smoothed with strength {strength}; mean squared error {:.3e}, {plain:.3e} without smoothing",
+            "{calibrated}: smoothed with strength {strength}; mean squared error {:.3e}, {plain:.3e} without smoothing",
             error(Some(strength))
         ),
-        None => format!("no smoothing is better than none; mean squared error {plain:.3e}"),
+        None => format!("{calibrated}: no smoothing is better than none; mean squared error {plain:.3e}"),
     }
 }
 

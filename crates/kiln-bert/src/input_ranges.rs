@@ -2,13 +2,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Tensor;
 
-/// The largest magnitude of each channel of everything that a linear layer reads. Clones share it.
+/// The smallest and the largest value of each channel of everything that a linear layer reads. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct InputMaxima(Arc<Mutex<Vec<f32>>>);
+pub struct InputRanges(Arc<Mutex<Vec<[f32; 2]>>>);
 
-impl InputMaxima {
+impl InputRanges {
     /// One for each channel; none before anything was read.
-    pub fn get(&self) -> Vec<f32> {
+    pub fn get(&self) -> Vec<[f32; 2]> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -17,10 +17,12 @@ impl InputMaxima {
         let channels = x.dims()[D - 1];
         let values = x.clone().into_data().convert::<f32>();
         let values = values.as_slice::<f32>().expect("it was converted to f32");
-        let mut maxima = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        maxima.resize(channels, 0.0);
+        let mut ranges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ranges.resize(channels, [f32::INFINITY, f32::NEG_INFINITY]);
         for row in values.chunks_exact(channels.max(1)) {
-            maxima.iter_mut().zip(row).for_each(|(largest, value)| *largest = largest.max(value.abs()));
+            for ([low, high], value) in ranges.iter_mut().zip(row) {
+                (*low, *high) = (low.min(*value), high.max(*value));
+            }
         }
     }
 }
