@@ -16,6 +16,8 @@ mod pipeline;
 mod python;
 mod sample_curve;
 mod sample_model;
+mod seeds;
+mod students;
 mod tidy;
 mod workspace;
 
@@ -42,6 +44,8 @@ enum Command {
     SampleModel(sample_model::Args),
     /// Fine-tunes the sample's checkpoint and, beside it, its architecture from random weights; draws the curve of its card.
     SampleCurve(sample_curve::Args),
+    /// Trains students of half and of a quarter of a teacher's layers, with it and without; draws what they are worth.
+    Students(students::Args),
     /// Runs the project's own checks of its sources, its crate map and its files.
     Tidy,
 }
@@ -54,6 +58,7 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(&args),
         Command::SampleModel(args) => sample_model::make(&args),
         Command::SampleCurve(args) => sample_curve::measure(&args),
+        Command::Students(args) => students::measure(&args),
         Command::Tidy => tidy::run(),
     }
 }

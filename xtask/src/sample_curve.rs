@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use plotters::prelude::*;
 use serde_json::Value;
 
+use crate::seeds::{Seeds, mean, range, shown};
 use crate::workspace::{self, cargo, run};
 
 #[derive(Debug, clap::Args)]
@@ -39,9 +40,6 @@ header = false
 batch_size = 16
 precision = "bf16"
 "#;
-
-/// An accuracy for each seed.
-type Seeds = Vec<f64>;
 
 /// Trains on ChnSentiCorp and on the sample, prints a table, and draws the curve for the sample's card.
 pub fn measure(args: &Args) -> Result<()> {
@@ -125,21 +123,6 @@ fn last_validation(run: &Path) -> Result<f64> {
 fn test(run: &Path) -> Result<f64> {
     let report: Value = serde_json::from_slice(&std::fs::read(run.join("report.json"))?)?;
     report["splits"]["test"]["accuracy"].as_f64().context("a test has an accuracy")
-}
-
-fn mean(seeds: &Seeds) -> f64 {
-    seeds.iter().sum::<f64>() / seeds.len() as f64
-}
-
-fn range(seeds: &Seeds) -> (f64, f64) {
-    let extreme = |of: fn(f64, f64) -> f64| seeds.iter().copied().reduce(of).unwrap_or(f64::NAN);
-    (extreme(f64::min), extreme(f64::max))
-}
-
-/// Mean, lowest and highest, in per cent.
-fn shown(seeds: &Seeds) -> String {
-    let (least, most) = range(seeds);
-    format!("{:.1} % ({:.1}–{:.1})", 100.0 * mean(seeds), 100.0 * least, 100.0 * most)
 }
 
 /// Accuracy over the number of reviews, at each start's best rate: a line through the means, a bar from the lowest seed to the highest.
