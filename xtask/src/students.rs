@@ -39,6 +39,8 @@ struct DataSet {
     /// `{assets}` and `{folder}` stand for folders.
     recipe: &'static str,
     test: &'static str,
+    /// Whether it is divided into labelled reviews and texts alone.
+    has_unlabelled: bool,
     teacher: &'static [&'static str],
     student: &'static [&'static str],
 }
@@ -65,6 +67,7 @@ precision = "bf16"
 metric = "accuracy"
 "#,
         test: "data/chnsenticorp/dev.tsv",
+        has_unlabelled: true,
         teacher: &["train.epochs=2", "train.learning_rate=5e-5"],
         student: &["train.epochs=3", "train.learning_rate=1e-4"],
     },
@@ -87,6 +90,7 @@ precision = "bf16"
 metric = "entity_f1"
 "#,
         test: "data/resume-ner/test.char.bmes",
+        has_unlabelled: false,
         teacher: &["train.epochs=3", "train.learning_rate=2e-4"],
         student: &["train.epochs=4", "train.learning_rate=2e-4"],
     },
@@ -131,8 +135,7 @@ struct Bench {
 impl Bench {
     fn measured(&self, assets: &Path, jobs: usize) -> Result<Measured> {
         fs::create_dir_all(self.folder.join("runs"))?;
-        let has_raw = self.data.name == "ChnSentiCorp";
-        if has_raw {
+        if self.data.has_unlabelled {
             divide_reviews(&assets.join("data/chnsenticorp"), &self.folder)?;
         }
         let recipe = self.data.recipe.replace("{assets}", &assets.display().to_string());
@@ -150,7 +153,7 @@ impl Bench {
                     format!("distill.teacher=\"dir:{}\"", teacher.display()),
                     "distill.hidden=true".to_owned(),
                 ];
-                if has_raw {
+                if self.data.has_unlabelled {
                     distilled.push(format!("distill.unlabelled=[\"{}/raw.txt\"]", self.folder.display()));
                 }
                 waiting.push((student(layers, seed, true), [&common[..], &distilled].concat()));
