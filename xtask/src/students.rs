@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use plotters::prelude::*;
 use serde_json::Value;
 
@@ -23,6 +23,9 @@ pub struct Args {
     /// Trainings at a time, of one thread each
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+    /// Of the data sets this one alone: `chnsenticorp` or `resume-ner`
+    #[arg(long)]
+    only: Option<String>,
 }
 
 const SEEDS: [u64; 3] = [1, 2, 3];
@@ -118,11 +121,14 @@ pub fn measure(args: &Args) -> Result<()> {
     let assets = args.assets.canonicalize().context("there is no folder of assets")?;
     run(&mut cargo(["build", "--release", "--workspace", "--exclude=xtask", "--bins"]))?;
     let mut measured = Vec::new();
-    for data in &DATA_SETS {
+    let is_asked =
+        |data: &&DataSet| args.only.as_ref().is_none_or(|only| data.test.starts_with(&format!("data/{only}/")));
+    for data in DATA_SETS.iter().filter(is_asked) {
         let bench = Bench { data, kiln: target.join("release/kiln"), folder: target.join("students").join(data.name) };
         measured.push(bench.measured(&assets, args.jobs)?);
         eprint!("{}", table(&measured));
     }
+    ensure!(!measured.is_empty(), "there is no such data set; expected `chnsenticorp` or `resume-ner`");
     draw(&workspace::root().join("crates/kiln-train/students.svg"), &measured)
 }
 
@@ -286,7 +292,7 @@ fn table(measured: &[Measured]) -> String {
 /// Of each data set a chart: the share of the teacher's score over the speed, a line through the means of the students with it
 /// and of those without, a bar from the lowest seed to the highest.
 fn draw(path: &Path, measured: &[Measured]) -> Result<()> {
-    let area = SVGBackend::new(path, (760, 340)).into_drawing_area();
+    let area = SVGBackend::new(path, (400 * measured.len() as u32, 340)).into_drawing_area();
     area.fill(&WHITE)?;
     for (area, Measured { name, teacher, students }) in
         area.split_evenly((1, measured.len().max(1))).iter().zip(measured)
