@@ -95,7 +95,7 @@ metric = "entity_f1"
         test: "data/resume-ner/test.char.bmes",
         has_unlabelled: false,
         teacher: &["train.epochs=3", "train.learning_rate=2e-4"],
-        student: &["train.epochs=4", "train.learning_rate=2e-4"],
+        student: &["train.epochs=10", "train.learning_rate=4e-4"],
     },
 ];
 
