@@ -18,6 +18,7 @@ mod serve;
 
 use measures::Peer::{self, PyTorch};
 use measures::{LARGE, MEASURES, MEMORY, Measure};
+pub use report::median;
 
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]

@@ -44,7 +44,7 @@ enum Command {
     SampleModel(sample_model::Args),
     /// Fine-tunes the sample's checkpoint and, beside it, its architecture from random weights; draws the curve of its card.
     SampleCurve(sample_curve::Args),
-    /// Trains students of half and of a quarter of a teacher's layers, with it and without; draws what they are worth.
+    /// Trains students with half and a quarter of a teacher's layers, with the teacher and without; draws their scores and speeds.
     Students(students::Args),
     /// Runs the project's own checks of its sources, its crate map and its files.
     Tidy,

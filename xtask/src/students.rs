@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use plotters::prelude::*;
 use serde_json::Value;
 
+use crate::bench::median;
 use crate::seeds::{Seeds, mean, range, shown};
 use crate::workspace::{self, cargo, run};
 
@@ -48,7 +49,7 @@ struct DataSet {
     student: &'static [&'static str],
 }
 
-const DATA_SETS: [DataSet; 2] = [
+static DATA_SETS: [DataSet; 2] = [
     DataSet {
         name: "ChnSentiCorp",
         score: "accuracy",
@@ -117,18 +118,19 @@ struct Measured {
 
 /// Trains what is not trained yet in `target/students`, prints a table and draws a plot for the README of `kiln-train`.
 pub fn measure(args: &Args) -> Result<()> {
+    let is_asked =
+        |data: &&DataSet| args.only.as_ref().is_none_or(|only| data.test.starts_with(&format!("data/{only}/")));
+    let asked: Vec<&DataSet> = DATA_SETS.iter().filter(is_asked).collect();
+    ensure!(!asked.is_empty(), "there is no such data set; expected `chnsenticorp` or `resume-ner`");
     let target = workspace::metadata()?.target_directory.into_std_path_buf();
     let assets = args.assets.canonicalize().context("there is no folder of assets")?;
     run(&mut cargo(["build", "--release", "--workspace", "--exclude=xtask", "--bins"]))?;
     let mut measured = Vec::new();
-    let is_asked =
-        |data: &&DataSet| args.only.as_ref().is_none_or(|only| data.test.starts_with(&format!("data/{only}/")));
-    for data in DATA_SETS.iter().filter(is_asked) {
+    for data in asked {
         let bench = Bench { data, kiln: target.join("release/kiln"), folder: target.join("students").join(data.name) };
         measured.push(bench.measured(&assets, args.jobs)?);
         eprint!("{}", table(&measured));
     }
-    ensure!(!measured.is_empty(), "there is no such data set; expected `chnsenticorp` or `resume-ner`");
     draw(&workspace::root().join("crates/kiln-train/students.svg"), &measured)
 }
 
@@ -240,14 +242,9 @@ impl Bench {
                 seconds.push(begin.elapsed().as_secs_f64());
             }
         }
-        let medians: Vec<f64> = seconds.iter_mut().map(|seconds| median(seconds)).collect();
+        let medians: Vec<f64> = seconds.iter().filter_map(|seconds| median(seconds)).collect();
         Ok(medians[1..].iter().map(|seconds| medians[0] / seconds).collect())
     }
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// The name of a run.
@@ -264,12 +261,14 @@ fn divide_reviews(data: &Path, folder: &Path) -> Result<()> {
     let (dev, train) = (read("dev.tsv")?, read("train.tsv")?);
     let mut seen: HashSet<&str> = dev.lines().map(text).collect();
     let rows: Vec<&str> = train.lines().filter(|row| seen.insert(text(row))).collect();
-    // Every row has one place among all, whatever order the file is in.
-    let mut by_place: Vec<&str> = (0..rows.len()).map(|at| rows[at * 7_919 % rows.len()]).collect();
-    let raw = by_place.split_off(LABELLED + VALIDATION);
-    let validation = by_place.split_off(LABELLED);
+    // In another order, which is the same every time: a step that shares no factor with their number comes to each row once.
+    const STEP: usize = 7_919;
+    ensure!(!rows.len().is_multiple_of(STEP), "{} reviews cannot be mixed with the prime step {STEP}", rows.len());
+    let mut mixed: Vec<&str> = (0..rows.len()).map(|at| rows[at * STEP % rows.len()]).collect();
+    let raw = mixed.split_off(LABELLED + VALIDATION);
+    let validation = mixed.split_off(LABELLED);
     let write = |name: &str, rows: Vec<&str>| fs::write(folder.join(name), format!("{}\n", rows.join("\n")));
-    write("train.tsv", by_place)?;
+    write("train.tsv", mixed)?;
     write("validation.tsv", validation)?;
     Ok(write("raw.txt", raw.into_iter().map(text).collect())?)
 }

@@ -14,7 +14,7 @@ fn ratio(measured: &Measured) -> Option<f64> {
     Some(median(&measured.theirs)? / median(&measured.ours)?)
 }
 
-fn median(samples: &[f64]) -> Option<f64> {
+pub fn median(samples: &[f64]) -> Option<f64> {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
