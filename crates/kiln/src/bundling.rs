@@ -13,12 +13,12 @@ use crate::fetch::model_in;
 use crate::recipe::{Precision, available};
 use crate::{Error, Observer, UsageError, evaluate, warn_of_layers};
 
-/// Where a model is.
+/// The location of a model.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelFolders<'a> {
-    /// A model's folder, a checkpoint's, or a bundle.
+    /// The folder of a model, a checkpoint or a bundle.
     pub model: &'a Path,
-    /// An adapter of it, of Kiln's or peft's.
+    /// The folder of an adapter of the model, from Kiln or peft.
     pub adapter: Option<&'a Path>,
 }
 
@@ -33,12 +33,12 @@ impl ModelFolders<'_> {
     }
 }
 
-/// A model folder or a bundle, ready to answer. A bundle is verified first, and has a precision of its own; any other model
-/// computes in f32 where none is asked for.
+/// Opens a model folder or a bundle for prediction. A bundle is verified first, and has its own precision. Any other model
+/// computes in f32 by default.
 ///
 /// # Errors
-/// When the model cannot be loaded, a bundle is not as its manifest says, has no head or has another precision, or the
-/// backend does not have the precision.
+/// When the model cannot be loaded, when a bundle does not match its manifest, has no head or has another precision, or
+/// when the backend does not support the precision.
 pub fn open_predictor<B: Backend>(
     folders: ModelFolders<'_>,
     precision: Option<Precision>,
@@ -65,10 +65,11 @@ pub fn open_predictor<B: Backend>(
     Ok(predictor)
 }
 
-/// The same for vectors.
+/// Opens a model folder or a bundle for text embeddings.
 ///
 /// # Errors
-/// As of [`open_predictor`], a head apart; and when `pooling` needs a pooler and the model has none.
+/// The same as for [`open_predictor`], except that no head is needed. Also when `pooling` needs a pooler and the model has
+/// none.
 pub fn open_embedder<B: Backend>(
     folders: ModelFolders<'_>,
     precision: Option<Precision>,
@@ -90,7 +91,7 @@ pub fn open_embedder<B: Backend>(
 }
 
 fn open_bundle<B: Backend>(folder: &Path, precision: Option<Precision>, device: &Device) -> anyhow::Result<Bundle> {
-    // Before its files are read.
+    // The precision is checked before the files are read.
     let own = Precision::from(Manifest::read(folder)?.precision);
     if let Some(asked) = precision.filter(|asked| *asked != own) {
         let folder = folder.display();
@@ -100,33 +101,34 @@ fn open_bundle<B: Backend>(folder: &Path, precision: Option<Precision>, device: 
     Ok(Bundle::open(folder, device)?)
 }
 
-/// How a bundle is made.
+/// The options of [`bundle`].
 #[derive(Clone, Debug, Default)]
 pub struct BundleOptions {
-    /// What its weights are stored in, and computed with.
+    /// The precision of the bundle's weights and matrix products.
     pub precision: Precision,
-    /// Texts, or pairs of them, that int8 is calibrated on.
+    /// Texts or pairs of texts to calibrate int8 on.
     pub calibrate: Option<Vec<(String, Option<String>)>>,
-    /// How a calibrated int8 scales its activations.
+    /// How a calibrated int8 bundle scales its activations.
     pub scales: ActivationScales,
-    /// What it must not lose.
+    /// An optional comparison with the model in f32.
     pub check: Option<CheckOptions>,
 }
 
-/// A comparison of a bundle with its model in f32.
+/// Compares a bundle with its model in f32.
 #[derive(Clone, Debug)]
 pub struct CheckOptions {
-    /// A labelled file.
+    /// The labelled file to score both on.
     pub data: Source,
-    /// The most points, hundredths of the metric, that the bundle may lose.
+    /// The maximum loss of the metric, in points (hundredths).
     pub max_loss: f64,
 }
 
-/// Makes a bundle of a model's folder, or of a run's, at `out`.
+/// Creates a bundle at `out` from the folder of a model or of a run.
 ///
 /// # Errors
-/// When the model cannot be loaded, something is at `out` already, a file cannot be written, another precision than int8 is to
-/// be calibrated, the labelled file cannot be scored, or the bundle loses more than it may: nothing is at `out` then.
+/// When the model cannot be loaded, `out` already exists, a file cannot be written, calibration is requested for another
+/// precision than int8, the labelled file cannot be scored, or the bundle loses more than the allowed maximum. Nothing is
+/// written to `out` in these cases.
 pub fn bundle<B: Backend>(
     model: &Path,
     out: &Path,
@@ -150,7 +152,7 @@ pub fn bundle<B: Backend>(
         let ((metric, f32, examples), (_, bundle, _)) = (scores(&full)?, scores(&sealed)?);
         let check = Check { metric: metric.to_owned(), f32, bundle, examples };
         let loss = check.loss();
-        // What is not a number is not within the limit.
+        // NaN is not within the limit.
         if loss.is_nan() || loss > *max_loss {
             bail!(
                 "{}: the bundle would lose {loss:.2} points of {metric} ({f32:.4} → {bundle:.4}, {examples} examples), \
@@ -163,7 +165,7 @@ pub fn bundle<B: Backend>(
     Ok(make()?)
 }
 
-/// The number that a bundle is judged by, its name, and how many examples it is of.
+/// The name and value of the metric that a bundle is judged by, and the number of examples.
 fn score<B: Backend>(
     predictor: &Predictor,
     model: &Path,
@@ -171,7 +173,7 @@ fn score<B: Backend>(
     device: &Device,
     observer: &mut dyn Observer,
 ) -> anyhow::Result<(&'static str, f64, usize)> {
-    /// Of those that a report has, the first.
+    /// The first of these that the report has is used.
     const JUDGED_BY: [&str; 6] = ["entity_f1", "micro_f1", "f1", "pearson", "masked_accuracy", "accuracy"];
     let evaluated = evaluate::<B>(predictor, &model_in(model), data, device, observer)?;
     let report: &SplitReport = evaluated.report.splits.values().next().expect("an evaluation has one split");

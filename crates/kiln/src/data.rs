@@ -12,16 +12,16 @@ use crate::fetch::{fetch, fetch_data};
 use crate::stages::read::{report_leaks, splits};
 use crate::{Error, Observer, Recipe, UsageError, tasks};
 
-/// What is wrong with a recipe's data.
+/// The problems found in a recipe's data.
 #[derive(Clone, Debug)]
 pub struct Audited {
     /// Duplicates, leaks between the splits, contradictory labels, lengths.
     pub audit: Audit,
-    /// Of questions: the answers of each split whose offsets are wrong, in words.
+    /// For question answering: a text for each split about answers with wrong offsets.
     pub answer_offsets: Vec<(Split, String)>,
 }
 
-/// Looks for what is wrong with a recipe's data.
+/// Checks a recipe's data for problems.
 ///
 /// # Errors
 /// When the data cannot be fetched or read.
@@ -47,10 +47,10 @@ fn tokenizer(recipe: &Recipe, config: &PullConfig, observer: &mut dyn Observer) 
     Ok(Tokenizer::from_folder(&folder)?.with_max_length(recipe.train.max_length)?)
 }
 
-/// Warns of texts that are in two splits, or with `strict` fails.
+/// Warns of texts that are in two splits; with `strict`, it is an error.
 ///
 /// # Errors
-/// With `strict`, when there is such a text.
+/// With `strict`, when a text is in two splits.
 pub fn check_leaks(audit: &Audit, strict: bool, observer: &mut dyn Observer) -> Result<(), Error> {
     report_leaks(audit, strict, observer).map_err(Error::from)
 }
@@ -58,18 +58,19 @@ pub fn check_leaks(audit: &Audit, strict: bool, observer: &mut dyn Observer) -> 
 /// A split that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WrittenSplit {
-    /// Which one.
+    /// Which split it is.
     pub split: Split,
-    /// Its number of rows.
+    /// The number of its rows.
     pub examples: usize,
-    /// Its file, in JSON Lines.
+    /// The path of its file, in JSON Lines.
     pub path: PathBuf,
 }
 
-/// Writes the splits of a recipe whose rows have one label each into a folder, as JSON Lines.
+/// Writes the splits of a recipe into a folder as JSON Lines. The rows must have one label each.
 ///
 /// # Errors
-/// When the rows have no single label, the data cannot be fetched or read, or a file cannot be written or is an input.
+/// When the rows do not have one label each, the data cannot be fetched or read, or a file cannot be written or is an input
+/// of the recipe.
 pub fn split(
     recipe: &Recipe,
     out: &Path,

@@ -1,4 +1,5 @@
-//! The environment variables that users of Hugging Face and ModelScope know. This file alone reads any.
+//! The environment variables, many of which are those of Hugging Face's and ModelScope's Python clients. No other file
+//! reads any.
 
 use std::env::var_os;
 use std::ffi::OsString;
@@ -7,21 +8,21 @@ use std::time::Duration;
 
 use kiln_hub::{Hub, HubConfig, Patience, Proxies, PullConfig, Secret};
 
-/// Where checkpoints and data sets are kept, and whether hubs may be asked.
+/// Where checkpoints and data sets are cached, and whether hubs may be contacted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HubOptions {
-    /// The cache folder; without one, that of Python's clients.
+    /// The cache folder; `None` uses the folders of the Python clients.
     pub cache_dir: Option<PathBuf>,
-    /// Whether no network request is made.
+    /// Whether to make no network requests.
     pub offline: bool,
 }
 
-/// How hubs are reached: the command line first, then the environment. `fallback` is the recipe's.
+/// The config for downloads. Arguments take precedence over the environment. `fallback` are the recipe's fallback hubs.
 pub fn pull_config(arguments: &HubOptions, fallback: &[Hub]) -> PullConfig {
     Variables { read: &|name| var_os(name), home: std::env::home_dir() }.pull_config(arguments, fallback)
 }
 
-/// Where Kiln keeps what it can make again: features of frozen encoders, the unpacked sample.
+/// Kiln's own cache folder, for features of frozen encoders, outputs of teachers and the unpacked sample.
 pub fn cache_folder() -> PathBuf {
     let variables = Variables { read: &|name| var_os(name), home: std::env::home_dir() };
     variables
@@ -30,37 +31,38 @@ pub fn cache_folder() -> PathBuf {
         .unwrap_or_else(|| std::env::temp_dir().join("kiln"))
 }
 
-/// How many processes whoever started this one has started together with it; none where it was started by itself. Open MPI,
-/// MPICH and Slurm say so.
+/// The number of processes that a launcher started together, including this one; `None` if there was no launcher. Supports
+/// Open MPI, MPICH and Slurm.
 pub fn started_together() -> Option<usize> {
     Variables { read: &|name| var_os(name), home: None }.started_together()
 }
 
-/// This process's number, from 0, among those that were started together with it on its machine; 0 where it was started by
-/// itself.
+/// The local rank of this process, from 0, among those that a launcher started on the same machine; 0 if there was no
+/// launcher.
 pub fn number_on_machine() -> usize {
     Variables { read: &|name| var_os(name), home: None }.number_on_machine()
 }
 
-/// How long processes that train together wait for each other before they give up.
+/// How long processes that train together wait for each other before they fail.
 pub fn mpi_timeout() -> Duration {
     let variables = Variables { read: &|name| var_os(name), home: None };
     let seconds = variables.text("KILN_MPI_TIMEOUT").and_then(|seconds| seconds.parse().ok());
     Duration::from_secs(seconds.unwrap_or(600))
 }
 
-/// How object stores are reached, as the AWS command line takes it: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and so on.
+/// The settings of object stores, from the variables of the AWS command line: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and
+/// so on.
 pub fn store_settings() -> Vec<(String, String)> {
     let text = |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
     std::env::vars_os().filter_map(text).filter(|(name, _)| name.starts_with("AWS_")).collect()
 }
 
-/// Whether a panic should be printed with a backtrace, as every Rust program decides it.
+/// Whether `RUST_BACKTRACE` enables backtraces of panics.
 pub fn wants_backtrace() -> bool {
     var_os("RUST_BACKTRACE").is_some_and(|value| value != "0")
 }
 
-/// The environment, or what a test takes for it. An empty variable is none.
+/// The environment, which tests can replace. An empty variable counts as unset.
 struct Variables<'a> {
     read: &'a dyn Fn(&str) -> Option<OsString>,
     home: Option<PathBuf>,
@@ -117,7 +119,7 @@ impl Variables<'_> {
         }
     }
 
-    /// As Python's `huggingface_hub` looks for it.
+    /// The cache folder that Python's `huggingface_hub` uses.
     fn hugging_face_cache(&self) -> Option<PathBuf> {
         let given = self.path("HF_HUB_CACHE").or_else(|| self.path("HUGGINGFACE_HUB_CACHE"));
         given.or_else(|| Some(self.hugging_face_home()?.join("hub")))
@@ -127,12 +129,12 @@ impl Variables<'_> {
         self.path("HF_HOME").or_else(|| Some(self.caches()?.join("huggingface")))
     }
 
-    /// The variable's, or that of `hf auth login`.
+    /// The token from a variable, or the one stored by `hf auth login`.
     fn hugging_face_token(&self) -> Option<Secret> {
         let named = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].into_iter().find_map(|name| self.text(name));
         let stored = || {
             let path = self.path("HF_TOKEN_PATH").or_else(|| Some(self.hugging_face_home()?.join("token")))?;
-            // Where there is none, nobody has logged in.
+            // If there is no file, nobody has logged in.
             let token = std::fs::read_to_string(path).ok()?;
             Some(token).filter(|token| !token.trim().is_empty())
         };
@@ -140,7 +142,7 @@ impl Variables<'_> {
         named.or_else(stored).map(Secret::from)
     }
 
-    /// Where programs keep their caches.
+    /// The user's cache folder.
     fn caches(&self) -> Option<PathBuf> {
         self.path("XDG_CACHE_HOME").or_else(|| Some(self.home.as_ref()?.join(".cache")))
     }
@@ -149,7 +151,7 @@ impl Variables<'_> {
         (self.read)(name).and_then(|value| value.into_string().ok()).filter(|value| !value.is_empty())
     }
 
-    /// A path, in which `~` is the home folder, as in the variables of Python's clients.
+    /// A path. A leading `~` is the home folder, as in the Python clients.
     fn path(&self, name: &str) -> Option<PathBuf> {
         let path = PathBuf::from((self.read)(name).filter(|value| !value.is_empty())?);
         match (path.strip_prefix(Path::new("~")), &self.home) {
@@ -158,19 +160,19 @@ impl Variables<'_> {
         }
     }
 
-    /// As Python's `huggingface_hub` reads its switches.
+    /// Whether a switch is on, by the rules of Python's `huggingface_hub`.
     fn is_true(&self, name: &str) -> bool {
         let value = self.text(name).unwrap_or_default();
         ["1", "on", "yes", "true"].contains(&value.to_ascii_lowercase().as_str())
     }
 }
 
-/// An address without a scheme is meant to be secure.
+/// Endpoints without a scheme use HTTPS.
 fn with_scheme(address: String) -> String {
     if address.contains("://") { address } else { format!("https://{address}") }
 }
 
-/// Whereas proxies are spoken to plainly, as by other programs.
+/// Proxies without a scheme use HTTP, as in other programs.
 fn with_http(address: String) -> String {
     if address.contains("://") { address } else { format!("http://{address}") }
 }

@@ -1,33 +1,33 @@
-//! Why a run failed: wrong use, an interruption, or anything else.
+//! The errors of a run: wrong usage, an interruption, or another failure.
 
 use std::fmt;
 
 use crate::RecipeError;
 
-/// Why a run failed. [`source`](std::error::Error::source) leads to its causes.
+/// Why a run failed. [`source`](std::error::Error::source) returns the cause.
 pub struct Error {
     kind: ErrorKind,
     inner: anyhow::Error,
 }
 
-/// What a caller can do about an [`Error`].
+/// The kind of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The recipe or an option is wrong: correct it.
+    /// The recipe or an option is wrong and has to be corrected.
     Usage,
-    /// The observer ended the work; what can be resumed is saved.
+    /// The observer stopped the work. If it can be resumed, its state is saved.
     Interrupted,
     /// A file, a hub or the training failed.
     Failed,
 }
 
 impl Error {
-    /// What a caller can do about it.
+    /// The kind of this error.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// Whether a training ended because its numbers were no longer finite.
+    /// Whether a training diverged: its numbers were no longer finite.
     pub fn is_divergence(&self) -> bool {
         use kiln_train::Error::{Diverged, DivergedInValidation};
         let is_divergence = |error: &kiln_train::Error| matches!(error, Diverged { .. } | DivergedInValidation { .. });
@@ -66,7 +66,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// Settings that contradict each other, or that do not fit the data or the model.
+/// Settings that contradict each other, or do not fit the data or the model.
 #[derive(Debug)]
 pub struct UsageError(pub String);
 
@@ -78,7 +78,7 @@ impl fmt::Display for UsageError {
 
 impl std::error::Error for UsageError {}
 
-/// The work was ended from outside; the text says what is saved.
+/// The observer stopped the work. The text says what is saved.
 #[derive(Debug)]
 pub struct Interrupted(pub String);
 

@@ -17,11 +17,11 @@ use crate::{Error, Observer};
 /// The scores of a model on a labelled file.
 #[derive(Clone, Debug)]
 pub struct Evaluated {
-    /// The scores, as those of a test split.
+    /// The scores, reported as a test split.
     pub report: Report,
-    /// What the model is wrong about, as a table with a header, separated by tabs.
+    /// The model's errors, as tab-separated values with a header.
     pub errors: String,
-    /// What the model made of each row, to be compared with another model's; none for raw text.
+    /// The model's result for each row, for a comparison with another model; `None` for raw text.
     pub judged: Option<Judged>,
 }
 
@@ -37,11 +37,11 @@ impl Evaluated {
     }
 }
 
-/// Scores a model on a labelled file; a masked language model on raw text. `folder` is the model's, and `predictor` is
-/// the model on `device`.
+/// Scores a model on a labelled file, or a masked language model on raw text. `folder` is the model's folder, and
+/// `predictor` is the same model loaded on `device`.
 ///
 /// # Errors
-/// When the file cannot be read, has labels that the model does not know, or a logit is not finite.
+/// When the file cannot be read or has labels that the model does not have, or when a logit is not finite.
 pub fn evaluate<B: Backend>(
     predictor: &Predictor,
     folder: &Path,
@@ -64,10 +64,10 @@ pub fn evaluate<B: Backend>(
     Ok(Evaluated { report, errors: judgement.errors, judged: judgement.judged })
 }
 
-/// The recipe that a run has beside its model's folder, or a bundle in it, if there is one.
+/// The recipe of the run that a model's folder is part of, or the recipe inside a bundle, if there is one.
 ///
 /// # Errors
-/// When it is no recipe of this version.
+/// When the recipe cannot be read or is not valid in this version.
 pub fn recipe_beside(model: &Path) -> Result<Option<Recipe>, crate::RecipeError> {
     let recipe = model.join(if is_bundle(model) { "run.toml" } else { "../run.toml" });
     Ok(if recipe.is_file() { Some(Recipe::load(&recipe, &[])?) } else { None })

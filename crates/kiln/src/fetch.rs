@@ -1,4 +1,4 @@
-//! A source, as files on disk.
+//! Fetches sources to files on disk.
 
 use std::path::{Path, PathBuf};
 
@@ -9,10 +9,10 @@ use crate::environment::{self, HubOptions, pull_config};
 use crate::recipe::{Data, DataPath, Files};
 use crate::{Error, Observer};
 
-/// Fetches, finds or unpacks a checkpoint.
+/// Downloads a checkpoint, finds it on disk, or unpacks the sample.
 ///
 /// # Errors
-/// When no hub has it, or a file cannot be written or verified.
+/// When no hub has the checkpoint, or a file cannot be written or verified.
 pub fn fetch(source: &Source, config: &PullConfig, observer: &mut dyn Observer) -> Result<Snapshot, Error> {
     let Source::Location(location) = source else {
         let folder = kiln_sample::unpack(&sample_folder()).map_err(anyhow::Error::from)?.model;
@@ -22,11 +22,11 @@ pub fn fetch(source: &Source, config: &PullConfig, observer: &mut dyn Observer) 
         .map_err(|error| anyhow::Error::from(error).into())
 }
 
-/// The folder of a model to predict with or to evaluate. For a run's folder it is the model in it. A folder on disk is not
-/// checked: loading says what it lacks.
+/// The folder of a model for prediction or evaluation. For a run's folder, it is the model inside it. A folder on disk is
+/// not checked here; loading reports what it lacks.
 ///
 /// # Errors
-/// As of [`fetch`].
+/// The same as for [`fetch`].
 pub fn fetch_model(source: &Source, hub: &HubOptions, observer: &mut dyn Observer) -> Result<PathBuf, Error> {
     match source {
         Source::Location(Location::Directory(folder)) => Ok(model_in(folder)),
@@ -34,26 +34,27 @@ pub fn fetch_model(source: &Source, hub: &HubOptions, observer: &mut dyn Observe
     }
 }
 
-/// The folder of the model itself, where a run's was given.
+/// The model's folder inside a run's folder; any other folder is returned unchanged.
 pub(crate) fn model_in(folder: &Path) -> PathBuf {
     let in_run = folder.join("model");
     let is_run = !folder.join("config.json").exists() && in_run.join("config.json").exists();
     if is_run { in_run } else { folder.to_owned() }
 }
 
-/// Fetches or finds a data set's file.
+/// Downloads a file of a data set, or finds it in the cache.
 ///
 /// # Errors
-/// When no hub has it, or it cannot be written or verified.
+/// When no hub has the file, or it cannot be written or verified.
 pub fn fetch_file(file: &DatasetFile, config: &PullConfig, observer: &mut dyn Observer) -> Result<PulledFile, Error> {
     pull_file(file, config, &mut |progress| observer.download(&progress))
         .map_err(|error| anyhow::Error::from(error).into())
 }
 
-/// A recipe's files on disk, and its data with those of hubs at the commits that came.
+/// Fetches the files of a recipe. Returns their paths, and the recipe's data with files from hubs pinned to the fetched
+/// commits.
 ///
 /// # Errors
-/// As of [`fetch_file`].
+/// The same as for [`fetch_file`].
 pub fn fetch_data(
     data: &Data,
     config: &PullConfig,
@@ -68,10 +69,10 @@ pub fn fetch_data(
     ))
 }
 
-/// The same of files that are no split.
+/// Fetches files that are not splits. Returns their paths, and the files pinned to the fetched commits.
 ///
 /// # Errors
-/// As of [`fetch_file`].
+/// The same as for [`fetch_file`].
 pub fn fetch_files(
     files: &[DataPath],
     config: &PullConfig,
@@ -84,7 +85,7 @@ pub fn fetch_files(
     Ok(fetched.into_iter().unzip())
 }
 
-/// A file on disk, and the recipe's name of it at the commit that came.
+/// Fetches a file. Returns its path, and the file pinned to the fetched commit.
 fn fetch_path(
     path: &DataPath,
     config: &PullConfig,
@@ -107,7 +108,7 @@ fn note_unverified(verified: bool, observer: &mut dyn Observer) {
     }
 }
 
-/// Where the embedded sample is unpacked.
+/// The folder where the embedded sample is unpacked.
 pub fn sample_folder() -> PathBuf {
     environment::cache_folder().join("sample")
 }

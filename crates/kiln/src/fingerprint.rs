@@ -1,4 +1,4 @@
-//! What a run depends on: the settings of its recipe, and the contents of its files.
+//! The fingerprint of a run: the settings of its recipe, and the hashes of its files.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -11,22 +11,23 @@ use sha2::{Digest, Sha256};
 
 use crate::recipe::{Files, Recipe};
 
-/// The hash of the checkpoint's weights has this name among the contents.
+/// The name of the hash of the checkpoint's weights among the contents.
 pub const WEIGHTS: &str = "model.source (weights)";
 
-/// The hashes of a teacher's files have names that begin so.
+/// The prefix of the names of the hashes of a teacher's files.
 pub const TEACHER: &str = "distill.teacher";
 
-/// Where the models of a run are on disk.
+/// The folders of the models of a run.
 #[derive(Clone, Copy)]
 pub struct Folders<'a> {
-    /// Of `model.source`.
+    /// The folder of `model.source`.
     pub checkpoint: &'a Path,
-    /// Of `distill.teacher`, if there is one.
+    /// The folder of `distill.teacher`, if there is one.
     pub teacher: Option<&'a Path>,
 }
 
-/// Keys of a recipe that a run's result does not depend on. Files are known by their contents, wherever they are.
+/// Keys of a recipe that do not change the result of a run. Files are identified by their contents, so their paths are here
+/// too.
 const WITHOUT_INFLUENCE: [&str; 13] = [
     "data.files",
     "data.test",
@@ -43,8 +44,7 @@ const WITHOUT_INFLUENCE: [&str; 13] = [
     "train.tensorboard",
 ];
 
-/// The fingerprint of a run of this recipe, whose labelled and unlabelled data are in `files` and whose models are in
-/// `folders`.
+/// The fingerprint of a run of this recipe. `files` are the labelled and the unlabelled data, and `folders` the models.
 pub fn fingerprint(
     recipe: &Recipe,
     files: (&Files<PathBuf>, &[PathBuf]),
@@ -66,7 +66,7 @@ fn contents(
     let mut contents = BTreeMap::new();
     let words = recipe.masking.words.as_ref().map(|path| ("masking.words".to_owned(), path));
     for (key, path) in by_key(files).into_iter().chain(numbered("distill.unlabelled", unlabelled)).chain(words) {
-        // A file that is not there is reported where it is read.
+        // A missing file is reported later, when it is read.
         if path.is_file() {
             contents.insert(key, sha256([path])?);
         }
@@ -107,7 +107,7 @@ fn numbered<'a>(key: &str, files: &'a [PathBuf]) -> impl Iterator<Item = (String
     files.iter().enumerate().map(move |(at, file)| (format!("{key}[{at}]"), file))
 }
 
-/// The files of a folder whose name is accepted, sorted.
+/// The files of a folder that are accepted, sorted by path.
 fn files_in(folder: &Path, accept: impl Fn(&Path) -> bool) -> anyhow::Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("{}: cannot be read", folder.display()))?;
     let mut files: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
@@ -120,7 +120,7 @@ fn has_ending(path: &Path, endings: &[&str]) -> bool {
     path.extension().is_some_and(|ending| endings.iter().any(|known| ending == *known))
 }
 
-/// SHA-256 of files, one after another, in hexadecimal.
+/// SHA-256 of the concatenated files, in hexadecimal.
 pub fn sha256<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> anyhow::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
@@ -144,7 +144,7 @@ pub fn sha256<P: AsRef<Path>>(paths: impl IntoIterator<Item = P>) -> anyhow::Res
 mod tests {
     use super::*;
 
-    /// Another value of any key of a recipe makes another run, but for the keys without influence.
+    /// Another value of any key makes another run, except for the keys without influence.
     #[test]
     fn every_key_but_those_without_influence_is_in_the_fingerprint() {
         let folder = tempfile::tempdir().expect("a temporary folder");

@@ -16,43 +16,44 @@ use crate::stages::settle::{Plan, settle};
 use crate::stages::{Learner, Stages, Tokens, save};
 use crate::{Error, Observer, Recipe, RunOptions, tasks};
 
-/// What a training will cost.
+/// The estimated cost of a training.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Forecast {
     /// How long it takes.
     pub seconds: Seconds,
-    /// The largest resident memory of the process, in bytes; 0 where the system does not tell.
+    /// The peak resident memory of the process, in bytes; 0 where the system does not report it.
     pub peak_rss_bytes: u64,
-    /// The run's folder and the cached features of a frozen encoder, in bytes.
+    /// The size of the run's folder and of the cached features of a frozen encoder, in bytes.
     pub disk_bytes: u64,
-    /// Whether both fit into what is free now.
+    /// Whether memory and disk currently have enough free space.
     pub fits: bool,
-    /// Tokens of an epoch.
+    /// Number of tokens in an epoch, without padding.
     pub train_tokens: usize,
-    /// Updates until the end.
+    /// Total number of updates.
     pub steps: usize,
 }
 
 /// How long a training takes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Seconds {
-    /// An epoch with its validation and its checkpoints.
+    /// One epoch with its validation and checkpoints.
     pub epoch: f64,
-    /// All of it, from reading the data to the run's folder.
+    /// The whole training, from reading the data to writing the run's folder.
     pub total: f64,
 }
 
-/// Batches that a rehearsal trains on in each of its epochs.
+/// Batches per epoch of a rehearsal.
 const BATCHES: usize = 24;
 
-/// The first epoch of a rehearsal also fills memory and caches; the second one takes as long as those of the whole training.
+/// Epochs of a rehearsal. The first one also fills memory and caches; the second runs at the speed of the whole training.
 const EPOCHS: u32 = 2;
 
-/// Trains two epochs on some of the rows, in a folder that is deleted afterwards, and estimates what the whole training will
-/// cost. The rows are spread over all lengths, the longest among them.
+/// Estimates the cost of a training. Trains two epochs on a sample of the rows, in a folder that is deleted afterwards. The
+/// sample covers all lengths and includes the longest row.
 ///
 /// # Errors
-/// As of [`crate::train`], and for raw text. A training that cannot fit into memory at all is not tried.
+/// The same as for [`crate::train`], and for raw text. A training that cannot fit into memory is an error too, and is not
+/// started.
 pub fn forecast<B: Backend>(
     recipe: &Recipe,
     options: &RunOptions,
@@ -80,29 +81,29 @@ pub fn forecast<B: Backend>(
     rayon::scope(|_| run()).map_err(Error::from)
 }
 
-/// What a training on some of the rows has cost.
+/// The measured cost of a training on a sample of the rows.
 pub(crate) struct Rehearsal {
-    /// Tokens of all rows, and of those that were trained on; of the training split with an epoch's padding.
+    /// Tokens of all rows, and of the sample. For the training split, they include the padding of an epoch.
     all: Splits<usize>,
     some: Splits<usize>,
-    /// Tokens of the training split, without padding.
+    /// Tokens of the whole training split, without padding.
     train_tokens: usize,
     rows: Splits<usize>,
     hidden_size: usize,
-    /// Of the rows that were trained on: the frozen encoder, the teacher, and an epoch.
+    /// Seconds for the sample: the frozen encoder, the teacher, and an epoch.
     encoder_seconds: f64,
     teacher_seconds: f64,
     epoch_seconds: EpochSeconds,
-    /// What the first updates took beyond those of a later epoch.
+    /// Extra seconds of the first updates, compared with a later epoch.
     warm_up_seconds: f64,
-    /// Reading and tokenizing all rows, loading the model, explaining mistakes, and writing the run's folder.
+    /// Seconds for reading and tokenizing all rows, loading the model, explaining mistakes, and writing the run's folder.
     other_seconds: f64,
-    /// The run's folder.
+    /// The size of the run's folder.
     folder_bytes: u64,
     peak_rss_bytes: u64,
 }
 
-/// Reads and tokenizes everything, and runs the other stages on some of the rows.
+/// Reads and tokenizes all rows, and runs the other stages on a sample of them.
 pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Rehearsal> {
     let mut stopwatch = Instant::now();
     let mut lap = || std::mem::replace(&mut stopwatch, Instant::now()).elapsed().as_secs_f64();
@@ -123,7 +124,7 @@ pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn 
     };
     let (all, some) = (read(&tokens, 0), read(&some, u64::from(EPOCHS) - 1));
     let sample = task.pick(&rows, &picked);
-    // The second time nothing is to be reported.
+    // The sample is encoded again, without reports.
     let Tokens { encoded, .. } = task.encode(plan, &sample, &mut ())?;
     let described = task.model(plan, &sample)?;
     check_fits(plan, &described, longest, tokens.train.len())?;
@@ -135,7 +136,7 @@ pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn 
     let fit_seconds = lap();
     let train = fitted.results.train.clone();
     let epoch_seconds = fitted.results.epoch_seconds;
-    // Besides the epochs, the best checkpoint is scored on validation and test.
+    // After the epochs, the best checkpoint is scored on validation and test.
     let scored = some.validation + some.test.unwrap_or(0);
     let scoring_seconds = scaled(epoch_seconds.validation, some.validation, scored);
     let in_epochs = train.seconds + f64::from(EPOCHS) * epoch_seconds.checkpoints;
@@ -174,7 +175,7 @@ impl Rehearsal {
         let epoch = update + validating / recipe.train.epochs as f64;
         let encoder = scaled(self.encoder_seconds, total(&self.some), total(&self.all));
         let teacher = scaled(self.teacher_seconds, self.some.train, self.all.train);
-        // The best checkpoint is scored on both splits once more.
+        // At the end, the best checkpoint is scored on both splits.
         let test = per_validation(self.all.validation) + self.all.test.map_or(0.0, per_validation);
         let once = self.other_seconds + encoder + teacher + self.warm_up_seconds + test;
         let seconds = Seconds { epoch, total: once + recipe.train.epochs as f64 * epoch };
@@ -182,7 +183,7 @@ impl Rehearsal {
         let disk_bytes = self.folder_bytes + if is_frozen { self.feature_bytes(recipe) } else { 0 };
         let has_room = |free: Option<u64>, needed| free.is_none_or(|free| free >= needed);
         let free_disk = fs4::available_space(Path::new(".")).ok();
-        // What this process has taken would be free again.
+        // The memory of this process will be free again.
         let free_memory = available_bytes().map(|free| free + self.peak_rss_bytes);
         Forecast {
             seconds,
@@ -194,13 +195,14 @@ impl Rehearsal {
         }
     }
 
-    /// Updates of the whole training.
+    /// Number of updates of the whole training.
     fn steps(&self, recipe: &Recipe) -> usize {
         let Train { epochs, batch_size, gradient_accumulation_steps, .. } = recipe.train;
         epochs * self.rows.train.div_ceil(batch_size).div_ceil(gradient_accumulation_steps)
     }
 
-    /// A frozen encoder's features: of texts one vector a row, of tags and answers one a token.
+    /// The size of a frozen encoder's features: one vector per row for sequence classification, one per token for other
+    /// tasks.
     fn feature_bytes(&self, recipe: &Recipe) -> u64 {
         let vectors = match recipe.task {
             kiln_schema::Task::SequenceClassification => &self.rows,
@@ -211,12 +213,12 @@ impl Rehearsal {
     }
 }
 
-/// The seconds of `all` tokens, when some of them took `seconds`.
+/// The seconds for `all` tokens, if `some` tokens took `seconds`.
 fn scaled(seconds: f64, some: usize, all: usize) -> f64 {
     seconds * all as f64 / some.max(1) as f64
 }
 
-/// Tokens of an epoch's batches with their padding. An item that is longer than a row counts as several rows.
+/// Tokens of an epoch's batches, including padding. An item longer than the maximum length counts as several rows.
 fn padded(tokens: &[usize], train: &Train, epoch: u64) -> usize {
     let most = train.max_length.max(1);
     let of_item = |&tokens: &usize| (0..tokens.div_ceil(most)).map(move |at| most.min(tokens - at * most));
@@ -227,7 +229,7 @@ fn padded(tokens: &[usize], train: &Train, epoch: u64) -> usize {
     batches.iter().map(|batch| batch.len() * longest(batch)).sum()
 }
 
-/// So many rows, spread evenly over all lengths, the longest among them.
+/// At most `most` rows, spread evenly over all lengths, including the longest.
 fn spread(tokens: &[usize], most: usize) -> Vec<usize> {
     let mut rows: Vec<usize> = (0..tokens.len()).collect();
     if rows.len() <= most {
@@ -237,7 +239,7 @@ fn spread(tokens: &[usize], most: usize) -> Vec<usize> {
     (0..most).map(|at| rows[at * rows.len() / most]).collect()
 }
 
-/// The bytes of all files in a folder.
+/// The total size of all files in a folder and its subfolders.
 fn size_of_folder(folder: &Path) -> u64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     entries

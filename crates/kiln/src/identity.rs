@@ -1,4 +1,4 @@
-//! What a model's answers depend on.
+//! An identifier for everything that a model's predictions depend on.
 
 use kiln_backend::Backend;
 use kiln_kernels::slices::Simd;
@@ -7,8 +7,8 @@ use crate::fingerprint::{descriptions, sha256, weights_of};
 use crate::recipe::Precision;
 use crate::{Error, ModelFolders};
 
-/// The version of this program, the backend, the precision, the instruction set, and a digest of the model's files. With the
-/// same of all, processes give the same answers.
+/// The version of Kiln, the backend, the precision, the instruction set, and a digest of the model's files. Processes with
+/// the same identity give the same predictions.
 ///
 /// # Errors
 /// When the model's folder cannot be read.

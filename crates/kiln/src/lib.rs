@@ -1,4 +1,4 @@
-//! Fine-tune, evaluate and run BERT models: what the `kiln` command does, as functions.
+//! Fine-tune, evaluate and run BERT models: the library behind the `kiln` command.
 //!
 //! ```no_run
 //! use kiln::{Recipe, RunOptions};
@@ -12,15 +12,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A [`Recipe`] holds every setting of a run. [`train`] runs its stages: it fetches the checkpoint and the data, reads,
-//! tokenizes, trains with a validation after each epoch, evaluates the best checkpoint, and writes the run's folder.
-//! [`evaluate`] scores a model on a labelled file, [`bundle`] seals one for serving, [`audit`] says what is wrong with a data set, and [`suspects()`] which of
-//! its labels are likely wrong. [`sweep()`] trains with many settings. An [`Observer`] learns what is going on and can end it.
+//! A [`Recipe`] holds every setting of a run. [`train`] runs all stages: it fetches the checkpoint and the data, reads and
+//! tokenizes the rows, trains and validates after each epoch, evaluates the best checkpoint, and writes the run's folder.
+//! [`evaluate`] scores a model on a labelled file, [`bundle`] makes a bundle of it for serving, [`audit`] checks a data set
+//! for problems, and [`suspects()`] finds labels that are likely wrong. [`sweep()`] trains with many settings. An
+//! [`Observer`] receives progress and can stop a run.
 //!
-//! The backend is a type, one of `kiln_backend`'s. Predictions are made by [`kiln_predict::Predictor`], which needs only a
-//! model's folder. Each stage stands on a crate that can be used without this one: `kiln-hub` downloads, `kiln-dataset`
-//! reads and splits, `kiln-tokenize` encodes, `kiln-bert` and `kiln-heads` are the model, `kiln-train` is the training loop,
-//! and `kiln-eval` makes the report.
+//! The backend is a type parameter, one of the types in `kiln_backend`. [`kiln_predict::Predictor`] makes predictions and
+//! needs only a model's folder. Each stage uses a crate that can also be used without this one: `kiln-hub` downloads,
+//! `kiln-dataset` reads and splits, `kiln-tokenize` encodes, `kiln-bert` and `kiln-heads` are the model, `kiln-train` is
+//! the training loop, and `kiln-eval` makes the report.
 //!
 //! See `examples/fine_tune.rs`.
 #![deny(missing_docs)]

@@ -1,8 +1,8 @@
-//! The memory of this process, by each system's own count, and the machine that it runs on.
+//! The memory of this process as the operating system reports it, and a description of the machine.
 
-/// The largest resident memory so far, in bytes; 0 where it is not known.
+/// The peak resident memory so far, in bytes; 0 where it is unknown.
 ///
-/// Linux's `getrusage` also counts the process that started this one, so its own count is read from `/proc`.
+/// On Linux, `getrusage` also counts the memory of the parent process, so the value is read from `/proc`.
 #[cfg(target_os = "linux")]
 pub fn peak_rss_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -10,7 +10,7 @@ pub fn peak_rss_bytes() -> u64 {
     line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
 }
 
-/// The largest resident memory so far, in bytes; 0 where it is not known.
+/// The peak resident memory so far, in bytes; 0 where it is unknown.
 #[cfg(all(unix, not(target_os = "linux")))]
 pub fn peak_rss_bytes() -> u64 {
     use nix::sys::resource::{UsageWho, getrusage};
@@ -19,13 +19,13 @@ pub fn peak_rss_bytes() -> u64 {
     getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| u64::try_from(usage.max_rss()).unwrap_or(0) * unit)
 }
 
-/// The largest resident memory so far, in bytes; 0 where it is not known.
+/// The peak resident memory so far, in bytes; 0 where it is unknown.
 #[cfg(not(unix))]
 pub fn peak_rss_bytes() -> u64 {
     0
 }
 
-/// The memory that this process may still take, in bytes; none where it is not known.
+/// The memory that this process can still allocate, in bytes; `None` where it is unknown.
 pub fn available_bytes() -> Option<u64> {
     // A container's limit may be lower than the machine's memory.
     let limit = read_number("/sys/fs/cgroup/memory.max").zip(read_number("/sys/fs/cgroup/memory.current"));
@@ -36,7 +36,7 @@ pub fn available_bytes() -> Option<u64> {
     Some(limit.map_or(machine, |limit| limit.min(machine)))
 }
 
-/// The program's version, the system, the processor where Linux names it, and the threads.
+/// Kiln's version, the operating system, the processor (on Linux; elsewhere the architecture), and the number of threads.
 pub fn machine() -> String {
     let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = processor.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -3,7 +3,8 @@ use std::ops::ControlFlow;
 
 use kiln_train::{Event, TrainConfig};
 
-/// What a caller learns while a run goes on. Every method may be left out; `()` observes nothing.
+/// Receives the progress of a run, and can stop it. Every method has a default that does nothing, and `()` ignores
+/// everything.
 ///
 /// ```
 /// struct Epochs;
@@ -17,26 +18,26 @@ use kiln_train::{Event, TrainConfig};
 /// }
 /// ```
 pub trait Observer: Send {
-    /// A stage has a result. `name` is the stage's, or empty when the line continues the one before; `by` is the crate
-    /// that did the work.
+    /// Reports a result of a stage. `name` is the name of the stage, or empty when the line continues the one before. `by`
+    /// is the crate that did the work.
     fn stage(&mut self, _name: &str, _by: &str, _text: &dyn fmt::Display) {}
 
-    /// Something that should not be overlooked.
+    /// Reports a problem that the user should know about.
     fn warning(&mut self, _text: &dyn fmt::Display) {}
 
-    /// Something worth a line of a log.
+    /// Reports a detail for the log.
     fn note(&mut self, _text: &dyn fmt::Display) {}
 
-    /// A download goes on.
+    /// Reports the progress of a download.
     fn download(&mut self, _progress: &kiln_hub::Progress<'_>) {}
 
-    /// So many rows of a stage are done.
+    /// Reports how many rows of a stage are done.
     fn rows(&mut self, _stage: &'static str, _done: usize, _total: usize) {}
 
-    /// The training has begun, made an update, or ended an epoch.
+    /// Reports the start of the training, an update, or the end of an epoch.
     fn training(&mut self, _event: &Event, _config: &TrainConfig) {}
 
-    /// Whether to go on. It is asked after each update; a training that is broken off is saved first.
+    /// Whether to continue. It is called after each update. A training is saved before it stops.
     fn control(&mut self) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
@@ -44,7 +45,7 @@ pub trait Observer: Send {
 
 impl Observer for () {}
 
-/// Warns of encoder layers in a checkpoint's weights that its config leaves out: the model is smaller than its file.
+/// Warns when a checkpoint's weights have more encoder layers than its config, so that some are not used.
 pub fn warn_of_layers(unused: &[String], observer: &mut dyn Observer) {
     let layers = kiln_bert::layers(unused.iter().map(String::as_str));
     if layers > 0 {

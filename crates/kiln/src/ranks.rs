@@ -1,4 +1,4 @@
-//! A training that several processes share.
+//! Training in several processes.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::fingerprint::sha256;
 use crate::stages::settle::Plan;
 use crate::{Observer, UsageError};
 
-/// Refuses processes that would not train the same, before any of them writes.
+/// Checks that all processes have the same settings and files, before any of them writes.
 pub(crate) fn meet(plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<()> {
     let (reduction, train) = (plan.reduction, &plan.recipe.train);
     if reduction.ranks() == 1 {
@@ -23,7 +23,7 @@ pub(crate) fn meet(plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Resu
     Ok(())
 }
 
-/// What the run depends on, and what else has to be the same in every process.
+/// The fingerprint of the run, with everything else that must be the same in every process.
 fn of_process(plan: &Plan<'_>) -> anyhow::Result<Fingerprint> {
     let mut fingerprint = plan.fingerprint.clone();
     let program = std::env::current_exe().context("the path of this program is not known")?;
@@ -42,7 +42,7 @@ fn usage(error: Error) -> UsageError {
     UsageError(error.to_string())
 }
 
-/// This process has done its part; the first one has the model.
+/// Ends a process that is not the first. Only the first process has the model.
 #[derive(Debug)]
 pub(crate) struct PartDone;
 

@@ -1,8 +1,8 @@
-//! A recipe: everything that a run depends on, in one TOML file that is checked before anything starts.
+//! A recipe: every setting of a run, in one TOML file that is checked before the run starts.
 //!
-//! The structs say which keys there are, and serde is the only list of them: the nearest key to a misspelt one is
-//! looked up in what serde itself accepts. A range stands beside the field that it belongs to, as a function that
-//! reads the field (`checked`); what concerns several keys is checked where the section is resolved (`data`).
+//! The structs define the keys, and there is no second list of them: suggestions for a misspelt key come from the keys that
+//! serde accepts. The range of a value is checked by a function that deserializes the field (`checked`). Conditions on
+//! several keys are checked where the section is resolved (`data`).
 
 mod checked;
 mod data;
@@ -38,47 +38,47 @@ use document::Places;
 /// A checked recipe: every default filled in, every path absolute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recipe {
-    /// What is learnt.
+    /// The task to train for.
     pub task: Task,
-    /// Of a masked language model: whether it is trained on next sentences too.
+    /// Whether a masked language model also learns next sentence prediction.
     pub next_sentence: bool,
-    /// The network.
+    /// The model: its checkpoint, encoder and head.
     pub model: Model,
-    /// The files.
+    /// The labelled data, or the corpus.
     pub data: Data,
-    /// The adapter, where the encoder has one.
+    /// The adapter, used when `model.encoder` is `lora` or `qlora`.
     pub adapter: AdapterConfig,
-    /// The teacher, if there is one.
+    /// The teacher, for a distillation.
     pub distill: Option<Distill>,
-    /// The part of the checkpoint that is trained; none: all of it.
+    /// The layers of the checkpoint to keep; `None` keeps all.
     pub student: Option<Student>,
-    /// Of a masked language model: which tokens are masked.
+    /// Which tokens are masked, for a masked language model.
     pub masking: Masking,
-    /// How the weights are fitted.
+    /// The hyperparameters of the training.
     pub train: Train,
-    /// Other hubs to try.
+    /// Fallback hubs.
     pub hub: HubSettings,
 }
 
-/// `[model]`: where the network comes from, and what is put on it.
+/// `[model]`: the checkpoint, the encoder and the head.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
     /// The checkpoint.
     pub source: Source,
-    /// Where the encoder's weights come from.
+    /// Whether the encoder starts from the checkpoint's weights or from random ones.
     #[serde(default)]
     pub initialize: Start,
-    /// A published architecture in place of the checkpoint's, with fresh weights; the source then needs but a tokenizer.
+    /// A published architecture with random weights, instead of the checkpoint's; the source then only needs a tokenizer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Size>,
-    /// What is trained besides the head.
+    /// How the encoder is trained; the head is always trained.
     #[serde(default)]
     pub encoder: Encoder,
-    /// What a sequence classifier's logits are.
+    /// How the logits of a sequence classifier are interpreted.
     #[serde(default)]
     pub problem_type: ProblemType,
-    /// What a sequence classifier's head reads.
+    /// How a sequence classifier's head pools the hidden states.
     #[serde(default)]
     pub pooling: Pooling,
     /// Sizes of extra fully connected layers before the output layer.
@@ -87,67 +87,68 @@ pub struct Model {
     /// Whether a token classifier has a conditional random field on top.
     #[serde(default)]
     pub crf: bool,
-    /// Standard deviation of the head's fresh weights; the checkpoint's `initializer_range` when absent.
+    /// Standard deviation of the head's random initial weights; the checkpoint's `initializer_range` when absent.
     #[serde(default, deserialize_with = "checked::some_positive", skip_serializing_if = "Option::is_none")]
     pub head_initializer_range: Option<f64>,
 }
 
-/// `[hub]`: where checkpoints and data sets come from besides where their sources say.
+/// `[hub]`: where to look for checkpoints and data sets when their own hub fails.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HubSettings {
-    /// Hubs to try, in this order, where a source's own cannot be reached: `hf`, `modelscope`.
+    /// Hubs to try, in this order, when a source's own hub cannot be reached: `hf`, `modelscope`.
     pub fallback: Vec<Hub>,
 }
 
-/// What is trained besides the head.
+/// How the encoder is trained; the head is always trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoder {
-    /// Every weight.
+    /// All weights.
     #[default]
     Full,
-    /// The head alone: the encoder is run once and its features are cached.
+    /// Only the head: the encoder runs once and its features are cached.
     Frozen,
-    /// An adapter on the encoder, as `[adapter]` says.
+    /// An adapter on the encoder, configured by `[adapter]`.
     Lora,
-    /// The same on an encoder whose weights are held in 4 bits.
+    /// The same on an encoder whose weights are quantized to 4 bits.
     Qlora,
 }
 
 impl Encoder {
-    /// Whether the encoder learns through an adapter alone.
+    /// Whether only an adapter of the encoder is trained.
     pub fn has_adapter(self) -> bool {
         matches!(self, Self::Lora | Self::Qlora)
     }
 }
 
 impl Recipe {
-    /// Reads a recipe's file; `overrides` are `KEY=VALUE`, each as strong as a line of the file. A value that is not TOML is
-    /// a string. Paths in the file are relative to its folder, those in overrides to the working folder.
+    /// Reads a recipe from a file. `overrides` are `KEY=VALUE` pairs that replace or add to the keys of the file. A value
+    /// that is not valid TOML is taken as a string. Paths in the file are relative to its folder, paths in overrides to the
+    /// working folder.
     ///
     /// # Errors
-    /// Each names the file and line, or the override, and the key; all are wrong usage.
+    /// When the recipe cannot be read or is invalid. An error names the file and line, or the override, and the key.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
         Ok(Self::load_swept(path, (overrides, &[]))?.0)
     }
 
-    /// The same with what the recipe's `[sweep]` varies. The second assignments are one of its candidates, and their paths are
-    /// relative to the file's folder too.
+    /// Reads a recipe together with its `[sweep]`. `settings` holds the overrides, and the assignments of one candidate of
+    /// the sweep. Paths in the candidate's assignments are relative to the file's folder.
     ///
     /// # Errors
-    /// As of [`Recipe::load`].
+    /// The same as for [`Recipe::load`].
     pub fn load_swept(path: &Path, settings: (&[String], &[String])) -> Result<(Self, Sweep), RecipeError> {
         let text =
             kiln_files::read_to_string(path).map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;
         Self::swept(&text, path, settings)
     }
 
-    /// The same of a text in memory. `path` names it in errors, and its folder is what the recipe's paths are
-    /// relative to; there need be no such file.
+    /// Reads a recipe from a string. `path` is used in error messages, and the recipe's paths are relative to its folder.
+    /// The file does not need to exist.
     ///
     /// # Errors
-    /// As of [`Recipe::load`].
+    /// The same as for [`Recipe::load`].
     pub fn from_toml(text: &str, path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
         Ok(Self::swept(text, path, (overrides, &[]))?.0)
     }
@@ -180,24 +181,24 @@ impl Recipe {
         Ok((Self { task, next_sentence, model, data, adapter, distill, student, masking, train, hub }, sweep))
     }
 
-    /// The metric that picks the best checkpoint: the recipe's own, or the task's default.
+    /// The metric that selects the best checkpoint: the one in the recipe, or the task's default.
     pub fn metric(&self) -> Metric {
         self.metric_of(self.data.tag_scheme)
     }
 
-    /// The same for tags that are read in this way.
+    /// The metric that selects the best checkpoint, for tags of this scheme.
     pub fn metric_of(&self, tag_scheme: Option<TagScheme>) -> Metric {
         let is_plain = self.task == Task::TokenClassification && tag_scheme == Some(TagScheme::Plain);
         let default = if is_plain { Metric::Accuracy } else { metrics(self.task, self.model.problem_type)[0] };
         self.train.metric.unwrap_or(default)
     }
 
-    /// The recipe with every setting written out; reading it gives the same recipe again, from any folder.
+    /// The recipe as TOML, with every setting written out. Loading it from any folder gives the same recipe.
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(&self.file()).expect("a checked recipe holds strings, numbers and UTF-8 paths")
     }
 
-    /// Every setting by its dotted key, as `train.max_length`; strings without quotes.
+    /// Every setting by its dotted key, such as `train.max_length`; strings are not quoted.
     pub fn settings(&self) -> BTreeMap<String, String> {
         let value = serde_json::to_value(self.file()).expect("a checked recipe holds strings, numbers and UTF-8 paths");
         let mut settings = BTreeMap::new();
@@ -222,12 +223,12 @@ impl Recipe {
     }
 }
 
-/// A key that only some tasks take.
+/// A condition on when a key may be set.
 struct Rule {
     key: &'static str,
     is_set: bool,
     is_allowed: bool,
-    /// What the key needs, as the error says it.
+    /// The condition, in the words of the error message.
     needs: &'static str,
 }
 
@@ -247,7 +248,7 @@ fn flatten(key: String, value: serde_json::Value, settings: &mut BTreeMap<String
                 flatten(explain::join(&key, &name), value, settings);
             }
         }
-        // A key that is not set.
+        // An unset key is left out.
         serde_json::Value::Null => {}
         serde_json::Value::String(text) => {
             settings.insert(key, text);
@@ -312,12 +313,12 @@ fn data_rules(task: Task, model: &Model, data: &Data) -> [Rule; 3] {
     ]
 }
 
-/// Whether a recipe trains a sequence classifier with such logits.
+/// Whether a recipe trains a sequence classifier of this problem type.
 fn is_of(task: Task, model: &Model, problem_type: ProblemType) -> bool {
     task == Task::SequenceClassification && model.problem_type == problem_type
 }
 
-/// The metrics that a task reports and that can pick the best checkpoint, the default first.
+/// The metrics of a task that can select the best checkpoint, the default first.
 fn metrics(task: Task, problem_type: ProblemType) -> &'static [Metric] {
     match (task, problem_type) {
         (Task::SequenceClassification, ProblemType::SingleLabelClassification) => {
@@ -333,7 +334,7 @@ fn metrics(task: Task, problem_type: ProblemType) -> &'static [Metric] {
     }
 }
 
-/// A recipe as it is written in a file.
+/// A recipe as written in a file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RecipeFile {
@@ -354,12 +355,12 @@ struct RecipeFile {
     train: Train,
     #[serde(default)]
     hub: HubSettings,
-    /// Of `kiln sweep` alone; a run is one of its candidates.
+    /// Used by `kiln sweep` only, and not written to `run.toml`.
     #[serde(skip_serializing)]
     sweep: Option<toml::Table>,
 }
 
-/// The folder of the file at `path`, which TOML must be able to hold.
+/// The absolute path of the folder of `path`. It must be UTF-8, so that it can be written as TOML.
 fn absolute_folder(path: &Path) -> Result<PathBuf, RecipeError> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = std::path::absolute(parent).map_err(|source| RecipeError::Read { path: path.to_owned(), source })?;

@@ -1,7 +1,7 @@
-//! The stages of a training. Each takes what the one before it returned:
-//! [`settle`](settle::settle) → [`read`](read) → encode → model → [`fit`](fit::fit) → [`save`](save::save).
+//! The stages of a training. Each stage takes the result of the one before it: [`settle`](settle::settle) → [`read`](read)
+//! → encode → model → [`fit`](fit::fit) → [`save`](save::save).
 //!
-//! What differs between tasks at a stage is in [`Stages`], which each file in `tasks` implements.
+//! The differences between tasks are in the trait [`Stages`], which each file in `tasks` implements.
 
 pub(crate) mod settle;
 pub(crate) mod read;
@@ -22,11 +22,11 @@ use fit::Fitted;
 use settle::Plan;
 use teacher::Teacher;
 
-/// What a task needs at each stage of a training.
+/// The parts of each stage that depend on the task.
 pub(crate) trait Stages {
     /// The rows of all splits.
     type Rows;
-    /// The same rows as a model reads them.
+    /// The encoded rows.
     type Encoded;
     /// The model that is trained.
     type Model;
@@ -34,7 +34,7 @@ pub(crate) trait Stages {
     /// Reads the files of all splits.
     fn read(&self, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Self::Rows>;
 
-    /// Tokenizes and audits them.
+    /// Tokenizes and audits the rows.
     fn encode(
         &self,
         plan: &Plan<'_>,
@@ -42,10 +42,10 @@ pub(crate) trait Stages {
         observer: &mut dyn Observer,
     ) -> anyhow::Result<Tokens<Self::Encoded>>;
 
-    /// Some of the rows, by their indices.
+    /// The rows with these indices.
     fn pick(&self, rows: &Self::Rows, picked: &Splits<Vec<usize>>) -> Self::Rows;
 
-    /// The same rows with one fold of the training split as the validation split.
+    /// Holds out one fold of the training split as the validation split.
     fn hold_out(
         &self,
         rows: Self::Rows,
@@ -53,7 +53,7 @@ pub(crate) trait Stages {
         fold: Fold,
     ) -> anyhow::Result<(Self::Rows, Self::Encoded)>;
 
-    /// Puts a fresh head on the checkpoint's encoder.
+    /// Puts a new head on the checkpoint's encoder.
     fn model(&self, plan: &Plan<'_>, rows: &Self::Rows) -> anyhow::Result<Described<Self::Model>>;
 
     /// Trains, and evaluates the best checkpoint on the splits that were not trained on.
@@ -66,29 +66,29 @@ pub(crate) trait Stages {
         observer: &mut dyn Observer,
     ) -> anyhow::Result<Fitted<Self::Model>>;
 
-    /// The trained model with all that its folder holds.
+    /// The trained model with the labels and settings that are saved with it.
     fn network(&self, rows: Self::Rows, model: Self::Model) -> Network;
 }
 
 /// Encoded rows.
 pub(crate) struct Tokens<E> {
     pub encoded: E,
-    /// Tokens of the longest training row.
+    /// Number of tokens of the longest training row.
     pub longest: usize,
-    /// What the audit found, a line each.
+    /// The audit's findings, one per line.
     pub audit: String,
-    /// Of each item, the tokens that a model reads.
+    /// For each item, the number of tokens that the model reads.
     pub tokens: Splits<Vec<usize>>,
 }
 
-/// A model with a fresh head.
+/// A model with a new head.
 pub(crate) struct Described<M> {
     pub pretrained: Pretrained<M>,
-    /// Parameters of the encoder.
+    /// Number of parameters of the encoder.
     pub encoder_parameters: usize,
-    /// The head, in a line.
+    /// A description of the head, in one line.
     pub head: String,
-    /// What it learns from besides the labels, if there is one.
+    /// The teacher of a distillation, if there is one.
     pub teacher: Option<Teacher<M>>,
 }
 

@@ -20,67 +20,68 @@ use crate::{Error, Observer, Recipe, RunOptions, UsageError};
 
 mod table;
 
-/// The labels of a training split that are likely wrong.
+/// The result of a search for wrong labels in a training split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Suspects {
-    /// The table of all rows, the suspect ones first.
+    /// The path of the table of all rows, the suspect ones first.
     pub path: PathBuf,
-    /// Rows of the training split.
+    /// Number of rows in the training split.
     pub examples: usize,
-    /// How often was trained.
+    /// Number of folds, with one training each.
     pub folds: usize,
-    /// Share of the rows whose label is predicted by the model that was not trained on them.
+    /// Share of the rows whose label agrees with the prediction of the model that was not trained on them.
     pub accuracy: f64,
-    /// The least probable label first.
+    /// The rows whose label is likely wrong, the least probable label first.
     pub suspects: Vec<Suspect>,
 }
 
-/// A row whose label is likely wrong. Its probabilities are those of a model that was not trained on it.
+/// A row whose label is likely wrong. Its probabilities come from a model that was not trained on it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Suspect {
     /// The row's file.
     pub file: PathBuf,
-    /// Its line in a text file, or its row in a columnar one; from 1.
+    /// The line in a text file, or the row in a columnar file; from 1.
     pub line: u64,
-    /// The label that it has.
+    /// The label that the row has.
     pub label: String,
-    /// That label's probability.
+    /// The probability of that label.
     pub probability: f64,
     /// The most probable label.
     pub suggested: String,
-    /// That label's probability.
+    /// The probability of that label.
     pub suggested_probability: f64,
-    /// Every label's probability.
+    /// The probability of every label.
     pub scores: BTreeMap<String, f64>,
     /// The text.
     pub text: String,
     /// The second text of a pair.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub text_pair: Option<String>,
-    /// The most similar other rows, the most similar first; none of a row that is not suspect.
+    /// The most similar other rows, the most similar first; empty for rows that are not suspect.
     pub nearest: Vec<Neighbour>,
 }
 
-/// A row of the training split that is similar to another.
+/// A row of the training split that is similar to a suspect row.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Neighbour {
-    /// Its label.
+    /// The row's label.
     pub label: String,
-    /// Cosine of what the checkpoint's encoder makes of both.
+    /// Cosine similarity of the vectors that the checkpoint's encoder computes for both rows.
     pub similarity: f64,
-    /// Its text.
+    /// The row's text.
     pub text: String,
 }
 
-/// How many of them there are.
+/// Number of similar rows for each suspect.
 const NEIGHBOURS: usize = 3;
 
-/// Looks for wrong labels in the training split of a recipe: trains as the recipe says, once for each of `folds` parts and on
-/// the other parts, and holds each label against the model that was not trained on its row ([`label_issues`]). Writes the rows
-/// to `options.out`, a file that the recipe can name as `data.train` once it is corrected.
+/// Looks for wrong labels in the training split of a recipe. Divides the split into `folds`, trains once for each fold on
+/// the other folds, and compares each label with the model that was not trained on its row ([`label_issues`]). Writes the
+/// rows to `options.out`. After correction, the recipe can name this file as `data.train`.
 ///
 /// # Errors
-/// As of [`train`](crate::train); and when the task is not one label a text, or the table would overwrite the recipe's data.
+/// The same as for [`train`](crate::train). Also when the task is not classification with one label per text, or when the
+/// table would overwrite the recipe's data.
 pub fn suspects<B: Backend>(
     recipe: &Recipe,
     options: &RunOptions,
@@ -106,7 +107,7 @@ pub fn suspects<B: Backend>(
     rayon::scope(|_| run()).map_err(|error| unsaved(error).into())
 }
 
-/// The file to write; refused for a recipe of another task.
+/// The file to write; an error for a recipe that is not supported.
 fn checked<'a>(recipe: &Recipe, options: &'a RunOptions) -> anyhow::Result<&'a Path> {
     let problem_type = recipe.model.problem_type;
     if recipe.task != Task::SequenceClassification || problem_type != ProblemType::SingleLabelClassification {
@@ -155,7 +156,7 @@ fn find(plan: &mut Plan<'_>, (count, out): (usize, &Path), observer: &mut dyn Ob
     Ok(Suspects { path: out.to_owned(), examples: parts.len(), folds: count, accuracy, suspects })
 }
 
-/// The training rows and what models say of them that were not trained on them.
+/// The training rows, and the predictions of the models that were not trained on them.
 struct Checked<'a> {
     examples: &'a [Example],
     places: &'a [Place],
@@ -179,7 +180,7 @@ impl<'a> Checked<'a> {
         }
     }
 
-    /// A row without evidence.
+    /// A row without its similar rows.
     fn row(&self, row: usize) -> Suspect {
         let (Example { text, text_pair, target }, Place { path, line, .. }) = (&self.examples[row], &self.places[row]);
         let probabilities = &self.probabilities[row * self.labels.len()..][..self.labels.len()];
@@ -204,7 +205,7 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// Vectors of length 1.
+/// The rows' vectors, scaled to length 1.
 struct Directions {
     /// Row-major `[rows, width]`.
     values: Vec<f32>,
@@ -222,7 +223,7 @@ impl Directions {
         Self { values, width: vectors.width() }
     }
 
-    /// The rows with the largest cosines, the largest first, and the cosines.
+    /// The other rows with the largest cosines, the largest first, and their cosines.
     fn nearest(&self, row: usize) -> Vec<(usize, f64)> {
         let this = &self.values[row * self.width..][..self.width];
         let cosine = |other: &[f32]| this.iter().zip(other).map(|(a, b)| a * b).sum::<f32>();

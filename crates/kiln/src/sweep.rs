@@ -13,67 +13,67 @@ use crate::{Error, ErrorKind, Fold, Interrupted, Observer, Recipe, RunOptions, U
 
 mod table;
 
-/// What came of a sweep.
+/// The result of a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Swept {
-    /// The sweep's folder, with `sweep.tsv`, `sweep.json`, `sweep.html` and a run's folder for each training in `runs`.
+    /// The sweep's folder, with `sweep.tsv`, `sweep.json`, `sweep.html`, and the folder of each run in `runs`.
     pub path: PathBuf,
-    /// What candidates are judged by, on the validation split.
+    /// The metric on the validation split that ranks the candidates.
     pub metric: &'static str,
-    /// The best first: those that were trained for more epochs before the others.
+    /// The candidates, the best first. With halving, candidates that reached a later rung come first.
     pub candidates: Vec<Candidate>,
-    /// How long all trainings took.
+    /// The total time of all trainings.
     pub seconds: f64,
 }
 
-/// Some values of the recipe's keys, and how good they are.
+/// A combination of values for the varied keys, and its scores.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Candidate {
-    /// `KEY = VALUE`, for each key that is varied.
+    /// `KEY = VALUE` for each varied key.
     pub settings: Vec<String>,
-    /// The epochs that it was trained for.
+    /// The epochs of its last training.
     pub epochs: usize,
-    /// The mean of its runs' scores; absent where one of them diverged.
+    /// The mean score of its runs; absent if one of them diverged.
     pub score: Option<f64>,
-    /// The mean of its runs' scores on the test split, where there is one.
+    /// The mean score of its runs on the test split, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_score: Option<f64>,
-    /// 95 % interval of the mean, by a bootstrap over the runs; absent where there are fewer than three.
+    /// 95 % confidence interval of the mean, by a bootstrap over the runs; absent for fewer than three runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub interval: Option<[f64; 2]>,
-    /// How far the best candidate is from being better at every quantile of the runs' scores: below 0.5, it is almost
-    /// stochastically dominant. Absent for the best, and where either has fewer than three runs.
+    /// How far the best candidate is from being better than this one at every quantile of the runs' scores. Below 0.5, the
+    /// best is almost stochastically dominant. Absent for the best candidate, and if either has fewer than three runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub best_violation: Option<f64>,
-    /// One for each seed and fold.
+    /// One run for each seed and fold.
     pub runs: Vec<Run>,
 }
 
 /// A training of a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Run {
-    /// Its folder, in that of the sweep.
+    /// The run's folder, relative to the sweep's folder.
     pub path: PathBuf,
-    /// Its `train.seed`.
+    /// The run's `train.seed`.
     pub seed: u64,
-    /// The fold that it was validated on, from 1; absent where the recipe's own validation split is.
+    /// The fold that it was validated on, from 1; absent if the recipe's own validation split was used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fold: Option<usize>,
-    /// The best epoch's score; absent where the training diverged.
+    /// The score of the best checkpoint; absent if the training diverged.
     pub score: Option<f64>,
-    /// The same epoch's score on the test split, where there is one.
+    /// The score of the same checkpoint on the test split, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_score: Option<f64>,
     #[serde(skip)]
     seconds: f64,
 }
 
-/// Trains every candidate of a recipe's `[sweep]`, for each seed and fold and one after another, and writes what came of them.
-/// With `options.resume`, trainings that are complete are not repeated, and the one that was interrupted goes on.
+/// Trains every candidate of a recipe's `[sweep]`, one after another, for each seed and fold, and writes the results. With
+/// `options.resume`, complete trainings are not repeated, and an interrupted one is resumed.
 ///
 /// # Errors
-/// As of [`train`], a training that diverges apart: its candidate comes last. Also when the recipe has no `[sweep]`, or the
-/// folder holds another sweep.
+/// The same as for [`train`], except that a training that diverges is no error: its candidate is ranked last. Also when
+/// there is nothing to sweep over, or when the folder holds another sweep.
 pub fn sweep<B: Backend>(
     recipe: &Path,
     overrides: &[String],
@@ -87,7 +87,7 @@ pub fn sweep<B: Backend>(
     let mut seconds = 0.0;
     for (rung, &epochs) in rungs.iter().enumerate() {
         let is_last = rung + 1 == rungs.len();
-        // The only candidate has nobody to be compared with before the end.
+        // A single candidate has nothing to compete with, so it skips the shorter rungs.
         if left.len() == 1 && !is_last {
             continue;
         }
@@ -100,7 +100,7 @@ pub fn sweep<B: Backend>(
         }
         left.sort_by(|&a, &b| sweeping.order(&candidates[a], &candidates[b]).then(a.cmp(&b)));
         if let (false, Some(halving)) = (is_last, sweeping.sweep.halving) {
-            // With one, the rung before the last would decide.
+            // With only one left, the rung before the last would decide.
             left.truncate(left.len().div_ceil(halving.factor).max(2));
         }
     }
@@ -150,7 +150,7 @@ impl<'a> Sweeping<'a> {
         Ok(sweeping)
     }
 
-    /// Makes the folder, or checks that it holds this sweep.
+    /// Creates the folder, or checks that it holds this sweep.
     fn begin(&self) -> anyhow::Result<()> {
         let path = self.folder.join("sweep.toml");
         let settings = format!("{}\n{}", self.recipe.to_toml(), self.sweep.to_toml());
@@ -172,8 +172,8 @@ impl<'a> Sweeping<'a> {
         kiln_files::write(&path, settings.as_bytes()).with_context(|| format!("{}: cannot be written", path.display()))
     }
 
-    /// Trains a candidate for each seed and fold, in a rung of so many epochs. Returns the candidate's own epochs too, which are
-    /// others where `train.epochs` is varied.
+    /// Trains a candidate for each seed and fold, in a rung of `epochs`. Also returns the candidate's own epochs, which
+    /// differ if `train.epochs` is varied.
     fn runs<B: Backend>(
         &self,
         candidate: usize,
@@ -212,12 +212,12 @@ impl<'a> Sweeping<'a> {
         Ok((epochs, runs))
     }
 
-    /// The epochs of a candidate's last rung; without halving there is but one.
+    /// The epochs of a candidate's last rung; 0 without halving.
     fn rung(&self, candidate: &Candidate) -> usize {
         self.sweep.halving.map_or(0, |_| candidate.epochs)
     }
 
-    /// Trains once. What diverges is written down, as it would diverge again.
+    /// Trains once. A divergence is recorded in a file, because it would occur again.
     fn train<B: Backend>(
         &self,
         recipe: &Recipe,
@@ -239,13 +239,13 @@ impl<'a> Sweeping<'a> {
             }
             Err(error) => return Err(error),
         }
-        // A run that is complete goes on from nothing.
+        // A complete run does not need its checkpoints.
         let checkpoints = folder.join("checkpoints");
         Ok(std::fs::remove_dir_all(&checkpoints)
             .with_context(|| format!("{}: cannot be deleted", checkpoints.display()))?)
     }
 
-    /// What a complete run says of itself.
+    /// Reads the scores of a complete run.
     fn read(&self, path: PathBuf, (seed, fold): (u64, Option<usize>)) -> anyhow::Result<Run> {
         let file = self.folder.join(&path).join(REPORT);
         let cannot = || format!("{}: cannot be read", file.display());
@@ -257,7 +257,7 @@ impl<'a> Sweeping<'a> {
         Ok(Run { path, seed, fold, score: score(Split::Validation), test_score: score(Split::Test), seconds })
     }
 
-    /// Holds the scores of the first candidate's runs against those of the others that were trained as long.
+    /// Compares the runs of the first candidate with those of the other candidates of the same rung.
     fn compare_with_best(&self, candidates: &mut [Candidate]) {
         let sign = if self.metric == Metric::Loss { -1.0 } else { 1.0 };
         let scores = |candidate: &Candidate| {
@@ -271,7 +271,7 @@ impl<'a> Sweeping<'a> {
         }
     }
 
-    /// The better first; what diverged last.
+    /// Sorts better candidates first, and diverged ones last.
     fn order(&self, a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
         let rank = |candidate: &Candidate| match candidate.score {
             Some(score) if self.metric == Metric::Loss => -score,
@@ -285,7 +285,7 @@ impl<'a> Sweeping<'a> {
 const REPORT: &str = "report.json";
 const DIVERGED: &str = "diverged.txt";
 
-/// A run's report is written last.
+/// Whether a run is complete. Its report is written last.
 fn is_complete(folder: &Path) -> bool {
     folder.join(REPORT).exists() || folder.join(DIVERGED).exists()
 }

@@ -1,5 +1,5 @@
-//! The tasks, one file each: what differs between them when a model is trained and evaluated. [`train`],
-//! [`audit_data`] and [`score`] are the only places that list them.
+//! The tasks, one file for each: their differences in training and evaluation. Only [`train`], [`rehearse`], [`audit_data`]
+//! and [`score`] list them.
 
 pub(crate) mod sequences;
 pub(crate) mod tags;
@@ -29,23 +29,23 @@ use masked_lm::MaskedLmTask;
 use sequences::Sequences;
 use tags::TagTask;
 
-/// How many mistakes `errors.tsv` lists.
+/// Maximum number of mistakes in `errors.tsv`.
 const MISTAKES: usize = 50;
 
-/// Rows computed at once when a model is evaluated.
+/// Batch size for evaluation.
 const BATCH_SIZE: usize = 32;
 
-/// What a model made of each row.
+/// The result of a model for each row.
 pub(crate) struct Judgement {
-    /// What it is wrong about, as a table.
+    /// The model's errors, as a table.
     pub errors: String,
-    /// None for raw text.
+    /// `None` for raw text.
     pub judged: Option<Judged>,
     by_length: Option<ByLength>,
 }
 
 impl Judgement {
-    /// Of items, the length of whose texts is counted in characters.
+    /// The result for these items. The length of their texts is counted in characters.
     pub fn new<T: Item>(errors: String, judged: Judged, items: &[T]) -> Self {
         let length = |item: &T| {
             let (text, pair) = item.texts();
@@ -55,12 +55,12 @@ impl Judgement {
         Self { errors, judged: Some(judged), by_length: Some(by_length) }
     }
 
-    /// Of raw text.
+    /// The empty result, for raw text.
     pub fn none() -> Self {
         Self { errors: String::new(), judged: None, by_length: None }
     }
 
-    /// The report with what is known by length.
+    /// The report with the scores by length added.
     pub fn complete(&self, report: SplitReport) -> SplitReport {
         SplitReport { by_length: self.by_length.clone(), ..report }
     }
@@ -96,7 +96,7 @@ pub(crate) fn train(plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Res
     }
 }
 
-/// Rehearses the training of the recipe's task on some of its rows.
+/// Rehearses the training of the recipe's task on a sample of its rows.
 pub(crate) fn rehearse(plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Rehearsal> {
     match (plan.recipe.task, plan.recipe.model.problem_type) {
         (Task::SequenceClassification, ProblemType::SingleLabelClassification) => {
@@ -116,7 +116,7 @@ pub(crate) fn rehearse(plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::
     }
 }
 
-/// Audits a recipe's data. Without a tokenizer there are no lengths in tokens.
+/// Audits a recipe's data. Without a tokenizer, there are no lengths in tokens.
 pub(crate) fn audit_data(
     recipe: &Recipe,
     files: &Files<PathBuf>,
@@ -161,7 +161,7 @@ fn audit_rows<T: Record>(
     Ok(audit(&rows.items, names::<T>(&rows.labels), lengths))
 }
 
-/// The scores of a trained model on a labelled file; of a masked language model, on raw text.
+/// The scores of a trained model on a labelled file, or of a masked language model on raw text.
 pub(crate) fn score(
     predictor: &Predictor,
     source: Source,

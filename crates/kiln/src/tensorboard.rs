@@ -1,24 +1,24 @@
-//! Event files as TensorBoard reads them: records of TensorFlow's TFRecord format, each an `Event` of its protocol buffers.
+//! Event files for TensorBoard: records in TensorFlow's TFRecord format, each of them an `Event` protocol buffer.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A file of events under way. It is written as it grows, because TensorBoard shows it while it does; a reader leaves out a
-/// record that is not whole.
+/// An event file that is being written. Each event is written at once, because TensorBoard shows the file while it grows.
+/// Readers ignore an incomplete record.
 #[derive(Debug)]
 pub(crate) struct EventFile {
     file: File,
 }
 
 impl EventFile {
-    /// Begins a file in a folder, which is made. Of a training that goes on after `step` updates, TensorBoard forgets what
-    /// earlier files say of later ones.
+    /// Creates a file in a folder, and the folder itself. For a training that resumes after `step` updates, TensorBoard
+    /// discards later updates in earlier files.
     pub fn create(folder: &Path, step: usize) -> io::Result<Self> {
         fs::create_dir_all(folder)?;
         let seconds = now() as u64;
-        // The name has to contain `tfevents`; a later start comes later in the order of names.
+        // The name has to contain `tfevents`. Later starts have names that sort later.
         let path = |number: u64| folder.join(format!("events.out.tfevents.{seconds:010}.{number}.kiln"));
         let free = (0..).map(path).find(|path| !path.exists()).expect("numbers do not end");
         let mut events = Self { file: File::create_new(free)? };
@@ -30,7 +30,7 @@ impl EventFile {
         Ok(events)
     }
 
-    /// Adds numbers of a step by their tags, as `train/loss`.
+    /// Adds the scalars of a step by their tags, such as `train/loss`.
     pub fn add<'a>(&mut self, step: usize, scalars: impl IntoIterator<Item = (&'a str, f64)>) -> io::Result<()> {
         let value = |(tag, number): (&str, f64)| {
             let mut value = bytes_field(1, tag.as_bytes());
@@ -53,7 +53,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
 
-/// An `Event` of now: `wall_time`, `step`, and what else it has.
+/// An `Event` with the current `wall_time`, `step`, and further fields.
 fn event(step: usize, what: &[u8]) -> Vec<u8> {
     let mut event = vec![1 << 3 | 1];
     event.extend(now().to_le_bytes());
@@ -62,7 +62,7 @@ fn event(step: usize, what: &[u8]) -> Vec<u8> {
     event
 }
 
-/// A field of protocol buffers that holds bytes, a text or a message.
+/// A protocol buffer field that holds bytes, a string or a message.
 fn bytes_field(number: u8, bytes: &[u8]) -> Vec<u8> {
     let mut field = vec![number << 3 | 2];
     field.extend(varint(bytes.len() as u64));
@@ -70,14 +70,14 @@ fn bytes_field(number: u8, bytes: &[u8]) -> Vec<u8> {
     field
 }
 
-/// One that holds a whole number.
+/// A protocol buffer field that holds an integer.
 fn varint_field(number: u8, value: u64) -> Vec<u8> {
     let mut field = vec![number << 3];
     field.extend(varint(value));
     field
 }
 
-/// Seven bits a byte, the lowest first; all bytes but the last have their highest bit set.
+/// Seven bits per byte, the lowest first; all bytes but the last have their highest bit set.
 fn varint(mut value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while value >= 0x80 {
@@ -88,18 +88,18 @@ fn varint(mut value: u64) -> Vec<u8> {
     bytes
 }
 
-/// Length, its checksum, the bytes, and theirs.
+/// The length, its checksum, the bytes, and their checksum.
 fn record(bytes: &[u8]) -> Vec<u8> {
     let length = (bytes.len() as u64).to_le_bytes();
     [&length[..], &masked_crc(&length).to_le_bytes(), bytes, &masked_crc(bytes).to_le_bytes()].concat()
 }
 
-/// TFRecord masks its checksums, so that a record may hold another one's.
+/// TFRecord masks its checksums, so that a record can safely contain checksums.
 fn masked_crc(bytes: &[u8]) -> u32 {
     crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
-/// CRC-32C (Castagnoli), bit by bit: an event has some hundred bytes.
+/// CRC-32C (Castagnoli), bit by bit, because an event is only some hundred bytes.
 fn crc32c(bytes: &[u8]) -> u32 {
     let with_bit = |crc: u32, _: u32| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
     !bytes.iter().fold(!0, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), with_bit))
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(varint(u64::MAX).len(), 10);
     }
 
-    /// The lengths of a file's records lead to its end, and the checksums hold.
+    /// The records of a file end where the file ends, and the checksums are right.
     #[test]
     fn a_file_is_whole_records_and_each_start_has_its_own() {
         let folder = tempfile::tempdir().expect("a temporary folder");

@@ -11,22 +11,22 @@ use crate::ranks::{self, PartDone};
 use crate::stages::settle::settle;
 use crate::{Error, Observer, Recipe, tasks};
 
-/// What a recipe leaves open about a run.
+/// The options of a run that are not part of its recipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunOptions {
-    /// The run's folder; without one, the first free `runs/NAME-N`.
+    /// The run's folder; `None` takes the first free `runs/NAME-N`.
     pub out: Option<PathBuf>,
-    /// The NAME in it.
+    /// The NAME in `runs/NAME-N`.
     pub name: String,
-    /// Whether to go on with the interrupted run in `out`.
+    /// Whether to resume the interrupted run in `out`.
     pub resume: bool,
-    /// The part of the training split to validate on in place of the recipe's validation split, and not to train on.
+    /// The fold of the training split to hold out and validate on, instead of the recipe's validation split.
     pub fold: Option<Fold>,
-    /// Whether a validation or test text that is also in an earlier split is an error.
+    /// Whether it is an error that a validation or test text is also in an earlier split.
     pub strict: bool,
     /// The index of the backend's device.
     pub device: usize,
-    /// Where checkpoints and data sets are kept.
+    /// Where checkpoints and data sets are cached.
     pub hub: HubOptions,
 }
 
@@ -44,26 +44,26 @@ impl Default for RunOptions {
     }
 }
 
-/// One of the equal parts of a training split.
+/// One of the cross-validation folds of a training split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fold {
-    /// From 0.
+    /// The number of this fold, from 0.
     pub index: usize,
-    /// How many there are.
+    /// The number of folds.
     pub count: usize,
 }
 
-/// A training that ended.
+/// The result of a training.
 #[derive(Clone, Debug)]
 pub struct Trained {
-    /// Its scores and its cost.
+    /// The scores and the cost of the training.
     pub report: Report,
     /// The run's folder, with `model`, `checkpoints`, `report.json`, `report.html`, `errors.tsv`, `metrics.jsonl` and
     /// `run.toml`.
     pub folder: PathBuf,
-    /// A labelled file that the model can be evaluated on, where the recipe names one.
+    /// A file that the model can be evaluated on, if the recipe names one.
     pub test_file: Option<PathBuf>,
-    /// Whether the examples have two texts.
+    /// Whether the examples are pairs of texts.
     pub has_pairs: bool,
     pub(crate) device: Device,
 }
@@ -74,31 +74,32 @@ impl Trained {
         self.folder.join("model")
     }
 
-    /// The trained model, ready to predict.
+    /// Loads the trained model for prediction.
     ///
     /// # Errors
-    /// When its folder was changed since.
+    /// When the model's folder cannot be loaded, for example because it was changed.
     pub fn predictor(&self) -> Result<Predictor, kiln_predict::Error> {
         Predictor::from_folder(&self.model(), &self.device)
     }
 }
 
-/// Trains as a recipe says: fetches the checkpoint and the data, reads, tokenizes, trains, and evaluates the best
-/// checkpoint.
+/// Trains a model from a recipe: fetches the checkpoint and the data, reads and tokenizes the rows, trains, and evaluates
+/// the best checkpoint.
 ///
 /// # Errors
 /// When the recipe does not fit its data or checkpoint, a file cannot be read or written, the loss diverges, or the
-/// observer breaks, in which case the run is saved.
+/// observer stops the training. In the last case, the run is saved.
 pub fn train<B: Backend>(recipe: &Recipe, options: &RunOptions, observer: &mut dyn Observer) -> Result<Trained, Error> {
     let trained = train_together::<B>(recipe, options, &Alone, observer)?;
     Ok(trained.expect("the only process is the first"))
 }
 
-/// [`train`] as one of several processes that share the work. All need the same recipe, options and files. The first one
-/// writes the run's folder and returns the training, the others none.
+/// [`train`] as one of several processes that share the work. All processes need the same recipe, options and files. The
+/// first process writes the run's folder and returns the result; the others return `None`.
 ///
 /// # Errors
-/// Those of [`train`]; when the processes would not train the same, or are more than an update has batches.
+/// The same as for [`train`]. Also when the processes differ in their settings or files, or when there are more processes
+/// than batches in an update.
 pub fn train_together<B: Backend>(
     recipe: &Recipe,
     options: &RunOptions,
@@ -115,12 +116,12 @@ pub fn train_together<B: Backend>(
             trained => trained.map(Some),
         }
     };
-    // Inside the thread pool: from outside, every parallel operation would wake a thread and wait for it.
+    // Runs inside the thread pool. From outside, every parallel operation would wake a thread and wait for it.
     rayon::scope(|_| run()).map_err(Error::from)
 }
 
 impl RunOptions {
-    /// The same options, with the file's name as the name of the run.
+    /// The same options, with the name of the recipe's file as the name of the run.
     pub fn named_after(self, recipe: &Path) -> Self {
         let name = recipe.file_stem().and_then(|stem| stem.to_str()).unwrap_or("run").to_owned();
         Self { name, ..self }

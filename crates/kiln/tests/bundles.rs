@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-/// A cache, a run on the sample and a bundle of it in each precision, for all tests. Emptied at the start, as statics are
-/// never dropped.
+/// A cache, a run on the sample, and a bundle of it in each precision, for all tests. It is emptied at the start, because
+/// statics are never dropped.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bundles");
     let _ = fs::remove_dir_all(&folder);
@@ -46,7 +46,7 @@ fn succeed(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("results are UTF-8")
 }
 
-/// The exit code, what is on stdout, and the error, of a command that must fail.
+/// The exit code, stdout and stderr of a command that must fail.
 fn fail(arguments: &[&str]) -> (i32, String, String) {
     let output = kiln(arguments);
     let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
@@ -66,7 +66,7 @@ fn test_file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../kiln-sample/files/test.tsv")
 }
 
-/// A bundle of its own, for a test that damages it.
+/// A copy of a bundle, for a test that damages it.
 fn copy_of(precision: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for entry in fs::read_dir(FOLDER.join(precision)).expect("a bundle") {
@@ -93,7 +93,7 @@ fn a_bundle_answers_as_its_model_does() {
         if precision == "f32" {
             assert_eq!(of_bundle, of_model, "nothing is rounded");
         }
-        // At every start, with any number of threads, in any batch.
+        // The predictions do not depend on the process, the number of threads or the batch.
         for threads in ["1", "2", "5"] {
             let arguments = ["predict", "--model", text(&bundle), "--file", text(&test), "--batch-size", "7"];
             let output = command(&FOLDER, &arguments).env("RAYON_NUM_THREADS", threads).output().expect("it runs");
@@ -124,7 +124,7 @@ fn a_masked_language_model_is_bundled_too() {
     assert_eq!(filled(text(&out)), filled("sample"));
 }
 
-/// On the same texts it is the same bundle, whatever form they come in.
+/// Calibration on the same texts gives the same bundle, whatever the format of their file.
 #[test]
 fn int8_is_calibrated_on_texts() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -221,7 +221,7 @@ fn every_file_that_differs_is_named() {
     assert_eq!(code, 1);
 }
 
-/// A model whose encoder has a weight that 8 bits cannot hold beside the others of its row.
+/// The encoder of the damaged model has a weight too large to share an 8-bit scale with the others of its row.
 #[test]
 fn a_bundle_that_loses_too_much_is_refused() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -236,7 +236,7 @@ fn a_bundle_that_loses_too_much_is_refused() {
     let (code, _, message) = fail(&[&arguments[..], &check, &["100"]].concat());
     assert!(code == 1 && message.contains("there is something already"), "{code}: {message}");
 
-    // In f32 the labels of the file are what the model says; the bundle says something else of some.
+    // The file is labelled with the model's predictions in f32. The bundle predicts other labels for some rows.
     let model = damaged_model(folder.path(), &run.join("model"));
     let labelled = folder.path().join("labelled.tsv");
     let columns = ["--header", "--text-column", "text"];
@@ -261,8 +261,9 @@ fn a_bundle_that_loses_too_much_is_refused() {
     }
 }
 
-/// The model with a number in the first column of each feed-forward row that is 20,000 times the others, which makes the
-/// unit of the row as large; the layer before it gives zero there.
+/// The model with a weight in the first column of each row of a feed-forward layer that is 20,000 times the others, so that
+/// the int8 scale of the row becomes too large for them. The layer before it outputs zero for that column, so that the f32
+/// model ignores it.
 fn damaged_model(folder: &Path, model: &Path) -> PathBuf {
     let damaged = folder.join("damaged");
     fs::create_dir(&damaged).expect("a folder");

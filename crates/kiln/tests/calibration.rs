@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-/// A cache and a run for all tests. Emptied at the start, as statics are never dropped.
+/// A cache and a run for all tests. It is emptied at the start, because statics are never dropped.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("calibration");
     let _ = fs::remove_dir_all(&folder);
@@ -18,7 +18,7 @@ static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     for (name, rows) in [("train.tsv", &rows[..240]), ("dev.tsv", &rows[240..300]), ("test.tsv", &rows[300..360])] {
         fs::write(folder.join(name), rows.join("\n")).expect("a small file");
     }
-    // A rate at which the head becomes far too confident.
+    // At this learning rate, the head becomes overconfident.
     let recipe = "task = \"sequence-classification\"\n[model]\nsource = \"sample\"\nencoder = \"frozen\"\npooling = \"mean\"\n\
                   [data]\ntrain = \"train.tsv\"\nvalidation = \"dev.tsv\"\ntest = \"test.tsv\"\n\
                   [train]\nepochs = 20\nlearning_rate = 5e-2\nmax_length = 48\n";
@@ -79,7 +79,7 @@ fn the_report_s_temperature_is_the_model_s_and_fits_better_than_none() {
     let page = fs::read_to_string(run.join("report.html")).expect("it was written");
     assert_eq!(page.matches("Reliability after calibration</h3>").count(), 2);
 
-    // An evaluation says the same, before and after.
+    // An evaluation gives the same numbers, before and after calibration.
     let test = FOLDER.join("test.tsv");
     let evaluated = succeed(&["eval", "--model", text(&run), "--data", text(&test), "--json"]);
     let evaluated: Value = serde_json::from_str(&evaluated).expect("JSON");
@@ -98,7 +98,7 @@ fn predictions_are_calibrated_unless_raw_and_no_label_changes() {
     assert!((temperature - 1.0).abs() > 0.01, "{temperature} would show nothing");
     for (calibrated, raw) in calibrated.iter().zip(&raw) {
         assert_eq!(calibrated["label"], raw["label"]);
-        // Of two labels, the log-odds are divided by the temperature.
+        // With two labels, the log-odds are divided by the temperature.
         let log_odds = |answer: &Value| {
             let [a, b] = ["negative", "positive"].map(|label| number(&answer["scores"][label]));
             (b / a).ln()
@@ -113,7 +113,7 @@ fn predictions_are_calibrated_unless_raw_and_no_label_changes() {
     assert_eq!(answers(&bundle, &[]), calibrated);
     assert_eq!(answers(&bundle, &["--raw"]), raw);
 
-    // A folder without the file answers as it does with --raw.
+    // Without the file, the predictions are the same as with --raw.
     let plain = FOLDER.join("plain");
     fs::create_dir_all(&plain).expect("it is writable");
     for entry in fs::read_dir(run.join("model")).expect("a model") {
@@ -148,12 +148,13 @@ fn what_is_below_the_least_score_has_no_label() {
     for row in report["splits"]["test"]["calibration"]["coverage"].as_array().expect("rows") {
         let min_score = number(&row["min_score"]);
         let count = scores.iter().filter(|score| **score >= min_score).count();
-        // A row at the edge may be on the other side of it in another batch.
+        // A score at the threshold may fall on the other side of it in another batch.
         assert!((number(&row["coverage"]) * scores.len() as f64 - count as f64).abs() < 1.5, "{row}");
     }
 }
 
-/// Few updates leave the probabilities of rare labels far below a half, where no label would be predicted.
+/// After few updates, the probabilities of rare labels are far below 0.5, so that 0.5 as a threshold would predict no
+/// label.
 #[test]
 fn several_labels_are_predicted_from_their_thresholds_on() {
     let folder = FOLDER.join("several");

@@ -1,4 +1,4 @@
-//! The binary as a user meets it, on the embedded sample.
+//! The binary as a user runs it, on the embedded sample.
 
 mod support;
 
@@ -11,7 +11,8 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-/// A cache and a run for all tests; tests that write have folders of their own. Emptied at the start, as statics are never dropped.
+/// A cache and a run for all tests; tests that write have their own folders. It is emptied at the start, because statics
+/// are never dropped.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli");
     let _ = fs::remove_dir_all(&folder);
@@ -37,7 +38,7 @@ fn succeed(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).expect("results are UTF-8")
 }
 
-/// The error on stderr, its first line at least, and the exit code.
+/// The exit code and the error on stderr of a command that must fail.
 fn fail(arguments: &[&str]) -> (i32, String) {
     let output = run(arguments);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -45,7 +46,7 @@ fn fail(arguments: &[&str]) -> (i32, String) {
     (output.status.code().expect("it was not killed"), message)
 }
 
-/// `kiln train` on the sample, one short epoch unless `more` says otherwise.
+/// `kiln train` on the sample, for one short epoch unless `more` says otherwise.
 fn train(out: &Path, more: &[&str]) -> Output {
     let mut arguments = vec!["train", "--recipe", text(&RECIPE), "--out", text(out), "--set", "train.epochs=1"];
     arguments.extend(more);
@@ -128,11 +129,11 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
     }
 }
 
-/// Runs a training until its first epoch has ended, presses Ctrl-C, and goes on.
+/// Runs a training until its first epoch has ended, presses Ctrl-C, and resumes it.
 #[cfg(unix)]
 fn interrupted(arguments: &[&str]) {
     let mut child = kiln(arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary runs");
-    // The first epoch's line is there once training is well under way.
+    // The first epoch's line is printed when the training has made progress.
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().expect("it is piped")));
     lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("epoch")).expect("an epoch ends");
     let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("there is kill");
@@ -216,7 +217,7 @@ fn a_frozen_encoder_runs_once() {
     assert!(head.is_some() && head == same_head);
 }
 
-/// Of tags and of answers, whose heads read every token.
+/// For token classification and question answering, whose heads read every token.
 #[test]
 fn a_frozen_encoder_under_a_head_on_tokens_runs_once() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -317,7 +318,7 @@ fn a_model_folder_that_lacks_something_is_refused_by_name() {
     let unnamed = copy(&["nothing"]);
     let config = fs::read_to_string(unnamed.join("config.json")).expect("it was copied");
     fs::write(unnamed.join("config.json"), config.replace("id2label", "id2nothing")).expect("it is writable");
-    // As transformers names two labels that have no names.
+    // These are the names that transformers gives to two unnamed labels.
     let answer = succeed(&["predict", "--model", text(&unnamed), "--text", "好", "--json"]);
     assert!(answer.contains("LABEL_0") && answer.contains("LABEL_1"), "{answer}");
 }
@@ -353,7 +354,7 @@ fn what_is_wrong_is_said_before_anything_is_lost() {
     assert_eq!(fail(&["predict", "--model", text(&MODEL), "--text", "好", "--backend", "tpu"]).0, 2);
 }
 
-/// A model whose labels' names are exchanged is right where the other one is wrong.
+/// A model with swapped label names is right on the rows where the original is wrong.
 #[test]
 fn a_better_model_is_found() {
     let folder = tempfile::tempdir().expect("a temporary folder");

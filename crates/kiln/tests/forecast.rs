@@ -1,4 +1,4 @@
-//! `kiln forecast` against the training that it is about.
+//! `kiln forecast` compared with the training that it predicts.
 
 mod support;
 
@@ -14,7 +14,7 @@ fn kiln(arguments: &[&str], cache: &Path) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON")
 }
 
-/// Time is that of the machine, so the test holds what does not depend on it: updates, tokens and bytes.
+/// Times depend on the machine, so the test checks only updates, tokens and bytes.
 #[test]
 fn updates_and_bytes_are_those_of_the_training() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -1,4 +1,4 @@
-//! The binary and a hub: what a user of data sets and mirrors meets.
+//! The binary with a hub: data sets and mirrors.
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kiln_loopback::{COMMIT, Hub, Pace};
 
-/// `kiln` without a variable of whoever runs the tests, on `hub` alone, with its caches in `cache`.
+/// `kiln` without the environment of the user who runs the tests, with `hub` as its only hub and its caches in `cache`.
 fn kiln(hub: &Hub, cache: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
     command.env_clear().env("HOME", cache).env("KILN_CACHE", cache.join("kiln")).env("HF_HUB_CACHE", cache.join("hf"));
@@ -83,7 +83,7 @@ fallback = ["hf", "modelscope"]
     ] {
         assert!(written.lines().any(|written| written == line), "`{line}` in\n{written}");
     }
-    // It is a recipe, and offline it needs nothing more.
+    // `run.toml` is a recipe, and needs no network.
     hub.requests();
     succeed(train(&run.join("run.toml"), &cache.path().join("again")).arg("--offline"));
     assert!(hub.requests().concat().is_empty());
@@ -114,7 +114,7 @@ fn a_model_is_asked_by_its_source() {
 #[test]
 fn ctrl_c_leaves_what_the_next_pull_goes_on_with() {
     let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
-    // It would take ten seconds.
+    // At this pace, the download would take ten seconds.
     hub.change(|state| state.pace = Some(Pace { bytes: 1000, pause: Duration::from_millis(100) }));
     let mut pull = kiln(&hub, cache.path());
     let process = pull.args(["pull", "hf:owner/name"]).stderr(Stdio::piped()).spawn().expect("the binary runs");

@@ -1,4 +1,4 @@
-//! From raw text to a vocabulary, a masked language model, and what it tells.
+//! From raw text to a vocabulary, a masked language model, and its predictions.
 
 use std::fmt::Write;
 use std::fs;
@@ -21,7 +21,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")
 }
 
-/// Documents about one of two things each: sentences go with their like alone.
+/// Documents about one of two topics each. All sentences of a document are about the same topic.
 fn corpus(documents: usize) -> String {
     let mut corpus = String::new();
     for document in 0..documents {
@@ -62,8 +62,8 @@ max_length = 48
     let report = succeed(&["pretrain", "--recipe", text(&path("recipe.toml")), "--out", text(&run_folder), "--json"]);
     let report: Value = serde_json::from_str(&report).expect("one JSON object");
     let validation = &report["splits"]["validation"];
-    // A tenth would be chance for the one, a half for the other. Of the sentences of other documents half are about the
-    // same thing, so that three quarters can be told by it.
+    // Chance is a tenth for masked tokens, and a half for next sentences. Half of the sentences from other documents are
+    // about the same topic, so that the topic alone decides three quarters of the pairs.
     assert!(validation["masked_accuracy"].as_f64().expect("a number") > 0.5, "{validation}");
     assert!(validation["next_sentence_accuracy"].as_f64().expect("a number") > 0.6, "{validation}");
     assert!(validation["perplexity"].as_f64().expect("a number") < 10.0, "{validation}");
@@ -84,7 +84,7 @@ max_length = 48
     let judged: Value = serde_json::from_str(&judged).expect("one JSON object");
     assert!(judged["splits"]["test"]["masked_accuracy"].as_f64().expect("a number") > 0.5, "{judged}");
 
-    // Domain adaptation: its own heads are where it goes on from.
+    // Domain adaptation: training continues from the checkpoint's own heads.
     let further =
         recipe.replace("dir:vocabulary\"\nsize = \"tiny\"", "dir:run/model\"").replace("epochs = 6", "epochs = 1");
     fs::write(path("further.toml"), further).expect("a small file");
@@ -132,7 +132,7 @@ fn what_cannot_be_trained_on_is_named() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("expected `masked-lm`"));
 }
 
-/// The teacher has another vocabulary and is wider.
+/// The teacher has another vocabulary and a larger hidden size.
 #[test]
 fn hidden_states_of_a_teacher_are_learnt_from_raw_text() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// A small recipe and its data in a folder of their own.
+/// A small recipe and its data in a temporary folder.
 struct Workplace {
     folder: tempfile::TempDir,
 }
@@ -60,7 +60,7 @@ impl Workplace {
         fs::read(self.path(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// Every file below a folder with its contents.
+    /// Every file in a folder and its subfolders, with its contents.
     fn contents(&self, folder: &str) -> Vec<(PathBuf, Vec<u8>)> {
         let mut folders = vec![self.path(folder)];
         let mut files = Vec::new();
@@ -116,7 +116,7 @@ fn another_run_is_not_resumed_and_each_difference_is_named() {
     fs::write(place.path("train.tsv"), [&train[..], "\n多加的一行\tpositive".as_bytes()].concat()).expect("writable");
     refused(&[], &["data.train: the file's contents have changed"]);
 
-    // The data may lie elsewhere, and when checkpoints are saved does not matter. The run is complete.
+    // A resumed run may have its data in another place and save checkpoints at other times. This run is already complete.
     fs::write(place.path("moved.tsv"), train).expect("writable");
     let weights = place.read("run/model/model.safetensors");
     let moved = format!("data.train={}", place.path("moved.tsv").display());
@@ -149,7 +149,7 @@ fn a_run_killed_before_its_first_checkpoint_starts_from_the_beginning() {
     let place = Workplace::new();
     place.succeed("run", &[]);
     let (weights, metrics) = (place.read("run/model/model.safetensors"), place.read("run/metrics.jsonl"));
-    // What such a run leaves: its recipe alone.
+    // A run killed before its first checkpoint leaves only its recipe.
     fs::remove_dir_all(place.path("run/checkpoints")).expect("they are there");
     let (code, message) = place.trained("run", &[]);
     assert!(code == Some(2) && message.contains("--resume"), "{message}");
@@ -177,7 +177,7 @@ fn a_killed_run_with_every_option_ends_with_the_same_bytes() {
         "train.focal_gamma=1.5",
         "train.tensorboard=true",
     ]);
-    // 36 updates, and each start of the killed run has its own file.
+    // There are 36 updates, and each start of the killed run has its own file.
     assert_eq!(epochs(&place.read("whole/metrics.jsonl")).len(), 8);
     for (run, files) in [("whole", 1), ("run", 3)] {
         let events = place.contents(&format!("{run}/tensorboard"));
@@ -203,7 +203,7 @@ fn ends_with_the_same_bytes(options: &[&str]) -> Workplace {
     assert!(place.read("run/model/model.safetensors") == place.read("whole/model/model.safetensors"));
     assert_eq!(epochs(&place.read("run/metrics.jsonl")), epochs(&place.read("whole/metrics.jsonl")));
 
-    // Killed between the checkpoint of an epoch and its line.
+    // The state of a run that was killed after the checkpoint of an epoch, but before its line was written.
     let metrics = place.read("run/metrics.jsonl");
     let first = metrics.iter().position(|byte| *byte == b'\n').expect("three lines");
     fs::write(place.path("run/metrics.jsonl"), &metrics[..=first]).expect("it is writable");
@@ -230,7 +230,7 @@ fn the_commands_that_a_training_prints_work_and_its_lines_fit() {
     for (name, words) in [("predict", "positive"), ("evaluate", "accuracy")] {
         let command = printed(name);
         let arguments = command.strip_prefix("kiln ").expect("a command of kiln");
-        // As a shell divides it.
+        // The shell splits the command into words.
         let script = format!("\"$KILN\" {arguments}");
         let output = Command::new("sh")
             .args(["-c", &script])

@@ -1,4 +1,4 @@
-//! `kiln serve` as a process: killed, told to end and to reload under load, and left alone by its clients.
+//! `kiln serve` as a process: killed, stopped and reloaded under load, and abandoned by its clients.
 #![cfg(unix)]
 
 #[path = "../../kiln-serve/tests/serve/client.rs"]
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use client::{Answer, connect, read, request, send};
 use serde_json::{Value, json};
 
-/// Rounds of each signal; `cargo xtask bench serve` goes through 50.
+/// Rounds of each signal; `cargo xtask bench serve` runs 50.
 const ROUNDS: usize = 3;
 const CLIENTS: usize = 6;
 const JSON: (&str, &str) = ("content-type", "application/json");
@@ -34,11 +34,11 @@ static BUNDLE: LazyLock<PathBuf> = LazyLock::new(|| {
     bundle
 });
 
-/// A running server; it ends with the value.
+/// A running server, which is killed on drop.
 struct Served {
     process: Child,
     address: SocketAddr,
-    /// The lines of its log, once it has ended.
+    /// Returns the lines of its log, after it has ended.
     log: Option<JoinHandle<Vec<Value>>>,
     reloads: std::sync::mpsc::Receiver<()>,
 }
@@ -78,7 +78,7 @@ impl Served {
         assert!(sent.expect("there is kill").success());
     }
 
-    /// Waits for the end; returns the exit code and the requests of the log.
+    /// Waits for the server to end. Returns the exit code and the requests in the log.
     fn end(mut self) -> (Option<i32>, Vec<Value>) {
         let code = self.process.wait().expect("it ends").code();
         let log = self.log.take().expect("it is joined once").join().expect("it does not panic");
@@ -108,7 +108,7 @@ fn bodies() -> Vec<String> {
     (0..24).map(|at| json!({ "inputs": vec![masked(at); 1 + at % 3] }).to_string()).collect()
 }
 
-/// What the clients of a load have got, and whether they were told to stop.
+/// The responses that the clients have received, and whether they should stop.
 #[derive(Default)]
 struct Load {
     answers: Mutex<Vec<(usize, Answer)>>,
@@ -118,7 +118,7 @@ struct Load {
 }
 
 impl Load {
-    /// Asks one request after another on a connection, until it breaks or the load is stopped.
+    /// Sends one request after another on a connection, until the connection breaks or the load is stopped.
     fn run(&self, address: SocketAddr, bodies: &[String], first: usize) {
         let Ok(stream) = std::net::TcpStream::connect(address) else {
             self.broken.fetch_add(1, Ordering::SeqCst);
@@ -143,7 +143,7 @@ impl Load {
         }
     }
 
-    /// Clients that ask, while `during` does something to the server.
+    /// Runs clients that send requests while `during` acts on the server.
     fn around(&self, address: SocketAddr, bodies: &[String], during: impl FnOnce()) {
         std::thread::scope(|scope| {
             for client in 0..CLIENTS {
@@ -155,7 +155,7 @@ impl Load {
         });
     }
 
-    /// Every answer is that of a server at rest; returns how many there are.
+    /// Checks that every response is the same as without load. Returns the number of responses.
     fn check(&self, expected: &[String]) -> usize {
         let answers = self.answers.lock().expect("no thread panics with it");
         for (at, answer) in answers.iter() {
@@ -165,7 +165,7 @@ impl Load {
     }
 }
 
-/// Without it, a test that fails would wait for clients that go on.
+/// Stops the clients when a test panics. Otherwise the test would wait for them forever.
 struct StopInPanic<'a>(&'a AtomicBool);
 
 impl Drop for StopInPanic<'_> {
@@ -203,7 +203,7 @@ fn a_killed_server_answers_the_same_bytes_once_it_is_back() {
     assert_eq!(at_rest(&bodies), expected);
 }
 
-/// A request that the log has was accepted; each of them reached its client.
+/// Every request in the log was accepted, and its response reached the client.
 #[test]
 fn a_server_that_is_told_to_end_answers_what_it_has_accepted() {
     let bodies = bodies();
@@ -262,7 +262,7 @@ fn idle_connections_and_clients_that_vanish_leave_nothing_behind() {
     eventually("only the connection that asks is open", || open() == 1.0);
 }
 
-/// The command of the unit and of the image, with the bundle, the keys and a port of this test.
+/// The commands of the systemd unit and of the container image, with the bundle, the keys and the port of this test.
 fn deployed() -> [Vec<String>; 2] {
     let unit = deploy("kiln.service");
     let unit = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/kiln ")).expect("it starts it");
@@ -302,7 +302,7 @@ fn the_commands_that_are_deployed_start_a_server_with_keys() {
     }
 }
 
-/// What systemd says of the unit, where it is there to be asked.
+/// Checks the unit with systemd, if it is installed.
 #[test]
 #[allow(clippy::print_stderr, reason = "a test that does not run says so")]
 fn the_unit_is_one_of_systemd_and_closed() {
@@ -310,7 +310,7 @@ fn the_unit_is_one_of_systemd_and_closed() {
     let unit = folder.path().join("kiln.service");
     let content = deploy("kiln.service").replace("/usr/local/bin/kiln", env!("CARGO_BIN_EXE_kiln"));
     std::fs::write(&unit, content).expect("it is writable");
-    // At most 1.5 of 10, in tenths.
+    // The exposure is at most 1.5 of 10; the threshold is in tenths.
     for arguments in
         [["verify", "--man=no"].as_slice(), &["security", "--offline=true", "--threshold=15", "--no-pager"]]
     {

@@ -1,4 +1,4 @@
-//! `kiln data suspects`: labels that were flipped on purpose, and a table that is trained on again.
+//! `kiln data suspects`: finds labels that were flipped on purpose, and writes a table that can be trained on.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ const GOOD: [&str; 10] =
 const BAD: [&str; 10] =
     ["很脏", "很吵", "很难受", "很冷淡", "非常失望", "又慢又差", "不值得来", "很破旧", "有股臭味", "很粗鲁"];
 
-/// How many rows there are, and how many of them have the other label: in each subject others.
+/// The number of rows, and of rows with a flipped label. Each subject has other flipped rows.
 const ROWS: usize = 240;
 const FLIPPED: usize = 24;
 
@@ -89,7 +89,7 @@ fn flipped_labels_come_first_and_the_table_is_trained_on_again() {
         assert!((sum - 1.0).abs() < 1e-9 && suspect["nearest"].as_array().is_some_and(|rows| rows.len() == 3));
     }
 
-    // All rows are there, the suspect ones first; corrected, they are trained on.
+    // The table has all rows, the suspect ones first. After correction, a recipe trains on it.
     let table = fs::read_to_string(place.path("suspects.tsv")).expect("it was written");
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split('\t').collect()).collect();
     assert_eq!(rows.len(), ROWS);
@@ -102,7 +102,7 @@ fn flipped_labels_come_first_and_the_table_is_trained_on_again() {
     fs::write(place.path("corrected.tsv"), corrected.collect::<String>()).expect("it is writable");
     place.succeed(&["train", "--recipe", "recipe.toml", "--out", "run", "--set", "data.train=corrected.tsv"]);
 
-    // The same seed finds the same.
+    // The same seed finds the same rows.
     let again = place.succeed(&[&SUSPECTS[..], &["--folds", "4", "--json"]].concat());
     assert_eq!(serde_json::from_str::<Value>(&again).expect("JSON"), found);
 }

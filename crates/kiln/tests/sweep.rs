@@ -1,4 +1,4 @@
-//! `kiln sweep`, whole and interrupted.
+//! `kiln sweep`, uninterrupted and interrupted.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ struct Workplace {
 }
 
 impl Workplace {
-    /// A small recipe with a frozen encoder, which trains in no time.
+    /// A small recipe with a frozen encoder, which trains fast.
     fn new(sweep: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let reviews = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kiln-sample/files/train.tsv");
@@ -45,7 +45,7 @@ impl Workplace {
         self.kiln(arguments).output().expect("the binary runs")
     }
 
-    /// What is on stderr.
+    /// The stderr of a command that must succeed.
     fn succeed(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let log = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -60,7 +60,7 @@ impl Workplace {
         assert!(words.iter().all(|word| message.contains(word)), "{message}");
     }
 
-    /// Every model of a sweep, its table and its page, by name; and `sweep.json` without times.
+    /// Every model of a sweep, its table and its page, by name, and `sweep.json` without times.
     fn contents(&self, folder: &str) -> (BTreeMap<PathBuf, Vec<u8>>, Value) {
         let root = self.path(folder);
         let mut files = BTreeMap::new();
@@ -98,7 +98,7 @@ const HALVED: &str = "\"train.learning_rate\" = [1e-5, 1e-3, 1e-2, 5e-2]\nseeds 
 fn a_sweep_ranks_its_candidates_and_trains_the_better_half_on() {
     let place = Workplace::new(HALVED);
     let log = place.succeed(&["sweep", "--recipe", "recipe.toml", "--out", "out"]);
-    // The encoder ran over each split once, in the first of 4 · 2 + 2 · 2 + 2 · 2 trainings.
+    // The encoder ran once for each split, in the first of 4 · 2 + 2 · 2 + 2 · 2 trainings.
     assert_eq!((log.matches("computed in").count(), log.matches("from the cache").count()), (2, 30), "{log}");
     let json = place.json("out");
     let candidates = json["candidates"].as_array().expect("a list");
@@ -119,9 +119,9 @@ fn a_sweep_ranks_its_candidates_and_trains_the_better_half_on() {
     assert!(table.starts_with("rank\tsettings\tepochs\t") && table.lines().count() == 5, "{table}");
     assert!(fs::read_to_string(place.path("out/sweep.html")).expect("it was written").contains("train.learning_rate"));
 
-    // Another command ignores the table.
+    // Other commands ignore the `[sweep]` table.
     place.succeed(&["train", "--recipe", "recipe.toml", "--out", "run"]);
-    // What is complete is not trained again.
+    // Complete trainings are not repeated.
     place.refused(&["sweep", "--recipe", "recipe.toml", "--out", "out"], &["out holds a sweep already", "--resume"]);
     let before = place.contents("out");
     let log = place.succeed(&["sweep", "--recipe", "recipe.toml", "--out", "out", "--resume"]);
@@ -139,7 +139,7 @@ fn an_interrupted_sweep_ends_with_the_same_bytes() {
     let cut = [&arguments[..], &["cut"]].concat();
     let mut child = place.kiln(&cut).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary runs");
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().expect("it is piped")));
-    // In the second rung, in the first epoch of two.
+    // The interruption comes in the second rung, after the first of two epochs.
     lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("epoch 1/2")).expect("the second rung begins");
     let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("there is kill");
     assert!(interrupt.success());

@@ -1,4 +1,4 @@
-//! What a recipe says of tags and answers reaches the report, the model folder, `eval` and `predict`.
+//! A recipe's settings for tags and answers have an effect in the report, the model folder, `eval` and `predict`.
 
 use std::fs;
 use std::path::Path;
@@ -50,7 +50,7 @@ fn plain_tags_are_no_words() {
     let validation = &report["splits"]["validation"];
     assert_eq!(validation["tag_scheme"], "plain");
     assert!(validation.get("entity_f1").is_none(), "{validation}");
-    // The words of all texts were right, however wrong their tags.
+    // The metric counts tags, not segments.
     let accuracy = validation["accuracy"].as_f64().expect("a number");
     assert!(accuracy > 0.9, "{accuracy}");
 

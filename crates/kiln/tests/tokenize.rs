@@ -1,4 +1,4 @@
-//! `kiln tokenize` as a user meets it, on a folder that holds nothing but a tokenizer.
+//! `kiln tokenize` as a user runs it, on a folder that holds only a tokenizer.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -82,7 +82,8 @@ fn what_is_missing_is_named() {
     assert!(String::from_utf8_lossy(&failed.stderr).contains("tokenizer.json"));
 }
 
-/// Kana make one word for BERT, which cannot be cut: counting all of it would take about 100 bytes of memory for each byte.
+/// BERT treats a run of kana as one word, which cannot be split. Counting all of it would take about 100 bytes of memory
+/// per byte.
 #[test]
 fn an_audit_says_which_lengths_leave_a_part_out() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -1,4 +1,4 @@
-//! Ranges of a recipe's values: functions for `deserialize_with`, so that an error has the place of its value.
+//! Range checks of a recipe's values: functions for `deserialize_with`, so that errors have the location of the value.
 
 use serde::de::{Error, Unexpected};
 use serde::{Deserialize, Deserializer};
@@ -13,7 +13,7 @@ pub fn each_at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<V
     Vec::<i64>::deserialize(deserializer)?.into_iter().map(|number| whole(number, 1)).collect()
 }
 
-/// Whole numbers in ascending order, one at least.
+/// At least one whole number, in strictly ascending order.
 pub fn ascending<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<usize>, D::Error> {
     let numbers = Vec::<i64>::deserialize(deserializer)?;
     let numbers: Vec<usize> = numbers.into_iter().map(|number| whole(number, 0)).collect::<Result<_, _>>()?;
@@ -31,7 +31,7 @@ pub fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Er
     number(deserializer, |number| number > 0.0, "a number above 0")
 }
 
-/// The same of a key that may be absent.
+/// A finite number above 0, for an optional key.
 pub fn some_positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
     positive(deserializer).map(Some)
 }

@@ -11,50 +11,50 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::RecipeError;
 use super::document::Places;
 
-/// `[data]`: the labelled files, and how they are read.
+/// `[data]`: the data files, and how they are read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Data {
-    /// The splits, or the files that are divided into them.
+    /// A file for each split, files to divide into splits, or a corpus.
     pub files: Files<DataPath>,
-    /// From each file's ending when absent.
+    /// The format of the files; inferred from each file's extension when absent.
     pub format: Option<Format>,
-    /// From each file's bytes when absent.
+    /// The character encoding of the files; detected from each file's bytes when absent.
     pub encoding: Option<Encoding>,
-    /// Whether the first row of a csv or tsv file names its columns. Left out, it is `true` where a column is given by
-    /// name, `false` where all are given by index; where none is given, `false` for csv and tsv, whose columns are
-    /// then 0 and 1, and `true` for the other formats, whose columns are then `text` and `label`.
+    /// Whether the first row of a csv or tsv file names its columns. When the key is absent, it is `true` if a column is
+    /// given by name, and `false` if all are given by index. If no column is given either, it is `false` for csv and tsv,
+    /// whose columns are then 0 and 1, and `true` for the other formats, whose columns are then `text` and `label`.
     pub header: bool,
-    /// Where texts and labels are.
+    /// The columns of the texts and labels.
     pub columns: Columns,
-    /// Collected from the training split and sorted when absent.
+    /// The label set; when absent, the sorted labels of the training split.
     pub labels: Option<LabelSet>,
-    /// What separates the labels of a cell when a row may have several.
+    /// The separator of the labels in a cell, when a row may have several.
     pub label_separator: char,
-    /// Whether training rows whose text is also in another split are left out.
+    /// Whether to drop training rows whose text is also in another split.
     pub drop_leaks: bool,
-    /// How tags are read; inferred from the tags when absent.
+    /// The tag scheme; inferred from the tags when absent.
     pub tag_scheme: Option<TagScheme>,
-    /// The language that answers are compared in; inferred from the training split's contexts when absent.
+    /// The language whose rules are used to compare answers; inferred from the training split's contexts when absent.
     pub answer_language: Option<AnswerLanguage>,
 }
 
-/// Where the splits come from: files in a recipe are of the type [`DataPath`], on disk of the type `PathBuf`.
+/// The source of the splits. `F` is [`DataPath`] for files as a recipe names them, and `PathBuf` for files on disk.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Files<F> {
-    /// A file for each.
+    /// One file for each split.
     Splits(Splits<F>),
-    /// The rows of all files, divided.
+    /// The rows of all files together, divided into splits.
     Divided {
-        /// Read one after another.
+        /// The files, in the order in which they are read.
         files: Vec<F>,
-        /// The share of each split.
+        /// The shares of the splits.
         split: SplitConfig,
     },
-    /// Text without labels, and a file to validate with; without one, some rows are held back.
+    /// Text without labels, and a file to validate on. Without one, some rows are held out.
     Corpus {
-        /// Read one after another.
+        /// The files, in the order in which they are read.
         files: Vec<F>,
-        /// To validate with.
+        /// The file to validate on.
         validation: Option<F>,
     },
 }
@@ -62,20 +62,20 @@ pub enum Files<F> {
 /// A file as a recipe names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataPath {
-    /// On disk.
+    /// A file on disk.
     Local(PathBuf),
-    /// Of a data set on a hub.
+    /// A file of a data set on a hub.
     Hub(DatasetFile),
 }
 
 impl<F> Files<F> {
-    /// The same of other files.
+    /// Applies `f` to every file.
     pub fn map<G>(&self, mut f: impl FnMut(&F) -> G) -> Files<G> {
         let Ok(files) = self.try_map(|file| Ok::<_, Infallible>(f(file)));
         files
     }
 
-    /// The same of other files, up to the first that fails.
+    /// Applies `f` to every file, and stops at the first error.
     pub fn try_map<G, E>(&self, mut f: impl FnMut(&F) -> Result<G, E>) -> Result<Files<G>, E> {
         Ok(match self {
             Self::Splits(splits) => Files::Splits(splits.as_ref().try_map(|_, file| f(file))?),
@@ -89,7 +89,7 @@ impl<F> Files<F> {
         })
     }
 
-    /// One after another.
+    /// All files, in order.
     pub fn all(&self) -> Vec<&F> {
         match self {
             Self::Splits(splits) => splits.iter().map(|(_, file)| file).collect(),
@@ -100,7 +100,7 @@ impl<F> Files<F> {
 }
 
 impl DataPath {
-    /// A path of its own is relative to the recipe's folder.
+    /// Makes a local path absolute; it is relative to the recipe's folder.
     pub(super) fn in_folder(self, folder: &Path) -> Self {
         match self {
             Self::Local(path) => Self::Local(folder.join(path)),
@@ -108,7 +108,7 @@ impl DataPath {
         }
     }
 
-    /// Its name, which says what format it has.
+    /// The path whose extension gives the format.
     fn named(&self) -> &Path {
         match self {
             Self::Local(path) => path,
@@ -126,7 +126,7 @@ impl Serialize for DataPath {
     }
 }
 
-/// What begins as a data set's source is one; everything else is a path.
+/// A string with the prefix of a data set source is parsed as one; any other string is a path.
 impl<'de> Deserialize<'de> for DataPath {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let path = PathBuf::deserialize(deserializer)?;
@@ -137,7 +137,7 @@ impl<'de> Deserialize<'de> for DataPath {
     }
 }
 
-/// `data.label`: a column, or the names of several that hold 0 or 1.
+/// `data.label`: a column, or the names of several columns that hold 0 or 1.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Labelled {
@@ -145,7 +145,7 @@ enum Labelled {
     InColumns(Vec<String>),
 }
 
-/// `[data]` as it is written in a file.
+/// `[data]` as written in a file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataFile {
@@ -169,7 +169,7 @@ pub struct DataFile {
 }
 
 impl DataFile {
-    /// Fills in the defaults, makes paths absolute, and checks what concerns several keys.
+    /// Fills in the defaults, makes paths absolute, and checks conditions on several keys.
     pub fn resolve(self, folder: &Path, is_corpus: bool, places: &Places) -> Result<Data, RecipeError> {
         let delimited = self.is_delimited(folder);
         let (label, flags) = match &self.label {
@@ -210,13 +210,13 @@ impl DataFile {
         Ok(data)
     }
 
-    /// Whether all files are csv or tsv, whose columns have names only where there is a header.
+    /// Whether all files are csv or tsv. Their columns have names only if there is a header.
     fn is_delimited(&self, folder: &Path) -> bool {
         let delimited = |format| matches!(format, Format::Csv | Format::Tsv);
         let named = [&self.train, &self.validation, &self.test].into_iter().flatten();
         match self.format {
             Some(format) => delimited(format),
-            // A file that is not there is reported where it is read.
+            // A missing file is reported later, when it is read.
             None => named
                 .chain(self.files.iter().flatten())
                 .all(|path| Format::from_path(&folder.join(path.named())).is_ok_and(delimited)),

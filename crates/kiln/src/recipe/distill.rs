@@ -8,38 +8,40 @@ use serde::{Deserialize, Serialize};
 use super::checked;
 use super::{DataPath, Encoder, Model, RecipeFile, Rule};
 
-/// `[distill]`: a teacher, whose answers are learnt beside the labels or instead of them.
+/// `[distill]`: a teacher whose outputs the model learns, in addition to the labels or instead of them.
 ///
-/// The loss of a row is `alpha · labels + (1 − alpha) · teacher`. The teacher's part is, of labels and tags and of an answer's
-/// start and end, the divergence of the softmaxes; where several labels may be right, of a sigmoid each; of a number, the
-/// squared error. With raw text the labels are the masked tokens, and the teacher's part is the squared error of its last
-/// layer's hidden states.
+/// The loss of a row is `alpha · labels + (1 − alpha) · teacher`. The teacher's term is the KL divergence of the softmaxes
+/// for a single label, tags, and the start and end of an answer; the divergence of one sigmoid per label for multi-label
+/// classification; and the squared error for regression. For raw text, the labels are the masked tokens, and the teacher's
+/// term is the squared error of the last layer's hidden states.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Distill {
-    /// A trained model of the same task and labels, with raw text any encoder: a source, or the folder of a run.
+    /// The teacher: a source, or the folder of a run. It is a trained model of the same task and labels; for raw text, any
+    /// encoder.
     pub teacher: Source,
-    /// Of both models' softmax or sigmoid; the higher, the more the teacher's unlikely labels count.
+    /// The temperature of both models' softmax or sigmoid. A higher value gives more weight to the teacher's unlikely
+    /// labels.
     #[serde(default = "two", deserialize_with = "checked::positive")]
     pub temperature: f64,
-    /// The share of the labels' own loss.
+    /// The weight of the loss on the labels; the teacher's term has the rest.
     #[serde(default = "half", deserialize_with = "checked::share")]
     pub alpha: f64,
-    /// Whether layers are compared too: hidden states of evenly mapped layers, or where the models' widths differ, the
-    /// relations of the last layers' values.
+    /// Whether to compare layers too: the hidden states of evenly mapped layers or, when the hidden sizes differ, the value
+    /// relations of the last layers.
     #[serde(default)]
     pub hidden: bool,
-    /// Files of further texts or pairs, whose labels are not read: the teacher alone says something of them. Columns are those
-    /// of the labelled files; of plain text, each line is a row.
+    /// Files of further texts or pairs without labels, which only the teacher labels. The columns are those of the labelled
+    /// files. In plain text, each line is a row.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unlabelled: Vec<DataPath>,
 }
 
-/// `[student]`: the part of the checkpoint that is trained.
+/// `[student]`: the layers of the checkpoint that the trained model keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Student {
-    /// Layers of `model.source` that are kept, from 0, in ascending order. The model that is saved has as many.
+    /// The layers of `model.source` to keep, numbered from 0, in ascending order. The saved model has only these layers.
     #[serde(deserialize_with = "checked::ascending")]
     pub layers: Vec<usize>,
 }
@@ -63,7 +65,7 @@ impl Distill {
     }
 }
 
-/// What both sections need of the other keys.
+/// Conditions of both sections on other keys.
 pub(super) fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
     let is_full = model.encoder == Encoder::Full;
     let is_pretrained = model.initialize == Start::Pretrained && model.size.is_none();

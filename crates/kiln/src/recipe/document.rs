@@ -1,4 +1,4 @@
-//! A recipe's text and the overrides as one TOML document, in which each key and value knows where it was written.
+//! A recipe's text and its overrides as one TOML document that keeps the location of each key and value.
 
 use std::ops::Range;
 
@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue, Deserializer};
 use super::RecipeError;
 use super::explain;
 
-/// Reads `text`, lays assignments (`KEY=VALUE`) over it, the overrides of a command line first and then those of a sweep, and
-/// reads a `T` from all. `name` names the text in errors.
+/// Parses `text`, applies assignments (`KEY=VALUE`) to it, and deserializes a `T` from the result. The overrides of the
+/// command line are applied first, then the assignments of a sweep. `name` is the name of the text in errors.
 pub fn read<T: DeserializeOwned>(
     name: &str,
     text: &str,
@@ -23,8 +23,8 @@ pub fn read<T: DeserializeOwned>(
         places.error_at(error.span().map_or(0, |span| span.start), what)
     })?;
 
-    // An override is parsed behind as many spaces as there is text before it, so that its spans go on where those of
-    // the text end, and every span says by itself where it comes from.
+    // Each override is padded with as many spaces as there is text before it. Its spans then continue where those of the
+    // text end, so that a span alone identifies its origin.
     let mut start = text.len() + 1;
     let mut documents = Vec::with_capacity(overrides.len() + swept.len());
     let labelled =
@@ -54,7 +54,7 @@ pub fn read<T: DeserializeOwned>(
     Ok((value, places))
 }
 
-/// `KEY=VALUE` as a line of TOML behind `padding` spaces. What is not TOML after the `=` is taken for a string.
+/// `KEY=VALUE` as a line of TOML after `padding` spaces. A value that is not valid TOML is taken as a string.
 fn assignment(setting: &str, padding: usize) -> Option<String> {
     let (key, value) = setting.split_once('=')?;
     let padding = " ".repeat(padding);
@@ -75,11 +75,11 @@ const PATHS: [&str; 8] = [
     "distill.teacher",
     "model.source",
 ];
-/// Those among them that are sources of models.
+/// The paths among them that are sources of models.
 const SOURCES: [&str; 2] = ["distill.teacher", "model.source"];
 
-/// Makes the paths of an override absolute: whoever types one means it from the working folder, whereas the paths of a file
-/// are relative to the file's folder.
+/// Makes the paths of an override absolute. They are relative to the working folder, but the paths of a recipe file are
+/// relative to the file's folder.
 fn make_absolute(table: &str, entries: &mut DeTable<'_>) -> Result<(), String> {
     for (name, value) in entries.iter_mut() {
         let key = explain::join(table, name.get_ref());
@@ -99,7 +99,7 @@ fn make_absolute(table: &str, entries: &mut DeTable<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// What is not a path stays as it is.
+/// Makes a path absolute. Anything else is returned unchanged.
 fn absolute(key: &str, text: &str) -> Result<String, String> {
     let (prefix, path) = match (SOURCES.contains(&key), text.strip_prefix("dir:")) {
         (true, Some(path)) => ("dir:", path),
@@ -117,8 +117,8 @@ fn absolute(key: &str, text: &str) -> Result<String, String> {
     }
 }
 
-/// Lays `over` on `base`: tables are merged, values are replaced. A key that is a table in one and a value in the other
-/// is returned with its place in `over`.
+/// Merges `over` into `base`: tables are merged, values are replaced. The error is a key that is a table in one and a value
+/// in the other, with its position in `over`.
 fn merge<'t>(base: &mut DeTable<'t>, over: DeTable<'t>) -> Result<(), (usize, String)> {
     for (key, value) in over {
         let span = value.span();
@@ -130,7 +130,7 @@ fn merge<'t>(base: &mut DeTable<'t>, over: DeTable<'t>) -> Result<(), (usize, St
                 return Err((key.span().start, key.into_inner().into_owned()));
             }
             (_, value) => {
-                // An insertion alone would keep the old key and its place.
+                // An insertion alone would keep the old key and its position.
                 base.remove(key.get_ref().as_ref());
                 base.insert(key, Spanned::new(span, value));
             }
@@ -139,19 +139,19 @@ fn merge<'t>(base: &mut DeTable<'t>, over: DeTable<'t>) -> Result<(), (usize, St
     Ok(())
 }
 
-/// Where the keys of a document were written.
+/// The locations of the keys of a document.
 #[derive(Debug)]
 pub struct Places {
     name: String,
     text: String,
-    /// Where each assignment starts, and what it is called.
+    /// The start of each assignment, and its name in errors.
     overrides: Vec<(usize, String)>,
     keys: Vec<Key>,
 }
 
 #[derive(Debug)]
 struct Key {
-    /// `train.epochs`.
+    /// The dotted key, such as `train.epochs`.
     path: String,
     name: Range<usize>,
     value: Range<usize>,
@@ -159,7 +159,7 @@ struct Key {
 }
 
 impl Places {
-    /// An error at a key, or at the table that should hold it.
+    /// An error located at a key, or at the closest enclosing table that exists.
     pub fn error(&self, key: &str, what: impl Into<String>) -> RecipeError {
         let mut path = key;
         loop {
@@ -185,12 +185,12 @@ impl Places {
         RecipeError::Invalid { place, what }
     }
 
-    /// The key whose name or value is at `span`; empty for the document itself, whose span is empty too.
+    /// The key whose name or value is at `span`; empty for the whole document, which has an empty span.
     fn key_at(&self, span: &Range<usize>) -> &str {
         let holds = |range: &Range<usize>| !span.is_empty() && range.start <= span.start && span.end <= range.end;
         self.keys
             .iter()
-            // A list is found by its elements too; a table has keys for what it holds.
+            // The span may also be an element of a list. The contents of a table have keys of their own.
             .find(|key| holds(&key.name) || if key.is_table { key.value == *span } else { holds(&key.value) })
             .map_or("", |key| &key.path)
     }

@@ -1,19 +1,19 @@
 use std::path::PathBuf;
 use std::{fmt, io};
 
-/// Why a recipe cannot be used. Each is wrong usage: the recipe or the command line needs a correction.
+/// Why a recipe cannot be used. Every variant is a usage error: the recipe or the command line has to be corrected.
 #[derive(Debug)]
 pub enum RecipeError {
     /// The file cannot be read.
     Read {
-        /// The recipe's file, or one that it names.
+        /// The recipe's file, or a file that the recipe names.
         path: PathBuf,
-        /// The system's reason.
+        /// The I/O error.
         source: io::Error,
     },
-    /// Something in the file or in an override is wrong.
+    /// A key or value in the file or in an override is invalid.
     Invalid {
-        /// `recipe.toml, line 17` or `--set train.epochs=0`.
+        /// The location, such as `recipe.toml, line 17` or `--set train.epochs=0`.
         place: String,
         /// What was found there, and what was expected.
         what: String,

@@ -1,8 +1,8 @@
-//! serde's messages in the words of a recipe's author.
+//! Turns serde's error messages into messages for the author of a recipe.
 
 use serde::de::DeserializeOwned;
 
-/// The message of an error met while a `T` was read, at `key` (empty: the document).
+/// The message for an error while reading a `T`. `key` is where it occurred, empty for the whole document.
 pub fn message<T: DeserializeOwned>(message: &str, key: &str) -> String {
     if let Some((_, known)) = unknown_field(message) {
         return unknown_key(key, &known, &all_keys::<T>());
@@ -25,7 +25,7 @@ pub fn message<T: DeserializeOwned>(message: &str, key: &str) -> String {
     format!("`{key}`: {message}")
 }
 
-/// A dotted key.
+/// Joins two parts of a dotted key.
 pub fn join(table: &str, name: &str) -> String {
     if table.is_empty() { name.to_owned() } else { format!("{table}.{name}") }
 }
@@ -37,7 +37,7 @@ fn unknown_key(key: &str, siblings: &[String], all: &[String]) -> String {
         .map(|known| {
             let (other, known_name) = split(known);
             let here = other == table;
-            // A key of the same table wins over an equally near one elsewhere.
+            // A key of the same table is preferred to an equally near one elsewhere.
             let nearness = strsim::jaro_winkler(name, known_name) + if here { 0.05 } else { 0.0 };
             (nearness, if here { known_name } else { known })
         })
@@ -49,13 +49,14 @@ fn unknown_key(key: &str, siblings: &[String], all: &[String]) -> String {
     }
 }
 
-/// Every key of `T`, learnt from serde itself: a struct that refuses unknown fields lists those that it knows.
+/// Every key of `T`, taken from serde: a struct that denies unknown fields lists its fields in the error message.
 fn all_keys<T: DeserializeOwned>() -> Vec<String> {
     let mut keys = Vec::new();
     let mut tables = vec![String::new()];
     while let Some(table) = tables.pop() {
         let header = if table.is_empty() { String::new() } else { format!("[{table}]\n") };
-        // No field is called `?`. What is not a table fails otherwise, and has no keys.
+        // No field is called `?`, so a table fails with its list of fields. Anything else fails with another error and has
+        // no keys.
         let Some(error) = toml::from_str::<T>(&format!("{header}'?' = 0")).err() else { continue };
         let Some(("?", names)) = unknown_field(error.message()) else { continue };
         for name in names {
@@ -67,7 +68,7 @@ fn all_keys<T: DeserializeOwned>() -> Vec<String> {
     keys
 }
 
-/// The field and the known ones of "unknown field `a`, expected one of `b`, `c`".
+/// The unknown field and the known fields of "unknown field `a`, expected one of `b`, `c`".
 fn unknown_field(message: &str) -> Option<(&str, Vec<String>)> {
     let (found, expected) = message.strip_prefix("unknown field `")?.rsplit_once("`, expected ")?;
     Some((found, expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()))
@@ -78,7 +79,7 @@ fn split(key: &str) -> (&str, &str) {
     key.rsplit_once('.').unwrap_or(("", key))
 }
 
-/// Rust's names of types in TOML's.
+/// The TOML name for serde's name of a type.
 fn plain(serde: &str) -> &str {
     match serde {
         "map" => "a table",

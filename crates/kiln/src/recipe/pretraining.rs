@@ -10,13 +10,13 @@ use super::checked;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Masking {
-    /// The share of tokens.
+    /// The share of tokens to mask.
     #[serde(deserialize_with = "checked::share")]
     pub share: f64,
     /// What is masked together: `token`, `word` or `ngram`.
     pub unit: MaskUnit,
-    /// A file with one word per line. With `unit = "word"`, the characters of such a word are masked together, as Chinese has
-    /// no spaces between words.
+    /// A file with one word per line. With `unit = "word"`, the characters of such a word are masked together. This is for
+    /// languages without spaces between words, such as Chinese.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub words: Option<PathBuf>,
 }
@@ -33,7 +33,7 @@ impl Masking {
         Self { words: self.words.map(|path| folder.join(path)), ..self }
     }
 
-    /// With the words of its file.
+    /// The config of the masking, with the words read from their file.
     pub fn config(&self) -> Result<kiln_pretrain::MaskingConfig, RecipeError> {
         let words = match &self.words {
             Some(path) => kiln_files::read_to_string(path)

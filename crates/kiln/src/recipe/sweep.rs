@@ -6,30 +6,31 @@ use toml::{Table, Value};
 use super::document::Places;
 use super::{RecipeError, explain};
 
-/// What `kiln sweep` varies. The other commands ignore it.
+/// What `kiln sweep` varies. Other commands ignore it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sweep {
-    /// Keys of the recipe and their values, in the order of the keys.
+    /// The varied keys of the recipe and their values, sorted by key.
     pub keys: Vec<(String, Vec<Value>)>,
-    /// Of `train.seed`; the recipe's own where none is given.
+    /// The values of `train.seed`; if empty, the recipe's own seed is used.
     pub seeds: Vec<u64>,
-    /// In how many parts the training split is divided, each of which is validated on once; 0: the recipe's own validation.
+    /// Number of cross-validation folds of the training split; 0 validates on the recipe's own validation split.
     pub folds: usize,
-    /// How candidates are left out early; none: all are trained to the end.
+    /// Early elimination of candidates; `None` trains all of them to the end.
     pub halving: Option<Halving>,
 }
 
-/// Successive halving: K. Jamieson and A. Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter Optimization",
-/// 2016; L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020 (arXiv 1810.05934), whose rungs are these.
+/// Successive halving: K. Jamieson and A. Talwalkar, "Non-stochastic Best Arm Identification and Hyperparameter
+/// Optimization", 2016; L. Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020 (arXiv 1810.05934),
+/// which defines these rungs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Halving {
-    /// One in so many candidates goes on, at least two, and is trained for so many times the epochs.
+    /// After each rung, one in `factor` candidates is kept, at least two, and the next rung has `factor` times the epochs.
     pub factor: usize,
-    /// Epochs of the first rung.
+    /// The epochs of the first rung.
     pub min_epochs: usize,
 }
 
-/// Values from one number to another.
+/// Evenly spaced values from `min` to `max`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Range {
@@ -40,19 +41,19 @@ struct Range {
     scale: Scale,
 }
 
-/// What is equal between neighbours.
+/// How the values of a range are spaced.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Scale {
-    /// Their difference.
+    /// Neighbours have the same difference.
     #[default]
     Linear,
-    /// Their ratio.
+    /// Neighbours have the same ratio.
     Log,
 }
 
 impl Sweep {
-    /// Reads the table as it stands in a recipe.
+    /// Reads the `[sweep]` table of a recipe.
     pub(super) fn resolve(table: Table, places: &Places) -> Result<Self, RecipeError> {
         let mut sweep = Self::default();
         let (mut factor, mut min_epochs) = (0, 1);
@@ -88,7 +89,7 @@ impl Sweep {
         Ok(sweep)
     }
 
-    /// Every combination of the values, as assignments `KEY = VALUE`; the last key's values follow each other.
+    /// Every combination of the values, as assignments `KEY = VALUE`. The last key varies fastest.
     pub fn candidates(&self) -> Vec<Vec<String>> {
         let mut candidates = vec![Vec::new()];
         for (key, values) in &self.keys {
@@ -102,7 +103,7 @@ impl Sweep {
         candidates
     }
 
-    /// The table as a recipe has it, every value written out.
+    /// The `[sweep]` table as TOML, with every value written out.
     pub fn to_toml(&self) -> String {
         let mut table: Table = self.keys.iter().map(|(key, values)| (key.clone(), values.clone().into())).collect();
         let whole = |number: usize| Value::Integer(i64::try_from(number).unwrap_or(i64::MAX));
@@ -120,7 +121,7 @@ impl Sweep {
         format!("[sweep]\n{table}")
     }
 
-    /// The epochs of each rung of a recipe that trains for `epochs`: of all candidates, of those that are left, and so on.
+    /// The epochs of each rung, for a recipe that trains for `epochs`. All candidates are trained in the first rung.
     pub fn rungs(&self, epochs: usize) -> Vec<usize> {
         let Some(Halving { factor, min_epochs }) = self.halving else { return vec![epochs] };
         let shorter = std::iter::successors(Some(min_epochs), |epochs| epochs.checked_mul(factor));
@@ -128,7 +129,7 @@ impl Sweep {
     }
 }
 
-/// A value of one of the sweep's own keys.
+/// Reads a value of one of the sweep's own keys.
 fn read<'de, T: Deserialize<'de>>(name: &str, value: Value, places: &Places) -> Result<T, RecipeError> {
     let found = value.to_string();
     T::deserialize(value).map_err(|problem| error(name, &format!("found {found}: {}", problem.message()), places))
@@ -139,7 +140,7 @@ fn error(key: &str, problem: &str, places: &Places) -> RecipeError {
     places.error(&key, format!("`{key}`: {problem}"))
 }
 
-/// A key may be quoted, `"train.learning_rate"`, or a table in a table.
+/// Flattens nested tables into dotted keys. A key may also be quoted, as in `"train.learning_rate"`.
 fn flatten(
     key: String,
     value: Value,
@@ -183,10 +184,10 @@ impl Range {
                 Scale::Log => min * (max / min).powf(share),
             }
         };
-        // Ten digits are as many as anybody would write.
+        // Rounds to ten significant digits.
         let between = |at| format!("{:.9e}", between(at)).parse::<f64>().expect("it was a number");
         let mut numbers: Vec<f64> = (0..count).map(between).collect();
-        // The ends are those that were given, to the bit.
+        // The ends are exactly the given numbers.
         (numbers[0], numbers[count - 1]) = (min, max);
         if !is_whole {
             return Ok(numbers.into_iter().map(Value::Float).collect());

@@ -6,7 +6,7 @@ use super::*;
 
 mod refused;
 
-/// A recipe that leaves out whatever has a default.
+/// A recipe without any key that has a default.
 const SHORT: &str = r#"task = "sequence-classification"
 [model]
 source = "sample"
@@ -15,7 +15,7 @@ train = "train.tsv"
 validation = "dev.tsv"
 "#;
 
-/// A recipe that gives every key a value other than its default, where it has one.
+/// A recipe that sets every key, to a value other than its default.
 const LONG: &str = r#"task = "sequence-classification"
 
 [model]
@@ -71,7 +71,7 @@ seed = 18446744073709551615
 fallback = ["modelscope", "hf"]
 "#;
 
-/// A recipe of raw text.
+/// A recipe for raw text.
 const CORPUS: &str = r#"task = "masked-lm"
 next_sentence = false
 
@@ -213,7 +213,7 @@ fn data_may_be_files_of_data_sets() {
     assert_eq!(splits.train, DataPath::Hub(train.parse().expect("a data set's file")));
     assert_eq!(splits.test, Some(DataPath::Hub(test.parse().expect("a data set's file"))));
     assert_eq!(splits.validation, local(here("dev.parquet")));
-    // The format is that of the file in the data set.
+    // The format is inferred from the file in the data set.
     assert!(recipe.data.header);
     let written = recipe.to_toml();
     assert!(written.contains(train) && written.contains(test), "{written}");

@@ -7,7 +7,7 @@ use super::document::Places;
 use super::{Encoder, Model, RecipeError, RecipeFile, Rule, checked, is_of};
 use crate::UsageError;
 
-/// `[train]`: how the weights are fitted.
+/// `[train]`: the hyperparameters of the training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Train {
@@ -17,81 +17,84 @@ pub struct Train {
     /// Examples in a batch.
     #[serde(deserialize_with = "checked::at_least::<1, _>")]
     pub batch_size: usize,
-    /// Batches in an optimizer update.
+    /// Batches per optimizer update.
     #[serde(deserialize_with = "checked::at_least::<1, _>")]
     pub gradient_accumulation_steps: usize,
-    /// The schedule's highest.
+    /// The peak learning rate of the schedule.
     #[serde(deserialize_with = "checked::positive")]
     pub learning_rate: f64,
-    /// The schedule's highest for the head and the pooler; `learning_rate` when absent.
+    /// The peak learning rate for the head and the pooler; `learning_rate` when absent.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "checked::some_positive")]
     pub head_learning_rate: Option<f64>,
-    /// How the learning rate falls.
+    /// How the learning rate decays after the warmup.
     pub lr_scheduler: LrScheduler,
-    /// The share of all steps in which the learning rate rises from 0.
+    /// The share of all steps during which the learning rate rises from 0.
     #[serde(deserialize_with = "checked::share")]
     pub warmup_ratio: f64,
-    /// Decoupled from the gradient; never on biases and LayerNorm.
+    /// AdamW's decoupled weight decay; not applied to biases and LayerNorm.
     #[serde(deserialize_with = "checked::not_negative")]
     pub weight_decay: f64,
-    /// The gradient's global norm is clipped to this.
+    /// The global norm to which gradients are clipped.
     #[serde(deserialize_with = "checked::positive")]
     pub max_grad_norm: f64,
-    /// Each layer below the head learns at this share of the rate of the layer above it; 1 = all at the same rate.
+    /// The learning rate of each layer as a share of that of the layer above it; 1 = the same rate for all layers.
     #[serde(deserialize_with = "checked::share")]
     pub layerwise_lr_decay: f64,
-    /// In tokens, special ones included; longer texts are cut, or go through windows where tags or answers are sought.
+    /// Maximum length in tokens, including special tokens. Longer texts are truncated; for token classification and
+    /// question answering, they are split into windows.
     #[serde(deserialize_with = "checked::at_least::<2, _>")]
     pub max_length: usize,
-    /// Of the encoder's matrix products.
+    /// The precision of the encoder's matrix products.
     pub precision: Precision,
-    /// Whether each layer is computed a second time in the backward pass, which takes time and saves memory.
+    /// Whether each layer is recomputed in the backward pass, which saves memory and takes more time.
     pub gradient_checkpointing: bool,
-    /// The weight of each label's loss: `balanced`, or a number for each label, in their order.
+    /// The weight of each label in the loss: `balanced`, or one number for each label, in the order of the labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<ClassWeights>,
-    /// The share of a target that is spread evenly over all labels.
+    /// The share of each target that is spread evenly over all labels.
     #[serde(deserialize_with = "checked::share")]
     pub label_smoothing: f64,
-    /// Whether a tagger's loss is on all tokens of a word, not on its first alone.
+    /// Whether a token classifier's loss covers all tokens of a word, instead of only the first.
     pub label_all_tokens: bool,
-    /// Epochs without a better checkpoint after which training ends; 0 = off.
+    /// Training stops after this many epochs without a better checkpoint; 0 = off.
     #[serde(deserialize_with = "checked::at_least::<0, _>")]
     pub early_stopping_patience: usize,
-    /// Updates after which a checkpoint is saved within an epoch; 0 = off.
+    /// A checkpoint is saved every so many updates within an epoch; 0 = off.
     #[serde(deserialize_with = "checked::at_least::<0, _>")]
     pub save_steps: usize,
-    /// Minutes after which a checkpoint is saved within an epoch; 0 = off.
+    /// A checkpoint is saved every so many minutes within an epoch; 0 = off.
     #[serde(deserialize_with = "checked::not_negative")]
     pub save_minutes: f64,
-    /// Hours after which training stops, keeps the best checkpoint and tests it; 0 = no limit.
+    /// Training stops after this many hours and evaluates its best checkpoint; 0 = no limit.
     #[serde(deserialize_with = "checked::not_negative")]
     pub max_hours: f64,
-    /// Updates after which the model is validated; 0 = after each epoch. The best checkpoint is kept either way.
+    /// The model is validated every so many updates; 0 = after each epoch. The best checkpoint is kept either way.
     #[serde(deserialize_with = "checked::at_least::<0, _>")]
     pub eval_steps: usize,
-    /// How much the disagreement of two passes of each row, under different dropout, counts beside their mean loss
-    /// (arXiv 2106.14448); 0 = one pass.
+    /// R-Drop (arXiv 2106.14448): the weight of the divergence between two passes of each row with different dropout, which
+    /// is added to their mean loss; 0 = off, one pass.
     #[serde(deserialize_with = "checked::not_negative")]
     pub r_drop: f64,
-    /// How far word embeddings are moved along a batch's gradient for a second loss of it (fast gradient method); 0 = off.
+    /// Fast gradient method: how far the word embeddings are moved along the gradient for a second, adversarial loss of
+    /// each batch; 0 = off.
     #[serde(deserialize_with = "checked::not_negative")]
     pub fgm: f64,
-    /// The decay of an exponential moving average of the weights, which is validated and saved in their place; 0 = off.
+    /// The decay of an exponential moving average of the weights. The average is validated and saved instead of the
+    /// weights; 0 = off.
     #[serde(deserialize_with = "checked::below_one")]
     pub ema: f64,
-    /// The power of a focal loss, by which likely targets count less; 0 = cross-entropy.
+    /// The exponent of a focal loss, which reduces the weight of well-classified examples; 0 = cross-entropy.
     #[serde(deserialize_with = "checked::not_negative")]
     pub focal_gamma: f64,
-    /// How processes that MPI has started together add up their gradients; one process alone does not ask.
+    /// How processes started together by MPI sum their gradients; unused in a single process.
     #[serde(skip_serializing_if = "Reduce::is_exact")]
     pub reduce: Reduce,
-    /// Whether the run's folder gets TensorBoard's event files, in `tensorboard`.
+    /// Whether to write TensorBoard event files to `tensorboard` in the run's folder.
     pub tensorboard: bool,
-    /// The number that picks the best checkpoint; the task's own when absent.
+    /// The metric that selects the best checkpoint; the task's default when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metric: Option<Metric>,
-    /// Of fresh weights, of the order of rows and of dropout.
+    /// The random seed for initial weights, the order of rows, and dropout.
     pub seed: u64,
 }
 
@@ -155,7 +158,7 @@ impl Default for Train {
 }
 
 impl Train {
-    /// Checks the values that depend on the task, which reports the metrics `known`.
+    /// Checks the values that depend on the task. `known` are the metrics that the task reports.
     pub fn check(&self, known: &[Metric], places: &Places) -> Result<(), RecipeError> {
         if let Some(metric) = self.metric.filter(|metric| !known.contains(metric)) {
             let known: Vec<String> = known.iter().map(|metric| format!("`{}`", metric.name())).collect();
@@ -172,7 +175,7 @@ impl Train {
         }
     }
 
-    /// How a label's loss counts, for the targets of the training split; none where all count the same.
+    /// The loss for the targets of the training split; `None` for plain cross-entropy.
     pub fn label_loss(
         &self,
         targets: impl IntoIterator<Item = LabelId>,
@@ -183,7 +186,7 @@ impl Train {
         Ok(Some(loss).filter(|loss| *loss != LabelLoss::default()))
     }
 
-    /// The part of it that the loop reads.
+    /// The settings that the training loop reads.
     pub fn config(&self, metric: Metric) -> TrainConfig {
         TrainConfig {
             epochs: self.epochs,
@@ -226,7 +229,7 @@ pub enum Balanced {
 }
 
 impl ClassWeights {
-    /// Why these weights cannot be used with any labels; none if they can.
+    /// Why these weights are invalid for any label set; `None` if they are valid.
     pub fn problem(&self) -> Option<String> {
         let Self::Given(weights) = self else { return None };
         let usable = |weight: f64| weight >= 0.0 && (weight as f32).is_finite();
@@ -254,7 +257,7 @@ impl ClassWeights {
     }
 }
 
-/// What the operands of the encoder's products are rounded to; weights stay f32.
+/// The number format to which the operands of the encoder's matrix products are rounded. Weights stay f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
@@ -269,7 +272,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// Its name in recipes and on the command line.
+    /// The name in recipes and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -299,7 +302,7 @@ impl From<Precision> for kiln_kernels::Precision {
     }
 }
 
-/// The precision, if the backend has it.
+/// The precision, if the backend supports it.
 pub fn available<B: Backend>(precision: Precision) -> Result<kiln_kernels::Precision, UsageError> {
     let (can_compute, by) = match precision {
         Precision::F32 => (true, "every backend"),
@@ -313,7 +316,7 @@ pub fn available<B: Backend>(precision: Precision) -> Result<kiln_kernels::Preci
     Ok(precision.into())
 }
 
-/// What the keys of `[train]` need of the other keys.
+/// Conditions of `[train]` keys on other keys.
 pub(super) fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
     const ONE_LABEL: &str = "one label a text, or `task = \"token-classification\"` without `model.crf`";
     let train = &file.train;
@@ -367,7 +370,7 @@ mod tests {
 
     use super::*;
 
-    /// A backend without kernels of Kiln's own.
+    /// A backend without Kiln's own kernels.
     struct Plain;
     impl Backend for Plain {
         const NAME: &'static str = "plain";

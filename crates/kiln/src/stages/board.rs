@@ -1,4 +1,4 @@
-//! What TensorBoard shows of a training.
+//! TensorBoard logs of a training.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,11 @@ use kiln_train::{EpochReport, Event};
 use super::settle::Plan;
 use crate::tensorboard::EventFile;
 
-/// Writes event files into a run's folder, where the recipe asks for them.
+/// Writes event files into a run's folder, if the recipe enables them.
 pub(crate) struct Board {
-    /// None: nothing is written.
+    /// The folder of the event files; `None` writes nothing.
     folder: Option<PathBuf>,
-    /// Of this start of the training.
+    /// The event file of this start of the training.
     file: Option<EventFile>,
 }
 
@@ -22,7 +22,7 @@ impl Board {
         Self { folder: is_wanted.then(|| plan.folder.path.join("tensorboard")), file: None }
     }
 
-    /// Adds what an event says.
+    /// Writes the numbers of an event.
     pub fn event(&mut self, event: &Event) -> anyhow::Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let failed = || format!("{}: cannot be written", folder.display());

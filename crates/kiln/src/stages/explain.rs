@@ -1,4 +1,4 @@
-//! Which tokens drove the decisions that were wrong.
+//! The tokens with the most influence on wrong predictions.
 
 use kiln_heads::SequenceClassifier;
 use kiln_schema::{LabelId, LabelSet};
@@ -7,23 +7,23 @@ use kiln_train::attributions;
 
 use super::settle::Plan;
 
-/// The most mistakes that are explained: each takes a backward pass.
+/// Maximum number of mistakes to explain; each takes a backward pass.
 const EXPLAINED: usize = 20;
 
-/// The most tokens that are listed for a mistake.
+/// Maximum number of tokens listed for a mistake.
 const TOKENS: usize = 5;
 
-/// A table of errors with a further column, `tokens`: of the first mistakes, those that spoke most for the predicted label
-/// and against the true one, or the other way round, each with its gradient × input.
+/// Adds a column `tokens` to a table of errors. For the first mistakes, it lists the tokens with the most influence for the
+/// predicted label and against the true one, or the reverse, each with its gradient × input.
 ///
-/// `encodings` are those of the rows that the table numbers from 1.
+/// `encodings` are the encoded rows, which the table numbers from 1.
 pub(crate) fn with_tokens(
     plan: &Plan<'_>,
     table: &str,
     (model, labels): (&SequenceClassifier, &LabelSet),
     encodings: &[Encoding],
 ) -> anyhow::Result<String> {
-    // Once for all mistakes.
+    // The word embeddings are read once for all mistakes.
     let mut model = model.clone();
     model.bert.embeddings.read_words();
     let tokenizer = plan.tokenizer();

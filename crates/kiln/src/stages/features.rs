@@ -1,4 +1,4 @@
-//! What a frozen encoder computes, once for all epochs.
+//! The features of a frozen encoder, computed once for all epochs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,20 +17,20 @@ use crate::Observer;
 use crate::environment::cache_folder;
 use crate::recipe::Encoder;
 
-/// The most bytes of hidden states that are kept for one run; of bert-base that is ten million tokens.
+/// Maximum bytes of cached hidden states for one run; about ten million tokens of bert-base.
 const TOKEN_FEATURES_LIMIT: u64 = 32 << 30;
 
-/// Dataset that a frozen encoder computes at once.
+/// Rows in a batch of a frozen encoder.
 const BATCH_SIZE: usize = 32;
 
 /// Computed features.
 pub(crate) struct Computed<F> {
     pub features: F,
-    /// What the encoder took: 0 when all was cached.
+    /// Seconds that the encoder took; 0 if everything was cached.
     pub seconds: f64,
 }
 
-/// The frozen encoder's output for every row. Where the weights are fresh nothing is cached.
+/// The frozen encoder's output for every row. Nothing is cached for random weights.
 pub(crate) fn features(
     plan: &Plan<'_>,
     sets: &Splits<Encoded>,
@@ -62,10 +62,11 @@ pub(crate) fn features(
     Ok(Computed { features, seconds })
 }
 
-/// The rows of all folds, in an order that is the same whichever is held out: so their features are computed once.
+/// The rows of all folds, in an order that does not depend on the fold that is held out, so that their features are
+/// computed once.
 struct InOneOrder {
     rows: Encoded,
-    /// Of each row, those of the training split first, where it is in the order.
+    /// The position of each row in the order; rows of the training split come first.
     places: Vec<usize>,
 }
 
@@ -87,15 +88,15 @@ impl InOneOrder {
     }
 }
 
-/// Row numbers, sorted by what the rows hold.
+/// The indices of the rows, sorted by their contents.
 fn by_content(rows: &[&Encoding]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&row| (&rows[row].input_ids, &rows[row].token_type_ids));
     order
 }
 
-/// Lets a frozen encoder compute the hidden states of all rows once, and keeps them on disk. Returns the seconds that it
-/// took: 0 when they were there before, or when the encoder is trained.
+/// Computes the hidden states of a frozen encoder for all rows once, and caches them on disk. Returns the seconds it took:
+/// 0 if they were cached, or if the encoder is trained.
 pub(crate) fn cache_tokens(
     plan: &Plan<'_>,
     bert: &mut Bert,

@@ -24,47 +24,48 @@ pub(crate) struct Fitted<M> {
     pub results: Results,
 }
 
-/// What a training cost, and the scores of its best checkpoint.
+/// The cost of a training, and the scores of its best checkpoint.
 pub(crate) struct Results {
     pub train: TrainReport,
     pub splits: BTreeMap<Split, SplitReport>,
-    /// What the model is wrong about, as `errors.tsv`.
+    /// The model's errors, as the text of `errors.tsv`.
     pub errors: String,
     /// The learning curves.
     pub epochs: Vec<EpochScores>,
-    /// How logits become probabilities, fitted on the validation split; none where nothing fits best.
+    /// The calibration of the logits, fitted on the validation split; `None` if none is better.
     pub calibration: Option<Calibration>,
     pub epoch_seconds: EpochSeconds,
 }
 
-/// What parts of an epoch took.
+/// The seconds of the parts of an epoch.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct EpochSeconds {
-    /// The last epoch's updates.
+    /// The updates of the last epoch.
     pub updates: f64,
-    /// Its validation.
+    /// The validation of the last epoch.
     pub validation: f64,
-    /// The checkpoints of an epoch, the mean over all.
+    /// The checkpoints of an epoch, as the mean over all epochs.
     pub checkpoints: f64,
 }
 
-/// How a task is fitted.
+/// The settings of [`fit`] that depend on the task.
 #[derive(Clone, Copy)]
 pub(crate) struct FitOptions<F> {
-    /// What picks the best checkpoint.
+    /// The metric that selects the best checkpoint.
     pub metric: Metric,
-    /// Which parameters learn.
+    /// Which parameters are trained.
     pub scope: Scope,
-    /// What a frozen encoder took before the training.
+    /// Seconds that a frozen encoder took before the training.
     pub encoder_seconds: f64,
-    /// What a teacher took before it.
+    /// Seconds that a teacher took before the training.
     pub teacher_seconds: f64,
-    /// What the model made of each row, from the output for the test split, or for the validation split where there is no
-    /// test split.
+    /// Computes the model's result for each row, from the output for the test split, or for the validation split if there
+    /// is no test split.
     pub judge: F,
 }
 
-/// Trains on the first split, validates on the second, and evaluates the best checkpoint on all but the first.
+/// Trains on the training split, validates on the validation split, and evaluates the best checkpoint on all splits but the
+/// training split.
 pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
     plan: &Plan<'_>,
     sets: &Splits<S>,
@@ -121,7 +122,7 @@ pub(crate) fn fit<S: TrainingSet + EvaluationSet<S::Model>>(
     Ok(Fitted { model: fitted.model, results: Results { train, splits, errors, epochs, calibration, epoch_seconds } })
 }
 
-/// What a training cost, and what a frozen encoder and a teacher took before it.
+/// The cost of a training, including the seconds of a frozen encoder and a teacher before it.
 fn train_report<S: Dataset, M>(
     sets: &Splits<S>,
     fitted: &kiln_train::Fitted<M>,
@@ -148,7 +149,7 @@ fn train_report<S: Dataset, M>(
     }
 }
 
-/// The processes that made so many updates together; none where there was one.
+/// The report on the processes that trained together; `None` for a single process.
 fn ranks_report(plan: &Plan<'_>, bytes_sent: u64, updates: usize) -> Option<RanksReport> {
     let ranks = plan.reduction.ranks();
     (ranks > 1).then(|| RanksReport {
@@ -158,12 +159,12 @@ fn ranks_report(plan: &Plan<'_>, bytes_sent: u64, updates: usize) -> Option<Rank
     })
 }
 
-/// Writes `metrics.jsonl` while a training goes on, and says how it ended.
+/// Writes `metrics.jsonl` during a training, and reports how it ended.
 struct Watch<'a> {
-    /// None in all processes but the first.
+    /// `None` in all processes but the first.
     folder: Option<&'a RunFolder>,
     path: &'a Path,
-    /// Updates made before this training went on.
+    /// Updates that were made before the training was resumed.
     resumed_at: usize,
     epochs: Vec<EpochReport>,
     board: Board,
@@ -183,7 +184,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Breaks once the observer does, or `metrics.jsonl` cannot be written.
+    /// Breaks when the observer does, or when `metrics.jsonl` or the event files cannot be written.
     fn event(&mut self, event: Event, config: &TrainConfig, observer: &mut dyn Observer) -> ControlFlow<()> {
         if let Event::Started { step, total_steps, epochs } = &event
             && *step > 0
@@ -217,7 +218,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// The last words on a training that ended after `steps` updates.
+    /// Reports how a training ended after `steps` updates.
     fn finish(self, steps: usize, end: End, config: &TrainConfig, observer: &mut dyn Observer) -> anyhow::Result<()> {
         if let Some(error) = self.failed {
             return Err(error);

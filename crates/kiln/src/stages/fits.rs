@@ -1,4 +1,4 @@
-//! Whether a training fits into the memory that is free, before anything is written.
+//! Checks whether a training fits into the available memory, before anything is written.
 
 use anyhow::bail;
 use kiln_bert::BertConfig;
@@ -9,32 +9,32 @@ use crate::UsageError;
 use crate::memory::available_bytes;
 use crate::recipe::{Encoder, Precision, Train};
 
-/// What a training keeps in memory besides the weights, at the least, in bytes.
+/// A lower bound of the memory of a training besides the weights, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Needs {
-    /// Of the weights that learn.
+    /// The gradients of the trained weights.
     gradients: u64,
-    /// AdamW's two moments of each.
+    /// AdamW's two moments of each trained weight.
     optimizer: u64,
-    /// What the backward pass of a batch reads.
+    /// The activations of a batch that the backward pass reads.
     activations: u64,
 }
 
-/// What the needs follow from.
+/// The settings that determine the needs.
 #[derive(Clone, Copy, Debug)]
 struct Settings<'a> {
     config: &'a BertConfig,
     encoder_parameters: u64,
     encoder: Encoder,
     batch_size: u64,
-    /// Tokens of the longest row.
+    /// Number of tokens of the longest row.
     longest: u64,
     precision: Precision,
     gradient_checkpointing: bool,
 }
 
-/// Refuses a training that cannot fit. What is needed is counted from below, so that none is refused that could run; only
-/// `kiln forecast`, which tries, tells what it takes.
+/// Refuses a training that cannot fit into memory. The estimate is a lower bound, so that no training that could run is
+/// refused. `kiln forecast` measures the real need.
 pub(crate) fn check_fits<M>(
     plan: &Plan<'_>,
     described: &Described<M>,
@@ -65,8 +65,8 @@ impl Settings<'_> {
         Needs { gradients: learns * number, optimizer: learns * 2 * number, activations: self.activations() }
     }
 
-    /// Of each layer, the inputs of its products and of its normalizations; with gradient checkpointing, of one layer, and
-    /// the inputs of the others. Adapters need about half of them, a frozen encoder none.
+    /// For each layer, the inputs of its matrix products and normalizations. With gradient checkpointing, these of one
+    /// layer, and only the input of each of the others. Adapters need about half of this, a frozen encoder nothing.
     fn activations(&self) -> u64 {
         let BertConfig { hidden_size, intermediate_size, num_hidden_layers, .. } = self.config;
         let number = if self.precision == Precision::F32 { 4 } else { 2 };
@@ -85,7 +85,7 @@ impl Settings<'_> {
         }
     }
 
-    /// What is needed, what is free, and which settings need less than that; none where it fits.
+    /// A message with the needed and the available memory and the settings that would fit; `None` if the training fits.
     fn refusal(&self, available: u64) -> Option<String> {
         let needs = self.needs();
         if needs.total() <= available {
@@ -110,7 +110,8 @@ impl Settings<'_> {
         ))
     }
 
-    /// Settings that need less, those that change the result least first: of the batch sizes, the largest that fits.
+    /// Settings that need less memory, those that change the result least first. Only the largest batch size that fits is
+    /// listed.
     fn alternatives(&self, fits: impl Fn(&Self) -> bool) -> Vec<(Self, String)> {
         let checkpointing = Self { gradient_checkpointing: true, ..*self };
         let mut alternatives = vec![(checkpointing, "`train.gradient_checkpointing = true`".to_owned())];

@@ -1,4 +1,4 @@
-//! A checkpoint's encoder under a fresh head.
+//! A checkpoint's encoder with a new head.
 
 use kiln_adapters::{AdapterConfig, attach, quantize};
 use kiln_bert::{Bert, InFile, LayerInputs, LayerOutputs};
@@ -13,7 +13,7 @@ use crate::Observer;
 use crate::observer::warn_of_layers;
 use crate::recipe::Encoder;
 
-/// How the recipe wants the checkpoint loaded. It also sets the seed that fresh weights are drawn with.
+/// How to load the checkpoint for the recipe. Also seeds the generator of random weights.
 pub(crate) fn pretrained(plan: &Plan<'_>, num_labels: usize) -> PretrainedConfig {
     let model = &plan.recipe.model;
     plan.device.seed(plan.recipe.train.seed);
@@ -23,7 +23,7 @@ pub(crate) fn pretrained(plan: &Plan<'_>, num_labels: usize) -> PretrainedConfig
         layers: plan.recipe.student.as_ref().map(|student| student.layers.clone()),
         frozen: model.encoder == Encoder::Frozen,
         in_file: match model.encoder {
-            // What predicts masked words multiplies with their embeddings in every step.
+            // A masked language model multiplies with the word embeddings in every step.
             _ if plan.recipe.task == Task::MaskedLm => InFile::Nothing,
             Encoder::Full | Encoder::Frozen => InFile::Nothing,
             Encoder::Lora => InFile::Words,
@@ -35,8 +35,8 @@ pub(crate) fn pretrained(plan: &Plan<'_>, num_labels: usize) -> PretrainedConfig
     }
 }
 
-/// Sets the encoder up as the recipe says: its precision, gradient checkpointing, whether it is trained, what a teacher's
-/// layers are compared with, and its adapter.
+/// Configures the encoder from the recipe: precision, gradient checkpointing, whether it is trained, the layer outputs to
+/// compare with a teacher's, and the adapter.
 pub(crate) fn prepare(plan: &Plan<'_>, bert: &mut Bert) -> anyhow::Result<()> {
     use burn::module::Module;
     let encoder = plan.recipe.model.encoder;
@@ -56,14 +56,14 @@ pub(crate) fn prepare(plan: &Plan<'_>, bert: &mut Bert) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The recipe's adapter of an encoder. A fresh pooler is trained and saved with it.
+/// The recipe's adapter for an encoder. A new pooler is trained and saved with it.
 pub(crate) fn adapter(plan: &Plan<'_>, bert: &Bert) -> AdapterConfig {
     let adapter = plan.recipe.adapter.clone();
     let has_fresh_pooler = bert.pooler.as_ref().is_some_and(|pooler| pooler.is_fresh);
     AdapterConfig { train_pooler: adapter.train_pooler || has_fresh_pooler, ..adapter }
 }
 
-/// Which parameters of a model with this encoder learn.
+/// Which parameters of a model with this encoder are trained.
 pub(crate) fn scope(plan: &Plan<'_>, bert: &Bert) -> Scope {
     match plan.recipe.model.encoder {
         Encoder::Full => Scope::Whole,
@@ -72,7 +72,7 @@ pub(crate) fn scope(plan: &Plan<'_>, bert: &Bert) -> Scope {
     }
 }
 
-/// A line on the encoder, one on the head, and notes on the checkpoint.
+/// Reports one line about the encoder, one about the head, and warnings about the checkpoint.
 pub(crate) fn describe<M>(plan: &Plan<'_>, described: &Described<M>, longest: usize, observer: &mut dyn Observer) {
     let Described { pretrained, encoder_parameters, head, .. } = described;
     let config = &pretrained.config;
@@ -90,9 +90,9 @@ pub(crate) fn describe<M>(plan: &Plan<'_>, described: &Described<M>, longest: us
     }
 }
 
-/// Tensors of a checkpoint that nothing reads, by the parts of the model that they belong to.
+/// The unused tensors of a checkpoint, grouped by the part of the model that they belong to.
 fn unused_tensors(names: &[String]) -> String {
-    /// More would not fit a line.
+    /// More would not fit on a line.
     const MOST_PARTS: usize = 4;
     let mut parts: Vec<String> = names
         .iter()

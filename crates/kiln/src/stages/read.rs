@@ -1,4 +1,4 @@
-//! The files of a recipe to rows, and what is wrong with them.
+//! Reads the rows from the files of a recipe, and reports problems with them.
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,7 @@ pub(crate) struct Rows<T> {
 }
 
 impl<T: Clone> Rows<T> {
-    /// Some of the rows, by their indices.
+    /// The rows with these indices.
     pub fn pick(&self, picked: &Splits<Vec<usize>>) -> Self {
         let items = self.items.as_ref().zip(picked.as_ref());
         let items = items.map(|_, (items, picked)| picked.iter().map(|&row| items[row].clone()).collect());
@@ -29,11 +29,11 @@ impl<T: Clone> Rows<T> {
     }
 }
 
-/// Decides which rows are in which fold, whatever the seed of the training.
+/// The seed for the division into folds. It does not depend on the seed of the training.
 const FOLD_SEED: u64 = 42;
 
 impl<T: Item> Rows<T> {
-    /// The rows and what they are encoded to, with one fold of the training split as the validation split.
+    /// Holds out one fold of the training split as the validation split, in the rows and in their encodings.
     pub fn hold_out<E>(
         self,
         encoded: Splits<Vec<E>>,
@@ -46,14 +46,14 @@ impl<T: Item> Rows<T> {
     }
 }
 
-/// The same splits with some rows of the first as the second.
+/// Moves the held-out rows of the training split into the validation split, and drops the old validation split.
 fn held_out<T>(splits: Splits<Vec<T>>, is_held: impl Fn(usize) -> bool) -> Splits<Vec<T>> {
     let (held, train): (Vec<_>, Vec<_>) = splits.train.into_iter().enumerate().partition(|(row, _)| is_held(*row));
     let items = |rows: Vec<(usize, T)>| rows.into_iter().map(|(_, item)| item).collect();
     Splits { train: items(train), validation: items(held), test: splits.test }
 }
 
-/// Reads the splits of a recipe, given or made, from its files on disk.
+/// Reads the splits of a recipe from its files on disk, or divides the rows of its files into splits.
 pub(crate) fn splits<T: Record>(
     recipe: &Recipe,
     files: &Files<PathBuf>,
@@ -88,7 +88,7 @@ pub(crate) fn splits<T: Record>(
     Ok(Rows { items, labels })
 }
 
-/// The rows of a training. With `needs_choice`, fewer than two labels are refused.
+/// Reads the rows of a training. With `needs_choice`, fewer than two labels are an error.
 pub(crate) fn rows<T: Record>(
     plan: &Plan<'_>,
     needs_choice: bool,
@@ -107,7 +107,8 @@ pub(crate) fn rows<T: Record>(
     Ok(rows)
 }
 
-/// The recipe's texts without labels, for a teacher. A `.txt` file without a format is plain text, unless texts are pairs.
+/// Reads the recipe's texts without labels, for a teacher. A `.txt` file without a given format is plain text, unless the
+/// texts are pairs.
 pub(crate) fn unlabelled(plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Vec<Example<()>>> {
     let data = &plan.recipe.data;
     let is_pair = data.columns.text_pair.is_some();
@@ -145,21 +146,21 @@ fn single_label(recipe: &Recipe, labels: &LabelSet) -> UsageError {
     UsageError(format!("`{key}`: found the single label `{names}`, expected at least two{hint}"))
 }
 
-/// The labels of a data set that has labels.
+/// The names of the labels; empty for records without labels, such as numbers and questions.
 pub(crate) fn names<T: Record>(labels: &LabelSet) -> &[String] {
     if T::LABEL.is_some() { &[] } else { labels.names() }
 }
 
 /// Lengths of encoded rows, in tokens.
 pub(crate) struct RowLengths {
-    /// Of each training row, as the model reads it.
+    /// For each training row, as the model reads it.
     pub train: Vec<usize>,
-    /// Of each item, whole.
+    /// For each item, without truncation or windows.
     pub whole: Splits<Vec<usize>>,
 }
 
-/// Shows the shape of the encoder's input and audits the rows. Returns the tokens of the longest training row, and
-/// what the audit found.
+/// Reports the shape of the encoder's input and audits the rows. Returns the number of tokens of the longest training row,
+/// and the findings.
 pub(crate) fn audit_rows<T: Record>(
     plan: &Plan<'_>,
     rows: &Rows<T>,
@@ -178,7 +179,7 @@ pub(crate) fn audit_rows<T: Record>(
     Ok((longest, summary))
 }
 
-/// Warns of texts that are in two splits, or fails where that was asked for.
+/// Warns of texts that are in two splits; with `strict`, it is an error.
 pub(crate) fn report_leaks(audit: &Audit, strict: bool, observer: &mut dyn Observer) -> anyhow::Result<()> {
     match audit.leaks() {
         0 => {}
@@ -193,10 +194,10 @@ pub(crate) fn report_leaks(audit: &Audit, strict: bool, observer: &mut dyn Obser
     Ok(())
 }
 
-/// Rows tokenized at a time where only their lengths are kept.
+/// Rows tokenized at a time when only their lengths are kept.
 const CHUNK: usize = 16_384;
 
-/// Lengths without keeping the encodings, a chunk at a time, so that a million rows fit.
+/// Counts tokens in chunks and does not keep the encodings, so that a million rows fit into memory.
 pub(crate) fn count_tokens<T: Item>(
     tokenizer: &Tokenizer,
     items: &Splits<Vec<T>>,
@@ -216,12 +217,12 @@ pub(crate) fn count_tokens<T: Item>(
     Ok(Lengths { tokens, max_length: tokenizer.max_length() })
 }
 
-/// How many lengths leave a part of the text out.
+/// How many lengths do not count all of the text.
 pub(crate) fn count_inexact(encodings: &[Encoding]) -> usize {
     encodings.iter().filter(|encoding| !encoding.full_length_is_exact).count()
 }
 
-/// Warns of lengths that leave a part of the text out.
+/// Warns of lengths that do not count all of the text.
 pub(crate) fn warn_of_inexact(texts: usize, observer: &mut dyn Observer) {
     if texts > 0 {
         observer.warning(&format_args!(

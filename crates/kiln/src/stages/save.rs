@@ -1,4 +1,5 @@
-//! The model and the report, in the run's folder: `model/`, `checkpoints/`, `metrics.jsonl`, `report.json`, `report.html`, `errors.tsv`, `run.toml`.
+//! Writes the run's folder: `model/`, `adapter/`, `checkpoints/`, `metrics.jsonl`, `report.json`, `report.html`,
+//! `errors.tsv`, `run.toml`.
 
 use std::path::{Path, PathBuf};
 
@@ -59,7 +60,7 @@ pub(crate) fn save(
     Ok(Trained { report, folder, test_file, has_pairs, device })
 }
 
-/// Writes the model; of one with adapters, these by themselves, and a plain model that they are part of.
+/// Writes the model. A model with adapters is written twice: the adapter alone, and a plain model with the adapter merged.
 fn save_network(plan: &Plan<'_>, mut model: TaskModel) -> anyhow::Result<()> {
     if plan.recipe.model.encoder.has_adapter() {
         let adapter = adapter(plan, model.network.bert_mut());
@@ -81,13 +82,13 @@ fn save_network(plan: &Plan<'_>, mut model: TaskModel) -> anyhow::Result<()> {
 #[derive(Debug)]
 pub(crate) struct RunFolder {
     pub path: PathBuf,
-    /// Whether the training goes on from the checkpoint in it.
+    /// Whether the training resumes from the checkpoint in the folder.
     pub resume: bool,
 }
 
 impl RunFolder {
-    /// The folder asked for, or the next free `runs/NAME-N`. One that holds a run is refused, unless that run is to be
-    /// resumed and depends on the same settings and files. Nothing is written.
+    /// The requested folder, or the first free `runs/NAME-N`. A folder that holds a run is an error, unless the run is to
+    /// be resumed and has the same settings and files. Nothing is written.
     pub fn choose(
         options: &RunOptions,
         fingerprint: &Fingerprint,
@@ -118,7 +119,7 @@ impl RunFolder {
         }
     }
 
-    /// Makes the folder and those in it.
+    /// Creates the folder and its subfolders.
     pub fn create(&self) -> anyhow::Result<()> {
         for path in [self.model(), self.checkpoints()] {
             std::fs::create_dir_all(&path).with_context(|| format!("{}: cannot be made", path.display()))?;
@@ -138,13 +139,13 @@ impl RunFolder {
         self.path.join("checkpoints")
     }
 
-    /// Writes every setting.
+    /// Writes every setting to `run.toml`.
     pub fn write_recipe(&self, settings: &str) -> anyhow::Result<()> {
         write(&self.path.join("run.toml"), settings.as_bytes())
     }
 
-    /// Writes `metrics.jsonl`, a line for each epoch. The checkpoint holds the same reports, so that a run that was
-    /// killed between the two loses no line.
+    /// Writes `metrics.jsonl`, one line per validation. The checkpoint holds the same reports, so that no line is lost if
+    /// the run is killed before the file is written.
     pub fn write_metrics(&self, epochs: &[EpochReport]) -> anyhow::Result<()> {
         let mut lines = Vec::new();
         for report in epochs {
@@ -171,7 +172,7 @@ pub(crate) fn write_report(folder: &Path, page: Page<'_>) -> anyhow::Result<()> 
     write(&folder.join("report.json"), &serde_json::to_vec_pretty(page.report)?)
 }
 
-/// A validation as the page shows it; `updates` are those of an epoch.
+/// A validation as the report's page shows it. `updates` is the number of updates per epoch.
 pub(crate) fn epoch_scores(report: &EpochReport, updates: f64) -> EpochScores {
     EpochScores {
         epoch: report.step as f64 / updates,
@@ -182,7 +183,7 @@ pub(crate) fn epoch_scores(report: &EpochReport, updates: f64) -> EpochScores {
     }
 }
 
-/// Writes a file, whole or not at all.
+/// Writes a file atomically.
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     kiln_files::write(path, bytes).with_context(|| format!("{}: cannot be written", path.display()))
 }

@@ -1,4 +1,4 @@
-//! What is settled before the data is read: the checkpoint, the files, the settings and the run's folder.
+//! The preparation of a run before the data is read: the checkpoint, the files, the settings and the run's folder.
 
 use std::path::{Path, PathBuf};
 
@@ -25,26 +25,26 @@ use crate::{Fold, Observer, RunOptions, UsageError};
 pub(crate) struct Plan<'a> {
     pub recipe: &'a Recipe,
     pub checkpoint: Checkpoint,
-    /// What it learns from besides the labels, if there is one.
+    /// The teacher of a distillation, if there is one.
     pub teacher: Option<TeacherFolder>,
     pub files: Files<PathBuf>,
-    /// Of texts that the teacher alone says something of.
+    /// Files of texts without labels, which only the teacher labels.
     pub unlabelled: Vec<PathBuf>,
     pub folder: RunFolder,
-    /// The recipe with its sources at the commits that were fetched.
+    /// The recipe with its sources pinned to the commits that were fetched.
     pinned: Recipe,
     pub fingerprint: Fingerprint,
-    /// The part of the training split that is validated on.
+    /// The fold of the training split that is held out for validation.
     pub fold: Option<Fold>,
-    /// Whether leaks between the splits are errors.
+    /// Whether leaks between splits are errors.
     pub strict: bool,
     pub backend: &'static str,
-    /// Whether it computes in the machine's main memory.
+    /// Whether the backend computes in the machine's main memory.
     pub in_main_memory: bool,
     pub device: &'a Device,
-    /// Of the encoder's products.
+    /// The precision of the encoder's matrix products.
     pub precision: Precision,
-    /// Whether a frozen encoder's features are kept for later runs.
+    /// Whether the features of a frozen encoder are cached for later runs.
     pub keeps_features: bool,
     /// The processes that train together.
     pub reduction: &'a dyn Reduction,
@@ -52,14 +52,14 @@ pub(crate) struct Plan<'a> {
 
 /// A checkpoint on disk.
 pub(crate) struct Checkpoint {
-    /// At the commit that came, where there are commits.
+    /// The source, pinned to the fetched commit if it has commits.
     pub source: Source,
     pub folder: PathBuf,
     pub config: BertConfig,
     pub tokenizer: Tokenizer,
 }
 
-/// Fetches what the recipe names and checks it. Nothing is written.
+/// Fetches and checks everything that the recipe names. Nothing is written to the run's folder.
 pub(crate) fn settle<'a, B: Backend>(
     recipe: &'a Recipe,
     options: &RunOptions,
@@ -107,7 +107,8 @@ pub(crate) fn settle<'a, B: Backend>(
 }
 
 impl Plan<'_> {
-    /// Whether this is the first of the processes that train together, or the only one: it alone writes and reports.
+    /// Whether this is the first of the processes that train together, or the only one. Only this process writes and
+    /// reports.
     pub fn is_first(&self) -> bool {
         self.reduction.rank() == 0
     }
@@ -116,7 +117,7 @@ impl Plan<'_> {
         &self.checkpoint.tokenizer
     }
 
-    /// Makes the run's folder and writes the recipe into it, in the first process.
+    /// Creates the run's folder and writes the recipe into it, in the first process only.
     pub fn begin(&self) -> anyhow::Result<()> {
         if !self.is_first() {
             return Ok(());
@@ -125,8 +126,8 @@ impl Plan<'_> {
         self.folder.write_recipe(&self.settings())
     }
 
-    /// Every setting, loadable as a recipe, with what else the run depends on in comments above. The recipe's sources are at
-    /// the commits that were fetched.
+    /// Every setting as a recipe that can be loaded, with its sources pinned to the commits that were fetched. Comments at
+    /// the top list the version, the backend and the hashes of the files.
     pub fn settings(&self) -> String {
         let contents = self.fingerprint.contents.iter();
         let hashes: String = contents.map(|(name, hash)| format!("# sha256 {hash} of {name}\n")).collect();
@@ -134,7 +135,7 @@ impl Plan<'_> {
         format!("# kiln {version}, backend {}\n{hashes}\n{}\n", self.backend, self.pinned.to_toml())
     }
 
-    /// The hash of the encoder's weights; none if they are fresh, because no file holds them.
+    /// The hash of the encoder's weights; `None` if they are random, because no file holds them.
     pub fn weights_hash(&self) -> Option<String> {
         let Model { initialize, size, .. } = &self.recipe.model;
         let is_pretrained = *initialize == Start::Pretrained && size.is_none();
@@ -142,11 +143,11 @@ impl Plan<'_> {
     }
 }
 
-/// The checkpoint's folder, its config and tokenizer held against the recipe before anything costs time.
+/// Fetches the checkpoint, and checks its config and tokenizer against the recipe before any long computation.
 fn checkpoint(recipe: &Recipe, config: &PullConfig, observer: &mut dyn Observer) -> anyhow::Result<Checkpoint> {
     let source = &recipe.model.source;
     let (folder, pinned) = match (recipe.model.size, source) {
-        // A tokenizer alone is no checkpoint.
+        // The folder may hold only a tokenizer, so it is not fetched as a checkpoint.
         (Some(_), Source::Location(Location::Directory(folder))) => (folder.clone(), None),
         _ => {
             let snapshot = fetch(source, config, observer).with_context(|| format!("model.source = \"{source}\""))?;
@@ -182,7 +183,7 @@ fn checkpoint(recipe: &Recipe, config: &PullConfig, observer: &mut dyn Observer)
     Ok(Checkpoint { source, folder, config, tokenizer })
 }
 
-/// Whether a checkpoint has the layers that the student keeps, each with weights of its own.
+/// Checks that a checkpoint has the layers that the student keeps, and that each layer has its own weights.
 fn check_layers(layers: &[usize], config: &BertConfig) -> Result<(), UsageError> {
     let found = config.num_hidden_layers;
     if !config.family().has_independent_layers() {
@@ -199,7 +200,7 @@ fn check_layers(layers: &[usize], config: &BertConfig) -> Result<(), UsageError>
     }
 }
 
-/// The tokenizer of a model, for texts of at most `max_length` tokens.
+/// Loads the tokenizer of a model, for texts of at most `max_length` tokens.
 pub(crate) fn fitted_tokenizer(folder: &Path, config: &BertConfig, max_length: usize) -> anyhow::Result<Tokenizer> {
     let tokenizer = Tokenizer::from_folder(folder)?.with_max_length(max_length)?;
     let positions = config.max_sequence_length();

@@ -1,4 +1,4 @@
-//! The teacher of a distillation: its folder, its model, and what it makes of the training split.
+//! The teacher of a distillation: its folder, its model, and its outputs for the training split.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -17,15 +17,15 @@ use crate::fetch::{fetch, model_in};
 use crate::fingerprint::TEACHER;
 use crate::{Observer, Recipe, UsageError};
 
-/// The most bytes of a teacher's outputs on disk.
+/// Maximum bytes of a teacher's outputs on disk.
 pub(crate) const OUTPUTS_LIMIT: u64 = 32 << 30;
 
-/// Rows that a teacher computes at once.
+/// Rows in a batch of a teacher.
 pub(crate) const BATCH_SIZE: usize = 32;
 
-/// A teacher on disk, held against the recipe.
+/// A teacher on disk, checked against the recipe.
 pub(crate) struct TeacherFolder {
-    /// At the commit that came, where there are commits.
+    /// The source, pinned to the fetched commit if it has commits.
     pub source: Source,
     pub folder: PathBuf,
     pub config: BertConfig,
@@ -35,25 +35,25 @@ pub(crate) struct TeacherFolder {
 /// A teacher's model.
 pub(crate) struct Teacher<M> {
     pub model: M,
-    /// For each label of the data, the teacher's logit of it; none where the orders are the same.
+    /// For each label of the data, the index of the teacher's logit; `None` if the order of the labels is the same.
     pub columns: Option<Vec<usize>>,
 }
 
-/// A teacher and what it reads.
+/// A teacher and its input.
 pub(crate) struct Lessons<S: LogitSet> {
     pub teacher: Teacher<S::Model>,
-    /// The training split by the teacher's own tokenizer; none where it is the student's.
+    /// The training split encoded by the teacher's own tokenizer; `None` if the student's encoding is used.
     pub set: Option<S>,
 }
 
-/// Sets with a teacher's part in the training split.
+/// The splits, with the teacher's outputs added to the training split.
 pub(crate) struct Taught<S> {
     pub sets: Splits<Objective<S>>,
-    /// What the teacher took: 0 when all was cached.
+    /// Seconds that the teacher took; 0 if everything was cached.
     pub seconds: f64,
 }
 
-/// Fetches the recipe's teacher and checks it, if there is one. `student` is the config of the encoder that is trained.
+/// Fetches and checks the recipe's teacher, if there is one. `student` is the config of the encoder that is trained.
 pub(crate) fn settle_teacher(
     recipe: &Recipe,
     student: &BertConfig,
@@ -80,7 +80,7 @@ pub(crate) fn settle_teacher(
     Ok(Some(TeacherFolder { source, folder: snapshot.folder, config, tokenizer }))
 }
 
-/// What of the layers is compared, if anything is.
+/// How layers are compared, if they are.
 pub(crate) fn matching(plan: &Plan<'_>) -> Option<Matching> {
     let is_wanted = plan.recipe.distill.as_ref().is_some_and(|distill| distill.hidden);
     let teacher = plan.teacher.as_ref().filter(|_| is_wanted)?;
@@ -97,7 +97,7 @@ pub(crate) fn load(plan: &Plan<'_>) -> anyhow::Result<Option<Network>> {
     Ok(Some(network))
 }
 
-/// That a teacher does something else than the recipe.
+/// The error for a teacher of another task than the recipe's.
 pub(crate) fn wrong_task(plan: &Plan<'_>, teacher: &Network) -> UsageError {
     let name = |task: Task, problem_type: ProblemType| match task {
         Task::SequenceClassification => format!("{task} ({})", problem_type.name()),
@@ -112,7 +112,7 @@ pub(crate) fn wrong_task(plan: &Plan<'_>, teacher: &Network) -> UsageError {
     UsageError(format!("distill.teacher is a model for {found}, expected one for {expected}"))
 }
 
-/// Where the teacher has the logit of each label; none where the order is the same.
+/// The index of the teacher's logit for each label of the data; `None` if the order is the same.
 pub(crate) fn columns(teacher: &LabelSet, data: &LabelSet) -> Result<Option<Vec<usize>>, UsageError> {
     let of_teacher = |name: &String| teacher.names().iter().position(|other| other == name);
     let columns: Option<Vec<usize>> = data.names().iter().map(of_teacher).collect();
@@ -126,7 +126,7 @@ pub(crate) fn columns(teacher: &LabelSet, data: &LabelSet) -> Result<Option<Vec<
     }
 }
 
-/// Refuses a teacher that reads other tokens than the student: for tags, answers and layers, which are compared token by token.
+/// Refuses a teacher whose tokens differ from the student's. Tags, answers and layers are compared token by token.
 pub(crate) fn check_tokens<'a>(
     student: impl IntoIterator<Item = &'a Encoding>,
     teacher: impl IntoIterator<Item = &'a Encoding>,
@@ -153,19 +153,19 @@ pub(crate) fn check_tokens<'a>(
     }
 }
 
-/// Where a teacher's outputs are kept.
+/// The folder of a teacher's outputs.
 pub(crate) fn outputs_folder(plan: &Plan<'_>) -> PathBuf {
     let folder = if plan.keeps_features { cache_folder() } else { plan.folder.path.clone() };
     folder.join("teacher")
 }
 
-/// The hashes of the teacher's files.
+/// The hashes of the teacher's files, joined by spaces.
 pub(crate) fn teacher_hash(plan: &Plan<'_>) -> String {
     let contents = plan.fingerprint.contents.iter().filter(|(name, _)| name.starts_with(TEACHER));
     contents.map(|(_, hash)| hash.as_str()).collect::<Vec<_>>().join(" ")
 }
 
-/// The sets, with what the teacher makes of the training split.
+/// Computes the teacher's outputs for the training split, or reads them from the cache, and adds them to the split.
 pub(crate) fn taught<S: LogitSet>(
     plan: &Plan<'_>,
     sets: Splits<S>,

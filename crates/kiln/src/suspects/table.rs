@@ -1,4 +1,5 @@
-//! The table of suspects: columns where the recipe looks for them, and evidence beside them.
+//! The table of suspects. The text and label are in the columns that the recipe expects, and the evidence is in further
+//! columns.
 
 use std::fmt::Write;
 
@@ -8,7 +9,7 @@ use serde_json::json;
 use super::Suspect;
 use crate::recipe::Data;
 
-/// What stands beside the text and the label of each row.
+/// The columns of evidence, in addition to the text and label of each row.
 const EVIDENCE: [&str; 10] = [
     "suspect",
     "suggested",
@@ -22,9 +23,9 @@ const EVIDENCE: [&str; 10] = [
     "nearest_3",
 ];
 
-/// All rows as tab-separated values, the suspect ones first and numbered. The text and the label are in the columns that the
-/// recipe names, so that it reads the table as it reads its own files; there is a header where those have one. Tabs and line
-/// ends within a cell become spaces.
+/// All rows as tab-separated values, with the suspect rows first and numbered. The text and the label are in the columns
+/// that the recipe names, so that the recipe can read the table like its own files. There is a header if those files have
+/// one. Tabs and line ends within a cell become spaces.
 pub(super) fn to_tsv(data: &Data, suspects: &[Suspect], others: impl Iterator<Item = Suspect>) -> String {
     let layout = Layout::new(&data.columns);
     let mut table = String::new();
@@ -40,7 +41,7 @@ pub(super) fn to_tsv(data: &Data, suspects: &[Suspect], others: impl Iterator<It
     table
 }
 
-/// The keys that would keep the recipe from reading the table; none where there is none.
+/// The keys that must change before the recipe can read the table; `None` if it already can.
 pub(super) fn keys_to_change(data: &Data) -> Option<String> {
     let is_other_format = data.format.is_some_and(|format| format != Format::Tsv);
     let is_other_encoding = data.encoding.is_some_and(|encoding| encoding != Encoding::Utf8);
@@ -72,11 +73,11 @@ fn cells(row: &Suspect, number: Option<usize>) -> Vec<String> {
     cells
 }
 
-/// Which column holds what.
+/// Which cell is in which column.
 struct Layout {
-    /// Of each column, the cell; none where it is empty.
+    /// The cell of each column; `None` if the column is empty.
     columns: Vec<Option<usize>>,
-    /// Of each cell, its name.
+    /// The name of each cell.
     names: Vec<String>,
 }
 
@@ -126,7 +127,7 @@ impl Layout {
     }
 }
 
-/// The name, with underscores behind it while it is taken.
+/// The name, with underscores appended until it is free.
 fn free_name(name: &str, is_taken: impl Fn(&String) -> bool) -> String {
     let mut name = name.to_owned();
     while is_taken(&name) {

@@ -1,4 +1,4 @@
-//! What a sweep found, as a table for programs, one for spreadsheets and a page. None has times but the first.
+//! Writes the results of a sweep as JSON, as a table (TSV) and as an HTML page. Only the JSON has times.
 
 use std::fmt::Write;
 
@@ -24,8 +24,8 @@ pub(super) fn write(swept: &Swept) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `low` and `high` are the interval of the mean, and `best_violation` how far the best is from being better at every
-/// quantile of the runs.
+/// `low` and `high` are the confidence interval of the mean. `best_violation` is how far the best candidate is from being
+/// better at every quantile of the runs.
 const HEADER: [&str; 9] =
     ["rank", "settings", "epochs", "runs", "score", "low", "high", "best_violation", "test_score"];
 

@@ -1,4 +1,4 @@
-//! Questions and the passages that answer them.
+//! Question answering: questions and the passages that answer them.
 
 use std::fmt::Write as _;
 
@@ -24,7 +24,7 @@ use crate::stages::teacher::{self, Lessons, Teacher, check_tokens, taught};
 use crate::stages::{Described, Learner, Stages, Tokens};
 use crate::{Fold, Observer};
 
-/// Training on questions.
+/// The stages of question answering.
 pub(crate) struct AnswerTask;
 
 /// The windows of each question's context.
@@ -35,7 +35,7 @@ fn encode(tokenizer: &Tokenizer, questions: &[Question]) -> Result<Windows, kiln
     tokenizer.encode_contexts(pairs, ContextConfig::default())
 }
 
-/// Of all windows.
+/// The encodings of all windows.
 fn encodings(questions: &Windows) -> impl Iterator<Item = &Encoding> {
     questions.iter().flatten().map(|window| &window.encoding)
 }
@@ -162,7 +162,7 @@ fn judge(output: &Answered, set: &AskedSet) -> Judgement {
     Judgement::new(errors(output, set), judged, set.questions())
 }
 
-/// The worst answers: identifier, F1, score, prediction, target and question.
+/// The worst answers: identifier, F1, score, prediction, target, question and context.
 fn errors(output: &Answered, set: &AskedSet) -> String {
     let scores = set.scores(output);
     let mut order: Vec<usize> = (0..scores.len()).filter(|&at| scores[at].1 < 1.0).collect();
@@ -184,7 +184,7 @@ fn errors(output: &Answered, set: &AskedSet) -> String {
     table
 }
 
-/// A right answer in its context; none where it is not in there.
+/// A right answer with its surrounding context; `None` if it is not in the context.
 fn passage(context: &str, answer: &Answer) -> Option<String> {
     let (start, _) = context.char_indices().nth(answer.start)?;
     let passage = start..start + answer.text.len();

@@ -1,4 +1,4 @@
-//! Training on all folds but one, once for each: what models say of rows that they were not trained on.
+//! Cross-validation: trains once for each fold on all other folds, and predicts the rows that were held out.
 
 use anyhow::Context;
 use kiln_heads::{Calibration, SequenceClassifier};
@@ -18,17 +18,17 @@ use crate::stages::settle::Plan;
 use crate::stages::teacher::taught;
 use crate::stages::{Stages, Tokens};
 
-/// What is known of the rows of a training split after each was held out once.
+/// The results for the rows of a training split, after each row was held out once.
 pub(crate) struct HeldOut {
-    /// Of the model that was not trained on the row, row-major `[rows, num_labels]`.
+    /// The logits of the model that was not trained on the row, row-major `[rows, num_labels]`.
     pub logits: Vec<f32>,
-    /// What the checkpoint's encoder makes of each row.
+    /// The vector that the checkpoint's encoder computes for each row.
     pub vectors: Features,
 }
 
-/// Trains on the rows of all folds but one, validates as the recipe says, and computes the logits of that fold; this for each
-/// fold. `parts` has the fold of each training row, from 0. A frozen encoder runs once. The folder of each training lies in
-/// that of the run, and is deleted.
+/// For each fold, trains on the rows of all other folds, validates on the recipe's validation split, and computes the
+/// logits of the fold. `parts` has the fold of each training row, from 0. A frozen encoder runs once. The folder of each
+/// training is inside the run's folder, and is deleted afterwards.
 pub(crate) fn hold_out_each(
     plan: &mut Plan<'_>,
     rows: &SequenceRows<LabelId>,
@@ -44,7 +44,7 @@ pub(crate) fn hold_out_each(
         let targets = examples.iter().map(|example| example.target).collect();
         Encoded::new(encodings, LabelId::targets(targets, &rows.labels), plan.tokenizer().pad_token_id())
     });
-    // An encoder with an adapter may have other weights than its checkpoint's file, which names what is cached.
+    // The cache is keyed by the checkpoint's weights, and an encoder with an adapter may have other weights.
     plan.keeps_features = plan.recipe.model.encoder == Encoder::Frozen;
     let model = described.pretrained.model;
     let vectors = features(plan, &encoded, &model, observer)?.features;
@@ -68,7 +68,7 @@ pub(crate) fn hold_out_each(
     Ok(HeldOut { logits, vectors: all.vectors.train })
 }
 
-/// All rows as models read them, and the model that each training starts from.
+/// All encoded rows, and the model that each training starts from.
 struct Prepared<'a> {
     rows: &'a Rows<Example>,
     encoded: Splits<Encoded>,
@@ -77,7 +77,7 @@ struct Prepared<'a> {
 }
 
 impl Prepared<'_> {
-    /// Trains on some of the training rows, and returns the logits of others.
+    /// Trains on the rows `train` of the training split, and returns the logits of the rows `held`.
     fn held_out_logits(
         &self,
         plan: &Plan<'_>,
@@ -110,7 +110,7 @@ impl Prepared<'_> {
     }
 }
 
-/// Trains what is in a model's scope, and returns the best checkpoint's logits of the test split.
+/// Trains the parameters in scope, and returns the best checkpoint's logits for the test split.
 fn test_logits<S>(
     plan: &Plan<'_>,
     sets: &Splits<S>,

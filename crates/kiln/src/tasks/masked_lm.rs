@@ -29,11 +29,11 @@ use crate::stages::teacher::{BATCH_SIZE as TEACHER_BATCH_SIZE, OUTPUTS_LIMIT, ou
 use crate::stages::{Described, Learner, Stages, Tokens};
 use crate::{Fold, Observer, UsageError};
 
-/// Training on masked tokens, and on next sentences where the recipe asks for them.
+/// The stages of masked language modelling, with next sentence prediction if the recipe enables it.
 pub(crate) struct MaskedLmTask;
 
 impl Stages for MaskedLmTask {
-    /// Raw text is read and tokenized in one pass, as it may not fit in memory.
+    /// Raw text is read and tokenized in one pass, because it may not fit in memory.
     type Rows = ();
     type Encoded = Splits<PretrainingSet>;
     type Model = MaskedLm;
@@ -129,7 +129,8 @@ impl Stages for MaskedLmTask {
     }
 }
 
-/// The training rows with the teacher's part, if there is a teacher, and what it took: 0 when all was cached.
+/// The training rows with the teacher's hidden states, if there is a teacher, and the seconds it took: 0 if everything was
+/// cached.
 fn taught(
     plan: &Plan<'_>,
     train: PretrainingSet,
@@ -159,7 +160,7 @@ fn taught(
     Ok((train, if is_cached { 0.0 } else { seconds }))
 }
 
-/// Files of raw text as tokens, in files without a name in the config's folder.
+/// Tokenizes files of raw text into anonymous files in the config's folder.
 fn store(
     plan: &Plan<'_>,
     files: &[PathBuf],
@@ -182,7 +183,7 @@ fn store(
     Ok(store)
 }
 
-/// Tokenizes until all is read or the observer breaks.
+/// Tokenizes until all text is read or the observer breaks.
 fn tokenize(
     sources: &[Source],
     tokenizer: &Tokenizer,
@@ -202,7 +203,7 @@ fn tokenize(
     Ok(store)
 }
 
-/// Of the masks that a model is evaluated with: the same for every model.
+/// The seed of the masks for an evaluation; the same for every model.
 const SEED: u64 = 42;
 
 /// The scores of a trained model on raw text.

@@ -1,4 +1,4 @@
-//! Training on texts and pairs: one label, several, or a number.
+//! Sequence classification: texts and pairs with one label, several, or a number.
 
 use std::fmt::Write as _;
 use std::marker::PhantomData;
@@ -27,23 +27,23 @@ use crate::stages::teacher::{self, Lessons, Teacher, check_tokens, matching, tau
 use crate::stages::{Described, Learner, Stages, Tokens};
 use crate::{Fold, Observer, UsageError};
 
-/// What a row may be labelled with.
+/// The type of a row's target.
 pub(crate) trait Target: Sized + Clone {
-    /// FitOptions the model's logits are read.
+    /// How the model's logits are interpreted.
     const PROBLEM_TYPE: ProblemType;
 
-    /// Of all rows.
+    /// The targets of all rows.
     fn targets(rows: Vec<Self>, labels: &LabelSet) -> Targets;
 
-    /// The same of rows to train on, with the recipe's weights and smoothing.
+    /// The targets of training rows, with the recipe's class weights, label smoothing and focal loss.
     fn to_train_on(rows: Vec<Self>, labels: &LabelSet, _: &Train) -> Result<Targets, UsageError> {
         Ok(Self::targets(rows, labels))
     }
 
-    /// What a model is wrong about, the worst first, as a table.
+    /// The model's errors, the worst first, as a table.
     fn errors(logits: &[f32], examples: &[Example<Self>], labels: &LabelSet) -> String;
 
-    /// What a model made of each row.
+    /// The model's result for each row.
     fn judged(logits: &[f32], examples: &[Example<Self>], labels: &LabelSet) -> Judged;
 }
 
@@ -117,7 +117,7 @@ impl Target for f64 {
     }
 }
 
-/// Row (from 1), prediction, target and texts, those with the largest error first.
+/// A table with row (from 1), prediction, target and texts; the rows with the largest error come first.
 fn worst<T>(mut rows: Vec<(f64, String, String)>, examples: &[Example<T>]) -> String {
     let mut order: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].0 > 0.0).collect();
     order.sort_by(|&a, &b| rows[b].0.total_cmp(&rows[a].0));
@@ -132,7 +132,7 @@ fn worst<T>(mut rows: Vec<(f64, String, String)>, examples: &[Example<T>]) -> St
     table
 }
 
-/// What a model made of each row, from its logits and their calibration.
+/// The model's result for each row, from its logits and their calibration.
 fn judge<T: Target>(
     (logits, calibration): (&[f32], Option<&Calibration>),
     examples: &[Example<T>],
@@ -145,15 +145,15 @@ where
     Judgement::new(T::errors(&logits, examples, labels), T::judged(&logits, examples, labels), examples)
 }
 
-/// The labels whose logit is at least that of its threshold.
+/// The labels whose logit is at least the threshold of the label.
 ///
 /// # Shapes
-/// - `logits`: `[num_labels]`, less those of the thresholds
+/// - `logits`: `[num_labels]`, with the logits of the thresholds subtracted
 fn predicted_labels(logits: &[f32]) -> Vec<LabelId> {
     (0..logits.len()).filter(|&label| logits[label] >= 0.0).collect()
 }
 
-/// Training on texts and pairs with such targets.
+/// The stages of sequence classification with targets of type `T`.
 pub(crate) struct Sequences<T>(PhantomData<T>);
 
 impl<T> Sequences<T> {
@@ -162,14 +162,14 @@ impl<T> Sequences<T> {
     }
 }
 
-/// Texts with labels, and those that a teacher alone says something of.
+/// Texts with labels, and texts without labels, which only the teacher labels.
 pub(crate) struct SequenceRows<T> {
     pub labelled: Rows<Example<T>>,
     pub unlabelled: Vec<Example<()>>,
 }
 
 impl<T> SequenceRows<T> {
-    /// All that is trained on: the labelled texts first.
+    /// All texts to train on, the labelled ones first.
     fn to_train_on(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
         self.labelled.items.train.iter().map(Example::texts).chain(self.unlabelled.iter().map(Example::texts))
     }
@@ -180,7 +180,7 @@ where
     Example<T>: Record,
 {
     type Rows = SequenceRows<T>;
-    /// The training split's are those of all that is trained on.
+    /// The training split includes the encodings of the unlabelled texts.
     type Encoded = Splits<Vec<Encoding>>;
     type Model = SequenceClassifier;
 
@@ -231,7 +231,7 @@ where
         mut encoded: Self::Encoded,
         fold: Fold,
     ) -> anyhow::Result<(Self::Rows, Self::Encoded)> {
-        // No fold has texts without a label: they are trained on in each.
+        // Unlabelled texts are in no fold; every training uses them.
         let unlabelled = encoded.train.split_off(rows.labelled.items.train.len());
         let (labelled, mut encoded) = rows.labelled.hold_out(encoded, fold)?;
         encoded.train.extend(unlabelled);
@@ -274,7 +274,7 @@ where
             };
             anyhow::Ok(Encoded::new(encodings, targets, pad_token_id))
         })?;
-        // The mistakes of the test, or where there is none, of the validation.
+        // The mistakes come from the test split or, if there is none, from the validation split.
         let judged = items.test.as_ref().unwrap_or(&items.validation);
         let judged_encodings = sets.test.as_ref().unwrap_or(&sets.validation).encodings().to_vec();
         let metric = plan.recipe.metric();
@@ -316,7 +316,7 @@ fn targets<T: Clone>(examples: &[Example<T>]) -> Vec<T> {
     examples.iter().map(|example| example.target.clone()).collect()
 }
 
-/// The recipe's teacher, if there is one, which has to do the same.
+/// The recipe's teacher, if there is one. It must have the same task.
 fn teacher_of<T: Target>(plan: &Plan<'_>, data: &LabelSet) -> anyhow::Result<Option<Teacher<SequenceClassifier>>> {
     match teacher::load(plan)? {
         None => Ok(None),
@@ -331,7 +331,7 @@ fn teacher_of<T: Target>(plan: &Plan<'_>, data: &LabelSet) -> anyhow::Result<Opt
     }
 }
 
-/// A teacher and all that is trained on, by its own tokenizer.
+/// A teacher and all training texts, encoded by its own tokenizer.
 fn lessons<T: Target>(
     plan: &Plan<'_>,
     rows: &SequenceRows<T>,

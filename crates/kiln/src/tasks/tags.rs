@@ -1,4 +1,4 @@
-//! Tagged texts: named entities, words, parts of speech.
+//! Token classification: named entities, word segmentation, parts of speech.
 
 use std::fmt::Write as _;
 
@@ -24,10 +24,10 @@ use crate::stages::teacher::{self, Lessons, Teacher, check_tokens, taught};
 use crate::stages::{Described, Learner, Stages, Tokens};
 use crate::{Fold, Observer, UsageError};
 
-/// Training on tagged texts.
+/// The stages of token classification.
 pub(crate) struct TagTask;
 
-/// Tagged texts and how their tags are read.
+/// Tagged texts and their tag scheme.
 pub(crate) struct TaggedRows {
     rows: Rows<TaggedText>,
     scheme: TagScheme,
@@ -40,7 +40,7 @@ fn encode(tokenizer: &Tokenizer, texts: &[TaggedText]) -> Result<Windows, kiln_t
     tokenizer.encode_units_all(texts.iter().map(|text| (text.text.as_str(), text.units.as_slice())))
 }
 
-/// Of all windows.
+/// The encodings of all windows.
 fn encodings(texts: &Windows) -> impl Iterator<Item = &Encoding> {
     texts.iter().flatten().map(|window| &window.encoding)
 }
@@ -151,7 +151,7 @@ impl Stages for TagTask {
     }
 }
 
-/// The training split with the recipe's weights, smoothing and tokens.
+/// Applies the recipe's class weights, label smoothing, focal loss and `label_all_tokens` to the training split.
 fn weighted(
     recipe: &Recipe,
     sets: Splits<TaggedSet>,
@@ -194,7 +194,7 @@ fn judge(output: &Tags, texts: &[TaggedText], tag_set: TagSet<'_>) -> Judgement 
     Judgement::new(errors(output, texts, tag_set.labels), judged, texts)
 }
 
-/// The recipe's tag scheme, or the only one that the tags can have. It also has to have the recipe's metric.
+/// The recipe's tag scheme, or the one inferred from the tags. It must support the recipe's metric.
 fn tag_scheme(recipe: &Recipe, labels: &LabelSet) -> Result<TagScheme, UsageError> {
     let tags = || labels.names().iter().map(String::as_str);
     let usage = |error: TagSchemeError| UsageError(error.to_string());
@@ -210,7 +210,8 @@ fn tag_scheme(recipe: &Recipe, labels: &LabelSet) -> Result<TagScheme, UsageErro
     Ok(scheme)
 }
 
-/// The units with a wrong tag, the most confident first: row (from 1), probability, predicted and true tag, unit, the unit in context.
+/// The units with a wrong tag, the most confident first: row (from 1), probability, predicted and true tag, unit, and the
+/// unit in context.
 fn errors(output: &Tags, texts: &[TaggedText], labels: &LabelSet) -> String {
     let mut wrong = Vec::new();
     for (row, text) in texts.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Faults of processes and of a store. Whatever happens, the job ends with the bytes of an undisturbed one, or with a reason,
-//! and then the same command finishes it.
+//! Faults of processes and of an object store. The job always ends with the same bytes as an undisturbed job, or with an
+//! error. After an error, the same command finishes the job.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::place::{Place, Written};
 use crate::store::Store;
 use crate::tables;
 
-/// Ten shards, which take a few seconds together: long enough for a fault in their midst on a fast machine.
+/// Ten shards, which take a few seconds in total: long enough for a fault during the job, even on a fast machine.
 fn place() -> Place {
     let place = Place::new();
     tables::write_reviews(&place.path("in/a.parquet"), 0, ROWS);
@@ -27,7 +27,7 @@ fn undisturbed(place: &Place) -> Written {
     place.ran("undisturbed", &["--rows-per-shard", ROWS_PER_SHARD])
 }
 
-/// Every row is there once.
+/// Checks that every row is there exactly once.
 fn has_every_row(place: &Place, written: &Written, out: &str) {
     let rows = tables::read(&place.path(out), &written.names());
     assert_eq!(tables::numbers(&rows, "id"), (0..ROWS as i64).collect::<Vec<_>>());
@@ -43,7 +43,7 @@ fn an_executor_is_killed_in_mid_shard_and_after_its_write() {
         let (first, _second) = (place.executor(&address), place.executor(&address));
         let mut job = place.start(out, &options(&address));
         match is_after_write {
-            // Its report may not have been sent.
+            // The executor may not have reported the shard yet.
             true => place.wait_for_data(out, 3),
             false => {
                 place.wait_for_shards(out, 2);
@@ -74,7 +74,7 @@ fn an_executor_that_was_stopped_for_long_writes_late() {
     stopped.signal("CONT");
     std::thread::sleep(Duration::from_secs(4));
     assert!(Written::read(&place.path("out")) == expected, "and after its late write");
-    // It is an executor again.
+    // The process works as an executor again.
     assert!(place.ran("again", &options(&address)) == expected);
 }
 
@@ -86,18 +86,18 @@ fn a_scheduler_is_killed_and_started_again() {
     let _executors = [place.executor(&address), place.executor(&address)];
     let mut job = place.start("out", &[&options(&address)[..], &["--patience", "10"]].concat());
     place.wait_for_shards("out", 2);
-    // Before the fault: the job may notice the loss and end at once.
+    // This is checked before the fault, because the job may notice the loss and end at once.
     assert!(job.is_running(), "in its midst");
     scheduler.kill();
     let port = address.rsplit(':').next().expect("it has a port");
     let (_scheduler, address) = place.scheduler(port);
-    // What it was told is gone with it, so the job may fail; then it says how much is done.
+    // The scheduler's state is lost, so the job may fail. It then reports how much is done.
     let ended = job.end();
     match ended.code {
         Some(0) => {}
         code => assert!(code == Some(1) && ended.log.contains("of 10 shards are finished"), "{code:?} {}", ended.log),
     }
-    // Executors come back by themselves.
+    // The executors reconnect by themselves.
     let again = place.ran("out", &options(&address));
     assert!(again == expected, "the same manifest and bytes");
 }
@@ -115,7 +115,7 @@ fn all_executors_are_killed() {
     let ended = job.end();
     assert!(ended.code == Some(1) && ended.log.contains("of 10 shards are finished"), "{:?} {}", ended.code, ended.log);
     assert!(!place.path("out/manifest.json").exists());
-    // The rest is done by one process.
+    // A single process finishes the rest.
     assert!(place.ran("out", &["--rows-per-shard", ROWS_PER_SHARD]) == expected, "the same manifest and bytes");
 }
 

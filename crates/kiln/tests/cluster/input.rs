@@ -1,4 +1,4 @@
-//! Inputs that are not as they should be, and how they are named.
+//! Invalid inputs and their error messages.
 
 use std::fs;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use datafusion::arrow::array::{Int64Array, StringArray};
 use crate::place::{Place, files, reviews};
 use crate::tables;
 
-/// 250 rows, of which 7 and 130 have no text.
+/// 250 rows; rows 7 and 130 have no text.
 fn with_nulls() -> Place {
     let place = Place::new();
     let mut texts: Vec<_> = reviews().into_iter().map(|(text, _)| Some(text)).take(250).collect();
@@ -88,7 +88,7 @@ fn patterns_and_pairs_are_read() {
     assert!(answers.iter().flatten().all(|answer| answer.contains("\"text_pair\":\"房间很干净\"")), "{answers:?}");
 }
 
-/// Bytes of a good file are changed here and there: an error names the file, or the rows are read.
+/// Changes single bytes of a valid file: either an error names the file, or the rows are read.
 #[test]
 fn damaged_files_are_named() {
     let place = Place::new();

@@ -1,5 +1,5 @@
-//! `kiln cluster`: the same rows as `kiln predict`, the same bytes wherever and however often a shard is computed, and after
-//! every fault.
+//! `kiln cluster`: the same rows as `kiln predict`, and the same bytes wherever and however often a shard is computed, even
+//! after faults.
 
 mod place;
 mod store;
@@ -16,7 +16,7 @@ use kiln_backend::{Backend, Flex};
 use kiln_predict::Predictor;
 use place::{Place, Written, end, files, kiln, model, other_model};
 
-/// Two files of seven row groups, in four shards.
+/// Two files with seven row groups, in four shards.
 fn place() -> Place {
     let place = Place::new();
     tables::write_reviews(&place.path("in/a.parquet"), 0, 430);
@@ -67,7 +67,8 @@ fn sql_has_the_answers_of_a_model() {
     same_answer(answers[0].as_deref().expect("an answer"), &serde_json::to_string(&expected[0]).expect("JSON"));
 }
 
-/// Texts are computed with others of similar length, and a shard has others than a whole file: the last digits may differ.
+/// Texts are batched with others of similar length. A shard has other batches than the whole file, so the last digits may
+/// differ.
 fn same_answer(answer: &str, expected: &str) {
     let [answer, expected] =
         [answer, expected].map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON"));
@@ -112,7 +113,7 @@ fn what_is_written_is_not_computed_again() {
     let first = place.ran("out", &[]);
     let again = place.run("out", &[]);
     assert!(again.code == Some(0) && again.log.contains("5 of them written before"), "{}", again.log);
-    // One is lost, another was cut off, and the manifest is gone.
+    // One shard is deleted, another is truncated, and the manifest is deleted.
     let names = files(&place.path("out"), ".parquet");
     fs::remove_file(place.path("out").join(&names[0])).expect("it is there");
     fs::write(place.path("out").join(&names[1]), "PAR1").expect("it is writable");
@@ -120,7 +121,7 @@ fn what_is_written_is_not_computed_again() {
     let repaired = place.run("out", &[]);
     assert!(repaired.code == Some(0) && repaired.log.contains("3 of them written before"), "{}", repaired.log);
     assert!(Written::read(&place.path("out")) == first, "the same bytes");
-    // Row groups that are shared out otherwise are another job.
+    // Another division into shards is another job.
     let other = place.run("out", &["--rows-per-shard", "100"]);
     assert!(other.code == Some(1) && other.log.contains("found the manifest of job"), "{}", other.log);
     assert!(Written::read(&place.path("out")) == first, "and it has written nothing");
@@ -133,7 +134,7 @@ fn two_executors_write_the_same_bytes() {
     let (_scheduler, address) = place.scheduler("0");
     let _executors = [place.executor(&address), place.executor(&address)];
     assert!(place.ran("shared", &["--scheduler", &address]) == alone, "the same manifest and bytes");
-    // A second job of the same processes.
+    // A second job on the same processes.
     let vectors = place.ran("vectors", &["--scheduler", &address, "--task", "embed"]);
     assert!(place.ran("vectors-alone", &["--task", "embed"]) == vectors);
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Beyond this, something is taken not to happen.
+/// A test fails if something has not happened by then.
 const LIMIT: Duration = Duration::from_secs(120);
 const PERIOD: Duration = Duration::from_millis(2);
 
@@ -21,19 +21,19 @@ pub struct Place {
 /// A process that is killed when the test ends.
 pub struct Process(Child);
 
-/// What a command ended with.
+/// The result of a command.
 pub struct Ended {
     pub code: Option<i32>,
     pub log: String,
 }
 
-/// Trained once for all tests.
+/// A model, trained once for all tests.
 pub fn model() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     MODEL.get_or_init(|| trained("model", 1))
 }
 
-/// Another one, of the same size.
+/// Another model of the same size.
 pub fn other_model() -> &'static Path {
     static MODEL: OnceLock<PathBuf> = OnceLock::new();
     MODEL.get_or_init(|| trained("other-model", 2))
@@ -78,19 +78,19 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    /// `kiln cluster run` on `in` to a folder, as far as it goes with further options.
+    /// Runs `kiln cluster run` from `in` to a folder, with further options.
     pub fn run(&self, out: &str, options: &[&str]) -> Ended {
         end(self.command(out, options))
     }
 
-    /// The same in an environment.
+    /// The same with an environment.
     pub fn run_with(&self, out: &str, options: &[&str], environment: &[(String, String)]) -> Ended {
         let mut command = self.command(out, options);
         command.envs(environment.iter().cloned());
         end(command)
     }
 
-    /// The same as [`Self::run`], and it has to be well.
+    /// The same as [`Self::run`], but the command must succeed.
     pub fn ran(&self, out: &str, options: &[&str]) -> Written {
         let Ended { code, log } = self.run(out, options);
         assert_eq!(code, Some(0), "{log}");
@@ -116,7 +116,7 @@ impl Place {
         command
     }
 
-    /// A scheduler that takes executors for lost after three seconds, and its address.
+    /// A scheduler that considers executors lost after three seconds, and its address.
     pub fn scheduler(&self, port: &str) -> (Process, String) {
         let mut command = kiln();
         command.args(["cluster", "scheduler", "--executor-timeout", "3", "--port", port]).stdout(Stdio::piped());
@@ -139,20 +139,20 @@ impl Place {
         Process::start(command)
     }
 
-    /// Waits until so many shards of an output have their receipts.
+    /// Waits until `count` shards of an output have their receipts.
     pub fn wait_for_shards(&self, out: &str, count: usize) {
         let folder = self.path(out).join("_shards");
         wait_until("shards are written", || files(&folder, ".json").len() >= count);
     }
 
-    /// Waits until a file is there that has no receipt yet, or has just got it.
+    /// Waits until there is a data file that has no receipt yet, or has just got it.
     pub fn wait_for_data(&self, out: &str, count: usize) {
         let folder = self.path(out);
         wait_until("a shard is written", || files(&folder, ".parquet").len() >= count);
     }
 }
 
-/// The files of a folder with an ending, sorted.
+/// The files of a folder with this extension, sorted.
 pub fn files(folder: &Path, ending: &str) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<_> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
@@ -161,7 +161,7 @@ pub fn files(folder: &Path, ending: &str) -> Vec<String> {
     names
 }
 
-/// What a job has published: its manifest and the bytes of its shards.
+/// The output of a job: its manifest and the bytes of its shards.
 #[derive(PartialEq)]
 pub struct Written {
     pub manifest: Value,
@@ -202,12 +202,12 @@ impl Process {
         let _ = self.0.wait();
     }
 
-    /// Whether what happens now happens in its midst.
+    /// Whether the process is still running.
     pub fn is_running(&mut self) -> bool {
         self.0.try_wait().expect("it is a child").is_none()
     }
 
-    /// What it ends with, in bounded time.
+    /// Waits for the end, in bounded time, and returns the result.
     pub fn end(mut self) -> Ended {
         wait_until("the job ends", || self.0.try_wait().expect("it is a child").is_some());
         let mut log = String::new();

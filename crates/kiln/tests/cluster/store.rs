@@ -1,4 +1,4 @@
-//! A server of S3's interface, as far as `kiln cluster` needs it, that may fail calls.
+//! A server with the part of the S3 API that `kiln cluster` needs. It can be set to fail requests.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,7 +14,7 @@ struct Shared {
     port: u16,
     objects: Mutex<BTreeMap<String, Vec<u8>>>,
     calls: AtomicU64,
-    /// Every such call fails; 0: none.
+    /// Every n-th request fails; 0 for none.
     fail_every: AtomicU64,
     failed: AtomicU64,
 }
@@ -49,7 +49,7 @@ impl Store {
         store
     }
 
-    /// The environment in which the bucket is `s3://data`.
+    /// The environment variables that make the bucket `s3://data`.
     pub fn environment(&self) -> Vec<(String, String)> {
         let endpoint = format!("http://127.0.0.1:{}", self.0.port);
         let settings = [
@@ -152,7 +152,7 @@ fn listing(objects: &BTreeMap<String, Vec<u8>>, prefix: &str) -> Response {
     status("200 OK", body.into_bytes())
 }
 
-/// A sum that differs for other bytes, which is all that a tag is for.
+/// A checksum of the bytes, used as an ETag.
 fn tag(bytes: &[u8]) -> String {
     let sum = bytes.iter().fold(7u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(*byte)));
     format!("\"{sum:016x}\"")
@@ -162,7 +162,7 @@ fn status(status: &'static str, body: Vec<u8>) -> Response {
     Response { status, headers: vec![], body }
 }
 
-/// A parameter of a query, decoded.
+/// A decoded parameter of a query.
 fn value(query: &str, name: &str) -> String {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
     pairs.filter(|(key, _)| *key == name).map(|(_, value)| decoded(value)).next().unwrap_or_default()

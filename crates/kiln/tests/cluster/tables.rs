@@ -1,4 +1,4 @@
-//! Parquet files of the tests.
+//! Parquet files for the tests.
 
 use std::fs::File;
 use std::path::Path;
@@ -11,7 +11,8 @@ use datafusion::parquet::file::properties::WriterProperties;
 
 use crate::place::reviews;
 
-/// The sample's reviews, over and over, numbered from `first`: the columns `id` and `text`, in row groups of 100.
+/// Writes `count` reviews of the sample, repeated as needed and numbered from `first`, with the columns `id` and `text`, in
+/// row groups of 100.
 pub fn write_reviews(path: &Path, first: i64, count: usize) {
     let reviews = reviews();
     let texts: Vec<_> =
@@ -36,7 +37,7 @@ pub fn write_columns(path: &Path, columns: Vec<(&str, ArrayRef)>) {
     writer.close().expect("it is writable");
 }
 
-/// All rows of files, in their order.
+/// All rows of the files, in order.
 pub fn read(folder: &Path, names: &[String]) -> Vec<RecordBatch> {
     let open = |name: &String| {
         let file = File::open(folder.join(name)).expect("it is there");
@@ -45,7 +46,7 @@ pub fn read(folder: &Path, names: &[String]) -> Vec<RecordBatch> {
     names.iter().flat_map(open).map(|batch| batch.expect("it is whole")).collect()
 }
 
-/// The values of a column of text.
+/// The values of a text column.
 pub fn texts(batches: &[RecordBatch], name: &str) -> Vec<Option<String>> {
     let column = |batch: &RecordBatch| batch.column_by_name(name).expect("the column").clone();
     let columns: Vec<ArrayRef> = batches.iter().map(column).collect();
@@ -56,7 +57,7 @@ pub fn texts(batches: &[RecordBatch], name: &str) -> Vec<Option<String>> {
     columns.iter().flat_map(of).collect()
 }
 
-/// The values of a column of numbers.
+/// The values of a number column.
 pub fn numbers(batches: &[RecordBatch], name: &str) -> Vec<i64> {
     let column = |batch: &RecordBatch| {
         let column = batch.column_by_name(name).expect("the column");

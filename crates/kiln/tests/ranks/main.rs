@@ -1,4 +1,4 @@
-//! Trainings that `mpirun` shares among processes: the same bytes whatever their number, and after every fault.
+//! Trainings that `mpirun` distributes to processes: the same bytes for any number of processes, and after every fault.
 
 mod place;
 
@@ -7,7 +7,7 @@ use std::fs;
 use place::{Place, WHOLE};
 use serde_json::Value;
 
-/// One process, and 1, 2 and 4 of them under `mpirun`, write the same models.
+/// One process alone, and 1, 2 and 4 processes under `mpirun`, write the same models.
 fn writes_the_same_bytes(place: &Place, command: &str, settings: &[&str]) {
     let (code, log) = place.alone(command, "alone", settings);
     assert_eq!(code, Some(0), "{log}");
@@ -57,7 +57,7 @@ fn lora() {
     writes_the_same_bytes(&Place::new(), "train", &["model.encoder=lora", "adapter.dropout=0.1"]);
 }
 
-/// The word embeddings are also the decoder's weights: a batch adds to them twice.
+/// The word embeddings are also the decoder's weights, so a batch adds two gradients to them.
 #[test]
 fn pre_training_with_gradient_checkpointing() {
     let place = Place::new();
@@ -99,24 +99,24 @@ fn words(command: &[String]) -> Vec<&str> {
     command.iter().map(String::as_str).collect()
 }
 
-/// What may happen to a process.
+/// A fault of a process.
 #[derive(Clone, Copy, Debug)]
 enum Fault {
-    /// Killed in the midst of updates.
+    /// Killed during updates.
     Killed,
     /// Killed while a checkpoint is written.
     KilledInCheckpoint,
-    /// Stopped without an end.
+    /// Stopped (SIGSTOP), but not ended.
     Stalled,
-    /// Asked to end.
+    /// Asked to end, by SIGTERM.
     Asked,
 }
 
-/// Two processes train until something happens to one of them. The job ends, no process is left, and three processes go on
-/// to the bytes of a run without a fault.
+/// Two processes train until one of them has a fault. The job ends, no process is left, and three processes resume the run
+/// and write the same bytes as a run without a fault.
 fn survives(place: &Place, fault: Fault, rank: usize) {
     let out = "run";
-    // Long enough for a busy machine, unless the end of the wait is what is tested.
+    // The timeout is long enough for a busy machine, unless the test is about the timeout.
     let job = place.start(out, if matches!(fault, Fault::Stalled) { 5 } else { 600 });
     place.wait_for(&place.path(out).join("checkpoints/last.safetensors"));
     match fault {
@@ -149,7 +149,7 @@ fn same_model(place: &Place, out: &str) {
     assert!(read(out) == read("whole"), "the same bytes");
 }
 
-/// `KILN_FAULT_ROUNDS` sets how often each kind of fault is tried.
+/// `KILN_FAULT_ROUNDS` sets how often each kind of fault is tested.
 #[test]
 fn a_job_with_a_fault_ends_and_is_resumed_to_the_same_bytes() {
     let rounds = std::env::var("KILN_FAULT_ROUNDS").map_or(1, |rounds| rounds.parse().expect("a number"));

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-/// Settings of a run that is long enough for something to happen to it.
+/// Settings of a run that is long enough for a fault to occur during it.
 pub const WHOLE: &[&str] = &["train.epochs=4", "train.save_steps=1"];
 
-/// A folder with `recipe.toml`, whose updates have four batches.
+/// A folder with a recipe whose updates have four batches.
 pub struct Place {
     folder: tempfile::TempDir,
 }
@@ -16,7 +16,7 @@ pub struct Place {
 /// A job of several processes.
 pub struct Job(Child);
 
-/// Beyond this, a job is taken not to end, and a file not to come.
+/// A test fails if a job has not ended, or a file has not appeared, by then.
 const LIMIT: Duration = Duration::from_secs(60);
 const PERIOD: Duration = Duration::from_millis(1);
 
@@ -26,7 +26,7 @@ impl Place {
         let reviews = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kiln-sample/files/train.tsv");
         let reviews = fs::read_to_string(reviews).expect("the sample's data");
         let rows: Vec<&str> = reviews.lines().skip(1).collect();
-        // The last update of an epoch has two batches alone.
+        // The last update of an epoch has only two batches.
         for (name, rows) in [("train.tsv", &rows[..104]), ("dev.tsv", &rows[104..120])] {
             fs::write(folder.path().join(name), rows.join("\n")).expect("a small file");
         }
@@ -41,7 +41,7 @@ impl Place {
         self.folder.path().join(name)
     }
 
-    /// A command as words. Settings that begin with `--` are options.
+    /// The words of a command. Settings that begin with `--` are options.
     pub fn command(&self, command: &str, out: &str, settings: &[&str]) -> Vec<String> {
         let out = self.path(out);
         let recipe = self.path("recipe.toml");
@@ -71,7 +71,7 @@ impl Place {
         ended(self.launcher(arguments).output().expect("mpirun runs"))
     }
 
-    /// Two processes that train as [`WHOLE`] says, and wait for each other for so many seconds.
+    /// Starts two processes that train with the settings [`WHOLE`], and wait for each other for `timeout` seconds.
     pub fn start(&self, out: &str, timeout: u64) -> Job {
         let words = self.command("train", out, WHOLE);
         let words: Vec<&str> = ["-np", "2"].into_iter().chain(words.iter().map(String::as_str)).collect();
@@ -82,7 +82,7 @@ impl Place {
 
     fn launcher(&self, arguments: &[&str]) -> Command {
         let mut launcher = Command::new("mpirun");
-        // A process bound to one core would share it with all of its own threads and with the other processes.
+        // A process bound to one core would share it with all of its threads and with the other processes.
         launcher.args(["--allow-run-as-root", "--oversubscribe", "--bind-to", "none"]).args(arguments);
         self.prepared(&mut launcher);
         launcher
@@ -123,7 +123,7 @@ impl Place {
         wait_until("no process is left", || self.processes().is_empty());
     }
 
-    /// The processes whose command names this folder, but for those that have ended and wait to be asked how.
+    /// The processes whose command names this folder, without zombies.
     fn processes(&self) -> Vec<u32> {
         let folder = text(self.folder.path());
         let entries = fs::read_dir("/proc").expect("Linux has it").flatten();
@@ -137,7 +137,7 @@ impl Place {
 }
 
 impl Job {
-    /// The exit code and the log, once all have ended.
+    /// Waits until all processes have ended, and returns the exit code and the log.
     pub fn end(mut self) -> (Option<i32>, String) {
         wait_until("the job ends", || self.0.try_wait().expect("it is a child").is_some());
         ended(self.0.wait_with_output().expect("it has ended"))

@@ -1,4 +1,4 @@
-//! The bundled sample, cut so that a training takes a second.
+//! The bundled sample, shortened so that a training takes a second.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 const TRAIN: usize = 320;
 const VALIDATION: usize = 100;
 
-/// Writes the sample's recipe and the first of its reviews into a folder that exists, and returns the recipe's path. The test
-/// split is whole.
+/// Writes the sample's recipe and the first of its reviews into an existing folder, and returns the recipe's path. The test
+/// split is complete.
 pub fn small_sample(folder: &Path) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut recipe = fs::read_to_string(here.join("../../datasets/sample/recipe.toml")).expect("the sample's recipe");

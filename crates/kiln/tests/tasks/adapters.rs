@@ -1,4 +1,5 @@
-//! Adapters from a recipe to answers: what a run writes, that the base stays as it is, and that a resumed run is the whole one.
+//! Adapters from a recipe to predictions: a run writes the right files and does not change the base, and a resumed run is
+//! the same as an uninterrupted one.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -87,7 +88,7 @@ fn a_run_s_adapter_on_its_base_is_its_model() {
         assert!(place.read("base/model.safetensors") == base, "{name}: no byte of the base has changed");
         let config = json_file(Path::new(&place.path("run/adapter/adapter_config.json")));
         assert_eq!((&config["peft_type"], &config["use_dora"]), (&Value::from("LORA"), &Value::from(name == "dora")));
-        // The sample's encoder has no pooler: a fresh one is part of the adapter.
+        // The sample's encoder has no pooler, so a new one is part of the adapter.
         let modules = config["modules_to_save"].as_array().expect("a list");
         assert_eq!(modules.contains(&"pooler".into()), name == "lora", "{name}: {modules:?}");
 
@@ -126,7 +127,7 @@ fn a_resumed_adapter_is_the_uninterrupted_one_to_the_bit() {
     for file in ["adapter/adapter_model.safetensors", "adapter/head.safetensors", "model/model.safetensors"] {
         assert!(place.read(&format!("whole/{file}")) == place.read(&format!("cut/{file}")), "{file}");
     }
-    // What a checkpoint holds is what is trained: far less than the base.
+    // A checkpoint holds only the trained weights, which are far fewer than those of the base.
     let checkpoint = place.read("whole/checkpoints/last.safetensors").len();
     assert!(checkpoint * 4 < place.read("base/model.safetensors").len() * 3, "{checkpoint} bytes");
 }
@@ -145,7 +146,7 @@ fn what_cannot_be_is_refused() {
     refused("adapter.ranks=3", "did you mean");
 }
 
-/// A server that ends with the test, however that ends.
+/// A server that is killed when the test ends.
 struct Server(Child);
 
 impl Drop for Server {
@@ -155,7 +156,7 @@ impl Drop for Server {
     }
 }
 
-/// The answer to a text of a model of the server at `url`: scores by label.
+/// The prediction of a model of the server at `url` for a text: scores by label.
 fn asked(url: &str, model: &str, text: &str) -> Vec<(String, f64)> {
     let address = url.trim().strip_prefix("http://").expect("its address");
     let mut stream = TcpStream::connect(address).expect("it listens");
@@ -172,7 +173,7 @@ fn asked(url: &str, model: &str, text: &str) -> Vec<(String, f64)> {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
     let list: Value = serde_json::from_str(body).expect("JSON");
-    // A list for each text.
+    // There is one list for each text.
     let mut scores: Vec<(String, f64)> = list[0]
         .as_array()
         .expect("a list")

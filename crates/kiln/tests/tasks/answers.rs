@@ -1,4 +1,4 @@
-//! Questions and masked words: from files to answers, through the binary.
+//! Question answering and masked words: from files to predictions, through the binary.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use crate::support::{Case, Corpus, Random, close, succeed_json, text, vocabulary
 use serde_json::{Value, json};
 
 const FILLERS: [&str; 8] = ["there", "was", "also", "one", "with", "some", "and", "the"];
-/// What is asked for, words that may begin the answer, and the words that end it.
+/// The kind that a question asks for, the words that may begin an answer, and the words that end it.
 const KINDS: [(&str, [&str; 2], [&str; 5]); 3] = [
     ("colour", ["dark", "pale"], ["red", "blue", "green", "white", "brown"]),
     ("animal", ["wild", "tame"], ["cat", "horse", "sheep", "goat", "duck"]),
@@ -21,7 +21,7 @@ struct Asked {
     start: usize,
 }
 
-/// A context names something of each kind, with or without a modifier that is part of the answer.
+/// A context with one item of each kind, with or without a modifier that is part of the answer.
 fn asked(random: &mut Random) -> Asked {
     let kind = random.below(KINDS.len());
     let mut order = [0, 1, 2];
@@ -90,7 +90,7 @@ max_length = 32
         split: "test",
         data: "test.json",
         metric: "exact_match",
-        // A third for whoever names any of the three.
+        // Guessing one of the three items gives a third.
         at_least: 0.95,
     };
     let proved = case.prove();
@@ -114,12 +114,12 @@ const WORDS: [&str; 64] = [
     "door", "drum", "ear", "egg", "farm", "feet", "field",
 ];
 
-/// Four words that always go together, then four others that do: each tells its neighbours.
+/// Four words that always occur together, then four others, so that each word predicts its neighbours.
 fn phrases(first: usize, second: usize) -> String {
     [&WORDS[first * 4..][..4], &WORDS[32 + second * 4..][..4]].concat().join(" ")
 }
 
-/// The combinations of phrases that training sees, or those that it does not.
+/// A combination of phrases that is in the training data, or one that is not.
 fn combination(random: &mut Random, is_seen: bool) -> String {
     loop {
         let (first, second) = (random.below(8), random.below(8));
@@ -159,7 +159,7 @@ max_length = 10
         split: "validation",
         data: "validation.txt",
         metric: "masked_accuracy",
-        // A sixty-fourth would be chance.
+        // Chance is a sixty-fourth.
         at_least: 0.95,
     };
     let proved = case.prove();

@@ -1,4 +1,4 @@
-//! Students and their teachers, through the binary.
+//! Distillation, through the binary.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn teacher(folder: &Path, epochs: &str) {
     succeed(&["train", "--recipe", text(&recipe), "--out", text(&run), "--set", &epochs]);
 }
 
-/// Writes a recipe whose student begins as its teacher's last layer.
+/// Writes a recipe whose student starts with its teacher's last layer.
 fn write_student(folder: &Path, more: &str) {
     let recipe = fs::read_to_string(folder.join("recipe.toml")).expect("a small file");
     let recipe = recipe.replace("size = \"tiny\"\n", "").replace("dir:vocabulary", "dir:run/model");
@@ -22,7 +22,7 @@ fn write_student(folder: &Path, more: &str) {
     fs::write(folder.join("recipe.toml"), student).expect("a small file");
 }
 
-/// Keeps the first rows of the training split, and puts the texts of the others into `raw.txt`.
+/// Keeps the first rows of the training split, and writes the texts of the others to `raw.txt`.
 fn take_labels(folder: &Path, kept: usize) {
     let path = folder.join("train.tsv");
     let rows = fs::read_to_string(&path).expect("a small file");
@@ -32,7 +32,8 @@ fn take_labels(folder: &Path, kept: usize) {
     write_lines(&folder.join("raw.txt"), raw);
 }
 
-/// 60 labels and 740 texts without: the student learns what its teacher knows, and that needs the teacher.
+/// With 60 labelled texts and 740 texts without labels, the student learns what its teacher knows. It needs the teacher for
+/// that.
 #[test]
 fn a_student_learns_from_raw_text_what_its_teacher_knows() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -47,7 +48,7 @@ fn a_student_learns_from_raw_text_what_its_teacher_knows() {
         metric: "accuracy",
         at_least: 0.93,
     };
-    // `run` is the teacher's.
+    // `run` is the folder of the teacher.
     let recipe = folder.path().join("recipe.toml");
     let proved = case.prove_in("student");
     let config = json_file(&proved.model.join("config.json"));
@@ -78,7 +79,7 @@ fn a_teacher_that_does_not_fit_is_refused_and_no_folder_is_left() {
     };
     others("other.tsv", &|row| row.replace("\tfood", "\tmeals"));
     others("tags.conll", &|row| format!("{}\tX\n", row.replace([' ', '\t'], "\tO\n")));
-    // The same words in another order have other ids.
+    // The same words in another order have different ids.
     let words = fs::read_to_string(folder.path().join("vocabulary/vocab.txt")).expect("a small file");
     let words: Vec<&str> = words.lines().skip(5).filter(|word| *word != "the").collect();
     vocabulary(&folder.path().join("fewer"), words);
@@ -116,7 +117,7 @@ fn a_teacher_that_does_not_fit_is_refused_and_no_folder_is_left() {
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && message.contains("no-such-folder"), "{message}");
 
-    // Another tokenizer is no matter where logits alone are compared.
+    // Another tokenizer is allowed if only logits are compared.
     let fresh = fs::read_to_string(&recipe).expect("a small file").replace("[student]\nlayers = [1]\n", "");
     let fresh = fresh.replace("dir:run/model\"", "dir:fewer\"\nsize = \"tiny\"");
     fs::write(&recipe, fresh).expect("a small file");

@@ -1,4 +1,4 @@
-//! What a family of encoders can do beside a plain training, and what it cannot: through the binary, on fresh weights.
+//! Which features besides plain training each family of encoders supports: through the binary, with random weights.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::sequences::write_texts;
 use crate::support::{json_file, run, succeed, succeed_json, text, write_lines};
 
-/// The family's config for a vocabulary of so many tokens.
+/// The family's config for this vocabulary size.
 fn config(family: &str, vocab_size: usize) -> Value {
     let mut config = json!({
         "model_type": family, "vocab_size": vocab_size, "hidden_size": 32, "num_hidden_layers": 2,
@@ -27,7 +27,7 @@ fn config(family: &str, vocab_size: usize) -> Value {
     config
 }
 
-/// A folder with rows, a checkpoint `base` that has no weights, and a recipe on it.
+/// A folder with rows, a checkpoint `base` without weights, and a recipe that uses it.
 fn workplace(family: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     write_texts(folder.path());
@@ -57,7 +57,7 @@ fn set(folder: &Path, command: &str, out: &str, settings: &[&str]) -> Vec<String
     arguments
 }
 
-/// The loss on the validation split after a training with these settings.
+/// The validation loss after a training with these settings.
 fn loss(folder: &Path, out: &str, settings: &[&str]) -> f64 {
     let arguments = set(folder, "train", out, settings);
     succeed(&arguments.iter().map(String::as_str).collect::<Vec<_>>());

@@ -1,4 +1,4 @@
-//! A task from files to answers, through the binary: one test for each.
+//! One test for each task, from files to predictions, through the binary.
 
 mod adapters;
 mod support;

@@ -1,4 +1,5 @@
-//! Texts and pairs with one label, several or a number, and vectors of texts: from files to answers, through the binary.
+//! Texts and pairs with one label, several or a number, and vectors of texts: from files to predictions, through the
+//! binary.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +21,7 @@ fn words() -> impl Iterator<Item = &'static str> {
     FILLERS.into_iter().chain(TOPICS.into_iter().flat_map(|(_, words)| words))
 }
 
-/// Words of topics among fillers, shuffled.
+/// The words and fillers, shuffled.
 fn sentence(random: &mut Random, mut words: Vec<&str>, length: usize) -> String {
     while words.len() < length {
         words.push(random.pick(&FILLERS));
@@ -29,7 +30,7 @@ fn sentence(random: &mut Random, mut words: Vec<&str>, length: usize) -> String 
     words.join(" ")
 }
 
-/// Two words of the topic and one of another: no single word decides.
+/// Two words of the topic and one of another, so that no single word decides.
 fn topical(random: &mut Random) -> (String, usize) {
     let topic = random.below(TOPICS.len());
     let other = (topic + 1 + random.below(TOPICS.len() - 1)) % TOPICS.len();
@@ -55,7 +56,7 @@ fn same_label(a: &Value, b: &Value) -> bool {
     a["label"] == b["label"] && a["labels"] == b["labels"]
 }
 
-/// The share of answers that satisfy `is_right`, which must be what the report says.
+/// Checks that the share of answers that satisfy `is_right` is the score in the report.
 fn agree<T>(proved: &Proved, answers: &[Value], rows: &[T], is_right: impl Fn(&Value, &T) -> bool) {
     let right = answers.iter().zip(rows).filter(|(answer, row)| is_right(answer, row)).count();
     let share = right as f64 / rows.len() as f64;
@@ -101,7 +102,7 @@ fn texts_with_one_label() {
     agree(&proved, &answers, &test, |answer, (_, topic)| answer["label"] == TOPICS[*topic].0);
 }
 
-/// Whether two texts are on one topic: neither text alone says anything.
+/// The label is whether two texts are on the same topic. One text alone has no information about it.
 #[test]
 fn pairs_with_one_label() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -135,7 +136,7 @@ fn pairs_with_one_label() {
     agree(&proved, &answers, &test, |answer, (_, _, same)| answer["label"] == name(*same));
 }
 
-/// Every topic that occurs is a label: none, one or more.
+/// Every topic that occurs is a label, so that a text has none, one or more.
 #[test]
 fn texts_with_several_labels() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -157,7 +158,7 @@ fn texts_with_several_labels() {
         command: "train",
         split: "test",
         data: "test.jsonl",
-        // Of whole rows: one wrong label of four is a wrong row.
+        // Accuracy is of whole rows: one wrong label of four makes the row wrong.
         metric: "accuracy",
         at_least: 0.95,
     };
@@ -169,7 +170,7 @@ fn texts_with_several_labels() {
     agree(&proved, &answers, &test, |answer, (_, topics)| answer["labels"] == serde_json::json!(names(topics)));
 }
 
-/// A text's number is the sum of its words': those of the first topic count 1, of the second −1, all others nothing.
+/// A text's number is the sum over its words: words of the first topic count 1, of the second −1, all others 0.
 #[test]
 fn texts_with_a_number() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -202,7 +203,7 @@ fn texts_with_a_number() {
     assert!(near.count() >= 180, "nine tenths of the numbers are nearer to the target than to the next but one");
 }
 
-/// A trained encoder puts texts on one topic beside each other.
+/// A trained encoder gives texts on the same topic similar vectors.
 #[test]
 fn vectors_of_texts() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -242,7 +243,8 @@ fn vectors_of_texts() {
     }
 }
 
-/// The rows of a two-dimensional little-endian f32 array: a magic number, a version, the header's length, the header, values.
+/// Reads the rows of a two-dimensional little-endian f32 array. The format is a magic number, a version, the header's
+/// length, the header, and the values.
 fn read_npy(path: &Path) -> Vec<Vec<f32>> {
     let bytes = fs::read(path).expect("it was written");
     assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");

@@ -1,4 +1,5 @@
-//! Entities, with and without a conditional random field, words, and plain tags: from files to answers, through the binary.
+//! Entities with and without a conditional random field, word segmentation, and plain tags: from files to predictions,
+//! through the binary.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,7 +26,7 @@ fn write_task(folder: &Path, words: &[&str], files: [Vec<String>; 3], more: &str
     fs::write(folder.join("recipe.toml"), recipe).expect("a small file");
 }
 
-/// A unit a line, and an empty line behind each text.
+/// One unit per line, and an empty line after each text.
 fn lines(texts: &[Tagged]) -> Vec<String> {
     let line = |(unit, tag): &(String, String)| format!("{unit}\t{tag}");
     texts.iter().flat_map(|text| text.iter().map(line).chain([String::new()])).collect()
@@ -50,7 +51,7 @@ fn spans(answers: &[Value]) -> BTreeSet<Span> {
     answers.iter().enumerate().flat_map(each).collect()
 }
 
-/// F1 of the answers' passages, counted here, which must be what the report says.
+/// Checks that the F1 of the predicted passages, counted here, is the F1 in the report.
 fn agree(proved: &Proved, predicted: &BTreeSet<Span>, expected: &BTreeSet<Span>) {
     let f1 = 2.0 * predicted.intersection(expected).count() as f64 / (predicted.len() + expected.len()) as f64;
     assert!((f1 - proved.score).abs() < 1e-9, "{f1} by the answers, {} by the report", proved.score);
@@ -59,8 +60,8 @@ fn agree(proved: &Proved, predicted: &BTreeSet<Span>, expected: &BTreeSet<Span>)
 const FILLERS: [&str; 10] = ["the", "a", "we", "they", "saw", "met", "and", "then", "today", "again"];
 const NAMES: [&str; 10] = ["lee", "paris", "grant", "york", "jordan", "dale", "austin", "hill", "chelsea", "troy"];
 
-/// Names of persons stand behind a title and names of places behind a preposition. They are the same names, one or two
-/// words long, and without either before it a name is none.
+/// Names of persons follow a title, and names of places follow a preposition. Both use the same names, which are one or two
+/// words long. A name after neither of them is not an entity.
 fn sentence_with_names(random: &mut Random) -> Tagged {
     let mut text = Tagged::new();
     let mut push = |word: &str, tag: &str| text.push((word.to_owned(), tag.to_owned()));
@@ -136,13 +137,13 @@ fn entities_by_a_conditional_random_field() {
 const WORDS: [&str; 14] =
     ["天气", "今天", "天", "很好", "好", "好看", "看书", "图书馆", "图画", "馆长", "我", "我们", "在", "他们"];
 
-/// Words of one to three characters that share some: words are read, where a greedy reader finds the longest first.
+/// Words of one to three characters. Some of them overlap, so that a greedy longest match can be wrong.
 #[test]
 fn words_by_segmentation() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let texts = Corpus { train: 600, ..Corpus::default() }.draw(|random| {
         let mut words: Vec<String> = (0..4 + random.below(3)).map(|_| random.pick(&WORDS).to_owned()).collect();
-        // Two words that spell another would be read either way.
+        // Two words that together spell another word would be ambiguous.
         words.dedup_by(|next, word| WORDS.contains(&format!("{word}{next}").as_str()));
         words
     });
@@ -169,8 +170,8 @@ fn words_by_segmentation() {
     agree(&proved, &places(&answers), &expected);
 }
 
-/// Words that are a noun behind an article and a verb behind a pronoun, and words that are always one thing. A reader that
-/// joined neighbours with one tag, or knew words alone, would be wrong about every third word.
+/// Words that are a noun after an article and a verb after a pronoun, and words that always have the same tag. A reader
+/// that merged neighbours with the same tag, or only knew the words, would be wrong about every third word.
 fn sentence_with_parts_of_speech(random: &mut Random) -> Tagged {
     let mut text = Tagged::new();
     let mut push = |word: &str, tag: &str| text.push((word.to_owned(), tag.to_owned()));

@@ -16,7 +16,7 @@ fn folder_with(name: &str, content: &str) -> TempDir {
     folder
 }
 
-/// The texts that `kiln predict --file` answers.
+/// The texts that `kiln predict --file` reads.
 fn texts_read(model: &Path, name: &str, content: &str, more: &[&str]) -> Vec<String> {
     let folder = folder_with(name, content);
     let file = folder.path().join(name);
@@ -28,7 +28,7 @@ fn texts_read(model: &Path, name: &str, content: &str, more: &[&str]) -> Vec<Str
 fn a_text_file_has_a_text_a_line() {
     let content = "房间很脏，再也不来了\r\n\r\n服务\t很好\n  很吵  ";
     assert_eq!(texts_read(&RUN, "reviews.txt", content, &[]), ["房间很脏，再也不来了", "服务\t很好", "很吵"]);
-    // The columns of the recipe are read where the file has them.
+    // The columns of the recipe are read if the file has them.
     let table = "id\ttext\tlabel\n1\t很好\tpositive\n2\t太差\tnegative\n";
     assert_eq!(texts_read(&RUN, "reviews.txt", table, &[]), ["很好", "太差"]);
     let whole = texts_read(&RUN, "reviews.txt", table, &["--format", "text"]);

@@ -1,4 +1,4 @@
-//! The binary as a user meets it: which files it reads, what it writes, how it ends.
+//! The binary as a user runs it: which files it reads, what it writes, how it ends.
 
 mod files;
 mod outputs;
@@ -17,8 +17,8 @@ use std::sync::LazyLock;
 use serde_json::Value;
 use support::small_sample;
 
-/// A cache and a run for all tests; tests that write have folders of their own. Emptied at the start, as statics are never
-/// dropped.
+/// A cache and a run for all tests; tests that write have their own folders. It is emptied at the start, because statics
+/// are never dropped.
 static FOLDER: LazyLock<PathBuf> = LazyLock::new(|| {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("usage");
     let _ = fs::remove_dir_all(&folder);
@@ -53,7 +53,7 @@ fn succeed(arguments: &[&str]) -> String {
     finished(kiln(arguments).output().expect("the binary runs"))
 }
 
-/// The results of a command that must have succeeded.
+/// The stdout of a command that must have succeeded.
 fn finished(output: Output) -> String {
     assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("results are UTF-8")
@@ -74,7 +74,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("test paths are UTF-8")
 }
 
-/// JSON Lines.
+/// Parses JSON Lines.
 fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }

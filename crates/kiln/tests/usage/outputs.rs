@@ -1,4 +1,4 @@
-//! What is written, and what becomes of it when nobody takes it.
+//! The output of commands, also when it cannot be written.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -97,7 +97,7 @@ fn a_training_goes_on_when_its_log_is_closed() {
     let mut command =
         kiln(&["train", "--recipe", text(&sample_recipe()), "--out", text(&out), "--set", "train.epochs=1"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
-    // As `| head -c 1` does.
+    // Reads one byte and closes the pipe, as `| head -c 1` does.
     let mut stderr = child.stderr.take().expect("it is piped");
     stderr.read_exact(&mut [0]).expect("the first stage is told");
     drop(stderr);
@@ -114,7 +114,7 @@ fn whatever_is_typed_is_answered_or_refused() {
         let command = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the binary runs");
         if let Some(mut stdin) = child.stdin.take() {
-            // It may end before all is read.
+            // The process may end before it has read everything.
             let _ = stdin.write_all(typed);
         }
         child.wait_with_output().expect("it ends")
@@ -136,7 +136,7 @@ fn whatever_is_typed_is_answered_or_refused() {
     }
 }
 
-/// Both tasks of the sample, from nothing but what the program holds; and what a user is told at the end.
+/// Both tasks of the sample, with only the data inside the program, and the commands printed at the end.
 #[test]
 fn the_pipeline_runs_either_task_of_the_sample() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -146,7 +146,7 @@ fn the_pipeline_runs_either_task_of_the_sample() {
         let report: Value =
             serde_json::from_slice(&fs::read(out.join("report.json")).expect("a report")).expect("JSON");
         assert_eq!(report["task"], task);
-        // Guessing gives 0.5, and no entity.
+        // Guessing gives 0.5, and no entities.
         assert!(report["splits"]["validation"][key].as_f64().is_some_and(|score| score > 0.0), "{report}");
         let errors = fs::read_to_string(out.join("errors.tsv")).expect("its mistakes");
         let worst: Vec<&str> = errors.lines().nth(1).expect("a mistake").split('\t').collect();

@@ -6,7 +6,7 @@ use std::process::{Child, Stdio};
 
 use super::{RUN, fail, kiln, sample_recipe, text};
 
-/// A program on a terminal of its own.
+/// A program on its own terminal.
 struct Session {
     child: Child,
     terminal: File,
@@ -24,7 +24,7 @@ impl Session {
         Self { child, terminal: pty.master.into(), shown: String::new() }
     }
 
-    /// Waits for a text that was not shown before.
+    /// Waits until a text is shown after the last one that was waited for.
     fn wait_for(&mut self, expected: &str) -> &mut Self {
         let mut bytes = [0; 1024];
         loop {
@@ -52,7 +52,7 @@ impl Session {
 fn lines_are_edited_and_repeated() {
     let mut session = Session::start(&["predict", "--model", text(&RUN), "--json"]);
     session.wait_for("> ").press("ab\u{7f}\tc\r").wait_for(r#"{"text":"a","text_pair":"c","#);
-    // Up, and the line before once more.
+    // The up key brings back the previous line.
     session.wait_for("> ").press("\u{1b}[A\r").wait_for(r#"{"text":"a","text_pair":"c","#);
     session.wait_for("> ").press("\r").wait_for("> ").press("q\r");
     assert_eq!(session.exit_code(), Some(0));
@@ -69,7 +69,7 @@ fn a_text_that_cannot_be_answered_does_not_end_the_session() {
     assert_eq!(session.exit_code(), Some(130));
 }
 
-/// Where the cursor is, as a terminal answers the question for it.
+/// The query for the cursor's position, and a terminal's reply.
 const CURSOR_QUERY: &str = "\u{1b}[6n";
 const CURSOR_AT_TOP: &str = "\u{1b}[1;1R";
 
@@ -80,7 +80,7 @@ fn a_training_draws_its_curves() {
     let train = ["train", "--recipe", text(&recipe), "--out", text(&out), "--set", "train.epochs=2", "--dashboard"];
     let mut session = Session::start(&train);
     session.wait_for(CURSOR_QUERY).press(CURSOR_AT_TOP);
-    // Of what is drawn, blank cells are left out, so that only words can be waited for; lines of the log are whole.
+    // Blank cells are not drawn, so the test can only wait for single words of the dashboard. Log lines are complete.
     for shown in ["gradient", "epoch 1/2  train loss", "best", "epoch 2/2  train loss", "test"] {
         session.wait_for(shown);
     }

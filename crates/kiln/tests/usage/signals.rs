@@ -25,7 +25,7 @@ fn training(out: &Path) -> Vec<String> {
     ["train", "--recipe", text(&recipe), "--out", &out, "--set", "train.epochs=3"].map(str::to_owned).to_vec()
 }
 
-/// The same command where SIGHUP ends a program, also if this test is run under `nohup`.
+/// The same command with the default action of SIGHUP, even if this test runs under `nohup`.
 fn heeding(command: Command) -> Command {
     if !cfg!(target_os = "linux") {
         return command;
@@ -56,7 +56,7 @@ fn a_training_that_is_told_to_end_saves_first() {
     }
 }
 
-/// `nohup` starts a program so.
+/// `nohup` starts programs with SIGHUP ignored.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_hangup_that_is_to_be_ignored_is_ignored() {

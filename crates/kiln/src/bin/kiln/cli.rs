@@ -38,10 +38,10 @@ use shared::{at_least_one, folder_or_source, probability};
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
-    /// Compute backend: flex (CPU), or one that was compiled in by a feature: ndarray (CPU), cuda, wgpu (GPU)
+    /// Compute backend: flex (CPU), or one enabled by a build feature: ndarray (CPU), cuda, wgpu (GPU)
     #[arg(long, global = true, default_value = "flex", value_name = "NAME", help_heading = GLOBAL)]
     pub backend: String,
-    /// Index of the backend's device; a CPU has only 0 [default: 0; processes that MPI starts take those of a machine in turn]
+    /// Index of the backend's device; a CPU has only 0 [default: 0; MPI processes use the devices of a machine in turn]
     #[arg(long, global = true, value_name = "INDEX", help_heading = GLOBAL)]
     device: Option<usize>,
     /// Print results as JSON on stdout
@@ -50,8 +50,8 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// The index of the device to compute on. Unless one is given, the processes that were started together on a machine take
-    /// its devices in turn.
+    /// The index of the device to compute on. By default, processes that were started together on a machine use its devices
+    /// in turn.
     pub fn device<B: Backend>(&self) -> usize {
         self.device.unwrap_or_else(|| number_on_machine() % B::device_count().max(1))
     }
@@ -64,7 +64,7 @@ const GLOBAL: &str = "Options of every command";
 pub enum Command {
     /// Run every stage: pull, read, split, tokenize, audit, train, evaluate
     Pipeline(PipelineArgs),
-    /// Download a checkpoint or a data set file and print where it is
+    /// Download a checkpoint or a data set file and print its path
     Pull(PullArgs),
     /// Check or split the data of a recipe, or look for wrong labels in it
     #[command(subcommand)]
@@ -83,22 +83,22 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Predict the masked tokens of a text
     FillMask(FillMaskArgs),
-    /// Show the tokens of a text: ids, pieces and the characters they stand for
+    /// Show the tokens of a text: ids, pieces and their characters
     Tokenize(TokenizeArgs),
     /// Build a WordPiece vocabulary from raw text
     Vocabulary(VocabularyArgs),
-    /// Seal a model for serving: one folder with compact weights and a manifest of every byte
+    /// Bundle a model for serving: one folder with compact weights and a manifest of file hashes
     Bundle(BundleArgs),
-    /// Check every byte of a bundle against its manifest
+    /// Check the files of a bundle against the hashes in its manifest
     Verify(VerifyArgs),
     /// Serve bundles over HTTP, with a page to try them
     #[cfg(feature = "serve")]
     Serve(ServeArgs),
-    /// Predict or embed Parquet files of any number, on one machine or several
+    /// Predict or embed any number of Parquet files, on one machine or several
     #[cfg(feature = "cluster")]
     #[command(subcommand)]
     Cluster(ClusterCommand),
-    /// Estimate the time, memory and disk of a training before it is run
+    /// Estimate the time, memory and disk space of a training before running it
     Forecast(ForecastArgs),
     /// Test whether one model is better than another on the same rows
     Compare(CompareArgs),
@@ -108,7 +108,7 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 pub struct PipelineArgs {
-    /// Recipe (TOML); without it, the bundled sample's
+    /// Recipe (TOML); without it, the recipe of the bundled sample
     #[arg(long)]
     pub recipe: Option<PathBuf>,
     /// Which of the bundled sample's tasks to run
@@ -124,7 +124,7 @@ pub enum SampleTask {
     /// Reviews, negative or positive
     #[default]
     SequenceClassification,
-    /// Words of reviews: what is rated, and what rates it
+    /// Words in reviews: the rated targets, and the opinions on them
     TokenClassification,
 }
 
@@ -137,22 +137,22 @@ pub struct TrainArgs {
     pub run: RunArgs,
 }
 
-/// What every training takes.
+/// The options of every training.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// Folder for the run; without it, the first free runs/NAME-N
+    /// Folder for the run; by default the first free runs/NAME-N
     #[arg(long)]
     pub out: Option<PathBuf>,
     /// Continue the interrupted run in --out
     #[arg(long, requires = "out")]
     pub resume: bool,
-    /// Fail if a validation or test text is also in train
+    /// Fail if a validation or test text is also in an earlier split
     #[arg(long)]
     pub strict: bool,
-    /// Draw the training's curves in the terminal while it runs
+    /// Draw the curves of the training in the terminal while it runs
     #[arg(long)]
     pub dashboard: bool,
-    /// Show the training on a page of this machine while it runs
+    /// Serve a page on this machine that shows the training while it runs
     #[cfg(feature = "serve")]
     #[arg(long)]
     pub watch: bool,
@@ -171,7 +171,7 @@ pub struct SetArgs {
 
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    // In an attribute, because rustdoc takes what is in brackets for links.
+    // In an attribute, because rustdoc would read the brackets as links.
     #[arg(
         help = "hf:owner/name[@revision], modelscope:owner/name[@revision], dir:PATH or sample; or a file of a data set: \
                 hf-dataset:owner/name[@revision]/path or modelscope-dataset:owner/name[@revision]/path"
@@ -181,7 +181,7 @@ pub struct PullArgs {
     pub hub: HubArgs,
 }
 
-/// What there is to pull.
+/// A source to pull.
 #[derive(Clone, Debug)]
 pub enum PullSource {
     Checkpoint(Source),
@@ -224,13 +224,13 @@ pub struct PredictArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub texts: TextArgs,
-    /// Keep only the COUNT best labels, or candidates for a mask; without it, all labels and 5 candidates
+    /// Keep only the COUNT best labels, or candidates for a mask; by default all labels and 5 candidates
     #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
     pub top_k: Option<usize>,
-    /// Answer with the probabilities of the logits as they are, without the model's calibration
+    /// Return probabilities without the model's calibration
     #[arg(long)]
     pub raw: bool,
-    /// Give no label, null in JSON, where its probability is below SCORE
+    /// Predict no label (null in JSON) if its probability is below SCORE
     #[arg(long, value_name = "SCORE", value_parser = probability)]
     pub min_score: Option<f64>,
 }
@@ -256,7 +256,7 @@ pub struct MergeArgs {
     /// Folder of the base, or a source as in `kiln pull`
     #[arg(long, value_parser = folder_or_source)]
     pub model: Source,
-    /// Folder of the adapter, of Kiln's or peft's, or of the run that has one
+    /// Folder of the adapter, from Kiln or peft, or of a run that has one
     #[arg(long, value_name = "FOLDER")]
     pub adapter: PathBuf,
     /// Folder for the model
@@ -292,19 +292,19 @@ pub struct VocabularyArgs {
 pub struct EmbedArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// A text, which may begin with a hyphen; its vector is printed as JSON
+    /// A text, which may start with a hyphen; its vector is printed as JSON
     #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
     pub text: Option<String>,
-    /// A second text: prints the cosine of both vectors instead
+    /// A second text: print the cosine similarity of both vectors instead
     #[arg(long, allow_hyphen_values = true, requires = "text")]
     pub text_pair: Option<String>,
     /// A file of any length, or - for stdin; a .txt file has one text per line
     #[arg(long, requires = "out")]
     pub file: Option<PathBuf>,
-    /// Where to write its vectors: .parquet with the columns text and embedding, or .npy
+    /// File for the vectors: .parquet with the columns text and embedding, or .npy
     #[arg(long, requires = "file")]
     pub out: Option<PathBuf>,
-    /// How a text's hidden states become one vector
+    /// How the hidden states of a text are pooled into one vector
     #[arg(long, value_enum, default_value_t = Pooled::Mean)]
     pub pooling: Pooled,
     /// Scale each vector to length 1
@@ -320,7 +320,7 @@ pub struct EmbedArgs {
 pub struct TokenizeArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// A text, which may begin with a hyphen
+    /// A text, which may start with a hyphen
     #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
     pub text: Option<String>,
     /// The second text of a pair

@@ -1,4 +1,4 @@
-//! One file for each command; `train` has the three that train, and `outcome` prints what they end with.
+//! One file for each command. `train` has the three commands that train, and `outcome` prints their results.
 
 pub mod pull;
 pub mod data;

@@ -1,6 +1,6 @@
-//! What a user sees: results on stdout, everything else on stderr; bars on a terminal, plain lines elsewhere.
+//! Output for the user: results on stdout, everything else on stderr; progress bars on a terminal, plain lines elsewhere.
 //!
-//! A result that cannot be written is an [`OutputError`]. A line of the log that cannot be written is dropped: a closed
+//! A result that cannot be written is an [`OutputError`]. A log line that cannot be written is dropped, because a closed
 //! terminal must not end a training.
 
 use std::fmt;
@@ -10,22 +10,22 @@ use std::sync::{Mutex, PoisonError};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-/// What every line begins with; none where nothing is shown at all.
+/// The prefix of every log line; `None` disables the log.
 static SPEAKER: Mutex<Option<String>> = Mutex::new(Some(String::new()));
 
-/// From here on, nothing is shown (none), or every line of the log begins with these words.
+/// Sets the prefix of every following log line; `None` disables the log.
 pub fn speak_as(speaker: Option<String>) {
     *SPEAKER.lock().unwrap_or_else(PoisonError::into_inner) = speaker;
 }
 
-/// A result, for people.
+/// Prints a result for people.
 pub fn result(text: impl fmt::Display) -> Result<(), OutputError> {
     let line = format!("{text}\n");
     let mut stdout = stdout().lock();
     stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(OutputError)
 }
 
-/// The first characters of a text, for a line of a result.
+/// The first characters of a text, for one line of a result.
 pub fn beginning(text: &str) -> String {
     const CHARACTERS: usize = 60;
     match text.char_indices().nth(CHARACTERS) {
@@ -34,17 +34,17 @@ pub fn beginning(text: &str) -> String {
     }
 }
 
-/// A result, for programs.
+/// Prints a result for programs, as JSON.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(result(serde_json::to_string(value)?)?)
 }
 
-/// Standard output did not take a result.
+/// A result could not be written to standard output.
 #[derive(Debug)]
 pub struct OutputError(io::Error);
 
 impl OutputError {
-    /// Whether the program that reads the results has ended, as `head` does after some lines.
+    /// Whether the program that reads the results has ended, as `head` does after a few lines.
     pub fn is_closed(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
     }
@@ -62,24 +62,24 @@ impl std::error::Error for OutputError {
     }
 }
 
-/// A line of the log.
+/// Writes a log line.
 pub fn log(text: impl fmt::Display) {
     if let Some(speaker) = &*SPEAKER.lock().unwrap_or_else(PoisonError::into_inner) {
         let _ = stderr().lock().write_all(format!("{speaker}{text}\n").as_bytes());
     }
 }
 
-/// Something that a user should not overlook.
+/// Logs a warning.
 pub fn warn(text: impl fmt::Display) {
     log(format_args!("WARNING: {text}"));
 }
 
-/// A prompt, without a line end.
+/// Writes a prompt, without a line end.
 pub fn ask(prompt: &str) {
     let _ = stderr().lock().write_all(prompt.as_bytes());
 }
 
-/// A stage of the pipeline, the crate that does it, and what came of it.
+/// Logs a stage of the pipeline, the crate that does the work, and the result.
 pub fn stage(name: &str, by: &str, text: impl fmt::Display) {
     for (line, text) in text.to_string().lines().enumerate() {
         let (name, by) = if line == 0 { (name, by) } else { ("", "") };
@@ -87,13 +87,14 @@ pub fn stage(name: &str, by: &str, text: impl fmt::Display) {
     }
 }
 
-/// An error with its causes, the outermost first.
+/// Logs an error with its causes, the outermost first.
 pub fn error(error: &anyhow::Error) {
     let causes: Vec<String> = error.chain().map(|cause| shortened(&cause.to_string())).collect();
     log(format_args!("error: {}", causes.join(": ")));
 }
 
-/// An error quotes what a file holds, however long that is: one longer than this loses its middle.
+/// Maximum characters of a cause. An error may quote a file's contents of any length, so the middle of a longer message is
+/// cut out.
 const LONGEST_CAUSE: usize = 2_000;
 
 fn shortened(text: &str) -> String {
@@ -106,7 +107,7 @@ fn shortened(text: &str) -> String {
     format!("{start} … {end}")
 }
 
-/// How far something is: a bar with the time left, or a line at each tenth.
+/// The progress of an operation: a bar with the remaining time, or a log line at each tenth.
 #[derive(Debug)]
 pub struct Progress {
     bar: Option<ProgressBar>,
@@ -141,7 +142,7 @@ impl Progress {
         }
     }
 
-    /// A line of the log that leaves the bar whole.
+    /// Writes a log line without breaking the bar.
     pub fn log(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| log(text)),

@@ -1,4 +1,4 @@
-//! `--dashboard`: the curves of a training under way, drawn in the terminal below the lines of the log.
+//! `--dashboard`: draws the curves of a training in the terminal, below the log lines.
 
 use std::io::{self, IsTerminal, Stderr, stderr};
 use std::time::{Duration, Instant};
@@ -15,16 +15,16 @@ use ratatui::{Frame, Terminal, TerminalOptions, Viewport};
 
 use crate::console;
 
-/// Rows of the terminal that it takes.
+/// Height in terminal rows.
 const HEIGHT: u16 = 16;
-/// What passes between two pictures, but for those after a validation.
+/// Minimum time between two redraws, except after a validation.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The curves, and the part of the terminal that shows them.
 #[derive(Debug, Default)]
 pub struct Dashboard {
     curves: Curves,
-    /// None while something else writes to the terminal, and once it could not be drawn.
+    /// `None` while something else writes to the terminal, and after drawing has failed.
     screen: Option<Terminal<CrosstermBackend<Stderr>>>,
     drawn: Option<Instant>,
     has_failed: bool,
@@ -48,7 +48,7 @@ impl Dashboard {
         }
     }
 
-    /// A line of the log, above the curves.
+    /// Writes a log line above the curves.
     pub fn log(&mut self, line: &str) {
         match &mut self.screen {
             Some(screen) => {
@@ -59,10 +59,10 @@ impl Dashboard {
         }
     }
 
-    /// Clears the curves, so that others can write to the terminal.
+    /// Clears the curves, so that other output can be written to the terminal.
     pub fn leave(&mut self) {
         if let Some(mut screen) = self.screen.take() {
-            // A terminal that cannot be written has lost its curves in any case.
+            // Errors are ignored: if the terminal cannot be written, there is nothing to clear.
             let _ = screen.clear().and_then(|()| screen.show_cursor());
         }
     }
@@ -80,7 +80,7 @@ impl Dashboard {
         Ok(())
     }
 
-    /// A terminal that cannot show the curves must not end a training: it goes on without them.
+    /// If the terminal cannot show the curves, the training continues without them.
     fn attempt(&mut self, work: impl FnOnce(&mut Self) -> io::Result<()>) {
         if self.has_failed {
             return;
@@ -99,9 +99,9 @@ impl Drop for Dashboard {
     }
 }
 
-/// Writes a line above the curves, in as many rows as it needs.
+/// Writes a line above the curves, wrapped into as many rows as it needs.
 fn write_above<B: Backend>(screen: &mut Terminal<B>, line: &str) -> Result<(), B::Error> {
-    /// What a line has at most.
+    /// Maximum rows of a line.
     const ROWS: u16 = 64;
     let paragraph = Paragraph::new(line).wrap(Wrap { trim: false });
     let mut trial = Buffer::empty(Rect::new(0, 0, screen.size()?.width, ROWS));
@@ -111,7 +111,7 @@ fn write_above<B: Backend>(screen: &mut Terminal<B>, line: &str) -> Result<(), B
     screen.insert_before(rows, |buffer| paragraph.render(buffer.area, buffer))
 }
 
-/// The state of a training, and how it got there.
+/// The state of a training and its history.
 #[derive(Debug, Default)]
 struct Curves {
     step: usize,
@@ -119,7 +119,7 @@ struct Curves {
     loss: f64,
     gradient_norm: f64,
     learning_rate: f64,
-    /// When the first update that was seen ended, and how many had been made then.
+    /// The time of the first update that was seen, and its number.
     began: Option<(Instant, usize)>,
     train_loss: Curve,
     validation_loss: Vec<(f64, f64)>,
@@ -178,7 +178,7 @@ impl Curves {
         self.chart(frame, metric, self.metric_name, &[validation(&self.metric)]);
     }
 
-    /// At the pace of the updates that were seen.
+    /// The remaining time at the speed of the updates so far.
     fn time_left(&self) -> String {
         let Some((began, first)) = self.began.filter(|(_, first)| self.step > *first) else {
             return String::new();
@@ -199,11 +199,11 @@ impl Curves {
         )
     }
 
-    /// Lines over the updates.
+    /// Draws lines over the updates.
     fn chart(&self, frame: &mut Frame<'_>, area: Rect, title: &str, lines: &[Line<'_>]) {
         let numbers = || lines.iter().flat_map(|line| line.points).map(|(_, y)| *y).filter(|y| y.is_finite());
         let (low, high) = (numbers().fold(f64::INFINITY, f64::min), numbers().fold(f64::NEG_INFINITY, f64::max));
-        // Without a number, or with one alone, the axis needs a length all the same.
+        // The axis needs a positive length even with no number, or only one.
         let (low, high) = if low < high {
             (low, high)
         } else if low == high {
@@ -227,17 +227,17 @@ impl Curves {
     }
 }
 
-/// A line of a chart: x is an update.
+/// A line of a chart; x is the number of the update.
 struct Line<'a> {
     name: &'a str,
     color: Color,
     points: &'a [(f64, f64)],
 }
 
-/// A line of any number of points, kept as means of equally many neighbors: as many as a terminal can show.
+/// A curve of any number of points, stored as means of equally many neighbors, with as many means as a terminal can show.
 #[derive(Debug)]
 struct Curve {
-    /// Sums of `width` points, the last one of fewer.
+    /// Sums of `width` points; the last one may have fewer.
     sums: Vec<(f64, f64, usize)>,
     width: usize,
 }
@@ -249,7 +249,7 @@ impl Default for Curve {
 }
 
 impl Curve {
-    /// Points that a wide terminal tells apart.
+    /// Number of points that a wide terminal can show.
     const MOST: usize = 256;
 
     fn add(&mut self, x: f64, y: f64) {
@@ -315,7 +315,7 @@ mod tests {
             "loss 0.1250  gradient norm 2.500  rate 3.00e-5  best accuracy 0.8750 in epoch 2",
             "train",
             "validation",
-            // Both ends of the axes: the losses' and the metric's.
+            // Both ends of the axes of the losses and of the metric.
             "0.125",
             "0.500",
             "0.750",

@@ -1,7 +1,7 @@
 //! How the file given on a command line is read: its format, its header and its columns.
 //!
-//! What the command line says comes first. Then the file's own format decides, and of the recipe beside the model only the
-//! columns are used that the file has.
+//! The command line takes precedence. Then the file's own format decides. From the recipe next to the model, only columns
+//! that the file has are used.
 
 mod choice;
 
@@ -18,13 +18,13 @@ use tempfile::TempDir;
 use crate::cli::ColumnArgs;
 use choice::Choice;
 
-/// A file to be read.
+/// A file to read.
 #[derive(Debug)]
 pub struct Input {
     pub source: Source,
-    /// The file's name for people.
+    /// The file's name in messages.
     name: String,
-    /// The folder of a copy, of what can be read only once.
+    /// The temporary folder of a copy, for an input that can be read only once.
     copied: Option<TempDir>,
 }
 
@@ -32,7 +32,7 @@ pub struct Input {
 type Texts = Box<dyn Iterator<Item = anyhow::Result<Row>>>;
 
 impl Input {
-    /// Texts, or pairs of them, for a model of that task. `model` is its folder.
+    /// Texts or pairs of texts for a model of this task. `model` is the model's folder.
     pub fn texts(model: &Path, file: &Path, arguments: &ColumnArgs, task: Task) -> anyhow::Result<Self> {
         let input = Self::open(file)?;
         let recipe = recipe_beside(model)?;
@@ -41,7 +41,7 @@ impl Input {
         Ok(Self { source, ..input })
     }
 
-    /// Rows with labels, in `label` if that is given.
+    /// Rows with labels, which are in the column `label` if it is given.
     pub fn labelled(model: &Path, file: &Path, arguments: &ColumnArgs, label: Option<&Column>) -> anyhow::Result<Self> {
         let input = Self::open(file)?;
         let recipe = recipe_beside(model)?;
@@ -51,12 +51,12 @@ impl Input {
         Ok(Self { source, ..input })
     }
 
-    /// The file, or a copy of what standard input (`-`) or a pipe holds, as a reader may open a file more than once.
+    /// Opens the file. Standard input (`-`) and pipes are copied, because a reader may open a file more than once.
     fn open(file: &Path) -> anyhow::Result<Self> {
         let columns = Columns { text: Column::Index(0), text_pair: None, label: None, flags: vec![] };
         let is_stdin = file == Path::new("-");
         let is_special = |metadata: fs::Metadata| !metadata.is_file() && !metadata.is_dir();
-        // `/dev/stdin` may lead to a file, and still be read only once.
+        // `/dev/stdin` may refer to a file, but can still be read only once.
         let is_descriptor = ["/dev/stdin", "/dev/fd", "/proc/self/fd"].iter().any(|path| file.starts_with(path));
         let is_pipe = is_descriptor || fs::metadata(file).is_ok_and(is_special);
         if !is_stdin && !is_pipe {
@@ -77,7 +77,7 @@ impl Input {
         self.copied.is_some() && self.source.path.extension().is_none()
     }
 
-    /// The texts one after another.
+    /// Iterates over the texts.
     pub fn rows(&self) -> anyhow::Result<Texts> {
         let sources = std::slice::from_ref(&self.source);
         Ok(match self.source.format()? {
@@ -95,7 +95,7 @@ impl Input {
         })
     }
 
-    /// Hands all rows to `each`, up to so many at a time, and counts them.
+    /// Passes all rows to `each`, up to `rows_at_a_time` at once, and returns their number.
     pub fn for_each_chunk(
         &self,
         rows_at_a_time: usize,
@@ -120,7 +120,7 @@ impl Input {
     }
 }
 
-/// Refuses an output that is one of the inputs, also through links, before either is opened.
+/// Refuses an output that is the same file as an input, also through links. Called before either is opened.
 pub fn refuse_to_overwrite(out: &Path, inputs: &[PathBuf]) -> anyhow::Result<()> {
     match inputs.iter().find(|input| kiln_files::is_same_file(input, out)) {
         Some(input) => bail!(UsageError(format!(
@@ -136,7 +136,7 @@ fn row_of(text: String, text_pair: Option<String>, at: usize) -> Row {
     Row { text, text_pair, label: None, line: at as u64 + 1 }
 }
 
-/// A copy under the name of `file`, in a folder that is deleted with the guard.
+/// Copies the input to a file with the name of `file`, in a temporary folder that is deleted when dropped.
 fn copy(reader: &mut dyn Read, file: &Path) -> io::Result<(TempDir, PathBuf)> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join(file.file_name().unwrap_or("input".as_ref()));

@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and SIGHUP: a training saves and stops, everything else ends at once.
+//! Ctrl-C, SIGTERM and SIGHUP: a training is saved and stops, everything else ends at once.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -9,15 +9,15 @@ use crate::console::log;
 /// The number of SIGINT, which Ctrl-C sends, on every system.
 const SIGINT: i32 = 2;
 
-/// The first signal that came; 0 for none.
+/// The first signal that was received; 0 for none.
 static RECEIVED: AtomicI32 = AtomicI32::new(0);
-/// Whether a training asks from step to step whether it should go on.
+/// Whether a training polls for signals after each step.
 static ASKED: AtomicBool = AtomicBool::new(false);
-/// The message with which a signal ends the process, where it does so at once.
+/// The message of a signal that ends the process at once.
 static LEAVING: Mutex<Option<&str>> = Mutex::new(None);
 
-/// From here on the first signal asks a training to save and stop after its step, and a Ctrl-C after it ends the process.
-/// Where nothing asks [`unless_interrupted`] yet, the first one does.
+/// Installs the signal handlers. The first signal makes a training save and stop after its step, and a later Ctrl-C ends
+/// the process. If nothing has called [`unless_interrupted`] yet, the first signal ends the process.
 pub fn watch_signals() -> anyhow::Result<()> {
     static WATCHED: AtomicBool = AtomicBool::new(false);
     if WATCHED.swap(true, Ordering::SeqCst) {
@@ -43,8 +43,8 @@ fn watch() -> anyhow::Result<()> {
     Ok(ctrlc::set_handler(|| receive(SIGINT))?)
 }
 
-/// Whether whoever started the process has it ignore a signal, as `nohup` does to let it outlive its terminal. Where the
-/// system gives no answer, it may be so.
+/// Whether the process was started with a signal ignored, as `nohup` does with SIGHUP. If the system does not report it,
+/// the answer is yes.
 #[cfg(unix)]
 fn ignores(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -66,7 +66,7 @@ fn receive(signal: i32) {
     if is_first {
         log("finishing this step, then saving; Ctrl-C ends at once");
     } else if signal == SIGINT {
-        // A terminal that closes may send SIGHUP twice, so only Ctrl-C counts as impatience.
+        // A closing terminal may send SIGHUP twice, so only Ctrl-C ends the process here.
         leave(signal);
     }
 }
@@ -75,14 +75,14 @@ fn leave(signal: i32) -> ! {
     std::process::exit(i32::from(exit_code_of(signal)))
 }
 
-/// For as long as the guard lives, a signal ends the process at once, with `text` as its message.
+/// While the returned guard exists, a signal ends the process at once, with `text` as its message.
 pub fn leave_when_interrupted(text: &'static str) -> anyhow::Result<Leaving> {
     watch_signals()?;
     *leaving() = Some(text);
     Ok(Leaving)
 }
 
-/// See [`leave_when_interrupted`].
+/// The guard of [`leave_when_interrupted`].
 #[derive(Debug)]
 pub struct Leaving;
 
@@ -96,7 +96,7 @@ fn leaving() -> MutexGuard<'static, Option<&'static str>> {
     LEAVING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Break once a signal came.
+/// Breaks after a signal was received.
 pub fn unless_interrupted() -> ControlFlow<()> {
     ASKED.store(true, Ordering::SeqCst);
     match RECEIVED.load(Ordering::SeqCst) {
@@ -113,7 +113,7 @@ pub fn exit_code() -> u8 {
     }
 }
 
-/// As a shell reports it.
+/// The exit code as a shell reports it.
 fn exit_code_of(signal: i32) -> u8 {
     128 + signal as u8
 }

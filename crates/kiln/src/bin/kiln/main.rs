@@ -1,4 +1,5 @@
-//! `kiln`: the command line. It parses, prints and handles signals; the work is done by the library of the same name.
+//! The command line program `kiln`. It parses arguments, prints results and handles signals. The library `kiln` does the
+//! work.
 
 mod cli;
 mod console;
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
         Ok(Err(error)) => {
             let is_closed = error.chain().any(|cause| cause.downcast_ref().is_some_and(OutputError::is_closed));
             if is_closed {
-                // As a program that SIGPIPE ends, quietly: whoever read the results has what they wanted.
+                // Exits silently with the code of SIGPIPE: the reader of the results needs no more.
                 return ExitCode::from(141);
             }
             ranks::before_an_error();
@@ -55,15 +56,15 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
         Command::Vocabulary(arguments) => commands::vocabulary::run(arguments, cli.json),
         Command::Tokenize(arguments) => commands::tokenize::run(arguments, cli.json),
         Command::Verify(arguments) => commands::bundle::verified(arguments, cli.json),
-        // It has a pool of its own.
+        // The server has its own thread pool.
         #[cfg(feature = "serve")]
         Command::Serve(_) => on_backend(cli),
         #[cfg(feature = "cluster")]
         Command::Cluster(ClusterCommand::Scheduler(arguments)) => commands::cluster::scheduler(arguments, cli.json),
-        // Has threads of its own, which compute in the pool.
+        // Its own threads run the computations in the pool.
         #[cfg(feature = "cluster")]
         Command::Cluster(_) => on_backend(cli),
-        // Inside the thread pool: from outside, every parallel operation would wake a thread and wait for it.
+        // Runs inside the thread pool. From outside, every parallel operation would wake a thread and wait for it.
         _ => rayon::scope(|_| on_backend(cli)),
     }
 }
@@ -72,7 +73,7 @@ fn on_backend(cli: &Cli) -> anyhow::Result<()> {
     kiln_backend::run(&cli.backend, OnBackend(cli)).unwrap_or_else(|unknown| Err(unknown.into()))
 }
 
-/// A command that computes, on the backend chosen.
+/// Runs a command on the selected backend.
 struct OnBackend<'a>(&'a Cli);
 
 impl Entry for OnBackend<'_> {
@@ -116,7 +117,8 @@ impl Entry for OnBackend<'_> {
     }
 }
 
-/// 2 for wrong usage or recipe, that of the signal for an interrupted training, 1 for anything else.
+/// The exit code: 2 for wrong usage or an invalid recipe, the code of the signal for an interrupted training, 1 for
+/// anything else.
 fn exit_code(error: &anyhow::Error) -> ExitCode {
     let kind = error.downcast_ref().map(kiln::Error::kind);
     let is_usage = error.chain().any(|cause| {

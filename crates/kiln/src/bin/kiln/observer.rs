@@ -1,4 +1,4 @@
-//! What a user sees of a run under way: a line for each stage, bars or lines for what takes long.
+//! Shows a run to the user: a line for each stage, and progress bars or lines for long operations.
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -18,38 +18,38 @@ use crate::watch::Watch;
 pub struct Console {
     progress: Option<Progress>,
     transfers: Option<Downloads>,
-    /// Instead of the bar of a training.
+    /// Replaces the progress bar of a training.
     dashboard: Option<Dashboard>,
     #[cfg(feature = "serve")]
     watch: Option<Watch>,
 }
 
-/// The downloads under way.
+/// The downloads in progress.
 #[derive(Debug)]
 struct Downloads {
     transfers: Transfers,
-    /// Until they end, a signal ends the process.
+    /// While this exists, a signal ends the process at once.
     _leaving: Option<Leaving>,
 }
 
-/// What becomes of a download that a signal ends.
+/// The message when a signal ends a download.
 const KEPT: &str = "the part that is downloaded is kept, and the next download continues from there";
 
 impl Console {
-    /// Shows a training on a dashboard, where there is one.
+    /// Shows a training on a dashboard, if one is given.
     pub fn with_dashboard(mut self, dashboard: Option<Dashboard>) -> Self {
         self.dashboard = dashboard;
         self
     }
 
-    /// Shows a training on a page too.
+    /// Shows a training also on a web page, if one is given.
     #[cfg(feature = "serve")]
     pub fn with_page(mut self, watch: Option<Watch>) -> Self {
         self.watch = watch;
         self
     }
 
-    /// Ends the bars, and clears the dashboard.
+    /// Removes the bars and the dashboard.
     fn settle(&mut self) {
         self.transfers = None;
         if let Some(dashboard) = &mut self.dashboard {
@@ -60,7 +60,7 @@ impl Console {
         }
     }
 
-    /// A line above what shows the training.
+    /// Writes a log line above the bar or the dashboard.
     fn log(&mut self, line: &str) {
         match (&mut self.dashboard, &self.progress) {
             (Some(dashboard), _) => dashboard.log(line),
@@ -93,7 +93,7 @@ impl Observer for Console {
     }
 
     fn download(&mut self, progress: &kiln_hub::Progress<'_>) {
-        // Without a handler a signal ends the process too, if without a word on what is kept.
+        // Without a handler, a signal ends the process too, but without the message.
         let start = || Downloads { transfers: Transfers::default(), _leaving: leave_when_interrupted(KEPT).ok() };
         self.transfers.get_or_insert_with(start).transfers.show(progress);
     }
@@ -129,7 +129,7 @@ impl Observer for Console {
     }
 }
 
-/// Shows nothing: another process shows the run.
+/// Shows nothing, because another process shows the run.
 #[derive(Debug)]
 pub struct Silent;
 
@@ -139,10 +139,10 @@ impl Observer for Silent {
     }
 }
 
-/// The most columns of an epoch's line.
+/// Maximum width of an epoch's line.
 const COLUMNS: usize = 100;
 
-/// A validation in one line: both losses, the metric that picks the best, and of the other numbers those that fit.
+/// A validation in one line: both losses, the metric that selects the best checkpoint, and as many other numbers as fit.
 fn epoch_line(report: &EpochReport, config: &TrainConfig) -> String {
     let EpochReport { epoch, step, train_loss, train_accuracy, validation, .. } = report;
     let is_needed = |name: &str| name == "loss" || name == config.metric.name();
@@ -150,7 +150,7 @@ fn epoch_line(report: &EpochReport, config: &TrainConfig) -> String {
     let shown = |(name, number): (&String, &f64)| format!(" {name} {number:.4}");
     let step = if config.eval_steps == 0 { String::new() } else { format!(" update {step}") };
     let mut train = format!("epoch {epoch}/{}{step}  train loss {train_loss:.4}", config.epochs);
-    // The loss comes first, as everywhere.
+    // The loss comes first.
     let (loss, metric): (Vec<_>, Vec<_>) = needed.into_iter().partition(|(name, _)| *name == "loss");
     let mut validation: String = loss.into_iter().chain(metric).map(shown).collect();
     let end = format!("  {:.1} s{}", report.seconds, if report.best { "  best" } else { "" });

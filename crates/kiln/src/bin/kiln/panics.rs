@@ -1,4 +1,4 @@
-//! Panics, which are mistakes of Kiln's own: one line instead of a dump.
+//! Panics, which are bugs in Kiln, are reported in one line.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, PanicHookInfo};
@@ -6,9 +6,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kiln::environment::wants_backtrace;
 
-/// Runs something. A panic, which is a mistake of Kiln's, becomes a line that says so.
+/// Runs a function, and turns a panic into a one-line error message.
 ///
-/// The line is made here rather than by the hook, because a library may turn a panic of another into an error.
+/// The message is printed by the caller and not by the panic hook, because a library may turn a panic into an error.
 pub fn catch_panic<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -17,7 +17,7 @@ pub fn catch_panic<T>(run: impl FnOnce() -> T) -> Result<T, String> {
             default(info);
         }
     }));
-    // Nothing that the panic may have left half done is looked at again.
+    // No state that the panic may have left inconsistent is used afterwards.
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(run));
     drop(std::panic::take_hook());
     outcome.map_err(|payload| {
@@ -26,7 +26,7 @@ pub fn catch_panic<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     })
 }
 
-/// Where the last panic of any thread was.
+/// The location of the last panic in any thread.
 fn last_panic() -> MutexGuard<'static, Option<String>> {
     static PLACE: Mutex<Option<String>> = Mutex::new(None);
     PLACE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -36,7 +36,7 @@ fn place(info: &PanicHookInfo<'_>) -> String {
     info.location().map(|at| format!(" ({}:{})", at.file(), at.line())).unwrap_or_default()
 }
 
-/// The text of a panic, in one line.
+/// The message of a panic, in one line.
 fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
     text.unwrap_or("a panic without a message").lines().collect::<Vec<_>>().join(" ")

@@ -1,4 +1,4 @@
-//! This process among those that `mpirun` has started together: the first speaks, and the others are silent.
+//! The processes that `mpirun` started together: only the first one writes output.
 
 #[cfg(feature = "mpi")]
 mod enabled;
@@ -18,11 +18,11 @@ use crate::console;
 /// The rank of this process, unless it is the first.
 static SILENT: OnceLock<usize> = OnceLock::new();
 
-/// How long another process than the first keeps its error to itself. Most errors are those of all processes: then the
-/// first one has ended by now, and the launcher has ended the others.
+/// How long a process other than the first waits before it reports an error. Most errors occur in all processes. By then,
+/// the first one has reported the error and ended, and the launcher has ended the others.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// From here on an error or an end of this process alone is shown.
+/// Enables the log for an error of this process, after a wait if it is not the first process.
 pub fn before_an_error() {
     if let Some(rank) = SILENT.get() {
         std::thread::sleep(PATIENCE);

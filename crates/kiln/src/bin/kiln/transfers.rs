@@ -1,4 +1,4 @@
-//! What a user sees of downloads: a bar for the file and one for all on a terminal, plain lines elsewhere.
+//! Shows downloads: on a terminal, one bar for the current file and one for all files; plain lines elsewhere.
 
 use std::io::{IsTerminal, stderr};
 
@@ -11,9 +11,9 @@ use crate::console;
 #[derive(Debug, Default)]
 pub struct Transfers {
     bars: Option<Bars>,
-    /// The file that is shown.
+    /// The file that is being downloaded.
     file: String,
-    /// Of all files together.
+    /// Tenths of all files that have been logged.
     tenths: u64,
 }
 
@@ -75,7 +75,7 @@ impl Transfers {
         }
     }
 
-    /// At the beginning of a file, and at each tenth of all.
+    /// Logs a line at the beginning of each file, and at each tenth of all files.
     fn line(&mut self, is_next: bool, (file, received, size): (&str, u64, u64), (done, total): (u64, u64)) {
         let tenths = done.saturating_mul(10) / total.max(1);
         if is_next || tenths > self.tenths {
@@ -86,7 +86,7 @@ impl Transfers {
         }
     }
 
-    /// A line that leaves the bars whole.
+    /// Writes a log line without breaking the bars.
     fn log(&self, text: &str) {
         match &self.bars {
             Some(bars) => bars.both.suspend(|| console::log(text)),

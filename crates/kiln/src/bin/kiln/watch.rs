@@ -1,4 +1,4 @@
-//! `--watch`: a page on loopback that shows a training under way.
+//! `--watch`: serves a page on loopback that shows a training while it runs.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,12 +7,12 @@ use kiln_train::{EpochReport, Event, TrainConfig};
 
 use crate::console;
 
-/// What the page shows, shared with the thread that serves it.
+/// The contents of the page, shared with the thread that serves it.
 #[derive(Clone, Debug)]
 pub struct Watch(Arc<Mutex<LivePage>>);
 
 impl Watch {
-    /// Serves the page on any free port, and says where.
+    /// Serves the page on any free port, and logs its address.
     pub fn start(title: String) -> Result<Self, kiln_serve::Error> {
         let page = Arc::new(Mutex::new(LivePage { title, ..LivePage::default() }));
         let shown = page.clone();

@@ -1,4 +1,4 @@
-//! What is refused, and in which words.
+//! Invalid recipes and their error messages.
 
 use kiln_eval::{
     Counts, TagSet, evaluate, evaluate_answers, evaluate_masked, evaluate_numbers, evaluate_sets, evaluate_tags,
@@ -17,7 +17,7 @@ fn message(text: &str, overrides: &[&str]) -> String {
     parse(text, overrides).expect_err("the recipe is bad").to_string()
 }
 
-/// The message for `LONG` with one piece of text replaced; it must be said of the line on which `at` stands.
+/// The message for `LONG` with one piece of text replaced. It must name the line that contains `at`.
 fn message_at(at: &str, old: &str, new: &str) -> String {
     assert_eq!(LONG.matches(old).count(), 1, "`{old}` stands in the recipe once");
     let text = LONG.replace(old, new);
@@ -27,7 +27,7 @@ fn message_at(at: &str, old: &str, new: &str) -> String {
     message.strip_prefix(&place).unwrap_or_else(|| panic!("`{message}` should start with `{place}`")).to_owned()
 }
 
-/// The same, where the message is of the line on which the new text starts.
+/// The same, for a message that names the line on which the new text starts.
 fn message_with(old: &str, new: &str) -> String {
     message_at(new.lines().next().expect("some text"), old, new)
 }
@@ -42,7 +42,7 @@ fn an_unknown_key_names_its_line_and_the_nearest_known_one() {
         message_with("pooling = \"mean\"", "epochs = 3"),
         "unknown key `model.epochs`; did you mean `train.epochs`?"
     );
-    // Near to nothing.
+    // No key is similar.
     assert_eq!(
         message_with("pooling = \"mean\"", "qqq = 3"),
         "unknown key `model.qqq`; \
@@ -184,7 +184,7 @@ fn a_metric_that_the_task_does_not_report_is_refused() {
     );
 }
 
-/// The metrics known to each task are those of its report.
+/// The metrics that a recipe accepts for each task are those of its report.
 #[test]
 fn every_metric_of_a_report_may_pick_the_best_checkpoint() {
     let labels = kiln_schema::LabelSet::new(["O", "B-X"]).expect("two names");
@@ -269,7 +269,7 @@ fn a_missing_key_is_named_with_its_table() {
     assert!(line("").ends_with(": the key `task` is missing"));
     assert!(line("data = { train = \"a\" }\nmodel.source = \"sample\"").ends_with(": the key `task` is missing"));
     assert!(line("model.source = \"sample\"\n[data]\nfiles = []").ends_with(": the key `task` is missing"));
-    // What is missing is missing in the file.
+    // A missing key is reported for the file, not for the override.
     let without_source = SHORT.replace("source = \"sample\"\n", "");
     let missing = message(&without_source, &["model.pooling=mean"]);
     assert_eq!(missing, "/recipes/recipe.toml, line 2: the key `model.source` is missing");

@@ -1,4 +1,4 @@
-//! Made-up data: the same in each run, and with a rule that a small model can learn.
+//! Synthetic data, which is the same in each run and follows a rule that a small model can learn.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,7 @@ impl Random {
     }
 }
 
-/// How many rows each split has.
+/// The number of rows of each split.
 #[derive(Clone, Copy)]
 pub struct Corpus {
     pub train: usize,
@@ -46,7 +46,7 @@ impl Default for Corpus {
 }
 
 impl Corpus {
-    /// Rows of all splits by one generator, which makes no row twice: no test row is in train.
+    /// Draws the rows of all splits from one generator, without duplicates, so that no test row is in train.
     pub fn draw<T: Clone + std::hash::Hash + Eq>(self, mut row: impl FnMut(&mut Random) -> T) -> [Vec<T>; 3] {
         let mut random = Random::new(7);
         let mut seen = std::collections::HashSet::new();
@@ -63,7 +63,7 @@ impl Corpus {
     }
 }
 
-/// A folder with a WordPiece vocabulary of these words, beside BERT's own tokens.
+/// Creates a folder with a WordPiece vocabulary of these words and BERT's special tokens.
 pub fn vocabulary<'a>(folder: &Path, words: impl IntoIterator<Item = &'a str>) {
     let mut words: Vec<&str> = words.into_iter().collect();
     words.sort_unstable();

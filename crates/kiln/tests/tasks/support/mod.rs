@@ -1,4 +1,4 @@
-//! What the tests of the binary share: running it, made-up data, and the proof that a task works from files to answers.
+//! Helpers for tests of the binary: running it, synthetic data, and the proof that a task works from files to predictions.
 
 mod data;
 mod proof;
@@ -14,8 +14,8 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-/// The cache of all tests, so that none touches the user's. Emptied at the start: some tests tell what was computed from what
-/// was cached.
+/// The cache of all tests, so that none touches the user's. It is emptied at the start, because some tests check whether a
+/// result was computed or cached.
 static CACHE: LazyLock<PathBuf> = LazyLock::new(|| {
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("tasks-cache");
     let _ = std::fs::remove_dir_all(&cache);
@@ -24,7 +24,7 @@ static CACHE: LazyLock<PathBuf> = LazyLock::new(|| {
 
 pub fn kiln(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
-    // One thread each: the models are small, and tests run side by side.
+    // One thread each, because the models are small and tests run in parallel.
     command.args(arguments).env("KILN_CACHE", &*CACHE).env("RAYON_NUM_THREADS", "1").stdin(Stdio::null());
     command
 }
@@ -33,14 +33,14 @@ pub fn run(arguments: &[&str]) -> Output {
     kiln(arguments).output().expect("the binary runs")
 }
 
-/// What a command that must succeed prints on stdout.
+/// The stdout of a command that must succeed.
 pub fn succeed(arguments: &[&str]) -> String {
     let output = run(arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("results are UTF-8")
 }
 
-/// The same of a command with `--json`.
+/// The same for a command with `--json`, parsed.
 pub fn succeed_json(arguments: &[&str]) -> Value {
     let output = succeed(&[arguments, &["--json"]].concat());
     serde_json::from_str(&output).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {output}"))
@@ -65,7 +65,7 @@ pub fn json_lines(path: &Path) -> Vec<Value> {
 #[cfg(unix)]
 pub fn interrupt_and_resume(arguments: &[&str]) {
     let mut child = kiln(arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the binary runs");
-    // The first epoch's line is there once training is well under way.
+    // The first epoch's line is printed when the training has made progress.
     let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
     lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("epoch")).expect("an epoch ends");
     let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("there is kill");

@@ -1,4 +1,4 @@
-//! One task from its files to its answers, by all ways that lead there.
+//! Tests one task from files to predictions in all supported ways.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{json_file, json_lines, succeed, succeed_json, text, write_lines};
 
-/// A task in a folder that holds `recipe.toml` and what it names.
+/// A task in a folder that holds `recipe.toml` and its files.
 pub struct Case<'a> {
     pub folder: &'a Path,
     /// `train` or `pretrain`.
@@ -16,7 +16,7 @@ pub struct Case<'a> {
     pub split: &'a str,
     /// The labelled file that the split was read from.
     pub data: &'a str,
-    /// The number that the task is judged by, and what it must reach.
+    /// The metric of the task, and the score that it must reach.
     pub metric: &'a str,
     pub at_least: f64,
 }
@@ -24,14 +24,14 @@ pub struct Case<'a> {
 /// A trained model that has passed [`Case::prove`].
 pub struct Proved {
     pub model: PathBuf,
-    /// The number that the task is judged by.
+    /// The score of the task's metric.
     pub score: f64,
 }
 
-/// What rounding weights and activations may cost of a score.
+/// The maximum loss of score from rounding weights and activations.
 const ROUNDING: f64 = 0.03;
 
-/// What a student of half as many layers may lose of a score.
+/// The maximum loss of score for a student with half as many layers.
 const FORGOTTEN: f64 = 0.2;
 
 impl Case<'_> {
@@ -81,8 +81,8 @@ impl Case<'_> {
         succeed_json(&["eval", "--model", text(model), "--data", text(&data), "--precision", precision])
     }
 
-    /// A student that keeps the last layer of the model in `run` learns from that model, layer by layer, and is the same after an
-    /// interruption.
+    /// Trains a student that keeps the last layer of the model in `run` and learns from that model, layer by layer. After
+    /// an interruption, the resumed student must be the same.
     pub fn teach(&self) {
         let recipe = fs::read_to_string(self.folder.join("recipe.toml")).expect("a small file");
         let lines = recipe.lines().filter(|line| !line.contains("size = \"tiny\""));
@@ -99,7 +99,7 @@ impl Case<'_> {
         self.same(&resumed, &run);
     }
 
-    /// A bundle loses little, and is scored as its manifest says.
+    /// Checks that a bundle loses little, and that its score is the one in its manifest.
     fn bundle(&self, run: &Path) {
         let (data, out) = (self.folder.join(self.data), self.folder.join("bundle"));
         let arguments = ["bundle", "--model", text(run), "--out", text(&out), "--precision", "int8"];
@@ -112,7 +112,7 @@ impl Case<'_> {
         succeed(&["verify", text(&out)]);
     }
 
-    /// A run that was interrupted and resumed is the same as `whole`, to the byte.
+    /// Checks that a run that was interrupted and resumed is byte for byte the same as `whole`.
     fn resume(&self, whole: &Path) {
         let (recipe, run) = (self.folder.join("recipe.toml"), self.folder.join("resumed"));
         self.interrupt(&recipe, &run);
@@ -146,7 +146,7 @@ impl Case<'_> {
     }
 }
 
-/// What a recipe has besides for a student.
+/// The additional sections of a recipe for a student.
 const TAUGHT: &str = r#"
 [distill]
 teacher = "dir:run"
@@ -161,7 +161,8 @@ fn evaluated_score(report: &Value, metric: &str) -> f64 {
 }
 
 impl Proved {
-    /// The model's answers to texts or pairs by file, which are those by `--text`, and nearly those in other precisions.
+    /// The model's predictions for a file of texts or pairs. Checks that they are the same with `--text`, and nearly the
+    /// same in other precisions.
     pub fn answers(&self, texts: &[(String, Option<String>)], is_same: impl Fn(&Value, &Value) -> bool) -> Vec<Value> {
         let folder = self.model.parent().expect("a model is in a run's folder");
         let file = folder.join("questions.jsonl");
@@ -195,7 +196,7 @@ impl Proved {
         answers
     }
 
-    /// The answer to one text.
+    /// The prediction for one text.
     pub fn answer(&self, asked: &str, pair: Option<&str>) -> Value {
         let mut arguments = vec!["predict", "--model", text(&self.model), "--text", asked];
         arguments.extend(pair.into_iter().flat_map(|pair| ["--text-pair", pair]));
@@ -203,7 +204,7 @@ impl Proved {
     }
 }
 
-/// Fails where two JSON values differ by more than rounding.
+/// Fails if two JSON values differ by more than rounding.
 pub fn close(a: &Value, b: &Value, tolerance: f64, what: &str) {
     match (a, b) {
         (Value::Number(x), Value::Number(y)) => {

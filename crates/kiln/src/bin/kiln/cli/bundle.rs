@@ -12,22 +12,22 @@ use super::{ColumnArgs, ModelArgs};
 pub struct BundleArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Folder of the bundle; nothing may be there
+    /// Folder of the bundle; must not exist
     #[arg(long)]
     pub out: PathBuf,
-    /// Precision of the bundle's weights and of its products
+    /// Precision of the bundle's weights and matrix products
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     pub precision: Precision,
-    /// Texts, as `kiln predict --file` reads them, on which int8 is calibrated (SmoothQuant); 256 of the file at most
+    /// File of texts, as for `kiln predict --file`, to calibrate int8 on (SmoothQuant); at most 256 of them are used
     #[arg(long, value_name = "FILE")]
     pub calibrate: Option<PathBuf>,
-    /// With --calibrate: fix the scale of what each layer reads by those texts, instead of row by row
+    /// With --calibrate: use a fixed activation scale for each layer, measured on those texts, instead of one per row
     #[arg(long, requires = "calibrate")]
     pub static_scales: bool,
-    /// Labelled file on which the bundle is compared with the model in f32
+    /// Labelled file to compare the bundle with the model in f32
     #[arg(long, value_name = "FILE")]
     pub check: Option<PathBuf>,
-    /// Most points, hundredths of the metric, that the bundle may lose; with a larger loss nothing is written
+    /// Maximum loss of the metric in points (hundredths); with a larger loss, nothing is written
     #[arg(long, value_name = "POINTS", requires = "check", value_parser = points, default_value_t = 0.5)]
     pub max_loss: f64,
     #[command(flatten)]

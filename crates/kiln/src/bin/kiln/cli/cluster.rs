@@ -9,9 +9,9 @@ use super::{ModelArgs, Pooled, PrecisionArgs};
 
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
-    /// Hand out work to executors
+    /// Distribute work to executors
     Scheduler(SchedulerArgs),
-    /// Compute what a scheduler hands out
+    /// Compute the work that a scheduler distributes
     Executor(ExecutorArgs),
     /// Predict or embed every row of Parquet files, here or on a scheduler's executors
     Run(RunArgs),
@@ -19,16 +19,16 @@ pub enum ClusterCommand {
 
 #[derive(Debug, Args)]
 pub struct SchedulerArgs {
-    /// Address to listen on; whoever reaches it can give it work
+    /// Address to listen on; anyone who can reach it can submit work
     #[arg(long, default_value = "127.0.0.1")]
     pub host: IpAddr,
-    /// Port to listen on; 0 is any that is free
+    /// Port to listen on; 0 selects any free port
     #[arg(long, default_value_t = 50050)]
     pub port: u16,
-    /// Name or address that executors reach it by; without it, --host
+    /// Name or address at which executors reach it; by default --host
     #[arg(long, value_name = "HOST")]
     pub external_host: Option<String>,
-    /// Seconds without a sign of life after which an executor is taken for lost, and that a job waits when none is left
+    /// Seconds without a heartbeat until an executor is considered lost; a job waits as long when none is left
     #[arg(long, value_name = "SECONDS", value_parser = at_least_one, default_value_t = 180)]
     pub executor_timeout: usize,
 }
@@ -39,25 +39,25 @@ pub struct ExecutorArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub precision: PrecisionArgs,
-    /// Scheduler to work for
+    /// Address of the scheduler
     #[arg(long, value_name = "HOST:PORT")]
     pub scheduler: String,
-    /// Address to listen on; whoever reaches it can give it work
+    /// Address to listen on; anyone who can reach it can submit work
     #[arg(long, default_value = "127.0.0.1")]
     pub host: IpAddr,
-    /// Name or address that the scheduler and clients reach it by; without it, --host
+    /// Name or address at which the scheduler and clients reach it; by default --host
     #[arg(long, value_name = "HOST")]
     pub external_host: Option<String>,
-    /// Port for results; 0 is any that is free
+    /// Port for results; 0 selects any free port
     #[arg(long, default_value_t = 0)]
     pub port: u16,
-    /// Port for work; 0 is any that is free
+    /// Port for work; 0 selects any free port
     #[arg(long, default_value_t = 0)]
     pub work_port: u16,
     /// Shards computed at once; each uses all threads
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = 1)]
     pub slots: usize,
-    /// Seconds between signs of life
+    /// Seconds between heartbeats
     #[arg(long, value_name = "SECONDS", value_parser = at_least_one, default_value_t = 30)]
     pub heartbeat: usize,
     /// Seconds to wait for the scheduler
@@ -80,7 +80,7 @@ pub struct RunArgs {
     /// What to compute for each row
     #[arg(long, value_enum)]
     pub task: ClusterTask,
-    /// Scheduler whose executors compute; without it, this process does
+    /// Scheduler whose executors compute; by default this process computes
     #[arg(long, value_name = "HOST:PORT")]
     pub scheduler: Option<String>,
     /// Column of the text
@@ -89,16 +89,16 @@ pub struct RunArgs {
     /// Column of the second text
     #[arg(long, value_name = "COLUMN")]
     pub text_pair_column: Option<String>,
-    /// Rows that have no text, or one that the model cannot read: fail, or leave them out and list them
+    /// What to do with rows that have no text, or one that the model cannot read
     #[arg(long, value_enum, default_value_t)]
     pub bad_rows: BadRows,
-    /// How a text's hidden states become one vector
+    /// How the hidden states of a text are pooled into one vector
     #[arg(long, value_enum, default_value_t = Pooled::Mean)]
     pub pooling: Pooled,
     /// Scale each vector to length 1
     #[arg(long)]
     pub normalize: bool,
-    /// Rows up to which row groups are computed together
+    /// Row groups are combined into shards of up to this many rows
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = 16_384)]
     pub rows_per_shard: usize,
     /// Seconds to wait for the next shard before giving up
@@ -106,7 +106,7 @@ pub struct RunArgs {
     pub patience: usize,
 }
 
-/// What is computed.
+/// What to compute for each row.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum ClusterTask {
     /// The column kiln_prediction: the line that `kiln predict` writes
@@ -118,10 +118,10 @@ pub enum ClusterTask {
 /// [`kiln_cluster::BadRows`] on a command line.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub enum BadRows {
-    /// End with an error that names the first
+    /// Stop with an error that names the first one
     #[default]
     Fail,
-    /// Leave them out of the results, and list them in _bad with position and reason
+    /// Leave them out of the results, and list them in _bad with their position and the reason
     SetAside,
 }
 

@@ -10,7 +10,7 @@ pub enum DataCommand {
     Audit(AuditArgs),
     /// Write the splits as JSON Lines
     Split(SplitArgs),
-    /// Find labels that are likely wrong: train on folds of the training split and judge each row by a model that has not seen it
+    /// Find labels that are likely wrong: cross-validate, and check each row with a model that was not trained on it
     Suspects(SuspectsArgs),
 }
 
@@ -19,7 +19,7 @@ pub struct AuditArgs {
     /// Recipe (TOML)
     #[arg(long)]
     pub recipe: PathBuf,
-    /// Fail if a validation or test text is also in train
+    /// Fail if a validation or test text is also in an earlier split
     #[arg(long)]
     pub strict: bool,
     #[command(flatten)]
@@ -47,10 +47,10 @@ pub struct SuspectsArgs {
     /// Recipe (TOML)
     #[arg(long)]
     pub recipe: PathBuf,
-    /// Where to write the training rows, the suspect ones first, separated by tabs; edited, it can be the recipe's data.train
+    /// TSV file for the training rows, the suspect ones first; after corrections, use it as the recipe's data.train
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Number of parts: the training is run once for each
+    /// Number of folds; one training is run for each
     #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = super::shared::at_least_two)]
     pub folds: usize,
     #[command(flatten)]

@@ -1,4 +1,4 @@
-//! The options of what is asked before, between and after trainings.
+//! The options of `kiln forecast`, `kiln compare` and `kiln sweep`.
 
 use std::path::PathBuf;
 
@@ -33,7 +33,7 @@ pub struct CompareArgs {
     /// Labelled file, or - for stdin; without it, the test file of A's recipe
     #[arg(long, value_name = "FILE")]
     pub data: Option<PathBuf>,
-    /// Where to write the rows that only one of them has right, separated by tabs
+    /// TSV file for the rows that only one of the models has right
     #[arg(long, value_name = "FILE")]
     pub changed: Option<PathBuf>,
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub struct SweepArgs {
     /// Recipe (TOML) with a [sweep]
     #[arg(long)]
     pub recipe: PathBuf,
-    /// Folder for the table, the page and the runs
+    /// Folder for the tables, the HTML page and the runs
     #[arg(long)]
     pub out: PathBuf,
     /// Continue the interrupted sweep in --out

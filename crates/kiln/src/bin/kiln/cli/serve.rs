@@ -16,22 +16,22 @@ use super::{HubArgs, Pooled, PrecisionArgs};
 
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Bundles, folders of models or of runs, or sources as in `kiln pull`; NAME=FOLDER names one
+    /// Bundles, folders of models or of runs, or sources as in `kiln pull`; NAME=FOLDER sets a name
     #[arg(required = true, value_name = "BUNDLE", value_parser = named)]
     pub models: Vec<Named>,
-    /// Adapter of the one model that is named, served in its place; several share the model's memory; NAME=FOLDER names one
+    /// Adapter of the single model, served instead of it; several share the model's memory; NAME=FOLDER sets a name
     #[arg(long = "adapter", value_name = "FOLDER", value_parser = named_folder)]
     pub adapters: Vec<NamedFolder>,
-    /// Address to listen on; any but this machine's own needs --key-file
+    /// Address to listen on; one that other machines can reach needs --key-file or --without-keys
     #[arg(long, default_value = "127.0.0.1")]
     pub host: IpAddr,
-    /// Port to listen on; 0 is any that is free
+    /// Port to listen on; 0 selects any free port
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
-    /// File of the keys that clients may use: a line NAME:KEY each
+    /// File with the API keys of clients, one NAME:KEY per line
     #[arg(long, value_name = "FILE", conflicts_with = "without_keys")]
     pub key_file: Option<PathBuf>,
-    /// Answer requests without a key, from whoever reaches --host
+    /// Accept requests without a key, from anyone who can reach --host
     #[arg(long)]
     pub without_keys: bool,
     /// Certificate chain for TLS (PEM)
@@ -43,19 +43,19 @@ pub struct ServeArgs {
     /// Origin whose pages may call the server (CORS)
     #[arg(long, value_name = "ORIGIN")]
     pub cors_origin: Option<String>,
-    /// Truncate texts that are too long, unless a request says otherwise; without it, they are refused
+    /// Truncate texts that are too long, unless a request says otherwise; by default they are rejected
     #[arg(long)]
     pub truncate: bool,
-    /// How vectors are made; without it, as the bundle says
+    /// How hidden states are pooled into vectors; by default as in the bundle
     #[arg(long, value_enum)]
     pub pooling: Option<Pooled>,
-    /// Answer with the probabilities of the logits as they are, without a model's calibration
+    /// Return probabilities without a model's calibration
     #[arg(long)]
     pub raw: bool,
-    /// Threads that compute; without it, as many as the process may use
+    /// Number of compute threads; by default as many as the process may use
     #[arg(long, value_name = "COUNT", value_parser = at_least_one)]
     pub threads: Option<usize>,
-    /// Log what happens to the server, but no requests
+    /// Log events of the server, but no requests
     #[arg(long)]
     pub no_request_log: bool,
     #[command(flatten)]
@@ -66,34 +66,34 @@ pub struct ServeArgs {
     pub hub: HubArgs,
 }
 
-/// What the server takes.
+/// The limits of the server.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub struct LimitArgs {
-    /// Bytes of a request's body; a longer one is answered with 413
+    /// Maximum bytes of a request's body; a longer one gets status 413
     #[arg(long, value_name = "BYTES", value_parser = at_least_one, default_value_t = Limits::default().body_bytes)]
     pub max_body: usize,
-    /// Texts of a request; more are answered with 422
+    /// Maximum texts in a request; more get status 422
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = Limits::default().texts)]
     pub max_texts: usize,
-    /// Tokens of a text that is read in windows; a longer one is answered with 422
+    /// Maximum tokens of a text that is read in windows; a longer one gets status 422
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = Limits::default().text_tokens)]
     pub max_text_tokens: usize,
-    /// Tokens that wait, of all requests together; more are answered with 429
+    /// Maximum tokens in the queue, for all requests together; more get status 429
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = Limits::default().queue_tokens)]
     pub max_queue_tokens: usize,
-    /// Connections at once; more are answered with 503
+    /// Maximum open connections; more get status 503
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = Limits::default().connections)]
     pub max_connections: usize,
-    /// Seconds from a request to its answer; after them it is answered with 504
+    /// Maximum seconds to answer a request; after that it gets status 504
     #[arg(long, value_name = "SECONDS", default_value_t = Seconds(Limits::default().deadline))]
     pub deadline: Seconds,
-    /// Seconds for the requests that are left when the server is told to end
+    /// Seconds to finish the remaining requests when the server shuts down
     #[arg(long, value_name = "SECONDS", default_value_t = Seconds(Limits::default().drain_time))]
     pub drain_time: Seconds,
 }
 
-/// A time, written as a number of seconds.
+/// A duration, written as a number of seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Seconds(pub Duration);
 
@@ -112,27 +112,27 @@ impl Display for Seconds {
     }
 }
 
-/// A model and what it is called.
+/// A model and its name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Named {
     pub name: String,
     pub source: Source,
 }
 
-/// A folder and what its content is called.
+/// An adapter's folder and its name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedFolder {
     pub name: String,
     pub folder: PathBuf,
 }
 
-/// `NAME=FOLDER`, or a folder or source that gives the name itself.
+/// Parses `NAME=FOLDER`, or a folder or source from which the name is derived.
 fn named(text: &str) -> Result<Named, String> {
     let (name, source) = name_and_place(text);
     Ok(Named { name, source: folder_or_source(source)? })
 }
 
-/// `NAME=FOLDER`, or a folder that gives the name itself.
+/// Parses `NAME=FOLDER`, or a folder from which the name is derived.
 fn named_folder(text: &str) -> Result<NamedFolder, Infallible> {
     let (name, folder) = name_and_place(text);
     Ok(NamedFolder { name, folder: adapter_folder(Path::new(folder)) })
@@ -140,20 +140,20 @@ fn named_folder(text: &str) -> Result<NamedFolder, Infallible> {
 
 fn name_and_place(text: &str) -> (String, &str) {
     let given = text.split_once('=').filter(|(name, _)| !name.is_empty() && name.chars().all(is_plain));
-    // A folder with such a name is that folder.
+    // An existing folder whose name contains `=` is that folder.
     match given.filter(|_| !Path::new(text).is_dir()) {
         Some((name, place)) => (name.to_owned(), place),
         None => (name_of(text), text),
     }
 }
 
-/// What a path or source is called: its last part that tells something.
+/// The name of a path or source: its last meaningful part.
 fn name_of(text: &str) -> String {
     let before_revision = text.rsplit_once('@').filter(|(_, revision)| !revision.contains('/'));
     let text = before_revision.map_or(text, |(source, _)| source);
     let mut parts = text.trim_end_matches('/').rsplit(['/', '\\', ':']);
     let last = parts.next().unwrap_or_default();
-    // A run's folder has its model in `model`, or an adapter in `adapter`.
+    // A run's folder has its model in `model`, and an adapter in `adapter`.
     let telling = if ["model", "adapter"].contains(&last) {
         parts.next().filter(|part| !part.is_empty()).unwrap_or(last)
     } else {

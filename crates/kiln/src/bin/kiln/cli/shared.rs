@@ -24,7 +24,7 @@ impl HubArgs {
     }
 }
 
-/// A model, by where it is.
+/// The location of a model.
 #[derive(Debug, Args)]
 pub struct ModelArgs {
     /// Folder of a model or of a run, or a source as in `kiln pull`
@@ -36,29 +36,29 @@ pub struct ModelArgs {
     pub hub: HubArgs,
 }
 
-/// An adapter on a model.
+/// The location of an adapter.
 #[derive(Debug, Args)]
 pub struct AdapterArgs {
-    /// Folder of an adapter of the model, of Kiln's or peft's, or of the run that has one
+    /// Folder of an adapter of the model, from Kiln or peft, or of a run that has one
     #[arg(long, value_name = "FOLDER")]
     pub adapter: Option<PathBuf>,
 }
 
 impl AdapterArgs {
-    /// The adapter's folder, which a run has in its own.
+    /// The adapter's folder, which may be inside a run's folder.
     pub fn folder(&self) -> Option<PathBuf> {
         self.adapter.as_deref().map(adapter_folder)
     }
 }
 
-/// The folder itself, or the adapter in it.
+/// The adapter in the folder of a run; any other folder is returned unchanged.
 pub fn adapter_folder(folder: &Path) -> PathBuf {
     let in_run = folder.join("adapter");
     let is_run = !folder.join("adapter_config.json").exists() && in_run.join("adapter_config.json").exists();
     if is_run { in_run } else { folder.to_owned() }
 }
 
-/// What is on disk comes first, so a folder that is called `sample` is that folder.
+/// Parses a folder or a source. Folders take precedence: an existing folder called `sample` is that folder.
 pub fn folder_or_source(text: &str) -> Result<Source, String> {
     match Path::new(text).is_dir() {
         true => Ok(Source::Location(Location::Directory(text.into()))),
@@ -83,10 +83,10 @@ fn at_least(least: usize, text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|number| *number >= least).ok_or(format!("expected a whole number of at least {least}"))
 }
 
-/// What is asked of a model.
+/// The texts to process, and how.
 #[derive(Debug, Args)]
 pub struct TextArgs {
-    /// A text, which may begin with a hyphen
+    /// A text, which may start with a hyphen
     #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
     pub text: Option<String>,
     /// The second text of a pair, or the context of a question
@@ -95,10 +95,10 @@ pub struct TextArgs {
     /// A file of any length, or - for stdin; a .txt file has one text per line
     #[arg(long)]
     pub file: Option<PathBuf>,
-    /// Where to write the answers to --file, as JSON Lines; without it, or with -, stdout
+    /// File for the predictions of --file, as JSON Lines; by default, or with -, stdout
     #[arg(long, requires = "file")]
     pub out: Option<PathBuf>,
-    /// Texts computed at once
+    /// Number of texts in a batch
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = 32)]
     pub batch_size: usize,
     #[command(flatten)]
@@ -109,12 +109,12 @@ pub struct TextArgs {
 
 #[derive(Debug, Args)]
 pub struct PrecisionArgs {
-    /// Precision of the encoder's matrix products, f32 by default; a bundle has its own. bf16 and int8 need backend flex
+    /// Precision of the encoder's products; by default f32, or the bundle's own; bf16 needs backend flex or cuda, int8 flex
     #[arg(long, value_enum)]
     pub precision: Option<Precision>,
 }
 
-/// How a file is read where its format and the recipe beside the model leave it open.
+/// How to read a file, if its format and the recipe next to the model do not determine it.
 #[derive(Debug, Args)]
 pub struct ColumnArgs {
     /// Column of the text, by name or index (from 0)
@@ -129,7 +129,7 @@ pub struct ColumnArgs {
     /// The first row of a csv or tsv file is data
     #[arg(long)]
     pub no_header: bool,
-    /// csv, tsv, jsonl, parquet, arrow, conll, squad or text (one text per line); without it, from the file's ending
+    /// csv, tsv, jsonl, parquet, arrow, conll, squad or text (one text per line); by default from the file's extension
     #[arg(long)]
     pub format: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! `kiln bundle` and `kiln verify`: a model sealed for serving, and whether it still is.
+//! `kiln bundle` and `kiln verify`: creates a bundle for serving, and verifies one.
 
 use std::path::Path;
 
@@ -29,10 +29,10 @@ pub fn run<B: Backend>(arguments: &BundleArgs, json: bool, device: &Device) -> a
     let mut console = Console::default();
     let folder = fetch_model(&model.model, &model.hub.options(), &mut console)?;
     let adapter = model.adapter.folder();
-    // A run's recipe is beside its adapter too.
+    // A run's recipe is next to its adapter too.
     let beside = adapter.as_ref().unwrap_or(&folder);
     let merged = adapter.as_ref().map(|adapter| merged(&folder, adapter, device)).transpose()?;
-    // Kept as long as it is read: it may be a copy of what can be read only once.
+    // Must outlive its readers: it may be a temporary copy.
     let input = check.as_ref().map(|data| Input::labelled(beside, data, columns, label.as_ref())).transpose()?;
     let check = input.as_ref().map(|input| CheckOptions { data: input.source.clone(), max_loss: *max_loss });
     let calibrate = calibrate.as_ref().map(|file| calibration_texts(beside, file, columns)).transpose()?;
@@ -60,7 +60,7 @@ pub fn run<B: Backend>(arguments: &BundleArgs, json: bool, device: &Device) -> a
     Ok(())
 }
 
-/// Texts from everywhere in a file, which may be sorted.
+/// Texts evenly spread over a file, because the file may be sorted.
 fn calibration_texts(model: &Path, file: &Path, columns: &ColumnArgs) -> anyhow::Result<Vec<(String, Option<String>)>> {
     const MOST: usize = 256;
     let task = recipe_beside(model)?.map_or(Task::SequenceClassification, |recipe| recipe.task);
@@ -72,7 +72,7 @@ fn calibration_texts(model: &Path, file: &Path, columns: &ColumnArgs) -> anyhow:
     Ok(rows.into_iter().step_by(step).map(|row| (row.text, row.text_pair)).collect())
 }
 
-/// How a bundle was calibrated: which smoothing was taken, and what it is worth.
+/// A text about the calibration: the chosen smoothing and its effect.
 fn in_words(smoothed: &Smoothed) -> String {
     let calibrated = match smoothed.scales {
         ActivationScales::Dynamic => format!("calibrated on {} texts", smoothed.texts),
@@ -92,10 +92,11 @@ fn in_words(smoothed: &Smoothed) -> String {
     }
 }
 
-/// The model's folder in a run's.
+/// The name of the model's folder in a run's folder.
 const MODEL: &str = "model";
 
-/// A base and an adapter as a run's folder: the plain model, and what the adapter's run says of it.
+/// Merges a base and an adapter into a temporary run's folder: the plain model, and the recipe and report of the adapter's
+/// run.
 fn merged(base: &Path, adapter: &Path, device: &Device) -> anyhow::Result<TempDir> {
     let folder = tempfile::tempdir()?;
     merge(base, adapter, &folder.path().join(MODEL), device)?;

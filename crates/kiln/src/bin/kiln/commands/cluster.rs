@@ -1,4 +1,4 @@
-//! `kiln cluster`: Parquet files of any number, on this machine or several.
+//! `kiln cluster`: any number of Parquet files, on this machine or several.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -89,7 +89,7 @@ fn seconds(count: usize) -> Duration {
     Duration::from_secs(count as u64)
 }
 
-/// The model as `kiln predict` and `kiln embed` open it.
+/// Opens the model as `kiln predict` and `kiln embed` do.
 fn opener<B: Backend>(model: &ModelArgs, precision: Option<Precision>, device: &Device) -> anyhow::Result<ModelOpener> {
     let folder = fetch_model(&model.model, &model.hub.options(), &mut Console::default())?;
     let adapter = model.adapter.folder();

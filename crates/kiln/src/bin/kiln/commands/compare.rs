@@ -1,4 +1,4 @@
-//! `kiln compare`: two models on the same labelled rows.
+//! `kiln compare`: compares two models on the same labelled rows.
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ pub fn run<B: Backend>(arguments: &CompareArgs, json: bool, device: &Device) -> 
     if let Some(changed) = &arguments.changed {
         refuse_to_overwrite(changed, std::slice::from_ref(&data))?;
     }
-    // Both read the file in the same way: as the recipe beside one of them says.
+    // Both models read the file the same way, by the recipe next to one of them.
     let has_recipe = |folder: &&PathBuf| matches!(recipe_beside(folder), Ok(Some(_)));
     let reader = folders.iter().find(has_recipe).unwrap_or(&folders[0]);
     let input = Input::labelled(reader, &data, &arguments.columns, arguments.label.as_ref())?;
@@ -65,7 +65,7 @@ fn judge<B: Backend>(arguments: &CompareArgs, folder: &Path, input: &Input, devi
     Ok(evaluated.judged.ok_or_else(no_labels)?)
 }
 
-/// The test file of the recipe beside a model, or its validation file.
+/// The test file of the recipe next to a model, or its validation file.
 fn test_file(model: &Path) -> anyhow::Result<PathBuf> {
     let missing = || UsageError(format!("{}: no recipe beside it names a test file; expected --data", model.display()));
     let recipe = recipe_beside(model)?.ok_or_else(missing)?;
@@ -78,7 +78,7 @@ fn test_file(model: &Path) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// The rows, from 1, that only one of two models has right.
+/// A table of the rows, numbered from 1, that only one of the two models has right.
 fn changed_rows(a: &Judged, b: &Judged) -> String {
     let mut table = String::from("row\tright\n");
     for row in 0..a.len() {

@@ -1,4 +1,4 @@
-//! `kiln embed`: vectors of texts, or the cosine of two.
+//! `kiln embed`: vectors of texts, or the cosine similarity of two texts.
 
 use anyhow::bail;
 use burn::tensor::Device;

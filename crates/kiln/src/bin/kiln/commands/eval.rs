@@ -1,4 +1,4 @@
-//! `kiln eval`: metrics of a labelled file.
+//! `kiln eval`: the metrics of a model on a labelled file.
 
 use anyhow::Context;
 use burn::tensor::Device;
@@ -17,7 +17,7 @@ pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> any
     let mut console = Console::default();
     let folder = fetch_model(&arguments.model.model, &arguments.model.hub.options(), &mut console)?;
     let adapter = arguments.model.adapter.folder();
-    // A run's recipe is beside its adapter too.
+    // A run's recipe is next to its adapter too.
     let beside = adapter.as_ref().unwrap_or(&folder);
     let input = Input::labelled(beside, &arguments.data, &arguments.columns, arguments.label.as_ref())?;
     if let Some(out) = &arguments.out {

@@ -1,4 +1,4 @@
-//! `kiln forecast`: what a training will cost.
+//! `kiln forecast`: the estimated cost of a training.
 
 use indicatif::{HumanBytes, HumanDuration};
 use kiln::{Forecast, Recipe, RunOptions};

@@ -1,4 +1,4 @@
-//! `kiln merge`: a base and an adapter to a plain model.
+//! `kiln merge`: merges a base and an adapter into a plain model.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub fn run(arguments: &MergeArgs, json: bool, device: &Device) -> anyhow::Result
     Ok(console::result(out.display())?)
 }
 
-/// Writes the model of a base and an adapter, with the base's tokenizer, into a folder, which is made.
+/// Merges a base and an adapter, and writes the model with the base's tokenizer into a new folder.
 pub fn merge(base: &Path, adapter: &Path, out: &Path, device: &Device) -> anyhow::Result<()> {
     let mut model = load_adapted_model(base, adapter, device)?.module;
     merge_adapter(&mut model);

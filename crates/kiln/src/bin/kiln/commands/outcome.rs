@@ -1,4 +1,4 @@
-//! What a user sees of a training that ended: the report, some mistakes, and what to do with the model.
+//! Prints the result of a training: the report, some mistakes, and commands to use the model.
 
 use std::path::Path;
 
@@ -8,10 +8,10 @@ use kiln_schema::Task;
 
 use crate::console::{self, OutputError};
 
-/// How many of the most confident mistakes are shown.
+/// Number of mistakes shown, the most confident first.
 const MISTAKES: usize = 4;
 
-/// The report as JSON, or as a table with some mistakes, the next commands and the run's folder.
+/// Prints the report as JSON, or as a table with some mistakes, the next commands and the run's folder.
 pub fn print(trained: &Trained, json: bool) -> anyhow::Result<()> {
     if json {
         return console::json(&trained.report);
@@ -25,7 +25,7 @@ pub fn print(trained: &Trained, json: bool) -> anyhow::Result<()> {
     Ok(console::result(format_args!("\n{}", trained.folder.display()))?)
 }
 
-/// The first rows of `errors.tsv`, where it says what was predicted of a text.
+/// Prints the first rows of `errors.tsv`, if it has predictions for texts.
 fn print_mistakes(folder: &Path) -> anyhow::Result<()> {
     let table = std::fs::read_to_string(folder.join("errors.tsv")).unwrap_or_default();
     let mistakes = mistakes(&table);
@@ -50,7 +50,7 @@ fn mistakes(table: &str) -> Vec<String> {
     rows.take(MISTAKES).map(shown).collect()
 }
 
-/// The commands to predict, to serve and to evaluate, and the report's path.
+/// The commands for prediction, serving and evaluation, and the report's path.
 fn next(trained: &Trained) -> [(&'static str, String); 4] {
     let model = quoted(&trained.model());
     let text = match (trained.report.task, trained.has_pairs) {
@@ -68,14 +68,14 @@ fn next(trained: &Trained) -> [(&'static str, String); 4] {
     ]
 }
 
-/// A path as a shell takes it.
+/// A path, quoted for a shell.
 fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let plain = |char: char| char.is_alphanumeric() || "/._-+=:@,".contains(char);
     if path.chars().all(plain) { path } else { format!("'{}'", path.replace('\'', "'\\''")) }
 }
 
-/// A row for each split: its examples, and the numbers of its report.
+/// Prints a row for each split: its number of examples, and its scores.
 pub fn print_splits(report: &Report) -> Result<(), OutputError> {
     let Some(first) = report.splits.values().next() else { return Ok(()) };
     let heads: String = first.named().iter().map(|(name, _)| format!(" {name:>16}")).collect();

@@ -43,7 +43,7 @@ pub fn run<B: Backend>(arguments: &PredictArgs, json: bool, device: &Device) -> 
     Answers { predictor: &predictor, top_k: *top_k, min_score: *min_score, json }.answer_all(&folder, texts)
 }
 
-/// `kiln fill-mask`: the same for a masked language model, with as many candidates for each mask as asked for.
+/// `kiln fill-mask`: predicts masked tokens, with a given number of candidates for each mask.
 pub fn fill_mask<B: Backend>(arguments: &FillMaskArgs, json: bool, device: &Device) -> anyhow::Result<()> {
     let FillMaskArgs { model, adapter, hub, texts, top } = arguments;
     check_paths(texts)?;
@@ -85,18 +85,18 @@ fn has_one_label(predictor: &Predictor) -> bool {
     }
 }
 
-/// A model, and how its answers are printed.
+/// A model, and how its predictions are printed.
 pub struct Answers<'a> {
     pub predictor: &'a Predictor,
-    /// How many labels of each text.
+    /// Maximum number of labels for each text.
     top_k: Option<usize>,
-    /// The least probability of a label.
+    /// Minimum probability of a label.
     min_score: Option<f64>,
     json: bool,
 }
 
-/// The least number of rows read and computed at a time: enough to fill batches with texts of similar length, few enough to
-/// take little memory.
+/// Minimum number of rows read and computed at a time: enough to fill batches with texts of similar length, few enough to
+/// use little memory.
 pub const CHUNK: usize = 1024;
 
 impl Answers<'_> {
@@ -115,7 +115,7 @@ impl Answers<'_> {
         }
     }
 
-    /// Prints what the model says about one text.
+    /// Prints the model's prediction for one text.
     pub fn answer(&self, text: &str, text_pair: Option<&str>) -> anyhow::Result<()> {
         for prediction in self.predict(&[(text, text_pair)])? {
             if self.json {

@@ -1,4 +1,4 @@
-//! The interactive prompt of `kiln predict`: each line that is typed is answered.
+//! The interactive prompt of `kiln predict`: predicts for each line that is typed.
 
 use std::io::{self, BufRead, IsTerminal, StdinLock};
 use std::ops::Range;
@@ -13,8 +13,8 @@ use rustyline::{Cmd, DefaultEditor, KeyCode, KeyEvent, Modifiers};
 use super::predict::Answers;
 use crate::console::{self, OutputError};
 
-/// Answers lines until `q` or the end of input. A tab separates the texts of a pair, or a question and its context. A
-/// context stays until another is given.
+/// Predicts for each line until `q` or the end of input. A tab separates the texts of a pair, or a question and its
+/// context. A context is kept until another one is given.
 pub fn run(answers: &Answers<'_>) -> anyhow::Result<()> {
     let asks = answers.predictor.task() == Task::QuestionAnswering;
     let mut lines = Lines::new()?;
@@ -41,7 +41,7 @@ pub fn run(answers: &Answers<'_>) -> anyhow::Result<()> {
             Typed::Texts(text, pair) => answers.answer(text, pair),
         };
         match answer {
-            // A text that cannot be answered need not end the session.
+            // An error for one text does not end the session.
             Err(error) if lines.is_interactive() && !error.is::<OutputError>() => console::error(&error),
             answer => answer?,
         }
@@ -49,7 +49,7 @@ pub fn run(answers: &Answers<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A line that was typed.
+/// A parsed input line.
 #[derive(Debug, PartialEq, Eq)]
 enum Typed<'a> {
     Nothing,
@@ -71,11 +71,11 @@ impl<'a> Typed<'a> {
     }
 }
 
-/// Where lines come from.
+/// The source of the lines.
 enum Lines {
     /// A terminal, with history and editing.
     Editor(Box<DefaultEditor>),
-    /// A terminal to type on, whose answers go elsewhere.
+    /// Input from a terminal, without the editor because output goes elsewhere.
     Terminal(StdinLock<'static>),
     /// A file or a pipe.
     Plain(StdinLock<'static>),
@@ -88,7 +88,7 @@ impl Lines {
             // The editor writes to standard output.
             (true, true) => {
                 let mut editor = DefaultEditor::new().context("the terminal cannot be used")?;
-                // Tab separates texts; there is nothing to complete.
+                // Tab separates texts, so completion is disabled.
                 editor.bind_sequence(KeyEvent(KeyCode::Tab, Modifiers::NONE), Cmd::Insert(1, "\t".to_owned()));
                 Self::Editor(Box::new(editor))
             }
@@ -128,7 +128,7 @@ fn edited(editor: &mut DefaultEditor) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// A prediction for people. Passages are coloured on a terminal, and put in brackets elsewhere.
+/// A prediction as readable text. Passages are coloured on a terminal, and in brackets elsewhere.
 pub fn in_words(prediction: &Prediction, context: Option<&str>) -> String {
     let listed = |scores: &[(String, f64)]| {
         scores.iter().map(|(label, score)| format!("{label} {score:.4}")).collect::<Vec<_>>().join(", ")
@@ -159,7 +159,7 @@ pub fn in_words(prediction: &Prediction, context: Option<&str>) -> String {
         }
         Prediction::Answer(answer) if answer.answer.is_empty() => format!("no answer  ({:.4})", answer.score),
         Prediction::Answer(answer) => {
-            // As much of the context as fits a few lines.
+            // Shows a part of the context that fits on a few lines.
             const AROUND: usize = 60;
             let context: Vec<char> = context.unwrap_or_default().chars().collect();
             let (from, to) = (answer.start.saturating_sub(AROUND), (answer.end + AROUND).min(context.len()));

@@ -1,4 +1,4 @@
-//! `kiln pull`: a source to a folder, or to a file.
+//! `kiln pull`: downloads a checkpoint or a file of a data set.
 
 use std::path::Path;
 
@@ -30,11 +30,11 @@ pub fn run(arguments: &PullArgs, json: bool) -> anyhow::Result<()> {
     }
 }
 
-/// The source that was asked for, and its files.
+/// The requested source, and its files.
 struct Pulled<'a, S, P> {
     source: &'a S,
     pinned: P,
-    /// What it is, and where.
+    /// The kind of its path (folder or file), and the path.
     place: (&'a str, &'a Path),
     verified: bool,
 }

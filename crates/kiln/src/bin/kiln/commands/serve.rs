@@ -1,4 +1,4 @@
-//! `kiln serve`: models behind HTTP, until a signal ends it.
+//! `kiln serve`: serves models over HTTP until a signal ends it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub fn run<B: Backend>(arguments: &ServeArgs, json: bool, device: &Device) -> an
     Ok(())
 }
 
-/// The folder of the model that the adapters stand on, where there are any.
+/// The folder of the base model of the adapters, if there are adapters.
 fn adapters_base(arguments: &ServeArgs, models: &[(String, PathBuf)]) -> Result<Option<PathBuf>, UsageError> {
     match models {
         _ if arguments.adapters.is_empty() => Ok(None),
@@ -101,14 +101,14 @@ fn limits(arguments: &LimitArgs) -> Limits {
     }
 }
 
-/// A line of JSON for each event, on standard error.
+/// Writes a line of JSON for each event to standard error.
 fn log(event: &Event) {
     if let Ok(line) = serde_json::to_string(event) {
         console::log(line);
     }
 }
 
-/// The first SIGTERM or SIGINT has the server answer what it has and end, the second ends the process; SIGHUP reloads.
+/// The first SIGTERM or SIGINT stops the server after its remaining requests, the second ends the process. SIGHUP reloads.
 #[cfg(unix)]
 fn watch_signals(handle: Handle) -> anyhow::Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};

@@ -1,4 +1,4 @@
-//! `kiln data suspects`: labels that are likely wrong.
+//! `kiln data suspects`: finds labels that are likely wrong.
 
 use kiln::{Recipe, RunOptions, Suspects};
 use kiln_backend::Backend;
@@ -8,7 +8,7 @@ use crate::console;
 use crate::interrupt::watch_signals;
 use crate::observer::Console;
 
-/// How many are shown.
+/// Number of suspects shown.
 const SHOWN: usize = 5;
 
 pub fn run<B: Backend>(arguments: &SuspectsArgs, cli: &Cli) -> anyhow::Result<()> {

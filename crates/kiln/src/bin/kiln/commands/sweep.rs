@@ -1,4 +1,4 @@
-//! `kiln sweep`: a training for each combination of values.
+//! `kiln sweep`: one training for each combination of values.
 
 use kiln::{RunOptions, Swept};
 use kiln_backend::Backend;
@@ -8,7 +8,7 @@ use crate::console;
 use crate::interrupt::watch_signals;
 use crate::observer::Console;
 
-/// How many candidates are shown.
+/// Number of candidates shown.
 const SHOWN: usize = 10;
 
 pub fn run<B: Backend>(arguments: &SweepArgs, cli: &Cli) -> anyhow::Result<()> {

@@ -1,4 +1,4 @@
-//! `kiln tokenize`: the tokens of a text, a pair or a file, as a model reads them.
+//! `kiln tokenize`: the tokens of a text, a pair or a file.
 
 use std::fmt::Write as _;
 
@@ -34,7 +34,7 @@ pub fn run(arguments: &TokenizeArgs, json: bool) -> anyhow::Result<()> {
     }
 }
 
-/// A row for each token: its place, id, type, characters and piece, and its part of the text.
+/// A table with a row for each token: position, id, type, characters, piece, and the matching part of the text.
 fn table(list: &TokenList) -> String {
     let texts =
         [&list.text, list.text_pair.as_ref().unwrap_or(&list.text)].map(|text| text.chars().collect::<Vec<_>>());

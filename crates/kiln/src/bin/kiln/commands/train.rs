@@ -1,5 +1,5 @@
-//! `kiln train`, `kiln pretrain` and `kiln pipeline`: all stages of a recipe; `pipeline` without one runs that of the
-//! embedded sample.
+//! `kiln train`, `kiln pretrain` and `kiln pipeline`: run all stages of a recipe. Without a recipe, `pipeline` runs that of
+//! the embedded sample.
 
 use anyhow::bail;
 use kiln::fetch::sample_folder;
@@ -20,7 +20,7 @@ pub fn train<B: Backend>(arguments: &TrainArgs, cli: &Cli) -> anyhow::Result<()>
     run::<B>(&arguments.run, cli, || loaded(arguments, cli.device::<B>()))
 }
 
-/// A training whose recipe is one of raw text.
+/// Runs a training whose recipe must be for raw text.
 pub fn pretrain<B: Backend>(arguments: &TrainArgs, cli: &Cli) -> anyhow::Result<()> {
     run::<B>(&arguments.run, cli, || {
         let (recipe, options) = loaded(arguments, cli.device::<B>())?;
@@ -68,7 +68,7 @@ fn options(arguments: &RunArgs, device: usize) -> RunOptions {
     }
 }
 
-/// Standard error, with a dashboard where one is asked for, and a page likewise.
+/// The observer on standard error, with a dashboard and a web page if requested.
 fn console(arguments: &RunArgs, recipe: &Recipe) -> anyhow::Result<Console> {
     let dashboard = arguments.dashboard.then(Dashboard::new).transpose()?;
     with_page(Console::default().with_dashboard(dashboard), arguments, recipe)
@@ -85,7 +85,7 @@ fn with_page(console: Console, _: &RunArgs, _: &Recipe) -> anyhow::Result<Consol
     Ok(console)
 }
 
-/// Trains, with the processes that were started together with this one.
+/// Trains, together with the processes that were started with this one.
 fn run<B: Backend>(
     arguments: &RunArgs,
     cli: &Cli,

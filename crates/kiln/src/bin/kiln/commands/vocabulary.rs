@@ -1,4 +1,4 @@
-//! `kiln vocabulary`: raw text to a WordPiece vocabulary.
+//! `kiln vocabulary`: builds a WordPiece vocabulary from raw text.
 
 use std::path::PathBuf;
 
@@ -33,7 +33,7 @@ pub fn run(arguments: &VocabularyArgs, json: bool) -> anyhow::Result<()> {
     console::log(format_args!("{} tokens", tokenizer.vocab_size()));
     Ok(console::result(out.display())?)
 }
-/// The texts of some files, for a vocabulary; the first error ends them and is kept.
+/// The texts of the files, for a vocabulary. The first error ends the iteration and is stored in `failed`.
 fn texts<'a>(
     files: &[PathBuf],
     columns: &Columns,

@@ -1,4 +1,4 @@
-//! Which format, header and columns a file is read with.
+//! Chooses the format, header and columns for reading a file.
 
 use anyhow::bail;
 use kiln::recipe::Data;
@@ -12,7 +12,7 @@ use super::Input;
 use crate::cli::ColumnArgs;
 use crate::console;
 
-/// A file and all that has a say in how it is read.
+/// A file, and everything that determines how it is read.
 pub struct Choice<'a> {
     pub input: &'a Input,
     pub recipe: Option<&'a Recipe>,
@@ -24,7 +24,7 @@ impl Choice<'_> {
     pub fn for_labels(&self, label: Option<&Column>) -> anyhow::Result<Source> {
         let format = match self.format()? {
             None if self.task == Task::MaskedLm => Some(Format::Text),
-            // Tagged texts may end in `.txt` too.
+            // Files of tagged texts may have the extension `.txt` too.
             None => self.data().and_then(|data| data.format).or(Some(Format::Tsv)),
             format => format,
         };
@@ -61,12 +61,12 @@ impl Choice<'_> {
         self.recipe.map(|recipe| &recipe.data)
     }
 
-    /// Whether the recipe says which columns hold what; the files of the other tasks have places of their own for that.
+    /// Whether the recipe names the columns. The files of the other tasks have fixed places for texts and labels.
     fn has_columns(&self) -> bool {
         self.recipe.is_some() && matches!(self.task, Task::SequenceClassification | Task::MaskedLm)
     }
 
-    /// The columns that are looked for.
+    /// The columns to look for.
     fn columns(&self) -> Columns {
         match self.data().filter(|_| self.has_columns()) {
             Some(data) => data.columns.clone(),
@@ -86,7 +86,7 @@ impl Choice<'_> {
         source
     }
 
-    /// The format; none for a file of lines that may be plain texts or rows of a table.
+    /// The format; `None` for a file of lines that may be plain texts or rows of a table.
     fn format(&self) -> anyhow::Result<Option<Format>> {
         if let Some(name) = &self.arguments.format {
             let format = Format::deserialize(name.as_str().into_deserializer())
@@ -99,7 +99,7 @@ impl Choice<'_> {
             _ if ending == "txt" || self.input.is_copy_without_ending() => Ok(None),
             Ok(Format::Jsonl) if ending == "json" && self.task == Task::QuestionAnswering => Ok(Some(Format::Squad)),
             Ok(format) => Ok(Some(format)),
-            // An ending that says nothing.
+            // The extension is unknown.
             Err(error) => match self.data().and_then(|data| data.format) {
                 Some(format) => Ok(Some(format)),
                 None => Err(error.into()),
@@ -107,7 +107,7 @@ impl Choice<'_> {
         }
     }
 
-    /// Whether a file of lines holds a text a line, or the tab-separated columns that are looked for.
+    /// Whether a file of lines has one text per line, or tab-separated columns that include the expected ones.
     fn text_or_table(&self, columns: &Columns) -> anyhow::Result<Format> {
         let ColumnArgs { text_column, text_pair_column, header, no_header, .. } = self.arguments;
         if text_column.is_some() || text_pair_column.is_some() || *header || *no_header {
@@ -135,7 +135,7 @@ impl Choice<'_> {
         Ok(Format::Tsv)
     }
 
-    /// Puts the columns, and whether a header names them, into `source`, which has its format already.
+    /// Sets the columns and the header of `source`, whose format is already set.
     fn place(&self, source: &mut Source, mut columns: Columns) -> anyhow::Result<()> {
         let ColumnArgs { text_column, text_pair_column, header, .. } = self.arguments;
         let first = head(source)?;
@@ -175,7 +175,7 @@ impl Choice<'_> {
         (headed && named.is_empty()) || named.iter().any(|name| cells.contains(name))
     }
 
-    /// Columns of a table whose first row is `cells`.
+    /// Sets the columns for a table whose first row is `cells`.
     fn place_in_table(&self, columns: &mut Columns, cells: &[String], header: bool) -> anyhow::Result<()> {
         let is_there = |column: &Column| match column {
             Column::Index(index) => *index < cells.len(),
@@ -192,7 +192,7 @@ impl Choice<'_> {
             let label = if self.has_pairs(columns) { 2 } else { 1 };
             columns.label.iter_mut().for_each(|column| by_index(column, label));
         }
-        // Whatever the recipe calls it, the one column is the text.
+        // A single column is the text, whatever its name in the recipe.
         if !is_there(&columns.text) && cells.len() == 1 {
             columns.text = Column::Index(0);
         }
@@ -214,7 +214,7 @@ impl Choice<'_> {
         Ok(())
     }
 
-    /// Columns of rows that are JSON objects, whose first has these keys.
+    /// Sets the columns for rows that are JSON objects. `keys` are the keys of the first row.
     fn place_in_object(&self, columns: &mut Columns, keys: &[String]) {
         let asks = self.task == Task::QuestionAnswering;
         let place = |column: &Column, usual: &str| -> Column {
@@ -239,7 +239,7 @@ fn named_in(column: &Column, keys: &[String]) -> bool {
     matches!(column, Column::Name(name) if keys.contains(name))
 }
 
-/// The names among columns.
+/// The columns that are given by name.
 fn named(columns: &Columns) -> Vec<&String> {
     let Columns { text, text_pair, label, flags } = columns;
     fn name(column: &Column) -> Option<&String> {

@@ -2,11 +2,11 @@ use kiln::UsageError;
 use kiln::environment::started_together;
 use kiln_train::{Alone, Reduction};
 
-/// This process alone.
+/// A single process, for builds without MPI.
 pub struct Ranks;
 
 impl Ranks {
-    /// Refuses to be one of several: each would train the whole model, into one folder.
+    /// Fails if several processes were started together, because each would train the whole model into the same folder.
     pub fn join() -> anyhow::Result<Self> {
         match started_together() {
             Some(ranks @ 2..) => Err(UsageError(format!(

@@ -7,11 +7,11 @@ use crate::console;
 
 use super::SILENT;
 
-/// This process among the others; none where it was started by itself.
+/// The connection to the other processes; `None` if this process was not started by a launcher.
 pub struct Ranks(Option<Mpi>);
 
 impl Ranks {
-    /// Joins the processes that were started together. All but the first are silent from here on.
+    /// Joins the processes that were started together. Disables the log of all but the first.
     pub fn join() -> anyhow::Result<Self> {
         if started_together().is_none() {
             return Ok(Self(None));
@@ -34,7 +34,8 @@ impl Ranks {
         self.0.as_ref().map_or(&Alone, |mpi| mpi as &dyn Reduction)
     }
 
-    /// Waits for the others and takes leave of MPI. A process that fails ends without: the launcher then ends the others.
+    /// Waits for the other processes and finalizes MPI. A process that fails exits without this call, and the launcher then
+    /// ends the others.
     pub fn leave(self) {
         if let Some(mpi) = self.0 {
             mpi.finish();
