@@ -1,4 +1,4 @@
-//! A head on a tiny BERT, saved, loaded and asked: `cargo run --release -p kiln-heads --example model_folder`
+//! Saves and loads a tiny BERT with a head, and runs it: `cargo run --release -p kiln-heads --example model_folder`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use kiln_backend::{Backend, Flex};

@@ -12,20 +12,21 @@ use crate::model_folder::{HEAD_FILE, HEAD_KEY, HeadClass, saved_config, write_js
 use crate::read_model::{pooler_if_any, read_head};
 use crate::{Error, Network, TaskModel};
 
-/// What the head says of itself, beside peft's files: the keys of a model folder's `config.json` that the base's lacks.
+/// A file next to peft's files that describes the head: the keys of a model folder's `config.json` that the base's config
+/// lacks.
 const TASK_FILE: &str = "task.json";
 const TASK_KEYS: [&str; 7] =
     ["model_type", "architectures", "id2label", "label2id", "problem_type", "tie_word_embeddings", HEAD_KEY];
 
-/// The key of the task file that says how the base's weights were held, and what it says.
+/// The key of the task file for the quantization of the base's weights, and its value.
 const QUANTIZATION: &str = "quantization";
 const NF4: &str = "nf4";
 
-/// Writes the adapters of a model, its head and, where the adapter's config has it trained, its pooler: what peft's
-/// `PeftModel.from_pretrained` loads, and what says of the head what the base's config cannot. `base` is where the base is, for
-/// peft.
+/// Writes the adapters of a model, its head and, if it was trained, its pooler, in the format of peft's
+/// `PeftModel.from_pretrained`. A task file describes the head, because the base's config does not. `base` is the path or
+/// name of the base for peft.
 ///
-/// A head that transformers has no class for is in a file of its own, and peft loads the encoder's adapters alone.
+/// A head without a class in transformers is saved in a separate file, and peft loads only the encoder's adapters.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -65,19 +66,19 @@ pub fn save_adapter(folder: &Path, model: &TaskModel, adapter: &AdapterConfig, b
     write_json(&folder.join(TASK_FILE), &task)
 }
 
-/// A checkpoint that adapters stand on: read once, and once in memory however many models are made of it. Those models are
-/// only to be read, as they share packed weights.
+/// The base checkpoint of adapters. It is read once and is in memory once, for any number of models. These models are for
+/// inference only, because they share packed weights.
 #[derive(Debug)]
 pub struct AdapterBase {
     folder: PathBuf,
     config: BertConfig,
     bert: Bert,
-    /// The same in NF4, from the first adapter on that was trained so.
+    /// The encoder in NF4, made for the first adapter that was trained on it.
     quantized: OnceLock<Bert>,
 }
 
 impl AdapterBase {
-    /// Reads a checkpoint's encoder.
+    /// Reads the encoder of a checkpoint.
     ///
     /// # Errors
     /// When a file is missing or damaged.
@@ -92,12 +93,13 @@ impl AdapterBase {
         Ok(Self { folder: folder.to_owned(), config, bert, quantized: OnceLock::new() })
     }
 
-    /// Where it was read from.
+    /// The folder of the checkpoint.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The model of an adapter's folder, of Kiln's or peft's. Labels are those of the adapter's folder, else of the base.
+    /// Loads an adapter that Kiln or peft has saved, with its head. The labels are those of the adapter's folder, otherwise
+    /// those of the base.
     ///
     /// # Errors
     /// When a file is missing or damaged, the adapter does not fit the base, or there is no head.
@@ -106,7 +108,7 @@ impl AdapterBase {
         read_head(adapter, config, (Loaded { module, unused: Vec::new() }, &file.weights), device)
     }
 
-    /// The encoder under an adapter, without a head.
+    /// The encoder with an adapter, without a head.
     ///
     /// # Errors
     /// When a file is missing or damaged, or the adapter does not fit the base.
@@ -135,8 +137,8 @@ impl AdapterBase {
     }
 }
 
-/// The model of an adapter and its base, for training and for writing; for more adapters of one base, to be read alone, see
-/// [`AdapterBase`].
+/// Loads an adapter and its base as a model that can be trained and saved. For inference with several adapters of one base,
+/// use [`AdapterBase`].
 ///
 /// # Errors
 /// As [`AdapterBase::from_folder`] and [`AdapterBase::model`].
@@ -146,12 +148,12 @@ pub fn load_adapted_model(base: &Path, adapter: &Path, device: &Device) -> Resul
     Ok(loaded)
 }
 
-/// Makes a model's adapters part of its weights: a plain model.
+/// Merges the adapters into the weights of a model, which is a plain model then.
 pub fn merge_adapter(model: &mut TaskModel) {
     merge(model.network.bert_mut());
 }
 
-/// What is known of an adapter's head.
+/// The config keys that describe an adapter's head: those of its task file, otherwise those that follow from peft's files.
 fn task_of(config: &BertConfig, folder: &Path, file: &AdapterFile) -> Result<Map<String, Value>, Error> {
     let path = folder.join(TASK_FILE);
     if path.exists() {
@@ -174,7 +176,7 @@ fn task_of(config: &BertConfig, folder: &Path, file: &AdapterFile) -> Result<Map
     Ok(task)
 }
 
-/// peft's name of what a class is for.
+/// peft's task type of a class.
 fn task_type(class: HeadClass) -> Option<&'static str> {
     match class {
         HeadClass::SequenceClassification => Some("SEQ_CLS"),
@@ -184,7 +186,7 @@ fn task_type(class: HeadClass) -> Option<&'static str> {
     }
 }
 
-/// What peft saves whole of a class, whether it has it or not.
+/// The modules of a class that peft saves entirely, if they exist.
 fn modules_to_save(class: HeadClass) -> &'static [&'static str] {
     match class {
         HeadClass::SequenceClassification | HeadClass::TokenClassification => &["classifier", "score"],
@@ -194,7 +196,7 @@ fn modules_to_save(class: HeadClass) -> &'static [&'static str] {
 }
 
 impl Network {
-    /// Whether its encoder has adapters.
+    /// Whether the encoder has adapters.
     pub fn has_adapters(&self) -> bool {
         self.bert().clone().linear_layers().iter().any(|(_, linear)| linear.adapter.is_some())
     }

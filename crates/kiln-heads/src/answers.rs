@@ -1,4 +1,4 @@
-//! Contexts in windows to passages.
+//! Finds the passage of a context that answers a question, over all windows of the context.
 
 use burn::tensor::{Device, Tensor};
 use kiln_tokenize::{ContextWindow, Encoding, by_length, is_modifier, pad};
@@ -8,26 +8,26 @@ use crate::{QuestionAnswerer, inputs};
 /// How [`best_answer`] picks a passage.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AnswerConfig {
-    /// The most tokens of an answer.
+    /// The maximum number of tokens of an answer.
     pub max_answer_length: usize,
-    /// How many of the best starts and ends of each window are considered.
+    /// The number of the best starts and of the best ends of each window that are considered.
     pub n_best: usize,
-    /// An empty answer is given where its score is above the best passage's by more than this. None: never, as for data in
-    /// which every question has an answer.
+    /// The answer is empty if the score of no answer exceeds that of the best passage by more than this. `None`: the answer
+    /// is never empty for this reason, as for data in which every question has an answer.
     pub null_threshold: Option<f32>,
 }
 
 impl Default for AnswerConfig {
-    /// As BERT's authors had it, for data in which every question has an answer.
+    /// The settings of BERT's authors, for data in which every question has an answer.
     fn default() -> Self {
         Self { max_answer_length: 30, n_best: 20, null_threshold: None }
     }
 }
 
-/// The start and end logits of each window, as far as its tokens go.
+/// The start and end logits of each window, without padding.
 pub type AnswerLogits = Vec<[Vec<f32>; 2]>;
 
-/// A model's logits for windows, in their order.
+/// Computes the logits of windows. The output has the order of the windows.
 pub fn answer_logits(
     model: &QuestionAnswerer,
     windows: &[&ContextWindow],
@@ -56,9 +56,9 @@ pub fn answer_logits(
 pub struct Passage {
     /// The first character.
     pub start: usize,
-    /// Behind the last character; of no answer, `start`.
+    /// The position after the last character; equal to `start` for no answer.
     pub end: usize,
-    /// How good it is: a sum of two logits, or a probability.
+    /// The score: a sum of two logits, or a probability.
     pub score: f64,
 }
 
@@ -68,8 +68,8 @@ impl Passage {
         Self { start: 0, end: 0, score }
     }
 
-    /// The passage without the white space around it, which a SentencePiece token may begin with, and its text. What changes
-    /// its last character belongs to it, as an accent that a WordPiece token leaves out.
+    /// The passage without surrounding white space, and its text. A SentencePiece token may begin with white space. A
+    /// modifier of the last character, such as an accent that a WordPiece token leaves out, is added to the passage.
     pub fn trimmed(self, context: &str) -> (Self, String) {
         let modifiers = context.chars().skip(self.end).take_while(|c| is_modifier(*c)).count();
         let length = if self.start < self.end { self.end + modifiers - self.start } else { 0 };
@@ -81,8 +81,8 @@ impl Passage {
     }
 }
 
-/// The passage with the highest sum of start and end logit over all windows of a context: SQuAD's own rule, by which
-/// evaluation picks answers. Its score is its probability among the best passages.
+/// The passage with the highest sum of start and end logit over all windows of a context. This is the rule of SQuAD, which
+/// evaluation uses. The score is the probability among the best passages.
 pub fn best_answer(windows: &[ContextWindow], logits: &[[Vec<f32>; 2]], config: AnswerConfig) -> Passage {
     let mut passages: Vec<Passage> = Vec::new();
     let mut null = f64::INFINITY;
@@ -108,7 +108,7 @@ pub fn best_answer(windows: &[ContextWindow], logits: &[[Vec<f32>; 2]], config: 
     passages.truncate(config.n_best);
     let highest = passages.first().map_or(null, |best| best.score);
     let is_null = config.null_threshold.is_some_and(|threshold| null - highest > f64::from(threshold));
-    // Probabilities over the passages, and over no answer where there may be none.
+    // Probabilities over the passages, and no answer if that is possible.
     let weight = |score: f64| (score - highest.max(null)).exp();
     let null_weight = if config.null_threshold.is_some() || passages.is_empty() { weight(null) } else { 0.0 };
     let total: f64 = passages.iter().map(|passage| weight(passage.score)).sum::<f64>() + null_weight;
@@ -137,7 +137,8 @@ mod tests {
         logits[0][1][3] = 5.0;
         logits[1][0][5] = 2.0;
         logits[1][1][6] = 2.5;
-        // The seventh to the eighth character: 2 + 2.5; an end before its start does not count.
+        // In the first window the best start (3) is after the best end (5), so its best passage is the first character, with
+        // 0 + 5. In the second window, characters 6 and 7 have 2 + 2.5.
         let answer = best_answer(&windows, &logits, AnswerConfig::default());
         assert_eq!((answer.start, answer.end), (0, 1));
         logits[0][1][3] = 0.0;

@@ -2,11 +2,11 @@ use burn::tensor::{Device, Tensor};
 use kiln_bert::Inputs;
 use kiln_tokenize::{Batch, by_length};
 
-/// Runs `forward` over all rows, batched by length, and puts its rows of numbers back into the order of the input.
-/// `forward` gets the indices of a batch's rows and returns `[batch, width]`.
+/// Runs `forward` over all rows in batches by length, and returns the outputs in the order of the input.
+/// `forward` takes the indices of a batch's rows and returns `[batch, width]`.
 ///
 /// # Shapes
-/// - `lengths`: one a row, in tokens
+/// - `lengths`: one per row, in tokens
 /// - output: row-major `[rows, width]`
 pub fn in_batches(lengths: &[usize], batch_size: usize, mut forward: impl FnMut(&[usize]) -> Tensor<2>) -> Vec<f32> {
     let mut numbers = Vec::new();
@@ -22,7 +22,7 @@ pub fn in_batches(lengths: &[usize], batch_size: usize, mut forward: impl FnMut(
     numbers
 }
 
-/// A padded batch as BERT's inputs, on the device.
+/// Copies a padded batch to the device as BERT's inputs.
 pub fn inputs(batch: &Batch, device: &Device) -> Inputs {
     let shape = [batch.rows.len(), batch.seq];
     Inputs::new(&batch.input_ids, &batch.attention_mask, &batch.token_type_ids, shape, device)

@@ -7,14 +7,14 @@ use serde_json::Value;
 use crate::Error;
 use crate::model_folder::write_json;
 
-/// How a sequence classifier's logits become probabilities and labels: a file beside `config.json`, which transformers does
-/// not read.
+/// How a sequence classifier's logits become probabilities and labels. It is stored in a file next to `config.json`, which
+/// transformers does not read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
-    /// The logits are divided by it.
+    /// The logits are divided by the temperature.
     pub temperature: f64,
-    /// Where a text has several labels: the probability from which on each is predicted, in the order of the logits. None:
-    /// a half for all.
+    /// For multi-label classification: the least probability at which each label is predicted, in the order of the logits.
+    /// `None`: one half for all labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Vec<f64>>,
 }
@@ -23,7 +23,7 @@ impl Calibration {
     /// The file's name in a model's folder, an adapter's, or a bundle.
     pub const FILE: &str = "calibration.json";
 
-    /// That of a folder; none where there is none.
+    /// Reads the calibration of a folder, or `None` if it has none.
     ///
     /// # Errors
     /// When the file cannot be read, its temperature is not a finite number above 0, or a threshold is not between 0 and 1.
@@ -44,7 +44,7 @@ impl Calibration {
         Ok(Some(calibration))
     }
 
-    /// Writes it into a folder that exists.
+    /// Writes the calibration to an existing folder.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -55,7 +55,7 @@ impl Calibration {
         }
     }
 
-    /// The logits less those of the thresholds: a label is predicted where what is left is at least 0.
+    /// The logits minus those of the thresholds. A label is predicted if the difference is at least 0.
     ///
     /// # Shapes
     /// - `logits`: row-major `[rows, num_labels]`; the result has the same shape

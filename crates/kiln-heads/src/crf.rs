@@ -2,37 +2,37 @@ use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
-/// A linear-chain conditional random field (CRF; Lafferty et al., 2001): a score for every pair of neighbouring tags, and for
-/// every tag at either end of a text, besides the emissions, which score every tag of every unit.
+/// A linear-chain conditional random field (CRF; Lafferty et al., 2001). It adds scores for pairs of neighbouring tags, and
+/// for the first and the last tag of a text, to the emissions, which are the scores of the tags of each unit.
 ///
-/// A text that is longer than a window is decoded as a whole. Training sees a window's units alone: the scores of a text's
-/// first and last tag count only in the windows that hold them. At any other border of a window, all tags are equally
-/// likely before its first and after its last unit, and the pair of tags across the border is not learnt from.
+/// Decoding uses a whole text, even if it is longer than a window. Training uses each window separately: the scores of a
+/// text's first and last tag are used only in the windows that contain these tags. At other borders of a window there is no
+/// such score, and the pair of tags across the border is not used.
 #[derive(Module, Debug)]
 pub struct Crf {
-    /// Of a text's first tag, `[num_tags]`.
+    /// The scores of a text's first tag, `[num_tags]`.
     pub start_transitions: Param<Tensor<1>>,
-    /// From a row's tag to a column's, `[num_tags, num_tags]`.
+    /// The scores of a transition from the row's tag to the column's tag, `[num_tags, num_tags]`.
     pub transitions: Param<Tensor<2>>,
-    /// Of a text's last tag, `[num_tags]`.
+    /// The scores of a text's last tag, `[num_tags]`.
     pub end_transitions: Param<Tensor<1>>,
 }
 
-/// Sequences of tags in a batch.
+/// The target tags of a batch of sequences.
 #[derive(Clone, Debug)]
 pub struct TagBatch {
-    /// `[batch, units]`, anything where a sequence has ended.
+    /// Tag ids, `[batch, units]`. The ids after the end of a sequence are ignored.
     pub tags: Tensor<2, Int>,
-    /// `[batch, units]`, true up to each sequence's end; each has one unit at least.
+    /// `[batch, units]`, true up to the end of each sequence. Each sequence has at least one unit.
     pub units: Tensor<2, Bool>,
-    /// `[batch]`, 1 where a sequence begins its text, else 0.
+    /// `[batch]`, 1 if a sequence begins its text, otherwise 0.
     pub begins: Tensor<1>,
-    /// `[batch]`, 1 where a sequence ends its text, else 0.
+    /// `[batch]`, 1 if a sequence ends its text, otherwise 0.
     pub ends: Tensor<1>,
 }
 
 impl Crf {
-    /// Fresh scores: uniform, within 0.1 of zero.
+    /// Fresh scores: uniform between −0.1 and 0.1.
     pub fn new(num_tags: usize, device: &Device) -> Self {
         let fresh = Initializer::Uniform { min: -0.1, max: 0.1 };
         Self {
@@ -42,7 +42,7 @@ impl Crf {
         }
     }
 
-    /// −Σ log p(tags | emissions) over the batch.
+    /// The negative log-likelihood −Σ log p(tags | emissions) over the batch.
     ///
     /// # Shapes
     /// - `emissions`: `[batch, units, num_tags]`
@@ -51,7 +51,7 @@ impl Crf {
         (self.log_partition(emissions.clone(), &batch) - self.score(emissions, batch)).sum()
     }
 
-    /// The score of a sequence: emissions and transitions along it, `[batch]`.
+    /// The score of each sequence: the sum of its emissions and transitions, `[batch]`.
     fn score(&self, emissions: Tensor<3>, batch: TagBatch) -> Tensor<1> {
         let TagBatch { tags, units, begins, ends } = batch;
         let [batch, seq, num_tags] = emissions.dims();
@@ -81,7 +81,7 @@ impl Crf {
         // start, end = [batch, num_tags]
         let start = begins.clone().unsqueeze_dim::<2>(1) * self.start_transitions.val().unsqueeze::<2>();
         let end = ends.clone().unsqueeze_dim::<2>(1) * self.end_transitions.val().unsqueeze::<2>();
-        // sums = [batch, num_tags], of all sequences that end in a tag
+        // sums = [batch, num_tags], over all sequences that end in a tag
         let mut sums = start + at(0);
         for unit in 1..seq {
             let longer = log_sum_exp(sums.clone().unsqueeze_dim::<3>(2) + transitions.clone()) + at(unit);
@@ -91,7 +91,7 @@ impl Crf {
         log_sum_exp((sums + end).unsqueeze_dim::<3>(2)).squeeze_dim(1)
     }
 
-    /// The scores on the host, for [`Transitions::decode`].
+    /// Copies the scores to the host, for [`Transitions::decode`].
     pub fn to_host(&self) -> Transitions {
         let values =
             |tensor: TensorData| tensor.convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
@@ -109,7 +109,7 @@ fn log_sum_exp(x: Tensor<3>) -> Tensor<2> {
     ((x - most.clone()).exp().sum_dim(1).log() + most).squeeze_dim(1)
 }
 
-/// The scores of a CRF.
+/// The scores of a CRF on the host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Transitions {
     start: Vec<f32>,
@@ -118,8 +118,8 @@ pub struct Transitions {
 }
 
 impl Transitions {
-    /// The best sequence of tags of a whole text, by Viterbi's algorithm; of equally good ones, the one with the lower ids at
-    /// its end.
+    /// The best sequence of tags of a whole text, by the Viterbi algorithm. Of equally good sequences, it is the one with
+    /// the lowest ids, compared from the end.
     ///
     /// # Shapes
     /// - `emissions`: row-major `[units, num_tags]`
@@ -148,7 +148,7 @@ impl Transitions {
     }
 }
 
-/// The first of the largest, and it.
+/// The index of the first maximum, and its value.
 fn best_of(values: impl Iterator<Item = f32>) -> (usize, f32) {
     let first = (0, f32::NEG_INFINITY);
     values.enumerate().fold(first, |best, (at, value)| if value > best.1 { (at, value) } else { best })
@@ -174,7 +174,7 @@ mod tests {
         }
     }
 
-    /// Every sequence of tags with its score, as one that begins its text, ends it, both or neither.
+    /// All sequences of tags with their scores. The sequence may begin its text, end it, both or neither.
     fn all(crf: &Transitions, emissions: &[f32], begins: bool, ends: bool) -> Vec<(Vec<usize>, f64)> {
         let len = emissions.len() / TAGS;
         let sequences =
@@ -189,7 +189,7 @@ mod tests {
         sequences.map(|tags: Vec<usize>| (tags.clone(), score(&tags))).collect()
     }
 
-    /// A whole text, the first, a middle and the last part of one.
+    /// Tests whole texts, and the first, a middle and the last part of a text.
     #[test]
     fn the_loss_and_the_best_sequence_are_brute_forces() {
         let device = Flex::device(0);

@@ -1,13 +1,14 @@
-//! How far a student's outputs are from its teacher's. Gradients go to the student's alone.
+//! Losses between the outputs of a student and its teacher, and between two passes of one model.
+//! The caller computes the teacher's outputs without gradients.
 
 use burn::tensor::activation::{log_softmax, sigmoid};
 use burn::tensor::{Bool, Tensor};
 
 use crate::binary_cross_entropy_sum;
 
-/// Kullback–Leibler divergence of two softmaxes at a temperature, times the temperature's square, summed over the rows:
-/// Hinton et al. (*Distilling the Knowledge in a Neural Network*, 2015, section 2). The square keeps the gradient's size
-/// whatever the temperature.
+/// Kullback–Leibler divergence of two softmaxes at a temperature, times the square of the temperature, summed over the rows:
+/// Hinton et al. (*Distilling the Knowledge in a Neural Network*, 2015, section 2). With the square, the size of the
+/// gradient does not depend on the temperature.
 ///
 /// # Shapes
 /// - `student`, `teacher`: `[rows, num_labels]`, logits
@@ -18,7 +19,7 @@ pub fn softmax_divergence_sum(student: Tensor<2>, teacher: Tensor<2>, temperatur
     (teacher.clone().exp() * (teacher - student)).sum() * temperature.powi(2)
 }
 
-/// The same of a sigmoid for each label: the mean over a row's labels, summed over the rows.
+/// Like [`softmax_divergence_sum`], with a sigmoid for each label: the mean over a row's labels, summed over the rows.
 ///
 /// # Shapes
 /// - `student`, `teacher`: `[rows, num_labels]`, logits
@@ -30,8 +31,8 @@ pub fn sigmoid_divergence_sum(student: Tensor<2>, teacher: Tensor<2>, temperatur
     (binary_cross_entropy_sum(student / temperature, probabilities) - entropy) * temperature.powi(2)
 }
 
-/// The mean of both Kullback–Leibler divergences of two softmaxes, summed over the rows: R-Drop (Liang et al.,
-/// arXiv 2106.14448, equation 2). Gradients go to both.
+/// The mean of the Kullback–Leibler divergences of two softmaxes in both directions, summed over the rows: R-Drop (Liang et
+/// al., arXiv 2106.14448, equation 2). Both inputs get gradients.
 ///
 /// # Shapes
 /// - `a`, `b`: `[rows, num_labels]`, logits
@@ -41,19 +42,19 @@ pub fn softmax_disagreement_sum(a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
     ((a.clone().exp() - b.clone().exp()) * (a - b)).sum() / 2.0
 }
 
-/// The same of a sigmoid for each label: the mean over a row's labels, summed over the rows.
+/// Like [`softmax_disagreement_sum`], with a sigmoid for each label: the mean over a row's labels, summed over the rows.
 ///
 /// # Shapes
 /// - `a`, `b`: `[rows, num_labels]`, logits
 /// - output: `[1]`, in nats
 pub fn sigmoid_disagreement_sum(a: Tensor<2>, b: Tensor<2>) -> Tensor<1> {
     let [_, num_labels] = a.dims();
-    // Of one label: (σ(a) − σ(b)) · (a − b), as log σ(x) − log σ(−x) = x.
+    // For one label: (σ(a) − σ(b)) · (a − b), as log σ(x) − log σ(−x) = x.
     ((sigmoid(a.clone()) - sigmoid(b.clone())) * (a - b)).sum() / (2 * num_labels) as f64
 }
 
-/// Squared error of hidden states, the mean over their width, times each token's weight, summed: the loss of hidden states of
-/// TinyBERT (Jiao et al., 2020, equation 8) between layers of one width.
+/// The squared error of hidden states, averaged over their width and summed over the tokens with their weights: TinyBERT's
+/// loss for hidden states (Jiao et al., 2020, equation 8) between layers of equal width.
 ///
 /// # Shapes
 /// - `student`, `teacher`: `[batch, seq, hidden]`
@@ -64,13 +65,14 @@ pub fn hidden_state_error_sum(student: Tensor<3>, teacher: Tensor<3>, weights: T
     (errors * weights).sum()
 }
 
-/// Kullback–Leibler divergence of value relations, the mean over relation heads, times each token's weight, summed: MiniLMv2
-/// (Wang et al., arXiv 2012.15828, equations 6 to 8) of values alone. The relation of two tokens is the softmax over the
-/// second of their values' scaled product, so the widths of student and teacher may differ.
+/// The Kullback–Leibler divergence of value relations, averaged over relation heads and summed over the tokens with their
+/// weights: MiniLMv2 (Wang et al., arXiv 2012.15828, equations 6 to 8) with values only. The relation of two tokens is the
+/// scaled dot product of their values, with a softmax over the second token. So the widths of student and teacher may
+/// differ.
 ///
 /// # Shapes
 /// - `student`: `[batch, seq, hidden]`, a layer's values
-/// - `teacher`: the same of another width
+/// - `teacher`: the same, possibly of another width
 /// - `heads`: a divisor of both widths
 /// - `weights`: `[batch, seq]`, 0 where a position is padding
 /// - output: `[1]`, in nats
@@ -91,7 +93,7 @@ pub fn value_relation_divergence_sum(
 
 /// log softmax(V·Vᵀ/√d) of each head, `[batch, heads, seq, seq]`.
 fn log_relations(values: Tensor<3>, heads: usize, padding: Tensor<2, Bool>) -> Tensor<4> {
-    /// As good as −∞, and finite.
+    /// A finite substitute for −∞.
     const NEVER: f64 = -1e4;
     let [batch, seq, hidden] = values.dims();
     let head = hidden / heads;
@@ -111,7 +113,7 @@ mod tests {
     use super::*;
     use crate::focal_loss_sum;
 
-    /// The numbers of a list of lists.
+    /// The numbers of nested lists, flattened.
     fn numbers(value: &Value) -> Vec<f32> {
         match value {
             Value::Array(values) => values.iter().flat_map(numbers).collect(),
@@ -129,7 +131,7 @@ mod tests {
         Tensor::from_data(TensorData::new(numbers(value), shape), &Flex::device(0).autodiff())
     }
 
-    /// The loss of a student, and its gradient.
+    /// The loss, and its gradient with respect to the student's output.
     fn loss_and_gradient<const D: usize>(
         case: &Value,
         loss: impl Fn(Tensor<D>, Tensor<D>) -> Tensor<1>,
@@ -140,7 +142,7 @@ mod tests {
         (loss.into_scalar::<f64>(), gradient.into_data().try_into_vec::<f32>().expect("it is f32"))
     }
 
-    /// `tests/torch/generate.py` has computed the cases with PyTorch.
+    /// `tests/torch/generate.py` computes the cases with PyTorch.
     #[test]
     fn divergences_and_their_gradients_are_pytorch_s() {
         let cases: Vec<Value> = serde_json::from_str(include_str!("../tests/torch/losses.json")).expect("it is JSON");

@@ -6,13 +6,13 @@ use kiln_schema::LabelSetError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file, or the checkpoint under the head.
+    /// The encoder's checkpoint or another file cannot be used.
     #[error(transparent)]
     Bert(#[from] kiln_bert::Error),
-    /// The adapter of the encoder.
+    /// The encoder's adapter cannot be used.
     #[error(transparent)]
     Adapter(Box<kiln_adapters::Error>),
-    /// A frozen encoder would leave a pooler at random weights.
+    /// The checkpoint has no pooler, and a frozen encoder would not train a fresh one.
     #[error(
         "{}: the checkpoint has no pooler, and a frozen encoder cannot train a fresh one; \
          use `pooling = \"cls\"` or `\"mean\"`, or `encoder = \"full\"`",
@@ -22,7 +22,7 @@ pub enum Error {
         /// The checkpoint's folder.
         folder: PathBuf,
     },
-    /// A key of a config file that says something of the head.
+    /// A config key about the head has an invalid value.
     #[error("{}: `{key}`: {reason}", path.display())]
     HeadKey {
         /// The config file.
@@ -32,7 +32,7 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A file of a calibration that cannot be used.
+    /// A calibration file cannot be used.
     #[error("{}: {reason}", path.display())]
     Calibration {
         /// The file.
@@ -40,7 +40,7 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// Names of labels that do not make a set.
+    /// The label names are invalid: empty, or duplicated.
     #[error("{}: `id2label`: {reason}", path.display())]
     BadLabels {
         /// The config file.
@@ -48,7 +48,7 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A model folder that holds an encoder and no head.
+    /// A model folder has an encoder but no head.
     #[error(
         "{}: there is no head that Kiln knows: `architectures` in config.json is {architectures}, and there is no `kiln_head`",
         folder.display()
@@ -56,7 +56,7 @@ pub enum Error {
     NoHead {
         /// The folder.
         folder: PathBuf,
-        /// What `architectures` says.
+        /// The value of `architectures`.
         architectures: String,
     },
 }

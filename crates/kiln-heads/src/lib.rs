@@ -1,5 +1,5 @@
-//! Heads on BERT, one file a head: hidden states to logits to loss, and the logits of any number of rows.
-//! A model folder holds the encoder, the head and the names of the labels in Hugging Face's layout.
+//! Task heads for BERT, with their logits and losses.
+//! A model folder has the encoder, the head and the label names in Hugging Face's layout.
 //!
 //! ```
 //! use burn::tensor::Tensor;

@@ -1,7 +1,9 @@
 use burn::tensor::{Int, Tensor, activation::log_softmax};
 
-/// Softmax cross-entropy, summed over the batch: the caller divides by the targets of the whole optimizer step,
-/// so that gradient accumulation weighs each the same. So do the losses below.
+/// Softmax cross-entropy, summed over the batch.
+///
+/// All losses here are sums. The caller divides by the number of targets of the whole optimizer step, so that with gradient
+/// accumulation all targets have the same weight.
 ///
 /// # Shapes
 /// - `logits`: `[batch, num_labels]`
@@ -12,8 +14,8 @@ pub fn cross_entropy_sum(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1
     log_softmax(logits, 1).gather(1, targets.reshape([batch, 1])).sum().neg()
 }
 
-/// The same with each row's cross-entropy times the weight of its target's label. As the sum is divided by the number of
-/// targets, not by their weights, weights should be 1 on the mean over the training rows.
+/// Softmax cross-entropy with a weight for each row, that of its target's label. The sum is divided by the number of
+/// targets, not by the sum of their weights, so the mean weight over the training rows should be 1.
 ///
 /// # Shapes
 /// - `logits`: `[batch, num_labels]`
@@ -26,8 +28,8 @@ pub fn weighted_cross_entropy_sum(logits: Tensor<2>, targets: Tensor<1, Int>, cl
     (log_softmax(logits, 1).gather(1, targets.reshape([batch, 1])) * weights).sum().neg()
 }
 
-/// Cross-entropy whose targets are smoothed: a share of `label_smoothing` of each is spread evenly over all labels, as in
-/// PyTorch's `CrossEntropyLoss(weight, label_smoothing, reduction="sum")`.
+/// Weighted cross-entropy with label smoothing: a share of `label_smoothing` of each target is spread evenly over all
+/// labels, as in PyTorch's `CrossEntropyLoss(weight, label_smoothing, reduction="sum")`.
 ///
 /// # Shapes
 /// - `logits`: `[batch, num_labels]`
@@ -56,7 +58,7 @@ pub fn smoothed_cross_entropy_sum(
 /// - `class_weights`: `[num_labels]`
 /// - output: `[1]`, in nats
 pub fn focal_loss_sum(logits: Tensor<2>, targets: Tensor<1, Int>, class_weights: Tensor<1>, gamma: f64) -> Tensor<1> {
-    /// Keeps the power's slope finite where a target is certain.
+    /// Keeps the gradient of the power finite if the probability of a target is 1.
     const LEAST_DOUBT: f64 = 1e-7;
     let [batch, _] = logits.dims();
     let weights = class_weights.select(0, targets.clone()).reshape([batch, 1]);
@@ -65,11 +67,11 @@ pub fn focal_loss_sum(logits: Tensor<2>, targets: Tensor<1, Int>, class_weights:
     (doubt.powf_scalar(gamma) * log_probabilities * weights).sum().neg()
 }
 
-/// Sigmoid cross-entropy, the mean over a row's labels, summed over the batch: for labels of which several may be right.
+/// Sigmoid cross-entropy for multi-label classification: the mean over a row's labels, summed over the batch.
 ///
 /// # Shapes
 /// - `logits`: `[batch, num_labels]`
-/// - `targets`: `[batch, num_labels]`, 1 where a label is right, 0 elsewhere
+/// - `targets`: `[batch, num_labels]`, 1 for the row's labels, otherwise 0
 /// - output: `[1]`, in nats
 pub fn binary_cross_entropy_sum(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
     let [_, num_labels] = logits.dims();

@@ -7,44 +7,47 @@ use serde_json::Value;
 
 use crate::Error;
 
-/// BERT under the heads of its pre-training: transformers' `BertForPreTraining`, or, without the second, `BertForMaskedLM`.
+/// BERT with the heads of its pre-training: transformers' `BertForPreTraining`, or `BertForMaskedLM` without the head for
+/// the next sentence.
 #[derive(Module, Debug)]
 pub struct MaskedLm {
-    /// The encoder; with a pooler where there is a head for the next sentence.
+    /// The encoder, with a pooler if there is a head for the next sentence.
     pub bert: Bert,
     /// The heads.
     pub cls: PreTrainingHeads,
 }
 
-/// The heads, by the names that checkpoints have for them.
+/// The heads of pre-training. The fields have the names of the tensors in checkpoints.
 #[derive(Module, Debug)]
 pub struct PreTrainingHeads {
-    /// For masked tokens.
+    /// The head for masked tokens.
     pub predictions: MaskedLmHead,
-    /// Whether the second segment follows the first (0) or not (1), read from the pooler's output.
+    /// The head for the next sentence. It reads the pooler's output, and predicts whether the second segment follows the
+    /// first (0) or not (1).
     pub seq_relationship: Option<Linear>,
 }
 
-/// `decoder(norm(act(dense(x))))`, in f32, whatever the encoder's precision.
+/// `decoder(norm(act(dense(x))))`, always in f32.
 #[derive(Module, Debug)]
 pub struct MaskedLmHead {
-    /// Before the decoder.
+    /// The layers before the decoder.
     pub transform: MaskedLmTransform,
-    /// Of the decoder, `[vocab_size]`; none where the config says so.
+    /// The decoder's bias, `[vocab_size]`; `None` if the config has `decoder_bias = false`.
     pub bias: Option<Param<Tensor<1>>>,
-    /// The decoder's weight in another form.
+    /// The decoder's weight, if it is read from its file in place.
     #[module(skip)]
     stored_decoder: Option<StoredTable>,
-    /// The decoder's weight, without a bias, `[embedding, vocab_size]`; without it the decoder's weight is the word embeddings.
+    /// The decoder's weight without a bias, `[embedding, vocab_size]`. `None` if the word embeddings are the decoder's
+    /// weight.
     pub decoder: Option<burn::nn::Linear>,
 }
 
 /// `norm(act(dense(x)))`
 #[derive(Module, Debug)]
 pub struct MaskedLmTransform {
-    /// `[hidden, embedding]`: from the width of the hidden states to that of the embeddings, mostly the same.
+    /// `[hidden, embedding]`: from the width of the hidden states to that of the embeddings, which is usually the same.
     pub dense: Linear,
-    /// Over the embeddings' axis.
+    /// Normalization over the last axis.
     pub layer_norm: LayerNorm,
     #[module(skip)]
     hidden_act: HiddenAct,
@@ -53,9 +56,9 @@ pub struct MaskedLmTransform {
 /// The logits of the heads of pre-training.
 #[derive(Clone, Debug)]
 pub struct MaskedLmOutput {
-    /// Of each requested token, `[tokens, vocab_size]`.
+    /// The logits of each requested token, `[tokens, vocab_size]`.
     pub predictions: Tensor<2>,
-    /// Of each row, `[batch, 2]`, where there is such a head.
+    /// The logits of each row, `[batch, 2]`, if there is a head for the next sentence.
     pub seq_relationship: Option<Tensor<2>>,
 }
 
@@ -65,8 +68,8 @@ pub(crate) const DECODER_BIAS: &str = "cls.predictions.decoder.bias";
 pub(crate) const PREDICTIONS_PREFIX: &str = "cls.predictions.";
 
 impl PreTrainingHeads {
-    /// Fresh heads: normal weights, biases zero. Where the config says `tie_word_embeddings = false`, the decoder has a weight
-    /// of its own.
+    /// Fresh heads: normal weights, zero biases. The decoder has its own weight if the config has
+    /// `tie_word_embeddings = false`, and otherwise uses the word embeddings.
     pub fn new(config: &BertConfig, next_sentence: bool, device: &Device) -> Self {
         let has_bias = config.extra.get("decoder_bias") != Some(&Value::Bool(false));
         let is_tied = config.extra.get("tie_word_embeddings") != Some(&Value::Bool(false));
@@ -109,8 +112,8 @@ impl MaskedLmHead {
         }
     }
 
-    /// The head with a checkpoint's weights, decided as transformers does: a decoder in the checkpoint that differs from
-    /// the word embeddings is its own, whatever the config says; and so is a bias of the decoder.
+    /// Loads the head from a checkpoint, as transformers does. A decoder weight that differs from the word embeddings
+    /// becomes the head's own, even if the config ties them. A decoder bias has precedence over the head's bias.
     pub(crate) fn load(self, config: &BertConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
         let mut head = self;
         let decoder_weight = config.tensor_name(DECODER_WEIGHT);
@@ -126,8 +129,8 @@ impl MaskedLmHead {
         head.load_parameters(config, weights)
     }
 
-    /// [`MaskedLmHead::load`] for an encoder whose word embeddings are read where their file has them: so is a decoder of
-    /// its own.
+    /// [`MaskedLmHead::load`] for an encoder whose word embeddings are read from their file in place. A separate decoder
+    /// weight is read in the same way.
     pub(crate) fn load_stored(self, config: &BertConfig, weights: &Weights, device: &Device) -> Result<Self, Error> {
         let decoder_weight = config.tensor_name(DECODER_WEIGHT);
         let Some(values) = weights.stored(&decoder_weight)? else { return self.load(config, weights, device) };
@@ -147,7 +150,8 @@ impl MaskedLmHead {
         Ok(head)
     }
 
-    /// The parameters of both heads, to be saved: a decoder of its own reads its bias by another name in transformers.
+    /// Adds the decoder's bias to the parameters to save, if the decoder has its own weight: transformers reads the bias
+    /// under another name then.
     pub(crate) fn with_decoder_bias(&self, mut parameters: Vec<NamedParameter>) -> Vec<NamedParameter> {
         if self.decoder.is_some() {
             let bias = parameters.iter().find(|parameter| parameter.name == "cls.predictions.bias").cloned();
@@ -157,7 +161,7 @@ impl MaskedLmHead {
     }
 }
 
-/// The decoder's bias alone, to be loaded by its own name.
+/// The decoder's bias as a module, to load it by its own name.
 #[derive(Module, Debug)]
 struct DecoderBias {
     bias: Option<Param<Tensor<1>>>,
@@ -170,14 +174,14 @@ fn fresh_decoder(config: &BertConfig, device: &Device) -> burn::nn::Linear {
 }
 
 impl MaskedLm {
-    /// The logits of some tokens, those that are masked, and of the rows.
+    /// The logits of the given tokens, usually the masked ones, and of the rows.
     ///
     /// # Shapes
     /// - `inputs`: three times `[batch, seq]`
     /// - `tokens`: `[tokens]`, each `row · seq + position`
     ///
     /// # Panics
-    /// When there is a head for the next sentence and no pooler.
+    /// When there is a head for the next sentence but no pooler.
     pub fn forward(&self, inputs: Inputs, tokens: Tensor<1, Int>) -> MaskedLmOutput {
         let hidden_states = self.bert.forward(inputs);
         let [batch, seq, hidden] = hidden_states.dims();

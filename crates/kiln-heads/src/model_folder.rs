@@ -13,61 +13,61 @@ use crate::{ClassificationHead, Error, MaskedLm, Pooling, QuestionAnswerer, Sequ
 /// A trained model and its config.
 #[derive(Clone, Debug)]
 pub struct TaskModel {
-    /// The encoder under its head.
+    /// The encoder with its head.
     pub network: Network,
     /// The encoder's config.
     pub config: BertConfig,
 }
 
-/// The networks that a model folder may hold.
+/// The network of a model folder, by task.
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one of them")]
 pub enum Network {
-    /// One label, several, or a number for a text or a pair.
+    /// Predicts one label, several labels, or a number for a text or a pair.
     SequenceClassification {
         /// The model.
         model: SequenceClassifier,
-        /// Names of the logits.
+        /// The names of the logits.
         labels: LabelSet,
-        /// What the logits are.
+        /// How the logits are interpreted.
         problem_type: ProblemType,
     },
-    /// A tag for each unit of a text.
+    /// Predicts a tag for each unit of a text.
     TokenClassification {
         /// The model.
         model: TokenClassifier,
-        /// Names of the logits: tags.
+        /// The names of the logits: the tags.
         labels: LabelSet,
-        /// What a text is divided into.
+        /// The units of a text.
         units: Units,
-        /// How the tags are read.
+        /// How the tags are interpreted.
         tag_scheme: TagScheme,
     },
-    /// A passage of a context.
+    /// Predicts a passage of a context.
     QuestionAnswering {
         /// The model.
         model: QuestionAnswerer,
     },
-    /// The tokens that were masked.
+    /// Predicts masked tokens.
     MaskedLm {
         /// The model.
         model: MaskedLm,
     },
 }
 
-/// What a text is divided into before it is tagged.
+/// The units into which a text is divided for tagging.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Units {
-    /// Characters, as Chinese data sets are tagged.
+    /// Characters, as in Chinese data sets.
     Characters,
-    /// Words, and Chinese characters one by one.
+    /// Words, with each Chinese character as a word.
     #[default]
     Words,
 }
 
 impl Network {
-    /// What it was trained for.
+    /// The task of the network.
     pub fn task(&self) -> Task {
         match self {
             Self::SequenceClassification { .. } => Task::SequenceClassification,
@@ -77,7 +77,7 @@ impl Network {
         }
     }
 
-    /// The names of its logits, where they have names.
+    /// The names of the logits, if they have names.
     pub fn labels(&self) -> Option<&LabelSet> {
         match self {
             Self::SequenceClassification { labels, .. } | Self::TokenClassification { labels, .. } => Some(labels),
@@ -85,7 +85,7 @@ impl Network {
         }
     }
 
-    /// Its encoder.
+    /// The encoder, mutable.
     pub fn bert_mut(&mut self) -> &mut Bert {
         match self {
             Self::SequenceClassification { model, .. } => &mut model.bert,
@@ -95,7 +95,7 @@ impl Network {
         }
     }
 
-    /// Its encoder.
+    /// The encoder.
     pub fn bert(&self) -> &Bert {
         match self {
             Self::SequenceClassification { model, .. } => &model.bert,
@@ -105,7 +105,7 @@ impl Network {
         }
     }
 
-    /// Everything above the encoder, by the names of transformers' class where it is one, else by BERT's.
+    /// The parameters of the head, under the names of transformers' class if there is one, otherwise under BERT's names.
     pub(crate) fn head(&self, config: &BertConfig) -> Vec<NamedParameter> {
         let family = config.family();
         let is_native = self.class(family).is_some();
@@ -140,8 +140,8 @@ impl Network {
         head
     }
 
-    /// The encoder's parameters by its family's names, without a prefix. A layer that transformers counts as part of the head
-    /// is not among them.
+    /// The encoder's parameters under its family's names, without a prefix. Layers that are part of the head in transformers
+    /// are excluded.
     fn encoder(&self, config: &BertConfig) -> Vec<NamedParameter> {
         let is_of_head = |name: &str| {
             let family = config.family();
@@ -151,7 +151,7 @@ impl Network {
         parameters.map(|p| NamedParameter { name: config.tensor_name(&p.name), ..p }).collect()
     }
 
-    /// transformers' class for just this head, if it has one.
+    /// transformers' class for exactly this head, if there is one.
     pub(crate) fn class(&self, family: &Family) -> Option<HeadClass> {
         let has_token_head = !family.has_token_head || self.bert().pooler.is_some();
         match self {
@@ -169,7 +169,7 @@ impl Network {
     }
 }
 
-/// The classes that transformers has in each family.
+/// The model classes that transformers has for each family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HeadClass {
     SequenceClassification,
@@ -188,7 +188,7 @@ impl HeadClass {
         Self::MaskedLm,
     ];
 
-    /// The class's name in a family: `BertForMaskedLM`.
+    /// The name of the class in a family, such as `BertForMaskedLM`.
     pub(crate) fn name(self, family: &Family) -> String {
         let head = match self {
             Self::SequenceClassification => "SequenceClassification",
@@ -200,7 +200,7 @@ impl HeadClass {
         format!("{}For{head}", family.class)
     }
 
-    /// What it was trained for.
+    /// The task of the class.
     pub(crate) fn task(self) -> Task {
         match self {
             Self::SequenceClassification => Task::SequenceClassification,
@@ -211,20 +211,20 @@ impl HeadClass {
     }
 }
 
-/// The file of a head that transformers has no class for.
+/// The file of a head without a class in transformers.
 pub(crate) const HEAD_FILE: &str = "head.safetensors";
 pub(crate) const CRF_PREFIX: &str = "crf.";
 pub(crate) const QA_PREFIX: &str = "qa_outputs.";
 const PRETRAINING_PREFIX: &str = "cls.";
 
-/// The value of `architectures` for a head that transformers has no class for; earlier versions wrote `BertModel`.
+/// The value of `architectures` for a head without a class in transformers. Earlier versions wrote `BertModel`.
 const OWN_CLASS: &str = "KilnModel";
 fn prefixed<M: Module>(prefix: &str, module: &M) -> Vec<NamedParameter> {
     let named = |p: NamedParameter| NamedParameter { name: format!("{prefix}{}", p.name), ..p };
     parameters(module).into_iter().map(named).collect()
 }
 
-/// What `config.json` holds of a head besides transformers' keys.
+/// The description of a head in `config.json`, besides transformers' keys.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HeadEntry {
@@ -245,11 +245,11 @@ pub(crate) struct HeadEntry {
 /// The key of a [`HeadEntry`].
 pub(crate) const HEAD_KEY: &str = "kiln_head";
 
-/// Writes a model's `config.json` and weights; the tokenizer writes its own files.
+/// Writes a model's `config.json` and weights. The tokenizer saves its own files.
 ///
-/// Where transformers has a class for the head, the model is saved as such. Any other head is saved as `head.safetensors`
-/// beside the encoder, under a `model_type` that transformers' `AutoModel` classes refuse: they would put a random head on
-/// the encoder.
+/// If transformers has a class for the head, the model is saved in the format of that class. Any other head is saved as
+/// `head.safetensors` next to the encoder, with a `model_type` that transformers' `AutoModel` classes reject. Otherwise they
+/// would put a random head on the encoder.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -273,7 +273,7 @@ pub(crate) fn write_json(path: &Path, json: &Map<String, Value>) -> Result<(), E
     Ok(kiln_files::write(path, &json).map_err(|source| kiln_bert::Error::Write { path: path.to_owned(), source })?)
 }
 
-/// The config as it is saved: with what it says of the head.
+/// The config to save, with the keys that describe the head.
 pub(crate) fn saved_config(model: &TaskModel) -> BertConfig {
     let TaskModel { network, config } = model;
     let family = config.family();

@@ -2,27 +2,27 @@ use burn::tensor::{Int, Tensor};
 use kiln_bert::{Bert, Inputs};
 use serde::{Deserialize, Serialize};
 
-/// Which vector of the hidden states a sentence-level head reads.
+/// The vector that a sentence-level head reads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
     /// The first token's hidden state.
     #[default]
     Cls,
-    /// The mean over the real tokens.
+    /// The mean of the hidden states over all tokens except padding.
     Mean,
-    /// The pooler's output: transformers' own classification head reads it.
+    /// The pooler's output, which transformers' classification head reads.
     Pooler,
 }
 
-/// One vector of each row.
+/// Computes one vector per row.
 ///
 /// # Shapes
 /// - `inputs`: three times `[batch, seq]`
 /// - output: `[batch, hidden]`
 ///
 /// # Panics
-/// When `pooling` needs a pooler that the encoder does not have.
+/// When `pooling` is [`Pooling::Pooler`] and the encoder has no pooler.
 pub fn pool(bert: &Bert, inputs: Inputs, pooling: Pooling) -> Tensor<2> {
     match pooling {
         Pooling::Cls => bert.forward_first(inputs).squeeze_dim(1),
@@ -41,7 +41,7 @@ pub fn pool(bert: &Bert, inputs: Inputs, pooling: Pooling) -> Tensor<2> {
     }
 }
 
-/// The mean over each row's real tokens.
+/// The mean over each row's tokens, without padding.
 ///
 /// # Shapes
 /// - `hidden_states`: `[batch, seq, hidden]`

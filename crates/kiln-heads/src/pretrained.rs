@@ -13,35 +13,35 @@ use crate::{
     SequenceClassifier, TokenClassifier,
 };
 
-/// Where the encoder's weights come from.
+/// The source of the encoder's weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
-    /// The checkpoint's.
+    /// The checkpoint's weights.
     #[default]
     Pretrained,
-    /// Fresh ones, in the checkpoint's architecture.
+    /// Fresh weights, in the checkpoint's architecture.
     Random,
 }
 
-/// How a checkpoint becomes a model with a fresh head.
+/// How to make a model with a fresh head from a checkpoint.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PretrainedConfig {
-    /// The encoder's weights.
+    /// The source of the encoder's weights.
     pub start: Start,
-    /// An architecture in place of the checkpoint's; its weights are fresh, and the folder is not read.
+    /// An architecture instead of the checkpoint's. The weights are fresh then, and the folder is not read.
     pub architecture: Option<BertConfig>,
-    /// Layers of the checkpoint that are kept, in their order; none: all. The config has so many layers then.
+    /// The indices of the layers to keep, in order; `None` keeps all. The config gets the new number of layers.
     pub layers: Option<Vec<usize>>,
-    /// Whether the encoder will stay as it is; a fresh pooler is refused then.
+    /// Whether the encoder will be frozen. A fresh pooler is an error then.
     pub frozen: bool,
-    /// What of the encoder stays as it is and is left in its file.
+    /// The weights of the encoder that are not trained and are read from the checkpoint's file in place.
     pub in_file: InFile,
-    /// Widths of the head's extra layers.
+    /// Widths of the head's layers before the output layer.
     pub hidden_layers: Vec<usize>,
-    /// Labels.
+    /// Number of labels.
     pub num_labels: usize,
-    /// Standard deviation of the head's fresh weights; the config's `initializer_range` when none is given.
+    /// Standard deviation of the head's fresh weights. The default is the config's `initializer_range`.
     pub head_initializer_range: Option<f64>,
 }
 
@@ -52,18 +52,18 @@ pub struct Pretrained<M> {
     pub model: M,
     /// The encoder's config.
     pub config: BertConfig,
-    /// Tensors of the checkpoint that were not used, sorted; [`kiln_bert::groups`] groups them.
+    /// The names of the checkpoint's unused tensors, sorted. [`kiln_bert::groups`] groups them.
     pub unused: Vec<String>,
-    /// Whether the checkpoint lacked the pooler that the head reads.
+    /// Whether the head reads a fresh pooler, because the checkpoint has none.
     pub fresh_pooler: bool,
 }
 
 impl PretrainedConfig {
-    /// The encoder of a folder under a fresh head on one pooled vector of each row. Fresh weights are drawn from the
-    /// device's random stream, here and below.
+    /// Puts a fresh sequence classification head on the encoder of a folder. As in the other methods, fresh weights are
+    /// drawn from the device's random stream.
     ///
     /// # Errors
-    /// When the checkpoint cannot be read, or lacks the pooler that a frozen encoder would need.
+    /// When the checkpoint cannot be read, or when the encoder is frozen and has no pooler but `pooling` needs one.
     pub fn sequence_classifier(
         &self,
         folder: &Path,
@@ -74,7 +74,7 @@ impl PretrainedConfig {
         let add = |mut bert: Bert, config: &BertConfig| {
             let is_of_head = config.family().sentence_head != SentenceHead::Pooler;
             if pooling != Pooling::Pooler {
-                // A pooler that nothing reads would be saved untrained.
+                // An unused pooler would be saved untrained.
                 bert.pooler = None;
             } else if bert.pooler.is_none() || (is_of_head && !config.family().has_token_head) {
                 if self.frozen {
@@ -90,7 +90,7 @@ impl PretrainedConfig {
         Ok(Pretrained { fresh_pooler, ..pretrained })
     }
 
-    /// The same under a fresh head on every token, with a fresh CRF where `crf` is true.
+    /// Puts a fresh token classification head on the encoder, with a fresh CRF if `crf` is true.
     ///
     /// # Errors
     /// When the checkpoint cannot be read.
@@ -114,7 +114,7 @@ impl PretrainedConfig {
         Ok(pretrained)
     }
 
-    /// The same under a fresh start and end of an answer; widths and labels play no part.
+    /// Puts a fresh question answering head on the encoder. `hidden_layers` and `num_labels` are not used.
     ///
     /// # Errors
     /// When the checkpoint cannot be read.
@@ -129,7 +129,7 @@ impl PretrainedConfig {
         Ok(pretrained)
     }
 
-    /// The same under the heads of pre-training: the checkpoint's own where it has them, otherwise fresh. With
+    /// Puts the heads of pre-training on the encoder: those of the checkpoint, or fresh ones if it has none. With
     /// `next_sentence` there is a second head, and a pooler that it reads.
     ///
     /// # Errors
@@ -159,7 +159,7 @@ impl PretrainedConfig {
         for (prefix, head) in [("cls.predictions.", true), ("cls.seq_relationship.", false)] {
             let is_of_head = |name: &String| config.bert_name(name).starts_with(prefix);
             let names = || pretrained.unused.iter().filter(|name| is_of_head(name));
-            // Where heads share their first layers' names, those of a classifier are not for masked words.
+            // In some families, all heads use the same names for their first layers. Those of a classifier are not loaded.
             let is_classifier = config.family().has_token_head
                 && pretrained.unused.iter().any(|name| name.starts_with(config.family().answer_output));
             if self.is_fresh() || names().next().is_none() || !(head || next_sentence) || is_classifier {
@@ -172,7 +172,7 @@ impl PretrainedConfig {
                 let linear = cls.seq_relationship.take().expect("it was made with the second head");
                 cls.seq_relationship = Some(load(linear, &weights, prefix)?.module);
             }
-            // Copies of the word embeddings and of the bias, under the decoder's names, are not unused.
+            // Copies of the word embeddings and of the bias under the decoder's names also count as used.
             pretrained.unused.retain(|name| !is_of_head(name));
         }
         initialize(&pretrained.model);
@@ -195,7 +195,7 @@ impl PretrainedConfig {
             (loaded.module, loaded.unused)
         };
         let keeps_pooler = keeps_pooler(config.family());
-        // ModernBERT was pre-trained with the layers that stand before the output layers of all its heads.
+        // ModernBERT was pre-trained with the layers that all its heads have before their output layer.
         if keeps_pooler && config.family().has_token_head && !self.is_fresh() {
             bert.pooler = pretrained_head(&config, &Weights::from_folder(folder)?, &mut unused, device)?;
         }
@@ -211,8 +211,8 @@ impl PretrainedConfig {
         Ok(Pretrained { model, config, unused, fresh_pooler: false })
     }
 
-    /// The encoder with the layers that the family's heads on tokens have before their output layer: the checkpoint's, else
-    /// fresh ones. A frozen encoder gets no fresh ones: they would stay untrained.
+    /// Adds the layers that token-level heads of the family have before their output layer: those of the checkpoint,
+    /// otherwise fresh ones. A frozen encoder gets no fresh layers, because they would stay untrained.
     fn with_token_head(&self, mut bert: Bert, config: &BertConfig, device: &Device) -> Bert {
         let is_wanted = config.family().has_token_head && !self.frozen;
         let kept = bert.pooler.filter(|pooler| is_wanted || !pooler.is_fresh);
@@ -237,7 +237,7 @@ impl PretrainedConfig {
     }
 }
 
-/// The layers before a head's output layer, where a checkpoint has them; its names are no longer unused then.
+/// The layers before a head's output layer, if the checkpoint has them. Removes their names from `unused`.
 fn pretrained_head(
     config: &BertConfig,
     weights: &Weights,
@@ -251,7 +251,7 @@ fn pretrained_head(
     Ok(pooler)
 }
 
-/// Whether there are layers of these indices, each with weights of its own and computed as the others.
+/// Checks that layers with these indices exist, and that all layers are of one kind and share no weights.
 fn check_layers(folder: &Path, config: &BertConfig, layers: &[usize]) -> Result<(), Error> {
     let family = config.family();
     let missing = layers.iter().find(|&&layer| layer >= config.num_hidden_layers);
@@ -270,11 +270,11 @@ fn check_layers(folder: &Path, config: &BertConfig, layers: &[usize]) -> Result<
     Err(kiln_bert::Error::Config { path, field, found, expected }.into())
 }
 
-/// Whether the family of a config has the heads of pre-training that [`PretrainedConfig::masked_lm`] makes. `folder` is for the
-/// error alone.
+/// Checks that the family of a config has the heads of pre-training that [`PretrainedConfig::masked_lm`] makes. `folder` is
+/// only for the error.
 ///
 /// # Errors
-/// When it has not.
+/// When the family lacks a head.
 pub fn check_pretraining(folder: &Path, config: &BertConfig, next_sentence: bool) -> Result<(), Error> {
     let family = config.family();
     if family.has_masked_lm && (family.has_next_sentence || !next_sentence) {

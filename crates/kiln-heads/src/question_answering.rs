@@ -4,18 +4,18 @@ use kiln_bert::{Bert, BertConfig, Inputs, Linear};
 
 use crate::cross_entropy_sum;
 
-/// BERT and one linear layer on every token's hidden state, whose logits are those of an answer's start and end:
-/// transformers' `BertForQuestionAnswering`.
+/// BERT with a linear layer on every token's hidden state, for the logits of an answer's start and end: transformers'
+/// `BertForQuestionAnswering`.
 #[derive(Module, Debug)]
 pub struct QuestionAnswerer {
-    /// The encoder; with a pooler where the family's heads on tokens have its layers before their output layer.
+    /// The encoder. Its pooler holds the layers that token-level heads of some families have before their output layer.
     pub bert: Bert,
     /// `[hidden, 2]`: start and end.
     pub qa_outputs: Linear,
 }
 
 impl QuestionAnswerer {
-    /// An encoder under a fresh output layer: normal, bias zero.
+    /// Puts a fresh output layer on an encoder: normal weights, zero bias.
     pub fn new(bert: Bert, config: &BertConfig, device: &Device) -> Self {
         Self { bert, qa_outputs: config.init_linear(config.hidden_size, 2, device) }
     }
@@ -24,7 +24,7 @@ impl QuestionAnswerer {
     ///
     /// # Shapes
     /// - `inputs`: three times `[batch, seq]`
-    /// - output, each: `[batch, seq]`
+    /// - output: start and end, `[batch, seq]` each
     pub fn forward(&self, inputs: Inputs) -> [Tensor<2>; 2] {
         let hidden_states = self.bert.forward(inputs);
         let [batch, seq, hidden] = hidden_states.dims();
@@ -40,23 +40,22 @@ impl QuestionAnswerer {
     }
 }
 
-/// The logits of an answer's first and last token without those of padding, which take no part in the softmax then; in
-/// transformers they do.
+/// Masks the logits of padding, so that padding is excluded from the softmax. In transformers it is included.
 ///
 /// # Shapes
 /// - `logits`, output: start and end, `[batch, seq]` each
 /// - `padding`: `[batch, seq]`, true where a position is padding
 pub fn without_padding(logits: [Tensor<2>; 2], padding: Tensor<2, Bool>) -> [Tensor<2>; 2] {
-    /// As good as −∞, and finite.
+    /// A finite substitute for −∞.
     const NEVER: f64 = -1e4;
     logits.map(|logits| logits.mask_fill(padding.clone(), NEVER))
 }
 
-/// The mean of both cross-entropies of a row, summed over the batch.
+/// The mean of the cross-entropies of an answer's start and end, summed over the batch.
 ///
 /// # Shapes
 /// - `logits`: start and end, `[batch, seq]` each
-/// - `targets`: first and last token, `[batch]` each; both 0 where the row has no answer
+/// - `targets`: first and last token, `[batch]` each; both 0 if the row has no answer
 /// - output: `[1]`, in nats
 pub fn answer_loss_sum(logits: [Tensor<2>; 2], targets: [Tensor<1, Int>; 2]) -> Tensor<1> {
     let [start, end] = logits;

@@ -16,16 +16,16 @@ use crate::{
     QuestionAnswerer, SequenceClassifier, TaskModel, TokenClassifier,
 };
 
-/// Reads a model folder, written by [`save_model`](crate::save_model) or by one of transformers' classes for a family that Kiln knows; with the tensors of its
-/// weights that belong to neither encoder nor head.
+/// Reads a model folder, written by [`save_model`](crate::save_model) or by a class of transformers for a family that Kiln
+/// supports. Also returns the names of unused tensors.
 ///
 /// # Errors
-/// When a file is missing or damaged, the labels have no names, or there is no head.
+/// When a file is missing or damaged, the label names are invalid, or there is no head.
 pub fn load_model(folder: &Path, device: &Device) -> Result<Loaded<TaskModel>, Error> {
     read_model(folder, None, device)
 }
 
-/// [`load_model`] for a model that is only read, with products of that precision: see [`load_bert_stored`].
+/// [`load_model`] for inference only, with matrix products in the given precision: see [`load_bert_stored`].
 ///
 /// # Errors
 /// As [`load_model`].
@@ -43,8 +43,8 @@ fn read_model(folder: &Path, stored: Option<Precision>, device: &Device) -> Resu
     read_head(folder, config, (encoder, &weights), device)
 }
 
-/// The model of an encoder and the head that `config` names: from the same weights where transformers has a class for it, else
-/// from the folder's file of its own.
+/// Reads the head that `config` names and puts it on an encoder. The head is in the same weights if transformers has a class
+/// for it, otherwise in a separate file of the folder.
 pub(crate) fn read_head(
     folder: &Path,
     config: BertConfig,
@@ -75,16 +75,16 @@ pub(crate) fn read_head(
     Ok(Loaded { module: TaskModel { network, config }, unused })
 }
 
-/// Which head a folder has.
+/// The kind of a folder's head.
 struct HeadKind {
     task: Task,
-    /// transformers' class, if the head is one of its.
+    /// transformers' class of the head, if there is one.
     class: Option<HeadClass>,
     entry: HeadEntry,
 }
 
 impl HeadKind {
-    /// By `architectures`, else by the entry of a head that is Kiln's own; none where the config says nothing of a head.
+    /// Reads the head's kind from `architectures`, otherwise from Kiln's own entry. `None` if the config has neither.
     fn read(path: &Path, config: &BertConfig) -> Result<Option<Self>, Error> {
         let entry = match config.extra.get(HEAD_KEY) {
             None | Some(Value::Null) => None,
@@ -102,7 +102,7 @@ impl HeadKind {
             (Some(class), entry) => {
                 Some(Self { task: class.task(), class: Some(class), entry: entry.unwrap_or_default() })
             }
-            // A head of an earlier version has no task.
+            // Earlier versions did not save the task of a head.
             (None, Some(entry)) => {
                 Some(Self { task: entry.task.unwrap_or(Task::SequenceClassification), class: None, entry })
             }
@@ -111,12 +111,12 @@ impl HeadKind {
     }
 }
 
-/// What the networks are read from.
+/// Reads a network.
 struct ModelReader<'a> {
     folder: &'a Path,
     config: &'a BertConfig,
     head: HeadKind,
-    /// The file that has the head.
+    /// The weights that contain the head.
     weights: &'a Weights,
     device: &'a Device,
 }
@@ -163,8 +163,8 @@ impl ModelReader<'_> {
     }
 
     fn masked_lm(self, mut bert: Bert) -> Result<Network, Error> {
-        // A checkpoint of both heads that is no `BertForPreTraining` may have an untrained pooler; ALBERT's second head has
-        // another task.
+        // A checkpoint with both heads that is not a `BertForPreTraining` may have an untrained pooler. ALBERT's second head
+        // is for another task.
         let next_sentence = self.head.class == Some(HeadClass::PreTraining) && self.config.family().has_next_sentence;
         if !next_sentence {
             bert.pooler = None;
@@ -180,7 +180,7 @@ impl ModelReader<'_> {
         Ok(Network::MaskedLm { model: MaskedLm { bert, cls: PreTrainingHeads { predictions, seq_relationship } } })
     }
 
-    /// What transformers' heads on tokens have in the place of BERT's pooler, where the family's have it.
+    /// The layers that transformers' token-level heads have before their output layer, in families that have such layers.
     fn token_head(&self, of_base: Option<BertPooler>) -> Result<Option<BertPooler>, Error> {
         match self.head.class {
             Some(_) if self.config.family().has_token_head => {
@@ -213,7 +213,7 @@ impl ModelReader<'_> {
         Error::HeadKey { path: self.path(), key, reason }
     }
 
-    /// As transformers decides where the config does not say it: one logit is a number.
+    /// The problem type. As in transformers, the default is regression for one logit.
     fn problem_type(&self, labels: &LabelSet) -> Result<ProblemType, Error> {
         match self.config.extra.get("problem_type") {
             None | Some(Value::Null) if labels.len() == 1 => Ok(ProblemType::Regression),
@@ -224,8 +224,8 @@ impl ModelReader<'_> {
         }
     }
 
-    /// `id2label` as a list; its keys must be 0, 1, 2 …. Without it there are `num_labels` labels, or 2, named as in
-    /// transformers.
+    /// The labels of `id2label`, whose keys must be 0, 1, 2 …. Without it there are `num_labels` labels, 2 by default, with
+    /// transformers' default names.
     fn labels(&self) -> Result<LabelSet, Error> {
         let names = match self.config.extra.get("id2label") {
             Some(Value::Object(id2label)) => {
@@ -242,9 +242,9 @@ impl ModelReader<'_> {
     }
 
     fn num_labels(&self) -> Result<usize, Error> {
-        /// transformers', for a config that does not say it.
+        /// transformers' default.
         const DEFAULT: usize = 2;
-        /// A classifier of more is not written without the names of its labels.
+        /// The maximum for a classifier without label names.
         const MOST: u64 = 1_000_000;
         match self.config.extra.get("num_labels") {
             None | Some(Value::Null) => Ok(DEFAULT),
@@ -256,7 +256,7 @@ impl ModelReader<'_> {
     }
 }
 
-/// [`own_pooler`] where the checkpoint has it.
+/// [`own_pooler`], if the checkpoint has its weights.
 pub(crate) fn pooler_if_any(
     config: &BertConfig,
     weights: &Weights,
@@ -270,8 +270,8 @@ pub(crate) fn pooler_if_any(
     }
 }
 
-/// What transformers' head has in the place of BERT's pooler; that of an adapter's base, where only the adapter's output layer
-/// was trained.
+/// The layers that transformers' head has instead of BERT's pooler. `of_base` are those of an adapter's base. They are used
+/// if the adapter's weights do not contain the layers.
 pub(crate) fn own_pooler(
     config: &BertConfig,
     weights: &Weights,
@@ -291,8 +291,8 @@ pub(crate) fn own_pooler(
     Ok(Some(pooler))
 }
 
-/// The tag scheme of a folder that does not record one, as one of transformers does not: what the tags are unambiguously,
-/// else plain, so that every tag keeps its name.
+/// The tag scheme of a folder that does not record one, such as a folder of transformers. If the scheme of the tags is
+/// ambiguous, it is plain, so that every tag keeps its name.
 fn unrecorded_scheme(labels: &LabelSet) -> TagScheme {
     TagScheme::infer(labels.names().iter().map(String::as_str)).unwrap_or(TagScheme::Plain)
 }

@@ -11,11 +11,11 @@ use crate::{Error, Pooling};
 /// The shape of a [`ClassificationHead`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClassificationHeadConfig {
-    /// Width of what it reads.
+    /// Width of the input.
     pub hidden_size: usize,
     /// Widths of the fully connected layers before the output layer, each followed by tanh.
     pub hidden_layers: Vec<usize>,
-    /// Labels: the width of the logits.
+    /// Number of labels: the width of the logits.
     pub num_labels: usize,
     /// Dropout probability before each layer.
     pub dropout: f64,
@@ -24,11 +24,10 @@ pub struct ClassificationHeadConfig {
 }
 
 impl ClassificationHeadConfig {
-    /// Whether its widths are widths, and the machine can give the memory that fresh weights take; `path` is for the
-    /// error alone.
+    /// Checks that the widths are valid and that there is enough memory for fresh weights. `path` is only for the error.
     ///
     /// # Errors
-    /// When one of them is 0, or all make more parameters than the machine has memory for.
+    /// When a hidden layer has width 0, or the layers have too many parameters for the memory of the machine.
     pub fn check_fresh(&self, path: &Path) -> Result<(), Error> {
         let widths = || [self.hidden_size].into_iter().chain(self.hidden_layers.iter().copied());
         let outputs = self.hidden_layers.iter().copied().chain([self.num_labels]);
@@ -46,7 +45,7 @@ impl ClassificationHeadConfig {
         Err(kiln_bert::Error::Config { path: path.to_owned(), field, found, expected }.into())
     }
 
-    /// A head with fresh weights: normal, biases zero.
+    /// A head with fresh weights: normal weights, zero biases.
     pub fn init(&self, device: &Device) -> ClassificationHead {
         let linear = |d_input, d_output| Linear::new([d_input, d_output], self.initializer_range, device);
         let mut width = self.hidden_size;
@@ -63,11 +62,11 @@ impl ClassificationHeadConfig {
     }
 }
 
-/// Fully connected layers on a pooled output: `classifier(… tanh(hidden(x)) …)`, dropout before each.
+/// Fully connected layers on a pooled output: `classifier(… tanh(hidden(x)) …)`, with dropout before each layer.
 #[derive(Module, Debug)]
 pub struct ClassificationHead {
     dropout: Dropout,
-    /// Each followed by tanh.
+    /// The layers before the output layer, each followed by tanh.
     pub hidden_layers: Vec<Linear>,
     /// The output layer.
     pub classifier: Linear,
@@ -86,14 +85,14 @@ impl ClassificationHead {
     }
 }
 
-/// BERT and a classification head on one pooled vector of each row. Pairs of texts work by the same head.
+/// BERT with a classification head on one pooled vector per row. A row is a text or a pair of texts.
 #[derive(Module, Debug)]
 pub struct SequenceClassifier {
     /// The encoder.
     pub bert: Bert,
     /// The head.
     pub head: ClassificationHead,
-    /// What the head reads.
+    /// The input of the head.
     #[module(skip)]
     pub pooling: Pooling,
 }
@@ -106,7 +105,7 @@ impl SequenceClassifier {
         self.head.forward(self.pooled_output(inputs))
     }
 
-    /// What the head reads: the part of the model that a frozen encoder computes once.
+    /// The input of the head. With a frozen encoder, it can be computed once for each row.
     ///
     /// # Shapes
     /// - `inputs`: three times `[batch, seq]`

@@ -1,4 +1,4 @@
-//! Texts in windows to tags.
+//! Tags the units of texts, which are divided into windows.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use kiln_metrics::{argmax, softmax};
@@ -10,15 +10,15 @@ use crate::{TokenClassifier, inputs};
 /// The predicted tags of some texts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tags {
-    /// Of each text, of each unit.
+    /// The tag of each unit of each text.
     pub tags: Vec<Vec<LabelId>>,
-    /// Their probabilities by the softmax of their own logits.
+    /// The probability of each tag, by the softmax of the unit's logits.
     pub scores: Vec<Vec<f64>>,
     /// The logits, row-major `[units, num_labels]` for each text.
     pub logits: Vec<Vec<f32>>,
 }
 
-/// The tokens of the units that each of a batch's windows owns, as `row · seq + position`.
+/// The first tokens of the units that the windows of a batch own, as `row · seq + position`.
 pub fn unit_tokens<'a>(batch: &Batch, window: impl Fn(usize) -> &'a UnitWindow) -> Vec<i32> {
     let of_row = |(at, row): (usize, &usize)| {
         let UnitWindow { units, own, .. } = window(*row);
@@ -28,8 +28,8 @@ pub fn unit_tokens<'a>(batch: &Batch, window: impl Fn(usize) -> &'a UnitWindow) 
     batch.rows.iter().enumerate().flat_map(of_row).collect()
 }
 
-/// A model's tags for texts in windows. The logits of a unit are those of the window that owns it. With a CRF, the tags of a
-/// whole text are decoded at once, wherever its windows begin and end; without, each unit has its highest logit's tag.
+/// Tags texts that are divided into windows. The logits of a unit are those of the window that owns it. A CRF decodes the
+/// tags of a whole text, over all its windows. Without a CRF, each unit has the tag with the highest logit.
 pub fn tag(
     model: &TokenClassifier,
     texts: &[Vec<UnitWindow>],

@@ -4,20 +4,20 @@ use kiln_bert::{Bert, Inputs};
 
 use crate::{ClassificationHead, Crf};
 
-/// BERT and a classification head on every token's hidden state: transformers' `BertForTokenClassification`, where the head
-/// has no hidden layers and there is no CRF.
+/// BERT with a classification head on every token's hidden state. Without hidden layers and a CRF, it is transformers'
+/// `BertForTokenClassification`.
 #[derive(Module, Debug)]
 pub struct TokenClassifier {
-    /// The encoder; with a pooler where the family's heads on tokens have its layers before their output layer.
+    /// The encoder. Its pooler holds the layers that token-level heads of some families have before their output layer.
     pub bert: Bert,
-    /// From a token's hidden state to its logits.
+    /// The head, which maps a token's hidden state to its logits.
     pub head: ClassificationHead,
-    /// The scores of neighbouring tags.
+    /// The CRF on the logits, if there is one.
     pub crf: Option<Crf>,
 }
 
 impl TokenClassifier {
-    /// The logits of some tokens.
+    /// The logits of the given tokens.
     ///
     /// # Shapes
     /// - `inputs`: three times `[batch, seq]`

@@ -1,5 +1,5 @@
-//! The heads of pre-training against transformers' `BertForPreTraining`; `pretraining/generate.py` and `variants.py` made
-//! the numbers.
+//! Compares the heads of pre-training with transformers' `BertForPreTraining`. `pretraining/generate.py` and `variants.py`
+//! compute the expected values.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pretraining")
 }
 
-/// The inputs, the places of masked tokens, and what transformers computes.
+/// The inputs, the positions of masked tokens, and transformers' outputs.
 fn given(device: &Device) -> (Inputs, Tensor<1, Int>, Expected) {
     let text = std::fs::read_to_string(folder().join("expected.json")).expect("it is part of the crate");
     let expected: Expected = serde_json::from_str(&text).expect("it is JSON");
@@ -105,7 +105,7 @@ fn variants() -> Variants {
     serde_json::from_str(&text).expect("it is JSON")
 }
 
-/// The fixture with a key of its config changed and some tensors added.
+/// A copy of the fixture with one config key changed and some tensors added.
 fn variant(key: &str, value: Value, added: Vec<NamedParameter>) -> tempfile::TempDir {
     let copy = tempfile::tempdir().expect("a temporary folder");
     let config = std::fs::read_to_string(folder().join("config.json")).expect("it is part of the crate");
@@ -123,7 +123,8 @@ fn variant(key: &str, value: Value, added: Vec<NamedParameter>) -> tempfile::Tem
     copy
 }
 
-/// As in `variants.py`: the word embeddings upside down and halved, and the bias moved; or copies of both.
+/// The decoder's tensors, as in `variants.py`. The weight is a copy of the word embeddings, or their rows in reverse order
+/// and halved. The bias is a copy of the head's bias, or that bias shifted.
 fn decoder(is_weight_copy: bool, is_bias_copy: bool) -> Vec<NamedParameter> {
     let weights = Weights::from_folder(&folder()).expect("it is part of the crate");
     let read = |name| weights.read(name).expect("it is whole").expect("every such model has it");
@@ -136,7 +137,7 @@ fn decoder(is_weight_copy: bool, is_bias_copy: bool) -> Vec<NamedParameter> {
     vec![named("weight", vec![20, 8], weight), named("bias", vec![20], bias)]
 }
 
-/// The logits of masked tokens, as loaded from `folder`, and once more after saving.
+/// Checks the logits of masked tokens of the model in `folder`, before and after saving it again.
 fn assert_predicts(folder: &Path, expected: &[Vec<f32>], what: &str) {
     let device = Flex::device(0);
     let once = load_model(folder, &device).expect(what);

@@ -1,6 +1,6 @@
-//! The raw logits of a model folder: `cargo run --release -p kiln-predict --example logits [FOLDER TEXTS]`
-//! TEXTS is a file with a text a line, or two with a tab between them. Each answer is a line of JSON, whose keys are those of
-//! transformers' outputs. Without arguments it makes an untrained model first.
+//! Prints the raw logits of a model: `cargo run --release -p kiln-predict --example logits [FOLDER TEXTS]`
+//! TEXTS is a file with one text per line, or two texts separated by a tab. Each output line is a JSON object with the keys
+//! of transformers' outputs. Without arguments, the example creates an untrained model first.
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 mod outputs;

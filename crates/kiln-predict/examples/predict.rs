@@ -1,5 +1,5 @@
-//! A model folder asked two questions: `cargo run --release -p kiln-predict --example predict [FOLDER]`
-//! Without a folder it makes an untrained model first, whose answers are chance.
+//! Predicts for two texts with a model folder: `cargo run --release -p kiln-predict --example predict [FOLDER]`
+//! Without a folder, the example creates an untrained model first, and its predictions are random.
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 mod untrained;

@@ -4,19 +4,21 @@ use kiln_tokenize::ContextWindow;
 
 use crate::AnswerPrediction;
 
-/// The most tokens of an answer by transformers' question-answering pipeline.
+/// The maximum number of tokens of an answer in transformers' question-answering pipeline.
 pub const PIPELINE_ANSWER_LENGTH: usize = 15;
 
-/// The most tokens of a window by transformers' question-answering pipeline.
+/// The maximum number of tokens of a window in transformers' question-answering pipeline.
 pub const PIPELINE_MAX_LENGTH: usize = 384;
 
 /// The answer and the score of transformers' question-answering pipeline (version 4; version 5 has none) with its defaults.
 ///
-/// In each window the probability of a passage is that of its first token among all starts times that of its last token
-/// among all ends; the context's tokens take part, and the first special token, which means no answer and is never
-/// given. The best passages are extended to whole words, and the probabilities of equal texts are added up, over all
-/// windows. Two things differ: white space around an answer is not part of it, and a SentencePiece token of Chinese is not
-/// extended, as its word would be the whole sentence.
+/// In each window, the probability of a passage is that of its first token as the start times that of its last token as the
+/// end. The softmax is over the context's tokens and the first special token, which means "no answer" and is never
+/// predicted. The best passages are extended to whole words, and the probabilities of equal texts are added up over all
+/// windows.
+///
+/// There are two differences: surrounding white space is not part of an answer, and a SentencePiece token of Chinese is not
+/// extended, because its word may be the whole sentence.
 pub fn pipeline_answer(
     (question, context): (&str, &str),
     windows: &[ContextWindow],
@@ -41,12 +43,12 @@ pub fn pipeline_answer(
             }
         }
     }
-    // The first of equally good ones.
+    // Of equally good passages, the first is used.
     let best = candidates.into_iter().map(|(_, passage)| passage).reduce(|a, b| if b.score > a.score { b } else { a });
     prediction(question, context, best.unwrap_or(Passage::none(null)))
 }
 
-/// The probabilities of the first special token, at 0, and of the context's tokens behind it.
+/// The probability of the first special token, at index 0, followed by those of the context's tokens.
 fn window_probabilities(logits: &[f32], window: &ContextWindow) -> Vec<f64> {
     let context = &logits[window.first..window.first + window.spans.len()];
     softmax(&[&logits[..1], context].concat())
@@ -54,7 +56,7 @@ fn window_probabilities(logits: &[f32], window: &ContextWindow) -> Vec<f64> {
 
 /// The best passages of a window, extended to whole words.
 fn pipeline_passages(window: &ContextWindow, [starts, ends]: &[Vec<f64>; 2], max_answer_length: usize) -> Vec<Passage> {
-    /// More than one, as some may become the same answer.
+    /// Several candidates, because some of them may become the same answer.
     const CANDIDATES: usize = 12;
     let tokens = window.spans.len();
     let from = |start: usize| (start..tokens.min(start + max_answer_length)).map(move |end| (start, end));
@@ -91,13 +93,14 @@ mod tests {
     fn equal_texts_share_their_probabilities() {
         let windows = [window(0), window(4)];
         let mut logits = [[vec![0.0; 8], vec![0.0; 8]], [vec![0.0; 8], vec![0.0; 8]]];
-        // "a" in both windows; alone, "b" in the second is more probable than either.
+        // "a" is in both windows. "b" in the second window is more probable than each of them alone.
         (logits[0][0][3], logits[0][1][3]) = (4.0, 4.0);
         (logits[1][0][3], logits[1][1][3]) = (4.0, 4.0);
         (logits[1][0][4], logits[1][1][4]) = (4.5, 4.5);
         let answer = pipeline_answer(("?", "axxxAbxx"), &windows, &logits, 15);
         assert_eq!((answer.answer.as_str(), answer.start, answer.end), ("a", 0, 1));
-        // Of five that take part, one has e⁴ and four have 1; in the second window one has e⁴·⁵ too, and three have 1.
+        // Each softmax is over five tokens. In the first window one has e⁴ and four have 1. In the second window one has e⁴,
+        // one has e⁴·⁵ and three have 1.
         let (a, b) = (4f64.exp(), 4.5f64.exp());
         let expected = (a / (a + 4.0)).powi(2) + (a / (a + b + 3.0)).powi(2);
         assert!((answer.score - expected).abs() < 1e-9, "{} against {expected}", answer.score);

@@ -15,19 +15,19 @@ use crate::{
     Error, FilledPrediction, MaskPrediction, PIPELINE_ANSWER_LENGTH, Prediction, Predictor, Prepared, pipeline_answer,
 };
 
-/// A prediction, and what it was made of.
+/// A prediction and its logits.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Computed {
-    /// For the text.
+    /// The prediction for the text.
     pub prediction: Prediction,
-    /// The logits before any calibration: of a whole text `[num_labels]`, of a tagged one `[units, num_labels]`, of an answer
-    /// those of each window's tokens as its beginning and as its end; none for masks.
+    /// The logits before calibration: `[num_labels]` for sequence classification, `[units, num_labels]` for tags, the start
+    /// and end logits of each window for question answering, and empty for masked words.
     pub logits: Vec<f32>,
 }
 
 impl Predictor {
-    /// The predictions for texts that [`Predictor::prepare`] has tokenized, in their order and each by itself: one whose
-    /// logits are not finite takes no other with it.
+    /// Predicts for texts from [`Predictor::prepare`], in their order. Each text has its own result: logits that are not
+    /// finite are an error for that text only.
     ///
     /// # Panics
     /// When a text was prepared by a model of another task.
@@ -51,13 +51,13 @@ impl Predictor {
     }
 }
 
-/// Texts, and what it takes to compute them.
+/// Prepared texts, with the settings to compute them.
 struct Batches<'a> {
     texts: &'a [&'a Prepared],
     tokenizer: &'a Tokenizer,
     batch_size: usize,
     top: usize,
-    /// Of the probabilities of labels.
+    /// The calibration of the label probabilities.
     calibration: Option<&'a Calibration>,
     device: &'a Device,
 }
@@ -67,7 +67,7 @@ impl Batches<'_> {
         self.tokenizer.pad_token_id()
     }
 
-    /// The only row of each text.
+    /// The encoding of each text.
     fn whole(&self) -> Vec<Encoding> {
         self.texts.iter().map(|text| text.whole().clone()).collect()
     }
@@ -169,7 +169,7 @@ impl Batches<'_> {
     }
 }
 
-/// A text with the most probable token in place of each of its masks.
+/// Replaces each mask of a text by its most probable token.
 fn filled(text: &str, mask: &str, masks: Vec<MaskPrediction>) -> FilledPrediction {
     let mut filled = text.to_owned();
     for found in &masks {

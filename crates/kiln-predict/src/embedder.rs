@@ -11,7 +11,7 @@ use crate::predictor::{BATCH_SIZE, check_finite, tokenizer_of, trimmed};
 use crate::prepared::Rows;
 use crate::{Error, Prepared};
 
-/// A checkpoint that turns texts into vectors. Its head, if it has one, is not used.
+/// An encoder that computes embeddings of texts. The checkpoint's head is not used.
 #[derive(Clone, Debug)]
 pub struct Embedder {
     pub(crate) bert: Bert,
@@ -19,26 +19,26 @@ pub struct Embedder {
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) config: EmbedConfig,
     pub(crate) device: Device,
-    /// What errors name.
+    /// The folder for error messages.
     pub(crate) folder: PathBuf,
 }
 
-/// How vectors are made.
+/// How to compute embeddings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EmbedConfig {
-    /// How a vector is made of the hidden states.
+    /// How the hidden states are pooled into a vector.
     pub pooling: Pooling,
-    /// Whether vectors are divided by their length, so that the dot product of two is their cosine.
+    /// Whether vectors are normalized to length 1, so that the dot product of two vectors is their cosine.
     pub normalize: bool,
-    /// The precision of the encoder's matrix products, where the backend has it.
+    /// The precision of the encoder's matrix products, if the backend supports it.
     pub precision: Precision,
 }
 
 impl EmbedConfig {
-    /// Reads a checkpoint of any kind: its encoder and its tokenizer.
+    /// Reads the encoder and the tokenizer of a checkpoint with any head.
     ///
     /// # Errors
-    /// When one of them is missing or damaged, the tokenizer does not fit the model, or `pooling` needs a pooler and the
+    /// When a file is missing or damaged, the tokenizer does not fit the model, or `pooling` needs a pooler and the
     /// checkpoint has none.
     pub fn load(self, folder: &Path, device: &Device) -> Result<Embedder, Error> {
         let config = BertConfig::from_folder(folder).map_err(kiln_heads::Error::from)?;
@@ -50,15 +50,15 @@ impl EmbedConfig {
         self.with(Loaded { module: bert, unused }, folder, &config, device)
     }
 
-    /// The same with an adapter of the checkpoint, from a folder of Kiln's or peft's.
+    /// [`EmbedConfig::load`] with an adapter of the checkpoint that Kiln or peft has saved.
     ///
     /// # Errors
-    /// As [`EmbedConfig::load`], and when the adapter does not fit.
+    /// As [`EmbedConfig::load`], and when the adapter does not fit the checkpoint.
     pub fn load_adapted(self, folder: &Path, adapter: &Path, device: &Device) -> Result<Embedder, Error> {
         self.on_base(&AdapterBase::from_folder(folder, device)?, adapter, device)
     }
 
-    /// [`EmbedConfig::load_adapted`] on a base that other adapters share.
+    /// [`EmbedConfig::load_adapted`] with a base that several adapters share.
     ///
     /// # Errors
     /// As [`EmbedConfig::load_adapted`].
@@ -68,11 +68,11 @@ impl EmbedConfig {
         self.with(Loaded { module: bert, unused: Vec::new() }, base.folder(), &config, device)
     }
 
-    /// [`EmbedConfig::load`] for a folder whose files stay as they are: on the CPU the encoder's weights are packed straight
-    /// from their file, without a copy of them in f32.
+    /// [`EmbedConfig::load`] for a folder whose files do not change. On the CPU, the encoder's weights are packed directly
+    /// from their file, without an f32 copy.
     ///
     /// # Errors
-    /// As [`EmbedConfig::load`]. Numbers that are not finite are found in what is computed with them.
+    /// As [`EmbedConfig::load`], except that weights that are not finite are not detected here, but in the computed vectors.
     pub fn load_stored(self, folder: &Path, device: &Device) -> Result<Embedder, Error> {
         let config = BertConfig::from_folder(folder).map_err(kiln_heads::Error::from)?;
         let weights = Arc::new(Weights::from_folder(folder).map_err(kiln_heads::Error::from)?);
@@ -94,7 +94,7 @@ impl EmbedConfig {
 }
 
 impl Embedder {
-    /// The same encoder, in the same memory, with another pooling.
+    /// The same encoder with another pooling. The weights are shared.
     ///
     /// # Errors
     /// When `pooling` needs a pooler and the checkpoint has none.
@@ -114,28 +114,28 @@ impl Embedder {
         &self.unused
     }
 
-    /// Its encoder.
+    /// The encoder, mutable.
     pub fn bert_mut(&mut self) -> &mut Bert {
         &mut self.bert
     }
 
-    /// How its vectors are made.
+    /// The embedding settings.
     pub fn config(&self) -> EmbedConfig {
         self.config
     }
 
-    /// Encodes as the model reads.
+    /// The model's tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// The vectors of texts and pairs, in their order. White space around a text is ignored.
+    /// Computes the vectors of texts and pairs, in their order. Surrounding white space of a text is ignored.
     ///
     /// # Shapes
     /// - output: row-major `[texts, hidden]`
     ///
     /// # Errors
-    /// When a text cannot be tokenized, or gives a vector that is not finite.
+    /// When a text cannot be tokenized, or its vector is not finite.
     pub fn embed(&self, texts: &[(&str, Option<&str>)]) -> Result<Vec<f32>, Error> {
         let encodings = self.tokenizer.encode_all(trimmed(texts))?;
         let vectors = self.vectors(&encodings);
@@ -145,23 +145,23 @@ impl Embedder {
         Ok(vectors)
     }
 
-    /// Tokenizes a text or a pair; [`Embedder::compute`] does the rest.
+    /// Tokenizes a text or a pair. [`Embedder::compute`] takes the result.
     ///
     /// # Errors
-    /// When it cannot be tokenized.
+    /// When the text cannot be tokenized.
     pub fn prepare(&self, text: &str, text_pair: Option<&str>) -> Result<Prepared, Error> {
         let (text, text_pair) = (text.trim(), text_pair.map(str::trim));
         let rows = Rows::Whole(self.tokenizer.encode(text, text_pair)?);
         Ok(Prepared { text: text.to_owned(), text_pair: text_pair.map(str::to_owned), rows, top: None })
     }
 
-    /// The vectors of texts that [`Embedder::prepare`] has tokenized, each by itself.
+    /// Computes the vectors of texts from [`Embedder::prepare`]. Each text has its own result.
     ///
     /// # Shapes
-    /// - output: for each text `[hidden]`
+    /// - output: `[hidden]` for each text
     ///
     /// # Panics
-    /// When a text was prepared for something else.
+    /// When a text was prepared in windows, for another task.
     pub fn compute(&self, texts: &[&Prepared]) -> Vec<Result<Vec<f32>, Error>> {
         let encodings: Vec<Encoding> = texts.iter().map(|text| text.whole().clone()).collect();
         let vectors = self.vectors(&encodings);
@@ -188,13 +188,13 @@ impl Embedder {
         vectors
     }
 
-    /// How many numbers a vector has.
+    /// The width of a vector.
     pub fn width(&self) -> usize {
         self.bert.hidden_size()
     }
 }
 
-/// The cosine of the angle between two vectors; 0 where one is all zeros.
+/// The cosine similarity of two vectors, or 0 if one of them is zero.
 pub fn cosine(a: &[f32], b: &[f32]) -> f64 {
     let product = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
     let lengths = (product(a, a) * product(b, b)).sqrt();

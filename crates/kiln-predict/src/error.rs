@@ -1,16 +1,16 @@
 use std::path::PathBuf;
 
-/// Why a model folder gives no predictions.
+/// Why a model folder cannot be loaded, or a prediction cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The model.
+    /// The model cannot be loaded.
     #[error(transparent)]
     Model(#[from] kiln_heads::Error),
-    /// The tokenizer, or a text that it cannot encode.
+    /// The tokenizer cannot be loaded, or cannot encode a text.
     #[error(transparent)]
     Tokenize(#[from] kiln_tokenize::Error),
-    /// Logits that are no numbers.
+    /// The model's output for a text is not finite.
     #[error("`{text}`: the model's output is {value}; expected finite numbers. Its weights are too large, or damaged")]
     NotFinite {
         /// The beginning of the text.
@@ -18,13 +18,13 @@ pub enum Error {
         /// NaN or an infinity.
         value: f32,
     },
-    /// A question without a text that answers it.
+    /// A question has no context.
     #[error("`{question}` has no context; a question is answered from a second text")]
     NoContext {
         /// The question.
         question: String,
     },
-    /// A text without a mask to fill.
+    /// A text has no mask to fill.
     #[error("there is no {mask} in the text `{text}`")]
     NoMask {
         /// The mask token.
@@ -32,13 +32,13 @@ pub enum Error {
         /// The text.
         text: String,
     },
-    /// A vocabulary without a token to mask with.
+    /// The vocabulary has no mask token.
     #[error("{}: the tokenizer's vocabulary has no mask token", folder.display())]
     NoMaskToken {
         /// The model folder.
         folder: PathBuf,
     },
-    /// Vectors of a pooler that the checkpoint does not have.
+    /// The pooling needs a pooler, and the checkpoint has none.
     #[error("{}: the checkpoint has no pooler; pool by cls or mean", folder.display())]
     NoPooler {
         /// The checkpoint's folder.

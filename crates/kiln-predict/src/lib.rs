@@ -1,5 +1,5 @@
-//! A model folder to answers: text in, label and scores, entities or a passage out.
-//! A [`Predictor`] holds the model, its tokenizer and its labels' names, and answers in batches bucketed by length.
+//! Predicts labels, entities, tags, answers or masked words for texts, with the model of a folder.
+//! A [`Predictor`] holds the model, its tokenizer and its label names, and predicts in batches bucketed by length.
 //!
 //! ```no_run
 //! use kiln_backend::{Backend, Flex};
@@ -12,7 +12,7 @@
 //! # Ok::<(), kiln_predict::Error>(())
 //! ```
 //!
-//! See `examples/predict.rs`, which makes a model folder first.
+//! See `examples/predict.rs`.
 #![deny(missing_docs)]
 
 mod prediction;

@@ -2,10 +2,10 @@ use kiln_tokenize::{Batch, Encoding};
 
 use crate::{MaskPrediction, TokenPrediction};
 
-/// How many candidates each mask gets.
+/// The default number of candidates for each mask.
 pub(crate) const TOP: usize = 5;
 
-/// The masks in the rows of a batch: for each the index of its encoding and its place, `row · seq + position`.
+/// The masks in the rows of a batch: the index of each mask's encoding, and its position as `row · seq + position`.
 pub(crate) fn places(batch: &Batch, encodings: &[Encoding], mask_token_id: u32) -> Vec<(usize, i32)> {
     let masks_of_row = |(at, &row): (usize, &usize)| {
         let ids = encodings[row].input_ids.iter().enumerate();
@@ -15,7 +15,7 @@ pub(crate) fn places(batch: &Batch, encodings: &[Encoding], mask_token_id: u32) 
     batch.rows.iter().enumerate().flat_map(masks_of_row).collect()
 }
 
-/// The most probable tokens of one mask. `named` has a token as the vocabulary has it, and what it stands for in a text.
+/// The most probable tokens of one mask. `named` returns a token as it is in the vocabulary, and its text.
 ///
 /// # Shapes
 /// - `logits`: `[vocab_size]`

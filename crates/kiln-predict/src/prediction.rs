@@ -4,7 +4,7 @@ use kiln_schema::{LabelSet, ProblemType};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-/// A model's prediction for a text, as one JSON object.
+/// A model's prediction for a text. It serializes to a JSON object.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Prediction {
@@ -14,23 +14,23 @@ pub enum Prediction {
     Labels(LabelsPrediction),
     /// A number.
     Number(NumberPrediction),
-    /// Entities, or words.
+    /// Entities or words.
     Entities(EntitiesPrediction),
     /// A tag for each unit.
     Tags(TagsPrediction),
-    /// A passage.
+    /// An answer to a question.
     Answer(AnswerPrediction),
-    /// Masked tokens.
+    /// Tokens for the masks.
     Filled(FilledPrediction),
 }
 
-/// One label of a text or a pair.
+/// The predicted label of a text or a pair.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LabelPrediction {
     /// The text or the pair.
     #[serde(flatten)]
     pub texts: Texts,
-    /// The most probable label; none, `null` in JSON, where [`LabelPrediction::unless_below`] abstains.
+    /// The most probable label. `None`, `null` in JSON, if [`LabelPrediction::unless_below`] has removed it.
     pub label: Option<String>,
     /// The highest probability.
     pub score: f64,
@@ -40,26 +40,26 @@ pub struct LabelPrediction {
 }
 
 impl LabelPrediction {
-    /// The same; without a label where its probability is below the least that is wanted.
+    /// Removes the label if its probability is below `min_score`.
     pub fn unless_below(self, min_score: f64) -> Self {
         Self { label: self.label.filter(|_| self.score >= min_score), ..self }
     }
 }
 
-/// Any number of labels of a text or a pair.
+/// The predicted labels of a text or a pair: any number of labels.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LabelsPrediction {
     /// The text or the pair.
     #[serde(flatten)]
     pub texts: Texts,
-    /// The labels whose probability is at least a half.
+    /// The labels whose probability is at least their threshold: one half, unless a calibration has other thresholds.
     pub labels: Vec<String>,
     /// Every label's probability, in the order of the logits.
     #[serde(serialize_with = "as_map")]
     pub scores: Vec<(String, f64)>,
 }
 
-/// A number for a text or a pair.
+/// The predicted number for a text or a pair.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NumberPrediction {
     /// The text or the pair.
@@ -69,7 +69,7 @@ pub struct NumberPrediction {
     pub score: f64,
 }
 
-/// A text, or a pair.
+/// A text or a pair of texts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Texts {
     /// The text.
@@ -84,22 +84,22 @@ pub struct Texts {
 pub struct EntitiesPrediction {
     /// The text.
     pub text: String,
-    /// In order.
+    /// The entities or words, in the order of the text.
     pub entities: Vec<EntityPrediction>,
 }
 
-/// A passage of a text and its label.
+/// A labelled passage of a text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct EntityPrediction {
-    /// The label of its tags; `_` of a word.
+    /// The label of the entity, or `_` for a word.
     pub label: String,
-    /// The first character (Unicode scalar values).
+    /// The position of the first character (in Unicode scalar values).
     pub start: usize,
-    /// Behind the last character.
+    /// The position after the last character.
     pub end: usize,
-    /// The passage.
+    /// The text of the passage.
     pub text: String,
-    /// The mean probability of its tags.
+    /// The mean probability of the passage's tags.
     pub score: f64,
 }
 
@@ -108,77 +108,77 @@ pub struct EntityPrediction {
 pub struct TagsPrediction {
     /// The text.
     pub text: String,
-    /// In order.
+    /// The tags of the units, in the order of the text.
     pub tags: Vec<TagPrediction>,
 }
 
 /// A unit of a text and its tag.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TagPrediction {
-    /// The most probable tag.
+    /// The predicted tag.
     pub tag: String,
-    /// The first character (Unicode scalar values).
+    /// The position of the first character (in Unicode scalar values).
     pub start: usize,
-    /// Behind the last character.
+    /// The position after the last character.
     pub end: usize,
-    /// The unit.
+    /// The text of the unit.
     pub text: String,
     /// The tag's probability.
     pub score: f64,
 }
 
-/// A passage of a context.
+/// The answer to a question: a passage of its context.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AnswerPrediction {
-    /// What was asked.
+    /// The question.
     pub question: String,
-    /// The passage; empty where the model finds none.
+    /// The text of the passage. Empty if there is no answer.
     pub answer: String,
-    /// Its first character in the context (Unicode scalar values).
+    /// The position of the first character in the context (in Unicode scalar values).
     pub start: usize,
-    /// Behind its last character.
+    /// The position after the last character.
     pub end: usize,
-    /// Its probability, as transformers' question-answering pipeline computes it.
+    /// The probability of the answer, computed as by transformers' question-answering pipeline.
     pub score: f64,
 }
 
-/// The predicted tokens of the masks of a text.
+/// The predicted tokens for the masks of a text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct FilledPrediction {
     /// The text with its masks.
     pub text: String,
-    /// The same with the most probable token in place of each.
+    /// The text with each mask replaced by its most probable token.
     pub filled: String,
-    /// In order.
+    /// The predictions for the masks, in the order of the text.
     pub masks: Vec<MaskPrediction>,
 }
 
-/// The most probable tokens of a mask.
+/// The most probable tokens for a mask.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MaskPrediction {
-    /// The most probable first.
+    /// The tokens, the most probable first.
     pub tokens: Vec<TokenPrediction>,
 }
 
 /// A token and its probability.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TokenPrediction {
-    /// Its index into the vocabulary.
+    /// The index of the token in the vocabulary.
     #[serde(skip)]
     pub id: u32,
-    /// As the vocabulary has it.
+    /// The token as it is in the vocabulary.
     pub token: String,
-    /// What it stands for in a text.
+    /// The text of the token, without `##`, `▁` or the space before it.
     pub text: String,
-    /// Its probability.
+    /// The probability of the token.
     pub score: f64,
 }
 
-/// How the logits of a sequence classifier are read.
+/// How the logits of a sequence classifier become a prediction.
 pub(crate) struct SequenceHead<'a> {
     pub labels: &'a LabelSet,
     pub problem_type: ProblemType,
-    /// None: the probabilities of the logits as they are, and thresholds of a half.
+    /// `None`: a temperature of 1 and thresholds of one half.
     pub calibration: Option<&'a Calibration>,
 }
 
@@ -213,7 +213,7 @@ impl Prediction {
     }
 }
 
-/// A map that keeps its order, which a sorted or hashed one would not.
+/// Serializes pairs as a JSON object in their order.
 fn as_map<S: Serializer>(scores: &[(String, f64)], serializer: S) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(Some(scores.len()))?;
     for (label, score) in scores {

@@ -12,45 +12,45 @@ use rayon::prelude::*;
 use crate::masks::TOP;
 use crate::{EmbedConfig, Embedder, Error, Prediction, Prepared};
 
-/// A trained model with its tokenizer: texts to predictions. Clones share its weights.
+/// A trained model with its tokenizer, which predicts for texts. Clones share the weights.
 #[derive(Clone, Debug)]
 pub struct Predictor {
     model: TaskModel,
-    /// How its logits become probabilities; none: as they are.
+    /// The calibration of the logits, if there is one.
     calibration: Option<Calibration>,
     unused: Vec<String>,
     tokenizer: Arc<Tokenizer>,
-    /// What errors name.
+    /// The folder for error messages.
     folder: PathBuf,
     pub(crate) device: Device,
-    /// How many tokens are listed for each mask.
+    /// The number of tokens to predict for each mask.
     pub(crate) top: usize,
     pub(crate) batch_size: usize,
 }
 
-/// Rows computed at once. More would gain little on a CPU and cost memory.
+/// The default number of rows in a batch. More rows need more memory and gain little speed on a CPU.
 pub(crate) const BATCH_SIZE: usize = 32;
 
 impl Predictor {
-    /// Reads a model folder: weights, head, labels, tokenizer.
+    /// Reads a model folder: the weights, the head, the labels, the tokenizer, and a calibration if there is one.
     ///
     /// # Errors
-    /// When one of them is missing or damaged, or the tokenizer is not the model's.
+    /// When a file is missing or damaged, or the tokenizer does not fit the model.
     pub fn from_folder(folder: &Path, device: &Device) -> Result<Self, Error> {
         let mut loaded = load_model(folder, device)?;
         loaded.module.network.bert_mut().products.packed = Some(PackedWeights::default());
         Self::of(loaded, folder, device)?.calibrated_as(folder)
     }
 
-    /// Reads a base, its tokenizer, and an adapter's folder, of Kiln's or peft's.
+    /// Reads a base with its tokenizer, and an adapter that Kiln or peft has saved.
     ///
     /// # Errors
-    /// When one of them is missing or damaged, or they do not fit each other.
+    /// When a file is missing or damaged, or base, tokenizer and adapter do not fit each other.
     pub fn from_adapter(base: &Path, adapter: &Path, device: &Device) -> Result<Self, Error> {
         Self::on_base(&AdapterBase::from_folder(base, device)?, adapter, device)
     }
 
-    /// [`Predictor::from_adapter`] on a base that other adapters share.
+    /// [`Predictor::from_adapter`] with a base that several adapters share.
     ///
     /// # Errors
     /// As [`Predictor::from_adapter`].
@@ -58,11 +58,12 @@ impl Predictor {
         Self::of(base.model(adapter, device)?, base.folder(), device)?.calibrated_as(adapter)
     }
 
-    /// [`Predictor::from_folder`] for a folder whose files stay as they are, with the products of the encoder in that
-    /// precision: on the CPU its weights are packed straight from their file, without a copy of them in f32.
+    /// [`Predictor::from_folder`] for a folder whose files do not change, with the encoder's matrix products in the given
+    /// precision. On the CPU, the encoder's weights are packed directly from their file, without an f32 copy.
     ///
     /// # Errors
-    /// As [`Predictor::from_folder`]. Numbers that are not finite are found in what is computed with them.
+    /// As [`Predictor::from_folder`], except that weights that are not finite are not detected here, but in the computed
+    /// logits.
     pub fn from_stored(folder: &Path, precision: Precision, device: &Device) -> Result<Self, Error> {
         Self::of(load_model_stored(folder, precision, device)?, folder, device)?.calibrated_as(folder)
     }
@@ -77,7 +78,7 @@ impl Predictor {
         Ok(Self { model, calibration, unused, tokenizer, folder, device, top: TOP, batch_size: BATCH_SIZE })
     }
 
-    /// The same with the calibration of a folder, if it has one.
+    /// Reads the calibration of a folder, if it has one.
     fn calibrated_as(self, folder: &Path) -> Result<Self, Error> {
         let calibration = Calibration::read(folder)?;
         if let Some(thresholds) = calibration.as_ref().and_then(|calibration| calibration.thresholds.as_ref()) {
@@ -96,17 +97,17 @@ impl Predictor {
         Ok(Self { calibration, ..self })
     }
 
-    /// How its logits become probabilities and labels; none where the folder has no calibration.
+    /// The calibration of the logits, or `None` if the folder has none.
     pub fn calibration(&self) -> Option<&Calibration> {
         self.calibration.as_ref()
     }
 
-    /// The same model, whose probabilities are those of its logits as they are, and whose thresholds are a half.
+    /// Removes the calibration: the temperature is 1 and the thresholds are one half.
     pub fn without_calibration(self) -> Self {
         Self { calibration: None, ..self }
     }
 
-    /// Its encoder, in the same memory, for vectors.
+    /// An embedder with the model's encoder. The weights are shared.
     ///
     /// # Errors
     /// When `pooling` needs a pooler and the model has none.
@@ -118,49 +119,49 @@ impl Predictor {
         Embedder { bert, unused, tokenizer, config, device, folder }.checked()
     }
 
-    /// The same model with the products of its encoder in that precision, where its backend has it.
+    /// Sets the precision of the encoder's matrix products, as far as the backend supports it.
     pub fn with_precision(mut self, precision: Precision) -> Self {
         self.model.network.bert_mut().products.precision = precision;
         self
     }
 
-    /// The same model, which computes so many rows at once; 0 counts as 1.
+    /// Sets the number of rows in a batch; 0 counts as 1.
     pub fn with_batch_size(mut self, batch_size: usize) -> Self {
         self.batch_size = batch_size.max(1);
         self
     }
 
-    /// The names of the tensors of the folder's weights that the model does not use, sorted; [`kiln_bert::layers`] counts the
-    /// layers among them, and [`kiln_bert::groups`] groups them.
+    /// The names of the tensors in the folder's weights that the model does not use, sorted. [`kiln_bert::layers`] counts
+    /// the layers among them, and [`kiln_bert::groups`] groups them.
     pub fn unused(&self) -> &[String] {
         &self.unused
     }
 
-    /// What it was trained for.
+    /// The task of the model.
     pub fn task(&self) -> Task {
         self.model.network.task()
     }
 
-    /// The model.
+    /// The network of the model.
     pub fn network(&self) -> &Network {
         &self.model.network
     }
 
-    /// Its encoder.
+    /// The encoder, mutable.
     pub fn bert_mut(&mut self) -> &mut Bert {
         self.model.network.bert_mut()
     }
 
-    /// Encodes as the model was trained to read.
+    /// The model's tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// The predictions for texts and pairs, in their order. For question answering the first text is the question and the
-    /// second the context.
+    /// Predicts for texts and pairs, in their order. For question answering, the first text is the question and the second
+    /// is the context.
     ///
-    /// White space around a text changes no prediction, as it is left out of the rows of a data set. Offsets count the
-    /// characters of the text as it is given.
+    /// Surrounding white space of a text does not change the prediction: it is also removed from the rows of a data set.
+    /// Offsets count the characters of the original text, including that white space.
     ///
     /// # Errors
     /// When a text cannot be tokenized, a question has no context, a token has no embedding, or a logit is not finite.
@@ -171,14 +172,14 @@ impl Predictor {
         computed.into_iter().map(|computed| Ok(computed?.prediction)).collect()
     }
 
-    /// The same model, which lists `top` tokens for each mask.
+    /// Sets how many tokens are predicted for each mask.
     pub fn with_top(mut self, top: usize) -> Self {
         self.top = top;
         self
     }
 }
 
-/// The tokenizer of a model folder, checked against the model's embeddings and truncating at its positions.
+/// Reads the tokenizer of a model folder, checks it against the model's embeddings, and limits it to the model's positions.
 pub(crate) fn tokenizer_of(folder: &Path, config: &BertConfig) -> Result<Tokenizer, Error> {
     let limits = ModelLimits {
         vocab_size: config.vocab_size,
@@ -188,13 +189,13 @@ pub(crate) fn tokenizer_of(folder: &Path, config: &BertConfig) -> Result<Tokeniz
     Ok(Tokenizer::from_folder(folder)?.for_model(limits)?)
 }
 
-/// Texts without the white space around them, as a data set's rows are read: `kiln predict` gives the same answer for a
-/// text by itself and for one in a file, and a model sees what it was trained on.
+/// Removes surrounding white space, as when the rows of a data set are read. So the result for a text does not depend on
+/// whether it is in a file, and a model gets texts like those in training.
 pub(crate) fn trimmed<'a>(texts: &[(&'a str, Option<&'a str>)]) -> Vec<(&'a str, Option<&'a str>)> {
     texts.iter().map(|(text, text_pair)| (text.trim(), text_pair.map(str::trim))).collect()
 }
 
-/// Whether all logits of a text are numbers: weights that are finite can still make sums that are not.
+/// Checks that all logits of a text are finite: even finite weights can give logits that are not.
 pub(crate) fn check_finite<'a>(text: &str, logits: impl IntoIterator<Item = &'a f32>) -> Result<(), Error> {
     match logits.into_iter().find(|logit| !logit.is_finite()) {
         None => Ok(()),
@@ -202,7 +203,7 @@ pub(crate) fn check_finite<'a>(text: &str, logits: impl IntoIterator<Item = &'a 
     }
 }
 
-/// The beginning of a text, for a message.
+/// The beginning of a text, for an error message.
 fn excerpt(text: &str) -> String {
     const CHARACTERS: usize = 40;
     match text.char_indices().nth(CHARACTERS) {
@@ -247,7 +248,8 @@ mod tests {
         }
     }
 
-    /// A model of each task, whose output layer has the weight `scale` everywhere.
+    /// A model of each task. All weights of its output layer are `scale`; for masked words, all scales of the layer
+    /// normalization.
     fn networks(scale: f32, config: &BertConfig) -> Vec<Network> {
         let device = Flex::device(0);
         let bert = || config.init(&device);

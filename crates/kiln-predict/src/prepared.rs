@@ -5,7 +5,7 @@ use kiln_tokenize::{ContextConfig, ContextWindow, Encoding, UnitWindow, characte
 
 use crate::{Error, PIPELINE_MAX_LENGTH, Predictor};
 
-/// A text or a pair that is tokenized and waits to be computed, by itself or in any batch.
+/// A tokenized text or pair, ready to be computed in any batch.
 #[derive(Clone, Debug)]
 pub struct Prepared {
     pub(crate) text: String,
@@ -14,46 +14,48 @@ pub struct Prepared {
     pub(crate) top: Option<usize>,
 }
 
-/// What a text becomes: a row of the batch, or one for each window.
+/// The rows of a text in a batch: one for the text, or one for each of its windows.
 #[derive(Clone, Debug)]
 pub(crate) enum Rows {
-    /// As it is, or cut off.
+    /// One row, possibly truncated.
     Whole(Encoding),
-    /// To be tagged.
+    /// The windows of a text to tag.
     Units { units: Vec<Range<usize>>, windows: Vec<UnitWindow> },
-    /// A question and its context.
+    /// The windows of a question and its context.
     Context(Vec<ContextWindow>),
 }
 
 pub(crate) const OTHER_TASK: &str = "a text was prepared by a model of another task";
 
 impl Prepared {
-    /// The text, to whose characters offsets refer; where the task gives none, without the white space around it.
+    /// The text. Surrounding white space is removed, except for token classification, where offsets refer to the original
+    /// text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The second text of a pair, likewise.
+    /// The second text of a pair. Surrounding white space is removed, except for question answering, where offsets refer to
+    /// the original context.
     pub fn text_pair(&self) -> Option<&str> {
         self.text_pair.as_deref()
     }
 
-    /// Its tokens in all rows, special ones included: what it costs.
+    /// The number of tokens in all rows, including special tokens: a measure of the cost.
     pub fn tokens(&self) -> usize {
         self.encodings().map(|encoding| encoding.input_ids.len()).sum()
     }
 
-    /// How many rows it takes in a batch.
+    /// The number of rows in a batch.
     pub fn rows(&self) -> usize {
         self.encodings().count()
     }
 
-    /// The tokens of its longest row, which decides how far a batch is padded.
+    /// The number of tokens of the longest row, to which a batch is padded.
     pub fn longest(&self) -> usize {
         self.encodings().map(|encoding| encoding.input_ids.len()).max().unwrap_or(0)
     }
 
-    /// How many tokens the text has at least, where some are cut off.
+    /// If the text was truncated, the least number of tokens that it had before.
     pub fn cut_from(&self) -> Option<usize> {
         match &self.rows {
             Rows::Whole(encoding) => encoding.is_truncated().then_some(encoding.full_length),
@@ -61,12 +63,12 @@ impl Prepared {
         }
     }
 
-    /// The same text, for whose masks so many tokens are listed.
+    /// Sets how many tokens are predicted for each mask.
     pub fn with_top(self, top: usize) -> Self {
         Self { top: Some(top), ..self }
     }
 
-    /// The only row of a text that is not read in windows.
+    /// The only row of a text that is not divided into windows.
     pub(crate) fn whole(&self) -> &Encoding {
         match &self.rows {
             Rows::Whole(encoding) => encoding,
@@ -86,10 +88,10 @@ impl Prepared {
 }
 
 impl Predictor {
-    /// Tokenizes a text or a pair as the model's task reads it; [`Predictor::compute`] does the rest.
+    /// Tokenizes a text or a pair for the model's task. [`Predictor::compute`] takes the result.
     ///
     /// # Errors
-    /// When it cannot be tokenized, a question has no context, or there is no mask to fill.
+    /// When the text cannot be tokenized, a question has no context, or there is no mask to fill.
     pub fn prepare(&self, text: &str, text_pair: Option<&str>) -> Result<Prepared, Error> {
         let given = (text, text_pair);
         let (mut text, mut text_pair) = (text.trim(), text_pair.map(str::trim));
@@ -107,7 +109,7 @@ impl Predictor {
             }
             Network::QuestionAnswering { .. } => {
                 let context = text_pair.ok_or_else(|| Error::NoContext { question: text.to_owned() })?;
-                // As transformers' question-answering pipeline, in windows of its length.
+                // The same window length as in transformers' question-answering pipeline.
                 let config = ContextConfig { max_length: PIPELINE_MAX_LENGTH, ..ContextConfig::default() };
                 let windows = tokenizer.encode_context(text, context, config)?;
                 let whole = given.1.unwrap_or_default();

@@ -5,18 +5,18 @@ use kiln_schema::{LabelId, LabelSet, TagScheme};
 
 use crate::{EntitiesPrediction, EntityPrediction, Prediction, TagPrediction, TagsPrediction};
 
-/// A text with the tag of each of its units.
+/// A text with the predicted tags of its units.
 pub(crate) struct TaggedUnits<'a> {
     pub text: &'a str,
-    /// In bytes, in order.
+    /// The byte ranges of the units, in order.
     pub units: &'a [Range<usize>],
     pub tags: &'a [LabelId],
     pub scores: &'a [f64],
 }
 
 impl TaggedUnits<'_> {
-    /// The entities, words or plain tags, as the scheme reads them. Broken sequences of entities mean what they do to
-    /// seqeval's default mode; words cover every unit.
+    /// Converts the tags to entities, words or plain tags, depending on the scheme. Invalid sequences of entity tags are
+    /// interpreted as by seqeval's default mode. Every unit belongs to a word.
     pub fn prediction(&self, labels: &LabelSet, scheme: TagScheme) -> Prediction {
         let names: Vec<&str> = self.tags.iter().map(|tag| labels.name(*tag)).collect();
         let spans: Vec<(String, Range<usize>)> = match scheme {
@@ -38,7 +38,7 @@ impl TaggedUnits<'_> {
         Prediction::Tags(TagsPrediction { text, tags: entities.into_iter().map(tag).collect() })
     }
 
-    /// Labelled ranges of units, in order, as passages of the text.
+    /// Converts labelled ranges of units, in order, to passages of the text.
     fn passages(&self, spans: Vec<(String, Range<usize>)>) -> Vec<EntityPrediction> {
         let mut offsets = CharacterOffsets { text: self.text, byte: 0, character: 0 };
         let passage = |(label, span): (String, Range<usize>)| {
@@ -51,16 +51,16 @@ impl TaggedUnits<'_> {
     }
 }
 
-/// Bytes of a text to characters, in one pass over it.
+/// Converts byte offsets of a text to character offsets, in one pass.
 struct CharacterOffsets<'a> {
     text: &'a str,
-    /// How far it has been counted.
+    /// The byte offset up to which characters have been counted.
     byte: usize,
     character: usize,
 }
 
 impl CharacterOffsets<'_> {
-    /// The character at a byte, which is not before that of the last call.
+    /// The character offset of a byte offset, which must not be less than in the previous call.
     fn of_byte(&mut self, byte: usize) -> usize {
         self.character += self.text[self.byte..byte].chars().count();
         self.byte = byte;
@@ -82,7 +82,7 @@ mod tests {
         serde_json::to_value(tagged.prediction(&labels, scheme)).expect("it is JSON")
     }
 
-    /// All units were joined to one word, because their tags have no prefixes.
+    /// A regression test: tags without prefixes used to join all units into one word.
     #[test]
     fn plain_tags_stay_units() {
         let json = prediction("我 爱书", &["NOUN", "PRON", "NN-SHORT"], &[1, 2, 0], TagScheme::Plain);
@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(prediction("", &["B", "E"], &[], TagScheme::Segmentation)["entities"], serde_json::json!([]));
     }
 
-    /// Counting from the text's start for each of them would be 10¹¹ characters.
+    /// Counting from the start of the text for each entity would visit 10¹¹ characters.
     #[test]
     fn many_entities_cost_one_pass() {
         let text = "房".repeat(300_000);

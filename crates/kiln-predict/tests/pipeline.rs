@@ -1,4 +1,5 @@
-//! Answers and scores against transformers' question-answering pipeline; `tests/pipeline/generate.py` has written the cases.
+//! Compares answers and scores with transformers' question-answering pipeline. `tests/pipeline/generate.py` writes the
+//! cases.
 
 use std::path::Path;
 

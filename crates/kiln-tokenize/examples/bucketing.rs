@@ -1,14 +1,14 @@
-//! What length bucketing saves: `cargo run --release -p kiln-tokenize --example bucketing`
+//! Compares the padding with and without length bucketing: `cargo run --release -p kiln-tokenize --example bucketing`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use kiln_tokenize::{Shuffle, Tokenizer, by_length, lengths, pad, padding_share, shuffled};
 
 fn main() -> Result<(), kiln_tokenize::Error> {
-    // Any folder with a `tokenizer.json` or a `vocab.txt` will do.
+    // Any folder with a `tokenizer.json` or a `vocab.txt` works.
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tiny");
     let tokenizer = Tokenizer::from_folder(folder.as_ref())?.with_max_length(32)?;
 
-    // Reviews of 4 to 28 tokens: most are short, as in life.
+    // Reviews of 4 to 28 tokens, most of them short.
     let texts: Vec<String> = (0..2_000).map(|row| "房间 clean!".repeat(1 + (row % 29) * (row % 31) / 140)).collect();
     let encodings = tokenizer.encode_all(texts.iter().map(|text| (text.as_str(), None)))?;
     let truncated = encodings.iter().filter(|encoding| encoding.is_truncated()).count();

@@ -9,8 +9,8 @@ use crate::config::{SpecialToken, SpecialTokens, TokenizerConfig, parse};
 use crate::declared::check_length;
 use crate::file::read_if_present;
 
-/// Adds the tokens that a folder without `tokenizer.json` has beside its vocabulary: `added_tokens_decoder` of
-/// `tokenizer_config.json`, or else `added_tokens.json`.
+/// Adds the added tokens of a folder without `tokenizer.json`: those of `added_tokens_decoder` in `tokenizer_config.json`,
+/// otherwise those of `added_tokens.json`.
 pub(crate) fn add(
     pipeline: &mut tokenizers::Tokenizer,
     class: Class,
@@ -35,7 +35,7 @@ pub(crate) fn add(
     Ok(())
 }
 
-/// A file, and the added tokens that it lists, in the order of their ids.
+/// A file, and the added tokens that it lists, sorted by id.
 type Listed = (PathBuf, Vec<(u32, AddedToken)>);
 
 fn listed(folder: &Path, config: &TokenizerConfig, special: &SpecialTokens) -> Result<Option<Listed>, Error> {

@@ -1,6 +1,6 @@
 use crate::Encoding;
 
-/// Encodings of one length: the arrays from which a model's three input tensors are made.
+/// A padded batch: the values of a model's three input tensors.
 ///
 /// # Shapes
 /// `input_ids`, `attention_mask` and `token_type_ids` are `[batch, seq]`, row-major, with `batch` = `rows.len()`.
@@ -8,20 +8,20 @@ use crate::Encoding;
 pub struct Batch {
     /// The index of each row's encoding.
     pub rows: Vec<usize>,
-    /// The tokens of the longest row.
+    /// The number of tokens of the longest row.
     pub seq: usize,
     /// Token ids, padded on the right.
     pub input_ids: Vec<i32>,
     /// 1 for a token, 0 for padding.
     pub attention_mask: Vec<i32>,
-    /// Those of the encodings, then 0 for padding.
+    /// Token type ids, 0 for padding.
     pub token_type_ids: Vec<i32>,
 }
 
-/// Pads some rows of `encodings` on the right, to the longest of them.
+/// Makes a batch of the given rows of `encodings`, padded on the right to the longest of them.
 ///
 /// # Panics
-/// When a row is not below `encodings.len()`.
+/// When a row is out of bounds.
 pub fn pad(encodings: &[Encoding], rows: &[usize], pad_token_id: u32) -> Batch {
     let seq = rows.iter().map(|&row| encodings[row].input_ids.len()).max().unwrap_or(0);
     let cells = rows.len() * seq;

@@ -4,18 +4,20 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 
-/// How many batches' worth of rows are sorted by length together in training, at most.
+/// The maximum size of a window, in batches. In training, rows are sorted by length within a window.
 ///
 /// On 9,600 Chinese reviews cut to 128 tokens, in batches of 16, 2 % of the tokens are padding with 32, 4 % with 16 and
-/// 1 % with 64. With 32, two rows of a batch meet again in the next epoch with a chance of 2.5 %; without windows, 14 %.
+/// 1 % with 64. With 32, two rows of a batch share a batch again in the next epoch with a probability of 2.5 %; without
+/// windows, 14 %.
 const WINDOW_BATCHES: usize = 32;
 
-/// An epoch has at least this many windows, so that the batches of a small data set change from epoch to epoch too.
+/// The minimum number of windows in an epoch, so that the batches of a small data set also change from epoch to epoch.
 const WINDOWS: usize = 4;
 
-/// Batches for evaluation: rows from the longest to the shortest, so that the first batch
-/// needs the most memory and rows of similar length share a batch. Rows of one length keep their order, and only the last
-/// batch may be smaller.
+/// Batches for evaluation: rows from the longest to the shortest.
+///
+/// Rows of similar length share a batch, and the first batch needs the most memory. Rows of equal length keep their order,
+/// and only the last batch may be smaller.
 ///
 /// # Panics
 /// When `batch_size` is 0.
@@ -25,19 +27,21 @@ pub fn by_length(lengths: &[usize], batch_size: usize) -> Vec<Vec<usize>> {
     rows.chunks(batch_size).map(<[usize]>::to_vec).collect()
 }
 
-/// What decides the batches of an epoch of training.
+/// Parameters of [`shuffled`], which makes the batches of a training epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shuffle {
-    /// Rows a batch.
+    /// Rows per batch.
     pub batch_size: usize,
     /// The run's seed.
     pub seed: u64,
-    /// Which pass over the data; each has an order of its own.
+    /// The number of the epoch. Each epoch has a different order.
     pub epoch: u64,
 }
 
-/// Batches for training: rows in random order, sorted by length inside windows of 32 batches, or of a quarter of all
-/// where that is less; then the batches in random order. One batch may be smaller.
+/// Batches for training.
+///
+/// The rows are shuffled and divided into windows of 32 batches, or of a quarter of all batches if that is less. The rows of
+/// each window are sorted by length and divided into batches, and all batches are shuffled. One batch may be smaller.
 ///
 /// The same arguments give the same batches on every machine.
 ///
@@ -52,7 +56,7 @@ pub fn shuffled(lengths: &[usize], shuffle: Shuffle) -> Vec<Vec<usize>> {
     let window_batches = (num_batches / WINDOWS).clamp(1, WINDOW_BATCHES);
     let mut batches: Vec<Vec<usize>> = Vec::with_capacity(num_batches);
     for window in rows.chunks_mut(window_batches * batch_size) {
-        // A stable sort: rows of one length stay in random order.
+        // A stable sort keeps rows of equal length in random order.
         window.sort_by_key(|&row| Reverse(lengths[row]));
         batches.extend(window.chunks(batch_size).map(<[usize]>::to_vec));
     }
@@ -60,7 +64,7 @@ pub fn shuffled(lengths: &[usize], shuffle: Shuffle) -> Vec<Vec<usize>> {
     batches
 }
 
-/// A generator for each pair of seed and epoch: two epochs of one seed, or two seeds, never share a stream.
+/// A random generator for a seed and an epoch. Different pairs of seed and epoch have different streams.
 fn generator(seed: u64, epoch: u64) -> StdRng {
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
@@ -68,10 +72,10 @@ fn generator(seed: u64, epoch: u64) -> StdRng {
     StdRng::from_seed(bytes)
 }
 
-/// The share of padding in all tokens that a model computes, from 0 to 1, when each batch is as long as its longest row.
+/// The share of padding among all tokens of the batches, from 0 to 1, when each batch is padded to its longest row.
 ///
 /// # Panics
-/// When a batch has a row that is not below `lengths.len()`.
+/// When a row of a batch is out of bounds.
 pub fn padding_share(lengths: &[usize], batches: &[Vec<usize>]) -> f64 {
     let mut real = 0;
     let mut computed = 0;
@@ -126,7 +130,7 @@ mod tests {
         assert_ne!(order(3, 4), order(4, 3));
     }
 
-    /// A run resumed on another machine, or by a later release, must go on with the same batches.
+    /// A run that is resumed on another machine or by a later release must continue with the same batches.
     #[test]
     fn the_order_is_the_same_for_ever() {
         let lengths = [5, 3, 8, 8, 1, 9, 2];
@@ -136,7 +140,7 @@ mod tests {
 
     #[test]
     fn batches_of_one_epoch_meet_other_rows_in_the_next() {
-        // Lengths that all differ: sorted together, they would make the same batches in every epoch.
+        // All lengths differ, so sorting all rows together would give the same batches in every epoch.
         let lengths: Vec<usize> = (3..643).collect();
         let order = |epoch| shuffled(&lengths, Shuffle { batch_size: 16, seed: 1, epoch });
         let (first, second) = (order(0), order(1));

@@ -5,8 +5,8 @@ use tokenizers::models::bpe::{BPE, Vocab};
 
 use crate::Error;
 
-/// A byte-level vocabulary from GPT-2's files: `vocab.json` has each token's id, `merges.txt` two tokens a line that become
-/// one, the first to be joined first.
+/// Reads a byte-level BPE vocabulary in GPT-2's format: `vocab.json` maps tokens to ids, and each line of `merges.txt` has
+/// two tokens that are merged. Earlier merges have priority.
 pub(crate) fn from_files(folder: &Path, vocab: &[u8], merges: &[u8]) -> Result<BPE, Error> {
     let path = folder.join("vocab.json");
     let invalid = |source| Error::Pipeline { path: path.clone(), source };

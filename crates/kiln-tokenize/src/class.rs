@@ -6,26 +6,26 @@ use crate::Error;
 use crate::config::{SpecialTokens, TokenizerConfig};
 use crate::file::read_if_present;
 
-/// What `AutoTokenizer` of transformers 5 makes of a folder's vocabulary.
+/// The tokenizer class that `AutoTokenizer` of transformers 5 uses for a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// `BertTokenizer`: takes the vocabulary, the added tokens and the keys of `tokenizer_config.json`, and builds BERT's
-    /// pipeline from them, whatever pipeline the file has.
+    /// `BertTokenizer`: builds BERT's pipeline from the vocabulary, the added tokens and the keys of
+    /// `tokenizer_config.json`, and ignores the pipeline of `tokenizer.json`.
     Bert,
-    /// `RobertaTokenizer`: takes the vocabulary, the merges and the added tokens, and builds RoBERTa's byte-level pipeline
-    /// from the keys of `tokenizer_config.json`.
+    /// `RobertaTokenizer`: builds RoBERTa's byte-level pipeline from the vocabulary, the merges, the added tokens and the
+    /// keys of `tokenizer_config.json`.
     Roberta,
-    /// `XLMRobertaTokenizer` and `CamembertTokenizer`: takes the vocabulary and the character map, and builds
-    /// XLM-RoBERTa's pipeline.
+    /// `XLMRobertaTokenizer` and `CamembertTokenizer`: build XLM-RoBERTa's pipeline from the vocabulary and the character
+    /// map.
     XlmRoberta,
-    /// `AlbertTokenizer`: takes the vocabulary and the character map, and builds ALBERT's pipeline from the keys of
+    /// `AlbertTokenizer`: builds ALBERT's pipeline from the vocabulary, the character map and the keys of
     /// `tokenizer_config.json`.
     Albert,
-    /// `TokenizersBackend`, which was `PreTrainedTokenizerFast`: runs the file as it is.
+    /// `TokenizersBackend`, formerly `PreTrainedTokenizerFast`: uses `tokenizer.json` unchanged.
     Backend,
 }
 
-/// The subclasses and other names of `BertTokenizer` in transformers, each with or without `Fast` at its end.
+/// The subclasses and aliases of `BertTokenizer` in transformers, each with or without the suffix `Fast`.
 const BERT_CLASSES: [&str; 9] = [
     "BertTokenizer",
     "ConvBertTokenizer",
@@ -38,21 +38,21 @@ const BERT_CLASSES: [&str; 9] = [
     "DPRQuestionEncoderTokenizer",
 ];
 
-/// Models whose tokenizer is `BertTokenizer` where no class is named.
+/// Model types whose default tokenizer class is `BertTokenizer`.
 const BERT_MODELS: [&str; 9] =
     ["bert", "convbert", "distilbert", "electra", "ernie", "layoutlm", "megatron-bert", "mobilebert", "nezha"];
 
 impl Class {
-    /// The class that `tokenizer_config.json` names, else `config.json`, else the one of the model's type.
+    /// The class named in `tokenizer_config.json` or in `config.json`, otherwise the default of the model type.
     pub fn of(folder: &Path, config: &TokenizerConfig) -> Result<Self, Error> {
         let model = match read_if_present(&folder.join("config.json"))? {
-            // A damaged `config.json` is for the reader of models to report.
+            // The code that reads the model reports a damaged `config.json`.
             Some(json) => serde_json::from_slice(&json).unwrap_or_default(),
             None => ModelConfig::default(),
         };
         let named = config.settings.tokenizer_class.as_deref().or(model.tokenizer_class.as_deref());
         Ok(match (named, model.model_type.as_deref()) {
-            // Whatever class its files name.
+            // The class in the files is ignored.
             (_, Some("modernbert")) => Self::Backend,
             (Some(class), _) => Self::named(class),
             (None, Some("roberta")) => Self::Roberta,
@@ -63,7 +63,7 @@ impl Class {
         })
     }
 
-    /// The class of that name.
+    /// The class with this name in transformers.
     pub fn named(class: &str) -> Self {
         match class.strip_suffix("Fast").unwrap_or(class) {
             "RobertaTokenizer" | "BartTokenizer" => Self::Roberta,
@@ -74,7 +74,7 @@ impl Class {
         }
     }
 
-    /// The special tokens: those that the configuration states, else the class's own.
+    /// The special tokens of the configuration, with the defaults of the class for those that it does not declare.
     pub fn special_tokens(self, config: &TokenizerConfig) -> SpecialTokens {
         let own = match self {
             Self::Bert => BERT_TOKENS,
@@ -162,7 +162,7 @@ mod tests {
             let tokenizer = Tokenizer::from_folder(folder.path()).expect("the folder is whole");
             assert_eq!(&ids(&tokenizer), expected, "{config} {model:?}");
 
-            // What is saved means the same beside a BERT's `config.json`.
+            // The saved tokenizer gives the same ids in a folder with the `config.json` of a BERT.
             let saved = tempfile::tempdir().expect("a temporary folder");
             tokenizer.save(saved.path()).expect("it is writable");
             fs::write(saved.path().join("config.json"), r#"{"model_type": "bert"}"#).expect("it is writable");
@@ -189,7 +189,7 @@ mod tests {
         assert!(config.contains("PreTrainedTokenizerFast"), "{config}");
     }
 
-    /// As `AutoTokenizer` has it: no token for white space around a text or before a special token.
+    /// As in `AutoTokenizer`, white space around a text or before a special token gives no token.
     #[test]
     fn xlm_roberta_ignores_white_space_around_words() {
         let tokenizer = |class: &str| {
@@ -205,7 +205,8 @@ mod tests {
         assert_eq!(ids("PreTrainedTokenizerFast", " clean <pad> 房间 "), [0, 8, 4, 1, 5, 4, 2, 2, 4, 7, 2]);
     }
 
-    /// Each row is what `AutoTokenizer` of transformers 5.23.0 gives for such a folder, whatever normalizer its file has.
+    /// Each row is what `AutoTokenizer` of transformers 5.23.0 gives for such a folder. It ignores the normalizer of the
+    /// file.
     #[test]
     fn albert_s_keys_decide_on_case_and_accents() {
         let pieces = ["<pad>", "<unk>", "[CLS]", "[SEP]", "▁", "▁cafe", "▁Café", "▁Cafe", "▁café", "\"", "▁\""];

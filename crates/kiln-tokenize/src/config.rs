@@ -9,7 +9,7 @@ use tokenizers::AddedToken;
 use crate::Error;
 use crate::file::read_if_present;
 
-/// The maximum length where the configuration states none: that of every BERT that Google released.
+/// The maximum length if the configuration has none: that of every BERT that Google released.
 const DEFAULT_MAX_LENGTH: usize = 512;
 
 /// transformers writes 10³⁰ for "no maximum"; no BERT has more position embeddings than this.
@@ -18,14 +18,14 @@ const LONGEST_MAX_LENGTH: f64 = 1e6;
 /// `tokenizer_config.json`, with the special tokens of `special_tokens_map.json`.
 #[derive(Debug, Default)]
 pub(crate) struct TokenizerConfig {
-    /// Every key as it was, to be written back.
+    /// All keys unchanged, to be written back.
     pub keys: Map<String, Value>,
     pub settings: Settings,
     pub special_tokens: SpecialTokens,
 }
 
 impl TokenizerConfig {
-    /// Reads what there is of the two files; both may be absent.
+    /// Reads both files; either may be absent.
     pub fn read(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("tokenizer_config.json");
         let mut config = match read_if_present(&path)? {
@@ -43,7 +43,7 @@ impl TokenizerConfig {
         Ok(config)
     }
 
-    /// As transformers has it, the map comes first, unless the configuration lists the added tokens too.
+    /// As in transformers, the map has precedence, unless the configuration lists the added tokens.
     fn read_map(&mut self, map: SpecialTokens) {
         if self.settings.added_tokens_decoder.is_none() {
             let configured = std::mem::replace(&mut self.special_tokens, map);
@@ -51,7 +51,7 @@ impl TokenizerConfig {
         }
     }
 
-    /// The same of keys and of the other file's bytes in memory; none where they are not a configuration.
+    /// Like [`TokenizerConfig::read`], from keys and the bytes of the map in memory. `None` when they cannot be parsed.
     pub fn from_parts(keys: &Map<String, Value>, special_tokens_map: Option<&[u8]>) -> Option<Self> {
         let value = Value::Object(keys.clone());
         let special_tokens = serde_json::from_value(value.clone()).ok()?;
@@ -75,28 +75,28 @@ pub(crate) fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T,
     serde_json::from_slice(bytes).map_err(|source| Error::Config { path: path.to_owned(), source })
 }
 
-/// The keys of `tokenizer_config.json` that the tokenizers of the families read, under transformers' names.
+/// The keys of `tokenizer_config.json` that Kiln reads, under transformers' names.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Settings {
     pub tokenizer_class: Option<String>,
     pub do_lower_case: Option<bool>,
     pub tokenize_chinese_chars: Option<bool>,
-    /// Absent: as `do_lower_case`.
+    /// The default is the value of `do_lower_case`.
     pub strip_accents: Option<bool>,
-    /// Of ALBERT's pipeline.
+    /// For ALBERT's pipeline.
     pub keep_accents: Option<bool>,
-    /// Of RoBERTa's and of SentencePiece's pipelines.
+    /// For RoBERTa's pipeline and those of SentencePiece models.
     pub add_prefix_space: Option<bool>,
-    /// Of RoBERTa's pipeline: whether what a token spans leaves out the space before it.
+    /// For RoBERTa's pipeline: whether the offsets of a token exclude the space before it.
     pub trim_offsets: Option<bool>,
-    /// Tokens that are matched before a text is divided, by their ids.
+    /// Tokens that are matched before a text is split, by id.
     pub added_tokens_decoder: Option<BTreeMap<u32, Added>>,
     /// A float, because 10³⁰ means "none".
     model_max_length: Option<f64>,
 }
 
-/// The special tokens, where they are stated.
+/// The special tokens that a file declares.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct SpecialTokens {
@@ -113,7 +113,7 @@ pub(crate) struct SpecialTokens {
 }
 
 impl SpecialTokens {
-    /// Those that are stated.
+    /// All declared tokens.
     pub fn stated(&self) -> impl Iterator<Item = &SpecialToken> {
         let Self { bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token, .. } = self;
         let roles = [bos_token, eos_token, unk_token, sep_token, pad_token, cls_token, mask_token];
@@ -121,7 +121,7 @@ impl SpecialTokens {
         roles.into_iter().flatten().chain(more.flat_map(MoreTokens::tokens))
     }
 
-    /// Takes from `other` what is not stated here.
+    /// Takes from `other` the tokens that are not declared here.
     pub fn fill_in(&mut self, other: Self) {
         self.bos_token = self.bos_token.take().or(other.bos_token);
         self.eos_token = self.eos_token.take().or(other.eos_token);
@@ -135,7 +135,7 @@ impl SpecialTokens {
     }
 }
 
-/// A token's name, alone or as the `content` of an added token.
+/// A special token: a plain string, or an added token with options.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum SpecialToken {
@@ -150,7 +150,7 @@ impl SpecialToken {
         }
     }
 
-    /// The token as one that no text divides.
+    /// Converts to a special added token, which is never split.
     pub fn added(&self) -> AddedToken {
         match self {
             Self::Name(name) => AddedToken::from(name, true),
@@ -159,7 +159,7 @@ impl SpecialToken {
     }
 }
 
-/// A token that is matched before a text is divided, with transformers' keys.
+/// A token that is matched before a text is split, with transformers' keys.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Added {
     pub content: String,
@@ -184,7 +184,7 @@ impl Added {
     }
 }
 
-/// Special tokens beside those with a role: a list, or each with a name.
+/// Special tokens without a predefined role: a list, or a map from names.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum MoreTokens {

@@ -7,40 +7,41 @@ use crate::tokenizer::cannot_encode;
 use crate::units::is_cjk;
 use crate::{Encoding, Error, Tokenizer};
 
-/// A question and a part of its context that fit the maximum length together.
+/// A question and a part of its context, which together fit into the maximum length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextWindow {
-    /// Special tokens included.
+    /// The encoding of the window, including special tokens.
     pub encoding: Encoding,
-    /// The first token of the context's part.
+    /// The position of the first token of the context's part.
     pub first: usize,
-    /// What each token of that part spans in the context, in characters.
+    /// The span of each token of that part in the context, in characters.
     pub spans: Vec<(usize, usize)>,
-    /// What each token's word spans, as far as it is in this window. The words are those of the tokenizer; where one has
-    /// Chinese characters or kana, as a whole sentence of a SentencePiece vocabulary may, each token is a word.
+    /// The span of each token's word, as far as the word is in this window. The tokenizer decides on the words. In a word
+    /// with Chinese characters or kana, each token counts as a word: for SentencePiece, such a word may be a whole sentence.
     pub words: Vec<(usize, usize)>,
 }
 
-/// How a context is cut.
+/// How a context is divided into windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContextConfig {
-    /// Tokens that neighbouring windows share, at most half of a window's.
+    /// The number of tokens that neighbouring windows share, at most half of the room for the context.
     pub stride: usize,
-    /// Tokens of a question; the rest of a longer one is cut off.
+    /// The maximum number of tokens of a question. A longer question is truncated.
     pub max_question_length: usize,
-    /// Tokens of a window, special ones included. The tokenizer's own limit holds too.
+    /// The maximum number of tokens of a window, including special tokens. The tokenizer's own limit also applies.
     pub max_length: usize,
 }
 
 impl Default for ContextConfig {
-    /// As BERT's authors had it for SQuAD, 128 and 64, in windows as long as the tokenizer's limit.
+    /// The settings of BERT's authors for SQuAD: a stride of 128, and questions of up to 64 tokens. The tokenizer alone
+    /// limits the length of a window.
     fn default() -> Self {
         Self { stride: 128, max_question_length: 64, max_length: usize::MAX }
     }
 }
 
 impl ContextWindow {
-    /// The same window of a context with so many more characters before it.
+    /// Shifts the spans for a context that has `characters` more characters before this one.
     pub fn behind(mut self, characters: usize) -> Self {
         for (start, end) in self.spans.iter_mut().chain(&mut self.words) {
             (*start, *end) = (*start + characters, *end + characters);
@@ -48,21 +49,24 @@ impl ContextWindow {
         self
     }
 
-    /// The first and last token of the passage between two characters of the context, where this window has all of it.
+    /// The first and last token of a passage of the context, given in characters, if all of it is in this window.
     pub fn tokens(&self, passage: Range<usize>) -> Option<(usize, usize)> {
         let start = self.spans.iter().position(|&(_, end)| passage.start < end)?;
         let end = self.spans.iter().rposition(|&(start, end)| start < passage.end && start < end)?;
         let whole = self.spans[start].0 <= passage.start && passage.end <= self.spans[end].1;
-        // A window that begins behind the passage's start has its first token too far right, and so at the end.
+        // Without all of the passage in the window, the first token begins after its start, or the last one ends before its
+        // end.
         (whole && start <= end).then_some((self.first + start, self.first + end))
     }
 }
 
 impl Tokenizer {
-    /// Encodes a question with its context, in windows that overlap where one is not enough.
+    /// Encodes a question with its context. If they exceed the maximum length, the context is divided into overlapping
+    /// windows.
     ///
     /// # Errors
-    /// When a word is out of vocabulary and the tokenizer has no unknown token.
+    /// When a word is out of vocabulary and the tokenizer has no unknown token, or when the model has no embedding for the
+    /// context's token type.
     pub fn encode_context(
         &self,
         question: &str,
@@ -71,7 +75,7 @@ impl Tokenizer {
     ) -> Result<Vec<ContextWindow>, Error> {
         let special_tokens = self.special_tokens(true);
         let max_length = self.max_length.min(config.max_length);
-        // A window needs room for a part of the context.
+        // The question takes at most half of a window, so that there is room for the context.
         let most = config.max_question_length.min(max_length.saturating_sub(special_tokens) / 2);
         let mut asked = self.read(question, Extent::Tokens(most))?.encoding;
         asked.truncate(most, 0, tokenizers::TruncationDirection::Right);
@@ -98,10 +102,10 @@ impl Tokenizer {
         Ok(windows)
     }
 
-    /// The same for many, on all threads of rayon's pool.
+    /// Like [`Tokenizer::encode_context`] for many questions, in parallel on rayon's thread pool.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode_context`], for any of them.
+    /// As [`Tokenizer::encode_context`], for any of the questions.
     pub fn encode_contexts<'a>(
         &self,
         questions: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -111,7 +115,7 @@ impl Tokenizer {
         questions.into_par_iter().map(|(question, context)| self.encode_context(question, context, config)).collect()
     }
 
-    /// The encoding of a question and a part of its context, and the first token of that part.
+    /// The encoding of a question and a part of its context, and the position of the first token of that part.
     fn context_window(
         &self,
         question: tokenizers::Encoding,
@@ -136,7 +140,7 @@ impl Tokenizer {
     }
 }
 
-/// Of each token the number of its word, different from its neighbours' words.
+/// The number of each token's word. Neighbouring words have different numbers.
 fn word_numbers(ids: &[Option<usize>], spans: &[(usize, usize)], context: &str) -> Vec<usize> {
     let characters: Vec<char> = context.chars().collect();
     let tokens: Vec<usize> = (0..ids.len()).collect();
@@ -154,7 +158,7 @@ fn word_numbers(ids: &[Option<usize>], spans: &[(usize, usize)], context: &str) 
     numbers
 }
 
-/// The spans of the words of a window's tokens.
+/// The span of the word of each token of a window.
 fn window_words(numbers: &[usize], spans: &[(usize, usize)]) -> Vec<(usize, usize)> {
     let tokens: Vec<usize> = (0..spans.len()).collect();
     let words = tokens.chunk_by(|&a, &b| numbers[a] == numbers[b]);
@@ -198,7 +202,7 @@ mod tests {
         // clean ##er ##s 房 | 房 间 un ##able
         let words: Vec<_> = windows.iter().map(|window| window.words.clone()).collect();
         assert_eq!(words, [vec![(0, 8), (0, 8), (0, 8), (9, 10)], vec![(9, 10), (10, 11), (12, 18), (12, 18)]]);
-        // In a window of its own, a word is what is there of it.
+        // In a window that has a part of a word, the word's span is that part.
         let config = ContextConfig { max_length: 6, stride: 0, ..ContextConfig::default() };
         let windows = tiny(64).encode_context("房", "cleaners", config).expect("all encode");
         let words: Vec<_> = windows.iter().map(|window| window.words.clone()).collect();

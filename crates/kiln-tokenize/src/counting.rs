@@ -1,5 +1,5 @@
-//! How many tokens a text has, without the tokens: the text is divided at every place that [`Cuts`] allows, and the count of
-//! a short part is computed once.
+//! Counts the tokens of a text without keeping them: the text is divided at every place that [`Cuts`] allows, and the counts
+//! of short parts are cached.
 
 use std::collections::HashMap;
 
@@ -8,25 +8,25 @@ use rayon::prelude::*;
 use crate::reading::LONG;
 use crate::{Error, Tokenizer};
 
-/// What one thread counts at a time, in bytes.
+/// The number of bytes that one thread counts at a time.
 const CHUNK: usize = 1 << 20;
 
-/// A stretch of text without a place to cut is tokenized at once up to so many bytes, which takes about 100 bytes of memory
-/// each; of a longer one only this much is counted.
+/// The maximum number of bytes of a stretch that cannot be cut: it is tokenized as one piece, which takes about 100 bytes of
+/// memory per byte. The rest of a longer stretch is not counted.
 pub(crate) const STRETCH: usize = 1 << 18;
 
-/// Longer parts are not remembered, in bytes.
+/// The maximum number of bytes of a part whose count is cached.
 const SHORT: usize = 64;
 
-/// How many parts a thread remembers.
+/// The maximum number of cached counts per chunk.
 const REMEMBERED: usize = 1 << 16;
 
-/// The number of a text's tokens.
+/// The number of tokens of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Count {
-    /// Without special tokens.
+    /// The number of tokens, without special tokens.
     pub tokens: usize,
-    /// Whether all of the text was counted; otherwise a part of it is not in `tokens`.
+    /// Whether all of the text was counted. Otherwise `tokens` is a lower bound.
     pub exact: bool,
 }
 
@@ -39,7 +39,7 @@ impl Count {
 }
 
 impl Tokenizer {
-    /// Counts the tokens of a text, on all threads of rayon's pool. Memory does not grow with the text.
+    /// Counts the tokens of a text in parallel on rayon's thread pool. Memory does not grow with the text.
     pub(crate) fn count(&self, text: &str) -> Result<Count, Error> {
         self.count_in(text, CHUNK)
     }
@@ -54,14 +54,14 @@ impl Tokenizer {
     }
 }
 
-/// Counts the parts of a text, and remembers the short ones.
+/// Counts the tokens of the parts of a text, and caches the counts of short parts.
 struct Counter<'a> {
     tokenizer: &'a Tokenizer,
     remembered: HashMap<&'a str, usize>,
 }
 
 impl<'a> Counter<'a> {
-    /// A piece between two cuts.
+    /// Counts a piece between two cuts.
     fn piece(&mut self, piece: &'a str) -> Result<Count, Error> {
         if piece.len() <= SHORT {
             return Ok(Count { tokens: self.tokens(piece)?, exact: true });
@@ -77,7 +77,7 @@ impl<'a> Counter<'a> {
         Ok(sum)
     }
 
-    /// A section of a piece: what its text adds to the tokens of the character before it.
+    /// Counts a section of a piece: the tokens of its text with the context, minus the tokens of the context.
     fn section(&mut self, section: Section<'a>) -> Result<Count, Error> {
         let Section { context, text } = section;
         let before = if context == 0 { 0 } else { self.tokens(&text[..context])? };
@@ -101,10 +101,10 @@ impl<'a> Counter<'a> {
     }
 }
 
-/// A part of a piece, with the character before it.
+/// A part of a piece, with the character before it as its context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Section<'a> {
-    /// The bytes of `text` that belong to the section before: one character, or none.
+    /// The number of bytes of `text` that belong to the previous section: one character, or 0.
     pub context: usize,
     /// The context and the section.
     pub text: &'a str,
@@ -144,7 +144,7 @@ mod tests {
         }
     }
 
-    /// Otherwise a text of 100 MB would need gigabytes.
+    /// Long parts would need gigabytes of memory for a text of 100 MB.
     #[test]
     fn no_part_of_a_long_text_is_long() {
         for (name, tokenizer) in TOKENIZERS.iter() {

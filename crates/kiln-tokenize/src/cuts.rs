@@ -1,7 +1,7 @@
-//! Where a text can be cut so that the tokens of its pieces are the tokens of the whole.
+//! Finds places where a text can be cut without changing its tokens.
 //!
-//! A cut is exact where nothing reaches across it: no added token, no normalizer, no word. Each rule below names a pair of
-//! neighbouring characters for which all three hold; a pipeline that is not known here is never cut.
+//! A cut is exact if no added token, no change by the normalizer and no word spans it. Each rule below describes pairs of
+//! neighbouring characters between which all three hold. A text is never cut for a pipeline that is not known here.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,25 +11,25 @@ use tokenizers::{AddedToken, ModelWrapper, NormalizedString, Normalizer, Normali
 
 use crate::counting::Section;
 
-/// What a pipeline allows.
+/// The cuts that a pipeline allows.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cuts {
-    /// White space before which a text can be cut.
+    /// White space characters before which a text can be cut.
     spaces: Vec<char>,
-    /// Whether a cut may follow any character. Otherwise it follows only an ASCII character or a Chinese one, which a
-    /// normalizer cannot join with a space.
+    /// Whether a cut may follow any character. Otherwise it follows only a visible ASCII or a Chinese character, which no
+    /// normalizer joins with a space.
     after_any: bool,
-    /// Chinese characters and punctuation are words of their own.
+    /// Whether each Chinese character and punctuation mark is a separate word.
     isolated: bool,
-    /// Characters inside of added tokens, before which a cut could divide one.
+    /// Characters of added tokens except the first. A cut before such a character could split an added token.
     inner: HashSet<char>,
-    /// Last characters of added tokens that take the white space behind them.
+    /// Last characters of added tokens that include the white space after them.
     taking: HashSet<char>,
-    /// Longer words become one unknown token, whatever they contain.
+    /// The maximum number of characters of a word that is not mapped to the unknown token.
     max_word: Option<usize>,
-    /// No piece of a Unigram vocabulary is longer, in characters.
+    /// The number of characters of the longest piece of a Unigram vocabulary.
     max_piece: Option<usize>,
-    /// Where every segmentation into pieces of a Unigram vocabulary has a border.
+    /// Places where every segmentation into pieces of a Unigram vocabulary has a border.
     borders: Option<Arc<Borders>>,
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct Cuts {
 struct Borders {
     /// Characters that are pieces themselves, so that they never join an unknown token.
     known: HashSet<char>,
-    /// Neighbouring characters of pieces and added tokens.
+    /// Pairs of neighbouring characters in pieces and added tokens.
     joined: HashSet<(char, char)>,
 }
 
@@ -68,7 +68,8 @@ impl Borders {
     }
 }
 
-/// The characters of an added token that a shortened word keeps at its end, so that a token that begins there stays whole.
+/// The number of bytes that a shortened word keeps at its end, so that an added token that begins there stays whole. Longer
+/// tokens and Unigram pieces rule out the cuts that depend on this.
 const KEPT_END: usize = 64;
 
 impl Cuts {
@@ -112,12 +113,12 @@ impl Cuts {
         cuts
     }
 
-    /// The cuts of BERT's normalizer and pre-tokenizer, without a vocabulary.
+    /// The cuts for BERT's normalizer and pre-tokenizer, without a vocabulary.
     pub fn of_bert() -> Self {
         Self { spaces: vec![' ', '\n', '\t', '\u{3000}'], after_any: true, isolated: true, ..Self::default() }
     }
 
-    /// Takes away the cuts that could divide an added token, or separate it from the white space that belongs to it.
+    /// Removes the cuts that could split an added token, or separate it from the white space that belongs to it.
     fn respect(&mut self, added: &[AddedToken], matched: &[String]) {
         for token in added {
             if token.rstrip && !self.after_any {
@@ -131,7 +132,7 @@ impl Cuts {
         }
     }
 
-    /// The first place at `from` or behind it where the text can be cut.
+    /// The first place at or after `from` where the text can be cut.
     fn next(&self, text: &str, from: usize) -> Option<usize> {
         let start = (from..text.len()).find(|at| text.is_char_boundary(*at))?;
         let mut before = text[..start].chars().next_back()?;
@@ -152,7 +153,7 @@ impl Cuts {
         self.isolated && (is_chinese(next) || is_mark(next)) && !self.inner.contains(&next)
     }
 
-    /// The text in pieces of about so many bytes, longer where it cannot be cut.
+    /// Divides the text into pieces of about `bytes` bytes. Pieces are longer where the text cannot be cut.
     pub fn pieces<'a>(&self, text: &'a str, bytes: usize) -> impl Iterator<Item = &'a str> {
         let mut rest = text;
         std::iter::from_fn(move || {
@@ -166,8 +167,8 @@ impl Cuts {
         })
     }
 
-    /// A piece in sections between borders that every segmentation has. The tokens of a section are those of its text with
-    /// the character before it, less those of that character alone; there is no second section where borders are unknown.
+    /// Divides a piece into sections at the borders that every segmentation has. The number of tokens of a section is that
+    /// of its text with its context, minus that of the context. Without known borders, the piece is one section.
     pub fn sections<'a>(&self, piece: &'a str) -> impl Iterator<Item = Section<'a>> {
         let mut start = 0;
         let mut context = 0;
@@ -192,8 +193,8 @@ impl Cuts {
         })
     }
 
-    /// The text with the middle of each overlong run of ASCII letters and digits left out. It has the same token ids: such
-    /// a run is part of a word that is longer than a word may be, which becomes the unknown token either way.
+    /// Removes the middle of each overlong run of ASCII letters and digits. The token ids do not change: such a run is part
+    /// of a word that exceeds the maximum length, so it becomes the unknown token in both cases.
     pub fn shortened(&self, text: &str) -> Option<String> {
         let max_word = self.max_word?;
         let kept = max_word.saturating_add(1);
@@ -213,21 +214,21 @@ impl Cuts {
         (copied > 0).then(|| short + &text[copied..])
     }
 
-    /// Ends of a prefix of at least so many bytes: every segmentation of the whole text into pieces of the vocabulary has a
-    /// border at one of them. None where that cannot be known.
+    /// Possible ends of a prefix of at least `bytes` bytes. Every segmentation of the whole text into pieces of the
+    /// vocabulary has a border at one of them. `None` where no such ends are known.
     pub fn ends(&self, text: &str, bytes: usize) -> Option<Vec<usize>> {
         let max_piece = self.max_piece?;
         let mut ends = Vec::new();
         let start = (bytes..text.len()).find(|at| text.is_char_boundary(*at))?;
         for (at, c) in text[start..].char_indices() {
-            // Each of these characters is normalized by itself, to one character.
+            // A simple character is normalized by itself, to one character.
             if !simple(c) {
                 ends.clear();
                 continue;
             }
             ends.push(start + at);
             if ends.len() == max_piece + 2 {
-                // The first and the last stand beside characters that are known to be simple too.
+                // The character before the first end may not be simple. At all other ends, both neighbours are.
                 ends.remove(0);
                 return Some(ends);
             }
@@ -236,7 +237,7 @@ impl Cuts {
     }
 }
 
-/// What an added token is recognized by: its content, and in a normalized text its normalized content.
+/// The strings that match an added token: its content, and its normalized content if it is matched in normalized text.
 fn matched_texts(token: &AddedToken, normalizer: Option<&NormalizerWrapper>) -> Vec<String> {
     let mut texts = vec![token.content.clone()];
     if token.normalized {
@@ -248,20 +249,20 @@ fn matched_texts(token: &AddedToken, normalizer: Option<&NormalizerWrapper>) -> 
     texts
 }
 
-/// Whether a normalizer changes each character by itself, or together with those that combine with it.
+/// Whether a normalizer changes each character independently, or together only with characters that combine with it.
 fn local(normalizer: &Value) -> bool {
     match normalizer["type"].as_str() {
         None => normalizer.is_null(),
         Some("BertNormalizer" | "NFC" | "NFD" | "NFKC" | "NFKD" | "Lowercase" | "StripAccents" | "Nmt") => true,
         Some("Precompiled") => true,
-        // Several spaces to one: a cut stands before the first of them.
+        // Replaces several spaces by one. A cut is before the first of them.
         Some("Replace") => normalizer["pattern"]["Regex"].as_str() == Some(" {2,}"),
         Some("Sequence") => normalizer["normalizers"].as_array().is_some_and(|parts| parts.iter().all(local)),
         Some(_) => false,
     }
 }
 
-/// Whether no word of a pre-tokenizer goes on behind a space.
+/// Whether a pre-tokenizer always starts a new word at a space.
 fn divides_at_spaces(pre_tokenizer: &Value) -> bool {
     match pre_tokenizer["type"].as_str() {
         Some("BertPreTokenizer" | "Whitespace" | "WhitespaceSplit") => true,
@@ -274,12 +275,12 @@ fn divides_at_spaces(pre_tokenizer: &Value) -> bool {
     }
 }
 
-/// Ideographs that every normalizer leaves as they are.
+/// Whether a character is an ideograph that no normalizer changes.
 fn is_chinese(c: char) -> bool {
     matches!(c, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}')
 }
 
-/// Punctuation of ASCII, and the usual marks of Chinese.
+/// Whether a character is ASCII punctuation or a common Chinese punctuation mark.
 fn is_mark(c: char) -> bool {
     c.is_ascii_punctuation() || matches!(c, '、' | '。' | '，' | '！' | '？' | '：' | '；')
 }

@@ -9,22 +9,23 @@ use serde_json::Value;
 
 use crate::Error;
 
-/// The largest id that a token may have. The largest vocabulary in use has about a million entries; saving a tokenizer
-/// takes time in proportion to the largest id.
+/// The largest id that a token may have. The largest vocabularies in use have about a million entries, and the time to save
+/// a tokenizer is proportional to the largest id.
 pub(crate) const LARGEST_ID: u32 = (1 << 24) - 1;
 
-/// The most steps of a normalizer, or of another part: those in use have a few dozen, and each may hold a compiled pattern.
+/// The maximum number of steps of a normalizer, pre-tokenizer or decoder. Those in use have a few dozen, and each step may
+/// hold a compiled pattern.
 const MOST_STEPS: usize = 1_000;
 
-/// The most bytes of a pattern or another text of such a part: those in use have some hundreds, and a compiled one takes hundreds
-/// of times as much.
+/// The maximum number of bytes of a pattern or another string in a step. Those in use have some hundreds, and a compiled
+/// pattern takes hundreds of times as much memory.
 const LONGEST_PATTERN: usize = 16_384;
 
-/// The most bytes of a token that is looked for in whole texts: an added one, or a piece of a Unigram vocabulary. Searching
-/// takes 200 bytes of memory for each of them, and a level of the stack.
+/// The maximum number of bytes of a token that is searched in whole texts: an added token or a Unigram piece. The search
+/// takes 200 bytes of memory and one level of recursion for each byte.
 const LONGEST_TOKEN: usize = 1_024;
 
-/// The parts of `tokenizer.json` that state sizes beside the vocabulary.
+/// The parts of `tokenizer.json` whose sizes are checked.
 #[derive(Deserialize)]
 struct Outline {
     #[serde(default)]
@@ -52,7 +53,8 @@ struct Model {
     vocab: LongestPiece,
 }
 
-/// The bytes of the longest piece of a Unigram vocabulary, a list of pieces each with its score; 0 of any other vocabulary.
+/// The number of bytes of the longest piece of a Unigram vocabulary, a list of pairs of piece and score. 0 for any other
+/// vocabulary.
 #[derive(Default)]
 struct LongestPiece(usize);
 
@@ -85,7 +87,7 @@ impl<'de> Deserialize<'de> for LongestPiece {
     }
 }
 
-/// Checks the length of an added token, which the file has in the place named.
+/// Checks the length of a token in bytes. `place` is the part of the file that has it.
 pub(crate) fn check_length(path: &Path, place: &str, bytes: usize) -> Result<(), Error> {
     if bytes <= LONGEST_TOKEN {
         return Ok(());
@@ -94,9 +96,9 @@ pub(crate) fn check_length(path: &Path, place: &str, bytes: usize) -> Result<(),
     Err(Error::Broken { path: path.to_owned(), reason })
 }
 
-/// Checks the sizes that `tokenizer.json` declares, before anything is allocated for them.
+/// Checks the sizes declared in `tokenizer.json`, before anything is allocated for them.
 ///
-/// What is not JSON or has other types is left to the parser, whose messages are better.
+/// Invalid JSON and wrong types are not reported here: the parser has better messages.
 pub(crate) fn check(path: &Path, json: &[u8]) -> Result<(), Error> {
     let Ok(outline) = serde_json::from_slice::<Outline>(json) else { return Ok(()) };
     let refuse = |reason: String| Err(Error::Broken { path: path.to_owned(), reason });
@@ -124,13 +126,13 @@ pub(crate) fn check(path: &Path, json: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// How many steps a part has, those of sequences in it among them.
+/// The number of steps of a part, including those of nested sequences.
 fn steps(part: &Value) -> usize {
     let lists = ["normalizers", "pretokenizers", "decoders"].map(|name| part[name].as_array());
     lists.into_iter().flatten().map(|list| list.len() + list.iter().map(steps).sum::<usize>()).sum()
 }
 
-/// The bytes of the longest text in a part, which a character map is not.
+/// The number of bytes of the longest string in a part, except character maps.
 fn longest_pattern(part: &Value) -> usize {
     match part {
         Value::String(text) => text.len(),
@@ -146,7 +148,7 @@ fn longest_pattern(part: &Value) -> usize {
 /// The key of a character map.
 const CHARSMAP: &str = "precompiled_charsmap";
 
-/// The first `precompiled_charsmap` of a normalizer or of a sequence of them.
+/// The first `precompiled_charsmap` in a normalizer or in a sequence of normalizers.
 fn charsmap(normalizer: &Value) -> Option<&str> {
     match normalizer {
         Value::Object(keys) => {
@@ -158,7 +160,8 @@ fn charsmap(normalizer: &Value) -> Option<&str> {
     }
 }
 
-/// Why a character map of SentencePiece cannot be read: its first four bytes declare the length of the table behind them.
+/// Why a character map of SentencePiece cannot be read, if it cannot: its first four bytes declare the length of the table
+/// that follows.
 fn undersized(charsmap: &str) -> Option<String> {
     let head = charsmap.get(..8).and_then(|head| STANDARD.decode(head).ok());
     let Some(&[a, b, c, d, ..]) = head.as_deref() else {
@@ -237,7 +240,7 @@ mod tests {
                 );
             }
         }
-        // The tokens of other vocabularies are looked up word by word.
+        // The tokens of other vocabularies may be longer, because they are looked up word by word.
         let token = "a".repeat(5_000);
         assert_eq!(refused(format!(r#"{{"model": {{"type": "WordPiece", "vocab": {{"{token}": 1}}}}}}"#)), Ok(()));
     }

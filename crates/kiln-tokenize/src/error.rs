@@ -4,7 +4,7 @@ use std::path::PathBuf;
 /// Why a tokenizer could not be read, used or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The folder holds no tokenizer, or there is no such folder.
+    /// The folder has no tokenizer, or does not exist.
     #[error(
         "no tokenizer in `{}`: looked for `tokenizer.json`, then `vocab.txt`, then `vocab.json` and `merges.txt`",
         folder.display()
@@ -13,13 +13,14 @@ pub enum Error {
         /// The folder.
         folder: PathBuf,
     },
-    /// A vocabulary of byte pairs lacks its merges.
+    /// There is a byte-level BPE vocabulary without its merges.
     #[error("`{}` is not there, and `vocab.json` beside it needs it; or save `tokenizer.json` with transformers", path.display())]
     NoMerges {
-        /// The file that is not there.
+        /// The missing file.
         path: PathBuf,
     },
-    /// A vocabulary of byte pairs, of a class that divides texts in a way that its files do not tell.
+    /// There is a byte-level BPE vocabulary, but its tokenizer class is not RoBERTa's. The files do not describe how other
+    /// classes split texts.
     #[error(
         "`{}` is read for the class `RobertaTokenizer` alone: name that as `tokenizer_class` in `tokenizer_config.json`, \
          or save `tokenizer.json` with transformers",
@@ -29,7 +30,7 @@ pub enum Error {
         /// `vocab.json`.
         path: PathBuf,
     },
-    /// The folder has a SentencePiece model and nothing else of a tokenizer.
+    /// The folder has a SentencePiece model and no other tokenizer file.
     #[error(
         "`{}` is a SentencePiece model, which is not read: save `tokenizer.json` beside it with transformers, by \
          `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)`",
@@ -39,7 +40,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A file is there, but cannot be read.
+    /// A file exists but cannot be read.
     #[error("cannot read `{}`", path.display())]
     Read {
         /// The file.
@@ -55,12 +56,12 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// A configuration is not JSON, or one of its keys holds something of another type than expected.
+    /// A configuration is not JSON, or one of its values has the wrong type.
     #[error("`{}` is not the configuration of a tokenizer", path.display())]
     Config {
         /// The file.
         path: PathBuf,
-        /// Where in the file, what was found and what was expected.
+        /// The place in the file, what was found, and what was expected.
         source: serde_json::Error,
     },
     /// `tokenizer.json` or a vocabulary does not describe a tokenizer.
@@ -71,7 +72,7 @@ pub enum Error {
         /// Why.
         source: tokenizers::Error,
     },
-    /// A file describes a tokenizer that cannot work: its sizes contradict each other, or the tokenizer fails when it is used.
+    /// A file describes a tokenizer that does not work: its sizes are inconsistent, or the tokenizer fails in use.
     #[error("`{}` describes a tokenizer that does not work: {reason}", path.display())]
     Broken {
         /// The file.
@@ -100,7 +101,7 @@ pub enum Error {
     TypeBeyondModel {
         /// The tokenizer's file.
         path: PathBuf,
-        /// The type, which is 1 for the second text of a pair.
+        /// The token type; usually 1, for the second text of a pair.
         type_id: u32,
         /// `type_vocab_size` of the model.
         type_vocab_size: usize,
@@ -115,21 +116,21 @@ pub enum Error {
         /// The names looked for.
         tried: String,
     },
-    /// The special tokens alone do not fit the maximum length.
+    /// The special tokens alone exceed the maximum length.
     #[error("max_length is {max_length}, but a pair of texts has {special_tokens} special tokens alone")]
     MaxLength {
-        /// The length asked for, in tokens.
+        /// The requested length, in tokens.
         max_length: usize,
-        /// How many special tokens a pair of texts gets.
+        /// The number of special tokens of a pair of texts.
         special_tokens: usize,
     },
-    /// No vocabulary can be made of the texts.
+    /// No vocabulary can be trained on the texts.
     #[error("no vocabulary can be made: {reason}")]
     Vocabulary {
         /// Why.
         reason: String,
     },
-    /// A text cannot be encoded, because it has a word out of vocabulary and there is no unknown token.
+    /// A text cannot be encoded. Usually a word is out of vocabulary and there is no unknown token.
     #[error("`{}`: cannot encode a text that starts with `{start}`", path.display())]
     Encode {
         /// The tokenizer's file.

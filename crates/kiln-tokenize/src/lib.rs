@@ -1,5 +1,5 @@
-//! Text to encodings, and encodings to length-bucketed batches.
-//! A [`Tokenizer`] is read from a checkpoint's folder; everything after it works on plain vectors, without tensors.
+//! Tokenizes texts, and groups the encodings into batches by length.
+//! A [`Tokenizer`] is read from a checkpoint's folder. This crate works on plain vectors, without tensors.
 //!
 //! ```
 //! use kiln_tokenize::{Tokenizer, by_length, lengths, pad};

@@ -2,24 +2,26 @@ use crate::reading::from_ids;
 use crate::tokenizer::cannot_encode;
 use crate::{Error, Tokenizer};
 
-/// What a model has an embedding for, by the names of its `config.json`.
+/// The sizes of a model's embedding tables, under the names of its `config.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ModelLimits {
     /// Rows of the word embeddings.
     pub vocab_size: usize,
-    /// Rows of the token type embeddings: 2 where the model tells the texts of a pair apart.
+    /// Rows of the token type embeddings: 2 if the model distinguishes the texts of a pair.
     pub type_vocab_size: usize,
     /// Rows of the position embeddings.
     pub max_position_embeddings: usize,
 }
 
 impl Tokenizer {
-    /// The same tokenizer for a model: it truncates at the model's positions where its own maximum length is longer, and it
-    /// encodes no pair for a model of one token type.
+    /// Checks the tokenizer against a model, and limits it to what the model supports.
+    ///
+    /// The maximum length is reduced to the number of positions if it is larger. Encoding a pair fails if it needs a token
+    /// type that the model does not have.
     ///
     /// # Errors
-    /// When an id of the vocabulary, of an added token or of the template around a text is beyond the model's embeddings,
-    /// or the special tokens alone fill its positions.
+    /// When the model has no embedding for an id of the vocabulary, of an added token or of the post-processing template, or
+    /// for the token type of a single text, or when the special tokens alone exceed the number of positions.
     pub fn for_model(mut self, limits: ModelLimits) -> Result<Self, Error> {
         let ModelLimits { vocab_size, type_vocab_size, max_position_embeddings } = limits;
         let beyond = |id: u32| Error::TokenBeyondModel {
@@ -49,7 +51,7 @@ impl Tokenizer {
         self.with_max_length(max_length)
     }
 
-    /// Refuses token types that the model has no embedding for.
+    /// Returns an error for a token type without an embedding in the model.
     pub(crate) fn check_types(&self, token_type_ids: &[u32]) -> Result<(), Error> {
         let Some(type_vocab_size) = self.type_vocab_size else { return Ok(()) };
         match token_type_ids.iter().copied().find(|id| *id as usize >= type_vocab_size) {

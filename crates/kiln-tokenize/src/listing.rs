@@ -5,9 +5,9 @@ use serde::Serialize;
 use crate::tokenizer::cannot_encode;
 use crate::{Error, Tokenizer};
 
-/// Every token of a text or of a pair, special ones included, with its part of the text. Nothing is cut off.
+/// All tokens of a text or of a pair, including special tokens, with their offsets. There is no truncation.
 ///
-/// The fields are transformers' under its names; all have one entry a token.
+/// The JSON keys are those of transformers. The lists have one entry per token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TokenList {
     /// The text.
@@ -17,17 +17,17 @@ pub struct TokenList {
     pub text_pair: Option<String>,
     /// Indices into the vocabulary.
     pub input_ids: Vec<u32>,
-    /// The tokens as the vocabulary has them, `##` or `▁` included.
+    /// The tokens as they are in the vocabulary, including `##` or `▁`.
     pub tokens: Vec<String>,
-    /// The part of the text that each token covers: first character and the one behind the last, counted in Unicode scalar
-    /// values. `[0, 0]` for a special token.
+    /// Start and exclusive end of each token in its text, in characters (Unicode scalar values). `[0, 0]` for a special
+    /// token.
     #[serde(rename = "offset_mapping")]
     pub offsets: Vec<[usize; 2]>,
-    /// 0 for the first text; for the second what the tokenizer's template gives, BERT's 1.
+    /// 0 for the first text. The tokenizer's template decides for the second text; BERT's has 1.
     pub token_type_ids: Vec<u32>,
-    /// 1 for a token that the template adds, 0 for one of a text.
+    /// 1 for a token that the template adds, 0 for a token of a text.
     pub special_tokens_mask: Vec<u32>,
-    /// Which text a token is of: 0, 1, or none.
+    /// The index of a token's text, 0 or 1, or `None` for a special token.
     pub sequence_ids: Vec<Option<usize>>,
 }
 
@@ -46,12 +46,13 @@ impl Tokenizer {
             second.set_type_ids(vec![1; second.len()]);
         }
         let first_tokens = first.len();
-        // Byte-level pipelines leave out the space before a token, and a template does so once more: so these are the offsets.
+        // The pre-tokenizer of a byte-level pipeline excludes the space before a token from its offsets, and the
+        // post-processor does so once more. These offsets are from before the post-processor.
         let offsets = [Some(&first), second.as_ref()].into_iter().flatten();
         let mut offsets: VecDeque<_> = offsets.flat_map(|text| text.get_offsets().to_vec()).collect();
         let list = self
             .guard(|| self.pipeline.post_process(first, second, true).map_err(|source| cannot_encode(text, source)))?;
-        // A template keeps the order of the texts, so the tokens that are not special are the first text's, then the second's.
+        // A template keeps the order of the texts: the tokens of the first text come before those of the second.
         let mut seen = 0;
         let sequence_id = |special: &u32| {
             (*special == 0).then(|| {
@@ -105,13 +106,13 @@ mod tests {
         for (name, text, token, offsets) in [
             ("WordPiece", "𠮷房", "房", [1, 2]),
             ("WordPiece", "👩\u{200d}🔬 房", "房", [4, 5]),
-            // As in transformers, a combining mark is not counted to the token of its letter.
+            // As in transformers, a combining mark is not part of the token of its letter.
             ("WordPiece", "Cafe\u{301} 房", "cafe", [0, 4]),
             ("WordPiece", "\u{fffd}房\u{fffd}间", "间", [3, 4]),
             ("Unigram", "😀 ｃｌｅａｎ", "▁clean", [1, 7]),
             ("XLM-RoBERTa", "😀 clean", "▁clean", [2, 7]),
             ("BPE", "𠮷 clean", "Ġclean", [1, 7]),
-            // The space before a token is left out, and only once.
+            // The space before a token is excluded only once.
             ("RoBERTa", "𠮷 clean", "Ġclean", [2, 7]),
         ] {
             let list = tokenizer(name).list(text, None).expect("it encodes");
@@ -123,7 +124,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Each token is in the normalized text of what it stands for, and tokens go forward through the text.
+        /// Each token is part of the normalized text of its span, and the spans are in order.
         #[test]
         fn what_a_token_stands_for_has_its_letters(text in text(0..30)) {
             let characters: Vec<char> = text.chars().collect();
@@ -136,7 +137,7 @@ mod tests {
                         continue;
                     }
                     prop_assert!(start <= end && end <= characters.len());
-                    // Of a space that the pipeline puts behind a special token, trimming makes the end of what it precedes.
+                    // RoBERTa's pipeline adds a space after a special token. Trimming it may give a span out of order.
                     prop_assert!(*name == "RoBERTa" || (start >= last[0] && end >= last[1]));
                     last = [start, end];
                     let token = list.tokens[at].as_str();
@@ -153,7 +154,7 @@ mod tests {
             }
         }
 
-        /// Every unit is in a window, and its first token stands there.
+        /// Every unit and its first token are in a window.
         #[test]
         fn windows_cover_every_unit(text in text(0..40), max_length in 6..20_usize) {
             let units = characters(&text);
@@ -161,7 +162,7 @@ mod tests {
                 let tokenizer = tokenizer.clone().with_max_length(max_length).expect("6 is enough");
                 let windows = match tokenizer.encode_units(&text, &units) {
                     Ok(windows) => windows,
-                    // This byte-level vocabulary cannot stand in for a dropped unit.
+                    // This byte-level vocabulary has no unknown token to replace a dropped unit.
                     Err(_) if tokenizer.byte_level().is_some() => continue,
                     Err(error) => panic!("{name}: {error}"),
                 };

@@ -6,7 +6,7 @@ use crate::tokenizer::cannot_encode;
 use crate::{Encoding, Error, Tokenizer};
 
 impl Tokenizer {
-    /// The ids of texts alone, on all threads of rayon's pool: no special tokens, nothing cut off.
+    /// Tokenizes texts in parallel on rayon's thread pool, without special tokens and without truncation.
     ///
     /// # Errors
     /// When a word is out of vocabulary and the tokenizer has no unknown token.
@@ -14,10 +14,11 @@ impl Tokenizer {
         texts.par_iter().map(|text| self.read_ids(text.as_ref())).collect()
     }
 
-    /// Ids, or a pair of them, between their special tokens, and the place of the first of each; nothing is cut off.
+    /// Adds the special tokens to the ids of a text or of a pair, without truncation. Also returns the positions of the
+    /// first token of each text.
     ///
     /// # Errors
-    /// When the tokenizer's own template fails.
+    /// When the tokenizer's template fails, or the model has no embedding for the second text's token type.
     pub fn assemble(&self, first: &[u32], second: Option<&[u32]>) -> Result<(Encoding, usize, usize), Error> {
         let second_ids = second.map(|second| from_ids(second, 1));
         let whole = self.guard(|| {
@@ -38,29 +39,29 @@ impl Tokenizer {
         Ok((encoding, first_place, second_place))
     }
 
-    /// How many special tokens [`Tokenizer::assemble`] adds.
+    /// The number of special tokens that [`Tokenizer::assemble`] adds.
     pub fn num_special_tokens(&self, pair: bool) -> usize {
         self.special_tokens(pair)
     }
 
-    /// The id that hides a token from a masked language model, if the vocabulary has one.
+    /// The id of the mask token, if the vocabulary has one.
     pub fn mask_token_id(&self) -> Option<u32> {
         let named = self.special_tokens.mask_token.as_ref().map(SpecialToken::name);
         named.into_iter().chain(["[MASK]", "<mask>"]).find_map(|token| self.pipeline.token_to_id(token))
     }
 
-    /// A token as the vocabulary has it, `##` or `▁` included.
+    /// A token as it is in the vocabulary, including `##` or `▁`.
     pub fn token(&self, id: u32) -> Option<String> {
         self.pipeline.id_to_token(id)
     }
 
-    /// Whether its tokens stand for bytes, as those of GPT-2 and RoBERTa do.
+    /// Whether the pipeline is byte-level, as those of GPT-2 and RoBERTa are.
     pub fn is_byte_level(&self) -> bool {
         self.byte_level().is_some()
     }
 
-    /// What a token stands for in a text, without the marks of its place there: `##`, `▁`, or the space before it. The part of
-    /// a character is `�`.
+    /// The text of a token, without `##`, `▁` or the space before it. A byte-level token that is a part of a character is
+    /// shown as `�`.
     pub fn token_text(&self, id: u32) -> String {
         let token = self.token(id).unwrap_or_default();
         if self.is_byte_level() && !self.is_special(id) {
@@ -69,15 +70,15 @@ impl Tokenizer {
         token.trim_start_matches("##").trim_start_matches('▁').to_owned()
     }
 
-    /// Whether a token is a special one, which belongs to no text.
+    /// Whether a token is a special token.
     pub fn is_special(&self, id: u32) -> bool {
         self.token(id).is_some_and(|token| self.pipeline.get_added_vocabulary().is_special_token(&token))
     }
 
-    /// The text of some tokens, without the special ones.
+    /// Decodes tokens to text, without special tokens. Ids that are not in the vocabulary are skipped.
     ///
     /// # Errors
-    /// When an id is not in the vocabulary's range.
+    /// When the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
         self.guard(|| self.pipeline.decode(ids, true).map_err(|source| cannot_encode("", source)))
     }

@@ -19,11 +19,12 @@ use crate::class::Class;
 use crate::config::{SpecialToken, SpecialTokens, TokenizerConfig};
 use crate::declared::check_length;
 
-/// Builds the pipeline around a vocabulary as its class does, and adds the special tokens. `path` is the file that has it.
+/// Builds the pipeline of a tokenizer class around a vocabulary, and adds the special tokens. `path` is the vocabulary's
+/// file.
 ///
-/// BERT's cleans a text, puts spaces around Chinese characters, lower-cases, strips accents, and divides at spaces and
-/// punctuation: `BasicTokenizer` of google-research/bert, `tokenization.py`. RoBERTa's is that of GPT-2: each word with the
-/// space before it, as bytes.
+/// BERT's pipeline cleans a text, puts spaces around Chinese characters, lower-cases, strips accents, and splits at spaces
+/// and punctuation: `BasicTokenizer` of google-research/bert, `tokenization.py`. RoBERTa's pipeline is that of GPT-2: it
+/// splits a text into words, each with the space before it, and encodes them as bytes.
 pub(crate) fn apply(
     pipeline: &mut tokenizers::Tokenizer,
     class: Class,
@@ -62,12 +63,12 @@ pub(crate) fn apply(
             xlm_roberta(pipeline, config).map_err(invalid)?;
             let bos = special(pipeline, "bos_token", &tokens.bos_token)?;
             let eos = special(pipeline, "eos_token", &tokens.eos_token)?;
-            // `<s> A </s> </s> B </s>`, whose type ids are all 0; offsets stay as they are.
+            // `<s> A </s> </s> B </s>` with type ids of 0. The offsets are not trimmed.
             pipeline.with_post_processor(Some(RobertaProcessing::new(eos, bos).trim_offsets(false)));
         }
         (Class::Albert, ModelWrapper::Unigram(_)) => {
             albert(pipeline, config).map_err(invalid)?;
-            // Unlike the other classes, this one keeps the template of its file.
+            // Unlike the other classes, this one keeps the template in `tokenizer.json`.
             if pipeline.get_post_processor().is_none() {
                 let cls = special(pipeline, "cls_token", &tokens.cls_token)?;
                 let sep = special(pipeline, "sep_token", &tokens.sep_token)?;
@@ -81,7 +82,7 @@ pub(crate) fn apply(
     add_special(pipeline, &tokens).map_err(invalid)
 }
 
-/// BERT's normalizer by the keys of a configuration.
+/// BERT's normalizer with the settings of a configuration.
 fn bert_normalizer(config: &TokenizerConfig) -> BertNormalizer {
     let settings = &config.settings;
     BertNormalizer::new(
@@ -161,7 +162,7 @@ fn albert(pipeline: &mut tokenizers::Tokenizer, config: &TokenizerConfig) -> tok
     Ok(())
 }
 
-/// Words by white space, each with the mark of SentencePiece in place of the space before it.
+/// Splits at white space. In each word, SentencePiece's `▁` replaces the space before it.
 fn divide_at_spaces(pipeline: &mut tokenizers::Tokenizer, config: &TokenizerConfig) {
     let has_prefix = config.settings.add_prefix_space.unwrap_or(true);
     let prepend = if has_prefix { PrependScheme::Always } else { PrependScheme::Never };
@@ -173,7 +174,7 @@ fn divide_at_spaces(pipeline: &mut tokenizers::Tokenizer, config: &TokenizerConf
     pipeline.with_pre_tokenizer(Some(split)).with_decoder(Some(metaspace));
 }
 
-/// The first character map of a normalizer.
+/// The first precompiled character map in a normalizer.
 fn precompiled(normalizer: &NormalizerWrapper) -> Option<NormalizerWrapper> {
     match normalizer {
         NormalizerWrapper::Precompiled(_) => Some(normalizer.clone()),
@@ -182,7 +183,7 @@ fn precompiled(normalizer: &NormalizerWrapper) -> Option<NormalizerWrapper> {
     }
 }
 
-/// A special token is never split, whether or not `tokenizer.json` lists it as added.
+/// Adds the special tokens that `tokenizer.json` does not list as added, so that they are never split.
 fn add_special(pipeline: &mut tokenizers::Tokenizer, tokens: &SpecialTokens) -> tokenizers::Result<()> {
     let model = pipeline.get_model();
     let added = pipeline.get_added_vocabulary().get_vocab();
@@ -192,7 +193,7 @@ fn add_special(pipeline: &mut tokenizers::Tokenizer, tokens: &SpecialTokens) -> 
     pipeline.add_special_tokens(missing).map(|_| ())
 }
 
-/// A special token's name; empty where it has none.
+/// The name of a special token; empty for `None`.
 fn name(token: &Option<SpecialToken>) -> &str {
     token.as_ref().map(SpecialToken::name).unwrap_or_default()
 }

@@ -6,17 +6,17 @@ use crate::counting::Count;
 use crate::tokenizer::cannot_encode;
 use crate::{Error, Tokenizer};
 
-/// Long texts are tokenized in pieces of about so many bytes, cut where that changes no token.
+/// The approximate number of bytes of the pieces in which long texts are tokenized.
 pub(crate) const PIECE: usize = 1 << 14;
 
-/// A text of more bytes is a long one.
+/// A text with more bytes than this is a long text.
 pub(crate) const LONG: usize = 2 * PIECE;
 
-/// Tokens of a text, without special ones.
+/// The tokens of a text, without special tokens.
 pub(crate) struct Reading {
-    /// Its first tokens, or all of them.
+    /// The first tokens of the text, or all of them.
     pub encoding: tokenizers::Encoding,
-    /// How many tokens the text has: all of them where it is `whole`, otherwise a lower bound.
+    /// The number of tokens of the text if `whole` is true, otherwise a lower bound.
     pub tokens: usize,
     /// Whether `tokens` counts the whole text.
     pub whole: bool,
@@ -26,23 +26,23 @@ pub(crate) struct Reading {
 #[derive(Debug, Default)]
 pub(crate) struct Spans {
     pub ids: Vec<u32>,
-    /// The characters of each token.
+    /// The span of each token in characters.
     pub offsets: Vec<(usize, usize)>,
-    /// Tokens of one word have the same number, and neighbouring words different ones.
+    /// The number of each token's word. Neighbouring words have different numbers.
     pub word_ids: Vec<Option<usize>>,
 }
 
-/// How much of a long text is read.
+/// How much of a long text to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// As much as gives so many tokens, or somewhat more.
+    /// At least this many tokens.
     Tokens(usize),
-    /// So many tokens are kept, and all are counted.
+    /// All tokens are counted, and at most this many are kept.
     Counted(usize),
 }
 
 impl Tokenizer {
-    /// Reads a text as far as needed. The tokens are those of the whole text.
+    /// Tokenizes a text as far as needed. The result is a prefix of the tokens of the whole text.
     pub(crate) fn read(&self, text: &str, extent: Extent) -> Result<Reading, Error> {
         if text.len() <= LONG {
             let encoding = self.tokenize(text)?;
@@ -61,7 +61,7 @@ impl Tokenizer {
         Ok(Reading { encoding: from_ids(&ids, 0), tokens, whole })
     }
 
-    /// The first ids of a long text, `keep` at least, and whether they are all.
+    /// The first ids of a long text, at least `keep` if it has as many, and whether they are all of its ids.
     fn first_ids(&self, text: &str, keep: usize) -> Result<(Vec<u32>, bool), Error> {
         let mut ids = Vec::new();
         let mut pieces = self.cuts.pieces(text, PIECE);
@@ -80,7 +80,7 @@ impl Tokenizer {
         Ok((ids, pieces.next().is_none()))
     }
 
-    /// The ids of all tokens of a text, in memory that is not much more than theirs.
+    /// The ids of all tokens of a text. Needs little memory besides the ids.
     pub(crate) fn read_ids(&self, text: &str) -> Result<Vec<u32>, Error> {
         if text.len() <= LONG {
             return Ok(self.tokenize(text)?.get_ids().to_vec());
@@ -92,7 +92,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// All tokens of a text with what each spans in it.
+    /// All tokens of a text with their spans.
     pub(crate) fn read_spans(&self, text: &str) -> Result<Spans, Error> {
         let spans = |piece: &str| {
             let encode = || self.pipeline.encode_char_offsets(piece, false);
@@ -109,7 +109,8 @@ impl Tokenizer {
         let pieces: Vec<&str> = self.cuts.pieces(text, PIECE).collect();
         let parts = pieces.par_iter().map(|piece| Ok((piece.chars().count(), spans(piece)?)));
         let parts = parts.collect::<Result<Vec<_>, Error>>()?;
-        // A pipeline that puts a space before a text leaves that one in the first token's span, and no other.
+        // A pipeline that adds a space before a text, and excludes spaces from spans, keeps the added one in the first
+        // token's span. For the first token of a later piece, this is a space of the text.
         let is_left_out = self.byte_level().is_some_and(|level| level.add_prefix_space)
             && spans("a a")?.offsets.last().is_some_and(|(start, _)| *start == 2);
         let mut all = Spans::default();
@@ -127,12 +128,12 @@ impl Tokenizer {
         Ok(all)
     }
 
-    /// The tokens of a text that is read at once.
+    /// Tokenizes a text as one piece.
     pub(crate) fn tokenize(&self, text: &str) -> Result<tokenizers::Encoding, Error> {
         self.guard(|| self.pipeline.encode_fast(text, false).map_err(|source| cannot_encode(text, source)))
     }
 
-    /// Runs code of the pipeline, whose panics become errors that name the tokenizer's file.
+    /// Runs code of the pipeline. Panics become errors, and all errors name the tokenizer's file.
     pub(crate) fn guard<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         match guarded(work) {
             Err(reason) => Err(Error::Broken { path: self.source.clone(), reason }),
@@ -148,10 +149,11 @@ impl Tokenizer {
         Ok(self.tokenize(shortened.as_deref().unwrap_or(piece))?.get_ids().to_vec())
     }
 
-    /// At least so many of the first tokens of a Unigram text that cannot be cut, without reading it all.
+    /// The first tokens of a Unigram text that cannot be cut, at least `tokens`, without reading the whole text.
     ///
-    /// The best segmentation of the whole text has a border at one of the prefix's possible ends, and up to that border it
-    /// is the best segmentation of the prefix that ends there. So what all those prefixes have in common is the whole's.
+    /// The best segmentation of the whole text has a border at one of the ends that [`Cuts::ends`](crate::cuts::Cuts::ends)
+    /// returns. Up to that border it is the best segmentation of the prefix that ends there. So the tokens that all these
+    /// prefixes have in common are also the first tokens of the whole text.
     fn stable_prefix(&self, text: &str, tokens: usize) -> Result<Option<Vec<u32>>, Error> {
         let bytes = tokens.saturating_mul(16).saturating_add(1024);
         let Some(ends) = self.cuts.ends(text, bytes).filter(|_| bytes < text.len() / 2) else { return Ok(None) };
@@ -177,13 +179,13 @@ impl Tokenizer {
             });
         }
         let mut common: Vec<u32> = common.unwrap_or_default().into_iter().map(|(id, _)| id).collect();
-        // An unknown token at the end may go on in the whole text.
+        // An unknown token at the end may be longer in the whole text.
         common.pop();
         Ok((common.len() >= tokens).then_some(common))
     }
 }
 
-/// An encoding of ids alone.
+/// An encoding with ids only.
 pub(crate) fn from_ids(ids: &[u32], type_id: u32) -> tokenizers::Encoding {
     let token = |&id: &u32| Token { id, value: String::new(), offsets: (0, 0) };
     tokenizers::Encoding::from_tokens(ids.iter().map(token).collect(), type_id)
@@ -220,7 +222,7 @@ mod tests {
             let text = text.concat();
             for (name, tokenizer) in TOKENIZERS.iter().filter(|(_, tokenizer)| tokenizer.cuts.ends(&text, 0).is_some()) {
                 let prefix = tokenizer.stable_prefix(&text, 2).expect("it encodes");
-                // A run of unknown characters is one token, so a prefix may have too few.
+                // A run of unknown characters is one token, so a prefix may have too few tokens.
                 if let Some(prefix) = prefix {
                     prop_assert_eq!(&prefix, &ids(tokenizer, &text)[..prefix.len()], "{}", name);
                 }
@@ -244,7 +246,7 @@ mod tests {
 
         #[test]
         fn spans_of_pieces_are_those_of_the_whole(text in text(1..30)) {
-            // Longer than a piece, and long stretches of the same random text.
+            // A text longer than a piece, made of one random text repeated.
             let long = text.repeat(1 + 2 * LONG / text.len());
             for (name, tokenizer) in TOKENIZERS.iter() {
                 let whole = tokenizer.pipeline.encode_char_offsets(long.as_str(), false).expect("it encodes");
@@ -263,7 +265,7 @@ mod tests {
         }
     }
 
-    /// The shapes of text that a pipeline can be asked for in pieces: without that, a megabyte would be read for 32 tokens.
+    /// Checks which kinds of text each pipeline reads in part: otherwise a megabyte is read for 32 tokens.
     #[test]
     fn little_of_a_long_text_is_read() {
         let shapes = ["房间 clean, ", "房间", "clean ", "a", "房", "clean,"];
@@ -276,10 +278,10 @@ mod tests {
                 let prefix = tokenizer.stable_prefix(&long, 32).expect("it encodes").is_some();
                 assert_eq!(reading.whole, !(cut || prefix), "{name} {shape}");
                 let expected = match (*name, shape) {
-                    // Byte-level BPE has no place to cut but a space, and no bound on what a merge depends on.
+                    // Byte-level BPE can be cut only at a space, and there is no bound on what a merge depends on.
                     ("BPE" | "RoBERTa", shape) => shape.contains(' '),
                     ("WordPiece that joins Chinese", shape) => shape.contains(' ') || word,
-                    // Unknown pieces in a row are one token, so no prefix has 32.
+                    // Consecutive unknown pieces are one token, so no prefix has 32 tokens.
                     ("Unigram" | "XLM-RoBERTa", "a" | "clean,") => continue,
                     _ => true,
                 };

@@ -1,4 +1,4 @@
-//! Random texts of mixed scripts, and the tokenizers that the property tests hold them against.
+//! Random texts of mixed scripts, and the tokenizers on which the property tests run them.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::Tokenizer;
 
-/// What normalizers and pre-tokenizers treat specially, and what they do not.
+/// Parts of random texts: some that normalizers and pre-tokenizers treat specially, and some plain ones.
 const PARTS: [&str; 48] = [
     "房",
     "间",
@@ -65,7 +65,7 @@ pub(crate) fn text(parts: std::ops::Range<usize>) -> impl Strategy<Value = Strin
     prop::collection::vec(prop::sample::select(&PARTS[..]), parts).prop_map(|parts| parts.concat())
 }
 
-/// A folder with `tokenizer_config.json` beside one of the fixtures' files.
+/// The tokenizer of a folder with one file of a fixture and the given `tokenizer_config.json`.
 pub(crate) fn with_config(fixture: &str, file: &str, config: &str) -> Tokenizer {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(fixture).join(file);
@@ -74,7 +74,7 @@ pub(crate) fn with_config(fixture: &str, file: &str, config: &str) -> Tokenizer 
     Tokenizer::from_folder(folder.path()).expect("the fixture is whole")
 }
 
-/// The byte-level fixture as `vocab.json` and `merges.txt` of a RoBERTa, with more files beside them.
+/// The byte-level fixture as `vocab.json` and `merges.txt` of a RoBERTa, with additional files.
 pub(crate) fn byte_level_files(files: &[(&str, &str)]) -> tempfile::TempDir {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tiny-bpe/tokenizer.json");
     let json: Value = serde_json::from_slice(&fs::read(fixture).expect("it is there")).expect("it is JSON");
@@ -90,8 +90,8 @@ pub(crate) fn byte_level_files(files: &[(&str, &str)]) -> tempfile::TempDir {
     folder
 }
 
-/// WordPiece in three settings, Unigram as its file has it and as XLM-RoBERTa's class builds it, and byte-level BPE
-/// as its file has it and as RoBERTa's class builds it with a space before each text.
+/// WordPiece in three configurations; Unigram from its file and as XLM-RoBERTa's class builds it; byte-level BPE from its
+/// file and as RoBERTa's class builds it, with a space before each text.
 pub(crate) static TOKENIZERS: LazyLock<Vec<(&str, Tokenizer)>> = LazyLock::new(|| {
     let wordpiece = |config| with_config("tiny", "vocab.txt", config);
     let unigram = |config| with_config("tiny-unigram", "tokenizer.json", config);

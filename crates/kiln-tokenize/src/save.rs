@@ -12,11 +12,11 @@ use crate::file::write;
 use crate::{Error, Tokenizer, pipeline};
 
 impl Tokenizer {
-    /// Writes `tokenizer.json` and `tokenizer_config.json` as transformers reads them, and `vocab.txt` and
-    /// `special_tokens_map.json` where the tokenizer was read with them. The folder must exist.
+    /// Writes `tokenizer.json` and `tokenizer_config.json` for transformers, and also `vocab.txt` and
+    /// `special_tokens_map.json` if the tokenizer was read with them. The folder must exist.
     ///
-    /// The configuration keeps its keys, except for `model_max_length`, which becomes the maximum length, and for those from
-    /// which transformers builds the pipeline.
+    /// The configuration keeps its other keys: only `model_max_length`, `pad_token` if it is absent, `tokenizer_class` and
+    /// the keys from which transformers builds BERT's normalizer are set.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -37,13 +37,13 @@ impl Tokenizer {
         let mut config = self.config.clone();
         config.insert("model_max_length".to_owned(), self.max_length.into());
         config.entry("pad_token").or_insert_with(|| self.pipeline.id_to_token(self.pad_token_id).into());
-        // Other classes rebuild the pipeline in their own way; this one runs `tokenizer.json` as it is.
+        // Other classes rebuild the pipeline; this one uses `tokenizer.json` unchanged.
         let as_it_is = "PreTrainedTokenizerFast";
         let Some(normalizer) = self.bert_normalizer() else {
             config.insert("tokenizer_class".to_owned(), as_it_is.into());
             return config;
         };
-        // transformers 5 builds BERT's normalizer from these keys, whatever `tokenizer.json` has.
+        // transformers 5 builds BERT's normalizer from these keys and ignores that of `tokenizer.json`.
         config.insert("do_lower_case".to_owned(), normalizer.lowercase.into());
         config.insert("tokenize_chinese_chars".to_owned(), normalizer.handle_chinese_chars.into());
         config.insert("strip_accents".to_owned(), normalizer.strip_accents.into());
@@ -56,7 +56,7 @@ impl Tokenizer {
         config
     }
 
-    /// Whether `BertTokenizer` makes of the vocabulary and this configuration the pipeline that there is.
+    /// Whether `BertTokenizer` would build exactly this pipeline from the vocabulary and the configuration.
     fn is_rebuilt_by_bert(&self, config: &Map<String, Value>) -> bool {
         let map = self.companions.iter().find(|(name, _)| *name == "special_tokens_map.json");
         let Some(config) = TokenizerConfig::from_parts(config, map.map(|(_, bytes)| bytes.as_slice())) else {
@@ -70,7 +70,7 @@ impl Tokenizer {
         same.ok().flatten().unwrap_or(false)
     }
 
-    /// BERT's normalizer, of a pipeline that is exactly what transformers' `BertTokenizer` builds.
+    /// BERT's normalizer, if the normalizer, the pre-tokenizer and the model are of the kind that `BertTokenizer` builds.
     fn bert_normalizer(&self) -> Option<&BertNormalizer> {
         let Some(NormalizerWrapper::BertNormalizer(normalizer)) = self.pipeline.get_normalizer() else { return None };
         let ModelWrapper::WordPiece(model) = self.pipeline.get_model() else { return None };

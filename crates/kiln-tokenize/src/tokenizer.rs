@@ -15,57 +15,61 @@ use crate::file::read_if_present;
 use crate::reading::Extent;
 use crate::{Encoding, Error, added, byte_level, pipeline, wordpiece};
 
-/// Files beside `tokenizer.json` that other tools read; they are saved as they were.
+/// Files next to `tokenizer.json` that other tools read. They are saved unchanged.
 const COMPANIONS: [&str; 2] = ["vocab.txt", "special_tokens_map.json"];
 
-/// Text to [`Encoding`]s, by the pipeline of a checkpoint: WordPiece, Unigram, or any other that `tokenizer.json` has.
+/// Turns texts into [`Encoding`]s with a checkpoint's pipeline: WordPiece, Unigram, or any other in `tokenizer.json`.
 ///
 /// # Long texts
-/// A text of more than 32 KiB is tokenized in pieces, which are cut only where that changes no token: at white space, and
-/// with BERT's pipeline also at Chinese characters and at punctuation. [`Tokenizer::encode`] stops once it has the maximum
-/// length, so its cost does not grow with the text. Windows need all tokens, at about 20 bytes of memory for each byte of
-/// text. [`Tokenizer::encode_counted`] counts in pieces as short as they can be, with a Unigram vocabulary also between two
-/// neighbouring characters that no piece of the vocabulary contains; each different piece is tokenized once, and memory
-/// does not grow with the text. A stretch without any such place is tokenized at once, at about 100 bytes of memory for
-/// each of its bytes; for a count, no more than 256 KiB of it. `encode` still stops early for a Unigram vocabulary and
-/// within a long word of BERT's.
+/// A text of more than 32 KiB is tokenized in pieces. It is cut only where a cut changes no token: at white space, and with
+/// BERT's pipeline also at Chinese characters and punctuation. A stretch that cannot be cut is tokenized as one piece, which
+/// takes about 100 bytes of memory per byte.
+///
+/// - [`Tokenizer::encode`] stops at the maximum length, so its cost does not grow with the text. In a stretch that cannot be
+///   cut, it still stops early with a Unigram vocabulary and inside a long word of BERT's pipeline.
+/// - Windows need all tokens. They take about 20 bytes of memory per byte of text.
+/// - [`Tokenizer::encode_counted`] counts in the shortest possible pieces. With a Unigram vocabulary it also cuts between
+///   two characters that are neighbours in no piece of the vocabulary. The counts of short pieces are cached, and memory
+///   does not grow with the text. It counts at most 256 KiB of a stretch that cannot be cut.
 #[derive(Clone)]
 pub struct Tokenizer {
-    /// Truncates and pads nothing: the length is decided in `encode`.
+    /// Without truncation and padding: `encode` truncates.
     pub(crate) pipeline: tokenizers::Tokenizer,
     pub(crate) max_length: usize,
     pub(crate) pad_token_id: u32,
-    /// One more than the largest id.
+    /// The largest id plus one.
     pub(crate) vocab_size: usize,
-    /// Of the model, where one is known: what token types it has embeddings for.
+    /// The number of token types of the model, if a model is known.
     pub(crate) type_vocab_size: Option<usize>,
     /// The file that errors name.
     pub(crate) source: PathBuf,
     pub(crate) cuts: Cuts,
     /// `tokenizer_config.json` as it was read.
     pub(crate) config: Map<String, Value>,
-    /// The special tokens that its files state.
+    /// The special tokens that the files declare.
     pub(crate) special_tokens: SpecialTokens,
-    /// Names and contents of the files that are saved unchanged.
+    /// The names and contents of the files that are saved unchanged.
     pub(crate) companions: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl Tokenizer {
-    /// Reads a checkpoint's tokenizer: `tokenizer.json`, or else a BERT vocabulary in `vocab.txt`, or else RoBERTa's
+    /// Reads a checkpoint's tokenizer: `tokenizer.json`, otherwise a BERT vocabulary in `vocab.txt`, otherwise a RoBERTa
     /// byte-level vocabulary in `vocab.json` and `merges.txt`.
     ///
-    /// As in transformers' `AutoTokenizer`, the class decides what the files mean. It is the `tokenizer_class` of
-    /// `tokenizer_config.json` or of `config.json`, or the one of the model's type. `BertTokenizer` takes the vocabulary,
-    /// and its pipeline from `tokenizer_config.json` alone: `do_lower_case` and `tokenize_chinese_chars`, both true by
-    /// default, `strip_accents`, and the special tokens. `RobertaTokenizer` likewise takes `add_prefix_space` and
-    /// `trim_offsets`; `XLMRobertaTokenizer`, `CamembertTokenizer` and `AlbertTokenizer` build pipelines of their own too.
-    /// Any other class, or none, runs `tokenizer.json` as it is.
+    /// As in transformers' `AutoTokenizer`, the tokenizer class decides how the files are interpreted. The class is the
+    /// `tokenizer_class` of `tokenizer_config.json` or of `config.json`, or the default of the model type.
     ///
-    /// The maximum length is `model_max_length` of `tokenizer_config.json`, otherwise 512. Truncation and padding that are
-    /// stored in `tokenizer.json` are ignored.
+    /// - `BertTokenizer` uses only the vocabulary of the file. It builds its pipeline from `tokenizer_config.json`:
+    ///   `do_lower_case` and `tokenize_chinese_chars`, both true by default, `strip_accents`, and the special tokens.
+    /// - `RobertaTokenizer` builds its pipeline from `add_prefix_space`, `trim_offsets` and the special tokens.
+    /// - `XLMRobertaTokenizer`, `CamembertTokenizer` and `AlbertTokenizer` also build their own pipelines.
+    /// - With any other class, or none, `tokenizer.json` is used unchanged.
+    ///
+    /// The maximum length is `model_max_length` of `tokenizer_config.json`, otherwise 512. Truncation and padding settings
+    /// in `tokenizer.json` are ignored.
     ///
     /// # Errors
-    /// When neither file is there, when one cannot be read or parsed, or when a special token is not in the vocabulary.
+    /// When the folder has no tokenizer, a file cannot be read or parsed, or a special token is not in the vocabulary.
     pub fn from_folder(folder: &Path) -> Result<Self, Error> {
         let config = TokenizerConfig::read(folder)?;
         let (source, mut pipeline) = read_pipeline(folder, &config)?;
@@ -76,7 +80,8 @@ impl Tokenizer {
             }
         }
         let pad_token_id = pad_token_id(folder, &pipeline, &config)?;
-        // Saving names it in the configuration, which makes it special: it has to be so before as after.
+        // `save` names the padding token in the configuration, which makes it special when it is read again. It must already
+        // be special now.
         let pad_token = pipeline.id_to_token(pad_token_id).unwrap_or_default();
         if !pipeline.get_added_vocabulary().is_special_token(&pad_token) {
             guarded(|| pipeline.add_special_tokens([AddedToken::from(pad_token, true)]))
@@ -95,7 +100,7 @@ impl Tokenizer {
         })
     }
 
-    /// A pipeline as a tokenizer, still without its padding token, files and maximum length.
+    /// Makes a tokenizer of a pipeline. The caller sets the padding token, the companion files and the maximum length.
     pub(crate) fn new(
         mut pipeline: tokenizers::Tokenizer,
         source: PathBuf,
@@ -132,12 +137,12 @@ impl Tokenizer {
         })
     }
 
-    /// The length to which encodings are truncated, in tokens, special ones included.
+    /// The length to which encodings are truncated, in tokens, including special tokens.
     pub fn max_length(&self) -> usize {
         self.max_length
     }
 
-    /// The same tokenizer with another maximum length, in tokens, special ones included.
+    /// Sets the maximum length, in tokens, including special tokens.
     ///
     /// # Errors
     /// When the special tokens of a pair of texts do not fit.
@@ -150,20 +155,20 @@ impl Tokenizer {
         Ok(self)
     }
 
-    /// The id that fills a batch's shorter rows.
+    /// The id of the padding token.
     pub fn pad_token_id(&self) -> u32 {
         self.pad_token_id
     }
 
-    /// One more than the largest id: how many rows a model's word embeddings must have at least.
+    /// The largest id plus one: the least number of rows that a model's word embeddings must have.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
     }
 
     /// Encodes a text or a pair of texts, with special tokens, truncated to the maximum length.
     ///
-    /// A pair loses the tokens at the end of its longer text first, then of both: transformers' `longest_first`. Of a text
-    /// longer than 32 KiB only as much is read as needed, and [`Encoding::full_length`] is then a lower bound.
+    /// A pair is truncated as by transformers' `longest_first`: first at the end of the longer text, then at the end of
+    /// both. A text of more than 32 KiB is read only as far as needed, and [`Encoding::full_length`] is then a lower bound.
     ///
     /// # Errors
     /// When a word is out of vocabulary and the tokenizer has no unknown token, or when the model has no embedding for the
@@ -173,8 +178,10 @@ impl Tokenizer {
         self.encode_to(text, text_pair, Extent::Tokens(room + 1))
     }
 
-    /// The same, with the [`Encoding::full_length`] of texts of any length: exact, or where
-    /// [`Encoding::full_length_is_exact`] is false, without the rest of each stretch of more than 256 KiB that cannot be cut.
+    /// Like [`Tokenizer::encode`], but counts all tokens of a text of any length for [`Encoding::full_length`].
+    ///
+    /// The count is a lower bound if a text has a stretch of more than 256 KiB that cannot be cut, because only the first
+    /// 256 KiB of the stretch are counted. [`Encoding::full_length_is_exact`] is false then.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -189,7 +196,7 @@ impl Tokenizer {
         let special_tokens = self.special_tokens(second.is_some());
         let room = self.max_length - special_tokens;
         if let Some(second) = second.as_mut().filter(|second| !first.whole && !second.whole && room % 2 == 1) {
-            // Both lose tokens, and the longer one keeps one more.
+            // Both texts are truncated, and the longer one keeps one token more: the exact lengths decide which one it is.
             first.tokens = self.count(text)?.tokens;
             second.tokens = self.count(text_pair.unwrap_or_default())?.tokens;
         }
@@ -197,7 +204,7 @@ impl Tokenizer {
         let kept = longest_first(lengths, room);
         let cut = |mut encoding: tokenizers::Encoding, kept| {
             encoding.truncate(kept, 0, TruncationDirection::Right);
-            // What was cut off would be combined into further encodings, as many as the product of both texts' parts.
+            // Otherwise the post-processor combines all overflowing parts of both texts into further encodings.
             encoding.take_overflowing();
             encoding
         };
@@ -219,7 +226,7 @@ impl Tokenizer {
         })
     }
 
-    /// Encodes many texts and pairs on all threads of rayon's pool; the encodings are in the order of the texts.
+    /// Encodes many texts and pairs in parallel on rayon's thread pool. The encodings are in the order of the texts.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`], for any of the texts.
@@ -231,7 +238,7 @@ impl Tokenizer {
         texts.into_par_iter().map(|(text, text_pair)| self.encode(text, text_pair)).collect()
     }
 
-    /// The same, with the full length of each as [`Tokenizer::encode_counted`] counts it.
+    /// Like [`Tokenizer::encode_all`], with the full lengths that [`Tokenizer::encode_counted`] counts.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`], for any of the texts.
@@ -243,7 +250,7 @@ impl Tokenizer {
         texts.into_par_iter().map(|(text, text_pair)| self.encode_counted(text, text_pair)).collect()
     }
 
-    /// How many special tokens a text, or a pair of texts, gets.
+    /// The number of special tokens added to a text or to a pair of texts.
     pub(crate) fn special_tokens(&self, pair: bool) -> usize {
         self.pipeline.get_post_processor().map_or(0, |processor| processor.added_tokens(pair))
     }
@@ -258,12 +265,12 @@ impl fmt::Debug for Tokenizer {
     }
 }
 
-/// [`Tokenizer::guard`] knows the path.
+/// An error without a path, which [`Tokenizer::guard`] fills in.
 pub(crate) fn cannot_encode(text: &str, source: tokenizers::Error) -> Error {
     Error::Encode { path: PathBuf::new(), start: text.chars().take(40).collect(), source }
 }
 
-/// How many tokens of each text fit: the longer loses tokens first, then both.
+/// The number of tokens of each text that fit: the longer text is truncated first, then both.
 fn longest_first((first, second): (usize, usize), room: usize) -> (usize, usize) {
     let shorter = first.min(second);
     let (kept_shorter, kept_longer) = match () {
@@ -274,7 +281,7 @@ fn longest_first((first, second): (usize, usize), room: usize) -> (usize, usize)
     if first > second { (kept_longer, kept_shorter) } else { (kept_shorter, kept_longer) }
 }
 
-/// The file that describes the pipeline, and the pipeline.
+/// Reads the pipeline and returns it with the path of its file.
 fn read_pipeline(folder: &Path, config: &TokenizerConfig) -> Result<(PathBuf, tokenizers::Tokenizer), Error> {
     let invalid = |path: &Path| {
         let path = path.to_owned();
@@ -320,7 +327,7 @@ fn read_pipeline(folder: &Path, config: &TokenizerConfig) -> Result<(PathBuf, to
     })
 }
 
-/// A pipeline of that file; its panics become errors.
+/// Builds a pipeline from the file at `path`, and turns panics into errors.
 fn built(
     path: PathBuf,
     build: impl FnOnce(&Path) -> Result<tokenizers::Tokenizer, Error>,

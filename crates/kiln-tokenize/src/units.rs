@@ -13,24 +13,24 @@ use crate::reading::{Extent, from_ids};
 use crate::tokenizer::cannot_encode;
 use crate::{Encoding, Error, Tokenizer};
 
-/// A part of a text that fits the maximum length, and the places of its units in it.
+/// A part of a text that fits into the maximum length, and the positions of its units.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnitWindow {
-    /// Special tokens included.
+    /// The encoding of the window, including special tokens.
     pub encoding: Encoding,
-    /// Its units, in order: index and first token. Each unit of the text is in at least one window.
+    /// The index and the first token of each unit, in order. Each unit of the text is in at least one window.
     pub units: Vec<(usize, usize)>,
-    /// The place behind the last token of the last unit.
+    /// The position after the last token of the last unit.
     pub end: usize,
-    /// The units whose tags are taken from this window: those that are farther from its edges than from those of the other
-    /// windows.
+    /// The units whose tags are taken from this window. Of two windows that overlap, each owns the half of the overlap that
+    /// is nearer to its middle.
     pub own: Range<usize>,
 }
 
-/// Neighbouring windows share one of so many parts of a window.
+/// Neighbouring windows overlap by 1/`OVERLAP` of a window.
 const OVERLAP: usize = 4;
 
-/// A unit by all that its tokens depend on.
+/// A unit, with all that its tokens depend on.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct Unit<'a> {
     word: &'a str,
@@ -40,7 +40,7 @@ struct Unit<'a> {
 /// What precedes a unit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Place {
-    /// No other unit.
+    /// Nothing: it is the first unit.
     First,
     /// White space.
     Spaced,
@@ -48,34 +48,35 @@ enum Place {
     Inside,
 }
 
-/// The tokens of units that have been tokenized before: a text has many characters and few different ones.
+/// A cache of tokenized units: a text has many characters, but few distinct ones.
 #[derive(Default)]
 struct KnownUnits<'a>(HashMap<Unit<'a>, Box<[u32]>>);
 
-/// More different units are not kept.
+/// The maximum number of units in the cache.
 const MOST_KNOWN: usize = 1 << 16;
 
 impl Tokenizer {
-    /// Encodes a text unit by unit, so that no token belongs to two of them, in windows that overlap by a quarter where
-    /// one is not enough.
+    /// Encodes a text unit by unit, so that each token belongs to one unit. A text that exceeds the maximum length is
+    /// encoded in windows that overlap by a quarter.
     ///
-    /// A unit that the tokenizer drops, as a space or a control character, becomes the unknown token: no unit is lost. In
-    /// a vocabulary whose tokens tell whether a space precedes them, SentencePiece's and byte-level ones, a unit gets those
-    /// that it has in its text; transformers, given a list of words, takes a space before each or before none.
+    /// A unit that the tokenizer drops, such as a space or a control character, becomes the unknown token, so no unit is
+    /// lost. In SentencePiece and byte-level vocabularies, tokens depend on whether a space precedes them. Here a unit gets
+    /// a space only if it has one in the text. transformers, given a list of words, puts a space before each word or before
+    /// none.
     ///
     /// # Errors
     /// When a unit is out of vocabulary and the tokenizer has no unknown token.
     ///
     /// # Panics
-    /// When a range of `units` is not one of `text`.
+    /// When a range of `units` is not a valid range of `text`.
     pub fn encode_units(&self, text: &str, units: &[Range<usize>]) -> Result<Vec<UnitWindow>, Error> {
         self.encode_known_units(text, units, &mut KnownUnits::default())
     }
 
-    /// The same for many texts, on all threads of rayon's pool.
+    /// Like [`Tokenizer::encode_units`] for many texts, in parallel on rayon's thread pool.
     ///
     /// # Errors
-    /// As [`Tokenizer::encode_units`], for any of them.
+    /// As [`Tokenizer::encode_units`], for any of the texts.
     pub fn encode_units_all<'a>(
         &self,
         texts: impl IntoIterator<Item = (&'a str, &'a [Range<usize>])>,
@@ -101,7 +102,7 @@ impl Tokenizer {
             if end == units.len() {
                 break;
             }
-            // Back from the end by a quarter of the window's units, yet always ahead of its start.
+            // The next window starts a quarter of the units before the end of this one, but always after its start.
             start = (end - (end - start) / OVERLAP).max(start + 1);
         }
         share_out(&mut windows);
@@ -155,14 +156,14 @@ impl Tokenizer {
         Ok(tokens)
     }
 
-    /// Appends at least one id.
+    /// Appends the ids of a unit, at least one.
     fn unit_tokens(&self, Unit { word, place }: Unit<'_>, ids: &mut Vec<u32>) -> Result<(), Error> {
         let before = ids.len();
         let room = self.max_length - self.special_tokens(false);
         let byte_level = self.byte_level();
         let spaced = format!(" {word}");
         let text = if byte_level.is_some() && place == Place::Spaced { &spaced } else { word };
-        // A unit longer than a whole window becomes unknown, so the rest of it need not be read.
+        // A unit longer than a window becomes the unknown token, so the rest of it need not be read.
         let whole = self.read(text, Extent::Tokens(room + 2))?.encoding;
         let own = whole.get_ids();
         let first = own.first().and_then(|&id| self.pipeline.id_to_token(id)).unwrap_or_default();
@@ -174,7 +175,7 @@ impl Tokenizer {
         } else {
             ids.extend(own);
         }
-        // What is left of a dropped unit, or of one longer than a whole window, is one unknown token.
+        // A dropped unit, or one longer than a window, becomes one unknown token.
         if ids.len() == before || ids.len() - before > room {
             ids.truncate(before);
             let unknown = || cannot_encode(word, "there is no unknown token".into());
@@ -183,7 +184,7 @@ impl Tokenizer {
         Ok(())
     }
 
-    /// The ids of a unit as a part of a word, to which the pipeline would add a space.
+    /// The ids of a unit inside a word, without the space that the pipeline would add.
     fn inner_tokens(&self, word: &str, byte_level: Option<ByteLevel>) -> tokenizers::Result<Vec<u32>> {
         let mut normalized = NormalizedString::from(word);
         if let Some(normalizer) = self.pipeline.get_normalizer() {
@@ -200,7 +201,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The step of the pipeline that turns a text into bytes.
+    /// The byte-level step of the pipeline, if there is one.
     pub(crate) fn byte_level(&self) -> Option<ByteLevel> {
         fn of(step: &PreTokenizerWrapper) -> Option<ByteLevel> {
             match step {
@@ -218,30 +219,30 @@ impl Tokenizer {
     }
 }
 
-/// SentencePiece's mark of a space.
+/// SentencePiece's symbol for a space.
 const SPACE_MARK: char = '▁';
 
-/// The ids of all units of a text, one after another.
+/// The concatenated ids of all units of a text.
 struct UnitTokens {
     ids: Vec<u32>,
-    /// Of each unit, the place behind its last id.
+    /// The position after the last id of each unit.
     ends: Vec<usize>,
 }
 
 impl UnitTokens {
-    /// The place of a unit's first id; behind all ids for the unit behind the last.
+    /// The position of a unit's first id. For the number of units it is the number of ids.
     fn start(&self, unit: usize) -> usize {
         unit.checked_sub(1).map_or(0, |before| self.ends[before])
     }
 
-    /// The end of the longest run of units from `start` on whose tokens fit.
+    /// The end of the longest run of units from `start` that fits into `room` tokens.
     fn fill(&self, start: usize, room: usize) -> usize {
         let first = self.start(start);
         start + self.ends[start..].iter().take_while(|end| **end - first <= room).count()
     }
 }
 
-/// Where windows overlap, each owns the half that is nearer to its middle.
+/// Divides the overlap of neighbouring windows: each owns the half that is nearer to its middle.
 fn share_out(windows: &mut [UnitWindow]) {
     for at in 1..windows.len() {
         let (earlier, later) = (&windows[at - 1].own, &windows[at].own);
@@ -251,8 +252,8 @@ fn share_out(windows: &mut [UnitWindow]) {
     }
 }
 
-/// The characters of a text but for white space, each with what only changes it: accents, variation selectors, and what
-/// zero-width joiners join. In bytes.
+/// The characters of a text as byte ranges, without white space. Combining accents, variation selectors and characters
+/// joined by a zero-width joiner belong to the character before them.
 pub fn characters(text: &str) -> Vec<Range<usize>> {
     let mut units: Vec<Range<usize>> = Vec::new();
     let mut joins = false;
@@ -268,12 +269,13 @@ pub fn characters(text: &str) -> Vec<Range<usize>> {
     units
 }
 
-/// Whether a character only changes the one before it.
+/// Whether a character only modifies the one before it.
 pub fn is_modifier(char: char) -> bool {
     matches!(char, '\u{300}'..='\u{36f}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}')
 }
 
-/// Runs of letters and digits; every Chinese character, Japanese kana and mark of punctuation by itself. In bytes.
+/// The words of a text as byte ranges: runs of letters and digits, and each Chinese character, Japanese kana and punctuation
+/// mark by itself.
 pub fn words(text: &str) -> Vec<Range<usize>> {
     let mut units: Vec<Range<usize>> = Vec::new();
     let mut run = false;
@@ -289,7 +291,7 @@ pub fn words(text: &str) -> Vec<Range<usize>> {
     units
 }
 
-/// Whether a character is Chinese or kana: words of such characters are not parted by spaces.
+/// Whether a character is Chinese or kana. Such words are written without spaces between them.
 pub fn is_cjk(char: char) -> bool {
     matches!(char, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
 }

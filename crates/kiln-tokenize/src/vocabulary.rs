@@ -17,33 +17,33 @@ use crate::cuts::Cuts;
 use crate::reading::PIECE;
 use crate::{Error, Tokenizer, pipeline, wordpiece};
 
-/// How a WordPiece vocabulary is made.
+/// How to train a WordPiece vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VocabularyConfig {
-    /// Tokens, the five special ones included; fewer where the texts have no more.
+    /// The maximum number of tokens, including the five special tokens.
     pub size: usize,
-    /// How often a character, or a pair of tokens, must occur to become one.
+    /// How often a character or a pair of tokens must occur to become a token.
     pub min_count: u64,
-    /// Whether texts are lower-cased and lose their accents.
+    /// Whether texts are lower-cased and accents stripped.
     pub lower_case: bool,
 }
 
 impl Default for VocabularyConfig {
-    /// As `bert-base-chinese`: 21,128, of what occurs twice at least.
+    /// The size of `bert-base-chinese`, 21,128, with a minimum count of 2.
     fn default() -> Self {
         Self { size: 21_128, min_count: 2, lower_case: true }
     }
 }
 
-/// In the order of `bert-base-chinese`'s ids.
+/// The special tokens, in the order of their ids in `bert-base-chinese`.
 const SPECIAL_TOKENS: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 
 impl VocabularyConfig {
-    /// Counts the words of texts, Chinese characters one by one, and merges the most frequent pairs into pieces. Memory grows
-    /// with the different words, not with the texts.
+    /// Trains a vocabulary: counts the words of the texts, and merges the most frequent pairs of tokens. Each Chinese
+    /// character is a word. Memory grows with the number of distinct words, not with the size of the texts.
     ///
     /// # Errors
-    /// When there is nothing to count, or no room for a single character.
+    /// When no character is frequent enough, or `size` leaves no room for a character.
     pub fn train<S: AsRef<str> + Send>(&self, texts: impl Iterator<Item = S> + Send) -> Result<Tokenizer, Error> {
         let fail = |reason: String| Error::Vocabulary { reason };
         let cannot = |source: tokenizers::Error| Error::Vocabulary { reason: source.to_string() };
@@ -56,7 +56,7 @@ impl VocabularyConfig {
         let cuts = Cuts::of_bert();
         let words = |text: &str| {
             let mut words: Vec<String> = Vec::new();
-            // A word takes far more memory before it is counted than after.
+            // A word takes far more memory before it is counted than after, so a text is processed in pieces.
             for piece in cuts.pieces(text, PIECE) {
                 let mut normalized = NormalizedString::from(piece);
                 normalizer.normalize(&mut normalized)?;
@@ -85,8 +85,8 @@ impl VocabularyConfig {
             return Err(fail(format!("no character of the texts occurs {} times or more", self.min_count)));
         }
         trainer.set_limit_alphabet(Some(alphabet.len()));
-        // The trainer numbers a word's inner characters in the order of a hash map, and breaks ties between pairs by number;
-        // those that are given beforehand keep their order.
+        // The trainer numbers the characters inside words in the order of a hash map, and breaks ties between pairs by
+        // number. Passing them as special tokens fixes their order.
         let inside = alphabet.iter().filter(|(_, character)| character.goes_on).map(|(c, _)| format!("##{c}"));
         let first = SPECIAL_TOKENS.map(str::to_owned).into_iter().chain(inside);
         trainer.set_special_tokens(first.map(|token| AddedToken::from(token, true)).collect());
@@ -95,7 +95,7 @@ impl VocabularyConfig {
         self.tokenizer(&model)
     }
 
-    /// The tokenizer of BERT with a model's vocabulary.
+    /// BERT's tokenizer with the vocabulary of `model`.
     fn tokenizer(&self, model: &WordPiece) -> Result<Tokenizer, Error> {
         let mut tokens: Vec<(String, u32)> = model.get_vocab().into_iter().collect();
         tokens.sort_by_key(|(_, id)| *id);
@@ -118,21 +118,22 @@ impl VocabularyConfig {
     }
 }
 
-/// Whether a word is so long that WordPiece does not look for pieces of it: then nothing is to be learned from it either,
-/// and merging its pairs would take time in proportion to the square of its length.
+/// Whether a word is so long that WordPiece maps it to the unknown token. Such a word is useless for training, and merging
+/// its pairs would take time quadratic in its length.
 fn is_unknown(word: &str) -> bool {
     word.chars().nth(WordPiece::default().max_input_chars_per_word).is_some()
 }
 
-/// How often a character occurs, and whether inside a word too, where it becomes a token of its own: `##s`.
+/// How often a character occurs, and whether it also occurs inside a word, where it needs a second token such as `##s`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Character {
     count: u64,
     goes_on: bool,
 }
 
-/// The most frequent characters, which become tokens, in their own order: those that occur `min_count` times, as far as there
-/// is room; of equally frequent ones all or none, so that the same texts always give the same vocabulary.
+/// The characters that become tokens, in code point order: the most frequent ones that occur at least `min_count` times and
+/// fit into `room`. Of equally frequent characters all or none are kept, so that the same texts always give the same
+/// vocabulary.
 fn alphabet(mut characters: Vec<(char, Character)>, min_count: u64, room: usize) -> Vec<(char, Character)> {
     characters.sort_unstable_by_key(|(c, character)| (std::cmp::Reverse(character.count), *c));
     let (mut kept, mut tokens) = (0, 0);

@@ -6,7 +6,7 @@ use crate::Error;
 use crate::class::Class;
 use crate::config::{SpecialToken, TokenizerConfig};
 
-/// BERT's vocabulary, one token a line; words are divided by the longest match first.
+/// Reads a BERT vocabulary, one token per line. WordPiece splits words by longest match first.
 pub(crate) fn from_vocab(folder: &Path, vocab: &[u8], config: &TokenizerConfig) -> Result<WordPiece, Error> {
     let invalid = |source| Error::Pipeline { path: folder.join("vocab.txt"), source };
     let vocab = WordPiece::read_bytes(vocab).map_err(invalid)?;

@@ -4,7 +4,7 @@ use kiln_predict::Predictor;
 use kiln_tokenize::{Encoding, pad};
 use serde_json::{Map, Value, json};
 
-/// A row's ids, and what the network computes for it, row-major.
+/// The ids of a row and the network's outputs for it, row-major.
 pub fn outputs(predictor: &Predictor, encoding: Encoding, device: &Device) -> Map<String, Value> {
     let mut outputs = Map::new();
     outputs.insert("input_ids".to_owned(), json!(encoding.input_ids));

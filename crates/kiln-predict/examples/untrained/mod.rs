@@ -1,4 +1,4 @@
-//! A model folder for examples that are given none.
+//! Creates a model folder for examples that run without one.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use kiln_bert::BertConfig;
 use kiln_heads::{ClassificationHeadConfig, Network, Pooling, SequenceClassifier, TaskModel, save_model};
 use kiln_schema::{LabelSet, ProblemType};
 
-/// Writes a small classifier that has learnt nothing.
+/// Writes a small untrained classifier.
 pub fn untrained(folder: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let vocabulary =
         ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "房", "间", "很", "干", "净", "屏", "幕", "太", "暗"];

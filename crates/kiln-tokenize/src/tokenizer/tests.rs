@@ -27,7 +27,7 @@ fn a_vocabulary_alone_makes_bert_encodings() {
     assert!(!encoding.is_truncated());
 }
 
-/// The tiny vocabulary as a `tokenizer.json` that is run as it is, after a change.
+/// The tiny tokenizer as a changed `tokenizer.json` without a tokenizer class.
 fn changed(change: impl Fn(&mut Value)) -> (tempfile::TempDir, Result<Tokenizer, Error>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     tiny("tiny").save(folder.path()).expect("the folder is writable");
@@ -71,7 +71,7 @@ fn unigram_comes_without_the_truncation_and_padding_of_its_file() {
     assert_eq!(encoding.token_type_ids, [0; 11]);
 }
 
-/// 3 special tokens leave 6 places; "longest first" is that of tokenizers and of transformers' fast classes.
+/// 3 special tokens leave room for 6 tokens. "Longest first" is defined as in tokenizers and transformers' fast classes.
 #[test]
 fn pairs_are_truncated_longest_first() {
     let tokenizer = tiny("tiny").with_max_length(9).expect("9 is enough");
@@ -98,8 +98,8 @@ fn pairs_are_truncated_longest_first() {
     assert_eq!(ids(&odd, &"房".repeat(90), Some(&"间".repeat(80))), [2, 5, 5, 5, 3, 6, 6, 3]);
 }
 
-/// The pipeline's own truncation stops reading a text at the maximum length, so it cannot know which of two texts
-/// beyond that is the longer one: such pairs are left out.
+/// The truncation of the tokenizers library stops reading a text at the maximum length, so it cannot compare two texts that
+/// are both longer. Such pairs are skipped.
 #[test]
 fn truncation_is_that_of_the_pipeline_itself() {
     let words = ["房间", "clean", "cafe unable", "! ! !", "房", ""];
@@ -186,7 +186,7 @@ fn damaged(key: &str, value: serde_json::Value) -> (String, Result<Tokenizer, Er
     (path.display().to_string(), Tokenizer::from_folder(folder.path()))
 }
 
-/// Every one of these ends in a panic inside the library that runs the pipeline, or asks for gigabytes.
+/// Each of these files makes the tokenizers library panic or allocate gigabytes.
 #[test]
 fn a_file_that_the_library_cannot_take_is_an_error_that_names_it() {
     let charsmap = "8P///wAAAAAAAAAAAAAAAAAAAAA=";
