@@ -1,4 +1,4 @@
-//! What a teacher is worth to a small model: students of half and of a quarter of its layers, trained with it and without it.
+//! Measures distillation: students with half and a quarter of the teacher's layers, trained with and without the teacher.
 
 use std::fmt::Write;
 use std::fs;
@@ -31,13 +31,13 @@ pub struct Args {
     only: Option<String>,
 }
 
-/// Of the teacher's twelve.
+/// The layers of the teacher that each student keeps, of twelve.
 const LAYERS: [&[usize]; 2] = [&[1, 3, 5, 7, 9, 11], &[3, 7, 11]];
 
-/// Students of some layers.
+/// The students with one number of layers.
 struct Students {
     layers: usize,
-    /// How many times as fast as the teacher they answer.
+    /// The teacher's time of evaluation over theirs.
     speed: f64,
     with_teacher: Seeds,
     alone: Seeds,
@@ -50,7 +50,8 @@ struct Measured {
     students: Vec<Students>,
 }
 
-/// Trains what is not trained yet in `target/students`, prints a table and draws a plot for the README of `kiln-train`.
+/// Trains the models that are missing in `target/students`, prints a table for each data set and draws its plot for the README of
+/// `kiln-train`.
 pub fn measure(args: &Args) -> Result<()> {
     let asked: Vec<&DataSet> =
         DATA_SETS.iter().filter(|data| args.only.as_ref().is_none_or(|only| only == data.key)).collect();
@@ -131,7 +132,7 @@ impl Bench {
         self.folder.join("runs").join(name)
     }
 
-    /// Unless the run is there.
+    /// Trains a model, unless its run is complete.
     fn train(&self, name: &str, epochs_and_rate: &[&str], settings: &[String]) -> Result<()> {
         let out = self.run_of(name);
         if out.join("report.json").exists() {
@@ -154,11 +155,11 @@ impl Bench {
 
     fn score(&self, name: &str) -> Result<f64> {
         let report: Value = serde_json::from_slice(&fs::read(self.run_of(name).join("report.json"))?)?;
-        report["splits"]["test"][self.data.score].as_f64().context("a test has a score")
+        report["splits"]["test"][self.data.score].as_f64().context("a report has the score of its test split")
     }
 
-    /// How many times as fast as the teacher a student of each size predicts the test split, in bf16 with all threads: medians of
-    /// rounds in turn.
+    /// The speed of a student of each size relative to the teacher: `kiln eval` on the test split in bf16 with all threads, medians of
+    /// alternating rounds.
     fn speeds(&self, test: &Path) -> Result<Vec<f64>> {
         const ROUNDS: usize = 5;
         let students = LAYERS.iter().map(|layers| student(layers, self.data.seeds[0], true));
@@ -179,7 +180,7 @@ impl Bench {
     }
 }
 
-/// The name of a run.
+/// The name of a student's run.
 fn student(layers: &[usize], seed: u64, is_distilled: bool) -> String {
     format!("{}-{}-{seed}", layers.len(), if is_distilled { "distilled" } else { "alone" })
 }
@@ -197,8 +198,8 @@ fn table(Measured { name, teacher, students }: &Measured) -> String {
     table
 }
 
-/// The share of the teacher's score over the speed: a line through the means of the students with it and of those without, a bar
-/// from the lowest seed to the highest.
+/// Draws the share of the teacher's score over the speed: a line through the means of the students trained with the teacher and one
+/// through those without, and a bar from the lowest seed to the highest.
 fn draw(path: &Path, Measured { name, teacher, students }: &Measured) -> Result<()> {
     let area = SVGBackend::new(path, (400, 340)).into_drawing_area();
     area.fill(&WHITE)?;

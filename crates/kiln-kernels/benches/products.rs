@@ -1,5 +1,5 @@
-//! How fast bert-base's products are, beside products whose operands stay in the cache, and beside what memory gives:
-//! a table for the report of `cargo xtask bench`. `KILN_BENCH_INSTRUCTIONS` as in the worker of `kiln-train`.
+//! Measures the speed of bert-base's products, of products whose operands stay in the cache, and of reading memory. Prints
+//! a table for the report of `cargo xtask bench`. `KILN_BENCH_INSTRUCTIONS` works as in the worker of `kiln-train`.
 #![expect(clippy::print_stdout, reason = "a benchmark speaks to its driver")]
 
 use std::hint::black_box;
@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 const ROUNDS: usize = 9;
 const LAYERS: usize = 12;
-/// Of a layer: inner size, columns, and how many there are.
+/// The weights of a layer: inner size, columns, and their number.
 const WEIGHTS: [(usize, usize, usize); 3] = [(768, 768, 4), (768, 3072, 1), (3072, 768, 1)];
 
 fn main() {
@@ -39,7 +39,7 @@ fn row(name: &str, numbers: [f64; 3]) {
     println!("| {name} | {:.0} | {:.0} | {:.0} |", numbers[0], numbers[1], numbers[2]);
 }
 
-/// The median, in seconds.
+/// The median of [`ROUNDS`] runs, in seconds.
 fn timed(mut work: impl FnMut()) -> f64 {
     let mut seconds = [0.0; ROUNDS];
     for round in &mut seconds {
@@ -60,7 +60,7 @@ where
     f32: Source<E>,
 {
     const REPEATS: usize = 100;
-    // Of the right operand 384 KB.
+    // The right operand is 384 KB.
     let [rows, inner, columns] = [64, 1024 / size_of::<E>(), 384];
     let (a, b) =
         (values(rows * inner), Packed::<E>::new(simd, View::new(&values(inner * columns), inner, columns, columns)));
@@ -90,7 +90,7 @@ where
     2e-9 * (rows * inner * columns) as f64 / timed(&mut multiply)
 }
 
-/// Every weight once, as one short text reads them.
+/// Multiplies with each weight once, as for one short text.
 fn of_text<E: Kernels>(simd: Simd) -> f64
 where
     f32: Source<E>,

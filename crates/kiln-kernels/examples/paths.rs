@@ -1,4 +1,4 @@
-//! One product on every instruction set of this machine: `cargo run --release -p kiln-kernels --example paths`
+//! One product with every instruction set of this machine: `cargo run --release -p kiln-kernels --example paths`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use half::bf16;
@@ -8,7 +8,7 @@ const ROWS: usize = 128;
 const INNER: usize = 384;
 const COLUMNS: usize = 1536;
 
-/// `[ROWS, COLUMNS]` from `[ROWS, INNER]` and `[INNER, COLUMNS]`.
+/// Multiplies `[ROWS, INNER]` with `[INNER, COLUMNS]`, which gives `[ROWS, COLUMNS]`.
 fn multiply<E: Kernels>(simd: Simd, a: &[f32], b: &[f32]) -> Vec<f32>
 where
     f32: Source<E>,

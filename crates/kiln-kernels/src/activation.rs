@@ -23,8 +23,8 @@ pub enum Activation {
 }
 
 impl Activation {
-    /// Of each value, by those of burn's operations that are differentiated exactly: burn's own GELU has, on backends other
-    /// than flex, the derivative of its tanh approximation.
+    /// Applies the function to each value, with burn's operations whose derivatives are exact. On backends other than flex,
+    /// burn's own GELU has the derivative of its tanh approximation.
     pub(crate) fn plain<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Gelu if !x.is_autodiff() => activation::gelu(x),

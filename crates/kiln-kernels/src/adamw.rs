@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 
-/// The numbers of one AdamW update (Loshchilov and Hutter, 2019).
+/// The coefficients of one AdamW update (Loshchilov and Hutter, 2019).
 #[derive(Clone, Copy, Debug)]
 pub struct AdamWStep {
     /// The gradient is multiplied by this first.
@@ -13,15 +13,16 @@ pub struct AdamWStep {
     pub step_size: f32,
     /// √(1 − β₂ᵗ)
     pub correction: f32,
-    /// Added to the root of the second moment.
+    /// A small constant that is added to the root of the second moment.
     pub epsilon: f32,
 }
 
-/// One AdamW update of a parameter: `[weights, first moment, second moment]`, in that order in and out, each `[elements]`.
-/// On the CPU in one pass, in place where nothing else holds the tensors.
+/// One AdamW update of a parameter. Takes and returns `[weights, first moment, second moment]`, each `[elements]`.
+///
+/// On the CPU this is one pass, in place if nothing else holds the tensors.
 ///
 /// # Panics
-/// When the four tensors are not of one length.
+/// When the four tensors differ in length.
 pub fn adamw([weights, first, second]: [Tensor<1>; 3], gradient: Tensor<1>, step: AdamWStep) -> [Tensor<1>; 3] {
     let lengths = [&weights, &first, &second, &gradient].map(|tensor| tensor.dims()[0]);
     assert!(
@@ -45,7 +46,7 @@ pub fn adamw([weights, first, second]: [Tensor<1>; 3], gradient: Tensor<1>, step
     plain_adamw([weights, first, second], gradient, step)
 }
 
-/// [`adamw`] by burn's operations, in the order of PyTorch's.
+/// [`adamw`] with burn's operations, in the order of PyTorch's.
 pub fn plain_adamw([weights, first, second]: [Tensor<1>; 3], gradient: Tensor<1>, step: AdamWStep) -> [Tensor<1>; 3] {
     let [beta_1, beta_2] = step.betas;
     let gradient = gradient * step.gradient_scale;
@@ -56,7 +57,7 @@ pub fn plain_adamw([weights, first, second]: [Tensor<1>; 3], gradient: Tensor<1>
     [weights, first, second]
 }
 
-/// Σ x² of all tensors, which are on one device. A card is waited for once.
+/// Computes Σ x² of all tensors, which must be on the same device. On a GPU this synchronizes only once.
 pub fn sum_of_squares<'a>(tensors: impl IntoIterator<Item = &'a Tensor<1>>) -> f64 {
     let (mut sum, mut on_card) = (0.0, Vec::new());
     for x in tensors {

@@ -6,10 +6,10 @@ use burn::tensor::{Distribution, Tensor};
 
 use crate::Products;
 
-/// A stream of seeds for the dropouts of one pass through some operations, in the order in which they are computed. Another
-/// stream of the same seed gives a second pass the same numbers, whatever else draws from the device's random stream.
+/// A stream of seeds, one for each dropout of a pass, in the order in which they are computed. A second pass with a stream
+/// of the same seed drops the same values, independent of the device's random stream.
 ///
-/// Clones share their place in the stream.
+/// Clones share their position in the stream.
 #[derive(Clone, Debug)]
 pub struct DropoutSeeds {
     seed: u64,
@@ -17,12 +17,12 @@ pub struct DropoutSeeds {
 }
 
 impl DropoutSeeds {
-    /// The stream of a seed, from its beginning.
+    /// Creates the stream of a seed.
     pub fn new(seed: u64) -> Self {
         Self { seed, drawn: Arc::default() }
     }
 
-    /// The next seed: SplitMix64 (Steele et al., 2014).
+    /// Draws the next seed with SplitMix64 (Steele et al., 2014).
     fn draw(&self) -> u64 {
         let drawn = self.drawn.fetch_add(1, Ordering::Relaxed) + 1;
         let mut z = self.seed.wrapping_add(drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15));
@@ -32,12 +32,12 @@ impl DropoutSeeds {
     }
 }
 
-/// Dropout by burn's operations, under autodiff or where `products` has seeds for it.
+/// Dropout with burn's operations. It is active under autodiff, or when `products` has seeds for it.
 pub(crate) fn plain_dropout<const D: usize>(x: Tensor<D>, probability: f64, products: &Products) -> Tensor<D> {
     if probability == 0.0 || !(products.dropout_seeds.is_some() || x.is_autodiff()) {
         return x;
     }
-    /// A device has one random stream for all threads: between seed and draw it is this one's.
+    /// A device has one random stream for all threads. The lock covers setting the seed and drawing from it.
     static STREAM: Mutex<()> = Mutex::new(());
     let keep = 1.0 - probability;
     let kept = {
@@ -50,8 +50,8 @@ pub(crate) fn plain_dropout<const D: usize>(x: Tensor<D>, probability: f64, prod
     x * kept / keep
 }
 
-/// The dropout of one fused operation: as [`plain_dropout`], with a seed from `products`, or else one drawn from the
-/// device's own random stream.
+/// The dropout of one fused operation, active like [`plain_dropout`]. Its seed comes from `products`, or from the device's
+/// random stream.
 #[cfg(feature = "flex")]
 pub(crate) fn dropout<const D: usize>(
     x: &Tensor<D>,

@@ -1,33 +1,33 @@
 use burn::tensor::{Int, Tensor, module};
 
-/// BERT's embeddings: three tables, `[entries, hidden]` each, a layer normalization and a dropout.
+/// BERT's embeddings: three tables, `[entries, hidden]` each, layer normalization and dropout.
 #[derive(Clone, Debug)]
 pub struct Embeddings {
-    /// By token.
+    /// Word embeddings, by token id.
     pub words: Tensor<2>,
-    /// By place in the text.
+    /// Position embeddings.
     pub positions: Tensor<2>,
-    /// By segment.
+    /// Segment embeddings, by token type id.
     pub segments: Tensor<2>,
     /// γ of the normalization, `[hidden]`.
     pub gamma: Tensor<1>,
     /// β of the normalization, `[hidden]`.
     pub beta: Tensor<1>,
-    /// Added to the variance.
+    /// A small constant that is added to the variance.
     pub epsilon: f64,
-    /// Of the normalized sum.
+    /// Dropout probability of the normalized sum.
     pub dropout: f64,
 }
 
 impl Embeddings {
-    /// `dropout(norm(words + positions + segments))`; dropout under autodiff alone.
+    /// Computes `dropout(norm(words + positions + segments))`. Dropout is only active under autodiff.
     ///
     /// # Shapes
     /// - `input_ids`, `token_type_ids`: `[batch, seq]`
     /// - output: `[batch, seq, hidden]`
     ///
     /// # Panics
-    /// When an id is negative or beyond its table, or `seq` beyond the positions.
+    /// When an id is negative or out of its table's range, or `seq` is larger than the number of positions.
     pub fn forward(self, input_ids: Tensor<2, Int>, token_type_ids: Tensor<2, Int>) -> Tensor<3> {
         #[cfg(feature = "flex")]
         if crate::is_fused(&self.words.device()) {
@@ -37,10 +37,10 @@ impl Embeddings {
         self.plain(input_ids, token_type_ids)
     }
 
-    /// [`Embeddings::forward`] by burn's operations.
+    /// [`Embeddings::forward`] with burn's operations.
     pub fn plain(self, input_ids: Tensor<2, Int>, token_type_ids: Tensor<2, Int>) -> Tensor<3> {
         let [_, seq] = input_ids.dims();
-        // Positions are 0, 1, 2 …: the first rows of the table, the same for every row of the batch.
+        // Positions are 0, 1, 2 …, so the first rows of the table apply to every row of the batch.
         let positions = self.positions.narrow(0, 0, seq).unsqueeze();
         let sum =
             module::embedding(self.words, input_ids) + positions + module::embedding(self.segments, token_type_ids);
@@ -179,7 +179,7 @@ mod fused {
     #[derive(Clone, Debug)]
     struct State {
         tokens: Tokens,
-        /// Of words, positions and segments.
+        /// The number of words, positions and segments.
         entries: [usize; 3],
         gamma: FlexTensor,
         normalized: Normalized<f32>,

@@ -1,32 +1,32 @@
-//! Between burn's CPU tensors and slices.
+//! Conversions between burn's CPU tensors and slices.
 
 use burn::tensor::TensorData;
 use burn_flex::FlexTensor;
 
 use crate::cpu::{Element, Kernels, Simd, Source, View};
 
-/// What a tensor's values may be, and a product's operands.
+/// An element type of tensors that is also an operand type of products.
 pub(crate) trait Value: Kernels + Source<Self> + burn::tensor::Element {}
 impl<E: Kernels + Source<Self> + burn::tensor::Element> Value for E {}
 
-/// Its values in one piece.
+/// The values of a contiguous tensor.
 pub(crate) fn values<E: Value>(tensor: &FlexTensor) -> &[E] {
     tensor.as_slice().expect("it was made contiguous, and of this type")
 }
 
-/// Its values in one piece, to be changed: in place, where no other tensor shares them.
+/// The values of a contiguous tensor, mutable. They are copied if another tensor shares them.
 pub(crate) fn values_mut<E: Value>(tensor: &mut FlexTensor) -> &mut [E] {
     let (first, len) = (tensor.layout().start_offset(), tensor.layout().num_elements());
     &mut tensor.storage_mut::<E>()[first..][..len]
 }
 
-/// The tensor as a matrix whose columns are its last axis.
+/// Views a tensor as a matrix whose columns are its last axis.
 pub(crate) fn matrix<E: Value>(tensor: &FlexTensor) -> View<'_, E> {
     let [rows, columns] = rows_and_columns(tensor);
     View::new(values(tensor), rows, columns, columns)
 }
 
-/// The tensor with its values in one piece, rounded to `E`; the same memory where they are so already.
+/// Makes a tensor contiguous and rounds it to `E`. Shares the memory if it already is.
 pub(crate) fn rounded<E: Value>(tensor: FlexTensor) -> FlexTensor {
     let tensor = contiguous(tensor);
     if tensor.dtype() == E::dtype() {
@@ -37,7 +37,7 @@ pub(crate) fn rounded<E: Value>(tensor: FlexTensor) -> FlexTensor {
     new(out, tensor.layout().shape().as_slice())
 }
 
-/// The tensor with its values in one piece, as f32.
+/// Makes a tensor contiguous and converts it to f32.
 pub(crate) fn widened(tensor: FlexTensor) -> FlexTensor {
     let tensor = contiguous(tensor);
     if tensor.dtype() == burn::tensor::DType::F32 {
@@ -47,7 +47,7 @@ pub(crate) fn widened(tensor: FlexTensor) -> FlexTensor {
     new(values, tensor.layout().shape().as_slice())
 }
 
-/// The values of a tensor of whole numbers, which are indices.
+/// Reads a tensor of integers as indices.
 ///
 /// # Panics
 /// When one of them is negative.
@@ -56,14 +56,14 @@ pub(crate) fn indices(tensor: FlexTensor) -> Vec<usize> {
     data.iter::<i64>().map(|index| usize::try_from(index).expect("an index is not negative")).collect()
 }
 
-/// Whether a position holds a token, from whether it is padding.
+/// Converts a padding mask into a token mask: true where a position holds a token.
 pub(crate) fn token_mask(padding: FlexTensor) -> Vec<bool> {
     let padding = contiguous(padding);
     let (first, len) = (padding.layout().start_offset(), padding.layout().num_elements());
     padding.storage::<u8>()[first..][..len].iter().map(|padding| *padding == 0).collect()
 }
 
-/// What a tensor on the CPU holds, in one piece and without its graph.
+/// The contiguous values of a CPU tensor, without its graph.
 pub(crate) fn primitive<const D: usize>(tensor: burn::tensor::Tensor<D>) -> FlexTensor {
     let tensor = if tensor.is_autodiff() { tensor.inner() } else { tensor };
     contiguous(tensor.try_into_primitive::<burn::backend::Flex>().expect("it is on flex"))
@@ -77,7 +77,7 @@ pub(crate) fn new<E: Value>(values: Vec<E>, shape: &[usize]) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape))
 }
 
-/// `[rows, columns]` of a tensor whose last axis is the columns.
+/// `[rows, columns]` of a tensor, where the columns are its last axis.
 pub(crate) fn rows_and_columns(tensor: &FlexTensor) -> [usize; 2] {
     let shape = tensor.layout().shape();
     let columns = *shape.as_slice().last().expect("a matrix has axes");
@@ -91,7 +91,7 @@ pub(crate) fn with_last(tensor: &FlexTensor, last: usize) -> Vec<usize> {
     shape
 }
 
-/// The tensor with its values in one piece, and nothing else in their memory.
+/// Makes a tensor contiguous, in memory that holds nothing else.
 pub(crate) fn whole(tensor: FlexTensor) -> FlexTensor {
     let is_whole = tensor.is_contiguous()
         && tensor.layout().start_offset() == 0
@@ -99,7 +99,7 @@ pub(crate) fn whole(tensor: FlexTensor) -> FlexTensor {
     if is_whole { tensor } else { tensor.to_contiguous() }
 }
 
-/// Sums over the rows of `[rows, columns]`.
+/// Sums `[rows, columns]` over the rows.
 pub(crate) fn column_sums<E: Element>(values: &[E], columns: usize) -> Vec<f32> {
     crate::cpu::column_sums(Simd::detect(), values, columns)
 }

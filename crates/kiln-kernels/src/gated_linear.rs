@@ -2,23 +2,23 @@ use burn::tensor::Tensor;
 
 use crate::{Activation, Affine, Products};
 
-/// A gated linear unit (Shazeer, 2020): a linear layer to twice the width, whose second half is multiplied with the
-/// activation of its first.
+/// A gated linear unit (Shazeer, 2020). A linear layer of twice the output width is split into halves, and the activation
+/// of the first half is multiplied with the second half.
 #[derive(Clone, Debug)]
 pub struct GatedLinear {
-    /// From `input` to `2 · output`.
+    /// The linear layer, from `input` to `2 · output`.
     pub linear: Affine,
-    /// Of the first half; with GELU it is GeGLU.
+    /// The activation of the first half. With GELU, the layer is a GeGLU.
     pub activation: Activation,
-    /// Of the product of both halves.
+    /// Dropout probability of the product of both halves.
     pub dropout: f64,
 }
 
 impl GatedLinear {
-    /// `dropout(activation(a) · b)` of the halves `a` and `b` of `x · weight + bias`; dropout under autodiff, or where
-    /// `products` has it active.
+    /// Computes `dropout(activation(a) · b)` for the halves `a` and `b` of `x · weight + bias`.
     ///
-    /// On the CPU and with [`Precision::Bf16`](crate::Precision::Bf16) the output is bf16, for a product that reads it.
+    /// Dropout is active under autodiff, or when `products` has seeds for it. The output is bf16, as the input of the next
+    /// product, unless the precision is [`Precision::F32`](crate::Precision::F32).
     ///
     /// # Shapes
     /// - `x`: `[batch, seq, input]`
@@ -32,7 +32,7 @@ impl GatedLinear {
         self.plain(x, products)
     }
 
-    /// [`GatedLinear::forward`] by burn's operations.
+    /// [`GatedLinear::forward`] with burn's operations.
     pub fn plain(self, x: Tensor<3>, products: &Products) -> Tensor<3> {
         let both = products.precision.widened(self.linear.plain(x, products));
         let [_, _, width] = both.dims();
@@ -81,7 +81,7 @@ mod fused {
     }
 
     impl Settings {
-        /// Of rows of `width`.
+        /// The gate for rows of `width` values.
         fn gate(&self, width: usize) -> Gate {
             Gate { activation: self.activation, columns: width / 2, dropout: self.dropout }
         }
@@ -103,7 +103,7 @@ mod fused {
         ))
     }
 
-    /// The output, and what the backward pass needs.
+    /// Returns the output, and what the backward pass needs.
     fn forward<E: Value + Source<W>, W: Kernels>(
         [x, weight, bias]: [FlexTensor; 3],
         settings: &Settings,
@@ -164,10 +164,10 @@ mod fused {
 
     #[derive(Clone, Debug)]
     struct State {
-        /// Where the weight gets a gradient.
+        /// The input, if the weight gets a gradient.
         x: Option<FlexTensor>,
         weight: Operand,
-        /// The halves that the gate was applied to.
+        /// The two halves, side by side.
         both: FlexTensor,
         gate: Gate,
     }

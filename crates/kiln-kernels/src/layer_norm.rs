@@ -9,14 +9,15 @@ pub struct LayerNorm {
     pub gamma: Tensor<1>,
     /// β, `[hidden]`.
     pub beta: Tensor<1>,
-    /// Added to the variance.
+    /// A small constant that is added to the variance.
     pub epsilon: f64,
 }
 
 impl LayerNorm {
-    /// `(x − mean) / deviation · γ + β`
+    /// Computes `(x − mean) / deviation · γ + β`.
     ///
-    /// On the CPU and with [`Precision::Bf16`](crate::Precision::Bf16) the output is bf16, for a product that reads it.
+    /// On the CPU, the output is bf16, as the input of the next product, unless the precision is
+    /// [`Precision::F32`](crate::Precision::F32).
     ///
     /// # Shapes
     /// - `x`, output: `[…, hidden]`
@@ -29,7 +30,7 @@ impl LayerNorm {
         self.plain(x)
     }
 
-    /// [`LayerNorm::forward`] by burn's operations.
+    /// [`LayerNorm::forward`] with burn's operations.
     pub fn plain<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         module::layer_norm(x, self.gamma, Some(self.beta), self.epsilon)
     }

@@ -1,5 +1,5 @@
-//! BERT's operations. On the CPU backend they are fused, with backward passes of their own, in f32 or with products in
-//! bf16; on every other backend they are the same formulas in burn's operations.
+//! Kernels for BERT. On the CPU backend the operations are fused, with their own backward passes, in f32 or with products
+//! in bf16 or int8. On every other backend they are the same formulas in burn's operations.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -53,7 +53,7 @@ pub use stored::{InputRounding, StoredMatrix, StoredValues, quantize_rows};
 pub use stored::{StoredTable, TableRows};
 pub use weight::{Affine, Storage, Weight};
 
-/// Products of matrices in slices, on any instruction set of this machine: for measuring them.
+/// Matrix products on slices, with any instruction set of this machine. For benchmarks.
 #[cfg(feature = "flex")]
 pub mod slices {
     pub use crate::cpu::{Element, Epilogue, Kernels, Packed, Simd, Source, Target, View, product, product_serial};

@@ -2,19 +2,20 @@ use burn::tensor::Tensor;
 
 use crate::{Activation, Affine, Products};
 
-/// A linear layer and an activation.
+/// A linear layer followed by an activation.
 #[derive(Clone, Debug)]
 pub struct ActivatedLinear {
     /// The linear layer.
     pub linear: Affine,
-    /// Of the linear layer's output.
+    /// The activation, applied to the linear layer's output.
     pub activation: Activation,
 }
 
 impl ActivatedLinear {
-    /// `activation(x · weight + bias)`
+    /// Computes `activation(x · weight + bias)`.
     ///
-    /// With [`Precision::Bf16`](crate::Precision::Bf16) the output is bf16, for a product that reads it.
+    /// The output is bf16, as the input of the next product, unless the precision is
+    /// [`Precision::F32`](crate::Precision::F32).
     ///
     /// # Shapes
     /// - `x`: `[…, input]`
@@ -27,7 +28,7 @@ impl ActivatedLinear {
         self.plain(x, products)
     }
 
-    /// [`ActivatedLinear::forward`] by burn's operations.
+    /// [`ActivatedLinear::forward`] with burn's operations.
     pub fn plain<const D: usize>(self, x: Tensor<D>, products: &Products) -> Tensor<D> {
         let x = products.precision.widened(self.linear.plain(x, products));
         products.precision.rounded(self.activation.plain(x))
@@ -87,7 +88,8 @@ pub(crate) mod fused {
         ))
     }
 
-    /// `x · weight` through an epilogue; `x` is of `E`, the product of `W`, the output of `O`.
+    /// Computes `x · weight` with an epilogue. `x` has the type `E`, the product is computed in `W`, and the output has the
+    /// type `O`.
     pub(crate) fn linear<E: Value + Source<W>, W: Kernels, O: Value>(
         x: &FlexTensor,
         weight: &Operand,
@@ -97,19 +99,19 @@ pub(crate) mod fused {
         products.multiply::<E, W, O>(matrix(x), &[weight], epilogue)
     }
 
-    /// A linear layer in the backward pass of whatever it is part of.
+    /// The backward pass of a linear layer, as part of a fused operation.
     pub(crate) struct LinearBackward<'a, E> {
-        /// What it read, where its weight gets a gradient.
+        /// The layer's input, if its weight gets a gradient.
         pub(crate) x: Option<&'a FlexTensor>,
-        /// The shape of what it read.
+        /// The shape of the layer's input.
         pub(crate) shape: &'a [usize],
         pub(crate) weight: &'a Operand,
-        /// Of what it gave, `[rows, output]`.
+        /// The gradient of the layer's output, `[rows, output]`.
         pub(crate) gradient: View<'a, E>,
     }
 
     impl<E: Value> LinearBackward<'_, E> {
-        /// Registers the gradients of what it read, in `O`, and of its weight, for those that want one.
+        /// Registers the gradients of the layer's input, as `O`, and of its weight, for the nodes that are given.
         pub(crate) fn register<O: Value>(self, [x_node, weight_node]: [Option<NodeId>; 2], gradients: &mut Gradients) {
             let Self { x, shape, weight, gradient } = self;
             if let Some(node) = x_node {
@@ -194,10 +196,10 @@ pub(crate) mod fused {
 
     #[derive(Clone, Debug)]
     struct State {
-        /// Where the weight gets a gradient.
+        /// The input, if the weight gets a gradient.
         x: Option<FlexTensor>,
         weight: Operand,
-        /// What the activation was applied to.
+        /// The input of the activation.
         before: FlexTensor,
         activation: Activation,
     }

@@ -1,32 +1,31 @@
-//! A weight with an update of low rank beside it: LoRA (Hu et al., 2021), rsLoRA (Kalajdzievski, 2023) and DoRA (Liu et al.,
-//! 2024).
+//! A weight with a low-rank update: LoRA (Hu et al., 2021), rsLoRA (Kalajdzievski, 2023) and DoRA (Liu et al., 2024).
 
 use burn::tensor::Tensor;
 
 use crate::{Products, dropout::plain_dropout};
 
-/// What is added to a weight `W`: `W + scale · a · b`. With a magnitude the sum's columns are scaled to that norm.
+/// A low-rank update of a weight `W`, which becomes `W + scale · a · b`. With a magnitude, each column of this sum is
+/// scaled to that norm.
 ///
-/// In training the weight itself gets no gradient, and none of its shape is computed: those of `a` and `b` come from products
-/// of rank `r`, and that of the magnitude from the layer's output.
+/// In training, the weight itself gets no gradient, and no gradient of its shape is computed. The gradients of `a` and `b`
+/// come from products of rank `r`, and the gradient of the magnitude comes from the layer's output.
 #[derive(Clone, Debug)]
 pub struct LowRank {
     /// `[input, rank]`
     pub a: Tensor<2>,
     /// `[rank, output]`
     pub b: Tensor<2>,
-    /// Of the product.
+    /// The factor of the product `a · b`.
     pub scale: f64,
-    /// DoRA's, `[output]`. Its gradient, and those of `a` and `b`, take the norms of the sum's columns for constants, as in
-    /// peft.
+    /// DoRA's magnitude, `[output]`. All gradients treat the norms of the sum's columns as constants, as in peft.
     pub magnitude: Option<Tensor<1>>,
-    /// The probability with which training drops a feature of the layer's input on the way through `a`: the same features for
-    /// all tokens of a batch, so that there is one weight for all of them.
+    /// The probability with which training drops a feature of the layer's input before it is multiplied with `a`. The
+    /// dropped features are the same for all tokens of a batch, so that one weight applies to all of them.
     pub dropout: f64,
 }
 
 impl LowRank {
-    /// The same with its dropout made part of `a`.
+    /// Applies the dropout to `a`.
     pub(crate) fn dropped(self, products: &Products) -> Self {
         let [input, _] = self.a.dims();
         let kept = plain_dropout(Tensor::ones([input, 1], &self.a.device()), self.dropout, products);
@@ -34,7 +33,7 @@ impl LowRank {
         Self { a, dropout: 0.0, ..self }
     }
 
-    /// The sum as one tensor, by burn's operations.
+    /// Adds the update to `weight` with burn's operations.
     pub(crate) fn added(self, weight: Tensor<2>) -> Tensor<2> {
         let sum = weight + self.a.matmul(self.b) * self.scale;
         match self.magnitude {
@@ -64,7 +63,7 @@ mod fused {
     use crate::cpu::{Epilogue, Packed, Simd, Target, View, product};
     use crate::flex::{self, Value, column_sums, primitive, values};
 
-    /// A [`LowRank`]'s values.
+    /// The tensors of a [`LowRank`].
     #[derive(Clone, Debug)]
     pub struct Factors {
         a: FlexTensor,
@@ -90,13 +89,13 @@ mod fused {
             self.magnitude.is_some()
         }
 
-        /// The tensors, and the bits of the scale: what tells one from another.
+        /// The tensors and the bits of the scale, which identify the update.
         pub(crate) fn parts(&self) -> (impl Iterator<Item = &FlexTensor>, u32) {
             ([&self.a, &self.b].into_iter().chain(&self.magnitude), self.scale.to_bits())
         }
 
-        /// Adds itself to a weight's values, row-major `[input, output]`. Returns what each column was multiplied with for the
-        /// magnitude's sake.
+        /// Adds the update to a weight's values, row-major `[input, output]`. If there is a magnitude, returns the factor
+        /// that each column was multiplied with.
         pub(crate) fn add_to(&self, weight: &mut [f32]) -> Option<Vec<f32>> {
             let [input, rank, output] = self.shape();
             let (simd, scaled) = (Simd::detect(), scaled(values(&self.a), self.scale));
@@ -111,9 +110,9 @@ mod fused {
             Some(factors)
         }
 
-        /// The gradients of `a`, `b` and the magnitude, one after the other, in one tensor.
+        /// Returns the gradients of `a`, `b` and the magnitude, concatenated in one tensor.
         ///
-        /// `sum` is the weight that was multiplied with, and `factors` what [`Factors::add_to`] returned.
+        /// `sum` is the weight with the update, and `factors` is the result of [`Factors::add_to`].
         pub(crate) fn gradient<E: Value>(
             &self,
             (sum, factors): (&[f32], Option<Vec<f32>>),
@@ -185,8 +184,9 @@ mod fused {
         ) -> FloatTensor<Self>;
     }
 
-    /// A tensor without content that stands for the factors in the graph of the operation that multiplies with their sum: that
-    /// registers for it what [`Factors::gradient`] returns, and the factors get their parts of it.
+    /// Returns a placeholder tensor that represents the factors in the graph. The operation that multiplies with the
+    /// adapted weight registers the result of [`Factors::gradient`] for it, and the backward pass of the placeholder splits
+    /// it among the factors.
     pub(crate) fn carrier(low_rank: &LowRank) -> Tensor<2> {
         let LowRank { a, b, magnitude, .. } = low_rank.clone();
         let magnitude = magnitude.unwrap_or_else(|| Tensor::zeros([1], &a.device()));
@@ -224,7 +224,7 @@ mod fused {
     struct CarrierBackward;
 
     impl Backward<Flex, 3> for CarrierBackward {
-        /// Of `a`, `b` and the magnitude.
+        /// The shapes of `a`, `b` and the magnitude.
         type State = [Vec<usize>; 3];
 
         fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {

@@ -2,25 +2,26 @@ use burn::tensor::Tensor;
 
 use crate::{ActivatedLinear, OutputBlock, Products};
 
-/// What BERT's layer computes of each position on its own, after attention: the end of the attention block, and the
-/// feed-forward block.
+/// The operations of a BERT layer after attention, which apply to each position on its own: the end of the attention block,
+/// and the feed-forward block.
 #[derive(Clone, Debug)]
 pub struct PositionWise {
     /// The end of the attention block.
     pub attention_output: OutputBlock,
-    /// The feed-forward block's way up.
+    /// The first layer of the feed-forward block, from `hidden` to `intermediate`.
     pub intermediate: ActivatedLinear,
-    /// Its way down.
+    /// The end of the feed-forward block, from `intermediate` to `hidden`.
     pub output: OutputBlock,
 }
 
 impl PositionWise {
-    /// `output(intermediate(a), a)` with `a = attention_output(context, residual)`.
+    /// Computes `output(intermediate(a), a)` with `a = attention_output(context, residual)`.
     ///
-    /// On the CPU a model that is only read computes it in one operation, with the same numbers.
+    /// On the CPU, inference with packed weights ([`Products::packed`]) computes this in one operation, with the same
+    /// results.
     ///
     /// # Shapes
-    /// - `context`: `[batch, seq, heads' width]`, what the heads attend to
+    /// - `context`: `[batch, seq, heads · head]`, the output of the attention heads
     /// - `residual`, output: `[batch, seq, hidden]`
     pub fn forward(self, context: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
         #[cfg(feature = "flex")]
@@ -45,7 +46,7 @@ mod fused {
     use crate::weight::Operand;
     use crate::{Affine, LayerNorm, Precision, Products};
 
-    /// Whether nothing but a forward pass is asked for, the weights stay packed, and each thread gets some positions.
+    /// Whether there is no backward pass, the packed weights are kept, and there are enough positions for all threads.
     pub(super) fn is_read(layer: &PositionWise, context: &Tensor<3>, products: &Products) -> bool {
         let [batch, seq, _] = context.dims();
         let has_norms = layer.attention_output.norm.is_some() && layer.output.norm.is_some();
@@ -93,7 +94,7 @@ mod fused {
         Tensor::from_primitive::<Flex>(flex::new(out, &dims))
     }
 
-    /// A normalization's parameters, in one piece each.
+    /// The parameters of a normalization, as contiguous tensors.
     struct Scales {
         gamma: FlexTensor,
         beta: FlexTensor,

@@ -2,21 +2,21 @@ use burn::tensor::{DType, Tensor};
 
 use crate::DropoutSeeds;
 
-/// What the operands of products are rounded to. Weights stay f32, and so do sums.
+/// The type that the operands of products are rounded to. Weights and sums stay f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// Not at all.
+    /// No rounding.
     #[default]
     F32,
-    /// To bf16, and so is what the backward pass keeps.
+    /// bf16, also for the values that the backward pass keeps.
     Bf16,
-    /// Where operations are fused and nothing is trained: weights to 8 bits, a unit for each output, and what they are
-    /// multiplied with to 8 bits, a unit for each row. Otherwise, and between products, as [`Precision::Bf16`].
+    /// 8-bit integers in fused operations without training. Weights have one scale per output, and activations have one
+    /// scale per row. Everything else is computed as in [`Precision::Bf16`].
     Int8,
 }
 
 impl Precision {
-    /// `x` as an operand of one of burn's own products. Burn has none in 8 bits: these are computed in bf16.
+    /// Rounds an operand of one of burn's products. Burn has no int8 products, so these are computed in bf16.
     pub(crate) fn rounded<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::F32 => x,
@@ -24,7 +24,7 @@ impl Precision {
         }
     }
 
-    /// The result of such a product in f32, for what is computed between products.
+    /// Converts the result of such a product to f32, for the operations between products.
     pub(crate) fn widened<const D: usize>(self, x: Tensor<D>) -> Tensor<D> {
         match self {
             Self::F32 => x,
@@ -36,13 +36,13 @@ impl Precision {
 /// How a model's products are computed.
 #[derive(Clone, Debug, Default)]
 pub struct Products {
-    /// What their operands are rounded to.
+    /// The type that operands are rounded to.
     pub precision: Precision,
-    /// Where packed weights are kept, for a model that is only read: its weights are laid out once, not for every product.
-    /// They take the memory of the weights again.
+    /// Where packed weights are kept, for inference. Each weight is packed once instead of for every product. The packed
+    /// copies take as much memory as the weights.
     pub packed: Option<PackedWeights>,
-    /// Where given, dropout is active without autodiff too, and its seeds come from here: for a forward pass that will be
-    /// computed again under autodiff.
+    /// Seeds for dropout. If given, dropout is also active without autodiff, for a forward pass that is computed again
+    /// under autodiff.
     pub dropout_seeds: Option<DropoutSeeds>,
 }
 
@@ -50,7 +50,7 @@ pub use kept::PackedWeights;
 
 #[cfg(not(feature = "flex"))]
 mod kept {
-    /// Nothing: no operation is fused.
+    /// Empty, because no operation is fused.
     #[derive(Clone, Debug, Default)]
     pub struct PackedWeights {}
 }
@@ -70,7 +70,7 @@ mod kept {
     #[derive(Clone, Debug, Default)]
     pub struct PackedWeights(Arc<Mutex<HashMap<Key, Arc<dyn Any + Send + Sync>>>>);
 
-    /// Where the values of all weights are that were packed together, in their order, and what they were packed as.
+    /// The places of all weights that were packed together, in order, and the type that they were packed as.
     #[derive(Debug, PartialEq, Eq, Hash)]
     struct Key {
         weights: Vec<Place>,
@@ -78,7 +78,7 @@ mod kept {
     }
 
     impl Products {
-        /// `x` times weights of one shape, `[input, output]` each, that stand side by side, through an epilogue.
+        /// Multiplies `x` with weights of one shape, `[input, output]` each, side by side, and applies an epilogue.
         pub(crate) fn multiply<E: Source<W>, W: Kernels, O: Element>(
             &self,
             x: View<'_, E>,
@@ -96,7 +96,7 @@ mod kept {
             }
         }
 
-        /// Weights of one shape, `[input, output]` each, as one product's right operand.
+        /// Packs weights of one shape, `[input, output]` each, side by side as the right operand of one product.
         pub(crate) fn pack<E: Kernels>(&self, weights: &[&Operand]) -> Arc<Packed<E>> {
             let outputs = weights.iter().map(|weight| weight.shape()[1]).sum();
             let pack = || pack_stored(weights).unwrap_or_else(|| Arc::new(weight::pack(weights, 0..outputs)));
@@ -195,7 +195,7 @@ mod kept {
             assert_eq!(count(&products), 1, "what no weight has any more is dropped");
         }
 
-        /// Weights that are not kept are packed in parts, which changes no bit.
+        /// Weights that are not kept are packed in parts, with bit-identical results.
         #[test]
         fn parts_of_a_large_weight_multiply_as_the_whole() {
             let [rows, input, output] = [3, 1100, 1301];
@@ -212,7 +212,7 @@ mod kept {
             }
         }
 
-        /// Twelve numbers of which the first is given.
+        /// Twelve consecutive numbers, starting with the given one.
         #[derive(Debug)]
         struct Counting(f32);
 

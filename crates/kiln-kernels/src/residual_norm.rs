@@ -2,19 +2,21 @@ use burn::tensor::Tensor;
 
 use crate::{Affine, LayerNorm, Products};
 
-/// The end of a block: a linear layer, dropout, a residual and, in BERT, layer normalization.
+/// The end of a block: a linear layer, dropout, a residual connection and, in BERT, layer normalization.
 #[derive(Clone, Debug)]
 pub struct OutputBlock {
     /// The linear layer, from `input` to `hidden`.
     pub dense: Affine,
-    /// Of the sum; none in encoders that normalize what a block reads.
+    /// The layer normalization of the sum. `None` in pre-norm encoders, which normalize the input of a block.
     pub norm: Option<LayerNorm>,
-    /// Of the linear layer's output.
+    /// Dropout probability of the linear layer's output.
     pub dropout: f64,
 }
 
 impl OutputBlock {
-    /// `norm(dropout(x · weight + bias) + residual)`, or without `norm`; dropout under autodiff, or where `products` has it active.
+    /// Computes `norm(dropout(x · weight + bias) + residual)`, or the sum alone if there is no `norm`.
+    ///
+    /// Dropout is active under autodiff, or when `products` has seeds for it.
     ///
     /// # Shapes
     /// - `x`: `[batch, seq, input]`
@@ -28,7 +30,7 @@ impl OutputBlock {
         self.plain(x, residual, products)
     }
 
-    /// [`OutputBlock::forward`] by burn's operations.
+    /// [`OutputBlock::forward`] with burn's operations.
     pub fn plain(self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
         let x = products.precision.widened(self.dense.plain(x, products));
         let x = crate::plain_dropout(x, self.dropout, products) + residual;
@@ -77,7 +79,7 @@ mod fused {
 
     #[derive(Clone, Debug)]
     pub struct Settings {
-        /// Of the normalization, if there is one.
+        /// ε of the normalization, if there is one.
         epsilon: Option<f32>,
         /// Whether γ or β gets a gradient.
         trains_norm: bool,
@@ -98,7 +100,7 @@ mod fused {
         let trains = |norm: &LayerNorm| norm.gamma.is_tracked() || norm.beta.is_tracked();
         let trains_norm = block.norm.as_ref().is_some_and(trains);
         let settings = Settings { epsilon, trains_norm, dropout, form, products };
-        // Where nothing is normalized, γ and β are there and are not read.
+        // Without a normalization, γ and β are placeholders that are not read.
         let unread = || Tensor::zeros([1], &residual.device());
         let (gamma, beta) = block.norm.map_or_else(|| (unread(), unread()), |norm| (norm.gamma, norm.beta));
         Tensor::from_dispatch(<Dispatch as ResidualNorm>::residual_norm(
@@ -112,7 +114,7 @@ mod fused {
         ))
     }
 
-    /// Everything in one piece, and `x` of `E`.
+    /// The operands, contiguous, with `x` rounded to `E`.
     struct Operands {
         x: FlexTensor,
         residual: FlexTensor,
@@ -150,8 +152,8 @@ mod fused {
             Norm { weight: values(&self.gamma), bias: values(&self.beta), epsilon }
         }
 
-        /// What a backward pass needs of the normalization. A frozen one keeps its output, which the next operation may keep too,
-        /// where that is no larger than the rows, and tells them.
+        /// What to keep for the backward pass of the normalization. A frozen normalization in f32 keeps its output if the
+        /// normalized rows can be computed from it, because the next operation may keep the same output.
         fn keep<E: Value>(&self, settings: &Settings) -> Keep {
             let is_frozen = !settings.trains_norm && E::dtype() == DType::F32;
             match settings.epsilon {
@@ -237,7 +239,7 @@ mod fused {
 
     #[derive(Clone, Debug)]
     struct State {
-        /// Where the weight gets a gradient.
+        /// The input of the linear layer, if its weight gets a gradient.
         x: Option<FlexTensor>,
         weight: Operand,
         norm: Option<Kept>,
@@ -248,9 +250,9 @@ mod fused {
     #[derive(Clone, Debug)]
     struct Kept {
         gamma: FlexTensor,
-        /// Where `rows` are the output.
+        /// β, if `rows` is the output.
         beta: Option<FlexTensor>,
-        /// The normalized rows, or the output.
+        /// The normalized rows, or the normalization's output.
         rows: FlexTensor,
         inverse_deviations: Vec<f32>,
     }
@@ -280,7 +282,7 @@ mod fused {
 
             let [input, _] = weight.shape();
             let (shape, read) = (gradient.layout().shape().clone(), with_last(&gradient, input));
-            // Before the largest of what is computed.
+            // Freed before the largest buffers are allocated.
             drop(gradient);
             let linear = LinearBackward { x: x.as_ref(), shape: &read, weight: &weight, gradient: of_linear };
             linear.register::<E>([x_node, weight_node].map(|node| node.map(|node| node.id)), gradients);

@@ -2,8 +2,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Tensor, TensorData};
 
-/// Rotary position embeddings (Su et al., 2021): feature i of a head and feature i + head / 2 are turned by the angle
-/// position · θ^(−2i / head). Clones share the angles that have been computed.
+/// Rotary position embeddings (Su et al., 2021). The features i and i + head / 2 of a head are rotated by the angle
+/// position · θ^(−2i / head). Clones share the computed angles.
 #[derive(Clone, Debug)]
 pub struct Rotary {
     theta: f32,
@@ -23,7 +23,7 @@ pub(crate) struct Angles {
 }
 
 impl Rotary {
-    /// Of heads of the width `head`.
+    /// Creates the embeddings for heads of width `head`.
     ///
     /// # Panics
     /// When `head` is odd.
@@ -32,7 +32,7 @@ impl Rotary {
         Self { theta: theta as f32, head, angles: Arc::default() }
     }
 
-    /// The angles of at least `seq` positions, in f32 as transformers computes them.
+    /// The angles of at least `seq` positions, computed in f32 as in transformers.
     pub(crate) fn angles(&self, seq: usize) -> Arc<Angles> {
         let mut kept = self.angles.lock().unwrap_or_else(PoisonError::into_inner);
         let half = self.head / 2;
@@ -48,7 +48,7 @@ impl Rotary {
         kept.clone()
     }
 
-    /// `x` turned, by burn's operations.
+    /// Rotates `x` with burn's operations.
     ///
     /// # Shapes
     /// - `x`, output: `[batch, heads, seq, head]`

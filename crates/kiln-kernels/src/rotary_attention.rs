@@ -3,28 +3,29 @@ use burn::tensor::{Bool, Int, Tensor};
 
 use crate::{Affine, Products, Queries, Rotary};
 
-/// Self-attention whose queries and keys are turned by their positions, and which may reach only so far.
+/// Self-attention with rotary position embeddings and an optional local window.
 #[derive(Clone, Debug)]
 pub struct RotaryAttention {
-    /// To queries, keys and values, one beside the other: from `hidden` to `3 · hidden`.
+    /// The projection to queries, keys and values side by side, from `hidden` to `3 · hidden`.
     pub query_key_value: Affine,
-    /// How many heads share the hidden axis.
+    /// The number of heads, which divides `hidden`.
     pub heads: usize,
-    /// How queries and keys are turned.
+    /// The rotary position embeddings of queries and keys.
     pub rotary: Rotary,
-    /// How far a position is attended to at most; any, where there is none. On the CPU time and memory then grow with it,
-    /// not with the length of a text.
+    /// The largest distance at which a position is attended to, or `None` for no limit. On the CPU, time and memory grow
+    /// with the window instead of the length of a text.
     pub window: Option<usize>,
-    /// Of the probabilities.
+    /// Dropout probability of the attention probabilities.
     pub dropout: f64,
-    /// Which positions attend.
+    /// The positions that attend.
     pub queries: Queries,
 }
 
 impl RotaryAttention {
-    /// softmax(Q·Kᵀ/√d)·V of each head; dropout under autodiff, or where `products` has it active.
+    /// Computes softmax(Q·Kᵀ/√d)·V for each head.
     ///
-    /// On the CPU the outputs of padding are zero.
+    /// Dropout is active under autodiff, or when `products` has seeds for it. On the CPU, the outputs after a text's last
+    /// token are zero.
     ///
     /// # Shapes
     /// - `x`: `[batch, seq, hidden]`
@@ -39,9 +40,9 @@ impl RotaryAttention {
         self.plain(x, padding, products)
     }
 
-    /// [`RotaryAttention::forward`] by burn's operations, with all scores in memory.
+    /// [`RotaryAttention::forward`] with burn's operations, which keep all scores in memory.
     pub fn plain(self, x: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
-        /// As good as −∞, and finite: padding may be out of every token's reach.
+        /// A finite stand-in for −∞, because a padding position may have no token within its window.
         const NEVER: f64 = -1e30;
         let [batch, seq, hidden] = x.dims();
         let (head, attending) = (hidden / self.heads, self.queries.count(seq));
@@ -135,10 +136,10 @@ mod fused {
         ))
     }
 
-    /// What both passes need.
+    /// What the backward pass needs.
     #[derive(Clone, Debug)]
     struct State {
-        /// Where the weight gets a gradient.
+        /// The input, if the weight gets a gradient.
         x: Option<FlexTensor>,
         /// `[batch, seq, hidden]`
         dims: [usize; 3],
@@ -167,7 +168,7 @@ mod fused {
         }
     }
 
-    /// The output, and what the backward pass needs.
+    /// Returns the output, and what the backward pass needs.
     fn forward<E: Value + Source<W>, W: Kernels>(
         [x, weight, bias]: [FlexTensor; 3],
         padding: FlexTensor,

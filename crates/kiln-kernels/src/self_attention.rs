@@ -4,34 +4,34 @@ use burn::tensor::{Bool, Tensor, module};
 
 use crate::{Affine, Products};
 
-/// The projections of BERT's self-attention, each from `hidden` to `hidden`.
+/// BERT's self-attention, with projections from `hidden` to `hidden`.
 #[derive(Clone, Debug)]
 pub struct SelfAttention {
-    /// To the queries.
+    /// The projection to queries.
     pub query: Affine,
-    /// To the keys.
+    /// The projection to keys.
     pub key: Affine,
-    /// To the values.
+    /// The projection to values.
     pub value: Affine,
-    /// How many heads share the hidden axis.
+    /// The number of heads, which divides `hidden`.
     pub heads: usize,
-    /// Of the probabilities.
+    /// Dropout probability of the attention probabilities.
     pub dropout: f64,
-    /// Which positions attend.
+    /// The positions that attend.
     pub queries: Queries,
 }
 
-/// Which positions of a text an attention is computed for; all are attended to.
+/// The positions of a text that attention is computed for. They attend to all positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queries {
-    /// Each.
+    /// Every position.
     All,
-    /// The first: what a sentence-level head reads of the last layer.
+    /// The first position, the only one that a sentence-level head reads from the last layer.
     First,
 }
 
 impl Queries {
-    /// How many of `seq` positions.
+    /// The number of positions that attend, out of `seq`.
     pub(crate) fn count(self, seq: usize) -> usize {
         match self {
             Self::All => seq,
@@ -39,7 +39,7 @@ impl Queries {
         }
     }
 
-    /// `x` at the positions that attention is computed for.
+    /// Selects the positions of `x` that attention is computed for.
     ///
     /// # Shapes
     /// - `x`: `[batch, seq, hidden]`
@@ -53,10 +53,10 @@ impl Queries {
 }
 
 impl SelfAttention {
-    /// softmax(Q·Kᵀ/√d)·V of each head (Vaswani et al., 2017, equation 1); dropout under autodiff, or where `products` has it
-    /// active.
+    /// Computes softmax(Q·Kᵀ/√d)·V for each head (Vaswani et al., 2017, equation 1).
     ///
-    /// On the CPU the outputs of padding are zero.
+    /// Dropout is active under autodiff, or when `products` has seeds for it. On the CPU, the outputs after a text's last
+    /// token are zero.
     ///
     /// # Shapes
     /// - `x`: `[batch, seq, hidden]`
@@ -71,7 +71,7 @@ impl SelfAttention {
         self.plain(x, padding, products)
     }
 
-    /// [`SelfAttention::forward`] by burn's operations.
+    /// [`SelfAttention::forward`] with burn's operations.
     pub fn plain(self, x: Tensor<3>, padding: Tensor<2, Bool>, products: &Products) -> Tensor<3> {
         let [batch, seq, hidden] = x.dims();
         let (head, attending) = (hidden / self.heads, self.queries.count(seq));
@@ -89,7 +89,7 @@ impl SelfAttention {
             let probabilities = softmax(scores.mask_fill(padding, f32::NEG_INFINITY), 3);
             precision.rounded(crate::plain_dropout(probabilities, self.dropout, products)).matmul(value)
         } else {
-            // Fused on backends that can; it has neither dropout nor a backward pass, and needs neither here.
+            // Fused on backends that support it. This operation has neither dropout nor a backward pass.
             module::attention(query, key, value, Some(padding), None, AttentionModuleOptions::default())
         };
         context.swap_dims(1, 2).reshape([batch, attending, hidden])
@@ -142,7 +142,7 @@ mod fused {
         queries: Queries,
         heads: usize,
         dropout: Option<Dropout>,
-        /// Of queries, keys and values.
+        /// The forms of the query, key and value weights.
         forms: [Form; 3],
         products: Products,
     }
@@ -171,14 +171,14 @@ mod fused {
         ))
     }
 
-    /// What both passes need.
+    /// What the backward pass needs.
     #[derive(Clone, Debug)]
     struct State {
-        /// Where a weight gets a gradient.
+        /// The input, if a weight gets a gradient.
         x: Option<FlexTensor>,
         /// `[batch, seq, hidden]`
         dims: [usize; 3],
-        /// Of queries, keys and values.
+        /// The query, key and value weights.
         weights: [Operand; 3],
         mask: Vec<bool>,
         /// `[batch · queries, hidden]`
@@ -206,7 +206,7 @@ mod fused {
             }
         }
 
-        /// The inputs at the positions that attend, `[batch · queries, hidden]`.
+        /// The rows of `x` at the positions that attend, `[batch · queries, hidden]`.
         fn attending<'x, E: Value>(&self, x: &'x FlexTensor) -> View<'x, E> {
             let Attention { batch, seq, queries, hidden, .. } = self.shape();
             let row_step = if queries == seq { hidden } else { seq * hidden };
@@ -219,7 +219,7 @@ mod fused {
         [Operand::new(query, of_query), Operand::new(key, of_key), Operand::new(value, of_value)]
     }
 
-    /// The output, and what the backward pass needs.
+    /// Returns the output, and what the backward pass needs.
     fn forward<E: Value + Source<W>, W: Kernels>(
         [x, query, query_bias, key, key_bias, value, value_bias]: [FlexTensor; 7],
         padding: FlexTensor,
@@ -257,7 +257,7 @@ mod fused {
         (context, state)
     }
 
-    /// The output alone.
+    /// Returns only the output.
     fn output<E: Value + Source<W>, W: Kernels>(
         operands: [FlexTensor; 7],
         padding: FlexTensor,

@@ -1,4 +1,4 @@
-//! The weight of a linear layer, in whatever form it is held.
+//! The weight of a linear layer, in any form of storage.
 
 use std::fmt::Debug;
 use std::ops::Range;
@@ -19,12 +19,12 @@ pub struct Affine {
 }
 
 impl Affine {
-    /// A layer whose weight is one tensor.
+    /// Creates a layer whose weight is one tensor.
     pub fn new(weight: Tensor<2>, bias: Tensor<1>) -> Self {
         Self { weight: weight.into(), bias }
     }
 
-    /// `x · weight + bias` by burn's operations, rounded as its operands are.
+    /// Computes `x · weight + bias` with burn's operations and rounded operands. The result has the type of the operands.
     pub(crate) fn plain<const D: usize>(self, x: Tensor<D>, products: &Products) -> Tensor<D> {
         let precision = products.precision;
         let weight = precision.rounded(self.weight.plain(products));
@@ -32,12 +32,13 @@ impl Affine {
     }
 }
 
-/// The weight of a linear layer, `[input, output]`: what every product with a weight reads.
+/// The weight of a linear layer, `[input, output]`, with an optional low-rank update.
 #[derive(Clone, Debug)]
 pub struct Weight {
     base: Base,
     low_rank: Option<LowRank>,
-    /// Whether the base gets a gradient. Where neither it nor what is added does, a backward pass keeps no input of the layer.
+    /// Whether the base gets a gradient. If neither the base nor its low-rank update does, the backward pass does not keep
+    /// the layer's input.
     #[cfg_attr(
         not(feature = "flex"),
         expect(dead_code, reason = "burn's own operations keep what their backward passes read")
@@ -51,23 +52,23 @@ enum Base {
     Stored(Arc<dyn Storage>, Device),
 }
 
-/// A weight that is held in another form than as a tensor of f32. It is not trained.
+/// A weight that is stored in another form than a tensor of f32. It is not trained.
 ///
-/// Its values are unpacked for each product and dropped after it, or, where packed weights are kept, unpacked once.
+/// Its values are unpacked for each product and dropped after it. When packed weights are kept, they are unpacked once.
 pub trait Storage: Debug + Send + Sync {
     /// `[input, output]`
     fn shape(&self) -> [usize; 2];
 
-    /// Writes the values of some inputs and outputs, row-major `[inputs, outputs]`.
+    /// Writes the values of a range of inputs and outputs, row-major `[inputs, outputs]`.
     ///
     /// # Panics
-    /// When there is no such value, or not a place for each.
+    /// When a range is out of bounds, or `values` does not have the length of the block.
     fn unpack_block(&self, inputs: Range<usize>, outputs: Range<usize>, values: &mut [f32]);
 
-    /// Writes all values, row-major `[input, output]`, on all threads.
+    /// Writes all values, row-major `[input, output]`, with all threads.
     ///
     /// # Panics
-    /// When there is not a place for each value.
+    /// When `values` does not have the length of the weight.
     fn unpack_into(&self, values: &mut [f32]) {
         /// Inputs of a block.
         const INPUTS: usize = 64;
@@ -78,20 +79,20 @@ pub trait Storage: Debug + Send + Sync {
         });
     }
 
-    /// The values, row-major `[input, output]`.
+    /// Returns all values, row-major `[input, output]`.
     fn unpack(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.shape().iter().product()];
         self.unpack_into(&mut values);
         values
     }
 
-    /// The values as a tensor `[input, output]` of the device, for a product by burn's operations.
+    /// Returns the values as a tensor `[input, output]` on the device, for a product with burn's operations.
     fn tensor(&self, device: &Device) -> Tensor<2> {
         Tensor::from_data(TensorData::new(self.unpack(), self.shape()), device)
     }
 
-    /// The values as they are held, row-major `[output, input]`, for a product that packs them without unpacking; none
-    /// where they have to be unpacked.
+    /// The values in their stored form, row-major `[output, input]`, for a product that packs them directly. `None` if they
+    /// have to be unpacked.
     fn stored(&self) -> Option<StoredValues> {
         None
     }
@@ -105,12 +106,12 @@ impl From<Tensor<2>> for Weight {
 }
 
 impl Weight {
-    /// A weight in another form; `device` is where products are computed.
+    /// Creates a weight in another form. `device` is where products are computed.
     pub fn stored(storage: Arc<dyn Storage>, device: &Device) -> Self {
         Self { base: Base::Stored(storage, device.clone()), low_rank: None, is_trained: false }
     }
 
-    /// The same with an update of low rank added to it; the weight itself is no longer trained.
+    /// Adds a low-rank update to the weight. The weight itself is no longer trained.
     pub fn with_low_rank(self, low_rank: LowRank) -> Self {
         Self { low_rank: Some(low_rank), is_trained: false, ..self }
     }
@@ -123,7 +124,7 @@ impl Weight {
         }
     }
 
-    /// The weight as one tensor, whatever is added to it included; without dropout.
+    /// The weight as one tensor, including its low-rank update, without dropout.
     pub fn dense(self) -> Tensor<2> {
         let base = match self.base {
             Base::Dense(tensor) => tensor,
@@ -135,14 +136,14 @@ impl Weight {
         }
     }
 
-    /// The weight as one tensor, for a product by burn's operations.
+    /// The weight as one tensor, for a product with burn's operations. Dropout of the low-rank update is applied.
     pub(crate) fn plain(self, products: &Products) -> Tensor<2> {
         let low_rank = self.low_rank.map(|low_rank| low_rank.dropped(products));
         Self { low_rank, ..self }.dense()
     }
 }
 
-/// A stored weight as one tensor. On flex it is unpacked on the host, which takes less memory there than tensor operations.
+/// A stored weight as one tensor. On flex it is unpacked on the host, which takes less memory than tensor operations.
 fn unpacked(storage: &dyn Storage, device: &Device) -> Tensor<2> {
     #[cfg(feature = "flex")]
     if crate::is_fused(device) {
@@ -173,7 +174,7 @@ mod operand {
     use crate::low_rank::{Factors, carrier};
     use crate::{Products, StoredValues};
 
-    /// What a fused operation is told of a weight beside its tensor.
+    /// What a fused operation needs to know about a weight, in addition to its tensor.
     #[derive(Clone, Debug)]
     pub struct Form {
         held: Held,
@@ -182,18 +183,18 @@ mod operand {
         is_trained: bool,
     }
 
-    /// Where the values are, without what is added to them.
+    /// Where the values are, without the low-rank update.
     #[derive(Clone, Debug)]
     enum Held {
-        /// In the tensor.
+        /// In the operand's tensor.
         Tensor,
-        /// Not in the tensor: that stands for what is added.
+        /// In this tensor. The operand's tensor is the carrier of the low-rank factors.
         Elsewhere(FlexTensor),
         Stored(Arc<dyn Storage>),
     }
 
     impl Weight {
-        /// The tensor that takes the weight's place among an operation's operands and in its graph, and the form.
+        /// Returns the form, and the tensor that represents the weight among an operation's operands and in its graph.
         pub(crate) fn into_parts(self, products: &Products) -> (Tensor<2>, Form) {
             let Self { base, low_rank, is_trained } = self;
             let Some(low_rank) = low_rank.map(|low_rank| low_rank.dropped(products)) else {
@@ -215,26 +216,26 @@ mod operand {
         }
     }
 
-    /// A weight as a fused operation reads it.
+    /// A weight, as read by a fused operation.
     #[derive(Clone, Debug)]
     pub(crate) struct Operand {
         tensor: FlexTensor,
         form: Form,
     }
 
-    /// Where a weight's values are. The weak references keep an address from being used again, and make every change of
-    /// a tensor's values move them to another address: nobody but their only owner may change them in place.
+    /// Where a weight's values are. The weak references keep an address from being reused. They also make every change of a
+    /// tensor's values move them to another address, because only a sole owner may change values in place.
     #[derive(Clone, Debug)]
     pub(crate) enum Place {
-        /// A tensor's memory, where its values begin, and its shape.
+        /// A tensor's memory, the offset of its first value, and its shape.
         Memory(Weak<Bytes>, usize, [usize; 2]),
         Storage(Weak<dyn Storage>),
-        /// The bits of the scale of what is added.
+        /// The bits of the low-rank update's scale.
         Scale(u32),
     }
 
     impl Place {
-        /// Whether the values are still there.
+        /// Whether the values still exist.
         pub(crate) fn is_alive(&self) -> bool {
             match self {
                 Self::Memory(memory, ..) => memory.strong_count() > 0,
@@ -243,7 +244,7 @@ mod operand {
             }
         }
 
-        /// The address, and what tells views of one memory apart.
+        /// The address, and what distinguishes views of the same memory.
         fn key(&self) -> (*const (), usize, [usize; 2]) {
             match self {
                 Self::Memory(memory, start, shape) => (memory.as_ptr().cast(), *start, *shape),
@@ -281,12 +282,12 @@ mod operand {
             }
         }
 
-        /// The values and what is added to them, row-major `[input, output]`.
+        /// The values with the low-rank update added, row-major `[input, output]`.
         pub(crate) fn values(&self) -> Values<'_> {
             self.sum().0
         }
 
-        /// As [`Storage::stored`]; none where something is added to the values.
+        /// As [`Storage::stored`]; `None` if the weight has a low-rank update.
         pub(crate) fn stored(&self) -> Option<StoredValues> {
             match (&self.form.held, &self.form.factors) {
                 (Held::Stored(storage), None) => storage.stored(),
@@ -294,7 +295,7 @@ mod operand {
             }
         }
 
-        /// [`Operand::values`], and what a magnitude has multiplied each column with.
+        /// [`Operand::values`], and the factor of each column if there is a magnitude.
         fn sum(&self) -> (Values<'_>, Option<Vec<f32>>) {
             let held = match &self.form.held {
                 Held::Tensor => Values::Held(values(&self.tensor)),
@@ -314,7 +315,7 @@ mod operand {
             (Values::Computed(sum), columns)
         }
 
-        /// Where everything is that the values are made of.
+        /// The places of everything that the values are computed from.
         pub(crate) fn places(&self) -> Vec<Place> {
             let memory = |tensor: &FlexTensor| {
                 let start = tensor.layout().start_offset();
@@ -333,10 +334,10 @@ mod operand {
             places
         }
 
-        /// Where a product's packing takes the values from.
+        /// Where packing reads the values from.
         pub(super) fn source<E: Kernels>(&self) -> ValueSource<'_> {
             match (&self.form.held, &self.form.factors) {
-                // The columns of a quantized operand are read twice.
+                // The columns of a quantized operand are read twice, so their values are unpacked as a whole.
                 (Held::Stored(storage), None) if !E::QUANTIZED => ValueSource::Storage(&**storage),
                 _ => ValueSource::Values(self.values()),
             }
@@ -346,7 +347,7 @@ mod operand {
             self.form.is_trained
         }
 
-        /// The gradient of the layer's input, `gradient · weightᵀ`, stored or accumulated.
+        /// Computes the gradient of the layer's input, `gradient · weightᵀ`. The epilogue stores or accumulates it.
         pub(crate) fn input_gradient<E: Value, O: Value>(
             &self,
             gradient: View<'_, E>,
@@ -360,7 +361,8 @@ mod operand {
             }
         }
 
-        /// What is registered for the weight's node: the gradient, `xᵀ · gradient`, or the gradients of what is added.
+        /// The gradient that is registered for the weight's node: `xᵀ · gradient`, or the gradients of the low-rank
+        /// factors.
         pub(crate) fn gradient<E: Value>(&self, x: View<'_, E>, gradient: View<'_, E>) -> FlexTensor {
             if let Some(factors) = &self.form.factors {
                 // Without a magnitude the sum is not read.

@@ -1,5 +1,5 @@
-//! Dropout of the fused operations, against finite differences. The device's random stream is the process's, so this file
-//! has one test.
+//! Compares dropout of the fused operations with finite differences. The device's random stream is shared by the whole
+//! process, so this file has a single test.
 
 mod operations;
 
@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use kiln_kernels::{Activation, DropoutSeeds, OutputBlock, Products, RotaryAttention};
 use operations::*;
 
-/// The gradients along a direction, against the difference of two forward passes that draw the same numbers.
+/// Compares the gradients along a direction with the difference of two forward passes that drop the same values.
 fn check_slope(what: &str, operands: &Operands, operation: impl Fn(&[Tensor<1>], &Operands) -> Tensor<3>) {
     const STEP: f32 = 1e-2;
     let seeded = |operands: &Operands| {
@@ -35,7 +35,7 @@ fn check_slope(what: &str, operands: &Operands, operation: impl Fn(&[Tensor<1>],
     assert_ne!(values, run(operands, &device(), &operation).0, "{what}: another seed gives others");
 }
 
-/// With seeds of its own an operation draws the same numbers, whatever the device's random stream has been used for.
+/// With its own seeds, an operation drops the same values in every state of the device's random stream.
 fn check_seeds() {
     let operands = output_block_operands([2, 9, 11, 13]);
     let seeded = |device: &Device, device_seed: u64, seed: u64| {

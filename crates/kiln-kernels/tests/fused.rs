@@ -1,4 +1,4 @@
-//! The fused operations against burn's own, forward and backward.
+//! Compares the fused operations with burn's own, forward and backward.
 
 mod kept;
 mod low_rank;
@@ -13,7 +13,7 @@ use operations::*;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 
-/// Within `tolerance` of the largest number of all that were computed together: what should be zero is its rounding.
+/// Compares relative to the largest of all numbers, because numbers that should be zero are rounding errors of the others.
 #[track_caller]
 fn assert_close(found: &[Vec<f32>], expected: &[Vec<f32>], tolerance: f32, what: &str) {
     let largest = expected.iter().flatten().fold(1f32, |largest, value| largest.max(value.abs()));
@@ -45,7 +45,7 @@ fn check(
         let (found, gradients) = run(operands, &device(), &|leaves, operands| fused(leaves, operands, &products));
         assert_close(&[found], std::slice::from_ref(&expected), tolerance, &format!("{what} {precision:?}"));
         assert_close(&gradients, &expected_gradients, tolerance, &format!("{what} {precision:?}, gradient"));
-        // What other backends compute.
+        // The formulas of other backends.
         let (found, gradients) = run(operands, &device(), &|leaves, operands| plain(leaves, operands, &products));
         assert_close(&[found], std::slice::from_ref(&expected), tolerance, &format!("{what} {precision:?} by burn"));
         assert_close(&gradients, &expected_gradients, tolerance, &format!("{what} {precision:?} by burn, gradient"));
@@ -87,7 +87,7 @@ fn check_output_block(dims: [usize; 4]) {
     );
 }
 
-/// The gradients of what an output block reads and of its linear layer, with γ and β trained or not.
+/// The gradients of an output block's inputs and of its linear layer, with γ and β trained or frozen.
 fn gradients_below_a_norm(o: &Operands, is_frozen: bool) -> Vec<Vec<f32>> {
     let (_, mut gradients) = run(o, &device(), &|x, o| {
         let mut block = output_block(x, o, 0.0);
@@ -95,7 +95,7 @@ fn gradients_below_a_norm(o: &Operands, is_frozen: bool) -> Vec<Vec<f32>> {
             (norm.gamma, norm.beta) = (norm.gamma.clone().detach(), norm.beta.clone().detach());
         }
         let out = block.forward(shaped(&x[0], &o[0]), shaped(&x[1], &o[1]), &Products::default());
-        // They take part, by nothing.
+        // γ and β get a gradient of zero from this term.
         out + (x[4].clone().sum() + x[5].clone().sum()).mul_scalar(0.0).reshape([1, 1, 1])
     });
     gradients.truncate(4);
@@ -114,7 +114,7 @@ fn a_frozen_norm_gives_the_same_gradients() {
     }
 }
 
-/// Zero at padding: there the fused operation has nothing, burn's something that nobody reads.
+/// Sets padding to zero, because its outputs differ and are never used.
 fn without_padding(x: Tensor<3>, padding: Tensor<2, Bool>) -> Tensor<3> {
     let [batch, seq, hidden] = x.dims();
     let device = x.device();
@@ -173,7 +173,7 @@ fn fused_operations_are_burn_s() {
 }
 
 proptest! {
-    // The same sizes on every run: rounding is never far from what is allowed it.
+    // The sizes are the same on every run, because rounding errors can come close to the tolerance.
     #![proptest_config(ProptestConfig {
         cases: 24,
         rng_seed: RngSeed::Fixed(7),
@@ -193,7 +193,7 @@ proptest! {
     }
 }
 
-/// Along a direction: the gradients in f32, against the difference of two passes of burn's operations in f64.
+/// Compares the gradients in f32 along a direction with the difference of two passes of burn's operations in f64.
 fn check_slope(
     what: &str,
     operands: &Operands,
@@ -224,7 +224,7 @@ fn check_slope(
     assert!((found - expected).abs() <= 1e-5 * expected.abs().max(1.0), "{what}: a slope of {found}, not {expected}");
 }
 
-/// `relu` is left out where numbers are rounded: its slope jumps at 0, and rounding decides on which side a number is.
+/// `relu` is checked separately: its slope jumps at 0, and rounding decides on which side a number is.
 #[test]
 fn every_activation_is_burn_s_in_every_precision() {
     for activation in ACTIVATIONS.into_iter().filter(|activation| *activation != Activation::Relu) {
@@ -232,7 +232,7 @@ fn every_activation_is_burn_s_in_every_precision() {
             check_activated_linear(dims, activation);
         }
     }
-    // Whole numbers, which every precision holds exactly.
+    // Integers, which every precision represents exactly.
     let device = Device::flex();
     let [x, weight] =
         [Tensor::<2>::from_data([[1.0, -2.0]], &device), Tensor::from_data([[3.0, 1.0], [1.0, 2.0]], &device)];
@@ -336,7 +336,7 @@ fn kept_weights_are_never_stale() {
             let expected = linear_gelu::<2>(x.clone(), weight.clone(), bias.clone(), &Products::default());
             assert_eq!(numbers(found), numbers(expected), "round {round}");
         }
-        // In place where burn can, at another's address otherwise.
+        // Burn changes the tensor in place if it can. Otherwise the new values have another address.
         weight = weight * 1.5 + 0.25;
     }
 }

@@ -1,4 +1,4 @@
-//! The data sets that students are measured on, and how each is divided.
+//! The data sets on which students are measured: recipes, settings and how the rows are divided.
 
 use std::collections::HashSet;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// What the recipes share.
+/// The settings that all recipes share.
 const RECIPE: &str = r#"
 model.source = "dir:{assets}/models/multilingual-e5-small-zh"
 model.encoder = "full"
@@ -17,9 +17,9 @@ pub struct DataSet {
     pub name: &'static str,
     /// Its folder in `data`.
     pub key: &'static str,
-    /// What it is judged by, in `report.json`.
+    /// The name of the score in `report.json`.
     pub score: &'static str,
-    /// `{assets}` and `{folder}` stand for folders.
+    /// A recipe with `{assets}` and `{folder}` as placeholders for folders.
     recipe: &'static str,
     train: &'static str,
     pub test: &'static str,
@@ -29,7 +29,7 @@ pub struct DataSet {
     pub seeds: &'static [u64],
 }
 
-/// How the rows of `train` are divided; those that are left become texts without labels.
+/// How many rows of `train` keep their labels; the remaining rows become texts without labels.
 #[derive(Clone, Copy)]
 struct Division {
     labelled: usize,
@@ -109,7 +109,7 @@ train.batch_size = 32
 ];
 
 impl DataSet {
-    /// Writes `recipe.toml` and the divided data. Says whether there is a `raw.txt` for the teacher alone.
+    /// Writes `recipe.toml` and the divided data. Returns whether there are texts without labels, in `raw.txt`.
     pub fn prepare(&self, assets: &Path, folder: &Path) -> Result<bool> {
         let recipe = [self.recipe, RECIPE].concat().replace("{assets}", &assets.display().to_string());
         fs::write(folder.join("recipe.toml"), recipe.replace("{folder}", &folder.display().to_string()))?;
@@ -118,8 +118,8 @@ impl DataSet {
     }
 }
 
-/// Writes labelled rows, those to validate on, and texts alone; none of them twice, and none whose text is in the test file.
-/// Returns the number of texts alone.
+/// Writes `train.tsv`, `validation.tsv` and the remaining texts without labels, `raw.txt`. No text occurs twice, and none is in the test
+/// file. Returns the number of texts without labels.
 fn divide(train: &Path, test: &Path, division: Division, folder: &Path) -> Result<usize> {
     let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
     fn text(row: &str) -> &str {
@@ -130,7 +130,7 @@ fn divide(train: &Path, test: &Path, division: Division, folder: &Path) -> Resul
     let rows: Vec<&str> = train.lines().filter(|row| seen.insert(text(row))).collect();
     let Division { labelled, validation } = division;
     ensure!(rows.len() >= labelled + validation, "{} rows, expected {labelled} and {validation}", rows.len());
-    // In another order, which is the same every time: a step that shares no factor with their number comes to each row once.
+    // A fixed permutation: a step that shares no factor with the number of rows visits each row once.
     const STEP: usize = 7_919;
     ensure!(!rows.len().is_multiple_of(STEP), "{} rows cannot be mixed with the prime step {STEP}", rows.len());
     let mut mixed: Vec<&str> = (0..rows.len()).map(|at| rows[at * STEP % rows.len()]).collect();

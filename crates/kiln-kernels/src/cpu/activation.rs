@@ -6,7 +6,7 @@ use super::vector::{SlopeRow, map_activation, map_slope};
 use super::{Element, Simd};
 use crate::Activation;
 
-/// `activation(x)` of `[rows, columns]`.
+/// Computes `activation(x)` for `[rows, columns]`.
 pub fn activate<E: Element>(simd: Simd, activation: Activation, x: &[E], columns: usize) -> Vec<E> {
     let mut out = vec![E::default(); x.len()];
     let blocks = out.par_chunks_mut(ROWS * columns).zip(x.par_chunks(ROWS * columns));
@@ -14,8 +14,8 @@ pub fn activate<E: Element>(simd: Simd, activation: Activation, x: &[E], columns
     out
 }
 
-/// Turns the gradient of an activation's value into that of its argument `x`, in place, `[rows, columns]` both; returns the sums over
-/// the rows.
+/// Replaces the gradient of an activation's output with that of its input `x`, both `[rows, columns]`. Returns the sums
+/// over the rows.
 pub fn activate_backward<E: Element>(
     simd: Simd,
     activation: Activation,

@@ -4,24 +4,24 @@ use super::Simd;
 use super::simd::vectorized;
 use crate::AdamWStep;
 
-/// Values that one thread takes at a time.
+/// The number of values that a thread takes at a time.
 const VALUES: usize = 1 << 14;
 
-/// What an update changes.
+/// The values that an update changes.
 #[derive(Debug)]
 pub struct AdamWState<'a> {
     /// The parameter.
     pub weights: &'a mut [f32],
-    /// Running mean of the gradient.
+    /// The running mean of the gradient.
     pub first: &'a mut [f32],
-    /// Running mean of the gradient's square.
+    /// The running mean of the squared gradient.
     pub second: &'a mut [f32],
 }
 
 /// Updates weights and moments in place.
 ///
 /// # Panics
-/// When the slices are not of one length.
+/// When the slices differ in length.
 pub fn adamw(simd: Simd, state: AdamWState<'_>, gradient: &[f32], step: AdamWStep) {
     let AdamWState { weights, first, second } = state;
     let lengths = [weights.len(), first.len(), second.len(), gradient.len()];
@@ -33,7 +33,7 @@ pub fn adamw(simd: Simd, state: AdamWState<'_>, gradient: &[f32], step: AdamWSte
         .for_each(|((weights, gradient), (first, second))| update(simd, weights, gradient, first, second, step));
 }
 
-/// Σ x², each block in f32, the blocks in f64.
+/// Computes Σ x². Each block is summed in f32, and the blocks are summed in f64.
 pub fn sum_of_squares(simd: Simd, values: &[f32]) -> f64 {
     let blocks: Vec<f64> = values.par_chunks(VALUES).map(|block| f64::from(squares(simd, block))).collect();
     blocks.iter().sum()

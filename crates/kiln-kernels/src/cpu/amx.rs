@@ -1,7 +1,8 @@
-//! The micro-kernels on the tile registers of AMX (Intel's servers since 2023): 32 rows by 32 columns at a time.
+//! Micro-kernels for the tile registers of AMX (Intel's servers since 2023). They compute 32 rows by 32 columns at a time.
 //!
-//! A tile register holds 16 rows of 64 bytes. The instructions are written as assembly, because the compiler has no stable
-//! functions for them. Packed panels already have the layout that they want of a right operand: lanes of one `k` side by side.
+//! A tile register holds 16 rows of 64 bytes. The instructions are written in assembly, because the compiler has no stable
+//! intrinsics for them. Packed panels already have the layout that the instructions require of a right operand: the lanes
+//! of the same `k` are adjacent.
 #![allow(unsafe_code, reason = "tile instructions, on pointers whose bounds the caller has checked")]
 
 use std::arch::asm;
@@ -12,25 +13,25 @@ use half::bf16;
 use super::Element;
 use super::tile::x86::Pointers;
 
-/// Lanes that one register of operands holds, and rows and columns of a register of sums.
+/// The lanes in a row of an operand register. Also the rows and the columns of a register of sums.
 pub(super) const SIDE: usize = 16;
-/// Rows of a block: two registers of sums, one below the other.
+/// The rows of a block: two registers of sums, one below the other.
 pub(super) const ROWS: usize = 2 * SIDE;
-/// Columns of a block: two registers side by side.
+/// The columns of a block: two registers side by side.
 pub(super) const COLUMNS: usize = 2 * SIDE;
-/// Bytes of a register's row.
+/// The bytes in a row of a register.
 const ROW_BYTES: usize = 64;
-/// Bytes of a lane of a panel, and of a row of its sums.
+/// The bytes in a panel's row of lanes, and in a row of its sums.
 const WIDE: usize = 2 * ROW_BYTES;
-/// How far ahead the right operand is fetched, in bytes: two blocks.
+/// The prefetch distance in the right operand, in bytes: two blocks.
 const AHEAD: usize = 2 * WIDE * SIDE;
 
-/// Asks the operating system for the tile registers, which each process must do once.
+/// Requests permission for the tile registers from the operating system, which is needed once per process.
 pub(super) fn is_granted() -> bool {
     std::arch::x86_64::__cpuid(0).eax >= 7 && has_instructions() && is_permitted()
 }
 
-/// Whether the processor has tiles, and products of bf16 and of bytes on them (CPUID leaf 7, EDX).
+/// Whether the processor has tiles, and their products of bf16 and of bytes (CPUID leaf 7, EDX).
 fn has_instructions() -> bool {
     const BF16_TILE_INT8: u32 = 1 << 22 | 1 << 24 | 1 << 25;
     std::arch::x86_64::__cpuid_count(7, 0).edx & BF16_TILE_INT8 == BF16_TILE_INT8
@@ -42,7 +43,7 @@ fn is_permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: i64 = 0x1023;
     const TILE_DATA: i64 = 18;
     let mut status = ARCH_PRCTL;
-    // SAFETY: the call reads and writes no memory of ours; kernels without it return an error.
+    // SAFETY: the call does not access memory of this process. Operating system kernels without it return an error.
     unsafe {
         asm!("syscall", inlateout("rax") status, in("rdi") ARCH_REQ_XCOMP_PERM, in("rsi") TILE_DATA,
             lateout("rcx") _, lateout("r11") _, options(nostack));
@@ -50,13 +51,13 @@ fn is_permitted() -> bool {
     status == 0
 }
 
-/// Other systems have other rules, and were not tried.
+/// Other operating systems have other rules and are untested.
 #[cfg(not(target_os = "linux"))]
 fn is_permitted() -> bool {
     false
 }
 
-/// The shapes of the registers, as `ldtilecfg` reads them: palette 1, bytes of a row, rows.
+/// The shapes of the registers, in the format of `ldtilecfg`: palette 1, bytes per row, rows.
 #[repr(C, align(64))]
 struct Shapes {
     palette: u8,
@@ -67,12 +68,12 @@ struct Shapes {
 }
 
 impl Shapes {
-    /// Sums and left operand have `upper` rows in the registers 0, 1 and 4, and `lower` in 2, 3 and 5. The right operand is
-    /// in 6 and 7.
+    /// The sums and the left operand have `upper` rows in the registers 0, 1 and 4, and `lower` rows in 2, 3 and 5. The
+    /// right operand is in 6 and 7.
     fn new(upper: usize, lower: usize) -> Self {
         let (mut row_bytes, mut rows) = ([0; 16], [0; 16]);
         for (register, count) in [upper, upper, lower, lower, upper, lower, SIDE, SIDE].into_iter().enumerate() {
-            // A register without rows must have no bytes either; it takes no part.
+            // A register without rows must also have no bytes per row. It is not used.
             row_bytes[register] = if count > 0 { ROW_BYTES as u16 } else { 0 };
             rows[register] = count as u8;
         }
@@ -80,17 +81,17 @@ impl Shapes {
     }
 }
 
-/// The tile registers of a thread: the shape that they have, until they are given back.
+/// The tile registers of a thread, which keep their shape until this is dropped.
 #[derive(Debug, Default)]
 pub struct Registers {
-    /// How many rows the shape is for; 0 before the first.
+    /// The number of rows of the current shape. 0 if there is none.
     rows: usize,
-    /// They are those of the thread.
+    /// Prevents sending this to another thread, because the registers belong to a thread.
     thread: PhantomData<*const ()>,
 }
 
 impl Registers {
-    /// Shapes the registers for so many rows, at most [`ROWS`], which takes longer than the product of a few blocks.
+    /// Configures the registers for `rows` rows, at most [`ROWS`]. This takes longer than the product of a few blocks.
     ///
     /// # Safety
     /// Tiles must be granted.
@@ -100,14 +101,14 @@ impl Registers {
         }
         let upper = if rows <= SIDE { rows } else { rows.div_ceil(2) };
         let shapes = Shapes::new(upper, rows - upper);
-        // SAFETY: the caller's promise; the shapes are those of palette 1.
+        // SAFETY: the caller's promise. The shapes are valid for palette 1.
         unsafe { asm!("ldtilecfg [{}]", in(reg) &raw const shapes, options(nostack, readonly)) };
         self.rows = rows;
     }
 }
 
 impl Drop for Registers {
-    /// What a thread holds in them costs time when it is interrupted.
+    /// Releases the registers, because saving them makes interrupting the thread slower.
     fn drop(&mut self) {
         if self.rows > 0 {
             // SAFETY: tiles were granted when a shape was set.
@@ -116,22 +117,23 @@ impl Drop for Registers {
     }
 }
 
-/// What the assembly reads: addresses, and distances in bytes.
+/// The operands of the assembly: addresses, and distances in bytes.
 struct Operands {
     a: *const u8,
     a_step: usize,
     b: *const u8,
-    /// The part of the right operand that is fetched.
+    /// The address in the right operand that is prefetched.
     ahead: *const u8,
     sums: *mut u8,
-    /// Whether sums are read first. Otherwise they begin at zero.
+    /// Whether the sums are loaded first. Otherwise they start at zero.
     has_sums: usize,
-    /// Of 16 lanes, at least one.
+    /// The number of blocks of 16 lanes, at least one.
     blocks: usize,
 }
 
-/// Prefetches some cache lines of the right operand, [`AHEAD`] of what is multiplied, and the next line of four rows of the left
-/// operand. The processor does not prefetch for tile loads by itself. Between tile instructions the prefetches are nearly free.
+/// Prefetches some cache lines of the right operand, [`AHEAD`] bytes ahead of the multiplication, and the next line of four
+/// rows of the left operand. The processor does not prefetch for tile loads by itself. Between tile instructions,
+/// prefetches are nearly free.
 macro_rules! fetch {
     ($($line:literal)*) => {
         concat!(
@@ -145,18 +147,18 @@ macro_rules! fetch {
     };
 }
 
-/// The loop over blocks of 16 lanes, for one register of rows and for two.
+/// The loop over blocks of 16 lanes, for one and for two registers of rows.
 macro_rules! kernel {
     ($name:ident, $element:ty, $product:literal) => {
         pub(super) mod $name {
             use super::*;
 
-            /// Adds to the sums of at most [`ROWS`] rows and of [`COLUMNS`] columns the product over `p.lanes` lanes, a
-            /// multiple of [`SIDE`] above 0.
+            /// Adds the product over `p.lanes` lanes to the sums of at most [`ROWS`] rows and of [`COLUMNS`] columns.
+            /// `p.lanes` must be a positive multiple of [`SIDE`].
             ///
             /// # Safety
-            /// Tiles must be granted; all rows, columns and lanes must lie within what `p` points to; the lanes of a row of the
-            /// left operand must lie side by side.
+            /// Tiles must be granted. All rows, columns and lanes must be within the memory that `p` points to. The lanes
+            /// of each row of the left operand must be adjacent.
             pub(in super::super) unsafe fn run(rows: usize, p: Pointers<$element>, registers: &mut Registers) {
                 const { assert!(COLUMNS * size_of::<$element>() * <$element>::PER_LANE == WIDE) };
                 debug_assert!(p.width == COLUMNS && p.lanes % SIDE == 0 && p.lanes > 0 && (1..=ROWS).contains(&rows));

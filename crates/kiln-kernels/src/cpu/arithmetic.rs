@@ -1,8 +1,8 @@
-//! What a level's instructions do better than the compiler makes of a plain loop.
+//! Operations that need more than what the compiler makes of a plain loop.
 
 use super::Element;
 
-/// Products that are added, and what a row is reduced to.
+/// Multiply-add and reductions of rows.
 pub(super) trait Arithmetic {
     /// `x · factor + sum`
     fn multiply_add(x: f32, factor: f32, sum: f32) -> f32;
@@ -19,14 +19,14 @@ pub(super) trait Arithmetic {
         sum(values, |x| (x - mean) * (x - mean))
     }
 
-    /// The largest of a row, or −∞.
+    /// The largest value of a row, or −∞ if the row is empty.
     #[inline(always)]
     fn max(values: &[f32]) -> f32 {
         values.iter().map(|value| ordered(*value)).max().map_or(f32::NEG_INFINITY, from_ordered)
     }
 }
 
-/// In one instruction, rounded once.
+/// Multiply-add in one instruction, rounded once.
 #[cfg(any(test, target_arch = "x86_64", target_arch = "aarch64"))]
 pub(super) struct Fused;
 
@@ -38,7 +38,7 @@ impl Arithmetic for Fused {
     }
 }
 
-/// In two instructions, for machines that have no other.
+/// Multiply-add in two instructions, for machines without a fused one.
 #[cfg(any(test, not(target_arch = "aarch64")))]
 pub(super) struct Separate;
 
@@ -50,7 +50,7 @@ impl Arithmetic for Separate {
     }
 }
 
-/// What every machine of an architecture has.
+/// The multiply-add of every machine of the architecture.
 #[cfg(target_arch = "aarch64")]
 pub(super) type Portable = Fused;
 #[cfg(not(target_arch = "aarch64"))]
@@ -66,8 +66,8 @@ mod avx512 {
 
     use super::{Arithmetic, Fused, SIDE_BY_SIDE};
 
-    /// Keeps the 16 sums of a row in one vector, which the compiler would split. Only functions that are compiled for AVX-512,
-    /// as [`vectorized`](crate::cpu::simd::vectorized) makes them, may name it.
+    /// Keeps the 16 sums of a row in one vector, which the compiler would split. Only functions that are compiled for
+    /// AVX-512 by [`vectorized`](crate::cpu::simd::vectorized) may use it.
     pub(in crate::cpu) struct Avx512;
 
     impl Arithmetic for Avx512 {
@@ -79,7 +79,8 @@ mod avx512 {
         #[inline(always)]
         fn sum(values: &[f32]) -> f32 {
             let (blocks, remaining) = values.as_chunks::<SIDE_BY_SIDE>();
-            // SAFETY: a block has a vector's 16 values, and what is compiled for AVX-512 runs only where detection has found it.
+            // SAFETY: a block has 16 values, as a vector has, and code that is compiled for AVX-512 runs only if it was
+            // detected.
             let total = unsafe {
                 let add = |sums, block: &[f32; 16]| _mm512_add_ps(sums, _mm512_loadu_ps(block.as_ptr()));
                 _mm512_reduce_add_ps(blocks.iter().fold(_mm512_setzero_ps(), add))
@@ -115,7 +116,7 @@ mod avx512 {
     }
 }
 
-/// How many sums run side by side, so that the order of additions is the same with vectors of any length.
+/// The number of parallel sums. It is constant, so that the order of additions is the same for every vector length.
 const SIDE_BY_SIDE: usize = 16;
 
 /// Σ f(x)
@@ -128,11 +129,11 @@ fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
             *sum += f(*value);
         }
     }
-    // Added to the sums one by one, these would keep all of them in memory.
+    // Adding these to `sums` one by one would keep all sums in memory.
     remaining.iter().fold(total(sums), |sum, value| sum + f(*value))
 }
 
-/// Σ x·y of two rows of one length.
+/// Σ x·y of two rows of equal length.
 #[inline(always)]
 pub(super) fn dot<E: Element>(values: &[f32], others: &[E]) -> f32 {
     let mut sums = [0f32; SIDE_BY_SIDE];
@@ -157,20 +158,20 @@ fn total(mut sums: [f32; SIDE_BY_SIDE]) -> f32 {
     sums[0]
 }
 
-/// A whole number that is larger where the float is: of whole numbers the compiler finds the largest in vectors, of floats
-/// it must not.
+/// Maps a float to an integer in the same order. The compiler vectorizes the maximum of integers, but not that of floats.
 #[inline(always)]
 pub(super) fn ordered(x: f32) -> i32 {
     swap_order(x.to_bits().cast_signed())
 }
 
-/// The float of such a number.
+/// Maps such an integer back to its float.
 #[inline(always)]
 pub(super) fn from_ordered(x: i32) -> f32 {
     f32::from_bits(swap_order(x).cast_unsigned())
 }
 
-/// Negative floats grow with their magnitude, negative whole numbers fall with it.
+/// Negative floats decrease as their bits increase, while negative integers increase. Flipping these bits gives both the
+/// same order.
 #[inline(always)]
 fn swap_order(bits: i32) -> i32 {
     bits ^ ((bits >> 31) & i32::MAX)

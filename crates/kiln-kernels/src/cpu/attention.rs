@@ -1,5 +1,5 @@
-//! Attention of several heads on queries, and on keys and values side by side in one matrix. Nothing is transposed in memory;
-//! probabilities live only while their block of rows is computed, and the backward pass computes them again from the
+//! Multi-head attention of a matrix of queries on a matrix of keys and values side by side. Nothing is transposed in
+//! memory. Probabilities exist only while their block of rows is computed. The backward pass computes them again from the
 //! largest score and the sum of each row (Dao et al., 2022).
 
 use std::ops::Range;
@@ -13,27 +13,28 @@ use super::random::Dropout;
 use super::softmax::{BackwardBlock, ScoreRows, SoftmaxRow, softmax, softmax_backward, stride};
 use super::{Kernels, Simd, View};
 
-/// Queries of a head that are computed together.
+/// The number of queries of a head that are computed together.
 const ROWS: usize = 64;
 
 /// The shape of an attention.
 #[derive(Clone, Copy, Debug)]
 pub struct Attention<'a> {
-    /// Texts.
+    /// The number of texts.
     pub batch: usize,
-    /// Positions of a text.
+    /// The number of positions of a text.
     pub seq: usize,
-    /// How many of them attend, from the first on.
+    /// The number of positions that attend, from the first on.
     pub queries: usize,
-    /// Heads.
+    /// The number of heads.
     pub heads: usize,
-    /// All heads' width.
+    /// The width of all heads together.
     pub hidden: usize,
-    /// How far a position is attended to at most; any, where there is none. Time and memory grow with it, not with `seq`.
+    /// The largest distance at which a position is attended to, or `None` for no limit. Time and memory grow with it
+    /// instead of `seq`.
     pub window: Option<usize>,
-    /// Whether a position holds a token, `[batch, seq]`. The outputs of those behind a text's last token are zero.
+    /// Whether a position holds a token, `[batch, seq]`. Outputs after a text's last token are zero.
     pub mask: &'a [bool],
-    /// Of the probabilities.
+    /// Dropout of the probabilities.
     pub dropout: Option<Dropout>,
 }
 
@@ -46,7 +47,7 @@ impl Attention<'_> {
         (1.0 / (self.head() as f64).sqrt()) as f32
     }
 
-    /// The mask of a text up to its last token: padding behind it takes no part.
+    /// The mask of a text up to its last token. The padding after it is not computed.
     fn tokens(&self, text: usize) -> &[bool] {
         let mask = &self.mask[text * self.seq..][..self.seq];
         &mask[..mask.iter().rposition(|token| *token).map_or(0, |last| last + 1)]
@@ -57,7 +58,7 @@ impl Attention<'_> {
         queries.narrow(text * self.queries, tokens.min(self.queries)).columns(head * self.head(), self.head())
     }
 
-    /// Its keys (0) or values (1), `[tokens, head]`.
+    /// The keys (0) or values (1) of a head, `[tokens, head]`.
     fn part<'a, E>(
         &self,
         keys_values: View<'a, E>,
@@ -70,7 +71,7 @@ impl Attention<'_> {
         keys_values.narrow(text * self.seq, tokens).columns(first, self.head())
     }
 
-    /// The positions that some queries from `first` on attend to, of a text of `tokens`.
+    /// The positions that `rows` queries from `first` on attend to, in a text of `tokens` tokens.
     fn reach(&self, first: usize, rows: usize, tokens: usize) -> Range<usize> {
         match self.window {
             None => 0..tokens,
@@ -78,13 +79,13 @@ impl Attention<'_> {
         }
     }
 
-    /// How many scores some queries have at most.
+    /// The largest number of scores for `rows` queries.
     fn most_scores(&self, rows: usize, tokens: usize) -> usize {
         let widest = self.window.map_or(tokens, |window| window.saturating_mul(2).saturating_add(rows).min(tokens));
         rows * stride(widest)
     }
 
-    /// The rows of a head's scores from the query `first` on, at the positions of `reach`.
+    /// The parameters of a head's scores from the query `first` on, for the positions of `reach`.
     fn score_rows(&self, [text, head, first]: [usize; 3], reach: Range<usize>) -> ScoreRows<'_> {
         ScoreRows {
             mask: &self.tokens(text)[reach.clone()],
@@ -98,8 +99,9 @@ impl Attention<'_> {
     }
 }
 
-/// softmax(Q·Kᵀ/√d)·V of each head, `[batch, queries, hidden]`, from queries, `[batch · queries, hidden]`, and `keys_values`,
-/// `[batch · seq, 2 · hidden]`; and what the backward pass needs of each row, `[batch, heads, queries]`.
+/// Computes softmax(Q·Kᵀ/√d)·V of each head, `[batch, queries, hidden]`. The queries are `[batch · queries, hidden]`, and
+/// `keys_values` is `[batch · seq, 2 · hidden]`. Also returns what the backward pass needs of each row,
+/// `[batch, heads, queries]`.
 pub fn attention<E: Kernels + Source<E>>(
     simd: Simd,
     shape: Attention<'_>,
@@ -137,7 +139,7 @@ pub fn attention<E: Kernels + Source<E>>(
     let texts = context.par_chunks_mut(shape.queries * shape.hidden);
     let texts = texts.zip(softmax_rows.par_chunks_mut(shape.heads * shape.queries)).enumerate();
     texts.with_max_len(1).for_each(|(text, (out, rows))| {
-        // The rows of each head.
+        // The output rows of each head.
         let mut heads: Vec<Vec<&mut [E]>> = (0..shape.heads).map(|_| Vec::with_capacity(shape.queries)).collect();
         for row in out.chunks_exact_mut(shape.hidden) {
             heads.iter_mut().zip(row.chunks_exact_mut(head)).for_each(|(head, part)| head.push(part));
@@ -148,7 +150,7 @@ pub fn attention<E: Kernels + Source<E>>(
     (context, softmax_rows)
 }
 
-/// The gradients of the queries and of keys and values, given those of the output.
+/// Computes the gradients of the queries and of `keys_values` from the gradient of the output.
 pub fn attention_backward<E: Kernels + Source<E>>(
     simd: Simd,
     shape: Attention<'_>,
@@ -190,26 +192,26 @@ pub fn attention_backward<E: Kernels + Source<E>>(
     [of_queries, of_keys_values]
 }
 
-/// The backward pass of one head on one text.
+/// The backward pass of one head for one text.
 struct HeadBackward<'a, E> {
-    /// The text and the head.
+    /// The indices of the text and the head.
     place: [usize; 2],
     queries: View<'a, E>,
     keys: View<'a, E>,
     values: View<'a, E>,
-    /// Of the output.
+    /// The gradient of the output.
     gradient: View<'a, E>,
     softmax_rows: &'a [SoftmaxRow],
 }
 
 impl<E: Kernels + Source<E>> HeadBackward<'_, E> {
-    /// Keys and values across, and keys, at some positions.
+    /// Packs the transposed keys, the transposed values, and the keys, for the positions of `reach`.
     fn pack(&self, simd: Simd, reach: &Range<usize>) -> [Packed<E>; 3] {
         let [keys, values] = [self.keys, self.values].map(|part| part.narrow(reach.start, reach.len()));
         [keys.transposed(), values.transposed(), keys].map(|part| Packed::new_serial(simd, part))
     }
 
-    /// Writes the gradients of the queries and returns those of the keys and of the values.
+    /// Writes the gradients of the queries. Returns those of the keys and of the values.
     fn run(&self, simd: Simd, shape: Attention<'_>, of_queries: &mut [E]) -> [Vec<f32>; 2] {
         let (head, tokens, [text, head_at]) = (shape.head(), self.keys.rows(), self.place);
         let whole = shape.window.is_none().then(|| self.pack(simd, &(0..tokens)));
@@ -248,7 +250,7 @@ impl<E: Kernels + Source<E>> HeadBackward<'_, E> {
     }
 }
 
-/// A text's `[heads, parts, seq, head]` to `[seq, parts, heads, head]`.
+/// Reorders a text's `[heads, parts, seq, head]` to `[seq, parts, heads, head]`.
 fn side_by_side<E: Kernels>(values: &[E], [seq, heads, parts]: [usize; 3], out: &mut [E]) {
     let row = out.len() / seq;
     let (hidden, head) = (row / parts, row / parts / heads);

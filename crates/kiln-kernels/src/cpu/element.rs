@@ -2,17 +2,17 @@ use std::mem::MaybeUninit;
 
 use half::bf16;
 
-/// What the operands of a product are rounded to. Values lie in 32-bit lanes, neighbours along the summed axis together.
+/// An operand type of products. Values are stored in 32-bit lanes, which hold neighbours along the summed axis.
 pub trait Element: Copy + Default + Send + Sync + std::fmt::Debug + bytemuck::Pod {
-    /// Values in a lane.
+    /// The number of values in a lane.
     const PER_LANE: usize;
-    /// Whether it holds whole numbers, of which each row and each column has a unit of its own.
+    /// Whether the values are integers with a scale for each row and each column.
     const QUANTIZED: bool = false;
 
-    /// Rounds to the nearest, ties to even.
+    /// Rounds to the nearest value, ties to even.
     fn from_f32(value: f32) -> Self;
 
-    /// Exactly.
+    /// Converts without loss.
     fn to_f32(self) -> f32;
 }
 
@@ -33,7 +33,7 @@ impl Element for f32 {
 impl Element for bf16 {
     const PER_LANE: usize = 2;
 
-    /// As `bf16::from_f32`, without its branch, so that loops over it are vectorized.
+    /// As `bf16::from_f32`, but without its branch, so that loops are vectorized.
     #[inline(always)]
     fn from_f32(value: f32) -> Self {
         let bits = value.to_bits();
@@ -48,7 +48,8 @@ impl Element for bf16 {
     }
 }
 
-/// In units of a column of the right operand, −127 to 127. Rows of the left operand lie as bytes from 0 to 255.
+/// In a right operand, integers from −127 to 127 with a scale for each column. The rows of a left operand are bytes from 0
+/// to 255.
 impl Element for i8 {
     const PER_LANE: usize = 4;
     const QUANTIZED: bool = true;
@@ -64,12 +65,12 @@ impl Element for i8 {
     }
 }
 
-/// Where a result is written.
+/// A place that a result is written to.
 pub trait Slot: Send {
-    /// Writes the result, rounded.
+    /// Writes the rounded result.
     fn write(&mut self, value: f32);
 
-    /// Adds the result to what is there.
+    /// Adds the result to the present value.
     fn add(&mut self, value: f32);
 }
 
@@ -85,7 +86,7 @@ impl<E: Element> Slot for E {
     }
 }
 
-/// There is nothing yet, which counts as 0.
+/// Memory without a value, which counts as 0.
 impl<E: Element> Slot for MaybeUninit<E> {
     #[inline(always)]
     fn write(&mut self, value: f32) {

@@ -3,32 +3,33 @@ use rayon::prelude::*;
 use super::norm::{ROWS, drop_in_place};
 use super::{Dropout, Keep, Norm, Normalized, Simd, add, residual_norm};
 
-/// The tables that a token's vector is summed from, each `[entries, hidden]`.
+/// The tables whose rows are added for a token, `[entries, hidden]` each.
 #[derive(Clone, Copy, Debug)]
 pub struct Tables<'a> {
-    /// By token.
+    /// Word embeddings, by token id.
     pub words: &'a [f32],
-    /// By place in the text.
+    /// Position embeddings.
     pub positions: &'a [f32],
-    /// By segment.
+    /// Segment embeddings.
     pub segments: &'a [f32],
 }
 
-/// What a batch reads from the tables.
+/// The table entries of a batch.
 #[derive(Clone, Debug)]
 pub struct Tokens {
-    /// Entry of each token, `[batch, seq]`.
+    /// The word entry of each token, `[batch, seq]`.
     pub words: Vec<usize>,
-    /// Segment of each token, `[batch, seq]`.
+    /// The segment entry of each token, `[batch, seq]`.
     pub segments: Vec<usize>,
-    /// Positions of a text.
+    /// The number of positions of a text.
     pub seq: usize,
 }
 
-/// `dropout(norm(words + positions + segments))`, `[batch, seq, hidden]`; `keep` says whether a backward pass follows.
+/// Computes `dropout(norm(words + positions + segments))`, `[batch, seq, hidden]`. `keep` is set if a backward pass
+/// follows.
 ///
 /// # Panics
-/// When an entry is beyond its table.
+/// When an entry is out of its table's range.
 pub fn embed(
     simd: Simd,
     tables: Tables<'_>,
@@ -58,7 +59,8 @@ pub fn embed(
     (out, normalized)
 }
 
-/// The gradient of a table: of each row of `gradient`, `[rows, hidden]`, its part at the entry that `entry` names.
+/// Computes the gradient of a table. Each row of `gradient`, `[rows, hidden]`, is added to the table row that `entry`
+/// returns for it.
 pub fn table_gradient(
     simd: Simd,
     gradient: &[f32],

@@ -1,4 +1,4 @@
-//! An activation that gates: `activation(a) · b` of each row's halves `a` and `b`.
+//! A gated activation: `activation(a) · b` of the halves `a` and `b` of each row.
 
 use rayon::prelude::*;
 
@@ -9,18 +9,18 @@ use super::vector::{SlopeRow, map_activation, map_slope};
 use super::{Element, Simd};
 use crate::Activation;
 
-/// What a gate is applied with.
+/// The parameters of a gate.
 #[derive(Clone, Copy, Debug)]
 pub struct Gate {
-    /// Of a row's first half.
+    /// The activation of a row's first half.
     pub activation: Activation,
     /// The width of a half.
     pub columns: usize,
-    /// Of what comes out.
+    /// Dropout of the output.
     pub dropout: Option<Dropout>,
 }
 
-/// `dropout(activation(a) · b)`, `[rows, columns]`, of `x`, `[rows, 2 · columns]`.
+/// Computes `dropout(activation(a) · b)`, `[rows, columns]`, from `x`, `[rows, 2 · columns]`.
 pub fn gate<E: Element>(simd: Simd, gate: Gate, x: &[E]) -> Vec<E> {
     let columns = gate.columns;
     let mut out = vec![E::default(); x.len() / 2];
@@ -29,7 +29,8 @@ pub fn gate<E: Element>(simd: Simd, gate: Gate, x: &[E]) -> Vec<E> {
     out
 }
 
-/// The gradients of `x`, `[rows, 2 · columns]`, and their sums over the rows, from those of [`gate`]'s output.
+/// Computes the gradients of `x`, `[rows, 2 · columns]`, and their sums over the rows, from the gradient of [`gate`]'s
+/// output.
 pub fn gate_backward<E: Element>(simd: Simd, gate: Gate, x: &[E], gradient: &[E]) -> (Vec<E>, Vec<f32>) {
     let columns = gate.columns;
     let mut out = vec![E::default(); x.len()];

@@ -1,4 +1,4 @@
-//! Memory of operands and of what is computed in between, used again.
+//! Reusable buffers for operands and intermediate results.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -11,27 +11,27 @@ use super::Element;
 
 type Memory = AVec<u8, ConstAlign<64>>;
 
-/// Pieces that nobody uses now. Operands are packed for each product and dropped after it: memory given back in between is cut
-/// into pieces by what is allocated meanwhile, and cleared once more by the system.
+/// Unused buffers. Operands are packed for each product and dropped after it. If their memory were freed in between, other
+/// allocations would fragment it, and the system would clear it again.
 struct Spare {
     pieces: Vec<Memory>,
-    /// How many are kept.
+    /// The largest number of buffers to keep.
     most: usize,
 }
 
-/// Large ones, whichever thread dropped them.
+/// Large buffers, from all threads.
 static LARGE: Mutex<Spare> = Mutex::new(Spare { pieces: Vec::new(), most: 3 });
 
 thread_local! {
-    /// Small ones that this thread dropped.
+    /// Small buffers that this thread dropped.
     static SMALL: RefCell<Spare> = const { RefCell::new(Spare { pieces: Vec::new(), most: 8 }) };
 }
 
-/// How many bytes a large one has at least.
+/// The smallest size of a large buffer, in bytes.
 const LEAST_LARGE: usize = 1 << 20;
 
 impl Spare {
-    /// The smallest that is large enough.
+    /// Takes the smallest buffer that is large enough.
     fn take(&mut self, bytes: usize) -> Option<Memory> {
         let fitting = self.pieces.iter().enumerate().filter(|(_, memory)| memory.len() >= bytes);
         let (at, _) = fitting.min_by_key(|(_, memory)| memory.len())?;
@@ -41,7 +41,7 @@ impl Spare {
     fn put(&mut self, memory: Memory) {
         self.pieces.push(memory);
         if self.pieces.len() > self.most {
-            // The largest serve every length.
+            // The largest buffers fit every length.
             let smallest = self.pieces.iter().enumerate().min_by_key(|(_, memory)| memory.len());
             let (smallest, _) = smallest.expect("one was just put there");
             self.pieces.swap_remove(smallest);
@@ -49,18 +49,18 @@ impl Spare {
     }
 }
 
-/// Values on a cache line's boundary.
+/// Values that are aligned to a cache line.
 #[derive(Debug)]
 pub struct Lanes<E> {
-    /// As long as it ever was, so that it is cleared once.
+    /// Never shortened, so that it is cleared only once.
     memory: Memory,
-    /// How many of it are values.
+    /// The number of bytes in use.
     bytes: usize,
     element: PhantomData<E>,
 }
 
 impl<E: Element> Lanes<E> {
-    /// Any values.
+    /// Creates a buffer of `len` values with arbitrary contents.
     pub fn any(len: usize) -> Self {
         let bytes = len * size_of::<E>();
         let spare = match bytes {
@@ -76,14 +76,14 @@ impl<E: Element> Lanes<E> {
         Self { memory: spare.unwrap_or_else(new), bytes, element: PhantomData }
     }
 
-    /// These values.
+    /// Copies `values`.
     pub fn copied(values: &[E]) -> Self {
         let mut lanes = Self::any(values.len());
         lanes.copy_from_slice(values);
         lanes
     }
 
-    /// Zeros.
+    /// Creates a buffer of `len` zeros.
     pub fn zeroed(len: usize) -> Self {
         let mut lanes = Self::any(len);
         lanes.fill(E::default());
@@ -97,7 +97,7 @@ impl<E> Drop for Lanes<E> {
         match memory.len() {
             0 => {}
             LEAST_LARGE.. => LARGE.lock().unwrap_or_else(PoisonError::into_inner).put(memory),
-            // A thread that ends keeps nothing.
+            // The buffer is freed if the thread is ending.
             _ => drop(SMALL.try_with(|spare| spare.borrow_mut().put(memory))),
         }
     }

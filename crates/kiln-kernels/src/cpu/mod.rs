@@ -1,4 +1,4 @@
-//! The kernels themselves, on slices; they know nothing of tensors.
+//! The kernels, which work on slices and do not depend on tensors.
 
 pub(crate) mod simd;
 mod element;

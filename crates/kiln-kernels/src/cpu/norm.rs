@@ -1,4 +1,4 @@
-//! Layer normalization of rows, with the dropout and the residual before it.
+//! Layer normalization of rows, with the preceding dropout and residual connection.
 
 use rayon::prelude::*;
 
@@ -7,8 +7,8 @@ use super::random::Dropout;
 use super::simd::vectorized;
 use super::{Element, Simd, Slot};
 
-/// Rows that one thread takes at a time. Sums over rows are made block by block, in order, so that they do not depend on
-/// the number of threads.
+/// The number of rows that a thread takes at a time. Sums over rows are added block by block, in order, so that they do not
+/// depend on the number of threads.
 pub(super) const ROWS: usize = 32;
 
 /// What a normalization keeps for its backward pass.
@@ -16,38 +16,38 @@ pub(super) const ROWS: usize = 32;
 pub enum Keep {
     /// Nothing: there is no backward pass.
     Nothing,
-    /// Each row's deviation: the rows are computed again from the output, see [`NormRows::Output`].
+    /// Each row's deviation. The normalized rows are computed from the output, as in [`NormRows::Output`].
     Deviations,
-    /// Each row's deviation, and the normalized rows.
+    /// Each row's deviation and its normalized values.
     Rows,
 }
 
 /// What the backward pass of a normalization needs.
 #[derive(Clone, Debug)]
 pub struct Normalized<E> {
-    /// (x − mean) / deviation, `[rows, hidden]`; empty where only deviations are kept.
+    /// (x − mean) / deviation, `[rows, hidden]`. Empty if only deviations are kept.
     pub rows: Vec<E>,
     /// 1 / deviation, `[rows]`.
     pub inverse_deviations: Vec<f32>,
 }
 
-/// Scale, shift and ε of a layer normalization.
+/// The scale, the shift and ε of a layer normalization.
 #[derive(Clone, Copy, Debug)]
 pub struct Norm<'a> {
     /// γ, `[hidden]`.
     pub weight: &'a [f32],
     /// β, `[hidden]`.
     pub bias: &'a [f32],
-    /// Added to the variance.
+    /// A small constant that is added to the variance.
     pub epsilon: f32,
 }
 
-/// Where a backward pass finds the normalized rows.
+/// The source of the normalized rows in the backward pass.
 #[derive(Clone, Copy, Debug)]
 pub enum NormRows<'a, E> {
-    /// They were kept, `[rows, hidden]`.
+    /// The kept rows, `[rows, hidden]`.
     Kept(&'a [E]),
-    /// They are computed from the normalization's output, `[rows, hidden]`, as (output − β) / γ.
+    /// The normalization's output, `[rows, hidden]`, from which they are computed as (output − β) / γ.
     Output {
         /// The output.
         values: &'a [f32],
@@ -56,13 +56,13 @@ pub enum NormRows<'a, E> {
     },
 }
 
-/// Whether the normalized rows, which the output is linear in, can be computed from it to about the precision of f32. Rounding
-/// the output moves a row's value by 2⁻²⁴ · (|x| + |β/γ|), so that |β/γ| must not be large.
+/// Whether the normalized rows can be computed from the output to about the precision of f32. Rounding the output changes a
+/// row's value x by 2⁻²⁴ · (|x| + |β/γ|), so |β/γ| must not be large.
 pub fn is_invertible(norm: Norm<'_>) -> bool {
     norm.weight.iter().zip(norm.bias).all(|(weight, bias)| *weight != 0.0 && bias.abs() <= 8.0 * weight.abs())
 }
 
-/// `norm(dropout(x) + residual)`, in place of `x`.
+/// Computes `norm(dropout(x) + residual)` in place of `x`.
 pub fn residual_norm<E: Element>(
     simd: Simd,
     x: &mut [f32],
@@ -94,7 +94,7 @@ pub fn residual_norm<E: Element>(
     (keep != Keep::Nothing).then_some(Normalized { rows, inverse_deviations })
 }
 
-/// `norm(x)`, rounded for a product; `keep` says whether a backward pass follows, which is [`norm_backward`].
+/// Computes `norm(x)`, rounded to `E`. `keep` is set if [`norm_backward`] follows.
 pub fn normalize<E: Element>(simd: Simd, x: &[f32], norm: Norm<'_>, keep: bool) -> (Vec<E>, Option<Normalized<E>>) {
     let hidden = norm.weight.len();
     let mut out = vec![E::default(); x.len()];
@@ -110,25 +110,26 @@ pub fn normalize<E: Element>(simd: Simd, x: &[f32], norm: Norm<'_>, keep: bool) 
     (out, Some(Normalized { rows, inverse_deviations }))
 }
 
-/// `dropout(x) + residual`, in place of `x`, `[rows, columns]`.
+/// Computes `dropout(x) + residual` in place of `x`, `[rows, columns]`.
 pub fn residual_sum(simd: Simd, x: &mut [f32], residual: &[f32], columns: usize, dropout: Option<Dropout>) {
     assert_eq!(x.len(), residual.len());
     let blocks = x.par_chunks_mut(ROWS * columns).zip(residual.par_chunks(ROWS * columns)).enumerate();
     blocks.for_each(|(block, (x, residual))| sum_rows(simd, x, residual, columns, dropout, block * ROWS));
 }
 
-/// Gradients of [`residual_norm`].
+/// The gradients of [`residual_norm`].
 #[derive(Debug)]
 pub struct NormGradients {
-    /// Of the residual, `[rows, hidden]`.
+    /// The gradient of the residual, `[rows, hidden]`.
     pub residual: Vec<f32>,
-    /// Of γ, `[hidden]`.
+    /// The gradient of γ, `[hidden]`.
     pub weight: Vec<f32>,
-    /// Of β, `[hidden]`.
+    /// The gradient of β, `[hidden]`.
     pub bias: Vec<f32>,
 }
 
-/// The backward pass of the normalization and the residual of [`residual_norm`]; the dropout's is [`drop_and_sum`].
+/// The backward pass of the normalization and the residual connection of [`residual_norm`]. That of the dropout is
+/// [`drop_and_sum`].
 pub fn norm_backward<E: Element>(
     simd: Simd,
     gradient: &[f32],
@@ -164,7 +165,7 @@ pub fn norm_backward<E: Element>(
     NormGradients { residual, weight, bias }
 }
 
-/// Rounds `values`, `[rows, columns]`, after dropout; and sums them over the rows.
+/// Applies dropout to `values`, `[rows, columns]`, and rounds them. Also returns their sums over the rows.
 pub fn drop_and_sum<E: Element>(
     simd: Simd,
     values: &[f32],
@@ -185,7 +186,7 @@ pub fn drop_and_sum<E: Element>(
     (rounded, total(simd, &sums, columns))
 }
 
-/// The sum of the blocks' sums, in order.
+/// Adds up the sums of all blocks, in order.
 pub(super) fn total(simd: Simd, blocks: &[Vec<f32>], columns: usize) -> Vec<f32> {
     let mut total = vec![0.0; columns];
     for block in blocks {
@@ -194,7 +195,7 @@ pub(super) fn total(simd: Simd, blocks: &[Vec<f32>], columns: usize) -> Vec<f32>
     total
 }
 
-/// Sums of `[rows, columns]` over the rows.
+/// Sums `[rows, columns]` over the rows.
 pub fn column_sums<E: Element>(simd: Simd, values: &[E], columns: usize) -> Vec<f32> {
     let blocks: Vec<Vec<f32>> = values
         .par_chunks(ROWS * columns)
@@ -207,14 +208,14 @@ pub fn column_sums<E: Element>(simd: Simd, values: &[E], columns: usize) -> Vec<
     total(simd, &blocks, columns)
 }
 
-/// Dropout of `[rows, columns]` in place.
+/// Applies dropout to `[rows, columns]` in place.
 pub fn drop_in_place(simd: Simd, values: &mut [f32], columns: usize, dropout: Dropout) {
     values.par_chunks_mut(ROWS * columns).enumerate().for_each(|(block, values)| {
         drop_block(simd, values, columns, dropout, block * ROWS);
     });
 }
 
-/// The mean of a row, and 1 / √(variance + ε).
+/// Returns the mean of a row, and 1 / √(variance + ε).
 #[inline(always)]
 fn moments<A: Arithmetic>(row: &[f32], epsilon: f32) -> (f32, f32) {
     let mean = A::sum(row) / row.len() as f32;
@@ -223,7 +224,7 @@ fn moments<A: Arithmetic>(row: &[f32], epsilon: f32) -> (f32, f32) {
 }
 
 vectorized! {
-    /// `to += values`
+    /// Computes `to += values`.
     pub fn add(to: &mut [f32], values: &[f32]) {
         for (to, value) in to.iter_mut().zip(values) {
             *to += value;
@@ -327,7 +328,7 @@ vectorized! {
         }
     }
 
-    /// `norm(x + residual)` of rows, written elsewhere; `x` becomes the sum.
+    /// Computes `norm(x + residual)` of rows into `out`. `x` becomes the sum.
     pub(super) fn residual_norm_rows<S: Slot>(x: &mut [f32], residual: &[f32], norm: Norm<'_>, out: &mut [S]) {
         let hidden = norm.weight.len();
         let rows = x.chunks_exact_mut(hidden).zip(residual.chunks_exact(hidden)).zip(out.chunks_exact_mut(hidden));
@@ -342,7 +343,7 @@ vectorized! {
         }
     }
 
-    /// The normalized rows of a normalization's output.
+    /// Computes the normalized rows from the normalization's output.
     fn inverted(output: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
         let hidden = weight.len();
         let mut rows = vec![0f32; output.len()];

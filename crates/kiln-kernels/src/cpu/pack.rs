@@ -1,4 +1,4 @@
-//! Operands laid out for the micro-kernels.
+//! Packs operands for the micro-kernels.
 
 use std::ops::Range;
 
@@ -12,12 +12,12 @@ use super::tile::{self, Kernels};
 use super::{Element, Simd, View};
 use crate::InputRounding;
 
-/// A value that operands may be given in, and that can be rounded to `E`.
+/// A type of input values that can be rounded to `E`.
 pub trait Source<E>: Element {
-    /// Rounds.
+    /// Rounds a value.
     fn rounded(self) -> E;
 
-    /// The values themselves, where they need no rounding.
+    /// Returns the values themselves if they need no rounding.
     fn unchanged(values: &[Self]) -> Option<&[E]>;
 }
 
@@ -65,34 +65,35 @@ impl Source<i8> for i8 {
     }
 }
 
-/// A right operand, laid out for the micro-kernels: panels of columns, in each the lanes of one `k` side by side.
+/// A right operand, packed for the micro-kernels into panels of columns. In a panel, the lanes of the same `k` are
+/// adjacent.
 #[derive(Debug)]
 pub struct Packed<E> {
-    /// Rows.
+    /// The number of rows.
     pub(super) k: usize,
-    /// Columns.
+    /// The number of columns.
     pub(super) n: usize,
-    /// Columns of a panel.
+    /// The number of columns in a panel.
     pub(super) width: usize,
     lanes: Lanes<E>,
-    /// Where `E` is quantized.
+    /// Set if `E` is quantized.
     pub(super) columns: ColumnUnits,
-    /// Where `E` is quantized: of the left operand.
+    /// The rounding of the left operand, set if `E` is quantized.
     rounding: InputRounding,
 }
 
-/// Of each column of a quantized operand, in vectors of their own, which are read side by side.
+/// The scales and sums of the columns of a quantized operand, in separate vectors for vectorized reads.
 #[derive(Clone, Debug, Default)]
 pub struct ColumnUnits {
-    /// The real value of 1.
+    /// The scale of each column: the real value of the integer 1.
     pub(super) units: Vec<f32>,
-    /// The sum of the values.
+    /// The sum of each column's integers.
     pub(super) sums: Vec<i32>,
 }
 
 impl Packed<i8> {
-    /// Packs a `k × n` matrix of numbers from −127 to 127, `units` being the real value of 1 in each column, and `rounding`
-    /// that of a left operand with `k` columns.
+    /// Packs a `k × n` matrix of integers from −127 to 127. `units` has one scale per column, and `rounding` applies to a
+    /// left operand with `k` columns.
     pub fn from_quantized(simd: Simd, b: View<'_, i8>, units: &[f32], rounding: InputRounding) -> Self {
         assert_eq!(units.len(), b.cols(), "a unit for each column");
         let InputRounding { smoothing, range } = &rounding;
@@ -108,15 +109,15 @@ impl Packed<i8> {
     }
 }
 
-/// Quantizes the rows of a left operand for one right operand.
+/// Quantizes the rows of a left operand for a right operand.
 pub(super) struct Quantizer<'a> {
     rounding: &'a InputRounding,
-    /// A row, multiplied.
+    /// A row after smoothing.
     smoothed: Vec<f32>,
 }
 
 impl Quantizer<'_> {
-    /// The bytes of a row; returns the real value of 1, and the byte of 0.0.
+    /// Quantizes a row to bytes. Returns its scale and its zero point, the byte of 0.0.
     pub(super) fn row<T: Element>(&mut self, simd: Simd, from: &[T], to: &mut [i8]) -> (f32, i32) {
         let InputRounding { smoothing, range } = self.rounding;
         if smoothing.is_empty() {
@@ -128,12 +129,11 @@ impl Quantizer<'_> {
     }
 }
 
-/// Quantizes a row within a range, which is its own where none is given: to bytes of which that of the smallest value is 0 or
-/// above it, and that of the largest 255 or below it; 0.0 is one of them exactly. Returns the real value of 1, and the byte of
-/// 0.0.
+/// Quantizes a row to bytes from 0 to 255, within `range` or, if there is none, within the row's own range. One of the
+/// bytes represents 0.0 exactly. Returns the scale and the zero point, the byte of 0.0.
 fn quantize<T: Element>(simd: Simd, from: &[T], range: Option<[f32; 2]>, to: &mut [i8]) -> (f32, i32) {
     let [low, high] = range.unwrap_or_else(|| own_range(simd, from));
-    // A row of zeros has any unit.
+    // A row of zeros can have any scale.
     let unit = if high - low > f32::MIN_POSITIVE { (high - low) / 255.0 } else { 1.0 };
     let zero = (-low * (1.0 / unit)).round_ties_even();
     to_bytes(simd, from, unit, zero, to);
@@ -146,7 +146,7 @@ impl<E: Kernels> Packed<E> {
         if E::QUANTIZED { Self::quantized(simd, b) } else { Self::rounded(simd, b) }
     }
 
-    /// In each column the largest magnitude becomes 127.
+    /// Quantizes each column so that its largest magnitude becomes 127.
     fn quantized<T: Element>(simd: Simd, b: View<'_, T>) -> Self {
         let (k, n) = (b.rows(), b.cols());
         let values: Vec<f32> = (0..k).flat_map(|row| (0..n).map(move |column| b.at(row, column).to_f32())).collect();
@@ -166,11 +166,11 @@ impl<E: Kernels> Packed<E> {
         packed
     }
 
-    /// Packs a `k × n` matrix whose columns are computed as they are packed: `compute` writes those it is told of, in any
-    /// layout, and gives them as `k` rows.
+    /// Packs a `k × n` matrix whose columns are computed while they are packed. `compute` gets a range of columns and a
+    /// buffer. It writes these columns in any layout, and returns them as a view of `k` rows.
     ///
     /// # Panics
-    /// Where `E` is quantized.
+    /// When `E` is quantized.
     pub fn by_panel(
         simd: Simd,
         [k, n]: [usize; 2],
@@ -193,7 +193,7 @@ impl<E: Kernels> Packed<E> {
         packed
     }
 
-    /// [`Packed::new`] on the calling thread, where `E` is not quantized.
+    /// [`Packed::new`] on the calling thread, for an `E` that is not quantized.
     pub fn new_serial<T: Source<E>>(simd: Simd, b: View<'_, T>) -> Self {
         let mut packed = Self::empty(simd, b.rows(), b.cols());
         let (width, panel) = (packed.width, packed.panel_len());
@@ -209,12 +209,12 @@ impl<E: Kernels> Packed<E> {
         let waste = |width: &&usize| n.next_multiple_of(**width);
         let width = *tile::widths::<E>(simd).iter().min_by_key(waste).expect("there is a width");
         let len = n.div_ceil(width) * width * k.div_ceil(E::PER_LANE) * E::PER_LANE;
-        // Where every place gets a value, what was there before does not matter.
+        // If every place gets a value, the old values do not matter.
         let lanes = if len == k * n { Lanes::any(len) } else { Lanes::zeroed(len) };
         Self { k, n, width, lanes, columns: ColumnUnits::default(), rounding: InputRounding::default() }
     }
 
-    /// How many columns it has.
+    /// The number of columns.
     pub fn columns(&self) -> usize {
         self.n
     }
@@ -236,10 +236,10 @@ impl<E: Kernels> Packed<E> {
     }
 }
 
-/// 1.5 · 2²³: added to a small number it leaves the nearest whole one in the lowest bits.
+/// 1.5 · 2²³. Adding it to a small number leaves the nearest integer in the lowest bits.
 const ROUND: f32 = 12_582_912.0;
 
-/// Packs the columns from `first` on, at most `width` of them, into `lanes`, which are zeros where no value comes.
+/// Packs at most `width` columns, starting at `first`, into `lanes`, which must be zero where no value is written.
 fn pack<E: Element, T: Source<E>>(simd: Simd, b: View<'_, T>, first: usize, width: usize, lanes: &mut [E]) {
     let count = width.min(b.cols() - first);
     if b.row(0).is_some() {
@@ -249,14 +249,14 @@ fn pack<E: Element, T: Source<E>>(simd: Simd, b: View<'_, T>, first: usize, widt
     }
 }
 
-/// Rounds values, on all threads.
+/// Rounds values, with all threads.
 pub fn round_all<E: Element, T: Source<E>>(simd: Simd, from: &[T], to: &mut [E]) {
     const VALUES: usize = 1 << 14;
     to.par_chunks_mut(VALUES).zip(from.par_chunks(VALUES)).for_each(|(to, from)| round(simd, from, to));
 }
 
 vectorized! {
-    /// Columns lie side by side: a lane takes its values from neighbouring rows.
+    /// Packs a matrix whose rows are contiguous. A lane takes its values from adjacent rows.
     pub(super) fn pack_rows<E: Element, T: Source<E>>(b: View<'_, T>, first: usize, count: usize, width: usize, lanes: &mut [E]) {
         let row = |k: usize| &b.row(k).expect("its rows lie in one piece")[first..first + count];
         for (at, lanes) in lanes.chunks_exact_mut(width * E::PER_LANE).enumerate() {
@@ -276,8 +276,8 @@ vectorized! {
         }
     }
 
-    /// The rows of a matrix whose columns lie in one piece, given transposed, `k × rows`; `row_len` values apart, zeroed
-    /// before.
+    /// Writes the rows of a matrix whose columns are contiguous. `columns` is its transpose, `k × rows`. The rows begin
+    /// `row_len` values apart and must be zeroed before.
     pub(super) fn transpose<E: Element, T: Source<E>>(columns: View<'_, T>, row_len: usize, rows: &mut [E]) {
         for k in 0..columns.rows() {
             let column = columns.row(k).expect("its rows lie in one piece");
@@ -287,7 +287,7 @@ vectorized! {
         }
     }
 
-    /// The summed dimension is contiguous: `b` is given transposed, `n × k`.
+    /// Packs a matrix whose columns are contiguous. `b` is its transpose, `n × k`.
     fn pack_columns<E: Element, T: Source<E>>(b: View<'_, T>, first: usize, count: usize, width: usize, lanes: &mut [E]) {
         const BLOCK: usize = 16;
         let mut rounded = [[E::default(); BLOCK]; BLOCK];
@@ -297,7 +297,7 @@ vectorized! {
                 let columns = BLOCK.min(count - column);
                 for (at, rounded) in rounded.iter_mut().enumerate().take(columns) {
                     let values = &b.row(first + column + at).expect("its rows lie in one piece")[k..k + depth];
-                    // Of a constant length it is a few instructions, of any other a call.
+                    // Rounding a constant number of values compiles to a few instructions, any other number to a call.
                     match <&[T; BLOCK]>::try_from(values) {
                         Ok(values) => *rounded = values.map(T::rounded),
                         Err(_) => {
@@ -317,7 +317,8 @@ vectorized! {
         }
     }
 
-    /// Whole numbers from −127 to 127 in place of a matrix's values; the unit of each column and the sum of its numbers.
+    /// Quantizes the columns of a matrix to integers from −127 to 127. Writes the integers, and each column's scale and
+    /// sum.
     fn quantize_columns(values: &[f32], columns: &mut ColumnUnits, whole: &mut [f32]) {
         let ColumnUnits { units, sums } = columns;
         let n = units.len().max(1);
@@ -327,7 +328,7 @@ vectorized! {
             }
         }
         for unit in &mut *units {
-            // A column of zeros has any unit.
+            // A column of zeros can have any scale.
             *unit = if *unit > 127.0 * f32::MIN_POSITIVE { *unit / 127.0 } else { 1.0 };
         }
         for (whole, row) in whole.chunks_exact_mut(n).zip(values.chunks_exact(n)) {
@@ -338,7 +339,7 @@ vectorized! {
         }
     }
 
-    /// The smallest and the largest value of a row, and 0.0.
+    /// The smallest and the largest of a row's values and 0.0.
     fn own_range<T: Element>(from: &[T]) -> [f32; 2] {
         let (mut low, mut high) = (0, 0);
         for value in from {
@@ -349,7 +350,7 @@ vectorized! {
         [low, high].map(from_ordered)
     }
 
-    /// A row as bytes.
+    /// Quantizes a row to bytes.
     fn to_bytes<T: Element>(from: &[T], unit: f32, zero: f32, to: &mut [i8]) {
         let inverse = 1.0 / unit;
         for (to, value) in to.iter_mut().zip(from) {
@@ -358,7 +359,7 @@ vectorized! {
         }
     }
 
-    /// Each value with its factor.
+    /// Multiplies each value with its factor.
     fn multiply<T: Element>(values: &[T], factors: &[f32], products: &mut [f32]) {
         for ((product, value), factor) in products.iter_mut().zip(values).zip(factors) {
             *product = value.to_f32() * factor;

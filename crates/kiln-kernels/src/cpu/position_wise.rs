@@ -1,4 +1,4 @@
-//! What BERT's layer computes of each position on its own.
+//! The operations of a BERT layer after attention, which apply to each position on its own.
 
 use rayon::prelude::*;
 
@@ -9,11 +9,11 @@ use super::product::{Epilogue, ROWS, Target, block_rows, fill, product, product_
 use super::{Kernels, Simd, Slot, View};
 use crate::Activation;
 
-/// Values between two rows. Rows that are a multiple of a page apart are in the same few places of the nearest cache, which has no
-/// room for all of them.
+/// Values of padding between two rows. Rows at distances that are a multiple of the page size would share a few sets of the
+/// L1 cache, which do not hold all of them.
 const APART: usize = 32;
 
-/// A weight, `[input, output]`, and a bias.
+/// A linear layer: a weight, `[input, output]`, and a bias.
 #[derive(Clone, Copy, Debug)]
 pub struct Stage<'a, W> {
     /// The weight.
@@ -22,25 +22,25 @@ pub struct Stage<'a, W> {
     pub bias: &'a [f32],
 }
 
-/// The linear layers behind attention, with what is computed after each.
+/// The linear layers after attention, and the operations after each.
 #[derive(Clone, Copy, Debug)]
 pub struct PositionWise<'a, W> {
-    /// From what the heads attend to, to `hidden`; then residual and normalization.
+    /// `[heads · head, hidden]`, followed by the residual connection and the normalization.
     pub attention_output: (Stage<'a, W>, Norm<'a>),
-    /// `[hidden, intermediate]`; then the activation.
+    /// `[hidden, intermediate]`, followed by the activation.
     pub intermediate: (Stage<'a, W>, Activation),
-    /// `[intermediate, hidden]`; then residual and normalization.
+    /// `[intermediate, hidden]`, followed by the residual connection and the normalization.
     pub output: (Stage<'a, W>, Norm<'a>),
 }
 
-/// Whether so many positions are enough for all threads to have blocks of them.
+/// Whether there are enough positions for all threads to have blocks of them.
 pub fn is_many(positions: usize) -> bool {
     positions > ROWS
 }
 
 impl<W: Kernels> PositionWise<'_, W> {
-    /// The layer's output, `[positions, hidden]`, from what its heads attend to, a row a position, and the layer's input,
-    /// `[positions, hidden]`, as `residual`. What products read is rounded to `E` before.
+    /// Computes the layer's output, `[positions, hidden]`. `context` is the output of the attention heads, one row per
+    /// position, and `residual` is the layer's input, `[positions, hidden]`. The inputs of products are rounded to `E`.
     pub fn run<E: Source<W>>(self, simd: Simd, context: View<'_, E>, residual: &[f32]) -> Vec<f32>
     where
         f32: Source<E> + Source<W>,
@@ -61,8 +61,8 @@ impl<W: Kernels> PositionWise<'_, W> {
         self.attention_output.0.weight.columns()
     }
 
-    /// Each block of positions through all three products: what is between them stays in the nearest caches, and the threads meet
-    /// once. For weights that stay, all three, in the cache that the threads share.
+    /// Computes all three products for one block of positions after the other. Intermediate values stay in the near caches,
+    /// and the threads synchronize only once. This is faster if all three weights stay in the shared cache.
     fn by_block<E: Source<W>, S: Slot>(self, simd: Simd, context: View<'_, E>, residual: &[f32], out: &mut [S])
     where
         f32: Source<E>,
@@ -87,7 +87,7 @@ impl<W: Kernels> PositionWise<'_, W> {
         });
     }
 
-    /// All positions through one product after the other.
+    /// Computes each product for all positions before the next.
     fn by_product<E: Source<W>, S: Slot>(self, simd: Simd, context: View<'_, E>, residual: &[f32], out: &mut [S])
     where
         f32: Source<W>,
@@ -106,7 +106,7 @@ impl<W: Kernels> PositionWise<'_, W> {
     }
 }
 
-/// `norm(x · weight + bias + residual)`, on all threads.
+/// Computes `norm(x · weight + bias + residual)` with all threads.
 fn normalized<E: Source<W>, W: Kernels, S: Slot>(
     simd: Simd,
     x: View<'_, E>,
@@ -123,7 +123,7 @@ fn normalized<E: Source<W>, W: Kernels, S: Slot>(
     });
 }
 
-/// The same of a block, on the calling thread.
+/// As [`normalized`], for a block, on the calling thread.
 fn normalized_block<E: Source<W>, W: Kernels, S: Slot>(
     simd: Simd,
     x: View<'_, E>,

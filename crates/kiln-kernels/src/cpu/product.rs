@@ -1,5 +1,5 @@
-//! Products of matrices: operands packed into lanes, tiles from the micro-kernels, an epilogue on each while it is in the
-//! nearest cache.
+//! Matrix products. Operands are packed into lanes, the micro-kernels compute tiles, and an epilogue is applied to each
+//! tile while it is in the L1 cache.
 
 use std::borrow::Borrow;
 use std::mem::MaybeUninit;
@@ -16,29 +16,29 @@ use super::view::extent;
 use super::{Element, Simd, Slot, View};
 use crate::Activation;
 
-/// Rows whose sums are made together.
+/// The number of rows in a block of sums.
 pub(super) const ROWS: usize = 64;
-/// Rows that share one pass over the right operand where that is faster to multiply than to read.
+/// The number of rows that share a pass over the right operand, if multiplying is faster than reading it.
 const ROWS_IN_TILES: usize = 256;
-/// Lanes summed before the next rows: what of a panel stays in the second cache.
+/// The number of lanes that are summed before the next rows. This part of a panel stays in the L2 cache.
 const LANES: usize = 512;
 
 fn most_rows<E: Element>(simd: Simd) -> usize {
     if tile::wants_rows::<E>(simd) { ROWS_IN_TILES } else { ROWS }
 }
 
-/// How many of some rows a thread takes at a time: two blocks a thread, of no more rows than are multiplied together.
+/// The number of rows that a thread takes at a time: two blocks per thread, with at most [`most_rows`] rows each.
 pub(super) fn block_rows<E: Element>(simd: Simd, rows: usize) -> usize {
     let fair = rows.div_ceil(2 * rayon::current_num_threads());
     fair.next_multiple_of(tile::max_rows::<E>(simd)).min(most_rows::<E>(simd))
 }
 
-/// What becomes of the sums.
+/// The operation that is applied to the sums.
 #[derive(Clone, Copy, Debug)]
 pub enum Epilogue<'a> {
-    /// They are the result.
+    /// The sums replace the output.
     Store,
-    /// They are added to what is there.
+    /// The sums are added to the output.
     Accumulate,
     /// `sums + bias`
     Bias(&'a [f32]),
@@ -47,7 +47,7 @@ pub enum Epilogue<'a> {
 }
 
 impl<'a> Epilogue<'a> {
-    /// That of some columns.
+    /// The epilogue of some columns.
     fn of(self, columns: Range<usize>) -> Self {
         match self {
             Self::Bias(bias) => Self::Bias(&bias[columns]),
@@ -57,7 +57,7 @@ impl<'a> Epilogue<'a> {
     }
 }
 
-/// Where a result goes: a rectangle of a row-major matrix.
+/// The destination of a result: a rectangle of a row-major matrix.
 #[derive(Debug)]
 pub struct Target<'a, S> {
     data: &'a mut [S],
@@ -66,22 +66,22 @@ pub struct Target<'a, S> {
 }
 
 impl<'a, S: Slot> Target<'a, S> {
-    /// A whole matrix of `columns`.
+    /// A whole matrix with `columns` columns.
     pub fn whole(data: &'a mut [S], columns: usize) -> Self {
         Self { data, row_step: columns, first_column: 0 }
     }
 
-    /// From `first_column` on, in a matrix of rows `row_step` apart.
+    /// The columns from `first_column` on, in a matrix whose rows are `row_step` values apart.
     pub fn columns(data: &'a mut [S], row_step: usize, first_column: usize) -> Self {
         Self { data, row_step, first_column }
     }
 
-    /// The same from a column on.
+    /// The part of the target that starts at `column`.
     pub fn from(&mut self, column: usize) -> Target<'_, S> {
         Target { data: self.data, row_step: self.row_step, first_column: self.first_column + column }
     }
 
-    /// Checks once that a product of `rows` rows and `columns` columns has room here, and its epilogue a value a column.
+    /// Checks that the product fits into the target, and that the epilogue has one value per column.
     fn check(&self, rows: usize, columns: usize, epilogue: Epilogue<'_>) {
         let extent = self.first_column.checked_add(columns).and_then(|row| extent(rows, self.row_step, row));
         let has_room = extent.is_some_and(|extent| extent <= self.data.len());
@@ -97,10 +97,10 @@ impl<'a, S: Slot> Target<'a, S> {
     }
 }
 
-/// `a · b` through the epilogue into `out`, on all threads.
+/// Computes `a · b` with an epilogue into `out`, with all threads.
 ///
 /// # Panics
-/// When the shapes do not fit; when `E` is quantized and the rows of `a` do not lie in one piece.
+/// When the shapes do not match, or `E` is quantized and the rows of `a` are not contiguous.
 pub fn product<E: Kernels, T: Source<E>, S: Slot>(
     simd: Simd,
     a: View<'_, T>,
@@ -114,7 +114,7 @@ pub fn product<E: Kernels, T: Source<E>, S: Slot>(
         let rows = block_rows::<E>(simd, a.rows());
         let Target { data, row_step, first_column } = out;
         let blocks = data.par_chunks_mut(rows * row_step).take(a.rows().div_ceil(rows)).enumerate();
-        // Each on its own: a thread that is done takes the next one, whoever was to have it.
+        // Each block is a separate task, so that a thread that is done can take any remaining block.
         blocks.with_max_len(1).for_each(|(at, data)| {
             let a = a.narrow(at * rows, rows.min(a.rows() - at * rows));
             let mut scratch = Lanes::any(0);
@@ -122,7 +122,7 @@ pub fn product<E: Kernels, T: Source<E>, S: Slot>(
             Rows::new(simd, a, b, &mut scratch).times(simd, b, 0..b.panels(), epilogue, &mut out);
         });
     } else {
-        // Few rows: the threads share the columns, and with them what of `b` is to be read.
+        // With few rows, the threads share the columns, and thereby the reading of `b`.
         let mut scratch = Lanes::any(0);
         let rows = Rows::new(simd, a, b, &mut scratch);
         let panels = b.panels().div_ceil(4 * threads).max(1);
@@ -141,7 +141,7 @@ pub fn product<E: Kernels, T: Source<E>, S: Slot>(
     }
 }
 
-/// The same as a matrix of its own, `[a.rows(), columns]`; the right operand in parts, side by side.
+/// As [`product`], into a new matrix `[a.rows(), columns]`. The right operand is given in parts, side by side.
 pub fn new_product<E: Kernels, T: Source<E>, O: Element>(
     simd: Simd,
     a: View<'_, T>,
@@ -173,7 +173,7 @@ pub fn product_serial<E: Kernels, T: Source<E>, S: Slot>(
     product_into_rows(simd, a, b, &mut out.rows(a.rows(), b.n), epilogue);
 }
 
-/// [`product_serial`] into rows wherever they are, of a value for each column.
+/// [`product_serial`] into separate rows, each with one value per column.
 pub fn product_into_rows<E: Kernels, T: Source<E>, S: Slot>(
     simd: Simd,
     a: View<'_, T>,
@@ -189,7 +189,7 @@ pub fn product_into_rows<E: Kernels, T: Source<E>, S: Slot>(
     }
 }
 
-/// A vector of values of which `write` writes each, whose memory nothing else is written to before.
+/// Creates a vector from uninitialized memory. `write` must write every value.
 #[allow(unsafe_code, reason = "a vector's memory that has been filled")]
 pub(super) fn fill<O: Element>(len: usize, write: impl FnOnce(&mut [MaybeUninit<O>])) -> Vec<O> {
     let mut values = Vec::with_capacity(len);
@@ -200,23 +200,23 @@ pub(super) fn fill<O: Element>(len: usize, write: impl FnOnce(&mut [MaybeUninit<
     values
 }
 
-/// Rows of a left operand, as the micro-kernels read them.
+/// The rows of a left operand, as the micro-kernels read them.
 struct Rows<'a, E> {
     values: &'a [E],
     row_step: usize,
     lane_step: usize,
-    /// Where `E` is quantized, the real value of 1 in each row, and the byte of 0.0.
+    /// The scale and the zero point of each row, if `E` is quantized.
     units: Vec<(f32, i32)>,
 }
 
 impl<'a, E: Kernels> Rows<'a, E> {
-    /// The rows where they are, or rounded or transposed into `scratch`.
+    /// Uses the rows in place, or rounds, quantizes or transposes them into `scratch`.
     fn new<T: Source<E>>(simd: Simd, a: View<'a, T>, b: &Packed<E>, scratch: &'a mut Lanes<E>) -> Self {
         assert_eq!(a.cols(), b.k, "the columns of the left operand are summed with the rows of the right one");
         let (rows, lanes) = (a.rows(), b.k.div_ceil(E::PER_LANE));
         let row_len = lanes * E::PER_LANE;
         let mut units = vec![(1.0, 0); rows];
-        // Lanes that a row does not fill end in zeros.
+        // Incomplete lanes end in zeros.
         let room = || if row_len == b.k { Lanes::any(rows * row_len) } else { Lanes::zeroed(rows * row_len) };
         let (values, row_step, lane_step): (&[E], usize, usize) = match a.contiguous_rows() {
             Some((values, row_step)) if row_len == b.k && T::unchanged(values).is_some() => {
@@ -249,7 +249,8 @@ impl<'a, E: Kernels> Rows<'a, E> {
         Self { values, row_step, lane_step, units }
     }
 
-    /// The product with some panels, through the epilogue into as many rows as there are, which begin at the first panel.
+    /// Multiplies with some panels, and applies the epilogue. `out` has any number of rows, and its columns begin at the
+    /// first of these panels.
     fn times<S: Slot>(
         &self,
         simd: Simd,
@@ -293,20 +294,20 @@ impl<'a, E: Kernels> Rows<'a, E> {
     }
 }
 
-/// The sums of a block, and where they are whole numbers, the units that make them real.
+/// The sums of a block. Integer sums come with the scales that convert them to real numbers.
 struct Sums<'a, E: Kernels> {
     sums: &'a [E::Sum],
-    /// Of a row of sums.
+    /// The number of sums in a row.
     width: usize,
-    /// The real value of 1 in each row, and the byte of 0.0.
+    /// The scale and the zero point of each row.
     rows: &'a [(f32, i32)],
-    /// Of the whole right operand.
+    /// The scales of all columns of the right operand.
     columns: &'a ColumnUnits,
 }
 
 vectorized! {
-    /// The epilogue on a block of which the sums belong to `columns`, into rows from their column `at` on. `values` has room
-    /// for a block.
+    /// Applies the epilogue to a block whose sums belong to `columns`, and writes the result to `out`, starting at column
+    /// `at`. `values` is scratch memory for a block.
     fn finish<E: Kernels, S: Slot>(
         block: Sums<'_, E>, columns: Range<usize>, epilogue: Epilogue<'_>, values: &mut [f32], at: usize, out: &mut [&mut [S]],
     ) {
@@ -339,7 +340,7 @@ vectorized! {
                 }
             }
             Epilogue::BiasActivation(bias, activation) => {
-                // The activation of all values in one loop: for each row the compiler would prepare more than it computes.
+                // One loop over all values. A loop for each row would spend more time on its setup than on the activations.
                 let values = &mut values[..block.sums.len()];
                 for ((sums, unit), values) in rows.zip(values.chunks_exact_mut(block.width)) {
                     for ((value, sum), bias) in values.iter_mut().zip(E::real(&sums[..count], *unit, units)).zip(bias) {

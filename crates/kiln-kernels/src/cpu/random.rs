@@ -1,5 +1,5 @@
-/// Dropout by a random stream that is a function of seed, row and column: any thread draws the same for an element, and
-/// the backward pass draws it again instead of keeping it.
+/// Dropout with a random stream that is a function of seed, row and column. Any thread draws the same number for an
+/// element, and the backward pass draws it again instead of keeping it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     threshold: u32,
@@ -8,7 +8,8 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Zeroes values with `probability` and divides the others by its complement; `None` where nothing is dropped.
+    /// Zeroes values with `probability` and divides the others by its complement. `None` if the probability is too small to
+    /// drop anything.
     ///
     /// # Panics
     /// When the probability is not in `0.0..1.0`.
@@ -18,7 +19,7 @@ impl Dropout {
         (threshold > 0).then(|| Self { threshold, scale: (1.0 / (1.0 - probability)) as f32, seed })
     }
 
-    /// What decides about a row.
+    /// The random stream of a row.
     #[inline(always)]
     pub(super) fn row(self, row: u64) -> RowDropout {
         // splitmix64
@@ -38,7 +39,7 @@ pub(super) struct RowDropout {
 }
 
 impl RowDropout {
-    /// What the value of a column is multiplied by: 0, or 1 / (1 − p).
+    /// The factor of the value in a column: 0, or 1 / (1 − p).
     #[inline(always)]
     pub(super) fn factor(&self, column: usize) -> f32 {
         let mut hash = column as u32 ^ self.key[0];

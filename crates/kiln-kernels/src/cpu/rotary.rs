@@ -1,32 +1,32 @@
-//! Rotary position embeddings of queries and keys, between one matrix of queries, keys and values and the two that attention
-//! reads.
+//! Rotary position embeddings. Splits one matrix of queries, keys and values into the two matrices that attention reads,
+//! and rotates the queries and keys.
 
 use rayon::prelude::*;
 
 use super::simd::vectorized;
 use super::{Element, Simd};
 
-/// The cosines and sines of the angles by which pairs of features are turned, `[positions, head / 2]` each.
+/// The cosines and sines of the rotation angles of feature pairs, `[positions, head / 2]` each.
 #[derive(Debug, Default)]
 pub struct Angles {
-    /// Of each angle.
+    /// The cosine of each angle.
     pub cosines: Vec<f32>,
-    /// Of each angle.
+    /// The sine of each angle.
     pub sines: Vec<f32>,
 }
 
-/// The shapes of what is divided.
+/// The shapes of the split.
 #[derive(Clone, Copy, Debug)]
 pub struct Division {
-    /// Texts.
+    /// The number of texts.
     pub batch: usize,
-    /// Positions of a text.
+    /// The number of positions of a text.
     pub seq: usize,
-    /// How many of them attend, from the first on.
+    /// The number of positions that attend, from the first on.
     pub queries: usize,
-    /// Heads.
+    /// The number of heads.
     pub heads: usize,
-    /// A head's width.
+    /// The width of a head.
     pub head: usize,
 }
 
@@ -36,8 +36,8 @@ impl Division {
     }
 }
 
-/// From `[batch, seq, 3, heads, head]` the turned queries, `[batch, queries, heads, head]`, and the turned keys beside the
-/// values, `[batch, seq, 2, heads, head]`.
+/// Splits `[batch, seq, 3, heads, head]` into the rotated queries, `[batch, queries, heads, head]`, and the rotated keys
+/// next to the values, `[batch, seq, 2, heads, head]`.
 pub fn divide<E: Element>(simd: Simd, division: Division, all: &[E], angles: &Angles) -> [Vec<E>; 2] {
     let Division { batch, seq, queries, head, .. } = division;
     let hidden = division.hidden();
@@ -57,7 +57,7 @@ pub fn divide<E: Element>(simd: Simd, division: Division, all: &[E], angles: &An
     [of_queries, keys_values]
 }
 
-/// The gradient of what [`divide`] read, from those of what it made.
+/// Computes the gradient of the input of [`divide`] from the gradients of its outputs.
 pub fn unite<E: Element>(
     simd: Simd,
     division: Division,
@@ -81,12 +81,12 @@ pub fn unite<E: Element>(
     all
 }
 
-/// How the heads of one position are turned.
+/// The rotation of the heads at one position.
 #[derive(Clone, Copy)]
 struct Turn<'a> {
     cosines: &'a [f32],
     sines: &'a [f32],
-    /// 1, or −1 to turn back.
+    /// 1, or −1 for the reverse rotation.
     direction: f32,
 }
 
@@ -103,7 +103,7 @@ impl<'a> Turn<'a> {
 }
 
 vectorized! {
-    /// Feature i of a head is turned with feature i + head / 2.
+    /// Rotates the features i and i + head / 2 of each head.
     fn turn<E: Element>(row: &[E], turn: Turn<'_>, out: &mut [E]) {
         let Turn { cosines, sines, direction } = turn;
         let half = cosines.len();
@@ -111,7 +111,7 @@ vectorized! {
         for (row, out) in row.chunks_exact(2 * half).zip(out.chunks_exact_mut(2 * half)) {
             let (first, second) = row.split_at(half);
             let (out_first, out_second) = out.split_at_mut(half);
-            // As many in each, so that the loop has no bounds left to check.
+            // Slices of equal length, so that the loop has no bounds checks.
             let (second, out_second) = (&second[..half], &mut out_second[..half]);
             for i in 0..half {
                 let (a, b, cosine, sine) = (first[i].to_f32(), second[i].to_f32(), cosines[i], direction * sines[i]);
@@ -136,7 +136,7 @@ mod tests {
         };
         let all: Vec<f32> = (0..2 * 3 * 24).map(|at| (at as f32 * 0.7).sin()).collect();
         let [queries, keys_values] = divide(simd, division, &all, &angles);
-        // The second position of the second text: its key's second head, features 1 and 3.
+        // The second position of the second text: features 1 and 3 of its key's second head.
         let (row, turned) = (&all[4 * 24 + 8..][..8], &keys_values[4 * 16..][..8]);
         let (cosine, sine) = (0.1f32.cos(), 0.1f32.sin());
         assert!((turned[5] - (row[5] * cosine - row[7] * sine)).abs() < 1e-6);

@@ -1,32 +1,32 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many of the available levels [`Simd::detect`] may choose among.
+/// The number of available levels that [`Simd::detect`] may choose from.
 static LEVELS: AtomicUsize = AtomicUsize::new(usize::MAX);
 
-/// The instructions that the kernels may use. Only detection makes one, so whoever holds a `Simd` may run its instructions
-/// on this machine; one binary serves every machine.
+/// The instructions that the kernels may use. Only detection creates a `Simd`, so its instructions are available on this
+/// machine. One binary works on every machine.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Simd(Level);
 
 /// The instructions of a [`Simd`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// What every machine has.
+    /// Instructions of every machine of the architecture.
     Portable,
     /// AVX2 with FMA.
     #[cfg(target_arch = "x86_64")]
     Avx2 {
-        /// It multiplies 8-bit quadruples (`avxvnni`).
+        /// Has products of groups of four bytes (`avxvnni`).
         vnni: bool,
     },
     /// AVX-512 F, BW, DQ and VL, with AVX2 and FMA.
     #[cfg(target_arch = "x86_64")]
     Avx512 {
-        /// It multiplies bf16 pairs (`avx512bf16`).
+        /// Has products of bf16 pairs (`avx512bf16`).
         bf16: bool,
-        /// It multiplies 8-bit quadruples (`avx512vnni`).
+        /// Has products of groups of four bytes (`avx512vnni`).
         vnni: bool,
-        /// It has AMX: tile registers, and products of bf16 and of bytes on them.
+        /// Has AMX: tile registers, and their products of bf16 and of bytes.
         amx: bool,
     },
 }
@@ -38,25 +38,25 @@ impl std::fmt::Debug for Simd {
 }
 
 impl Simd {
-    /// What every machine has.
+    /// Instructions of every machine of the architecture.
     pub const PORTABLE: Self = Self(Level::Portable);
 
-    /// The best that this machine has, or that [`Simd::limit`] has left.
+    /// The best instructions of this machine, within the limit of [`Simd::limit`].
     pub fn detect() -> Self {
         let available = Self::available();
         let levels = LEVELS.load(Ordering::Relaxed).min(available.len());
         *available[..levels].last().expect("the portable level is always there")
     }
 
-    /// Has this process compute as a processor does that has only these instructions, one of [`Simd::available`]. To be
-    /// called before anything is computed: what was packed before does not change.
+    /// Limits this process to the given instructions, one of [`Simd::available`]. Call it before anything is computed,
+    /// because operands that are already packed do not change.
     pub fn limit(most: Self) {
         let levels = Self::available().iter().position(|level| *level == most).map_or(usize::MAX, |at| at + 1);
         LEVELS.store(levels, Ordering::Relaxed);
     }
 
-    /// `portable`, `avx2`, `avx512`; and with instructions for products of bytes or of bf16 `avx2-vnni`, `avx512-vnni`,
-    /// `avx512-bf16` and `avx512-amx`.
+    /// The level's name: `portable`, `avx2` or `avx512`. With instructions for products of bytes or of bf16, it is
+    /// `avx2-vnni`, `avx512-vnni`, `avx512-bf16` or `avx512-amx`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Portable => "portable",
@@ -75,12 +75,12 @@ impl Simd {
         }
     }
 
-    /// The available level of this name.
+    /// Returns the available level with this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::available().iter().copied().find(|level| level.name() == name)
     }
 
-    /// All that this machine has, the plainest first.
+    /// All levels of this machine, from the simplest to the best.
     pub fn available() -> &'static [Self] {
         static AVAILABLE: std::sync::OnceLock<Vec<Simd>> = std::sync::OnceLock::new();
         AVAILABLE.get_or_init(|| {
@@ -116,9 +116,10 @@ impl Simd {
     }
 }
 
-/// Defines a function that takes a [`Simd`] first and is compiled once for each: the compiler vectorizes the one body
-/// with what each level has. It neither fuses nor reorders what a body computes, so that AVX2 and AVX-512 give the same bits;
-/// what a body wants fused it computes with the [`Arithmetic`](crate::cpu::arithmetic::Arithmetic) `A`.
+/// Defines functions whose first argument is a [`Simd`]. Each body is compiled once per level, and the compiler vectorizes
+/// it with the instructions of that level. The compiler neither fuses nor reorders floating-point operations, so AVX2 and
+/// AVX-512 give the same bits. A body uses the [`Arithmetic`](crate::cpu::arithmetic::Arithmetic) `A` for operations that
+/// should be fused.
 macro_rules! vectorized {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident $(<$($kind:ident: $bound:path),+>)? ($($arg:ident: $type:ty),* $(,)?) $(-> $output:ty)? $body:block)*) => {$(
         $(#[$meta])*
@@ -146,7 +147,7 @@ macro_rules! vectorized {
             match simd.level() {
                 $crate::cpu::simd::Level::Portable => body::<$crate::cpu::arithmetic::Portable, $($($kind),+)?>($($arg),*),
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: a `Simd` of this level exists only after detection has found these instructions on this machine.
+                // SAFETY: a `Simd` of this level exists only if these instructions were detected on this machine.
                 $crate::cpu::simd::Level::Avx2 { .. } => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.

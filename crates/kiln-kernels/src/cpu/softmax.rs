@@ -1,4 +1,4 @@
-//! Scores of queries and keys to probabilities, and back.
+//! Converts scores of queries and keys to probabilities, and computes the backward pass.
 
 use std::ops::Range;
 
@@ -8,12 +8,13 @@ use super::random::Dropout;
 use super::simd::vectorized;
 use super::vector::exp;
 
-/// Rows of scores are stored in whole vectors: values behind the last vector would be computed one by one.
+/// The length of a row of scores, padded to whole vectors, because values after the last whole vector would be computed one
+/// by one.
 pub(super) fn stride(columns: usize) -> usize {
     columns.next_multiple_of(16)
 }
 
-/// What some rows of a head's scores have in common.
+/// The parameters of some rows of a head's scores.
 #[derive(Clone, Copy)]
 pub(super) struct ScoreRows<'a> {
     /// Whether a column's position holds a token.
@@ -22,18 +23,18 @@ pub(super) struct ScoreRows<'a> {
     pub(super) first: usize,
     /// The position of the first column.
     pub(super) first_column: usize,
-    /// How far a position is attended to at most.
+    /// The largest distance at which a position is attended to.
     pub(super) window: Option<usize>,
-    /// What scores are multiplied with.
+    /// The factor of the scores.
     pub(super) scale: f32,
-    /// Of the probabilities.
+    /// Dropout of the probabilities.
     pub(super) dropout: Option<Dropout>,
     /// The number of the first row in the stream of `dropout`.
     pub(super) first_key: u64,
 }
 
 impl ScoreRows<'_> {
-    /// Sets the scores of a row to −∞ at padding, outside its window, and behind its last column.
+    /// Sets the scores of a row to −∞ at padding, outside its window, and after its last column.
     #[inline(always)]
     fn mask_scores(&self, row: usize, has_padding: bool, scores: &mut [f32]) {
         if has_padding {
@@ -46,7 +47,7 @@ impl ScoreRows<'_> {
         scores[near.end..].fill(f32::NEG_INFINITY);
     }
 
-    /// The columns that are within the window of a row.
+    /// The columns within the window of a row.
     #[inline(always)]
     fn near(&self, row: usize) -> Range<usize> {
         let (position, columns) = (self.first + row, self.mask.len());
@@ -61,31 +62,32 @@ impl ScoreRows<'_> {
     }
 }
 
-/// What turns a row's scores into probabilities: `exp(score · scale − largest) · inverse_sum`.
+/// The parameters that turn a row's scores into probabilities: `exp(score · scale − largest) · inverse_sum`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SoftmaxRow {
     /// The largest scaled score.
     largest: f32,
-    /// 1 / Σ exp(score · scale − largest); 0 where all columns are masked.
+    /// 1 / Σ exp(score · scale − largest), or 0 if all columns are masked.
     inverse_sum: f32,
 }
 
-/// What the backward pass of a softmax reads and writes, in rows of one stride.
+/// The buffers for the backward pass of a softmax. All rows have the same stride.
 pub(super) struct BackwardBlock<'a, E> {
-    /// The scores, which become the probabilities.
+    /// The scores, replaced with the probabilities.
     pub(super) scores: &'a mut [f32],
-    /// The gradients of the dropped probabilities, which become those of the probabilities.
+    /// The gradients of the probabilities after dropout, replaced with those before dropout.
     pub(super) slopes: &'a mut [f32],
-    /// Of the forward pass.
+    /// The result of the forward pass.
     pub(super) softmax_rows: &'a [SoftmaxRow],
-    /// Gets the dropped probabilities.
+    /// Output: the probabilities after dropout.
     pub(super) dropped: &'a mut [E],
-    /// Gets the gradients of the scores.
+    /// Output: the gradients of the scores.
     pub(super) of_scores: &'a mut [E],
 }
 
 vectorized! {
-    /// A row all of whose columns are masked, as padding is that no token is near to, becomes zeros.
+    /// Computes the probabilities. A row becomes zeros if all its columns are masked, such as a padding position with no
+    /// token within its window.
     pub(super) fn softmax<E: Kernels>(scores: &mut [f32], rows: ScoreRows<'_>, probabilities: &mut [E], softmax_rows: &mut [SoftmaxRow]) {
         let ScoreRows { scale, dropout, first_key, first_column, .. } = rows;
         let stride = stride(rows.mask.len());
@@ -98,7 +100,7 @@ vectorized! {
             for score in &mut *row {
                 *score = exp::<A>(A::multiply_add(*score, scale, -largest));
             }
-            // Not in the loop above: what stands in one with a sum is computed value by value.
+            // Not in the loop above, because a loop with a sum is not vectorized.
             let total = A::sum(row);
             let inverse_sum = if total == 0.0 { 0.0 } else { 1.0 / total };
             softmax_rows[at] = SoftmaxRow { largest, inverse_sum };
@@ -115,7 +117,7 @@ vectorized! {
         }
     }
 
-    /// The gradients of the scores are p · (dp − Σ p·dp) · scale.
+    /// Computes the gradients of the scores, p · (dp − Σ p·dp) · scale.
     pub(super) fn softmax_backward<E: Kernels>(rows: ScoreRows<'_>, block: BackwardBlock<'_, E>) {
         let ScoreRows { scale, dropout, first_key, first_column, .. } = rows;
         let BackwardBlock { scores, slopes, softmax_rows, dropped, of_scores } = block;

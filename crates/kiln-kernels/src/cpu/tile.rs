@@ -1,4 +1,4 @@
-//! The micro-kernels: a small tile of a product, its sums in registers. All `unsafe` of the products is here.
+//! The micro-kernels. Each computes a small tile of a product with its sums in registers.
 #![allow(unsafe_code, reason = "vector instructions, on pointers whose bounds are checked once a tile")]
 
 use half::bf16;
@@ -9,37 +9,37 @@ use super::simd::Level;
 use super::view::extent;
 use super::{Element, Simd};
 
-/// Columns of a panel are a multiple of this.
+/// The number of columns in a panel is a multiple of this.
 pub(super) const COLUMNS: usize = 16;
-/// Columns of the widest panel.
+/// The number of columns in the widest panel.
 pub(super) const WIDEST: usize = 48;
 
-/// A block of rows times a panel of columns. Steps are in values.
+/// A block of rows times a panel of columns. Steps are numbers of values.
 pub(super) struct Tile<'a, E> {
-    /// Row `r`, lane `k` at `r * row_step + k * lane_step`.
+    /// The left operand. Lane `k` of row `r` is at `r * row_step + k * lane_step`.
     pub(super) a: &'a [E],
     pub(super) row_step: usize,
     pub(super) lane_step: usize,
-    /// Lanes of one `k` side by side, `width` of them.
+    /// The right operand. The `width` lanes of the same `k` are adjacent.
     pub(super) b: &'a [E],
     pub(super) width: usize,
-    /// How many lanes to sum over.
+    /// The number of lanes to sum over.
     pub(super) lanes: usize,
-    /// The distance from `b` to what is prefetched.
+    /// The distance from `b` to the data that is prefetched.
     pub(super) next: usize,
-    /// Whether the sums begin here: what stands in their place does not count.
+    /// Whether the sums start at zero instead of their previous values.
     pub(super) is_first: bool,
 }
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use amx::Registers;
 
-/// Registers that a thread keeps in shape between tiles; only some processors have them.
+/// The tile registers that a thread keeps configured between tiles. This architecture has none.
 #[cfg(not(target_arch = "x86_64"))]
 #[derive(Debug, Default)]
 pub(super) struct Registers;
 
-/// The most rows of a tile whose sums stay in registers, with as many columns as [`widths`] allows.
+/// The largest number of rows whose sums stay in registers, for panels as wide as [`widths`] allows.
 pub(super) fn max_rows<E: Element>(simd: Simd) -> usize {
     match simd.level() {
         #[cfg(target_arch = "x86_64")]
@@ -48,12 +48,12 @@ pub(super) fn max_rows<E: Element>(simd: Simd) -> usize {
     }
 }
 
-/// The same in vector registers.
+/// As [`max_rows`], for vector registers.
 fn max_vector_rows<E: Element>(simd: Simd) -> usize {
     match simd.level() {
         Level::Portable => 4,
         #[cfg(target_arch = "x86_64")]
-        // What is widened before it is multiplied takes more of the 16 or 32 registers.
+        // Values that are widened before the multiplication need more of the 16 or 32 registers.
         Level::Avx2 { .. } if E::PER_LANE == 2 => 4,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 { .. } => 6,
@@ -64,7 +64,7 @@ fn max_vector_rows<E: Element>(simd: Simd) -> usize {
     }
 }
 
-/// The widths that panels may have.
+/// The possible widths of panels.
 pub(super) fn widths<E: Element>(simd: Simd) -> &'static [usize] {
     match simd.level() {
         #[cfg(target_arch = "x86_64")]
@@ -75,7 +75,7 @@ pub(super) fn widths<E: Element>(simd: Simd) -> &'static [usize] {
     }
 }
 
-/// Whether the products of `E` are faster where the lanes of each row of the left operand lie side by side.
+/// Whether the products of `E` are faster if the lanes of each row of the left operand are adjacent.
 pub(super) fn wants_rows<E: Element>(simd: Simd) -> bool {
     match simd.level() {
         #[cfg(target_arch = "x86_64")]
@@ -85,7 +85,7 @@ pub(super) fn wants_rows<E: Element>(simd: Simd) -> bool {
 }
 
 impl<E: Element> Tile<'_, E> {
-    /// Whether `rows` rows and all lanes lie within both slices.
+    /// Whether `rows` rows and all lanes are within both slices.
     fn is_within(&self, rows: usize) -> bool {
         let Self { a, row_step, lane_step, b, width, lanes, .. } = *self;
         let row = extent(lanes, lane_step, E::PER_LANE);
@@ -97,7 +97,7 @@ impl<E: Element> Tile<'_, E> {
 
 #[cfg(target_arch = "x86_64")]
 impl<E: Kernels> Tile<'_, E> {
-    /// The rows from `start` on and some lanes; nothing is fetched ahead.
+    /// Pointers to some lanes of the rows from `start` on, without prefetching.
     fn pointers(&self, start: usize, lanes: std::ops::Range<usize>, sums: &mut [E::Sum]) -> x86::Pointers<E> {
         let b_step = self.width * E::PER_LANE;
         x86::Pointers {
@@ -116,15 +116,15 @@ impl<E: Kernels> Tile<'_, E> {
     }
 }
 
-/// How many lanes, from the first on, are multiplied in tile registers: whole blocks, whatever the number of rows, so that
-/// a row's sums do not depend on the rows beside it.
+/// The number of leading lanes that are multiplied in tile registers. These are whole blocks for any number of rows, so
+/// that a row's sums do not depend on the rows next to it.
 #[cfg(target_arch = "x86_64")]
 fn lanes_in_tiles<E: Element>(simd: Simd, tile: &Tile<'_, E>) -> usize {
     let fits = wants_rows::<E>(simd) && tile.lane_step == E::PER_LANE && tile.width == amx::COLUMNS;
     if fits { tile.lanes / amx::SIDE * amx::SIDE } else { 0 }
 }
 
-/// Adds the product to `sums`, `[rows, width]`, or puts it there.
+/// Adds the product to `sums`, `[rows, width]`, or replaces them if [`Tile::is_first`] is set.
 ///
 /// # Panics
 /// When a slice is too short for the rows and lanes.
@@ -149,13 +149,13 @@ pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut
             }
         }
         if in_tiles < lanes {
-            // Of about one size: a low one keeps the multipliers waiting.
+            // The blocks have nearly the same number of rows, because a small block leaves the multipliers idle.
             let blocks = rows.div_ceil(max_vector_rows::<E>(simd));
             let most = rows.div_ceil(blocks);
             let vectors = width / COLUMNS;
             for (at, start) in (0..rows).step_by(most).enumerate() {
                 let pointers = x86::Pointers {
-                    // Each block fetches its share of what comes next, so that memory is never idle.
+                    // Each block prefetches its share of the next data, so that memory is never idle.
                     fetched: (at * vectors / blocks, (at + 1) * vectors / blocks),
                     is_first: tile.is_first && in_tiles == 0,
                     ..tile.pointers(start, in_tiles..lanes, sums)
@@ -175,7 +175,7 @@ pub(super) fn add_product<E: Kernels>(simd: Simd, tile: &Tile<'_, E>, sums: &mut
     add_portably(tile, sums);
 }
 
-/// For machines without the instructions of the others, and what those are tested against.
+/// The portable implementation, which is also the reference for tests of the others.
 fn add_portably<E: Kernels>(tile: &Tile<'_, E>, sums: &mut [E::Sum]) {
     for (row, sums) in sums.chunks_exact_mut(tile.width).enumerate() {
         for lane in 0..tile.lanes {
@@ -190,34 +190,34 @@ fn add_portably<E: Kernels>(tile: &Tile<'_, E>, sums: &mut [E::Sum]) {
     }
 }
 
-/// The micro-kernels of an element.
+/// The micro-kernels of an operand type.
 pub trait Kernels: Element {
-    /// What products are added up in.
+    /// The type of sums of products.
     type Sum: Copy + Default + Send;
 
-    /// `sum += x · b`, `x` being of the left operand.
+    /// Computes `sum += x · b`, where `x` is from the left operand.
     #[doc(hidden)]
     fn multiply_add(sum: &mut Self::Sum, x: Self, b: Self);
 
-    /// The sums of a row as real numbers. Those of a quantized product are Σ x·b − zero · Σ b times both units: `row` is the
-    /// row's unit and the byte of 0.0 in it, `columns` are the columns' units and the sums of their numbers.
+    /// Converts the sums of a row to real numbers. For quantized products this is (Σ x·b − zero · Σ b) times both scales.
+    /// `row` is the row's scale and zero point, and `columns` are the columns' scales and sums.
     #[doc(hidden)]
     fn real(sums: &[Self::Sum], row: (f32, i32), columns: (&[f32], &[i32])) -> impl Iterator<Item = f32>;
 
-    /// Runs one tile of `rows` rows.
+    /// Multiplies one tile of `rows` rows.
     ///
     /// # Safety
-    /// `pointers` must be valid for the rows, columns and lanes that they say, and the machine must have `simd`, which is
-    /// not [`Simd::PORTABLE`].
+    /// `pointers` must be valid for their rows, columns and lanes, and the machine must support `simd`, which must not be
+    /// [`Simd::PORTABLE`].
     #[cfg(target_arch = "x86_64")]
     #[doc(hidden)]
     unsafe fn run(simd: Simd, rows: usize, pointers: x86::Pointers<Self>);
 
-    /// Runs at most 32 rows in tile registers.
+    /// Multiplies at most 32 rows in tile registers.
     ///
     /// # Safety
-    /// `pointers` must be valid for the rows, columns and lanes that they say; lanes in whole blocks of 16 must lie side by
-    /// side in the rows of the left operand, and the right one's panel must have 32 columns; the machine must have AMX.
+    /// `pointers` must be valid for their rows, columns and lanes. The lanes must be whole blocks of 16 that are adjacent
+    /// in the rows of the left operand, and the panel of the right operand must have 32 columns. The machine must have AMX.
     #[cfg(target_arch = "x86_64")]
     #[doc(hidden)]
     unsafe fn run_in_tiles(rows: usize, pointers: x86::Pointers<Self>, registers: &mut Registers);
@@ -285,7 +285,7 @@ impl Kernels for bf16 {
     }
 }
 
-/// The left operand's bytes are taken without a sign, as the instructions take them.
+/// The left operand's bytes are unsigned, as the instructions require.
 impl Kernels for i8 {
     type Sum = i32;
 

@@ -4,22 +4,22 @@ use super::arithmetic::Arithmetic;
 use super::{Element, Slot};
 use crate::Activation;
 
-/// eˣ within a unit in the last place; 0 below −87.3 and no larger than at 88.
+/// eˣ within one unit in the last place. It is 0 below −87.3, and constant from 88 on.
 #[inline(always)]
 pub fn exp<A: Arithmetic>(x: f32) -> f32 {
-    // e^x = 2^n · e^r with n the nearest whole number to x / ln 2 and |r| at most ln 2 / 2.
+    // e^x = 2^n · e^r, where n is the nearest integer to x / ln 2 and |r| is at most ln 2 / 2.
     const ROUND: f32 = 12_582_912.0;
-    /// Few enough digits that a product with n is exact.
+    /// It has so few digits that its product with n is exact.
     const LN_2_HIGH: f32 = 0.693_359_4;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
-    /// Of e^r's minimax polynomial.
+    /// The coefficients of the minimax polynomial of e^r.
     const SERIES: [f32; 7] = [1.0, 1.0, 0.5, 0.166_665_21, 0.041_668_39, 8.368_717e-3, 1.381_459_9e-3];
     let clamped = x.clamp(-87.3, 88.0);
     let shifted = A::multiply_add(clamped, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
     let r = A::multiply_add(n, -LN_2_LOW, A::multiply_add(n, -LN_2_HIGH, clamped));
     let e_r = polynomial::<A, _>(r, SERIES);
-    // The lowest bits of `shifted` are n. A conversion to a whole number would be made value by value.
+    // The lowest bits of `shifted` are n. A conversion to an integer would not be vectorized.
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     if x < -87.3 { 0.0 } else { e_r * power }
 }
@@ -34,15 +34,16 @@ fn polynomial<A: Arithmetic, const N: usize>(x: f32, coefficients: [f32; N]) -> 
     sum
 }
 
-/// Φ(x), the normal distribution's share below x, within 2e-7.
+/// Φ(x), the cumulative distribution function of the normal distribution, within 2e-7.
 #[inline(always)]
 fn normal<A: Arithmetic>(x: f32) -> f32 {
-    /// Where Φ is 1 but for 3e-8. This very number makes the polynomial's value ½ / x, so that Φ ends at 0 and 1.
+    /// From here on, Φ differs from 1 by less than 3e-8. At exactly this number the polynomial is ½ / x, so that Φ ends at
+    /// 0 and 1.
     const END: f32 = 5.399_947;
     /// 2 / 5.4²
     const SCALE: f32 = 0.068_587_1;
-    /// Of the minimax polynomial of (Φ(x) − ½) / x in x² · SCALE − 1, which is from −1 to 1. A quotient of two shorter
-    /// polynomials is not faster: the division alone takes as long as this whole polynomial.
+    /// The coefficients of the minimax polynomial of (Φ(x) − ½) / x in x² · SCALE − 1, which is between −1 and 1. A
+    /// quotient of two shorter polynomials is not faster, because the division alone takes as long as this polynomial.
     const SERIES: [f32; 15] = [
         0.130_928_11,
         -0.065_328_08,
@@ -70,14 +71,14 @@ pub fn gelu<A: Arithmetic>(x: f32) -> f32 {
     x * normal::<A>(x)
 }
 
-/// Its derivative, Φ(x) + x · φ(x).
+/// The derivative of [`gelu`], Φ(x) + x · φ(x).
 #[inline(always)]
 pub fn gelu_derivative<A: Arithmetic>(x: f32) -> f32 {
     const FRAC_1_SQRT_2_PI: f32 = 0.398_942_3;
     A::multiply_add(x * FRAC_1_SQRT_2_PI, exp::<A>(-0.5 * x * x), normal::<A>(x))
 }
 
-/// tanh within 5e-7, and never beyond ±1: an odd polynomial over an even one, as Eigen has it.
+/// tanh within 5e-7 and never beyond ±1, as the quotient of an odd and an even polynomial, as in Eigen.
 #[inline(always)]
 pub fn tanh<A: Arithmetic>(x: f32) -> f32 {
     let x = x.clamp(-9.0, 9.0);
@@ -103,12 +104,12 @@ pub fn sigmoid<A: Arithmetic>(x: f32) -> f32 {
 
 /// √(2/π)
 const SQRT_2_OVER_PI: f32 = 0.797_884_6;
-/// Of the cubic term in GELU's approximation by tanh.
+/// The coefficient of the cubic term in GELU's tanh approximation.
 const CUBIC: f32 = 0.044_715;
-/// What `quick_gelu` multiplies its argument by.
+/// The factor of the argument of `quick_gelu`.
 const QUICK: f32 = 1.702;
 
-/// By ½·(1 + tanh u) = σ(2u), which keeps its digits where tanh is near −1.
+/// Uses ½·(1 + tanh u) = σ(2u), which keeps its precision where tanh is near −1.
 #[inline(always)]
 fn gelu_tanh<A: Arithmetic>(x: f32) -> f32 {
     x * sigmoid::<A>(2.0 * SQRT_2_OVER_PI * (x + CUBIC * x * x * x))
@@ -142,7 +143,7 @@ fn silu_derivative<A: Arithmetic>(x: f32) -> f32 {
     s + x * s * (1.0 - s)
 }
 
-/// NaN stays NaN, which `max` would not keep.
+/// Keeps NaN, unlike `max`.
 #[inline(always)]
 fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
@@ -159,13 +160,13 @@ fn tanh_derivative<A: Arithmetic>(x: f32) -> f32 {
     1.0 - t * t
 }
 
-/// Where a function takes its values from and puts its results.
+/// The source of a function's arguments and the destination of its results.
 pub(super) trait Places {
     /// Applies the function to each value.
     fn map(self, f: impl Fn(f32) -> f32);
 }
 
-/// `activation(x)` of each value; which one it is, is asked once.
+/// Applies `activation` to each value. The kind of activation is matched once, outside the loop.
 #[inline(always)]
 pub(super) fn map_activation<A: Arithmetic>(activation: Activation, places: impl Places) {
     match activation {
@@ -179,7 +180,7 @@ pub(super) fn map_activation<A: Arithmetic>(activation: Activation, places: impl
     }
 }
 
-/// Each result takes its value's place.
+/// Each result replaces its argument.
 impl Places for &mut [f32] {
     #[inline(always)]
     fn map(self, f: impl Fn(f32) -> f32) {
@@ -189,7 +190,7 @@ impl Places for &mut [f32] {
     }
 }
 
-/// Results are rounded to what `S` holds.
+/// Results are rounded to the type of `S`.
 impl<I: Iterator<Item = f32>, S: Slot> Places for (I, &mut [S]) {
     #[inline(always)]
     fn map(self, f: impl Fn(f32) -> f32) {
@@ -199,7 +200,7 @@ impl<I: Iterator<Item = f32>, S: Slot> Places for (I, &mut [S]) {
     }
 }
 
-/// The gradient of x, `gradient · activation'(x)`, of one row in place of `out`, and added to `sums`.
+/// Replaces each gradient with the gradient of `x`, `gradient · activation'(x)`, and adds it to `sums`.
 #[inline(always)]
 pub(super) fn map_slope<A: Arithmetic, E: Element>(activation: Activation, row: SlopeRow<'_, E>) {
     match activation {
@@ -213,10 +214,10 @@ pub(super) fn map_slope<A: Arithmetic, E: Element>(activation: Activation, row: 
     }
 }
 
-/// What the backward pass of an activation reads and writes, all of one length.
+/// The buffers for the backward pass of an activation, all of the same length.
 pub(super) struct SlopeRow<'a, E> {
     pub(super) x: &'a [E],
-    /// Of the activation's value; it becomes that of `x`.
+    /// The gradient of the activation's output, replaced with that of `x`.
     pub(super) gradient: &'a mut [E],
     pub(super) sums: &'a mut [f32],
 }
@@ -273,7 +274,7 @@ mod tests {
         check::<Separate>();
     }
 
-    /// `exact` in f64, by the formulas of transformers' `activations.py`.
+    /// `exact` is computed in f64, with the formulas of transformers' `activations.py`.
     #[test]
     fn activations_and_their_slopes_are_exact_to_the_last_digits() {
         let logistic = |x: f64| 1.0 / (1.0 + (-x).exp());
@@ -291,7 +292,7 @@ mod tests {
             (Activation::Tanh, &f64::tanh),
             (Activation::Identity, &|x| x),
         ];
-        // Odd multiples of half a step, so that the kink of `relu` lies between two of them.
+        // Odd multiples of half a step, so that `relu`'s kink is between two points.
         let points: Vec<f32> = (-60_000..60_000).map(|i| (i as f32 + 0.5) * 2e-4).collect();
         for (activation, exact) in all {
             let (mut values, mut sums) = (vec![0f32; points.len()], vec![0f32; points.len()]);

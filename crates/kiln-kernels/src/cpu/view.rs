@@ -1,4 +1,4 @@
-/// How many values `rows` rows of `cols` span that begin `row_step` apart; none where no memory is that large.
+/// The number of values that `rows` rows of `cols` span if they begin `row_step` apart. `None` if this overflows.
 pub(super) fn extent(rows: usize, row_step: usize, cols: usize) -> Option<usize> {
     match rows.checked_sub(1) {
         None => Some(0),
@@ -17,10 +17,10 @@ pub struct View<'a, T> {
 }
 
 impl<'a, T> View<'a, T> {
-    /// `rows × cols`, a row `row_step` after the other.
+    /// Views `data` as `rows × cols`, with rows `row_step` values apart.
     ///
     /// # Panics
-    /// When the slice ends before the matrix does.
+    /// When the slice is too short for the matrix.
     pub fn new(data: &'a [T], rows: usize, cols: usize, row_step: usize) -> Self {
         assert!(
             extent(rows, row_step, cols).is_some_and(|extent| extent <= data.len()),
@@ -30,37 +30,38 @@ impl<'a, T> View<'a, T> {
         Self { data, rows, cols, row_step, col_step: 1 }
     }
 
-    /// Rows and columns exchanged; no value moves.
+    /// Exchanges rows and columns without moving values.
     pub fn transposed(self) -> Self {
         Self { rows: self.cols, cols: self.rows, row_step: self.col_step, col_step: self.row_step, ..self }
     }
 
-    /// Its rows.
+    /// The number of rows.
     pub fn rows(&self) -> usize {
         self.rows
     }
 
-    /// Its columns.
+    /// The number of columns.
     pub fn cols(&self) -> usize {
         self.cols
     }
 
-    /// From the row `start`, `count` rows.
+    /// Selects `count` rows, starting at `start`.
     ///
     /// # Panics
-    /// When there are fewer.
+    /// When a row is out of range.
     pub fn narrow(self, start: usize, count: usize) -> Self {
         let is_within = start.checked_add(count).is_some_and(|end| end <= self.rows);
         assert!(is_within, "{count} rows from row {start} of {}", self.rows);
-        // No row begins behind the last, so the product is within the slice, unless there are no rows to take.
+        // A row that exists begins within the slice, so the product does not overflow. Without rows, `start` can be
+        // anything.
         let first = if count == 0 { 0 } else { start * self.row_step };
         Self { data: &self.data[first..], rows: count, ..self }
     }
 
-    /// From the column `start`, `count` columns.
+    /// Selects `count` columns, starting at `start`.
     ///
     /// # Panics
-    /// When there are fewer.
+    /// When a column is out of range.
     pub fn columns(self, start: usize, count: usize) -> Self {
         self.transposed().narrow(start, count).transposed()
     }
@@ -72,13 +73,13 @@ impl<'a, T> View<'a, T> {
         self.data[row * self.row_step + col * self.col_step]
     }
 
-    /// The row as a slice; `None` where it does not lie in one piece.
+    /// A row as a slice. `None` if the row is not contiguous.
     #[inline(always)]
     pub(crate) fn row(&self, row: usize) -> Option<&'a [T]> {
         (self.col_step == 1).then(|| &self.data[row * self.row_step..][..self.cols])
     }
 
-    /// The values from the first one on, and the distance between rows, if each row is contiguous.
+    /// The values, and the distance between rows. `None` if the rows are not contiguous.
     pub(super) fn contiguous_rows(&self) -> Option<(&'a [T], usize)> {
         (self.col_step == 1).then_some((self.data, self.row_step))
     }

@@ -1,4 +1,4 @@
-//! Stored weights, packed without an f32 copy of them.
+//! Packs stored weights without an f32 copy.
 
 use std::any::{Any, TypeId};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use super::{InputRounding, StoredMatrix, StoredValues, quantize_rows};
 use crate::cpu::{Kernels, Packed, Simd, View};
 use crate::weight::Operand;
 
-/// Weights that are all stored, packed side by side as one right operand without unpacking them.
+/// Packs weights side by side as one right operand, without unpacking them. Returns `None` if one of them is not stored.
 pub(crate) fn pack_stored<E: Kernels>(weights: &[&Operand]) -> Option<Arc<Packed<E>>> {
     let stored: Vec<StoredValues> = weights.iter().map(|weight| weight.stored()).collect::<Option<_>>()?;
     let matrices: Vec<StoredMatrix<'_>> = stored.iter().map(StoredValues::matrix).collect();
@@ -63,7 +63,7 @@ fn pack_int8(matrices: &[StoredMatrix<'_>], rows: usize, columns: usize) -> Pack
     pack(&values.concat(), &units.concat(), rounding)
 }
 
-/// The rounding that all matrices have, as one product has one left operand; the default where they differ.
+/// The rounding of all matrices, because one product has one left operand. The default if they differ.
 fn common_rounding(matrices: &[StoredMatrix<'_>]) -> InputRounding {
     let mut all = matrices.iter().map(|matrix| match *matrix {
         StoredMatrix::Int8 { rounding, .. } => rounding.clone(),
@@ -92,7 +92,7 @@ pub(super) mod tests {
     }
 
     fn bytes<T: bytemuck::NoUninit>(values: &[T]) -> super::super::Bytes {
-        /// Aligned as a mapped file is.
+        /// Aligned to 8 bytes, as values in a mapped file are.
         struct Aligned(Vec<u64>, usize);
         impl AsRef<[u8]> for Aligned {
             fn as_ref(&self) -> &[u8] {
@@ -109,7 +109,7 @@ pub(super) mod tests {
         StoredValues::Int8 { values: bytes(values), units: units.into(), rounding }
     }
 
-    /// The values in each form that the precision may be stored in.
+    /// The values in every form that can be stored for each precision.
     pub fn forms(dense: &[f32], columns: usize) -> Vec<(Precision, StoredValues)> {
         let (whole, units) = quantize_rows(dense, columns);
         let rounded: Vec<bf16> = dense.iter().map(|value| bf16::from_f32(*value)).collect();
@@ -140,7 +140,7 @@ pub(super) mod tests {
         }
     }
 
-    /// To the last bit, in each precision and from each form that holds the same numbers.
+    /// Bit-identical, for each precision and each form that holds the same numbers.
     #[test]
     fn stored_weights_are_computed_with_as_dense_ones_are() {
         let device = Device::flex();
@@ -167,7 +167,7 @@ pub(super) mod tests {
         }
     }
 
-    /// A matrix whose columns were multiplied with `factors`, stored with their reciprocals.
+    /// A matrix whose columns are multiplied with `factors`, stored with a smoothing of their reciprocals.
     fn smoothed(dense: &[f32], factors: &[f32]) -> StoredValues {
         let scaled: Vec<f32> = dense.iter().zip(factors.iter().cycle()).map(|(value, factor)| value * factor).collect();
         let (whole, units) = quantize_rows(&scaled, factors.len());
@@ -175,13 +175,13 @@ pub(super) mod tests {
         int8(&whole, units, InputRounding { smoothing, range: None })
     }
 
-    /// The root of the mean squared difference.
+    /// The root mean square of the differences.
     fn distance(a: &[f32], b: &[f32]) -> f32 {
         assert_eq!(a.len(), b.len());
         (a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f32>() / a.len() as f32).sqrt()
     }
 
-    /// What a column of outliers costs the other columns of a row of activations, smoothing gives back.
+    /// Smoothing recovers the accuracy that a column of outliers costs the other columns of an activation row.
     #[test]
     fn smoothed_products_lose_less_to_outliers() {
         let device = Device::flex();
@@ -210,8 +210,8 @@ pub(super) mod tests {
         assert!(less * 2.0 < plain, "{less}, {plain} without smoothing");
     }
 
-    /// A range that is the row's own gives the numbers of a dynamic scale, to the last bit; a wider one is coarser, and a
-    /// narrower one cuts off.
+    /// With the row's own range, the results are bit-identical to those of a dynamic scale. A wider range is coarser, and a
+    /// narrower one clips.
     #[test]
     fn a_static_scale_is_a_range_for_all_rows() {
         let device = Device::flex();
@@ -230,7 +230,7 @@ pub(super) mod tests {
             let y = layer.forward(x, &Products { precision: Precision::Int8, ..Products::default() });
             y.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32")
         };
-        // As activations are held.
+        // Rounded to bf16, as activations are.
         let x: Vec<f32> = values(input, 8).into_iter().map(|x| bf16::from_f32(x).to_f32()).collect();
         for smoothing in [vec![], factors] {
             let smoothing: Arc<[f32]> = smoothing.into();
@@ -244,7 +244,7 @@ pub(super) mod tests {
             let own = rounded(&x, None);
             assert_eq!(rounded(&x, Some(1.0)), own);
             assert!(distance(&rounded(&x, Some(50.0)), &own) > 0.02 * distance(&own, &vec![0.0; output]), "coarser");
-            // Whatever is beside it, a row has the same sums; and how far a value is outside of the range does not matter.
+            // A row's sums do not depend on the other rows, and it does not matter how far a value is outside the range.
             let beyond = |far: f32| x.iter().map(|x| far.copysign(*x)).collect::<Vec<f32>>();
             let rows = rounded(&[x.clone(), beyond(64.0), beyond(1e30)].concat(), Some(1.0));
             assert_eq!(rows[..output], own);
@@ -252,7 +252,7 @@ pub(super) mod tests {
         }
     }
 
-    /// One left operand has one smoothing: a matrix with another one is quantized again.
+    /// One left operand has one smoothing. If the matrices differ in smoothing, they are quantized again.
     #[test]
     fn matrices_side_by_side_have_a_smoothing_in_common_or_none() {
         let [columns, rows] = [7, 9];

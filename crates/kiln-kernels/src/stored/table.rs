@@ -1,4 +1,4 @@
-//! Tables of vectors that are read where they are.
+//! Tables of vectors that are read in place.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -11,7 +11,7 @@ use burn_flex::FlexTensor;
 use super::{StoredMatrix, StoredValues};
 use crate::cpu::{Epilogue, Packed, Simd, Target, View, product};
 
-/// A table of vectors that is read a row at a time, where it is: word embeddings. Its clones share it.
+/// A table of vectors that is read in place, one row at a time, such as word embeddings. Clones share the table.
 #[derive(Clone, Debug)]
 pub struct StoredTable {
     place: TablePlace,
@@ -27,18 +27,18 @@ enum TablePlace {
 
 /// A table that is not in memory.
 pub trait TableRows: Debug + Send + Sync {
-    /// Writes its values from row `first` on, as many as there are places.
+    /// Reads as many values as fit into `values`, starting at row `first`.
     ///
     /// # Panics
-    /// When there is no such row.
+    /// When a row is out of range.
     fn read(&self, first: usize, values: &mut [f32]);
 }
 
 impl StoredTable {
-    /// A table of `rows` and `columns`.
+    /// Creates a table of `rows` and `columns` from values in memory.
     ///
     /// # Panics
-    /// When there are more or fewer values, or they are not aligned.
+    /// When the number of values is not `rows · columns`, or they are not aligned.
     pub fn new(values: StoredValues, [rows, columns]: [usize; 2]) -> Self {
         assert_eq!(values.matrix().len(), rows * columns, "a table of {rows} × {columns}");
         if let StoredValues::Int8 { units, .. } = &values {
@@ -47,19 +47,19 @@ impl StoredTable {
         Self { place: TablePlace::InMemory(values), rows, columns }
     }
 
-    /// A table of `rows` and `columns` that is not in memory.
+    /// Creates a table of `rows` and `columns` that is not in memory.
     pub fn elsewhere(table: Arc<dyn TableRows>, [rows, columns]: [usize; 2]) -> Self {
         Self { place: TablePlace::Elsewhere(table), rows, columns }
     }
 
-    /// The whole table, `[rows, columns]`.
+    /// Reads the whole table, `[rows, columns]`.
     pub fn tensor(&self, device: &Device) -> Tensor<2> {
         let mut values = vec![0.0; self.rows * self.columns];
         self.read(0, &mut values);
         Tensor::from_data(TensorData::new(values, [self.rows, self.columns]), device)
     }
 
-    /// The values from row `first` on.
+    /// Reads values, starting at row `first`.
     fn read(&self, first: usize, values: &mut [f32]) {
         match &self.place {
             TablePlace::InMemory(stored) => stored.matrix().read(first * self.columns, values),
@@ -67,14 +67,14 @@ impl StoredTable {
         }
     }
 
-    /// The rows that `ids` name as a table of its own, each once, and the ids in it.
+    /// Selects the rows that occur in `ids`, each once. Returns them as a smaller table, with the ids of its rows.
     ///
     /// # Shapes
     /// - `ids`: `[batch, seq]`
-    /// - output: `[rows named, columns]` and `[batch, seq]`
+    /// - output: `[selected rows, columns]` and `[batch, seq]`
     ///
     /// # Panics
-    /// When an id is negative or not below the number of rows.
+    /// When an id is negative, or not less than the number of rows.
     pub fn select(&self, ids: Tensor<2, Int>) -> (Tensor<2>, Tensor<2, Int>) {
         let ([batch, seq], device) = (ids.dims(), ids.device());
         let mut places = HashMap::new();
@@ -95,7 +95,7 @@ impl StoredTable {
         (rows, Tensor::from_data(TensorData::new(ids, [batch, seq]), &device))
     }
 
-    /// `x · tableᵀ`, in f32.
+    /// Computes `x · tableᵀ` in f32.
     ///
     /// # Shapes
     /// - `x`: `[n, columns]`
@@ -105,7 +105,8 @@ impl StoredTable {
     }
 }
 
-/// `x · tableᵀ`, in f32; on the CPU and without autodiff, a score does not depend on the other rows of `x`.
+/// Computes `x · tableᵀ` in f32. On the CPU and without autodiff, the result of a row does not depend on the other rows of
+/// `x`.
 ///
 /// # Shapes
 /// - `x`: `[n, columns]`
@@ -122,9 +123,9 @@ pub fn table_scores(x: Tensor<2>, table: Tensor<2>) -> Tensor<2> {
     scores(x, &|first, values| table.read(first * shape[1], values), shape)
 }
 
-/// `read` writes a table's values from a row on.
+/// Computes `x · tableᵀ`. `read` reads values of the table, starting at a row.
 fn scores(x: Tensor<2>, read: &dyn Fn(usize, &mut [f32]), [rows, columns]: [usize; 2]) -> Tensor<2> {
-    /// In f32 at once.
+    /// The number of rows that are in memory as f32 at a time.
     const BLOCK: usize = 1 << 10;
     let (simd, device, [n, _]) = (Simd::detect(), x.device(), x.dims());
     let x = x.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32");
@@ -150,7 +151,7 @@ mod tests {
         tensor.into_data().try_into_vec::<f32>().expect("f32")
     }
 
-    /// A table's values, and how many a row has.
+    /// The values of a table, and its number of columns.
     #[derive(Debug)]
     struct Lines(Vec<f32>, usize);
 

@@ -1,4 +1,4 @@
-//! Weights laid out as a product's right operand, a part of their outputs at a time.
+//! Packs weights as the right operand of a product, some of their outputs at a time.
 
 use std::ops::{Deref, Range};
 
@@ -6,12 +6,12 @@ use super::Storage;
 use super::operand::Operand;
 use crate::cpu::{Kernels, Lanes, Packed, Simd, View};
 
-/// The most values of a weight that are packed at once where they are not kept.
+/// The most values of a weight that are packed at once, if packed weights are not kept.
 const MOST_PACKED: usize = 768 * 1536;
-/// The columns of every panel divide it.
+/// A multiple of the width of every panel.
 const WHOLE_PANELS: usize = 192;
 
-/// The columns of a `k × n` operand in parts of one size, few enough columns each.
+/// Splits the columns of a `k × n` operand into parts of one size, with at most about [`MOST_PACKED`] values each.
 pub(crate) fn parts(k: usize, n: usize) -> impl Iterator<Item = Range<usize>> {
     let count = (k * n).div_ceil(MOST_PACKED).max(1);
     let columns = n.div_ceil(count).next_multiple_of(WHOLE_PANELS);
@@ -20,9 +20,9 @@ pub(crate) fn parts(k: usize, n: usize) -> impl Iterator<Item = Range<usize>> {
 
 /// A weight's values.
 pub(crate) enum Values<'a> {
-    /// As they are held.
+    /// The stored values themselves.
     Held(&'a [f32]),
-    /// Unpacked, or with something added to them.
+    /// Unpacked values, or values with a low-rank update.
     Computed(Lanes<f32>),
 }
 
@@ -37,15 +37,16 @@ impl Deref for Values<'_> {
     }
 }
 
-/// What a weight's packing reads.
+/// The source of the values that are packed.
 pub(super) enum ValueSource<'a> {
     Values(Values<'a>),
-    /// Unpacked a part at a time, so that they are nowhere in f32 all together.
+    /// Unpacked one part at a time, so that the whole weight is never in memory as f32.
     Storage(&'a dyn Storage),
 }
 
 impl ValueSource<'_> {
-    /// Writes the values of some inputs and of some of all `output` outputs into rows of `row_len`, from `first` on.
+    /// Writes the values of some inputs and outputs into rows of `row_len` values, starting at column `first`. A weight has
+    /// `output` outputs in total.
     fn read(
         &self,
         output: usize,
@@ -79,7 +80,7 @@ fn sources<'a, E: Kernels>(weights: &[&'a Operand]) -> ([usize; 2], Vec<ValueSou
     (shape, weights.iter().map(|weight| weight.source::<E>()).collect())
 }
 
-/// Some outputs of weights of one shape, `[input, output]` each, side by side as one product's right operand.
+/// Packs some outputs of weights of one shape, `[input, output]` each, side by side as the right operand of one product.
 pub(crate) fn pack<E: Kernels>(weights: &[&Operand], outputs: Range<usize>) -> Packed<E> {
     let ([input, output], sources) = sources::<E>(weights);
     let (simd, width) = (Simd::detect(), outputs.len());
@@ -108,7 +109,8 @@ pub(crate) fn pack<E: Kernels>(weights: &[&Operand], outputs: Range<usize>) -> P
     })
 }
 
-/// Some inputs of weights of one shape, `[input, output]` each, side by side and transposed as one product's right operand.
+/// Packs some inputs of weights of one shape, `[input, output]` each, side by side and transposed as the right operand of
+/// one product.
 pub(crate) fn pack_transposed<E: Kernels>(weights: &[&Operand], inputs: Range<usize>) -> Packed<E> {
     let ([_, output], sources) = sources::<E>(weights);
     let simd = Simd::detect();

@@ -1,4 +1,4 @@
-//! A model whose weights stay packed computes more in one operation, with the same numbers.
+//! With kept packed weights, a model fuses more into one operation, with the same results.
 
 use burn::tensor::{Bool, Device, Tensor};
 use kiln_kernels::{
@@ -30,7 +30,7 @@ fn kept(precision: Precision) -> Products {
     Products { precision, packed: Some(PackedWeights::default()), ..Products::default() }
 }
 
-/// Of few positions and of many, in blocks of which the last is not full.
+/// With few positions and with many, in blocks of which the last is not full.
 #[test]
 fn positions_are_computed_in_blocks_as_one_operation_after_the_other() {
     let layer = PositionWise {
@@ -70,7 +70,7 @@ fn attention_computes_what_it_computes_of_weights_that_are_not_kept() {
         assert_eq!(numbers(first), numbers(all.clone().narrow(1, 0, 1)), "{precision:?}");
         let expected = numbers(attend(Queries::All, &Products { precision, ..Products::default() }));
         let found = numbers(all);
-        // In int8 an input that is not rounded to bf16 before is a little nearer to what it was.
+        // In int8, an input that is not rounded to bf16 before is slightly more accurate.
         let tolerance = if precision == Precision::Int8 { 2e-2 } else { 0.0 };
         let furthest = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(furthest <= tolerance, "{precision:?}: {furthest} apart");

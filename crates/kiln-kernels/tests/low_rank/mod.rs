@@ -1,4 +1,4 @@
-//! Products with a weight that has an update of low rank beside it, held against the same with burn's operations.
+//! Compares products with a low-rank update of the weight with burn's operations.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::operations::*;
 
 const RANK: usize = 3;
 
-/// Whether a magnitude is part of it.
+/// Whether the update has a magnitude.
 type HasMagnitude = bool;
 
-/// `W + 1.5 · a · b` of the operands from `at` on: the weight, `a`, `b`, the magnitude and the bias.
+/// `W + 1.5 · a · b`. The operands from `at` on are the weight, `a`, `b`, the magnitude and the bias.
 fn adapted(x: &[Tensor<1>], o: &Operands, at: usize, has_magnitude: HasMagnitude) -> Affine {
     let weight: Tensor<2> = shaped(&x[at], &o[at]);
     let weight = if weight.is_autodiff() { Tensor::from_inner(weight.inner()) } else { weight };
@@ -38,7 +38,7 @@ fn operands_of(shapes: &[Vec<usize>]) -> Operands {
     operands(&shapes.iter().map(Vec::as_slice).collect::<Vec<_>>())
 }
 
-/// Outputs and gradients, those of frozen weights and of magnitudes that do not take part excepted.
+/// Compares outputs and gradients. Frozen weights and unused magnitudes have no gradient.
 fn check(
     what: &str,
     o: &Operands,
@@ -67,12 +67,12 @@ fn check(
             match (found, expected) {
                 (Some(found), Some(expected)) => {
                     for (found, expected) in found.iter().zip(expected) {
-                        // What should be zero, as the gradient of a key's bias, is the rounding of the others.
+                        // A gradient that should be zero, such as that of a key's bias, is a rounding error of the others.
                         let is_close = (found - expected).abs() <= tolerance * largest;
                         assert!(is_close, "{what} {precision:?}, gradient {at}: {found}, not {expected}");
                     }
                 }
-                // The magnitude takes part or not; the frozen weight never.
+                // An unused magnitude and a frozen weight have no gradient.
                 (found, expected) => assert_eq!(found.is_some(), expected.is_some(), "{what}: gradient {at}"),
             }
         }
@@ -157,7 +157,7 @@ impl Storage for Held {
     }
 }
 
-/// A stored base is multiplied like a dense one, and packed weights follow the adapter that is added to them.
+/// A stored base gives the same products as a dense one, and packed weights follow the adapter in use.
 #[test]
 fn adapters_of_one_stored_base_are_told_apart() {
     let device = Device::flex();

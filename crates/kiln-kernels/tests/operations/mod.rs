@@ -1,4 +1,4 @@
-//! Operations on operands that are leaves of a graph, as the tests call them.
+//! Operations on operands that are leaves of a graph, for the tests.
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use kiln_kernels::{
@@ -10,7 +10,7 @@ pub fn device() -> Device {
     Device::flex().autodiff()
 }
 
-/// In [−1, 1), the same on every run.
+/// Pseudo-random values in [−1, 1), the same on every run.
 fn spread(len: usize, seed: usize) -> Vec<f32> {
     // splitmix64
     let hash = |at: usize| {
@@ -32,7 +32,7 @@ pub fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted")
 }
 
-/// An operation's operands, flattened, each with its shape.
+/// The operands of an operation, each as flat values and a shape.
 pub type Operands = Vec<(Vec<f32>, Vec<usize>)>;
 
 pub fn operands(shapes: &[&[usize]]) -> Operands {
@@ -40,7 +40,7 @@ pub fn operands(shapes: &[&[usize]]) -> Operands {
     shapes.iter().enumerate().map(of).collect()
 }
 
-/// The output and the gradients of Σ cᵢ·outputᵢ, for fixed c, as far as `operation` computes them.
+/// Returns the output and, on an autodiff device, the gradients of Σ cᵢ·outputᵢ for fixed c.
 pub fn run(
     operands: &Operands,
     device: &Device,
@@ -65,7 +65,7 @@ pub fn run(
     (values, leaves.iter().map(of).collect())
 }
 
-/// What [`run`] multiplies an output with.
+/// The factor cᵢ of an output in [`run`].
 pub fn coefficient(at: usize) -> f32 {
     ((at * 7 + 3) as f32 * 0.73).sin()
 }
@@ -120,7 +120,7 @@ pub fn gated_linear_operands([batch, seq, input, output]: [usize; 4]) -> Operand
     operands(&[&[batch, seq, input], &[input, 2 * output], &[2 * output]])
 }
 
-/// The row `r` has `r` tokens less than the others, and one hole.
+/// Row `r` ends with `r` padding positions and has another one at position 2. Position 0 is always a token.
 pub fn padding([batch, seq]: [usize; 2], device: &Device) -> Tensor<2, Bool> {
     let is_padding = (0..batch).flat_map(|row| (0..seq).map(move |at| at > 0 && (at + row >= seq || at == 2)));
     Tensor::from_data(TensorData::new(is_padding.collect::<Vec<bool>>(), [batch, seq]), device)
@@ -142,7 +142,7 @@ pub fn embeddings_operands(seq: usize, hidden: usize) -> Operands {
     operands(&[&[11, hidden], &[seq + 3, hidden], &[2, hidden], &[hidden], &[hidden]])
 }
 
-/// Ids of 11 words and of 2 segments, `[batch, seq]` each.
+/// Ids below 11 for words and below 2 for segments, `[batch, seq]` each.
 pub fn ids([batch, seq]: [usize; 2], device: &Device) -> [Tensor<2, Int>; 2] {
     [11, 2].map(|entries| {
         let ids = (0..batch * seq).map(|i| (i * i + 3 * i) as i32 % entries);

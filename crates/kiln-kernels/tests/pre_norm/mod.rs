@@ -1,4 +1,4 @@
-//! The operations of encoders that normalize what a layer reads.
+//! The operations of pre-norm encoders.
 
 use burn::tensor::{Bool, Tensor};
 use kiln_kernels::{Activation, Affine, LayerNorm, OutputBlock, Products, Queries, Rotary, RotaryAttention};
@@ -53,7 +53,7 @@ fn gated_layers_are_burn_s() {
     }
 }
 
-/// Longer texts than the kernel's blocks, in windows that end inside of a block and beyond the text.
+/// Texts that are longer than the kernel's blocks, with windows that end inside a block or beyond the text.
 #[test]
 fn rotary_attention_is_burn_s_in_every_window() {
     for ([batch, seq, hidden], heads) in [([1, 1, 2], 1), ([2, 9, 8], 2), ([3, 70, 12], 3), ([2, 200, 16], 2)] {
@@ -91,7 +91,7 @@ fn rotary_attention_is_burn_s_in_every_window() {
     );
 }
 
-/// A token's output is the same wherever the rest of its text ends, once that is out of reach.
+/// A token's output does not depend on where the text ends, if the end is out of reach.
 #[test]
 fn nothing_beyond_the_window_counts() {
     let attend = |seq: usize, padded: usize| {
@@ -117,7 +117,7 @@ fn nothing_beyond_the_window_counts() {
     }
 }
 
-/// θ^(−2i / head) of each pair, by hand for a head of two pairs.
+/// The angles are position · θ^(−2i / head) for each pair i, computed by hand for a head of two pairs.
 #[test]
 fn positions_turn_queries_and_keys_by_their_angles() {
     let device = burn::tensor::Device::flex();
@@ -130,7 +130,8 @@ fn positions_turn_queries_and_keys_by_their_angles() {
         dropout: 0.0,
         queries: Queries::All,
     };
-    // Query and key of both positions are (1, 0, 0, 0) and (2, 0, 0, 0), turned by 0 and by 1; values are 1 and 2.
+    // The queries and keys of both positions are (1, 0, 0, 0) and (2, 0, 0, 0), rotated by 0 and by 1. The values are 1 and
+    // 2.
     let x = Tensor::<3>::from_data([[[1.0, 0.0, 0.0, 0.0], [2.0, 0.0, 0.0, 0.0]]], &device);
     let padding = Tensor::from_data([[false, false]], &device);
     let found = numbers(attention.forward(x, padding, &Products::default()));

@@ -8,12 +8,12 @@ fn values(count: usize, seed: u32) -> Vec<f32> {
     (0..count as u32).map(|at| (hashed(at) % 256) as f32 / 128.0 - 1.0).collect()
 }
 
-/// A view of a `rows × cols` matrix, transposed in memory or not, with padding between its rows.
+/// A view of a `rows × cols` matrix with padding between its rows, transposed in memory or not.
 fn view(data: &[f32], rows: usize, cols: usize, transposed: bool) -> View<'_, f32> {
     if transposed { View::new(data, cols, rows, rows + 3).transposed() } else { View::new(data, rows, cols, cols + 3) }
 }
 
-/// Quantized rows and columns are half a unit off at most, each value of at most 1.
+/// Quantized rows and columns are off by at most half a unit, and values are at most 1.
 #[test]
 fn quantized_products_of_every_remainder_on_every_path() {
     for m in [1, 2, 5, 8, 67] {
@@ -43,7 +43,7 @@ fn zero_is_exact_and_rows_have_their_own_units() {
     let mut out = [7f32; 6];
     product(simd, View::new(&a, 3, 3, 3), &packed, Target::whole(&mut out, 2), Epilogue::Store);
     assert_eq!([out[0], out[1], out[3], out[5]], [0.0; 4]);
-    // Half a unit, 2000/255 and 0.0015/255, for each of two values.
+    // Half a unit, 2000/255 and 0.0015/255, for each of the two values.
     assert!(out[2].abs() < 7.9 && (out[4] - 0.0005).abs() < 6e-6, "{out:?}");
 }
 
@@ -102,7 +102,7 @@ fn check_alone<E: Kernels>(simd: Simd, [n, k]: [usize; 2]) {
     }
 }
 
-/// To the last bit: what a row's sums are does not depend on the rows beside it.
+/// Bit-identical: a row's sums do not depend on the other rows.
 #[test]
 fn rows_are_the_same_alone_and_in_any_batch() {
     for &simd in Simd::available() {

@@ -1,10 +1,10 @@
-//! The micro-kernels in vector registers.
+//! The micro-kernels for vector registers.
 
 use std::arch::x86_64::*;
 
 use half::bf16;
 
-/// What a micro-kernel gets, unchecked.
+/// The unchecked arguments of a micro-kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Pointers<E: super::Kernels> {
     pub(in super::super) a: *const E,
@@ -13,17 +13,17 @@ pub struct Pointers<E: super::Kernels> {
     pub(in super::super) b: *const E,
     pub(in super::super) b_step: usize,
     pub(in super::super) ahead: usize,
-    /// Of a lane's vectors `ahead`, the first and the end of those to fetch.
+    /// The vectors to prefetch, at the distance `ahead`, as a half-open range of the vectors of one `k`.
     pub(in super::super) fetched: (usize, usize),
     pub(in super::super) sums: *mut E::Sum,
     pub(in super::super) width: usize,
     pub(in super::super) lanes: usize,
-    /// Whether sums begin at zero, whatever is in their place.
+    /// Whether the sums start at zero instead of their previous values.
     pub(in super::super) is_first: bool,
 }
 
-/// A module of micro-kernels, one for each number of rows and of vectors side by side. `$step` adds to a vector of
-/// sums the product of a broadcast lane and a vector of lanes.
+/// Defines a module of micro-kernels, one for each number of rows and of adjacent vectors. `$step` adds the product of a
+/// broadcast lane and a vector of lanes to a vector of sums.
 macro_rules! kernels {
     ($module:ident, $element:ty, $features:literal, $bits:literal, $load:ident, $store:ident, $broadcast:ident,
      rows $($rows:literal)*, vectors $vectors:tt, |$sum:ident, $x:ident, $b:ident| $step:expr) => {
@@ -35,12 +35,12 @@ macro_rules! kernels {
 
             #[target_feature(enable = $features)]
             unsafe fn tile<const ROWS: usize, const VECTORS: usize>(p: Pointers<$element>, first: usize) {
-                // SAFETY: the caller promises that all that is read and written lies within its slices; neither
-                // loads nor stores need alignment.
+                // SAFETY: the caller promises that everything that is read and written is within its slices. Neither loads
+                // nor stores need alignment.
                 unsafe {
                     let at = p.sums.add(first * SUMS);
                     let (mut a, mut b) = (p.a, p.b.add(first * VALUES));
-                    // Of the sums' type, whatever that is.
+                    // The type of the sums depends on the instructions.
                     let mut sums = [[std::mem::zeroed(); VECTORS]; ROWS];
                     if !p.is_first {
                         for row in 0..ROWS {
@@ -111,7 +111,8 @@ kernels!(f32_avx512, f32, "avx512f", 512, _mm512_loadu_ps, _mm512_storeu_ps, _mm
 kernels!(bf16_avx512, bf16, "avx512f,avx512bf16", 512, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_epi32,
     rows 1 2 3 4 5 6 7 8, vectors (upto 3),
     |sum, x, b| _mm512_dpbf16_ps(sum, std::mem::transmute::<__m512i, __m512bh>(x), std::mem::transmute::<__m512, __m512bh>(b)));
-// Without bf16 instructions: a lane's two values become two f32, the earlier one's bits being the lower half.
+// Without bf16 instructions, the two values of a lane become two f32 values. The lower half of the bits is the earlier
+// value.
 kernels!(bf16_avx512_widened, bf16, "avx512f", 512, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_epi32,
 rows 1 2 3 4 5 6 7 8, vectors (upto 3), |sum, x, b| {
     let b = _mm512_castps_si512(b);
@@ -130,7 +131,8 @@ rows 1 2 3 4 5 6, vectors (pairs), |sum, x, b| {
 });
 kernels!(i8_avx512, i8, "avx512f,avx512vnni", 512, _mm512_loadu_si512, _mm512_storeu_si512, _mm512_set1_epi32,
     rows 1 2 3 4 5 6 7 8, vectors (upto 3), |sum, x, b| _mm512_dpbusd_epi32(sum, x, b));
-// Without 8-bit instructions: a lane's four values become two pairs of 16 bits, whose products and sums are exact.
+// Without 8-bit instructions, the four values of a lane become two pairs of 16-bit values, whose products and sums are
+// exact.
 kernels!(i8_avx512_widened, i8, "avx512f,avx512bw", 512, _mm512_loadu_si512, _mm512_storeu_si512, _mm512_set1_epi32,
 rows 1 2 3 4 5 6 7 8, vectors (upto 3), |sum, x, b| {
     let (x_even, x_odd) = (_mm512_and_si512(x, _mm512_set1_epi16(0xff)), _mm512_srli_epi16::<8>(x));

@@ -1,4 +1,4 @@
-//! Self-attention with weights that stay packed, of which nothing but the output is asked for.
+//! Inference of self-attention with kept packed weights.
 
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
@@ -9,7 +9,8 @@ use crate::cpu::{Attention, Epilogue, Kernels, Lanes, Simd, Source, Target, View
 use crate::flex::{self, Value, contiguous, rows_and_columns, token_mask, values};
 use crate::weight::Operand;
 
-/// Where all positions attend, queries, keys and values are one product; otherwise queries are one of their own.
+/// Returns the output. If all positions attend, queries, keys and values are one product. Otherwise the queries are a
+/// separate product.
 pub(super) fn attend<E: Value + Source<W>, W: Kernels>(
     [x, query, query_bias, key, key_bias, value, value_bias]: [FlexTensor; 7],
     padding: FlexTensor,
@@ -43,14 +44,14 @@ pub(super) fn attend<E: Value + Source<W>, W: Kernels>(
     flex::new(context, &[batch, shape.queries, hidden])
 }
 
-/// Rows of `x`, from the first one on.
+/// Rows of `x`, starting with the first one.
 struct Rows {
     count: usize,
-    /// The distance between them, in values.
+    /// The distance between two rows, in values.
     step: usize,
 }
 
-/// Rows of `x` times weights side by side; what is read in f32 is rounded row by row.
+/// Multiplies rows of `x` with weights side by side. An input in f32 is rounded row by row.
 fn multiply<E: Value + Source<W>, W: Kernels>(
     products: &Products,
     x: &FlexTensor,
