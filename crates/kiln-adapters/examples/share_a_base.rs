@@ -1,5 +1,6 @@
-//! One encoder under two adapters: `cargo run --release -p kiln-adapters --example share_a_base`
-//! Clones share the base's weights; each has its own adapter. The base is then held in 4 bits.
+//! One encoder with two adapters: `cargo run --release -p kiln-adapters --example share_a_base`
+//!
+//! Clones share the base's weights, and each has its own adapter. The base is then quantized to 4 bits.
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use burn::module::{Module, Param};
@@ -23,7 +24,7 @@ fn main() -> Result<(), kiln_adapters::Error> {
         let adapter = AdapterConfig { variant, ..AdapterConfig::default() };
         let layers = attach(&mut adapted, &config, &adapter, &device)?;
         println!("{variant:?} fresh  {:+.6}, {layers} layers", first_number(&adapted));
-        // What training would change: a fresh second factor is zero.
+        // Simulates training: the second factor of a fresh adapter is zero.
         for (_, linear) in adapted.linear_layers() {
             if let Some(adapter) = &mut linear.adapter {
                 adapter.lora_b.weight = Param::from_tensor(adapter.lora_b.weight.val() + 0.05);

@@ -5,11 +5,11 @@ use kiln_bert::{Adapter, Bert, BertConfig, Linear, SentenceHead};
 use crate::modules::Targets;
 use crate::{AdapterConfig, Error, Variant};
 
-/// Puts a fresh adapter on each layer that the config names; returns how many. The encoder computes what it did before. Fresh
-/// weights are drawn from the device's random stream.
+/// Attaches a fresh adapter to each layer that the config selects, and returns the number of these layers. Fresh adapters
+/// do not change what the encoder computes. Their weights are drawn from the device's random stream.
 ///
 /// # Errors
-/// When a setting is out of range, or a name is no layer's.
+/// When a setting is invalid, a name matches no layer, or no layer is selected.
 pub fn attach(bert: &mut Bert, encoder: &BertConfig, config: &AdapterConfig, device: &Device) -> Result<usize, Error> {
     config.check()?;
     let targets = Targets::new(config)?;
@@ -21,8 +21,9 @@ pub fn attach(bert: &mut Bert, encoder: &BertConfig, config: &AdapterConfig, dev
     attach_where(layers, &targets, &|name| name.to_owned(), device)
 }
 
-/// The same for an adapter of a file, whose config may name layers of other encoders too, as long as it names one of this. Where
-/// the encoder stands `alone`, names may lack the prefix of a whole model.
+/// [`attach`] for an adapter from a file. Its config may also name layers that this encoder lacks, as long as it names one
+/// that it has. If `alone`, the adapter is for an encoder without a head, and its config may use names without the
+/// family's prefix.
 pub(crate) fn attach_of_file(
     bert: &mut Bert,
     encoder: &BertConfig,
@@ -39,7 +40,7 @@ pub(crate) fn attach_of_file(
     }
 }
 
-/// Puts an adapter on each layer that is a target by the name that `named` makes of its own.
+/// Attaches an adapter to each target. `named` converts a layer's full name to the name that is matched.
 fn attach_where(
     mut layers: Vec<NamedLayer<'_>>,
     targets: &Targets<'_>,
@@ -87,16 +88,15 @@ fn no_target(unknown: Vec<String>, layers: &[NamedLayer<'_>]) -> Error {
     Error::NoTarget { names: unknown, known, example: layers.first().copied().unwrap_or_default().to_owned() }
 }
 
-/// Makes every adapter a part of its layer's weight, which becomes one tensor of f32: the encoder computes the same without
-/// adapters.
+/// Merges every adapter into its layer's weight, which becomes one f32 tensor. The encoder computes the same as before.
 pub fn merge(bert: &mut Bert) {
     for (_, linear) in bert.linear_layers() {
         *linear = linear.clone().merged();
     }
 }
 
-/// The encoder's linear layers by the names that its family gives them in a whole model. A layer that transformers counts as
-/// part of the head is not among them.
+/// The encoder's linear layers with their family's names in a full model. Layers that transformers counts as part of the
+/// head are excluded.
 fn named_layers<'a>(bert: &'a mut Bert, encoder: &BertConfig) -> Vec<NamedLayer<'a>> {
     let family = encoder.family();
     let layers = bert.linear_layers().into_iter();

@@ -3,37 +3,38 @@ use serde::{Deserialize, Serialize};
 use crate::Error;
 use crate::modules::{Modules, Patterns, Targets, one_or_many};
 
-/// The shape of an adapter: `[adapter]` of a recipe.
+/// The settings of an adapter: the table `[adapter]` of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdapterConfig {
-    /// Columns of the first factor and rows of the second.
+    /// The rank: the columns of the first factor and the rows of the second.
     pub rank: usize,
-    /// The product of both is multiplied by `alpha / rank`, or with [`Variant::Rslora`] by `alpha / √rank`.
+    /// The adapter's α: the  product of both factors is multiplied by `alpha / rank`, or by `alpha / √rank` with
+    /// [`Variant::Rslora`].
     pub alpha: f64,
-    /// The probability with which training drops a feature of a layer's input on the way through the adapter, for all tokens
-    /// of a batch at once; peft drops each token's by itself.
+    /// Dropout probability of the adapter's input in training. A feature is dropped for all tokens of a batch at once;
+    /// peft drops the features of each token independently.
     pub dropout: f64,
-    /// The layers with an adapter, as peft matches them.
+    /// The layers with an adapter, matched as in peft.
     pub target_modules: Modules,
-    /// Those of them that have none.
+    /// Layers among `target_modules` that get no adapter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exclude_modules: Option<Modules>,
-    /// The numbers of the encoder's layers that have adapters; none: all of them. With a list of `target_modules` only.
+    /// Numbers of the encoder layers that have adapters; empty for all. Requires that `target_modules` is a list.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
     pub layers_to_transform: Vec<usize>,
-    /// Regular expressions for what stands before a layer's number in its name, as `layer`; none: anything.
+    /// Regular expressions for the part of a layer's name before its number, such as `layer`; empty for any.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
     pub layers_pattern: Vec<String>,
-    /// Ranks of layers other than `rank`.
+    /// Ranks of layers whose rank is not `rank`.
     #[serde(skip_serializing_if = "Patterns::is_empty")]
     pub rank_pattern: Patterns<usize>,
-    /// The same of `alpha`.
+    /// α of layers whose α is not `alpha`.
     #[serde(skip_serializing_if = "Patterns::is_empty")]
     pub alpha_pattern: Patterns<f64>,
     /// How the product is added.
     pub variant: Variant,
-    /// Whether the pooler learns too. A fresh one does in any case.
+    /// Whether the pooler is trained too. A fresh pooler is always trained.
     pub train_pooler: bool,
 }
 
@@ -46,7 +47,7 @@ pub enum Variant {
     Lora,
     /// LoRA with a scale that suits high ranks (Kalajdzievski, 2023).
     Rslora,
-    /// LoRA whose sum has norms that are learnt, one for each output (Liu et al., 2024).
+    /// LoRA with a trained norm of the summed weight for each output (Liu et al., 2024).
     Dora,
 }
 
@@ -69,10 +70,10 @@ impl Default for AdapterConfig {
 }
 
 impl AdapterConfig {
-    /// Whether the settings are in range.
+    /// Checks the settings.
     ///
     /// # Errors
-    /// When one is not.
+    /// When a setting is out of range, or contradicts another one.
     pub fn check(&self) -> Result<(), Error> {
         /// No layer of an encoder is wider.
         const HIGHEST_RANK: usize = 1 << 16;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file, or the weights of the adapter or of the encoder.
+    /// An error in a file, or in the weights of the adapter or the encoder.
     #[error(transparent)]
     Bert(#[from] kiln_bert::Error),
     /// A setting that is out of range.
@@ -14,10 +14,10 @@ pub enum Error {
         field: &'static str,
         /// Its value.
         found: String,
-        /// What it may be.
+        /// The allowed values.
         expected: String,
     },
-    /// A setting or a choice of layers in a file.
+    /// An invalid setting or choice of layers in a file.
     #[error("{}", path.display())]
     InFile {
         /// The file.
@@ -25,30 +25,30 @@ pub enum Error {
         /// What is wrong with it.
         source: Box<Error>,
     },
-    /// Layers that are named, and then left out again.
+    /// Other settings exclude every layer that `target_modules` names.
     #[error(
         "adapter: `exclude_modules`, `layers_to_transform` and `train_pooler` leave out every layer that `target_modules` names, \
          beginning with {first}"
     )]
     NoneLeft {
-        /// A layer's whole name.
+        /// The full name of the first such layer.
         first: String,
     },
-    /// Names that no layer has.
+    /// Names in `target_modules` that match no layer.
     #[error(
         "adapter.target_modules: no linear layer is called {}; there are {}, the first with the whole name {example}",
         names.join(", "),
         known.join(", ")
     )]
     NoTarget {
-        /// Those that match nothing.
+        /// The names without a match.
         names: Vec<String>,
-        /// The last parts of the layers' names.
+        /// The last components of the layers' names.
         known: Vec<String>,
-        /// A layer's whole name.
+        /// The full name of a layer, as an example.
         example: String,
     },
-    /// A setting of peft's that Kiln does not compute.
+    /// A peft setting that Kiln does not support.
     #[error("{}: `{key}` is {found}; Kiln computes adapters with {expected}", path.display())]
     Unsupported {
         /// The file.
@@ -57,7 +57,7 @@ pub enum Error {
         key: &'static str,
         /// Its value.
         found: String,
-        /// What is computed.
+        /// What Kiln supports.
         expected: &'static str,
     },
     /// Tensors of an adapter that belong to no layer of the encoder.
@@ -65,7 +65,7 @@ pub enum Error {
     NoLayer {
         /// The file.
         path: PathBuf,
-        /// Their names.
+        /// The names of the tensors.
         names: Vec<String>,
     },
 }

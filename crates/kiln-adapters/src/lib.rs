@@ -1,5 +1,5 @@
-//! Adapters: LoRA, rsLoRA, DoRA and QLoRA on the linear layers of an encoder, and peft's folders of them in and out.
-//! An adapter adds a product of low rank to a weight that stays as it is; QLoRA holds that weight in 4 bits.
+//! LoRA, rsLoRA, DoRA and QLoRA adapters for the linear layers of an encoder, read and written in peft's format. An
+//! adapter adds a low-rank product to a frozen weight; QLoRA stores that weight in 4 bits.
 //!
 //! ```
 //! use kiln_adapters::{AdapterConfig, attach};

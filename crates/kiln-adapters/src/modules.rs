@@ -1,4 +1,5 @@
-//! Which layers an adapter is on, by peft's rules (`peft/tuners/tuners_utils.py` and `peft/utils/other.py` of peft 0.21).
+//! Selects the layers that get an adapter, by peft's rules (`peft/tuners/tuners_utils.py` and `peft/utils/other.py` of
+//! peft 0.21).
 
 use std::collections::BTreeMap;
 
@@ -11,28 +12,28 @@ use crate::{AdapterConfig, Error, Variant};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged, expecting = "expected a list of names, a regular expression, or \"all-linear\"")]
 pub enum Modules {
-    /// A regular expression for the whole name of a layer, as `bert.encoder.layer.0.attention.self.query`; or `all-linear`:
-    /// every layer of the encoder but the pooler.
+    /// A regular expression for the full name of a layer, such as `bert.encoder.layer.0.attention.self.query`; or
+    /// `all-linear` for every linear layer of the encoder except the pooler.
     Pattern(String),
-    /// Names of layers, or their last parts after a dot.
+    /// Names of layers, or the last components of their names.
     Names(Vec<String>),
 }
 
-/// What `all-linear` is written as.
+/// The name for all linear layers except the pooler.
 const ALL_LINEAR: &str = "all-linear";
 
 impl Modules {
-    /// Some names.
+    /// A list of names.
     pub fn named(names: &[&str]) -> Self {
         Self::Names(names.iter().map(|&name| name.to_owned()).collect())
     }
 
-    /// `all-linear` outside of a list.
+    /// Converts a list that contains only `all-linear` to a string.
     pub(crate) fn unlisted(self) -> Self {
         if self.is_all() { Self::Pattern(ALL_LINEAR.to_owned()) } else { self }
     }
 
-    /// The names, or the pattern.
+    /// The names, or the pattern as the only element.
     pub(crate) fn as_list(&self) -> &[String] {
         match self {
             Self::Pattern(pattern) => std::slice::from_ref(pattern),
@@ -40,17 +41,17 @@ impl Modules {
         }
     }
 
-    /// Whether it is `all-linear`, which may stand in a list.
+    /// Whether this is `all-linear`, as a string or as the only element of a list.
     fn is_all(&self) -> bool {
         self.as_list() == [ALL_LINEAR]
     }
 }
 
-/// Values by regular expressions for the last parts of layers' names: peft's `rank_pattern` and `alpha_pattern`. Of several that
-/// match, the first in the alphabet counts, as peft sorts what it writes.
+/// Values by regular expressions for the last components of layers' names: peft's `rank_pattern` and `alpha_pattern`. If
+/// several match, the alphabetically first applies, because peft sorts the keys that it writes.
 pub type Patterns<T> = BTreeMap<String, T>;
 
-/// One value or a list of them; none is an empty list.
+/// Deserializes one value or a list of values; `null` is an empty list.
 pub(crate) fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected one value, or a list of them")]
@@ -65,13 +66,13 @@ pub(crate) fn one_or_many<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deseri
     })
 }
 
-/// The layers that a config names, its patterns compiled.
+/// The layers that a config selects, with its patterns compiled.
 #[derive(Debug)]
 pub(crate) struct Targets<'a> {
     pub config: &'a AdapterConfig,
     target: Matcher<'a>,
     exclude: Option<Matcher<'a>>,
-    /// Each finds the number of a layer in a name.
+    /// Each captures the layer number in a name.
     numbers: Vec<Regex>,
     ranks: Vec<(Regex, usize)>,
     alphas: Vec<(Regex, f64)>,
@@ -86,7 +87,7 @@ enum Matcher<'a> {
 
 impl<'a> Targets<'a> {
     /// # Errors
-    /// When a pattern is no regular expression.
+    /// When a pattern is not a valid regular expression.
     pub fn new(config: &'a AdapterConfig) -> Result<Self, Error> {
         let number =
             |pattern: &str| compiled("layers_pattern", pattern, &format!(r"^.*\.(?:{pattern})\.(?<number>\d+)\."));
@@ -104,7 +105,7 @@ impl<'a> Targets<'a> {
         })
     }
 
-    /// Whether a layer has an adapter. A pooler that is trained as a whole has none.
+    /// Whether a layer gets an adapter. A pooler that is trained in full gets none.
     pub fn contains(&self, layer: &str) -> bool {
         self.names(layer)
             && !(is_pooler(layer) && self.config.train_pooler)
@@ -112,7 +113,7 @@ impl<'a> Targets<'a> {
             && self.is_of_chosen_layer(layer)
     }
 
-    /// Whether a layer is named, be it left out or not.
+    /// Whether `target_modules` names a layer, even if other settings exclude it.
     pub fn names(&self, layer: &str) -> bool {
         match self.target {
             Matcher::All => !is_pooler(layer),
@@ -127,14 +128,14 @@ impl<'a> Targets<'a> {
         chosen.is_empty() || number().is_some_and(|number| chosen.contains(&number))
     }
 
-    /// A layer's rank, and what the product of both factors is multiplied by.
+    /// A layer's rank, and the scale of the product of both factors.
     pub fn shape(&self, layer: &str) -> (usize, f64) {
         let rank = first(&self.ranks, layer).unwrap_or(self.config.rank);
         let alpha = first(&self.alphas, layer).unwrap_or(self.config.alpha);
         (rank, self.config.variant.scale(rank, alpha))
     }
 
-    /// The names that none of the layers has.
+    /// The names that match none of the layers.
     pub fn without_layer(&self, layers: &[&str]) -> Vec<String> {
         let Matcher::Names(names) = self.target else { return Vec::new() };
         let is_unknown = |target: &&String| !layers.iter().any(|layer| is_last_part(target, layer));
@@ -143,7 +144,7 @@ impl<'a> Targets<'a> {
 }
 
 impl Variant {
-    /// What the product of both factors is multiplied by.
+    /// The scale of the product of both factors.
     pub(crate) fn scale(self, rank: usize, alpha: f64) -> f64 {
         let rank = rank as f64;
         alpha / if self == Self::Rslora { rank.sqrt() } else { rank }
@@ -172,7 +173,7 @@ fn is_pooler(layer: &str) -> bool {
     layer.split('.').any(|part| part == "pooler")
 }
 
-/// Whether a target is the layer's name, or its last parts.
+/// Whether a target is the layer's name, or the last components of it.
 fn is_last_part(target: &str, layer: &str) -> bool {
     layer.strip_suffix(target).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
@@ -188,9 +189,9 @@ fn first<T: Copy>(patterns: &[(Regex, T)], layer: &str) -> Option<T> {
     patterns.iter().find(|(pattern, _)| pattern.is_match(layer)).map(|&(_, value)| value)
 }
 
-/// The regular expression that a setting's `pattern` is a part of.
+/// Compiles `whole`, the regular expression that contains a setting's `pattern`.
 fn compiled(field: &'static str, pattern: &str, whole: &str) -> Result<Regex, Error> {
-    // The pattern by itself first: brackets that do not match could close those around it.
+    // The pattern is compiled by itself first, because unbalanced parentheses in it could close those around it.
     Regex::new(pattern).and_then(|_| Regex::new(whole)).map_err(|error| Error::Setting {
         field,
         found: format!("{pattern:?}"),

@@ -1,4 +1,5 @@
-//! NF4 (Dettmers et al., 2023): 4 bits a value and an absolute maximum a block of 64, as bitsandbytes holds them.
+//! NF4 (Dettmers et al., 2023): 4 bits per value and an absolute maximum per block of 64 values, in the layout of
+//! bitsandbytes.
 
 mod on_device;
 
@@ -10,7 +11,7 @@ use kiln_kernels::Storage;
 use on_device::OnDevice;
 use rayon::prelude::*;
 
-/// The quantiles of a normal distribution that a code stands for, in units of its block's maximum.
+/// The value of each code, relative to its block's maximum: quantiles of a normal distribution.
 const CODEBOOK: [f32; 16] = [
     -1.0,
     -0.696_192_8,
@@ -30,9 +31,9 @@ const CODEBOOK: [f32; 16] = [
     1.0,
 ];
 
-/// Values that share a maximum.
+/// Number of values that share a maximum.
 const BLOCK: usize = 64;
-/// Maxima that share a maximum of theirs.
+/// Number of block maxima that share a second-level maximum.
 const NESTED_BLOCK: usize = 256;
 
 /// A matrix in NF4.
@@ -48,15 +49,15 @@ pub struct Nf4 {
 /// The largest magnitude of each block.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Absmax {
-    /// As they are.
+    /// In f32.
     Plain(Vec<f32>),
-    /// In 8 bits, less their mean: double quantization.
+    /// Double quantization: in 8 bits, after their mean is subtracted.
     Nested {
-        /// One a block: entries of the dynamic map.
+        /// One per block: an index into the dynamic map.
         codes: Vec<u8>,
-        /// The largest magnitude of each 256 of what the codes stand for.
+        /// The largest magnitude of each 256 maxima, after the mean is subtracted.
         absmax: Vec<f32>,
-        /// The mean.
+        /// The mean of all maxima.
         offset: f32,
     },
 }
@@ -65,14 +66,14 @@ impl Nf4 {
     /// Quantizes a row-major matrix `[output, input]`.
     ///
     /// # Panics
-    /// When there is not a value for each place.
+    /// When the number of values does not match the shape.
     pub fn new(values: &[f32], shape: [usize; 2], is_nested: bool) -> Self {
         assert_eq!(values.len(), shape[0] * shape[1], "a value for each place");
         let absmax: Vec<f32> = values.par_chunks(BLOCK).map(largest).collect();
         let mut codes = vec![0u8; values.len().div_ceil(2)];
         codes.par_chunks_mut(BLOCK / 2).zip(values.par_chunks(BLOCK)).zip(&absmax).for_each(
             |((codes, values), absmax)| {
-                // The reference multiplies whole blocks by the inverse and divides the last, partial one.
+                // bitsandbytes multiplies full blocks by the inverse, but divides a partial last block.
                 let absmax = divisor(*absmax);
                 let inverse = 1.0 / absmax;
                 let code = |value: f32| code(if values.len() == BLOCK { value * inverse } else { value / absmax });
@@ -88,21 +89,21 @@ impl Nf4 {
         Self { shape, codes, absmax, on_device: OnDevice::default() }
     }
 
-    /// Two codes a byte, the first in the high half, row-major `[output, input]`.
+    /// Two codes per byte, the first in the high half; row-major `[output, input]`.
     pub fn codes(&self) -> &[u8] {
         &self.codes
     }
 
-    /// The maxima.
+    /// The block maxima.
     pub fn absmax(&self) -> &Absmax {
         &self.absmax
     }
 
-    /// The values from `start` on, all of one block.
+    /// Decodes the values from `start` on, which are all in one block.
     fn decode(&self, start: usize, values: &mut [f32]) {
         let absmax = self.absmax.at(start / BLOCK);
         if start.is_multiple_of(2) && values.len().is_multiple_of(2) {
-            // Two of each byte.
+            // Two values from each byte.
             for (pair, byte) in values.as_chunks_mut().0.iter_mut().zip(&self.codes[start / 2..]) {
                 *pair = [CODEBOOK[usize::from(byte >> 4)] * absmax, CODEBOOK[usize::from(byte & 15)] * absmax];
             }
@@ -115,7 +116,7 @@ impl Nf4 {
         }
     }
 
-    /// What it takes in memory.
+    /// The size of the codes and maxima in bytes.
     pub fn bytes(&self) -> usize {
         let absmax = match &self.absmax {
             Absmax::Plain(absmax) => absmax.len() * size_of::<f32>(),
@@ -136,7 +137,7 @@ impl Storage for Nf4 {
     }
 
     fn unpack_block(&self, inputs: Range<usize>, outputs: Range<usize>, values: &mut [f32]) {
-        /// Rows of the matrix that are decoded before they are written as columns.
+        /// Number of matrix rows that are decoded before they are written as columns.
         const TILE: usize = 16;
         let [output, input] = self.shape;
         assert!(inputs.end <= input && outputs.end <= output, "values of the matrix");
@@ -160,13 +161,13 @@ impl Storage for Nf4 {
     }
 }
 
-/// The parts of a range, each of `len` but the last.
+/// Splits a range into parts of `len`; the last may be shorter.
 fn parts(range: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
     let end = range.end;
     range.step_by(len).map(move |start| start..end.min(start + len))
 }
 
-/// The parts of a range of places, each in one block.
+/// Splits a range of at most [`BLOCK`] values into parts that are each in one block.
 fn parts_at(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
     let middle = (range.start / BLOCK + 1) * BLOCK;
     [range.start..range.end.min(middle), middle.min(range.end)..range.end].into_iter().filter(|part| !part.is_empty())
@@ -195,7 +196,7 @@ impl Absmax {
         }
     }
 
-    /// The maxima in f32.
+    /// The block maxima in f32.
     pub fn values(&self) -> Vec<f32> {
         let blocks = match self {
             Self::Plain(absmax) => absmax.len(),
@@ -209,27 +210,27 @@ fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |largest, value| largest.max(value.abs()))
 }
 
-/// A block's maximum to divide its values by: all of a block may be zero.
+/// A block's maximum as a divisor, which is above zero even if all values of the block are zero.
 fn divisor(absmax: f32) -> f32 {
     absmax.max(f32::MIN_POSITIVE)
 }
 
-/// The code of a value in [−1, 1]: how many midpoints of neighbouring entries are below it.
+/// The code of a value in [−1, 1]: the number of midpoints between neighbouring entries that are below it.
 fn code(value: f32) -> u8 {
     CODEBOOK.windows(2).filter(|pair| value > (pair[0] + pair[1]) / 2.0).count() as u8
 }
 
 static DYNAMIC_MAP: LazyLock<Vec<f32>> = LazyLock::new(dynamic_map);
 
-/// The 8-bit map of bitsandbytes' `create_dynamic_map`: seven decades, each of both signs with twice as many values as the one
-/// below it, zero and one.
+/// The 8-bit map of bitsandbytes' `create_dynamic_map`: zero, one, and seven decades with both signs. Each decade has
+/// twice as many values as the one below it.
 fn dynamic_map() -> Vec<f32> {
     const FIRST: f32 = 0.1;
     let mut map = vec![0.0, 1.0];
     for decade in 0..7 {
         let parts = 1usize << decade;
         let step = (1.0 - FIRST) / parts as f32;
-        // From both ends, with one rounding each, as the reference's `linspace`.
+        // Computed from both ends with one rounding each, like the `linspace` of bitsandbytes.
         let boundary = |at: usize| match at < parts.div_ceil(2) {
             true => step.mul_add(at as f32, FIRST),
             false => (-step).mul_add((parts - at) as f32, 1.0),
@@ -244,8 +245,8 @@ fn dynamic_map() -> Vec<f32> {
     map
 }
 
-/// The index of the entry that is nearest to a value in [−1, 1]. As in the reference, the value is one of 65,536 that are
-/// evenly spread over the interval.
+/// The index of the entry that is nearest to a value in [−1, 1]. As in bitsandbytes, the value is first rounded to one of
+/// 65,536 evenly spaced values.
 fn nearest(map: &[f32], value: f32) -> u8 {
     const STEPS: f64 = 65_535.0 / 2.0;
     let value = (((f64::from(value) + 1.0) * STEPS).round() / STEPS - 1.0) as f32;

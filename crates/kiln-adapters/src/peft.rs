@@ -1,4 +1,4 @@
-//! peft's folders: `adapter_config.json` and `adapter_model.safetensors`.
+//! peft's adapter folders: `adapter_config.json` and `adapter_model.safetensors`.
 
 use std::path::{Path, PathBuf};
 
@@ -11,17 +11,17 @@ use crate::attach::attach_of_file;
 use crate::modules::one_or_many;
 use crate::{AdapterConfig, Error, Modules, Patterns, Variant};
 
-/// What stands before every name of a tensor in peft's files.
+/// The prefix of every tensor name in peft's files.
 pub const PEFT_PREFIX: &str = "base_model.model.";
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 
-/// What `adapter_config.json` says. Keys that are not here change nothing where they have peft's default; the others are
-/// refused by name.
+/// The content of `adapter_config.json`. A key without a field here is kept in `extra`. Keys that would change what is
+/// computed must have peft's default; other values are refused.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PeftConfig {
-    /// The base, as a hub or a folder.
+    /// The base model: a repository on a hub, or a folder.
     #[serde(default)]
     pub base_model_name_or_path: Option<String>,
     /// `SEQ_CLS`, `TOKEN_CLS` or `QUESTION_ANS`; none for other models.
@@ -29,36 +29,37 @@ pub struct PeftConfig {
     pub task_type: Option<String>,
     /// The rank.
     pub r: usize,
-    /// What the scale is made of.
+    /// The adapter's α: the  product of both factors is multiplied by `lora_alpha / r`, or by `lora_alpha / √r` with
+    /// `use_rslora`.
     #[serde(default = "eight")]
     pub lora_alpha: f64,
-    /// Dropout probability on the way through the adapter.
+    /// Dropout probability of the adapter's input.
     #[serde(default)]
     pub lora_dropout: f64,
     /// The layers with an adapter.
     pub target_modules: Modules,
-    /// Those of them that have none.
+    /// Layers among `target_modules` that get no adapter.
     #[serde(default)]
     pub exclude_modules: Option<Modules>,
-    /// The numbers of the encoder's layers that have adapters; none: all of them.
+    /// Numbers of the encoder layers that have adapters; empty for all.
     #[serde(default, deserialize_with = "one_or_many", serialize_with = "null_if_empty")]
     pub layers_to_transform: Vec<usize>,
-    /// What stands before a layer's number in its name.
+    /// Regular expressions for the part of a layer's name before its number; empty for any.
     #[serde(default, deserialize_with = "one_or_many", serialize_with = "null_if_empty")]
     pub layers_pattern: Vec<String>,
-    /// Ranks of layers other than `r`.
+    /// Ranks of layers whose rank is not `r`.
     #[serde(default, deserialize_with = "or_default")]
     pub rank_pattern: Patterns<usize>,
-    /// The same of `lora_alpha`.
+    /// α of layers whose α is not `lora_alpha`.
     #[serde(default, deserialize_with = "or_default")]
     pub alpha_pattern: Patterns<f64>,
-    /// Modules that are saved whole.
+    /// Modules that are trained and saved in full, not as adapters.
     #[serde(default)]
     pub modules_to_save: Option<Vec<String>>,
-    /// Whether the scale is `alpha / √r`.
+    /// Whether the scale is `lora_alpha / √r` (rsLoRA).
     #[serde(default)]
     pub use_rslora: bool,
-    /// Whether there are magnitudes.
+    /// Whether the adapter has magnitudes (DoRA).
     #[serde(default)]
     pub use_dora: bool,
     /// All other keys.
@@ -70,12 +71,12 @@ fn eight() -> f64 {
     8.0
 }
 
-/// Writes null for an empty list: beside a pattern of `target_modules`, peft refuses even an empty list of layers.
+/// Serializes an empty list as `null`: with a pattern as `target_modules`, peft refuses even an empty list of layers.
 fn null_if_empty<S: Serializer, T: Serialize>(list: &Vec<T>, serializer: S) -> Result<S::Ok, S::Error> {
     (!list.is_empty()).then_some(list).serialize(serializer)
 }
 
-/// A value, or its default where it is null.
+/// Deserializes a value, and uses the default for `null`.
 fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
@@ -85,12 +86,12 @@ fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserial
 pub struct AdapterFile {
     /// Its config.
     pub config: PeftConfig,
-    /// Its tensors, by their names without [`PEFT_PREFIX`].
+    /// Its tensors, with names without [`PEFT_PREFIX`].
     pub weights: Weights,
 }
 
 impl PeftConfig {
-    /// The config of an adapter of ours.
+    /// The config of an adapter that Kiln has trained.
     pub fn new(adapter: &AdapterConfig, base: &str, task_type: Option<&str>, modules_to_save: &[&str]) -> Self {
         let rest = json!({
             "auto_mapping": null,
@@ -121,7 +122,7 @@ impl PeftConfig {
         }
     }
 
-    /// The shape of the adapter; `path` is for the error alone.
+    /// Kiln's settings of the adapter; `path` is only used in errors.
     fn adapter(&self, path: &Path) -> Result<AdapterConfig, Error> {
         let unsupported =
             |key, found: String, expected| Err(Error::Unsupported { path: path.to_owned(), key, found, expected });
@@ -173,10 +174,10 @@ impl PeftConfig {
 }
 
 impl AdapterFile {
-    /// Opens a folder of peft's.
+    /// Opens an adapter folder in peft's format.
     ///
     /// # Errors
-    /// When a file is missing or damaged, or the adapter is of a kind that Kiln does not compute.
+    /// When a file is missing or damaged, or Kiln does not support this kind of adapter.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(CONFIG);
         let text = kiln_files::read(&path).map_err(|source| kiln_bert::Error::Read { path: path.clone(), source })?;
@@ -188,7 +189,7 @@ impl AdapterFile {
         Ok(Self { config, weights })
     }
 
-    /// Writes a folder that peft loads.
+    /// Writes a folder that peft can load.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -207,16 +208,16 @@ impl AdapterFile {
         self.weights.path().with_file_name(CONFIG)
     }
 
-    /// The shape of the adapter.
+    /// Kiln's settings of the adapter.
     ///
     /// # Errors
-    /// When Kiln does not compute its kind.
+    /// When Kiln does not support this kind of adapter.
     pub fn adapter(&self) -> Result<AdapterConfig, Error> {
         self.config.adapter(&self.config_path())
     }
 }
 
-/// The encoder's name of a tensor in a whole model's file, from BERT's name of the parameter.
+/// Converts BERT's name of a parameter to the tensor's name in the file of a full model.
 fn tensor_name(encoder: &BertConfig, name: &str) -> String {
     format!("{}{}", encoder.family().prefix, encoder.tensor_name(name))
 }
@@ -225,21 +226,23 @@ fn is_of_adapter(name: &str) -> bool {
     name.contains(".lora_")
 }
 
-/// The parameters of an encoder's adapters, and with `with_pooler` those of its pooler, by the names of a whole model's file.
+/// The parameters of an encoder's adapters and, if `with_pooler`, of its pooler. They are named as in the file of a full
+/// model.
 pub fn adapter_parameters(bert: &Bert, encoder: &BertConfig, with_pooler: bool) -> Vec<NamedParameter> {
     let is_wanted = |name: &str| is_of_adapter(name) || (with_pooler && name.starts_with("pooler."));
     let parameters = parameters_where(bert, &is_wanted).into_iter();
     parameters.map(|p| NamedParameter { name: tensor_name(encoder, &p.name), ..p }).collect()
 }
 
-/// Puts an adapter of a file on an encoder, and its pooler where it holds one. Tensors of the head are left.
+/// Attaches the adapter of a file to an encoder, and loads the pooler if the file has one. Tensors of the head are
+/// ignored.
 ///
 /// # Errors
-/// When a layer has no tensors in the file, or others than the encoder's shapes ask for, or the encoder has no layer for some
-/// of the tensors.
+/// When a targeted layer has no tensors in the file, or tensors of the wrong shape, or when the encoder has no layer for
+/// some of the adapter's tensors.
 pub fn load_adapter(bert: Bert, encoder: &BertConfig, file: &AdapterFile, device: &Device) -> Result<Bert, Error> {
     let mut bert = bert;
-    // An adapter of an encoder by itself has no prefix.
+    // In an adapter for an encoder without a head, tensor names lack the family's prefix.
     let prefix = encoder.family().prefix;
     let has_prefix = file.weights.names().any(|name| name.starts_with(prefix));
     attach_of_file(&mut bert, encoder, &file.adapter()?, !has_prefix, device)

@@ -4,10 +4,10 @@ use kiln_bert::Bert;
 
 use crate::Nf4;
 
-/// Holds the weights of the encoder's layers in NF4 from now on; adapters, embeddings and the pooler stay f32. Returns how many
-/// bytes they take.
+/// Quantizes the weights of the encoder's layers to NF4, and returns their size in bytes. Adapters, embeddings and the
+/// pooler stay f32.
 ///
-/// Each weight's f32 values are dropped before the next one's are quantized, where nothing else holds them.
+/// The f32 values of each weight are freed before the next weight is quantized, unless they are shared.
 pub fn quantize(bert: &mut Bert, is_nested: bool) -> usize {
     let mut bytes = 0;
     for (name, linear) in bert.linear_layers() {
@@ -15,7 +15,7 @@ pub fn quantize(bert: &mut Bert, is_nested: bool) -> usize {
             continue;
         }
         let [input, output] = linear.shape();
-        // NF4's blocks lie in rows of `[output, input]`, as PyTorch holds a weight.
+        // NF4 blocks follow the rows of `[output, input]`, PyTorch's layout of a weight.
         let mut base = linear.clone();
         base.adapter = None;
         let values = base.dense_weight().transpose().into_data().convert::<f32>();

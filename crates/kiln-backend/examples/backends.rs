@@ -1,4 +1,4 @@
-//! One generic function on every backend of this build: `cargo run --release -p kiln-backend --example backends`
+//! Runs one generic function on every backend of this build: `cargo run --release -p kiln-backend --example backends`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use burn::tensor::Tensor;

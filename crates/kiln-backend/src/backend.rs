@@ -6,39 +6,39 @@ use burn::tensor::DeviceType;
 
 /// A compute backend, as a type.
 pub trait Backend: 'static {
-    /// Its name on the command line, in reports, and of its feature.
+    /// Its name on the command line and in reports, and the name of its feature.
     const NAME: &'static str;
 
-    /// Whether it computes in the machine's main memory, not in that of a card.
+    /// Whether it computes in main memory, not in GPU memory.
     const IN_MAIN_MEMORY: bool;
 
-    /// Whether it has products in bf16.
+    /// Whether it supports matrix products in bf16.
     const HAS_BF16: bool;
 
-    /// How many devices of this machine it can use; a CPU backend has one.
+    /// The number of devices of this machine that it can use. A CPU backend has one.
     fn device_count() -> usize;
 
-    /// The device of that index. Whether the machine has it is not checked: computing on an absent one panics.
+    /// The device with this index. Does not check that the machine has it: computing on an absent device panics.
     fn device(index: usize) -> Device;
 
-    /// The device of that index, when the machine has it.
+    /// The device with this index, if the machine has it.
     ///
     /// # Errors
-    /// [`NoDevice`] when it has fewer.
+    /// [`NoDevice`] when the machine does not have it.
     fn find_device(index: usize) -> Result<Device, NoDevice> {
         let count = Self::device_count();
         if index < count { Ok(Self::device(index)) } else { Err(NoDevice { backend: Self::NAME, index, count }) }
     }
 }
 
-/// A device was asked for that the machine does not have.
+/// The requested device does not exist on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoDevice {
     /// The backend's name.
     pub backend: &'static str,
-    /// The index asked for.
+    /// The requested index.
     pub index: usize,
-    /// How many devices there are.
+    /// The number of devices.
     pub count: usize,
 }
 
@@ -59,15 +59,15 @@ impl std::error::Error for NoDevice {}
 #[derive(Debug)]
 pub enum Flex {}
 
-/// burn's older CPU backend, on the ndarray crate. burn 0.23 drops it.
+/// burn's older CPU backend, based on the ndarray crate. burn 0.23 drops it.
 #[derive(Debug)]
 pub enum NdArray {}
 
-/// An NVIDIA card.
+/// An NVIDIA GPU.
 #[derive(Debug)]
 pub enum Cuda {}
 
-/// A graphics card of any kind (discrete, integrated or virtual), or a software renderer, through wgpu.
+/// A GPU of any kind (discrete, integrated or virtual), or a software renderer, through wgpu.
 #[derive(Debug)]
 pub enum Wgpu {}
 
@@ -118,8 +118,9 @@ impl Backend for Cuda {
     }
 }
 
-/// Has the next process find the kernels that this one compiles and chooses, which takes minutes: in `target`, where a program
-/// runs inside of a workspace, or else in the user's cache folder. CubeCL's own settings, `cubecl.toml`, come first.
+/// Caches the kernels that this process compiles and selects, so that the next process does not repeat the minutes of
+/// work. The cache is in `target` when the program runs inside a workspace, otherwise in the user's cache folder. CubeCL's
+/// other settings come from `cubecl.toml` and the environment.
 #[cfg(feature = "cuda")]
 fn keep_kernels() {
     use cubecl_runtime::config::{CubeClRuntimeConfig, RuntimeConfig};
@@ -128,7 +129,7 @@ fn keep_kernels() {
     ONCE.call_once(|| {
         let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
         config.compilation.cache = true;
-        // Where the program has made settings of its own, they stay.
+        // If the program has already configured CubeCL, its configuration is kept.
         CubeClRuntimeConfig::try_set(config);
     });
 }
@@ -145,7 +146,7 @@ impl Backend for Wgpu {
 
     fn device(index: usize) -> Device {
         let devices = Device::enumerate(DeviceType::Wgpu);
-        // wgpu reports that there is no adapter when the default one is used.
+        // If there is none, wgpu reports the missing adapter when the default device is used.
         devices.into_iter().nth(index).unwrap_or_else(|| Device::wgpu(burn::tensor::DeviceKind::DefaultDevice))
     }
 }

@@ -3,19 +3,19 @@ use std::fmt;
 #[allow(unused_imports, reason = "which of them are used is a matter of features")]
 use crate::backend::{Backend, Cuda, Flex, NdArray, Wgpu};
 
-/// What runs on a backend: a function that is generic over it.
+/// A function that is generic over the backend.
 pub trait Entry {
-    /// What it returns.
+    /// The return type.
     type Output;
 
-    /// Runs on the backend `B`.
+    /// Runs the function on the backend `B`.
     fn run<B: Backend>(self) -> Self::Output;
 }
 
-/// Runs `entry` on the backend of that name.
+/// Runs `entry` on the backend with this name.
 ///
 /// # Errors
-/// When no backend of that name is compiled in.
+/// When no backend with this name is compiled in.
 #[allow(unused_variables, reason = "without any backend there is nothing to run")]
 pub fn run<E: Entry>(name: &str, entry: E) -> Result<E::Output, UnknownBackend> {
     match name {
@@ -31,7 +31,7 @@ pub fn run<E: Entry>(name: &str, entry: E) -> Result<E::Output, UnknownBackend> 
     }
 }
 
-/// The names of the backends compiled in.
+/// The names of the backends that are compiled in.
 pub fn compiled_in() -> Vec<&'static str> {
     vec![
         #[cfg(feature = "flex")]
@@ -45,10 +45,10 @@ pub fn compiled_in() -> Vec<&'static str> {
     ]
 }
 
-/// A backend was asked for that this build does not hold.
+/// The requested backend is not part of this build.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownBackend {
-    /// The name asked for.
+    /// The requested name.
     pub name: String,
 }
 
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use crate::NoDevice;
 
-    /// The product of [[1, 2], [3, 4]] and its transpose, from the first device.
+    /// The product of [[1, 2], [3, 4]] and its transpose, computed on the first device.
     struct Product;
     impl Entry for Product {
         type Output = (&'static str, Vec<f32>);

@@ -1,5 +1,5 @@
-//! The compute backends as types: an entry point is generic over [`Backend`], and a feature decides which are compiled in.
-//! Below the entry point a crate takes the `&Device` that the backend makes.
+//! The compute backends as types. An entry point is generic over [`Backend`], and features select the backends that are
+//! compiled in. Code below the entry point takes the `&Device` that the backend creates.
 //!
 //! ```
 //! use kiln_backend::{Backend, Flex};

@@ -1,4 +1,4 @@
-//! Where the time of bert-base's forward pass goes, by operation: a table for the report of `cargo xtask bench --profile`.
+//! The time of each operation in bert-base's forward pass, as a table for the report of `cargo xtask bench --profile`.
 #![expect(clippy::print_stdout, reason = "a benchmark speaks to its driver")]
 
 use std::time::Instant;
@@ -39,7 +39,7 @@ struct Profile<'a> {
 }
 
 impl Profile<'_> {
-    /// Seconds of each operation in all layers, and of the whole forward pass.
+    /// Seconds of the embeddings, of each operation in all layers, and of all layers together.
     fn rows(&self) -> Vec<(&'static str, f64)> {
         let [batch, seq] = self.shape;
         let states = |width| Tensor::<3>::random([batch, seq, width], Distribution::Uniform(-1.0, 1.0), self.device);
@@ -83,7 +83,7 @@ impl Profile<'_> {
         ]
     }
 
-    /// The seconds that an operation takes in all layers, one after another, as weights come from memory then.
+    /// Seconds of an operation in all layers, one after another, so that weights are read from memory and not from cache.
     fn layers(&self, operation: impl Fn(&BertLayer)) -> f64 {
         timed(|| {
             for layer in &self.bert.encoder.layer {
@@ -98,7 +98,7 @@ fn done(tensor: Tensor<3>) {
     std::hint::black_box(tensor);
 }
 
-/// The median of some rounds, after one that packs weights, in seconds.
+/// The median time of several rounds in seconds, after a first round that packs the weights.
 fn timed(work: impl Fn()) -> f64 {
     work();
     let mut seconds = [0.0; ROUNDS];

@@ -1,5 +1,5 @@
-//! A checkpoint in half precision, its config beside it:
-//! `cargo run --release -p kiln-bert --example half_precision FROM TO`. Without folders it does so for a tiny fresh one.
+//! Converts a checkpoint to half precision, with its config:
+//! `cargo run --release -p kiln-bert --example half_precision FROM TO`. Without folders it converts a tiny fresh checkpoint.
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::path::PathBuf;

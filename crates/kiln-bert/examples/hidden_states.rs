@@ -1,5 +1,5 @@
-//! A tiny BERT written in Hugging Face's layout, read back and run: `cargo run --release -p kiln-bert --example hidden_states [FOLDER]`
-//! With a folder it reads that checkpoint instead.
+//! Saves, loads and runs a tiny BERT in Hugging Face's layout:
+//! `cargo run --release -p kiln-bert --example hidden_states [FOLDER]`. With a folder it reads that checkpoint instead.
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::path::PathBuf;

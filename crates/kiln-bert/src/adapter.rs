@@ -9,16 +9,16 @@ pub struct Adapter {
     pub lora_a: LoraFactor,
     /// `[rank, output]`
     pub lora_b: LoraFactor,
-    /// DoRA's norms, `[output]`.
+    /// DoRA's magnitudes, `[output]`.
     pub lora_magnitude_vector: Option<Param<Tensor<1>>>,
-    /// Of the product of both.
+    /// The factor of the product `lora_a · lora_b`.
     pub scale: f64,
-    /// The probability with which training drops a feature of the input.
+    /// Dropout probability of the layer's input features in training.
     #[module(skip)]
     pub dropout: f64,
 }
 
-/// One of both factors.
+/// One of the two factors of an [`Adapter`].
 #[derive(Module, Debug)]
 pub struct LoraFactor {
     /// The factor, transposed in a checkpoint.
@@ -26,8 +26,8 @@ pub struct LoraFactor {
 }
 
 impl Adapter {
-    /// A fresh update of a weight `[input, output]`, which changes nothing: the first factor is uniform in ±1/√input, as in
-    /// peft, and the second zero.
+    /// A fresh update of a weight `[input, output]`. It does not change the weight yet: the first factor is uniform in
+    /// ±1/√input, as in peft, and the second is zero.
     pub fn new([input, output]: [usize; 2], rank: usize, scale: f64, device: &Device) -> Self {
         let limit = 1.0 / (input as f64).sqrt();
         let first = Initializer::Uniform { min: -limit, max: limit };
@@ -40,7 +40,7 @@ impl Adapter {
         }
     }
 
-    /// What is added to the weight.
+    /// The update, as a fused operation reads it.
     pub(crate) fn low_rank(&self) -> LowRank {
         LowRank {
             a: self.lora_a.weight.val(),

@@ -9,9 +9,9 @@ use crate::{BertConfig, Linear};
 /// Self-attention with its output block: `LayerNorm(x + dropout(dense(attention(x))))`.
 #[derive(Module, Debug)]
 pub struct BertAttention {
-    /// Queries, keys, values and what they attend to.
+    /// Self-attention: queries, keys and values.
     pub self_attention: BertSelfAttention,
-    /// The projection back, the residual and the normalization.
+    /// The output projection, the residual and the normalization.
     pub output: BertOutput,
 }
 
@@ -39,7 +39,7 @@ impl BertAttention {
     }
 }
 
-/// Scaled dot-product attention of several heads.
+/// Multi-head scaled dot-product attention.
 #[derive(Module, Debug)]
 pub struct BertSelfAttention {
     /// `[hidden, hidden]`
@@ -87,7 +87,7 @@ impl BertSelfAttention {
 pub struct BertOutput {
     /// `[input, hidden]`
     pub dense: Linear,
-    /// Over the hidden axis.
+    /// Normalization over the hidden axis.
     pub layer_norm: LayerNorm,
     layer_norm_eps: f64,
     dropout: Dropout,
@@ -103,7 +103,7 @@ impl BertOutput {
         }
     }
 
-    /// Whether its dropout takes part in training.
+    /// Whether its dropout is enabled.
     pub(crate) fn drops(&self) -> bool {
         self.dropout.training.is_enabled()
     }
@@ -115,14 +115,14 @@ impl BertOutput {
         self.block(self.dense.affine(&x)).forward(x, residual, products)
     }
 
-    /// The fused operation, with the linear layer's parameters.
+    /// The fused operation, with the parameters of `dense`.
     pub(crate) fn block(&self, dense: Affine) -> OutputBlock {
         let norm = Some(normalization(&self.layer_norm, self.layer_norm_eps));
         OutputBlock { dense, norm, dropout: probability(&self.dropout) }
     }
 }
 
-/// What a dropout drops while it takes part in training; frozen, it drops nothing.
+/// The probability of a dropout that is enabled; 0 for a frozen one.
 pub(crate) fn probability(dropout: &Dropout) -> f64 {
     if dropout.training.is_enabled() { dropout.prob } else { 0.0 }
 }

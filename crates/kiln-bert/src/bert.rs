@@ -8,45 +8,45 @@ use kiln_kernels::{Products, Queries, is_fused};
 use crate::checkpointing::Pass;
 use crate::{BertConfig, BertEmbeddings, BertEncoder, BertPooler, LayerInputs, LayerOutputs, Linear};
 
-/// Embeddings, encoder and, where the checkpoint has one, the pooler.
+/// Embeddings, encoder and, if the checkpoint has one, the pooler.
 #[derive(Module, Debug)]
 pub struct Bert {
-    /// Ids to vectors.
+    /// Token ids to vectors.
     pub embeddings: BertEmbeddings,
-    /// From the width of the embeddings to that of the hidden states, where they differ.
+    /// Projection of the embeddings to the hidden size, in families that have one.
     pub embeddings_project: Option<Linear>,
     /// The stack of layers.
     pub encoder: BertEncoder,
-    /// Of the last layer's output, where layers normalize what they read.
+    /// Normalization of the last layer's output, in encoders with pre-normalization.
     pub final_norm: Option<LayerNorm>,
     /// Absent in checkpoints trained without next-sentence prediction.
     pub pooler: Option<BertPooler>,
-    /// How the encoder's products are computed, where operations are fused.
+    /// How the encoder's matrix products are computed.
     #[module(skip)]
     pub products: Products,
-    /// Where given, training keeps only the layers' inputs, and a backward pass is complete after [`Bert::backward`].
+    /// If set, training uses gradient checkpointing: a backward pass is only complete after [`Bert::backward`].
     #[module(skip)]
     pub layer_inputs: Option<LayerInputs>,
-    /// Where given, a forward pass leaves the hidden states of all layers here.
+    /// If set, a forward pass stores the hidden states of all layers here.
     #[module(skip)]
     pub layer_outputs: Option<LayerOutputs>,
-    /// Hidden states that have been computed before, of a frozen encoder.
+    /// Precomputed hidden states of a frozen encoder.
     #[module(skip)]
     pub known_states: Option<Arc<dyn KnownStates>>,
 }
 
-/// Hidden states that stand in for those of an encoder that is not trained.
+/// Precomputed hidden states, which replace the computation of a frozen encoder.
 pub trait KnownStates: std::fmt::Debug + Send + Sync {
-    /// The hidden states of a batch, none if some of its rows are not known.
+    /// The hidden states of a batch; none if those of some rows are not known.
     ///
     /// # Shapes
-    /// - `inputs`: three times `[batch, seq]`
-    /// - output: `[batch, seq, hidden]`, anything where a position is padding
+    /// - `inputs`: three tensors `[batch, seq]`
+    /// - output: `[batch, seq, hidden]`, with any values at padding
     fn get(&self, inputs: &Inputs) -> Option<Tensor<3>>;
 }
 
 impl BertConfig {
-    /// A BERT with fresh weights, pooler included. A weight takes memory once it is first used or loaded.
+    /// An encoder with fresh weights, including the pooler. A weight takes no memory until it is first used or loaded.
     pub fn init(&self, device: &Device) -> Bert {
         Bert {
             embeddings: BertEmbeddings::init(self, device),
@@ -63,7 +63,7 @@ impl BertConfig {
         }
     }
 
-    /// A fresh pooler, for a checkpoint that has none: what stands before the output layer of a sentence-level head in the
+    /// A fresh pooler, for a checkpoint that has none: the layers before the output layer of a sentence-level head in the
     /// config's family.
     pub fn init_pooler(&self, device: &Device) -> BertPooler {
         BertPooler::init(self, device)
@@ -71,10 +71,10 @@ impl BertConfig {
 }
 
 impl Bert {
-    /// The last layer's hidden states. Dropout is active on a device with autodiff alone.
+    /// The last layer's hidden states. Dropout is active only on a device with autodiff.
     ///
     /// # Shapes
-    /// - `inputs`: three times `[batch, seq]`
+    /// - `inputs`: three tensors `[batch, seq]`
     /// - output: `[batch, seq, hidden]`
     ///
     /// # Panics
@@ -93,7 +93,8 @@ impl Bert {
         self.encoder.layer.first().expect("an encoder has layers").hidden_size()
     }
 
-    /// How many parameters it has; [`Module::num_params`] counts none that are stored in another form.
+    /// The number of parameters, including weights that are stored in another form. [`Module::num_params`] does not count
+    /// those.
     pub fn parameter_count(&self) -> usize {
         let mut bert = self.clone();
         let layers = bert.linear_layers();
@@ -101,7 +102,8 @@ impl Bert {
         self.num_params() + stored.map(|(_, linear)| linear.shape().iter().product::<usize>()).sum::<usize>()
     }
 
-    /// The encoder's linear layers, each under BERT's name of it, as `encoder.layer.0.attention.self.query`; last the pooler's.
+    /// The encoder's linear layers with BERT's names, such as `encoder.layer.0.attention.self.query`. The pooler's is the
+    /// last.
     pub fn linear_layers(&mut self) -> Vec<(String, &mut Linear)> {
         let mut layers = Vec::new();
         if let Some(project) = &mut self.embeddings_project {
@@ -117,11 +119,11 @@ impl Bert {
         layers
     }
 
-    /// [`Bert::forward`] of each row's first token, all that a pooler or a head on `[CLS]` reads: the last layer computes
-    /// nothing else.
+    /// [`Bert::forward`] for the first token of each row, which is all that a pooler or a head on `[CLS]` reads. The last
+    /// layer computes no other tokens.
     ///
     /// # Shapes
-    /// - `inputs`: three times `[batch, seq]`
+    /// - `inputs`: three tensors `[batch, seq]`
     /// - output: `[batch, 1, hidden]`
     pub fn forward_first(&self, inputs: Inputs) -> Tensor<3> {
         self.hidden_states(inputs, Queries::First)
@@ -163,7 +165,7 @@ impl Bert {
         }
     }
 
-    /// The values of a layer's self-attention: what attention takes its means of.
+    /// The values of a layer's self-attention, which attention averages.
     ///
     /// # Shapes
     /// - `hidden_states`: what the layer reads, `[batch, seq, hidden]`
@@ -176,19 +178,19 @@ impl Bert {
         layer.values(hidden_states, &self.products)
     }
 
-    /// Leaves out all layers but these, in their order.
+    /// Keeps only these layers, in this order.
     ///
     /// # Panics
-    /// When there is no such layer, as of an encoder whose layers share their weights.
+    /// When there is no such layer, for example because layers share weights.
     pub fn keep_layers(&mut self, layers: &[usize]) {
         self.encoder.keep(layers);
     }
 
-    /// With gradient checkpointing, the rest of a backward pass after the loss's own: `add` gets further gradients of this
-    /// module's parameters. Without it there is nothing to do.
+    /// With gradient checkpointing, completes the backward pass of a loss: `add` receives the remaining gradients of this
+    /// module's parameters. Without it, does nothing.
     ///
     /// # Panics
-    /// When `gradients` are not those of a loss of the last forward pass's output.
+    /// When `gradients` were not computed from a loss on the last forward pass's output.
     pub fn backward(&self, gradients: &Gradients, add: impl FnMut(Gradients)) {
         if let Some(kept) = &self.layer_inputs {
             kept.backward(&self.encoder, &self.products, gradients, add);
@@ -196,11 +198,11 @@ impl Bert {
     }
 }
 
-/// A graphics card's kernels are compiled while the program runs, some of them once for each length of text. So texts are
-/// padded to a multiple of this there: computing padding is cheaper than compiling.
+/// GPU kernels are compiled while the program runs, some of them for each sequence length. Texts are therefore padded
+/// to a multiple of this length: computing padding is cheaper than compiling.
 const COMPILED_LENGTH: usize = 64;
 
-/// What the layers read, padded to a multiple of [`COMPILED_LENGTH`] on all backends but flex.
+/// Pads the input of the layers to a multiple of [`COMPILED_LENGTH`], on all backends except flex.
 fn lengthened(embedded: Tensor<3>, padding: Tensor<2, Bool>) -> (Tensor<3>, Tensor<2, Bool>) {
     let ([batch, seq, hidden], device) = (embedded.dims(), embedded.device());
     let further = seq.next_multiple_of(COMPILED_LENGTH) - seq;
@@ -212,7 +214,7 @@ fn lengthened(embedded: Tensor<3>, padding: Tensor<2, Bool>) -> (Tensor<3>, Tens
     (Tensor::cat(vec![embedded, states], 1), Tensor::cat(vec![padding, behind], 1))
 }
 
-/// What BERT reads: three tensors of one shape.
+/// The input of an encoder: three tensors of the same shape.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     /// Ids of tokens, `[batch, seq]`.

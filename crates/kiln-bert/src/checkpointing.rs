@@ -6,18 +6,18 @@ use kiln_kernels::{DropoutSeeds, Products, Queries};
 
 use crate::BertEncoder;
 
-/// Gradient checkpointing (Chen et al., 2016): of the forward pass only each layer's input is kept, and the backward pass
-/// computes a layer once more before it goes through it. That costs a third more time, and memory for one layer instead
-/// of all. Without dropout the gradients are the same to the bit.
+/// Gradient checkpointing (Chen et al., 2016): the forward pass keeps only the input of each layer, and the backward pass
+/// computes each layer again before its gradients. This takes a third more time, and the memory of one layer instead of
+/// all. Without dropout the gradients are identical to the bit.
 ///
-/// Clones share what is kept. A forward pass waits for [`Bert::backward`](crate::Bert::backward): until then another one
-/// panics, because the encoder would silently get no gradients of the first.
+/// Clones share the kept inputs. Call [`Bert::backward`](crate::Bert::backward) after each forward pass: another forward
+/// pass before it panics, because the encoder would silently get no gradients from the first.
 #[derive(Clone, Debug, Default)]
 pub struct LayerInputs(Arc<Mutex<Option<Kept>>>);
 
-/// A forward pass of the encoder.
+/// The inputs of a forward pass of the encoder.
 pub(crate) struct Pass {
-    /// Under autodiff, `[batch, seq, hidden]`.
+    /// The embeddings under autodiff, `[batch, seq, hidden]`.
     pub embedded: Tensor<3>,
     /// `[batch, seq]`, true where a position is padding.
     pub padding: Tensor<2, Bool>,
@@ -29,25 +29,25 @@ pub(crate) struct Pass {
 /// A forward pass that waits for its gradients.
 #[derive(Debug)]
 struct Kept {
-    /// Under autodiff: the graph of the embeddings goes on from here.
+    /// The embeddings under autodiff, from which the backward pass continues.
     embedded: Tensor<3>,
     padding: Tensor<2, Bool>,
     queries: Queries,
-    /// Of all layers' dropout.
+    /// Seed of the dropout of all layers.
     seed: u64,
-    /// Of each layer.
+    /// The input of each layer.
     inputs: Vec<Tensor<3>>,
-    /// What the loss reads, each a leaf of its graph: what the first layer reads, then what each layer gives. None where
-    /// only the last is read.
+    /// The hidden states that the loss reads, each a leaf of its graph: the input of the first layer, then the output of
+    /// each layer. None for those that the loss does not read.
     leaves: Vec<Option<Tensor<3>>>,
 }
 
 impl LayerInputs {
-    /// [`BertEncoder::forward`] without a graph, and its inputs kept. Returns what the loss may read: the last layer's hidden
-    /// states, or where all outputs are kept, those of [`BertEncoder::forward_each`].
+    /// Runs [`BertEncoder::forward`] without a graph, and keeps the input of each layer. Returns the hidden states for the
+    /// loss: those of the last layer or, if all outputs are kept, those of [`BertEncoder::forward_each`].
     ///
     /// # Panics
-    /// When an earlier forward pass still waits for its gradients.
+    /// When an earlier forward pass still waits for its backward pass.
     pub(crate) fn forward(&self, encoder: &BertEncoder, pass: Pass, products: &Products) -> Vec<Tensor<3>> {
         assert!(
             !self.is_waiting(),
@@ -63,7 +63,7 @@ impl LayerInputs {
         for (at, layer) in encoder.steps().enumerate() {
             inputs.push(hidden_states.clone());
             let is_last = at + 1 == encoder.steps().len();
-            // Without autodiff burn turns dropout off, of a layer that is not frozen too.
+            // Without autodiff burn disables dropout, even in a layer that is not frozen.
             let plain = if layer.drops() { layer.valid().unfreeze() } else { layer.valid() };
             let products = of_layer(products, seed, at);
             let queries = if is_last { queries } else { Queries::All };
@@ -76,16 +76,16 @@ impl LayerInputs {
         states
     }
 
-    /// Whether a forward pass has not had its backward pass yet.
+    /// Whether a forward pass waits for its backward pass.
     pub fn is_waiting(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Goes on where the backward pass of the head ended: through the layers from the last to the first, then the
-    /// embeddings. `add` gets the gradients of each.
+    /// Continues the backward pass after the head: through the layers from the last to the first, then the embeddings.
+    /// `add` receives the gradients of each.
     ///
     /// # Panics
-    /// When there was no forward pass, or `gradients` are not those of what was made of its output.
+    /// When there was no forward pass, or `gradients` were not computed from its output.
     pub(crate) fn backward(
         &self,
         encoder: &BertEncoder,
@@ -98,7 +98,7 @@ impl LayerInputs {
         let of_loss = |at: usize| leaves[at].as_ref().and_then(|leaf| leaf.grad(gradients));
         let mut gradient = of_loss(inputs.len()).expect("the loss depends on the hidden states");
         for ((at, layer), input) in encoder.steps().enumerate().zip(inputs).rev() {
-            // Below the first layer there may be nothing that is trained.
+            // The embeddings, below the first layer, may be frozen.
             let goes_on = at > 0 || embedded.is_tracked();
             let input = Tensor::from_inner(input);
             let input = if goes_on { input.require_grad() } else { input };
@@ -127,7 +127,7 @@ fn draw(device: &Device) -> u64 {
     draw.iter::<f32>().fold(0, |seed, part| seed << 32 | u64::from(part.to_bits()))
 }
 
-/// The products of one layer, with dropout that is the same each time that the layer is computed.
+/// The settings for the products of one layer, with the same dropout each time that the layer is computed.
 fn of_layer(products: &Products, seed: u64, layer: usize) -> Products {
     let seed = seed ^ (layer as u64 + 1).wrapping_mul(0xd605_bbb5_8c8a_bbfd);
     Products { dropout_seeds: Some(DropoutSeeds::new(seed)), ..products.clone() }

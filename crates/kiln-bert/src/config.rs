@@ -11,20 +11,20 @@ use crate::hidden_act::{HIDDEN_ACTS, HiddenAct};
 use crate::numbers::check_numbers;
 use crate::{Error, Linear};
 
-/// The shape of a BERT, with the names and defaults of Hugging Face's `config.json`.
+/// The configuration of an encoder, with the names and defaults of Hugging Face's `config.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BertConfig {
-    /// Entries of the vocabulary.
+    /// Number of entries in the vocabulary.
     pub vocab_size: usize,
     /// Width of every hidden state.
     pub hidden_size: usize,
-    /// Width of the embeddings where it is another one, in families that project them.
+    /// Width of the embeddings if it differs, in families that project them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedding_size: Option<usize>,
-    /// Layers of the encoder.
+    /// Number of encoder layers.
     pub num_hidden_layers: usize,
-    /// Attention heads a layer; they share `hidden_size` evenly.
+    /// Attention heads per layer; they share `hidden_size` evenly.
     pub num_attention_heads: usize,
     /// Width inside the feed-forward block.
     pub intermediate_size: usize,
@@ -34,20 +34,20 @@ pub struct BertConfig {
     pub hidden_dropout_prob: f64,
     /// Dropout probability on the attention probabilities.
     pub attention_probs_dropout_prob: f64,
-    /// The longest sequence, in tokens.
+    /// Rows of the position embeddings; see [`BertConfig::max_sequence_length`].
     pub max_position_embeddings: usize,
-    /// Segments a sequence may have.
+    /// Number of segments that a sequence may have.
     pub type_vocab_size: usize,
     /// Standard deviation of fresh weights.
     pub initializer_range: f64,
-    /// What layer normalization adds to the variance.
+    /// ε that layer normalization adds to the variance.
     pub layer_norm_eps: f64,
     /// Id of the padding token.
     pub pad_token_id: u32,
-    /// Dropout probability before a head's layers; `hidden_dropout_prob` where there is none.
+    /// Dropout probability before a head's layers; `hidden_dropout_prob` if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub classifier_dropout: Option<f64>,
-    /// Keys that Kiln does not interpret, kept so that a saved config loses nothing.
+    /// All other keys, kept so that a saved config loses nothing.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -127,8 +127,8 @@ impl BertConfig {
     /// Reads and checks a folder's `config.json`.
     ///
     /// # Errors
-    /// When the file is absent or no JSON, lacks a size that every BERT has, has numbers that no BERT can have, or asks for
-    /// what Kiln does not compute.
+    /// When the file is missing or not valid JSON, lacks a required size, has a number out of range, or requires something
+    /// that Kiln does not support.
     pub fn from_folder(folder: &Path) -> Result<Self, Error> {
         let path = folder.join("config.json");
         let text = kiln_files::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
@@ -174,37 +174,37 @@ impl BertConfig {
         Ok(config)
     }
 
-    /// The family that `model_type` names; BERT where there is none.
+    /// The family that `model_type` names; BERT if there is none.
     pub fn family(&self) -> &'static Family {
         let model_type = self.extra.get("model_type").and_then(Value::as_str);
         model_type.and_then(Family::of_model_type).unwrap_or(FAMILIES[0])
     }
 
-    /// What `config.json` holds: the family's names of the keys.
+    /// The content of `config.json`, with the family's names of the keys.
     pub fn to_json(&self) -> Map<String, Value> {
         let Ok(Value::Object(mut json)) = serde_json::to_value(self) else { unreachable!("a config is a JSON object") };
         self.family().restore_keys(&mut json);
         json
     }
 
-    /// ERNIE's kinds of tasks, where it tells them apart.
+    /// The number of ERNIE's task types, if it uses task type embeddings.
     pub(crate) fn task_types(&self) -> Option<usize> {
         let is_used = self.extra.get("use_task_id").and_then(Value::as_bool).unwrap_or(false);
         let entries = self.extra.get("task_type_vocab_size").and_then(Value::as_u64).unwrap_or(3);
         (is_used && self.family().has_task_types).then_some(entries as usize)
     }
 
-    /// The family's name of a tensor, from BERT's.
+    /// Converts BERT's name of a tensor to the family's.
     pub fn tensor_name(&self, name: &str) -> String {
         self.family().tensor_name(name, self.group_size())
     }
 
-    /// BERT's name of a tensor, from the family's.
+    /// Converts the family's name of a tensor to BERT's.
     pub fn bert_name(&self, name: &str) -> String {
         self.family().bert_name(name, self.group_size())
     }
 
-    /// Whether a linear layer leads from the embeddings to the hidden states.
+    /// Whether a linear layer projects the embeddings to the hidden size.
     pub(crate) fn projects_embeddings(&self) -> bool {
         match self.family().projection {
             Projection::Never => false,
@@ -218,12 +218,12 @@ impl BertConfig {
         self.embedding_size.unwrap_or(self.hidden_size)
     }
 
-    /// transformers' `classifier_dropout`, which is `hidden_dropout_prob` where it is not given.
+    /// transformers' `classifier_dropout`; `hidden_dropout_prob` if absent.
     pub fn classifier_dropout(&self) -> f64 {
         self.classifier_dropout.unwrap_or(self.hidden_dropout_prob)
     }
 
-    /// The longest sequence, in tokens: the rows of the position embeddings that are read.
+    /// The longest sequence in tokens: the number of position embeddings that tokens can read.
     pub fn max_sequence_length(&self) -> usize {
         self.max_position_embeddings - self.first_position()
     }
@@ -236,7 +236,7 @@ impl BertConfig {
         }
     }
 
-    /// Whether sizes fit together and are sizes of a model; `path` is for the error alone.
+    /// Checks that the sizes are valid and consistent; `path` is only used in errors.
     pub(crate) fn check(&self, path: &Path) -> Result<(), Error> {
         let error = |field: &str, found: String, expected: String| Err(self.error(path, field, found, expected));
         for (field, size) in [
@@ -299,8 +299,8 @@ impl BertConfig {
         Linear::new([d_input, d_output], self.initializer_range, device)
     }
 
-    /// Fresh layer normalization over an axis of this width: weight one, bias zero, or none where the family has a flag for
-    /// it that is not set.
+    /// Fresh layer normalization over an axis of this width: weight one, bias zero. With pre-normalization it has no bias
+    /// unless `norm_bias` is set.
     pub fn init_layer_norm(&self, width: usize, device: &Device) -> LayerNorm {
         let has_bias = !self.family().has_pre_norm || self.flag("norm_bias");
         LayerNormConfig::new(width).with_epsilon(self.layer_norm_eps).with_bias(has_bias).init(device)

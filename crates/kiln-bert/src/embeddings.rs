@@ -8,24 +8,24 @@ use crate::attention::probability;
 use crate::family::Positions;
 use crate::linear::normalization;
 
-/// Word, position and segment embeddings, summed, normalized, dropped out; by the rules of the config's family.
+/// The sum of word, position and segment embeddings, normalized and with dropout, by the rules of the config's family.
 #[derive(Module, Debug)]
 pub struct BertEmbeddings {
     /// `[vocab_size, hidden]`
     pub word_embeddings: Embedding,
-    /// `[max_position_embeddings, hidden]`; none in families that do not embed positions.
+    /// `[max_position_embeddings, hidden]`; none in families without position embeddings.
     pub position_embeddings: Option<Embedding>,
-    /// `[type_vocab_size, hidden]`; none in families that do not tell segments apart.
+    /// `[type_vocab_size, hidden]`; none in families without segments.
     pub token_type_embeddings: Option<Embedding>,
     /// `[task_type_vocab_size, hidden]`, in ERNIE: the first row is added to every token.
     pub task_type_embeddings: Option<Embedding>,
-    /// Over the hidden axis.
+    /// Normalization over the hidden axis.
     pub layer_norm: LayerNorm,
     layer_norm_eps: f64,
-    /// The row of the first token's position.
+    /// The row of the position embeddings for the first token.
     first_position: usize,
     dropout: Dropout,
-    /// The word embeddings in another form.
+    /// The word embeddings, if they are stored in a form other than a tensor.
     #[module(skip)]
     stored_words: Option<StoredTable>,
 }
@@ -47,8 +47,8 @@ impl BertEmbeddings {
         }
     }
 
-    /// The same embeddings with those of words in another form, which is not trained. The tensor in their place has their
-    /// shape, takes no memory, and holds no number.
+    /// The same embeddings with the word embeddings in another form, which is not trained. A placeholder tensor replaces
+    /// them: it has their shape, uses no memory, and contains only NaN.
     pub(crate) fn with_stored_words(self, words: StoredTable) -> Self {
         let (device, shape) = (self.word_embeddings.weight.lazy_device(), self.word_embeddings.weight.lazy_shape());
         let placeholder = Tensor::<2>::full([1, 1], f32::NAN, &device).expand(shape.dims::<2>());
@@ -56,7 +56,7 @@ impl BertEmbeddings {
         Self { word_embeddings, stored_words: Some(words), ..self }
     }
 
-    /// Has the word embeddings as a tensor from now on, as what saves or explains a model reads them.
+    /// Converts stored word embeddings to a tensor, which is needed to save or explain a model.
     pub fn read_words(&mut self) {
         if let Some(stored) = self.stored_words.take() {
             let device = self.word_embeddings.weight.val().device();
@@ -64,7 +64,7 @@ impl BertEmbeddings {
         }
     }
 
-    /// The word embeddings in another form than as a tensor, if they are so.
+    /// The word embeddings, if they are stored in a form other than a tensor.
     pub fn stored_words(&self) -> Option<&StoredTable> {
         self.stored_words.as_ref()
     }
@@ -100,9 +100,9 @@ impl BertEmbeddings {
         embeddings.forward(input_ids, token_type_ids)
     }
 
-    /// The row of the position embeddings that each token reads, `[batch · seq]`, where a text spells the padding token out:
-    /// that token reads the row of padding, and those after it do not count it, as in transformers'
-    /// `create_position_ids_from_input_ids`. None where no text does, or positions are counted from 0.
+    /// The row of the position embeddings that each token reads, `[batch · seq]`, if a text contains the padding token
+    /// before its end. That token reads the padding row, and later tokens do not count it, as in transformers'
+    /// `create_position_ids_from_input_ids`. None if no text contains it, or if positions start at 0.
     fn rows_around_padding(&self, input_ids: &Tensor<2, Int>) -> Option<Tensor<1, Int>> {
         let padding = self.first_position.checked_sub(1)? as i64;
         let [_, seq] = input_ids.dims();
@@ -125,7 +125,8 @@ impl BertEmbeddings {
         Some(Tensor::from_ints(rows.as_slice(), &input_ids.device()))
     }
 
-    /// A row of words for each token, with its position's row added; positions that add nothing; and each token's row.
+    /// A table with the sum of the word and position embeddings of each token; position embeddings of zero; and the
+    /// table's row for each token.
     fn positioned(
         &self,
         words: &Tensor<2>,
@@ -143,7 +144,7 @@ impl BertEmbeddings {
         (words, Tensor::zeros([seq, hidden], &device), input_ids)
     }
 
-    /// The rows of the position embeddings that tokens read, `[positions, hidden]`: `seq` at least.
+    /// The rows of the position embeddings that tokens read, `[positions, hidden]`; at least `seq` rows.
     fn positions(&self, seq: usize, words: &Tensor<2>) -> Tensor<2> {
         let Some(positions) = &self.position_embeddings else {
             let [_, hidden] = words.dims();
@@ -159,7 +160,7 @@ impl BertEmbeddings {
         }
     }
 
-    /// What is added by segment, `[segments, hidden]`.
+    /// The embeddings that are added by segment, `[segments, hidden]`.
     fn segments(&self, words: &Tensor<2>) -> Tensor<2> {
         let Some(segments) = &self.token_type_embeddings else {
             let [_, hidden] = words.dims();

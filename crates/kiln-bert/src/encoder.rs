@@ -7,9 +7,9 @@ use crate::{BertAttention, BertConfig, BertOutput, HiddenAct, Linear, PreNormLay
 /// The stack of layers.
 #[derive(Module, Debug)]
 pub struct BertEncoder {
-    /// Those with weights of their own.
+    /// The layers with their own weights.
     pub layer: Vec<EncoderLayer>,
-    /// Which of them are computed, in their order: each once, but where layers are shared.
+    /// Indices of the layers in the order of computation. Only shared layers appear more than once.
     #[module(skip)]
     order: Vec<usize>,
 }
@@ -22,18 +22,18 @@ impl BertEncoder {
         Self { layer, order: config.layer_order() }
     }
 
-    /// The layers in the order of computation; shared ones come more than once.
+    /// The layers in the order of computation; shared layers appear more than once.
     pub(crate) fn steps(&self) -> impl DoubleEndedIterator<Item = &EncoderLayer> + ExactSizeIterator {
         self.order.iter().map(|&at| &self.layer[at])
     }
 
-    /// Leaves out all layers but these, in their order. None of them is shared.
+    /// Keeps only these layers, in this order. The encoder must not share layers.
     pub(crate) fn keep(&mut self, layers: &[usize]) {
         self.layer = layers.iter().map(|&layer| self.layer[layer].clone()).collect();
         self.order = (0..layers.len()).collect();
     }
 
-    /// The last layer's hidden states, at the positions of `queries`: it computes no others.
+    /// The last layer's hidden states at the positions of `queries`. The last layer computes no others.
     ///
     /// # Shapes
     /// - `hidden_states`: `[batch, seq, hidden]`
@@ -54,7 +54,7 @@ impl BertEncoder {
         hidden_states
     }
 
-    /// What the first layer reads, then what each layer gives.
+    /// The input of the first layer, then the output of each layer.
     ///
     /// # Shapes
     /// - `hidden_states`: `[batch, seq, hidden]`
@@ -75,18 +75,19 @@ impl BertEncoder {
     }
 }
 
-/// One layer, of either form.
+/// One layer of an encoder, in one of two forms.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant, reason = "all layers of an encoder are of one form")]
 pub enum EncoderLayer {
-    /// BERT's.
+    /// BERT's form.
     PostNorm(BertLayer),
-    /// ModernBERT's.
+    /// ModernBERT's form.
     PreNorm(PreNormLayer),
 }
 
 impl EncoderLayer {
-    /// The layer of this number. `rotaries` are those of the layers before it, each with its θ, so that layers share angles.
+    /// The layer with index `layer`. `rotaries` holds the rotary embeddings of the layers before it by θ, so that layers
+    /// share angles.
     fn init(config: &BertConfig, layer: usize, rotaries: &mut Vec<(f64, Rotary)>, device: &Device) -> Self {
         if !config.family().has_pre_norm {
             return Self::PostNorm(BertLayer::init(config, device));
@@ -116,7 +117,7 @@ impl EncoderLayer {
         }
     }
 
-    /// Whether its dropout takes part in training.
+    /// Whether its dropout is enabled.
     pub(crate) fn drops(&self) -> bool {
         match self {
             Self::PostNorm(layer) => layer.output.drops(),
@@ -124,7 +125,7 @@ impl EncoderLayer {
         }
     }
 
-    /// The width of what it computes.
+    /// The width of its output.
     pub(crate) fn hidden_size(&self) -> usize {
         let [_, hidden] = match self {
             Self::PostNorm(layer) => layer.output.dense.shape(),
@@ -133,7 +134,7 @@ impl EncoderLayer {
         hidden
     }
 
-    /// The values of self-attention, `[batch, seq, hidden]`, as is what the layer reads.
+    /// The values of self-attention, `[batch, seq, hidden]`, the shape of the layer's input.
     pub(crate) fn values(&self, hidden_states: Tensor<3>, products: &Products) -> Tensor<3> {
         match self {
             Self::PostNorm(layer) => {
@@ -142,7 +143,7 @@ impl EncoderLayer {
             Self::PreNorm(layer) => {
                 let [_, _, hidden] = hidden_states.dims();
                 let read = layer.read(hidden_states, products);
-                // Queries, keys and values lie side by side.
+                // The columns are queries, keys and values.
                 layer.attn.wqkv.activated(read, Activation::Identity, products).narrow(2, 2 * hidden, hidden)
             }
         }
@@ -174,9 +175,9 @@ impl EncoderLayer {
 pub struct BertLayer {
     /// The attention block.
     pub attention: BertAttention,
-    /// The feed-forward block's way up.
+    /// The up projection of the feed-forward block.
     pub intermediate: BertIntermediate,
-    /// Its way down.
+    /// The down projection of the feed-forward block.
     pub output: BertOutput,
 }
 
@@ -201,7 +202,7 @@ impl BertLayer {
         products: &Products,
     ) -> Tensor<3> {
         let linears = [&self.attention.output.dense, &self.intermediate.dense, &self.output.dense];
-        // Whoever observes what a layer reads has to have it as a tensor.
+        // To record the input of a linear layer, it must be computed as a tensor.
         if linears.iter().any(|linear| linear.input_ranges.is_some()) {
             let attended = self.attention.forward(hidden_states, padding, queries, products);
             return self.output.forward(self.intermediate.forward(attended.clone(), products), attended, products);

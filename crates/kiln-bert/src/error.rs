@@ -9,7 +9,7 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
     /// A file could not be written.
@@ -17,18 +17,18 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         source: std::io::Error,
     },
-    /// A file is not the JSON it should be.
+    /// A file is not valid JSON, or not of the expected structure.
     #[error("{}: it is not the JSON it should be", path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The position and the reason.
         source: serde_json::Error,
     },
-    /// A setting that is out of range, contradicts another, or that Kiln does not support.
+    /// A setting is out of range, contradicts another one, or is not supported.
     #[error("{}: `{field}` is {found}; expected {expected}", path.display())]
     Config {
         /// The config file.
@@ -37,7 +37,7 @@ pub enum Error {
         field: String,
         /// Its value.
         found: String,
-        /// What it may be.
+        /// The allowed values.
         expected: String,
     },
     /// A folder without weights.
@@ -49,7 +49,7 @@ pub enum Error {
         /// The folder.
         folder: PathBuf,
     },
-    /// A weights file is damaged or of a form that Kiln does not read.
+    /// A weights file is damaged, or in a form that Kiln does not read.
     #[error("{}: {reason}", path.display())]
     Damaged {
         /// The file.
@@ -57,15 +57,15 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// Fresh weights that the machine has no memory for.
+    /// The machine does not have the memory for fresh weights.
     #[error("{}: the machine does not give the memory of {parameters} parameters, 4 bytes each", path.display())]
     Memory {
         /// The config file.
         path: PathBuf,
-        /// How many.
+        /// The number of parameters.
         parameters: u128,
     },
-    /// Fewer layers in the checkpoint than the config says.
+    /// The checkpoint has fewer layers than the config.
     #[error("{}: `{key}` of config.json makes {expected} layers; the checkpoint has {found} layers", path.display())]
     Layers {
         /// The file or folder.
@@ -74,10 +74,10 @@ pub enum Error {
         key: &'static str,
         /// Layers in the checkpoint.
         found: usize,
-        /// Layers by the config.
+        /// Layers in the config.
         expected: usize,
     },
-    /// A weight that is no number to compute with.
+    /// A tensor contains NaN or an infinity.
     #[error("{}: `{name}` holds {value}; expected finite numbers", path.display())]
     NotFinite {
         /// The file.
@@ -87,15 +87,15 @@ pub enum Error {
         /// NaN or an infinity.
         value: f32,
     },
-    /// Tensors that the model needs and the checkpoint lacks.
+    /// The checkpoint lacks tensors that the model needs.
     #[error("{}: the checkpoint lacks {} tensors that the model needs: {}", path.display(), names.len(), names.join(", "))]
     Missing {
         /// The file or folder.
         path: PathBuf,
-        /// Their names.
+        /// The names of the tensors.
         names: Vec<String>,
     },
-    /// A tensor whose shape is not the config's.
+    /// The shape of a tensor differs from the config.
     #[error("{}: `{name}` has the shape {found:?}; config.json makes it {expected:?}", path.display())]
     Shape {
         /// The file or folder.

@@ -1,4 +1,4 @@
-//! The families of encoders, as data: a family is a file in this folder and an entry of [`FAMILIES`].
+//! The encoder families, as data: each family is a file in this folder and an entry of [`FAMILIES`].
 
 mod albert;
 mod bert;
@@ -17,104 +17,104 @@ use crate::HiddenAct;
 use crate::numbers::remove_nulls;
 use bert::BERT;
 
-/// Where a family of encoders differs from BERT: names, rules of the embeddings, and the shape of its heads. What it has in
-/// common with BERT is computed by the same code.
+/// The differences of an encoder family from BERT: names, rules of the embeddings, and the form of its heads. What it has
+/// in common with BERT is computed by the same code.
 #[derive(Debug)]
 pub struct Family {
     /// `model_type` in `config.json`.
     pub model_type: &'static str,
-    /// What the names of the encoder's tensors begin with, in a checkpoint of a whole model.
+    /// Prefix of the encoder's tensor names in the checkpoint of a full model.
     pub prefix: &'static str,
-    /// What the names of transformers' classes begin with: `Bert` of `BertForTokenClassification`.
+    /// Prefix of transformers' class names: `Bert` in `BertForTokenClassification`.
     pub class: &'static str,
-    /// Keys of `config.json` that have another name than BERT's.
+    /// Keys of `config.json` whose names differ from BERT's.
     pub config_keys: &'static [Rename],
-    /// Parts of tensors' names that differ from BERT's: each is replaced, in this order, where a name begins with it or has it
-    /// after a dot.
+    /// Parts of tensor names that differ from BERT's. Each is replaced, in this order, at the start of a name or after a
+    /// dot.
     pub tensors: &'static [Rename],
-    /// Where positions begin.
+    /// How positions are encoded.
     pub positions: Positions,
-    /// Whether the embeddings tell segments apart.
+    /// Whether there are segment embeddings.
     pub has_segments: bool,
-    /// Whether there may be embeddings of kinds of tasks, as `use_task_id` says.
+    /// Whether there are task type embeddings if `use_task_id` is set.
     pub has_task_types: bool,
-    /// Whether a linear layer leads from the embeddings, which may be narrower, to the hidden states.
+    /// Whether a linear layer projects the embeddings, which may be narrower, to the hidden size.
     pub projection: Projection,
-    /// Whether layers have their weights in common, as `num_hidden_groups` and `inner_group_num` say.
+    /// Whether layers share weights, as `num_hidden_groups` and `inner_group_num` define.
     pub shares_layers: bool,
-    /// What a config means that lacks a key, where it is something else than in BERT: a JSON object of BERT's keys.
+    /// Defaults for missing keys of a config that differ from BERT's defaults: a JSON object with BERT's keys.
     pub defaults: &'static str,
-    /// What a config means whatever it says: a JSON object of BERT's keys.
+    /// Values that replace those of any config: a JSON object with BERT's keys.
     pub fixed: &'static str,
-    /// The activation before the decoder of masked words, where it is another one than in the layers.
+    /// The activation of the masked language modeling head, if it differs from that of the layers.
     pub head_act: Option<HiddenAct>,
-    /// What reads the first token's hidden state before the output layer of a sentence-level head.
+    /// The layers before the output layer of a sentence-level head.
     pub sentence_head: SentenceHead,
-    /// Whether transformers' heads on tokens have the layer of the sentence-level head before their output layer too.
+    /// Whether transformers' token-level heads also have the layers of the sentence-level head before their output layer.
     pub has_token_head: bool,
-    /// What the names of the output layer for answers begin with.
+    /// Prefix of the tensor names of the question answering output layer.
     pub answer_output: &'static str,
-    /// Whether layers normalize what they read, and are ModernBERT's otherwise too.
+    /// Whether the layers are ModernBERT's, which normalize their inputs (pre-normalization).
     pub has_pre_norm: bool,
-    /// Whether the head for masked words is BERT's, up to the names.
+    /// Whether the masked language modeling head is BERT's, except for its tensor names.
     pub has_masked_lm: bool,
-    /// Whether the pooler was trained to tell whether one sentence follows another.
+    /// Whether the pooler was pre-trained on next-sentence prediction.
     pub has_next_sentence: bool,
 }
 
-/// A name of BERT's and what a family has in its place.
+/// A name in BERT and the name that replaces it in a family.
 #[derive(Clone, Copy, Debug)]
 pub struct Rename {
-    /// BERT's.
+    /// BERT's name.
     pub bert: &'static str,
-    /// The family's.
+    /// The family's name.
     pub family: &'static str,
 }
 
-/// Where positions begin.
+/// How positions are encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Positions {
-    /// At 0.
+    /// Position embeddings, from row 0 on.
     Zero,
-    /// After the id of the padding token: the rows up to it are never read.
+    /// Position embeddings, from the row after the padding token's id on. The rows before that id are never read.
     AfterPadding,
-    /// Nowhere: no position is embedded, and queries and keys are turned by theirs.
+    /// Rotary position embeddings: queries and keys are rotated by their positions.
     Rotary,
 }
 
 /// When embeddings are projected to the width of the hidden states.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Projection {
-    /// Never: they have that width.
+    /// Never: they already have that width.
     Never,
-    /// Where `embedding_size` is another width.
+    /// If `embedding_size` is a different width.
     OtherWidth,
     /// Always.
     Always,
 }
 
-/// What stands between the first token's hidden state and the output layer of transformers' own sentence-level head: a linear
+/// The layers between the pooled hidden state and the output layer of transformers' own sentence-level head: a linear
 /// layer and an activation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum SentenceHead {
-    /// BERT's pooler, which belongs to the encoder: tanh.
+    /// BERT's pooler, which belongs to the encoder. Its activation is tanh.
     Pooler,
-    /// A layer of the head, fresh in every fine-tuning.
+    /// Layers of the head, which are fresh in every fine-tuning.
     Own {
-        /// What the names of its tensors begin with.
+        /// Prefix of the linear layer's tensor names.
         dense: &'static str,
-        /// What the names of a normalization behind the activation begin with, if there is one.
+        /// Prefix of the tensor names of a normalization after the activation, if there is one.
         norm: Option<&'static str>,
-        /// What the names of the output layer's tensors begin with.
+        /// Prefix of the output layer's tensor names.
         output: &'static str,
-        /// After the linear layer.
+        /// The activation after the linear layer.
         activation: Activation,
-        /// Whether there is a dropout before it.
+        /// Whether there is dropout before the linear layer.
         has_dropout: bool,
     },
 }
 
-/// All families; the first is meant where a config names none.
+/// All families. The first is the default for a config that names none.
 pub const FAMILIES: [&Family; 9] = [
     &BERT,
     &albert::ALBERT,
@@ -127,34 +127,34 @@ pub const FAMILIES: [&Family; 9] = [
     &modernbert::MODERNBERT,
 ];
 
-/// What stands before the `model_type` of an encoder under a head that transformers has no class for, so that it does not
-/// load it under a random one.
+/// Prefix of the `model_type` of an encoder whose head has no class in transformers, so that transformers does not load
+/// the encoder with a random head.
 const OWN_HEAD: &str = "kiln-";
 
-/// The families' `model_type`s, for a message.
+/// The families' `model_type`s, for an error message.
 pub(crate) fn known_model_types() -> String {
     let names: Vec<String> = FAMILIES.iter().map(|family| format!("\"{}\"", family.model_type)).collect();
     format!("one of {}", names.join(", "))
 }
 
 impl Family {
-    /// The family of a `model_type`, none if there is none.
+    /// The family with this `model_type`, if there is one.
     pub fn of_model_type(model_type: &str) -> Option<&'static Self> {
         let model_type = model_type.strip_prefix(OWN_HEAD).unwrap_or(model_type);
         FAMILIES.into_iter().find(|family| family.model_type == model_type)
     }
 
-    /// `model_type` of an encoder under a head that transformers has no class for.
+    /// The `model_type` of an encoder whose head has no class in transformers.
     pub fn own_model_type(&self) -> String {
         format!("{OWN_HEAD}{}", self.model_type)
     }
 
-    /// The family's key of `config.json` for one of BERT's.
+    /// The family's name for one of BERT's keys in `config.json`.
     pub(crate) fn config_key<'a>(&'a self, bert: &'a str) -> &'a str {
         self.config_keys.iter().find(|key| key.bert == bert).map_or(bert, |key| key.family)
     }
 
-    /// BERT's keys in place of the family's, and what the family has where a config does not say it.
+    /// Replaces the family's keys with BERT's, and adds the family's defaults and fixed values.
     pub(crate) fn rename_keys(&self, json: &mut Map<String, Value>) {
         for Rename { bert, family } in self.config_keys {
             if let Some(value) = json.remove(*family) {
@@ -175,7 +175,7 @@ impl Family {
         }
     }
 
-    /// The family's keys in place of BERT's.
+    /// Replaces BERT's keys with the family's.
     pub(crate) fn restore_keys(&self, json: &mut Map<String, Value>) {
         for Rename { bert, family } in self.config_keys {
             if let Some(value) = json.remove(*bert) {
@@ -192,19 +192,19 @@ impl Family {
         }
     }
 
-    /// Whether each layer has weights of its own and computes as the others, so that some can be left out.
+    /// Whether each layer has its own weights and computes the same way as the others, so that layers can be removed.
     pub fn has_independent_layers(&self) -> bool {
         !self.shares_layers && !self.has_pre_norm
     }
 
-    /// The family's name of a parameter, from BERT's; where layers are shared, a group has `group_size` of them.
+    /// Converts BERT's name of a parameter to the family's. If layers are shared, a group has `group_size` layers.
     pub(crate) fn tensor_name(&self, name: &str, group_size: usize) -> String {
         let renamed = |name: String, Rename { bert, family }: &Rename| replace_part(name, bert, family);
         let name = self.tensors.iter().fold(name.to_owned(), renamed);
         if self.shares_layers { albert::with_group(&name, group_size) } else { name }
     }
 
-    /// BERT's name of a parameter, from the family's.
+    /// Converts the family's name of a parameter to BERT's.
     pub(crate) fn bert_name(&self, name: &str, group_size: usize) -> String {
         let name = if self.shares_layers { albert::without_group(name, group_size) } else { name.to_owned() };
         let renamed = |name: String, Rename { bert, family }: &Rename| replace_part(name, family, bert);
@@ -212,7 +212,7 @@ impl Family {
     }
 }
 
-/// The name with `to` in place of `from`, if it begins with that or has it after a dot.
+/// Replaces `from` with `to` at the start of a name or after a dot.
 fn replace_part(name: String, from: &str, to: &str) -> String {
     let at = if name.starts_with(from) { Some(0) } else { name.find(&format!(".{from}")).map(|at| at + 1) };
     match at {

@@ -5,16 +5,16 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HiddenAct {
-    /// x·Φ(x) with the exact error function: BERT's own.
+    /// x·Φ(x) with the exact error function; BERT's activation.
     #[default]
     Gelu,
-    /// The same by another implementation.
+    /// `gelu`, by another implementation in transformers.
     GeluPython,
-    /// The approximation of GELU by tanh.
+    /// The tanh approximation of GELU.
     GeluNew,
-    /// The same by another implementation.
+    /// `gelu_new`, by another implementation in transformers.
     GeluPytorchTanh,
-    /// The same by another implementation.
+    /// `gelu_new`, by another implementation in transformers.
     GeluFast,
     /// x·σ(1.702x).
     QuickGelu,
@@ -22,7 +22,7 @@ pub enum HiddenAct {
     Relu,
     /// x·σ(x).
     Silu,
-    /// Another name of `silu`.
+    /// Another name for `silu`.
     Swish,
     /// tanh(x).
     Tanh,
@@ -41,7 +41,7 @@ impl From<HiddenAct> for Activation {
     }
 }
 
-/// All of them, for a message.
+/// All names, for an error message.
 pub(crate) const HIDDEN_ACTS: &str = "one of \"gelu\", \"gelu_python\", \"gelu_new\", \"gelu_pytorch_tanh\", \"gelu_fast\", \
     \"quick_gelu\", \"relu\", \"silu\", \"swish\" and \"tanh\"";
 

@@ -2,17 +2,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Tensor;
 
-/// The smallest and the largest value of each channel of everything that a linear layer reads. Clones share it.
+/// The smallest and the largest value of each channel over all inputs of a linear layer. Clones share the values.
 #[derive(Clone, Debug, Default)]
 pub struct InputRanges(Arc<Mutex<Vec<[f32; 2]>>>);
 
 impl InputRanges {
-    /// One for each channel; none before anything was read.
+    /// One pair per channel, smallest first; empty before the first input.
     pub fn get(&self) -> Vec<[f32; 2]> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Every row of `x`, `[…, channels]`, padding included.
+    /// Records every row of `x`, `[…, channels]`, including padding.
     pub(crate) fn observe<const D: usize>(&self, x: &Tensor<D>) {
         let channels = x.dims()[D - 1];
         let values = x.clone().into_data().convert::<f32>();

@@ -2,10 +2,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::Tensor;
 
-/// Keeps the hidden states of all layers of a forward pass, for a loss that reads more than the last layer's. The last layer
-/// then computes every position, whatever the head reads.
+/// Stores the hidden states of all layers of a forward pass, for a loss that reads more than the last layer. The last
+/// layer then computes all positions, whatever the head reads.
 ///
-/// Clones share what is kept: that of the last forward pass, until it is taken.
+/// Clones share the stored states: those of the last forward pass, until they are taken.
 #[derive(Clone, Debug)]
 pub struct LayerOutputs {
     kept: Arc<Mutex<Vec<Tensor<3>>>>,
@@ -13,17 +13,17 @@ pub struct LayerOutputs {
 }
 
 impl LayerOutputs {
-    /// Keeps those of every forward pass.
+    /// Stores the states of every forward pass.
     pub fn of_every_pass() -> Self {
         Self { kept: Arc::default(), training_alone: false }
     }
 
-    /// Keeps those of forward passes under autodiff; the others compute no more than without it.
+    /// Stores the states of forward passes under autodiff. Other forward passes compute nothing extra.
     pub fn of_training() -> Self {
         Self { training_alone: true, ..Self::of_every_pass() }
     }
 
-    /// The hidden states of the last forward pass: those that the first layer reads, then what each layer gives.
+    /// Takes the hidden states of the last forward pass: the input of the first layer, then the output of each layer.
     ///
     /// # Shapes
     /// - output: `[batch, seq, hidden]` each, one more than there are layers
@@ -31,7 +31,7 @@ impl LayerOutputs {
         std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether a forward pass that begins with these hidden states is kept.
+    /// Whether the states of a forward pass with these embeddings are stored.
     pub(crate) fn keeps(&self, embedded: &Tensor<3>) -> bool {
         !self.training_alone || embedded.is_autodiff()
     }

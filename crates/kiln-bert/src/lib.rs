@@ -1,5 +1,5 @@
-//! BERT as published: embeddings, encoder and pooler as burn modules whose parameters have Hugging Face's names.
-//! It reads and writes Hugging Face checkpoints, and knows nothing of heads, batches or training.
+//! BERT as published: embeddings, encoder and pooler as burn modules whose parameters have Hugging Face's names. It reads
+//! and writes Hugging Face checkpoints. Heads, batches and training are in other crates.
 //!
 //! ```
 //! use burn::tensor::Tensor;
@@ -14,7 +14,7 @@
 //! assert_eq!(hidden_states.dims(), [1, 4, 32]);
 //! ```
 //!
-//! See `examples/hidden_states.rs`. Read it as `embeddings` → `encoder` → `pooler`.
+//! See `examples/hidden_states.rs`. A good order to read the modules is `embeddings`, `encoder`, `pooler`.
 #![deny(missing_docs)]
 
 mod hidden_act;

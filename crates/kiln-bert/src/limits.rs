@@ -1,16 +1,16 @@
-//! How large a model may be: a config may hold any number, and memory is allocated by it.
+//! Limits on the size of a model. A config may contain any number, and memory is allocated accordingly.
 
 use std::path::Path;
 
 use crate::{BertConfig, Error};
 
-/// Twelve times those of bert-large. A config that makes more has a mistake in it.
+/// The most parameters of a valid config: twelve times those of bert-large.
 pub const MOST_PARAMETERS: u128 = 4_000_000_000;
-/// Forty times those of bert-large.
+/// The most layers of a valid config: forty times those of bert-large.
 const MOST_LAYERS: usize = 1_000;
 
 impl BertConfig {
-    /// Parameters of the embeddings, the encoder and the pooler.
+    /// The number of parameters of the embeddings, the encoder and the pooler.
     pub fn num_parameters(&self) -> u128 {
         if self.family().has_pre_norm {
             return self.pre_norm_parameters();
@@ -21,7 +21,7 @@ impl BertConfig {
         let segments = if self.family().has_segments { self.type_vocab_size } else { 0 };
         let tasks = self.task_types().unwrap_or(0);
         let entries = [self.vocab_size, self.max_position_embeddings, segments, tasks].map(|size| size as u128);
-        // A product may be larger than the type: then it is as large as the type allows.
+        // Products and sums saturate instead of overflowing.
         let linear = |input: u128, output: u128| input.saturating_add(1).saturating_mul(output);
         let norm = 2 * hidden;
         let attention = linear(hidden, hidden).saturating_mul(4).saturating_add(norm);
@@ -34,7 +34,7 @@ impl BertConfig {
         embeddings.saturating_add(encoder).saturating_add(linear(hidden, hidden))
     }
 
-    /// The field that makes the most parameters, its value, and how many.
+    /// The field that adds the most parameters, its value, and the number of these parameters.
     fn largest_part(&self) -> (&'static str, usize, u128) {
         let [hidden, layers] = [self.hidden_size, self.distinct_layers()].map(|size| size as u128);
         let parts = [
@@ -48,22 +48,22 @@ impl BertConfig {
         parts.into_iter().max_by_key(|(_, _, parameters)| *parameters).expect("there are five parts")
     }
 
-    /// Whether the machine can give the memory that fresh weights take, before they are drawn one by one; `path` is for
-    /// the error alone.
+    /// Checks that the machine has the memory for fresh weights, before they are drawn one by one; `path` is only used in
+    /// errors.
     ///
     /// # Errors
-    /// When it cannot, or the sizes do not fit together.
+    /// When it does not, or the config is invalid.
     pub fn check_fresh(&self, path: &Path) -> Result<(), Error> {
         self.check(path)?;
         reserve(path, self.num_parameters())
     }
 
-    /// An error at a key of BERT's, by the name that the family has for it.
+    /// An error about one of BERT's keys, with the family's name for it.
     pub(crate) fn error(&self, path: &Path, field: &str, found: String, expected: String) -> Error {
         Error::Config { path: path.to_owned(), field: self.family().config_key(field).to_owned(), found, expected }
     }
 
-    /// Whether layers and parameters are as many as a model has; `path` is for the error alone.
+    /// Checks the number of layers and parameters; `path` is only used in errors.
     pub(crate) fn check_parameters(&self, path: &Path) -> Result<(), Error> {
         let error = |field: &str, found: String, expected: String| Err(self.error(path, field, found, expected));
         if self.num_hidden_layers > MOST_LAYERS {
@@ -89,10 +89,10 @@ impl BertConfig {
     }
 }
 
-/// Asks for the memory of some f32 parameters and gives it back at once: nothing is written to it.
+/// Allocates the memory of `parameters` f32 parameters and frees it at once, without writing to it.
 ///
 /// # Errors
-/// When the machine does not give it.
+/// When the allocation fails.
 pub fn reserve(path: &Path, parameters: u128) -> Result<(), Error> {
     let error = || Error::Memory { path: path.to_owned(), parameters };
     let count = usize::try_from(parameters).map_err(|_| error())?;

@@ -7,27 +7,27 @@ use kiln_kernels::{ActivatedLinear, Activation, Affine, Products, Storage, Weigh
 
 use crate::{Adapter, InputRanges};
 
-/// A linear layer, `x · weight + bias`: every one of the encoder, the pooler and the heads.
+/// A linear layer, `x · weight + bias`, as in the encoder, the pooler and the heads.
 ///
-/// What its products read is a [`Weight`], whatever form that is held in: [`Linear::affine`] gives it to a fused operation.
+/// [`Linear::affine`] passes the weight to a fused operation as a [`Weight`], whatever form it is stored in.
 #[derive(Module, Debug)]
 pub struct Linear {
-    /// `[input, output]`; none where the weight is stored in another form.
+    /// `[input, output]`; none if the weight is stored in another form.
     pub weight: Option<Param<Tensor<2>>>,
-    /// `[output]`; none where nothing is added.
+    /// `[output]`; none in a layer without a bias.
     pub bias: Option<Param<Tensor<1>>>,
-    /// What is added to the weight.
+    /// The adapter, whose product is added to the weight.
     pub adapter: Option<Adapter>,
-    /// Where given, it learns of everything that the layer reads.
+    /// If set, records the range of everything that the layer reads.
     #[module(skip)]
     pub input_ranges: Option<InputRanges>,
-    /// The weight in another form, and the device that it was on before.
+    /// The weight in another form, and the device of the tensor that it replaced.
     #[module(skip)]
     stored: Option<(Arc<dyn Storage>, Device)>,
 }
 
 impl Linear {
-    /// A layer with fresh weights, normal of this standard deviation, and a bias of zeros.
+    /// A layer with fresh weights, from a normal distribution with this standard deviation, and a zero bias.
     pub fn new([input, output]: [usize; 2], standard_deviation: f64, device: &Device) -> Self {
         let normal = Initializer::Normal { mean: 0.0, std: standard_deviation };
         Self {
@@ -39,7 +39,7 @@ impl Linear {
         }
     }
 
-    /// The same layer, without a bias where `has_bias` is false.
+    /// The same layer, without its bias if `has_bias` is false.
     pub fn biased(self, has_bias: bool) -> Self {
         Self { bias: self.bias.filter(|_| has_bias), ..self }
     }
@@ -53,12 +53,12 @@ impl Linear {
         }
     }
 
-    /// Whether the weight is in another form than a tensor.
+    /// Whether the weight is stored in a form other than a tensor.
     pub fn is_stored(&self) -> bool {
         self.stored.is_some()
     }
 
-    /// The weight as one tensor, `[input, output]`, with what its adapter adds.
+    /// The weight as one tensor, `[input, output]`, including the adapter.
     pub fn dense_weight(&self) -> Tensor<2> {
         let device = match (&self.weight, &self.stored) {
             (Some(weight), _) => weight.val().device(),
@@ -68,7 +68,7 @@ impl Linear {
         self.parameters(&device).weight.dense()
     }
 
-    /// The same layer with its weight in another form, which is not trained.
+    /// The same layer with its weight in another form. A stored weight is not trained.
     ///
     /// # Panics
     /// When the shapes differ.
@@ -82,13 +82,14 @@ impl Linear {
         Self { weight: None, stored: Some((stored, device)), ..self }
     }
 
-    /// The same layer with its adapter's part in the weight, which becomes one tensor.
+    /// The same layer with its adapter merged into the weight, which becomes one tensor.
     pub fn merged(self) -> Self {
         let weight = Some(Param::from_tensor(self.dense_weight()));
         Self { weight, adapter: None, stored: None, ..self }
     }
 
-    /// The parameters for a fused operation that multiplies `x`, `[…, input]`, with the weight.
+    /// The parameters for a fused operation that multiplies `x`, `[…, input]`, by the weight. Records `x` if
+    /// `input_ranges` is set.
     pub fn affine<const D: usize>(&self, x: &Tensor<D>) -> Affine {
         if let Some(ranges) = &self.input_ranges {
             ranges.observe(x);
@@ -96,7 +97,7 @@ impl Linear {
         self.parameters(&x.device())
     }
 
-    /// The parameters for a fused operation whose input nobody observes.
+    /// The parameters for a fused operation, without recording its input.
     pub(crate) fn parameters(&self, device: &Device) -> Affine {
         let [_, output] = self.shape();
         let bias = self.bias.as_ref().map_or_else(|| Tensor::zeros([output], device), Param::val);
@@ -131,7 +132,7 @@ impl Linear {
     }
 }
 
-/// A layer normalization as a fused operation reads it; without a shift it adds zeros.
+/// The parameters of a layer normalization for a fused operation. A missing bias becomes zeros.
 pub(crate) fn normalization(norm: &LayerNorm, epsilon: f64) -> kiln_kernels::LayerNorm {
     let gamma = norm.gamma.val();
     let beta = norm.beta.as_ref().map_or_else(|| gamma.zeros_like().detach(), Param::val);

@@ -19,8 +19,8 @@ pub struct Loaded<M> {
     pub unused: Vec<String>,
 }
 
-/// The groups of some tensors, each with the number of its tensors: a layer of the encoder is one, as is everything else
-/// whose names begin with the same part.
+/// Groups tensors by their names, and counts the tensors of each group. Each encoder layer is a group. All other tensors
+/// are grouped by the first component of their names.
 pub fn groups(names: &[String]) -> Vec<(String, usize)> {
     let mut groups: Vec<(String, usize)> = Vec::new();
     for name in names {
@@ -37,25 +37,26 @@ pub fn groups(names: &[String]) -> Vec<(String, usize)> {
     groups
 }
 
-/// How many of the encoder's layers some tensors belong to: of the unused ones, layers that the config leaves out.
+/// The number of encoder layers that these tensors belong to. For unused tensors, these are the layers beyond those of the
+/// config.
 pub fn layers<'a>(names: impl IntoIterator<Item = &'a str>) -> usize {
     count_layers(names.into_iter().map(bert_name))
 }
 
-/// What stands before the number of a layer in BERT's names.
+/// The part of a tensor's name before the layer number, in BERT.
 const LAYER: &str = "encoder.layer.";
 
-/// How many layers some tensors belong to, by BERT's names.
+/// The number of layers that these tensors belong to, by BERT's names.
 fn count_layers(names: impl Iterator<Item = String>) -> usize {
     let layer = |name: String| Some(name.strip_prefix(LAYER)?.split('.').next()?.to_owned());
     names.filter_map(layer).collect::<BTreeSet<_>>().len()
 }
 
-/// BERT's name of an encoder's tensor in a checkpoint of any family.
+/// Converts an encoder tensor's name in a checkpoint of any family to BERT's name.
 fn bert_name(name: &str) -> String {
     match FAMILIES.into_iter().find_map(|family| Some((family, name.strip_prefix(family.prefix)?))) {
         Some((family, name)) => family.bert_name(name, 1),
-        // An encoder by itself: its layers tell its family.
+        // The names of an encoder without a head have no prefix; those of its layers identify its family.
         None => {
             let mut renamed = FAMILIES.into_iter().map(|family| family.bert_name(name, 1));
             renamed.find(|name| name.starts_with(LAYER)).unwrap_or_else(|| name.to_owned())
@@ -63,43 +64,44 @@ fn bert_name(name: &str) -> String {
     }
 }
 
-/// Loads an encoder, whether the checkpoint's names begin with its family's prefix or not. A checkpoint without a pooler gives a model
-/// without one. Layers beyond the config's are unused, as in transformers; [`layers`] counts them.
+/// Loads an encoder from a checkpoint, whether or not its tensor names have the family's prefix. A checkpoint without a
+/// pooler results in a model without one. Layers beyond those of the config are unused, as in transformers; [`layers`]
+/// counts them.
 ///
 /// # Errors
-/// When a tensor is missing, has another shape than the config says, or holds a number that is not finite. All missing
-/// tensors are named at once.
+/// When a tensor is missing, has another shape than the config says, or holds a number that is not finite. The error names
+/// all missing tensors.
 pub fn load_bert(config: &BertConfig, weights: &Weights, device: &Device) -> Result<Loaded<Bert>, Error> {
     let bert = bert_for(config, weights, device)?;
     let tensor_name = tensor_names(config, weights);
     load_as(bert, weights, &|name| Some(tensor_name(name)))
 }
 
-/// What of an encoder is left in its file.
+/// The part of an encoder that stays in its file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum InFile {
     /// Nothing.
     #[default]
     Nothing,
-    /// The word embeddings: each batch reads the rows that it names.
+    /// The word embeddings: each batch reads the rows of its tokens.
     Words,
-    /// These, and the weights of the layers' linear layers: each is read where it is computed with.
+    /// The word embeddings, and the weights of the layers' linear layers. Each is read when it is used.
     WordsAndLayers,
 }
 
-/// [`load_bert`] for an encoder of which a part is not trained and is left in its file, as far as the device is the CPU and the file
-/// holds it in a form that is read in place. [`BertEmbeddings::read_words`](crate::BertEmbeddings::read_words) makes a tensor of
-/// the word embeddings.
+/// [`load_bert`] for an encoder with a frozen part that stays in its file. Only the `flex` backend leaves tensors in the
+/// file, and only those in a form that can be read in place.
+/// [`BertEmbeddings::read_words`](crate::BertEmbeddings::read_words) converts the word embeddings to a tensor.
 ///
 /// # Errors
-/// As [`load_bert`].
+/// The same as [`load_bert`].
 pub fn load_bert_in_file(
     config: &BertConfig,
     weights: &Arc<Weights>,
     in_file: InFile,
     device: &Device,
 ) -> Result<Loaded<Bert>, Error> {
-    /// Smaller tables are read at once: a step of a small encoder is short.
+    /// Smaller tables are loaded into memory: the steps of a small encoder are too short for reading rows from a file.
     const LARGE: usize = 4 << 20;
     let mut bert = bert_for(config, weights, device)?;
     let tensor_name = tensor_names(config, weights);
@@ -121,7 +123,8 @@ pub fn load_bert_in_file(
     load_rest(bert, weights, &tensor_name, &stored)
 }
 
-/// Leaves the weights of linear layers in their file, if it holds them in a form that is computed with. Returns the tensors' names.
+/// Leaves the weights of linear layers in their file, if they are stored in a form that can be used directly. Returns the
+/// tensors' names.
 fn leave_layers(
     bert: &mut Bert,
     weights: &Arc<Weights>,
@@ -138,7 +141,7 @@ fn leave_layers(
     Ok(stored)
 }
 
-/// Loads what is not stored.
+/// Loads the tensors that do not stay in the file.
 fn load_rest(
     bert: Bert,
     weights: &Weights,
@@ -152,24 +155,24 @@ fn load_rest(
     Ok(loaded)
 }
 
-/// What the names of a checkpoint's encoder begin with: its family's prefix, or nothing.
+/// The prefix of the encoder's tensor names in a checkpoint: its family's prefix, or nothing.
 fn prefix_of(config: &BertConfig, weights: &Weights) -> &'static str {
     let family = config.family();
     if weights.names().any(|name| name.starts_with(family.prefix)) { family.prefix } else { "" }
 }
 
-/// The name that a checkpoint has for a parameter of the encoder, by BERT's name of it.
+/// Returns a function that converts BERT's name of an encoder parameter to the tensor's name in a checkpoint.
 pub fn tensor_names(config: &BertConfig, weights: &Weights) -> impl Fn(&str) -> String {
     let prefix = prefix_of(config, weights);
     move |name| format!("{prefix}{}", config.tensor_name(name))
 }
 
-/// An encoder of the modules that a checkpoint has.
+/// A fresh encoder with the modules that a checkpoint has.
 fn bert_for(config: &BertConfig, weights: &Weights, device: &Device) -> Result<Bert, Error> {
     let (family, prefix) = (config.family(), prefix_of(config, weights));
     let found = count_layers(weights.names().map(|name| config.bert_name(name.strip_prefix(prefix).unwrap_or(name))));
     let expected = config.distinct_layers();
-    // Before memory is allocated, because a config may hold any number.
+    // This is checked before memory is allocated, because a config may contain any number.
     if found < expected {
         let key = if family.shares_layers { "num_hidden_groups" } else { "num_hidden_layers" };
         return Err(Error::Layers { path: weights.path().to_owned(), key, found, expected });
@@ -184,12 +187,12 @@ fn bert_for(config: &BertConfig, weights: &Weights, device: &Device) -> Result<B
     Ok(bert)
 }
 
-/// [`load_bert`] for a model that is only read, with products of that precision. On the CPU its linear layers' weights are
-/// packed straight from their file, and its word embeddings are read where they are in it: no f32 copy of them is made.
-/// Whether their numbers are finite is not looked at.
+/// [`load_bert`] for inference, with products in this precision. On the `flex` backend, the weights of linear layers are
+/// packed directly from their file, and word embeddings are read in place, without an f32 copy. Their numbers are not
+/// checked to be finite.
 ///
 /// # Errors
-/// As [`load_bert`].
+/// The same as [`load_bert`].
 pub fn load_bert_stored(
     config: &BertConfig,
     weights: &Arc<Weights>,
@@ -213,8 +216,8 @@ pub fn load_bert_stored(
     Ok(loaded)
 }
 
-/// The names of the tensors that [`load_bert_stored`] takes as they are stored: the weights of the encoder's linear layers,
-/// and the word embeddings.
+/// The names of the tensors that [`load_bert_stored`] uses in their stored form: the weights of the encoder's linear
+/// layers, and the word embeddings.
 ///
 /// # Errors
 /// When the checkpoint has fewer layers than the config says.
@@ -227,26 +230,26 @@ pub fn stored_tensors(config: &BertConfig, weights: &Weights, device: &Device) -
 
 const WORDS: &str = "embeddings.word_embeddings.weight";
 
-/// The linear layers of the encoder itself, by BERT's names of their weights.
+/// The linear layers of the encoder's layers, with BERT's names of their weights.
 fn encoder_layers(bert: &mut Bert) -> Vec<(String, &mut Linear)> {
     let layers = bert.linear_layers().into_iter().filter(|(name, _)| name.starts_with("encoder."));
     layers.map(|(name, linear)| (format!("{name}.weight"), linear)).collect()
 }
 
-/// Loads every parameter of a module from the tensor of its name behind `prefix`.
+/// Loads every parameter of a module from the tensor named `prefix` plus the parameter's name.
 ///
 /// # Errors
-/// When a tensor is missing, has another shape than the module's, or holds a number that is not finite. All missing
-/// tensors are named at once.
+/// When a tensor is missing, has another shape than the module's, or holds a number that is not finite. The error names
+/// all missing tensors.
 pub fn load<M: Module>(module: M, weights: &Weights, prefix: &str) -> Result<Loaded<M>, Error> {
     load_as(module, weights, &|name| Some(format!("{prefix}{name}")))
 }
 
-/// Loads each parameter from the tensor that `tensor_name` gives for its name; where it gives none the parameter keeps its
-/// value.
+/// Loads each parameter from the tensor that `tensor_name` returns for its name. If it returns none, the parameter keeps
+/// its value.
 ///
 /// # Errors
-/// As [`load`].
+/// The same as [`load`].
 pub fn load_as<M: Module>(
     module: M,
     weights: &Weights,
@@ -271,7 +274,8 @@ pub fn load_as<M: Module>(
     Ok(Loaded { module, unused })
 }
 
-/// Draws every weight that has not been drawn yet, in the order of the module's fields, so that a seed decides them all.
+/// Draws every weight that has not been drawn yet, in the order of the module's fields, so that a seed determines all of
+/// them.
 pub fn initialize<M: Module>(module: &M) {
     struct Draw;
     impl ModuleVisitor for Draw {
@@ -317,7 +321,7 @@ impl Loader<'_> {
     }
 }
 
-/// Writes the transpose of a row-major `[rows, columns]`, in tiles that stay in cache.
+/// Writes the transpose of a row-major matrix `[rows, columns]`, in tiles that fit in cache.
 pub(crate) fn transpose(values: &[f32], [rows, columns]: [usize; 2], transposed: &mut [f32]) {
     const TILE: usize = 32;
     for row in (0..rows).step_by(TILE) {

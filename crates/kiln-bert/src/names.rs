@@ -1,9 +1,10 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
-/// The place of a traversal in a module, as Hugging Face names it: `encoder.layer.0.attention.self.query.weight`.
+/// The current parameter in the traversal of a module, with Hugging Face's name:
+/// `encoder.layer.0.attention.self.query.weight`.
 ///
-/// A visitor or mapper passes on its `enter_module` and `exit_module`.
+/// A visitor or mapper calls `enter` and `exit` from its `enter_module` and `exit_module`.
 #[derive(Clone, Debug, Default)]
 pub struct ParameterPath {
     segments: Vec<String>,
@@ -11,14 +12,14 @@ pub struct ParameterPath {
 }
 
 impl ParameterPath {
-    /// Takes a step down: the field's name and burn's name of what holds it.
+    /// Enters a field: its name, and burn's name of the container that has the field.
     pub fn enter(&mut self, name: &str, container: &str) {
         let segment = match (name, container) {
             ("self_attention", _) => "self",
             ("layer_norm", _) => "LayerNorm",
-            // Its parameters count as the layer's own.
+            // An adapter's parameters are named as if they were the layer's own.
             ("adapter", "Struct:Linear") => "",
-            // An encoder's layer of either form.
+            // The enum of both forms of layers adds nothing to the name.
             (_, "Enum:EncoderLayer") => "",
             ("lora_a", _) => "lora_A",
             ("lora_b", _) => "lora_B",
@@ -30,41 +31,41 @@ impl ParameterPath {
         self.containers.push(container.to_owned());
     }
 
-    /// Takes a step up.
+    /// Leaves the field that was entered last.
     pub fn exit(&mut self) {
         self.segments.pop();
         self.containers.pop();
     }
 
-    /// The name of the parameter here.
+    /// The name of the current parameter.
     pub fn name(&self) -> String {
         let segments: Vec<&str> =
             self.segments.iter().map(String::as_str).filter(|segment| !segment.is_empty()).collect();
         segments.join(".")
     }
 
-    /// Whether the checkpoint holds this parameter transposed: PyTorch keeps a linear layer's weight as `[out, in]`.
+    /// Whether the checkpoint stores this parameter transposed: PyTorch stores a linear layer's weight as `[out, in]`.
     pub fn is_transposed(&self) -> bool {
         let [.., segment] = self.segments.as_slice() else { return false };
         let is_linear = |container: &String| ["Struct:Linear", "Struct:LoraFactor"].contains(&container.as_str());
         segment == "weight" && self.containers.last().is_some_and(is_linear)
     }
 
-    /// Whether weight decay leaves this parameter alone: biases and layer normalization, as BERT was trained.
+    /// Whether weight decay skips this parameter: biases and layer normalization, as in BERT's training.
     pub fn is_exempt_from_decay(&self) -> bool {
         self.segments.last().is_some_and(|segment| segment == "bias")
             || self.containers.last().is_some_and(|container| container == "Struct:LayerNorm")
     }
 }
 
-/// A parameter as a checkpoint holds it.
+/// A parameter as a checkpoint stores it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedParameter {
     /// Its name in a checkpoint.
     pub name: String,
     /// Its shape in a checkpoint: `[out, in]` for a linear layer's weight.
     pub shape: Vec<usize>,
-    /// Row-major, in that shape.
+    /// The values, row-major, in that shape.
     pub values: Vec<f32>,
 }
 
@@ -73,7 +74,7 @@ pub fn parameters<M: Module>(module: &M) -> Vec<NamedParameter> {
     parameters_where(module, &|_| true)
 }
 
-/// [`parameters`] whose name `is_wanted`.
+/// The [`parameters`] for whose names `is_wanted` returns true.
 pub fn parameters_where<M: Module>(module: &M, is_wanted: &dyn Fn(&str) -> bool) -> Vec<NamedParameter> {
     let mut collector = Collector { path: ParameterPath::default(), is_wanted, parameters: Vec::new() };
     module.visit(&mut collector);

@@ -1,6 +1,6 @@
 use serde_json::{Map, Value};
 
-/// BERT's keys of whole numbers.
+/// BERT's keys that hold integers.
 const WHOLE: [&str; 9] = [
     "vocab_size",
     "hidden_size",
@@ -13,7 +13,7 @@ const WHOLE: [&str; 9] = [
     "pad_token_id",
 ];
 
-/// BERT's keys of other numbers.
+/// BERT's keys that hold real numbers.
 const REAL: [&str; 5] = [
     "hidden_dropout_prob",
     "attention_probs_dropout_prob",
@@ -22,16 +22,16 @@ const REAL: [&str; 5] = [
     "layer_norm_eps",
 ];
 
-/// A key, what it holds, and what was expected.
+/// A key, its value, and what was expected.
 type Unfit = (&'static str, String, &'static str);
 
-/// Takes out `null`, which stands for a key that is not there.
+/// Removes numeric keys with the value `null`, which means that the key is absent.
 pub(crate) fn remove_nulls(json: &mut Map<String, Value>) {
     let is_number = |key: &str| WHOLE.contains(&key) || REAL.contains(&key);
     json.retain(|key, value| !(value.is_null() && is_number(key)));
 }
 
-/// Finds a key that holds anything but a number.
+/// Checks the numeric keys. The error is the first one without a valid number.
 pub(crate) fn check_numbers(json: &Map<String, Value>) -> Result<(), Unfit> {
     let is_id = |value: &Value| value.as_u64().is_some_and(|id| u32::try_from(id).is_ok());
     for key in WHOLE {
@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(read("bert", "classifier_dropout").classifier_dropout(), 0.1);
     }
 
-    /// transformers' DistilBERT has neither segments nor another ε, whatever its config says.
+    /// In transformers, DistilBERT has no segments and a fixed ε, whatever its config says.
     #[test]
     fn keys_that_a_family_does_not_have_count_for_nothing() {
         let config = read("distilbert", "layer_norm_eps", json!(0.5)).expect("it is ignored");

@@ -6,19 +6,19 @@ use kiln_kernels::{Activation, Products};
 use crate::family::SentenceHead;
 use crate::{BertConfig, Linear};
 
-/// `activation(dense(x))` of a pooled vector: BERT's pooler, trained on next-sentence prediction, or in families without one
-/// the layers in its place, which transformers counts as part of the head; ModernBERT's heads on tokens have them too.
+/// `activation(dense(x))` of a pooled vector: BERT's pooler, trained on next-sentence prediction. In families without a
+/// pooler it is the corresponding part of transformers' sentence-level head. ModernBERT's token-level heads also have it.
 #[derive(Module, Debug)]
 pub struct BertPooler {
     /// `[hidden, hidden]`
     pub dense: Linear,
-    /// Behind the activation, in ModernBERT.
+    /// Normalization after the activation, in ModernBERT.
     pub layer_norm: Option<LayerNorm>,
     dropout: Dropout,
-    /// Whether its weights are no checkpoint's.
+    /// Whether its weights are fresh, not from a checkpoint.
     #[module(skip)]
     pub is_fresh: bool,
-    /// Whether it reads the mean of all tokens, not the first one.
+    /// Whether it reads the mean of all tokens instead of the first token.
     #[module(skip)]
     pub reads_mean: bool,
     #[module(skip)]

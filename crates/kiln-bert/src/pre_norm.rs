@@ -1,4 +1,4 @@
-//! What the `config.json` of an encoder with pre-normalized layers says beside BERT's keys.
+//! Keys of `config.json` that only encoders with pre-normalization have.
 
 use burn::tensor::Device;
 use serde::Deserialize;
@@ -7,29 +7,29 @@ use serde_json::Value;
 use crate::hidden_act::HIDDEN_ACTS;
 use crate::{BertConfig, HiddenAct, Linear};
 
-/// A key that cannot be computed with: its name, its value, and what it may be.
+/// A key with an unsupported value: its name, its value, and the allowed values.
 pub(crate) type Refusal = (String, String, String);
 
-/// Which positions a layer attends to, by the names of `layer_types` and of `rope_parameters`.
+/// The names for global and local attention in `layer_types` and `rope_parameters`.
 const GLOBAL: &str = "full_attention";
 const LOCAL: &str = "sliding_attention";
 
-/// What the layers of one kind have in common.
+/// The attention settings of a layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct AttentionKind {
     /// θ of the rotary positions.
     pub(crate) theta: f64,
-    /// How far a position is attended to at most; any, where there is none.
+    /// The largest distance of an attended position; unlimited if none.
     pub(crate) window: Option<usize>,
 }
 
 impl BertConfig {
-    /// A flag that only some families have; false where the config does not say it.
+    /// A flag that only some families have; false if the config does not have it.
     pub(crate) fn flag(&self, key: &str) -> bool {
         self.extra.get(key).and_then(Value::as_bool).unwrap_or(false)
     }
 
-    /// How a layer attends.
+    /// The attention settings of a layer, global or local.
     pub(crate) fn attention_kind(&self, layer: usize) -> AttentionKind {
         let is_global = match self.extra.get("layer_types").and_then(Value::as_array) {
             Some(kinds) => kinds.get(layer).is_some_and(|kind| kind == GLOBAL),
@@ -54,7 +54,7 @@ impl BertConfig {
         }
     }
 
-    /// Whether transformers' sentence-level head reads the mean of all tokens, not the first one.
+    /// Whether transformers' sentence-level head reads the mean of all tokens instead of the first token.
     pub fn pools_mean(&self) -> bool {
         self.family().has_pre_norm && self.extra.get("classifier_pooling").is_some_and(|pooling| pooling == "mean")
     }
@@ -67,21 +67,21 @@ impl BertConfig {
         self.extra.get("rope_parameters")?.get(kind).filter(|rope| !rope.is_null())
     }
 
-    /// A linear layer at the end of a block, whose fresh weights are smaller where a stream of sums goes through all layers:
-    /// by √(2 · layers).
+    /// The linear layer at the end of a block of a pre-normalized layer. The standard deviation of its fresh weights is
+    /// divided by √(2 · layers), because the residual sums up over all layers.
     pub(crate) fn init_output_linear(&self, d_input: usize, d_output: usize, device: &Device) -> Linear {
         let deviation = self.initializer_range / (2.0 * self.num_hidden_layers as f64).sqrt();
         Linear::new([d_input, d_output], deviation, device)
     }
 
-    /// The linear layer of transformers' prediction heads: with a bias unless the family has flags for them and this one is
-    /// not set.
+    /// The linear layer of transformers' prediction heads: with a bias, unless the family has pre-normalization and
+    /// `classifier_bias` is not set.
     pub fn init_head_linear(&self, d_input: usize, d_output: usize, device: &Device) -> Linear {
         let has_bias = !self.family().has_pre_norm || self.flag("classifier_bias");
         self.init_linear(d_input, d_output, device).biased(has_bias)
     }
 
-    /// Whether the keys that only these encoders have are such as can be computed with.
+    /// Checks the keys that only these encoders have.
     pub(crate) fn check_pre_norm(&self) -> Result<(), Refusal> {
         let head = self.hidden_size / self.num_attention_heads;
         if !head.is_multiple_of(2) {
@@ -163,7 +163,7 @@ impl BertConfig {
         let feed_forward = linear(hidden, 2 * inner, "mlp_bias").saturating_add(linear(inner, hidden, "mlp_bias"));
         let layer = attention.saturating_add(feed_forward).saturating_add(2 * norm);
         let head = linear(hidden, hidden, "classifier_bias").saturating_add(norm);
-        // The first layer does not normalize what its attention reads; the embeddings and the last layer's output are.
+        // The first layer has one normalization less than is counted here; the extra one counts for the embeddings.
         let around = words.saturating_mul(hidden).saturating_add(head).saturating_add(norm);
         layer.saturating_mul(layers).saturating_add(around)
     }

@@ -11,11 +11,11 @@ use crate::{BertConfig, HiddenAct, Linear};
 /// ModernBERT's layer: `x + attention(norm(x))`, then `x + feed_forward(norm(x))`.
 #[derive(Module, Debug)]
 pub struct PreNormLayer {
-    /// Over the hidden axis; none in the first layer, which reads the normalized embeddings.
+    /// Normalization over the hidden axis; none in the first layer, which reads the normalized embeddings.
     pub attn_norm: Option<LayerNorm>,
     /// The attention block.
     pub attn: PreNormAttention,
-    /// Over the hidden axis.
+    /// Normalization over the hidden axis.
     pub mlp_norm: LayerNorm,
     /// The feed-forward block.
     pub mlp: GatedFeedForward,
@@ -23,7 +23,7 @@ pub struct PreNormLayer {
 }
 
 impl PreNormLayer {
-    /// The layer of this number, whose rotary positions are `rotary`.
+    /// The layer with index `layer` and the rotary position embeddings `rotary`.
     pub(crate) fn init(config: &BertConfig, layer: usize, rotary: Rotary, device: &Device) -> Self {
         let norm = || config.init_layer_norm(config.hidden_size, device);
         Self {
@@ -35,7 +35,7 @@ impl PreNormLayer {
         }
     }
 
-    /// Whether its dropout takes part in training.
+    /// Whether its dropout is enabled.
     pub(crate) fn drops(&self) -> bool {
         self.mlp.dropout.training.is_enabled()
     }
@@ -57,7 +57,7 @@ impl PreNormLayer {
         self.mlp.output(gated, attended, products)
     }
 
-    /// What attention reads of the hidden states, in their shape.
+    /// The input of attention: the hidden states, normalized except in the first layer.
     pub(crate) fn read(&self, hidden_states: Tensor<3>, products: &Products) -> Tensor<3> {
         match &self.attn_norm {
             Some(norm) => self.normalized(norm, hidden_states, products),
@@ -70,12 +70,12 @@ impl PreNormLayer {
     }
 }
 
-/// Attention by rotary positions, of all positions or of those that are near.
+/// Self-attention with rotary position embeddings, over all positions or in a local window.
 #[derive(Module, Debug)]
 pub struct PreNormAttention {
     /// `[hidden, 3 · hidden]`: queries, keys and values.
     pub wqkv: Linear,
-    /// `[hidden, hidden]`: the projection back.
+    /// `[hidden, hidden]`: the output projection.
     pub wo: Linear,
     dropout: Dropout,
     num_attention_heads: usize,
@@ -98,7 +98,7 @@ impl PreNormAttention {
         }
     }
 
-    /// What the heads attend to.
+    /// The context vectors of all heads.
     ///
     /// # Shapes
     /// - `x`: `[batch, seq, hidden]`
@@ -116,17 +116,17 @@ impl PreNormAttention {
         attention.forward(x, padding, products)
     }
 
-    /// The residual with the projection of what the heads attend to.
+    /// The residual plus the output projection of `context`.
     fn output(&self, context: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
         let dense = self.wo.affine(&context);
         OutputBlock { dense, norm: None, dropout: probability(&self.dropout) }.forward(context, residual, products)
     }
 }
 
-/// ModernBERT's feed-forward block, whose way up is gated.
+/// ModernBERT's feed-forward block, a gated linear unit.
 #[derive(Module, Debug)]
 pub struct GatedFeedForward {
-    /// `[hidden, 2 · intermediate]`: what is activated, and what it is multiplied with.
+    /// `[hidden, 2 · intermediate]`: the half that is activated, and the half that it is multiplied by.
     pub wi: Linear,
     /// `[intermediate, hidden]`
     pub wo: Linear,
@@ -156,7 +156,7 @@ impl GatedFeedForward {
         GatedLinear { linear, activation, dropout }.forward(x, products)
     }
 
-    /// The residual with the way down added.
+    /// The residual plus the down projection of `x`.
     fn output(&self, x: Tensor<3>, residual: Tensor<3>, products: &Products) -> Tensor<3> {
         let dense = self.wo.affine(&x);
         OutputBlock { dense, norm: None, dropout: 0.0 }.forward(x, residual, products)

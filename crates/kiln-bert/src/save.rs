@@ -8,7 +8,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 
 use crate::{Error, NamedParameter};
 
-/// How a saved file holds its numbers.
+/// The type of the numbers in a saved file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FloatType {
     /// 32 bits: exact.
@@ -18,7 +18,7 @@ pub enum FloatType {
     F16,
 }
 
-/// Writes a safetensors file that transformers loads (`format = "pt"`), whole or not at all.
+/// Writes a safetensors file that transformers loads (`format = "pt"`), completely or not at all.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -26,8 +26,8 @@ pub fn save(path: &Path, parameters: &[NamedParameter], float_type: FloatType) -
     write_safetensors(path, parameters, float_type, HashMap::from([("format".to_owned(), "pt".to_owned())]))
 }
 
-/// Writes parameters with a text in the file's header, so that both are there or neither: a resumable checkpoint.
-/// [`Weights::note`](crate::Weights::note) gives it back.
+/// Writes parameters with a text in the file's header, so that both are saved or neither: a resumable checkpoint.
+/// [`Weights::note`](crate::Weights::note) returns the text.
 ///
 /// # Errors
 /// When the file cannot be written.
@@ -65,9 +65,9 @@ pub enum StoredType {
     F32,
     /// 16-bit floats of IEEE 754.
     F16,
-    /// The upper halves of 32-bit floats.
+    /// bfloat16: the upper halves of 32-bit floats.
     Bf16,
-    /// Whole numbers from −128 to 127.
+    /// Integers from −128 to 127.
     I8,
 }
 
@@ -81,7 +81,7 @@ impl StoredType {
         }
     }
 
-    /// Of one number.
+    /// The size of one number in bytes.
     fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
@@ -91,22 +91,23 @@ impl StoredType {
     }
 }
 
-/// A tensor of a file that is written.
+/// A tensor of a file to write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredTensor {
     /// Its name.
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// What its numbers are.
+    /// The type of its numbers.
     pub stored_type: StoredType,
 }
 
-/// Writes a safetensors file, whole or not at all: the header's length in 8 bytes, the header in JSON, and the tensors one
-/// after another, in their order, whose little-endian bytes `write` gives. One tensor at a time is in memory.
+/// Writes a safetensors file, completely or not at all: the header's length in 8 bytes, the header in JSON, and the
+/// tensors in the given order. `write` writes the little-endian bytes of each tensor, so that only one tensor at a time
+/// must be in memory.
 ///
 /// # Errors
-/// When the file cannot be written, or `write` fails or does not write the bytes of a tensor's shape and type.
+/// When the file cannot be written, or `write` fails or does not write as many bytes as the shapes and types require.
 pub fn save_stored(
     path: &Path,
     tensors: &[StoredTensor],
@@ -123,7 +124,7 @@ pub fn save_stored(
         });
         let metadata = Metadata::new(Some(header.clone()), infos.collect()).map_err(io::Error::other)?;
         let mut json = serde_json::to_vec(&metadata)?;
-        // The data begin at a multiple of 8.
+        // The data starts at a multiple of 8.
         json.resize(json.len().next_multiple_of(8), b' ');
         let mut writer = FileWriter::create(path)?;
         writer.write_all(&(json.len() as u64).to_le_bytes())?;
@@ -148,7 +149,7 @@ impl FloatType {
         }
     }
 
-    /// A part at a time, so that a large tensor is not in memory twice.
+    /// Converts a part at a time, so that a large tensor is not in memory twice.
     fn write(self, values: &[f32], writer: &mut impl Write) -> io::Result<()> {
         let mut bytes = Vec::new();
         for part in values.chunks(1 << 16) {

@@ -1,29 +1,31 @@
-//! Which linear layers of an encoder read the same tensor, and what gives it: where a product in whole numbers may be smoothed.
+//! Which linear layers of an encoder read the same tensor, and which layer produces it: where an int8 product may be
+//! smoothed.
 
 use crate::encoder::EncoderLayer;
 use crate::{Bert, BertLayer, PreNormLayer};
 
-/// A tensor that linear layers of the encoder read, by BERT's names.
+/// A tensor that linear layers of the encoder read, with BERT's names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedInput {
     /// The linear layers that read it, as [`Bert::linear_layers`] names them.
     pub readers: Vec<String>,
-    /// What alone decides it.
+    /// The layer that produces it, if that layer can be scaled without another effect.
     pub giver: Option<Giver>,
 }
 
-/// A linear layer or a normalization whose outputs nothing but one [`SharedInput`] depends on, and that is linear in them:
-/// to divide a channel of the input is to divide the channel's entry in its weight and its bias.
+/// A linear layer or a normalization that produces a [`SharedInput`]. Nothing else reads its outputs, and the input
+/// depends linearly on them. A channel of the input is therefore divided by dividing its entries in the giver's weight and
+/// bias.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Giver {
-    /// Its name.
+    /// The giver's name.
     pub name: String,
-    /// The first of its outputs that give the input. Each channel has one, in order.
+    /// Index of the first output that produces the input. Each channel has one output, in order.
     pub first: usize,
 }
 
 impl Bert {
-    /// What the linear layers of the encoder's layers read. Each of them reads one of these.
+    /// The inputs of the linear layers in the encoder's layers. Each linear layer reads one of them.
     pub fn shared_inputs(&self) -> Vec<SharedInput> {
         let mut inputs = Vec::new();
         for (at, layer) in self.encoder.layer.iter().enumerate() {
@@ -37,7 +39,7 @@ impl Bert {
     }
 }
 
-/// Names in a layer: what reads an input, and what gives it, with the first output that does.
+/// Names within a layer: the readers of an input, and its giver with the index of the first output.
 type Input = (&'static [&'static str], Option<(&'static str, usize)>);
 
 impl EncoderLayer {
@@ -50,11 +52,12 @@ impl EncoderLayer {
 }
 
 impl BertLayer {
-    /// The residual too reads what a block's normalization gives, and an activation is not linear.
+    /// Two inputs have no giver because the residual also reads a normalization's output. The last has none because an
+    /// activation is not linear.
     fn inputs(&self) -> [Input; 4] {
         [
             (&["attention.self.query", "attention.self.key", "attention.self.value"], None),
-            // Attention takes means of the values, channel by channel.
+            // Attention averages the values channel by channel.
             (&["attention.output.dense"], Some(("attention.self.value", 0))),
             (&["intermediate.dense"], None),
             (&["output.dense"], None),
@@ -63,16 +66,16 @@ impl BertLayer {
 }
 
 impl PreNormLayer {
-    /// The residual reads what was not normalized.
+    /// The normalizations are givers, because the residual reads the states before them.
     fn inputs(&self) -> [Input; 4] {
         let [hidden, _] = self.attn.wo.shape();
         let [inner, _] = self.mlp.wo.shape();
         [
             (&["attn.wqkv"], self.attn_norm.is_some().then_some(("attn_norm", 0))),
-            // The values lie behind the queries and the keys.
+            // The values come after the queries and the keys.
             (&["attn.wo"], Some(("attn.wqkv", 2 * hidden))),
             (&["mlp.wi"], Some(("mlp_norm", 0))),
-            // Of what is multiplied with the activated half.
+            // The giver is the half of `mlp.wi` that is not activated.
             (&["mlp.wo"], Some(("mlp.wi", inner))),
         ]
     }
@@ -106,7 +109,7 @@ mod tests {
             readers.sort();
             names.sort();
             assert_eq!(readers, names, "{model_type}");
-            // What gives an input has as many outputs from its first on as the input has channels.
+            // From `first` on, a giver has as many outputs as the input has channels.
             let shape = |name: &String| layers.iter().find(|(other, _)| other == name).map(|(_, layer)| layer.shape());
             for input in &inputs {
                 let [channels, _] = shape(&input.readers[0]).expect("it is a linear layer");

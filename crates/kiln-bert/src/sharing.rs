@@ -1,32 +1,32 @@
-//! Layers that have their weights in common, as ALBERT's.
+//! Layers that share weights, as in ALBERT.
 
 use serde_json::Value;
 
 use crate::BertConfig;
 
 impl BertConfig {
-    /// How many groups of layers there are, each with weights of its own; one layer is one where none are shared.
+    /// The number of groups of layers, each with its own weights. Without sharing, each layer is a group.
     fn groups(&self) -> usize {
         if self.family().shares_layers { self.size_of_group("num_hidden_groups") } else { self.num_hidden_layers }
     }
 
-    /// Layers of a group.
+    /// The number of layers in a group.
     pub(crate) fn group_size(&self) -> usize {
         if self.family().shares_layers { self.size_of_group("inner_group_num") } else { 1 }
     }
 
-    /// A key that ALBERT alone has; 1 where it is not a number.
+    /// The value of a key that only ALBERT has; 1 if it is not a number.
     fn size_of_group(&self, key: &str) -> usize {
         self.extra.get(key).and_then(Value::as_u64).unwrap_or(1).max(1) as usize
     }
 
-    /// How many layers have weights of their own.
+    /// The number of layers with their own weights.
     pub(crate) fn distinct_layers(&self) -> usize {
         self.groups().saturating_mul(self.group_size())
     }
 
-    /// Which of the distinct layers are computed, in their order: each of `num_hidden_layers` steps goes through a group, and
-    /// the groups divide the steps evenly, rounded as in transformers.
+    /// The distinct layers in the order of computation. Each of `num_hidden_layers` steps computes the layers of one
+    /// group. The steps are divided evenly among the groups, rounded as in transformers.
     pub(crate) fn layer_order(&self) -> Vec<usize> {
         let (groups, size) = (self.groups(), self.group_size());
         let steps_of_group = self.num_hidden_layers as f64 / groups as f64;

@@ -51,14 +51,14 @@ enum FloatType {
     F32,
     F16,
     Bf16,
-    /// With a unit for each row in a tensor of its own, the weights of a bundle; else ids and flags.
+    /// Weights of a bundle, if another tensor holds a unit for each row; otherwise ids and flags.
     I8,
-    /// Ids and flags that old checkpoints hold beside the weights (`position_ids`): listed, never read.
+    /// Ids and flags that old checkpoints contain (`position_ids`): listed, but `read` refuses them.
     Other,
 }
 
 impl FloatType {
-    /// The bytes of a floating-point number.
+    /// The size of a floating-point number in bytes; none for other types.
     fn size(self) -> Option<usize> {
         match self {
             Self::F64 => Some(8),
@@ -68,7 +68,7 @@ impl FloatType {
         }
     }
 
-    /// The numbers of floating-point bytes.
+    /// Decodes floating-point numbers; none for other types.
     fn decode(self, bytes: &[u8]) -> Option<Vec<f32>> {
         Some(match self {
             Self::F64 => bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b) as f32).collect(),
@@ -98,7 +98,7 @@ impl Weights {
         Err(Error::NoWeights { folder: folder.to_owned() })
     }
 
-    /// Opens one safetensors file, or one of PyTorch's if its name ends with `.bin`.
+    /// Opens a safetensors file, or a PyTorch file if its name ends with `.bin`.
     ///
     /// # Errors
     /// When it cannot be read or is damaged.
@@ -138,18 +138,18 @@ impl Weights {
         Ok(Self { path: path.to_owned(), tensors, note: None })
     }
 
-    /// The file that was opened: the index, where there are shards.
+    /// The file that was opened; the index if there are shards.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The same tensors under other names. Of two that get one name, the later in the order of names stays.
+    /// The same tensors with other names. If two get the same name, the one whose old name sorts last is kept.
     pub fn renamed(self, rename: impl Fn(&str) -> String) -> Self {
         let tensors = self.tensors.into_iter().map(|(name, stored)| (rename(&name), stored)).collect();
         Self { tensors, ..self }
     }
 
-    /// The text that [`save_with_note`](crate::save_with_note) put into the file's header.
+    /// The text that [`save_with_note`](crate::save_with_note) wrote to the file's header.
     pub fn note(&self) -> Option<&str> {
         self.note.as_deref()
     }
@@ -159,17 +159,17 @@ impl Weights {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// The shape of a tensor, if there is one of that name.
+    /// The shape of a tensor, if there is one with this name.
     pub fn shape(&self, name: &str) -> Option<&[usize]> {
         self.tensors.get(name).map(|stored| stored.shape.as_slice())
     }
 
-    /// Whether a tensor of that name is held as 32-bit floats.
+    /// Whether there is a tensor with this name, stored as 32-bit floats.
     pub fn is_f32(&self, name: &str) -> bool {
         self.tensors.get(name).is_some_and(|stored| stored.dtype == FloatType::F32)
     }
 
-    /// A tensor's values, row-major, widened or narrowed to f32; none if there is no tensor of that name.
+    /// A tensor's values, row-major, widened or narrowed to f32; none if there is no tensor with this name.
     ///
     /// # Errors
     /// When its file cannot be read, or it does not hold finite floating-point numbers.
@@ -201,7 +201,7 @@ impl Weights {
 
 /// Fails with the first value that is NaN or infinite.
 fn all_finite(values: &[f32]) -> Result<(), f32> {
-    // The largest magnitude's bits, which loops over many values find faster than the first value that is not finite.
+    // Finding the largest magnitude's bits is faster than searching for the first value that is not finite.
     let largest = values.iter().fold(0, |largest, value| (value.to_bits() & 0x7fff_ffff).max(largest));
     if largest < f32::INFINITY.to_bits() {
         return Ok(());
@@ -213,7 +213,7 @@ fn damaged(path: &Path, reason: impl Into<String>) -> Error {
     Error::Damaged { path: path.to_owned(), reason: reason.into() }
 }
 
-/// TensorFlow's names of a layer normalization's parameters, which early checkpoints kept.
+/// Converts TensorFlow's names of layer normalization parameters, which early checkpoints use.
 fn canonical(name: &str) -> String {
     match name.rsplit_once('.') {
         Some((module, "gamma")) => format!("{module}.weight"),
@@ -222,7 +222,7 @@ fn canonical(name: &str) -> String {
     }
 }
 
-/// Adds a tensor under its present name, if there is none of that name yet.
+/// Adds a tensor under its canonical name. Fails if there is one with this name already.
 fn add(tensors: &mut BTreeMap<String, Stored>, stored: Stored) -> Result<(), Error> {
     let parameter = canonical(&stored.name);
     if let Some(other) = tensors.get(&parameter) {
@@ -245,11 +245,11 @@ fn read_tensors(path: &Path, tensors: &mut BTreeMap<String, Stored>) -> Result<O
     read_header(path, tensors)
 }
 
-/// Adds the tensors of a PyTorch file. The reader interprets the pickle's data; it runs no code from it.
+/// Adds the tensors of a PyTorch file. The reader parses the pickle's data and runs no code from it.
 fn read_pickle(path: &Path, tensors: &mut BTreeMap<String, Stored>) -> Result<(), Error> {
     kiln_files::open(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     let reader = PytorchReader::new(path).map_err(|error| damaged(path, error.to_string()))?;
-    // In the order of their names, so that an error is the same on every run.
+    // Sorted by name, so that an error is the same on every run.
     let pickled: BTreeMap<_, _> = reader.into_tensors().into_iter().collect();
     for (name, tensor) in pickled {
         let dtype = match tensor.dtype() {
@@ -265,7 +265,7 @@ fn read_pickle(path: &Path, tensors: &mut BTreeMap<String, Stored>) -> Result<()
     Ok(())
 }
 
-/// A header larger than this is not one.
+/// Larger headers are refused.
 const LARGEST_HEADER: u64 = 100 << 20;
 
 /// Adds the tensors of a safetensors file (the header's length in 8 bytes, the header in JSON, the data); returns its note.
@@ -315,7 +315,7 @@ mod tests {
         [&(json.len() as u64).to_le_bytes(), json.as_bytes(), data].concat()
     }
 
-    /// The folder lives as long as the weights are read.
+    /// Also returns the folder, which must exist while the weights are read.
     fn open(bytes: &[u8]) -> (TempDir, Result<Weights, Error>) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::write(folder.path().join("model.safetensors"), bytes).expect("it is writable");

@@ -1,5 +1,4 @@
-//! Gradient checkpointing under dropout. The device's random stream is the process's, so this is the one test of its
-//! process.
+//! Gradient checkpointing with dropout. The device's random stream is global, so this is the only test of its process.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -17,7 +16,7 @@ fn value(bert: &Bert, device: &Device) -> Tensor<1> {
 #[test]
 fn layers_drop_in_the_backward_pass_what_they_dropped_in_the_forward_pass() {
     check(&config());
-    // Its first layer is computed twice: both computations have a part in the slope.
+    // ALBERT's first layer is computed twice, and both computations contribute to the slope.
     let mut albert = BertConfig { num_hidden_layers: 4, embedding_size: Some(8), ..config() };
     for (key, value) in [("model_type", "albert".into()), ("num_hidden_groups", 2.into())] {
         albert.extra.insert(key.to_owned(), value);
@@ -82,7 +81,7 @@ fn check(config: &BertConfig) {
             let mut moved = bert.clone();
             let along = bias(&bert).map(|values| Tensor::from_inner(values.inner() + step).require_grad());
             layer(&mut moved).bias = Some(along);
-            // Its forward pass gets no backward pass.
+            // No backward pass follows this forward pass.
             moved.layer_inputs = Some(LayerInputs::default());
             value(&moved, &device).into_scalar::<f32>()
         };

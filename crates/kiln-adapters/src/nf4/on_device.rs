@@ -1,4 +1,4 @@
-//! NF4 on a graphics card: codes and maxima are held there, and unpacked there for each product.
+//! NF4 on a GPU: codes and maxima are kept in its memory and unpacked there for each product.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,34 +6,34 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use super::{BLOCK, CODEBOOK, Nf4};
 
-/// A copy of a matrix on the device that asked for it last, without autodiff.
+/// A copy of a matrix, without autodiff, on the device that last requested it.
 #[derive(Debug, Default)]
 pub(super) struct OnDevice(Mutex<Option<Copied>>);
 
 #[derive(Clone, Debug)]
 struct Copied {
     device: Device,
-    /// Eight codes each, the first in the lowest bits; whole blocks of values.
+    /// Eight codes per integer, the first in the lowest bits; padded to whole blocks.
     codes: Tensor<1, Int>,
-    /// One a block.
+    /// One per block.
     absmax: Tensor<1>,
 }
 
-/// A clone makes a copy of its own when it is asked for one.
+/// A clone starts without a copy and makes its own on demand.
 impl Clone for OnDevice {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-/// The copy is derived from the matrix, so it is no part of its value.
+/// The copy is derived from the matrix, so comparisons ignore it.
 impl PartialEq for OnDevice {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-/// Codes of one 32-bit number.
+/// Number of codes in one 32-bit integer.
 const CODES: usize = 8;
 
 impl OnDevice {

@@ -1,7 +1,7 @@
 use super::{BERT, Family, Projection, Rename};
 
-/// ALBERT (Lan et al., 2020): narrow embeddings, and layers that share their weights. Its second task of pre-training is to
-/// tell the order of two sentences, and no head of it is read.
+/// ALBERT (Lan et al., 2020): narrow embeddings, and layers that share their weights. Its second pre-training task is
+/// sentence-order prediction, whose head is not read.
 pub(super) const ALBERT: Family = Family {
     model_type: "albert",
     prefix: "albert.",
@@ -34,12 +34,12 @@ pub(super) const ALBERT: Family = Family {
     ..BERT
 };
 
-/// What stands before the number of a group.
+/// The part of a tensor's name before the group number.
 const GROUPS: &str = "encoder.albert_layer_groups.";
-/// What stands before the number of a layer in its group.
+/// The part of a tensor's name before the number of a layer in its group.
 const LAYERS: &str = "albert_layers.";
 
-/// The name with the numbers of a layer's group and of the layer in it, in place of the layer's number among all.
+/// Replaces the number of a layer among all layers with the number of its group and its number in the group.
 pub(super) fn with_group(name: &str, group_size: usize) -> String {
     let numbered = || {
         let (before, after) = name.split_once(GROUPS)?;
@@ -50,7 +50,7 @@ pub(super) fn with_group(name: &str, group_size: usize) -> String {
     numbered().unwrap_or_else(|| name.to_owned())
 }
 
-/// The opposite of [`with_group`].
+/// The inverse of [`with_group`].
 pub(super) fn without_group(name: &str, group_size: usize) -> String {
     let numbered = || {
         let (before, after) = name.split_once(GROUPS)?;

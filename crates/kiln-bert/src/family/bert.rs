@@ -1,6 +1,6 @@
 use super::{Family, Positions, Projection, SentenceHead};
 
-/// BERT (Devlin et al., 2019), and the many checkpoints that are called otherwise and are the same: Chinese RoBERTa-wwm,
+/// BERT (Devlin et al., 2019), and the many checkpoints with other names and the same architecture: Chinese RoBERTa-wwm,
 /// MacBERT, BGE, E5, GTE, MiniLM.
 pub(super) const BERT: Family = Family {
     model_type: "bert",

@@ -2,7 +2,8 @@ use kiln_kernels::Activation;
 
 use super::{BERT, Family, Projection, SentenceHead};
 
-/// ELECTRA's discriminator (Clark et al., 2020). Its pre-training predicts no words, so it has no head for masked ones.
+/// ELECTRA's discriminator (Clark et al., 2020). It is not pre-trained to predict words, so it has no masked language
+/// modeling head.
 pub(super) const ELECTRA: Family = Family {
     model_type: "electra",
     prefix: "electra.",

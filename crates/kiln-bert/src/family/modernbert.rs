@@ -3,8 +3,8 @@ use kiln_kernels::Activation;
 use super::{BERT, Family, Positions, Rename, SentenceHead};
 use crate::HiddenAct;
 
-/// ModernBERT (Warner et al., 2024): layers that normalize what they read, rotary positions, gated feed-forward blocks, local
-/// attention in most layers, and biases only where the config asks for them.
+/// ModernBERT (Warner et al., 2024): pre-normalized layers, rotary position embeddings, gated feed-forward blocks, local
+/// attention in most layers, and biases only if the config enables them.
 pub(super) const MODERNBERT: Family = Family {
     model_type: "modernbert",
     prefix: "model.",
@@ -35,7 +35,7 @@ pub(super) const MODERNBERT: Family = Family {
         "max_position_embeddings": 8192, "layer_norm_eps": 1e-5, "pad_token_id": 50283, "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0, "classifier_dropout": 0.0
     }"#,
-    // `classifier_activation` of the config counts.
+    // `classifier_activation` in the config takes precedence.
     head_act: Some(HiddenAct::Gelu),
     sentence_head: SentenceHead::Own {
         dense: "head.dense.",

@@ -8,23 +8,23 @@ use kiln_kernels::TableRows;
 use super::{FloatType, Place, Stored, Weights, all_finite};
 use crate::Error;
 
-/// A tensor `[rows, columns]` whose rows are read from its file when they are asked for. They are read, not mapped: what is mapped
-/// around a row that is touched counts as this process's memory.
+/// A tensor `[rows, columns]` whose rows are read from its file on demand. They are read, not mapped, because the mapped
+/// pages around a row count as this process's memory.
 #[derive(Debug)]
 pub(crate) struct FileRows {
     file: Mutex<File>,
     path: PathBuf,
-    /// Where the tensor begins in the file.
+    /// The offset of the tensor in the file.
     start: u64,
     float_type: FloatType,
     columns: usize,
 }
 
-/// Rows that are looked at together.
+/// Number of rows that are checked at once.
 const ROWS: usize = 64;
 
 impl Weights {
-    /// The rows of a tensor; none where its file does not hold them as floating-point numbers, one after another.
+    /// The rows of a tensor; none unless its file stores them contiguously as floating-point numbers.
     ///
     /// # Errors
     /// When it has another shape, cannot be read, or holds a number that is not finite.
@@ -49,10 +49,10 @@ impl Weights {
         Ok(Some(table))
     }
 
-    /// Whether a matrix holds no NaN and no infinity; one of whole numbers cannot.
+    /// Checks that a matrix contains neither NaN nor infinity. A matrix of integers always passes.
     ///
     /// # Errors
-    /// When it holds one, or cannot be read.
+    /// When it contains one of them, or cannot be read.
     pub(crate) fn check_finite(&self, name: &str) -> Result<(), Error> {
         match self.shape(name) {
             Some(&[rows, columns]) => self.rows(name, [rows, columns]).map(|_| ()),
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
     use crate::save::{StoredTensor, StoredType, save_stored};
 
-    /// A file with one tensor of 70 × 3, and its numbers.
+    /// A file with one tensor of 70 × 3, whose numbers `number` gives.
     fn table(stored_type: StoredType, number: impl Fn(usize) -> f32) -> (tempfile::TempDir, Weights) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let tensor = StoredTensor { name: "words".to_owned(), shape: vec![70, 3], stored_type };

@@ -1,4 +1,4 @@
-//! Tensors that are computed with as they are stored.
+//! Tensors that are used in the form in which they are stored.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,35 +9,35 @@ use kiln_kernels::{InputRounding, Storage, StoredMatrix, StoredValues};
 use super::{FloatType, Place, Stored, Weights};
 use crate::Error;
 
-/// What stands behind a tensor's name in that of its units: the real value of 1 in each of its rows.
+/// Suffix of the name of an int8 tensor's units: for each row, the real value of the integer 1.
 pub const UNITS: &str = "_scale";
 
-/// What stands behind a tensor's name in that of its smoothing, if it has one: what each of its columns is multiplied with to
-/// be as it was before it was smoothed.
+/// Suffix of the name of an int8 tensor's smoothing, if it has one: for each column, the factor that undoes the smoothing
+/// of the weight.
 pub const SMOOTHING: &str = "_smoothing";
 
-/// What stands behind a tensor's name in that of the range of its layer's input, if its scale is static: the smallest and the
-/// largest value.
+/// Suffix of the name of an int8 tensor's input range, if its layer rounds the input with a static scale: the smallest and
+/// the largest value.
 pub const INPUT_RANGE: &str = "_input_range";
 
 impl Weights {
-    /// Whether a tensor belongs to another one of whole numbers: its units, its smoothing, or the range of what it reads.
+    /// Whether a tensor belongs to an int8 tensor, as its units, its smoothing or its input range.
     pub(crate) fn belongs_to_another(&self, name: &str) -> bool {
         let of = |suffix: &&str| name.strip_suffix(*suffix).and_then(|of| self.tensors.get(of));
         [UNITS, SMOOTHING, INPUT_RANGE].iter().filter_map(of).any(|stored| stored.dtype == FloatType::I8)
     }
 
-    /// The name of a tensor's units, where it has as many as rows.
+    /// The name of a tensor's units, if there is one for each row.
     pub(super) fn units_of(&self, name: &str) -> Option<String> {
         let rows = self.shape(name)?.first()?;
         let units = format!("{name}{UNITS}");
         (self.shape(&units)? == [*rows] && self.is_f32(&units)).then_some(units)
     }
 
-    /// Whether a tensor has the shape that the config gives it.
+    /// Checks that a tensor has the expected shape. A missing tensor passes.
     ///
     /// # Errors
-    /// When it has another one.
+    /// When it has another shape.
     pub fn check_shape(&self, name: &str, expected: &[usize]) -> Result<(), Error> {
         match self.shape(name) {
             Some(found) if found != expected => Err(Error::Shape {
@@ -57,7 +57,7 @@ impl Weights {
         Ok(StoredMatrix::Int8 { values, units: &units, rounding: &rounding }.to_f32())
     }
 
-    /// How the input of a layer is rounded that has this weight.
+    /// How a layer with this weight rounds its input.
     fn rounding_of(&self, name: &str) -> Result<InputRounding, Error> {
         let [smoothing, input_range] = [SMOOTHING, INPUT_RANGE].map(|suffix| format!("{name}{suffix}"));
         if let Some([_, columns]) = self.shape(name) {
@@ -76,11 +76,11 @@ impl Weights {
         Ok(InputRounding { smoothing, range })
     }
 
-    /// A tensor as it is stored, mapped where its numbers can be read in place; none where it has another form than those
-    /// of [`StoredValues`]. Whether its numbers are finite is not looked at.
+    /// A tensor in its stored form, mapped from its file. None if the form is not one of [`StoredValues`], or the numbers
+    /// cannot be read in place. Does not check that the numbers are finite.
     ///
     /// # Errors
-    /// When its file cannot be read or has become shorter.
+    /// When its file cannot be read, or has become shorter.
     pub fn stored(&self, name: &str) -> Result<Option<StoredValues>, Error> {
         let Some(Stored { file, dtype, place: Place::Range { start, end }, .. }) = self.tensors.get(name) else {
             return Ok(None);
@@ -107,19 +107,19 @@ impl Weights {
     }
 }
 
-/// The weight of a linear layer, as a file holds it.
+/// The weight of a linear layer, in the form in which its file stores it.
 #[derive(Debug)]
 pub(crate) struct FileWeight {
     weights: Arc<Weights>,
     name: String,
     /// `[input, output]`
     shape: [usize; 2],
-    /// Mapped until it is packed.
+    /// The mapped file, until the weight is packed.
     mapped: Mutex<Option<StoredValues>>,
 }
 
 impl FileWeight {
-    /// None where the file does not hold it in a form that is computed with.
+    /// Finds a weight; none if the file does not store it in a form that can be used directly.
     ///
     /// # Errors
     /// When the file cannot be read, or the weight has another shape than `[output, input]`.
@@ -146,14 +146,14 @@ impl Storage for FileWeight {
         }
     }
 
-    /// The file is mapped once, not for each block.
+    /// Maps the file once, not for each block.
     fn unpack_into(&self, values: &mut [f32]) {
         let [input, output] = self.shape;
         let stored = self.stored().expect("`find` has found it");
         crate::load::transpose(&stored.matrix().to_f32(), [output, input], values);
     }
 
-    /// Once it is packed, nothing of the file stays in memory.
+    /// Gives the mapping away, so that nothing of the file stays in memory once the weight is packed.
     fn stored(&self) -> Option<StoredValues> {
         let mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner).take();
         mapped.or_else(|| self.weights.stored(&self.name).expect("the file of a loaded model stays where it is"))
