@@ -1,5 +1,5 @@
-//! Seals a model, verifies the bundle, and answers from it: `cargo run --release -p kiln-bundle --example bundle [MODEL OUT]`
-//! Without a model it takes the sample's checkpoint, which predicts masked tokens.
+//! Makes a bundle, verifies it, and predicts with it: `cargo run --release -p kiln-bundle --example bundle [MODEL OUT]`
+//! Without a model it uses the sample checkpoint, which predicts masked tokens.
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::path::PathBuf;

@@ -13,35 +13,35 @@ use crate::{Error, verify};
 /// An open bundle.
 #[derive(Debug)]
 pub struct Bundle {
-    /// What it is.
+    /// The manifest.
     pub manifest: Manifest,
-    /// The run's report, where the model came from a run.
+    /// The report of the run, if the model comes from a run.
     pub report: Option<Value>,
-    /// What answers.
+    /// The model.
     pub model: Model,
 }
 
-/// What a bundle's model can do.
+/// The model of a bundle.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "there is one of them")]
 pub enum Model {
-    /// Answers, and vectors.
+    /// A model with a head. It makes predictions and computes vectors.
     Predictor(Predictor),
-    /// Vectors alone: it has no head.
+    /// An encoder without a head. It only computes vectors.
     Encoder(Embedder),
 }
 
-/// The run's report in a bundle.
+/// The file name of the run's report in a bundle.
 pub(crate) const REPORT: &str = "report.json";
 
 impl Bundle {
-    /// Verifies a bundle, loads its model and computes with it once, so that the first answer waits for nothing.
+    /// Verifies a bundle, loads its model, and computes a text so that the first prediction is not delayed.
     ///
-    /// The word embeddings stay mapped: the weights' file must stay as it is while the bundle is open. A new bundle goes to
-    /// a new folder, or takes the place of the old one by a renaming.
+    /// The word embeddings stay memory-mapped, so the weights file must not change while the bundle is open. Write a new
+    /// bundle to a new folder, or replace the old one by renaming.
     ///
     /// # Errors
-    /// Those of [`verify`], and when the model cannot be loaded.
+    /// The errors of [`verify`], and when the model cannot be loaded.
     pub fn open(folder: &Path, device: &Device) -> Result<Self, Error> {
         let manifest = verify(folder)?;
         let report = match manifest.files.contains_key(REPORT) {
@@ -50,12 +50,12 @@ impl Bundle {
         };
         let model = load_stored(folder, &manifest, device)?;
         let bundle = Self { manifest, report, model };
-        // Now, while the files are as they were verified, its weights are packed.
+        // This packs the weights now, while the files are as they were verified.
         bundle.embedder(Pooling::Mean, false)?.embed(&[("a", None)])?;
         Ok(bundle)
     }
 
-    /// What answers; none for an encoder without a head.
+    /// The predictor. `None` for an encoder without a head.
     pub fn predictor(&self) -> Option<&Predictor> {
         match &self.model {
             Model::Predictor(predictor) => Some(predictor),
@@ -63,7 +63,7 @@ impl Bundle {
         }
     }
 
-    /// What makes vectors, of the same weights in memory.
+    /// An embedder that shares the weights in memory.
     ///
     /// # Errors
     /// When `pooling` needs a pooler and the model has none.
@@ -74,7 +74,7 @@ impl Bundle {
         })
     }
 
-    /// Encodes as the model reads.
+    /// The tokenizer of the model.
     pub fn tokenizer(&self) -> &Tokenizer {
         match &self.model {
             Model::Predictor(predictor) => predictor.tokenizer(),
@@ -83,7 +83,7 @@ impl Bundle {
     }
 }
 
-/// The model of a bundle whose files are as they should be.
+/// Loads the model of a bundle that has been verified.
 pub(crate) fn load_stored(folder: &Path, manifest: &Manifest, device: &Device) -> Result<Model, Error> {
     Ok(match manifest.task {
         Some(_) => Model::Predictor(Predictor::from_stored(folder, manifest.precision, device)?),

@@ -7,16 +7,16 @@ use crate::manifest::MANIFEST;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The model, or a text.
+    /// An error of the model or of a text.
     #[error(transparent)]
     Predict(#[from] kiln_predict::Error),
-    /// The checkpoint's weights or config.
+    /// An error of the checkpoint's weights or config.
     #[error(transparent)]
     Bert(#[from] kiln_bert::Error),
-    /// The tokenizer.
+    /// An error of the tokenizer.
     #[error(transparent)]
     Tokenize(#[from] kiln_tokenize::Error),
-    /// A file or a folder that could not be read.
+    /// A file or a folder cannot be read.
     #[error("{}: cannot be read", path.display())]
     Read {
         /// The file.
@@ -24,7 +24,7 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// A file or a folder that could not be written.
+    /// A file or a folder cannot be written.
     #[error("{}: cannot be written", path.display())]
     Write {
         /// The file.
@@ -32,13 +32,13 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// A folder without a manifest.
+    /// The folder has no manifest.
     #[error("{}: it is not a bundle; there is no {MANIFEST}", folder.display())]
     NoManifest {
         /// The folder.
         folder: PathBuf,
     },
-    /// A manifest that is none.
+    /// The manifest is malformed.
     #[error("{}: {reason}", path.display())]
     BadManifest {
         /// The manifest.
@@ -46,7 +46,7 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// Files that are not those of the manifest.
+    /// The files differ from the manifest.
     #[error("{}: the bundle is not as its manifest says: {}", folder.display(), crate::verify::in_words(differences))]
     Differs {
         /// The bundle.
@@ -54,13 +54,13 @@ pub enum Error {
         /// Every file that differs, by name.
         differences: Vec<Difference>,
     },
-    /// A calibration of a bundle whose products are not of whole numbers.
+    /// The bundle to calibrate is not int8.
     #[error("only int8 is calibrated")]
     NotInt8,
-    /// A calibration on nothing.
+    /// There are no texts to calibrate on.
     #[error("there are no texts to calibrate on")]
     NoTexts,
-    /// A bundle to be made of a bundle.
+    /// The folder is a bundle already.
     #[error("{}: it is a bundle already; expected the folder of a model or of a run", folder.display())]
     Sealed {
         /// The folder.

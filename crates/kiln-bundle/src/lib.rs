@@ -1,5 +1,5 @@
-//! A model folder to a sealed bundle, and back to a model that answers.
-//! A bundle is one folder with all that serving needs; its manifest has the SHA-256 of every file.
+//! Makes a sealed bundle of a model folder, and loads the model from the bundle.
+//! A bundle is a folder with everything that serving needs. Its manifest has the SHA-256 of every file.
 //!
 //! ```no_run
 //! use kiln_backend::{Backend, Flex};

@@ -8,35 +8,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::verify::hexadecimal;
 
-/// The manifest's name in a bundle.
+/// The file name of the manifest in a bundle.
 pub const MANIFEST: &str = "manifest.json";
 
-/// What a bundle is, and the digest of every other file in it.
+/// The manifest of a bundle: metadata, and the digest of every other file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The version of Kiln that made it.
+    /// The version of Kiln that made the bundle.
     pub kiln: String,
-    /// What the model predicts; none, written `feature-extraction`, for an encoder without a head.
+    /// The task of the model. An encoder without a head has none, which is written as `feature-extraction`.
     #[serde(with = "task_name")]
     pub task: Option<Task>,
-    /// What the encoder's weights are stored in and its products are computed in: `f32`, `bf16` or `int8`.
+    /// The precision of the encoder's stored weights and of its matrix products: `f32`, `bf16` or `int8`.
     #[serde(with = "precision_name")]
     pub precision: Precision,
-    /// The labels in the order of the logits, where the task has any.
+    /// The labels in the order of the logits, if the task has labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
-    /// How the bundle makes vectors of texts.
+    /// How the bundle computes vectors.
     pub vectors: Vectors,
     /// The checkpoint that the model was trained from.
     pub base: Base,
-    /// Every file but this one, by name.
+    /// Every file except the manifest, by name.
     pub files: BTreeMap<String, FileEntry>,
-    /// SHA-256 of [`Manifest::listing`], which stands for all files.
+    /// SHA-256 of [`Manifest::listing`]. It identifies the contents of all files.
     pub sha256: String,
-    /// How its int8 was calibrated, where it was.
+    /// How the int8 bundle was calibrated, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub smoothing: Option<Smoothed>,
-    /// What the bundle loses against the same model in f32, where that was measured.
+    /// The accuracy of the bundle compared with the same model in f32, if it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<Check>,
 }
@@ -46,50 +46,50 @@ pub struct Manifest {
 pub struct FileEntry {
     /// SHA-256 in hexadecimal.
     pub sha256: String,
-    /// Its length.
+    /// Length in bytes.
     pub bytes: u64,
 }
 
-/// How a vector is made of a text where nothing else is asked for.
+/// The default way to compute a vector for a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vectors {
-    /// What a vector is made of.
+    /// How hidden states are pooled into a vector.
     pub pooling: Pooling,
-    /// Whether vectors have the length 1.
+    /// Whether vectors are normalized to length 1.
     pub normalize: bool,
 }
 
-/// Where a model comes from, as far as is known.
+/// The origin of a model, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
-    /// The source, as `kiln pull` takes it.
+    /// The source, in the form that `kiln pull` takes.
     pub source: Option<String>,
-    /// The licence that its card declares.
+    /// The licence in the model card.
     pub license: Option<String>,
 }
 
-/// What a calibration of int8 found: [`Sealing::smooth`](crate::Sealing::smooth).
+/// The result of an int8 calibration, [`Sealing::smooth`](crate::Sealing::smooth).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Smoothed {
-    /// SmoothQuant's α in this bundle; none where nothing is smoothed.
+    /// SmoothQuant's α in this bundle. `None` if nothing is smoothed.
     pub strength: Option<f64>,
-    /// How activations get their scales.
+    /// How the scales of activations are chosen.
     #[serde(default, skip_serializing_if = "ActivationScales::is_dynamic")]
     pub scales: ActivationScales,
-    /// How many texts it was calibrated on.
+    /// The number of calibration texts.
     pub texts: usize,
-    /// Everything that was tried.
+    /// All strengths that were tried.
     pub candidates: Vec<Candidate>,
 }
 
-/// How the activations of an int8 bundle get their scales.
+/// How the scales of an int8 bundle's activations are chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ActivationScales {
-    /// One for each row, as its values ask for.
+    /// One scale per row, from the values of the row.
     #[default]
     Dynamic,
-    /// One for each layer, from the range of what it read on the calibration texts. What is outside of it is cut off.
+    /// One scale per layer, from the range of its inputs on the calibration texts. Values outside the range are clipped.
     Static,
 }
 
@@ -102,34 +102,35 @@ impl ActivationScales {
 /// A strength that was tried.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
-    /// SmoothQuant's α; none where nothing is smoothed.
+    /// SmoothQuant's α. `None` without smoothing.
     pub strength: Option<f64>,
-    /// Of the logits on the calibration texts, against those of the model in f32; of the vectors, where there are no logits.
+    /// Mean squared error of the logits on the calibration texts, compared with the model in f32. If there are no logits,
+    /// the error of the vectors.
     pub mean_squared_error: f64,
 }
 
-/// Scores of one labelled file.
+/// Scores on a labelled file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Check {
-    /// The number that was compared.
+    /// The name of the metric.
     pub metric: String,
-    /// Of the model in f32.
+    /// The score of the model in f32.
     pub f32: f64,
-    /// Of the bundle.
+    /// The score of the bundle.
     pub bundle: f64,
-    /// How many examples.
+    /// The number of examples.
     pub examples: usize,
 }
 
 impl Check {
-    /// How many points, hundredths of the metric, the bundle loses against f32; negative where it gains.
+    /// How many points (hundredths of the metric) the bundle loses compared with f32. Negative if the bundle is better.
     pub fn loss(&self) -> f64 {
         (self.f32 - self.bundle) * 100.0
     }
 }
 
 impl Manifest {
-    /// The files as `sha256sum` lists them, sorted by name.
+    /// The list of files in the format of `sha256sum`, sorted by name.
     pub fn listing(&self) -> String {
         let mut listing = String::new();
         for (name, FileEntry { sha256, .. }) in &self.files {
@@ -146,7 +147,7 @@ impl Manifest {
     }
 }
 
-/// The task of a bundle whose model has no head, by Hugging Face's name of what it is for.
+/// The task of a bundle without a head, by its name on Hugging Face.
 const NO_HEAD: &str = "feature-extraction";
 
 mod task_name {

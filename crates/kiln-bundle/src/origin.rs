@@ -1,4 +1,4 @@
-//! Where a model comes from: what its run and its card say.
+//! The origin of a model, from its run and its model card.
 
 use std::path::{Path, PathBuf};
 
@@ -7,21 +7,21 @@ use serde::Deserialize;
 use crate::Error;
 use crate::manifest::Base;
 
-/// What is read of a run beside its model.
+/// The folder of a model, and the files of its run.
 #[derive(Debug, Default)]
 pub struct Origin {
     /// The folder of the model itself.
     pub model: PathBuf,
     /// The run's report, if there is one.
     pub report: Option<Vec<u8>>,
-    /// The recipe as the run wrote it down, if there is one.
+    /// The recipe that the run saved, if there is one.
     pub recipe: Option<Vec<u8>>,
-    /// The checkpoint under the model.
+    /// The base checkpoint of the model.
     pub base: Base,
 }
 
 impl Origin {
-    /// `folder` is a model's, or that of a run, whose model is in `model/`.
+    /// Reads the origin. `folder` is a model folder, or a run folder with the model in `model/`.
     pub fn read(folder: &Path) -> Result<Self, Error> {
         let in_run = folder.join("model");
         let is_run = !folder.join("config.json").exists() && in_run.join("config.json").exists();
@@ -30,7 +30,7 @@ impl Origin {
             false => (folder.join(".."), folder.to_owned()),
         };
         let recipe = read_if_present(&run.join("run.toml"))?;
-        // Without a recipe, the folder above is not a run, and a report in it is of something else.
+        // Without a recipe, the parent folder is not a run, and its report does not belong to the model.
         let report = if recipe.is_some() { read_if_present(&run.join("report.json"))? } else { None };
         let source = recipe.as_deref().and_then(source_of);
         let license = license_of(&model)?;
@@ -46,7 +46,7 @@ fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     kiln_files::read_if_present(path).map_err(Error::read(path))
 }
 
-/// `model.source` of a recipe.
+/// The value of `model.source` in a recipe.
 fn source_of(recipe: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Recipe {
@@ -60,13 +60,13 @@ fn source_of(recipe: &[u8]) -> Option<String> {
     Some(recipe.model.source)
 }
 
-/// `license` in the front matter of a checkpoint's card.
+/// The value of `license` in the front matter of a checkpoint's model card.
 fn license_of(folder: &Path) -> Result<Option<String>, Error> {
     let Some(card) = read_if_present(&folder.join("README.md"))? else { return Ok(None) };
     Ok(std::str::from_utf8(&card).ok().and_then(license_in).map(str::to_owned))
 }
 
-/// The value of `license:` between the lines `---` at a card's beginning, in YAML's plain form.
+/// The value of `license:` between the `---` lines at the start of a model card. Only a YAML scalar is read.
 fn license_in(card: &str) -> Option<&str> {
     let mut lines = card.lines();
     if lines.next()?.trim_end() != "---" {

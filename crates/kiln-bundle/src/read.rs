@@ -5,14 +5,14 @@ use std::path::Path;
 use crate::Error;
 use crate::manifest::{MANIFEST, Manifest};
 
-/// A manifest larger than this is none.
+/// A larger file is not read as a manifest.
 const LARGEST_MANIFEST: u64 = 16 << 20;
 
 impl Manifest {
-    /// Reads a bundle's manifest and checks the manifest itself; [`verify`](crate::verify) checks the files that it names.
+    /// Reads and checks the manifest of a bundle. [`verify`](crate::verify) also checks the files that it names.
     ///
     /// # Errors
-    /// When there is none, or it is malformed.
+    /// When there is no manifest, or it is malformed.
     pub fn read(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(MANIFEST);
         match fs::symlink_metadata(&path) {
@@ -55,7 +55,7 @@ impl Manifest {
     }
 }
 
-/// Whether a name leads to an entry of the folder itself, on any system.
+/// Whether a name refers to an entry of the folder itself, on any operating system.
 fn is_plain(name: &str) -> bool {
     let is_special = ["", ".", "..", MANIFEST].contains(&name);
     !is_special && !name.contains(['/', '\\', ':']) && !name.chars().any(char::is_control)

@@ -16,14 +16,14 @@ use crate::verify::{entry_of, is_bundle, names};
 use crate::weights::ModelWeights;
 use crate::{Error, Model};
 
-/// How a bundle is made.
+/// Configuration for making a bundle.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SealConfig {
-    /// What the encoder's weights are stored in and its products are computed in.
+    /// The precision of the encoder's stored weights and of its matrix products.
     pub precision: Precision,
 }
 
-/// A bundle under way: whole, but not at its place yet. Dropped, it leaves nothing.
+/// A complete bundle in a temporary folder. [`Sealing::finish`] moves it to its destination, and dropping it removes it.
 #[derive(Debug)]
 pub struct Sealing {
     folder: FolderWriter,
@@ -31,22 +31,22 @@ pub struct Sealing {
     pub(crate) weights: ModelWeights,
 }
 
-/// The recipe of the run in a bundle.
+/// The file name of the run's recipe in a bundle.
 const RECIPE: &str = "run.toml";
 
 impl SealConfig {
-    /// Makes a bundle of a model's folder, or of a run's, at `out`.
+    /// Makes a bundle at `out` from a model folder or a run folder.
     ///
     /// # Errors
-    /// Those of [`SealConfig::prepare`] and [`Sealing::finish`]; nothing is at `out` then.
+    /// The errors of [`SealConfig::prepare`] and [`Sealing::finish`]. Then nothing is written to `out`.
     pub fn seal(self, model: &Path, out: &Path, device: &Device) -> Result<Manifest, Error> {
         self.prepare(model, out, device)?.finish(None)
     }
 
-    /// Makes a bundle beside its place.
+    /// Makes a bundle in a temporary folder next to `out`.
     ///
     /// # Errors
-    /// When the model cannot be loaded, something is at `out` already, or a file cannot be written.
+    /// When the model cannot be loaded, `out` exists and is not an empty folder, or a file cannot be written.
     pub fn prepare(self, model: &Path, out: &Path, device: &Device) -> Result<Sealing, Error> {
         if is_bundle(model) {
             return Err(Error::Sealed { folder: model.to_owned() });
@@ -88,15 +88,15 @@ impl SealConfig {
 }
 
 impl Sealing {
-    /// Where the bundle is until it is finished: it can be opened there.
+    /// The temporary folder of the bundle. The bundle can be opened there.
     pub fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    /// Gives the bundle its place, with what it was found to lose.
+    /// Adds the result of a check to the manifest, and moves the bundle to its destination.
     ///
     /// # Errors
-    /// When a file cannot be written; nothing is at the place then.
+    /// When a file cannot be written. Then nothing is at the destination.
     pub fn finish(mut self, check: Option<Check>) -> Result<Manifest, Error> {
         self.manifest.check = check;
         self.write_manifest()?;
@@ -115,7 +115,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     kiln_files::write(path, bytes).map_err(Error::write(path))
 }
 
-/// The model, which shows that it is whole.
+/// Loads the model. This also shows that it is complete.
 pub(crate) fn load(folder: &Path, device: &Device) -> Result<Model, Error> {
     match Predictor::from_folder(folder, device) {
         Ok(predictor) => Ok(Model::Predictor(predictor)),
@@ -140,7 +140,7 @@ fn tokenizer(model: &Model) -> &Tokenizer {
     }
 }
 
-/// How vectors are made: as the checkpoint's own files for sentence-transformers say, else the plain mean.
+/// How vectors are computed: from the checkpoint's sentence-transformers files, or else the mean without normalization.
 fn vectors_of(folder: &Path) -> Result<Vectors, Error> {
     let path = folder.join("1_Pooling/config.json");
     let config = kiln_files::read_if_present(&path).map_err(Error::read(&path))?;

@@ -1,4 +1,4 @@
-//! Which smoothing a bundle gets: the one whose answers to some texts are nearest to those of the model in f32.
+//! The choice of a bundle's smoothing: the one whose outputs on calibration texts are closest to the model in f32.
 
 use std::collections::BTreeMap;
 
@@ -16,20 +16,21 @@ use crate::verify::entry_of;
 use crate::weights::WEIGHTS;
 use crate::{ActivationScales, Error, Model, Sealing};
 
-/// SmoothQuant's α, or none, of which the best one is taken.
+/// The values of SmoothQuant's α that are tried. `None` is no smoothing.
 const STRENGTHS: [Option<f64>; 4] = [None, Some(0.3), Some(0.5), Some(0.7)];
 
 /// A text, or a pair of texts.
 type Text<'a> = (&'a str, Option<&'a str>);
 
 impl Sealing {
-    /// Calibrates an int8 bundle on texts by SmoothQuant (Xiao et al., 2022): channels of a layer's input that are far larger than
-    /// the others are made smaller, and the columns of the weight that belong to them larger. Of three strengths, and none,
-    /// the bundle gets the one with the smallest mean squared error of the logits against the model in f32; where there are
-    /// none, of the vectors. Static scales are those of the smoothed inputs on the same texts.
+    /// Calibrates an int8 bundle with SmoothQuant (Xiao et al., 2022). It scales down the channels of a layer's input that
+    /// are far larger than the others, and scales up the matching columns of the weight. Three strengths and no smoothing
+    /// are tried. The bundle gets the one with the smallest mean squared error of the logits compared with the model in f32.
+    /// If there are no logits, the vectors are compared. Static scales come from the smoothed inputs on the same texts.
     ///
     /// # Errors
-    /// When the bundle's precision is not int8, there are no texts, the model cannot answer one, or a file cannot be written.
+    /// When the bundle's precision is not int8, there are no texts, the model cannot compute one, or a file cannot be
+    /// written.
     pub fn smooth(mut self, texts: &[Text<'_>], scales: ActivationScales, device: &Device) -> Result<Self, Error> {
         if self.manifest.precision != Precision::Int8 {
             return Err(Error::NotInt8);
@@ -55,10 +56,10 @@ impl Sealing {
         Ok(self)
     }
 
-    /// What the layers of the model in f32 read, and what it answers.
+    /// The inputs of the layers of the model in f32, and its outputs.
     fn observed(&self, texts: &[Text<'_>], device: &Device) -> Result<(Vec<LayerInput>, Vec<f32>), Error> {
         let mut model = match load(&self.weights.model, device)? {
-            // One row at a time has no padding, which would be observed too.
+            // With one row at a time there is no padding, which would be observed too.
             Model::Predictor(predictor) => Model::Predictor(predictor.with_batch_size(1)),
             model @ Model::Encoder(_) => model,
         };
@@ -82,9 +83,9 @@ impl Sealing {
         let tensor_name = tensor_names(&config, &weights);
         let mut inputs = Vec::with_capacity(shared.len());
         for SharedInput { readers, giver } in shared {
-            // Some may read fewer rows than others.
+            // Some layers read fewer rows than others.
             let activations = widest(readers.iter().filter_map(|reader| Some(ranges.get(reader)?.get())));
-            // Of a layer that is never computed.
+            // The layer was never computed.
             if activations.is_empty() {
                 continue;
             }
@@ -103,14 +104,14 @@ impl Sealing {
     }
 }
 
-/// Has each linear layer keep the ranges of what it reads.
+/// Makes each linear layer record the ranges of its inputs.
 fn observe(bert: &mut Bert) -> BTreeMap<String, InputRanges> {
     let observed =
         |(name, linear): (String, &mut Linear)| (name, linear.input_ranges.insert(InputRanges::default()).clone());
     bert.linear_layers().into_iter().map(observed).collect()
 }
 
-/// The logits of each text, one after the other; vectors where there are none.
+/// The concatenated logits of the texts, or their vectors if the model has no logits for a text.
 fn answers(model: &Model, texts: &[Text<'_>]) -> Result<Vec<f32>, Error> {
     let mut answers = Vec::new();
     for &(text, text_pair) in texts {
@@ -133,18 +134,18 @@ fn answers(model: &Model, texts: &[Text<'_>]) -> Result<Vec<f32>, Error> {
 fn mean_squared_error(found: &[f32], expected: &[f32]) -> f64 {
     let squares = found.iter().zip(expected).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2));
     let mean = squares.sum::<f64>() / expected.len().max(1) as f64;
-    // Six digits, which JSON gives back as they are.
+    // Rounded to six digits, which JSON preserves exactly.
     format!("{mean:.5e}").parse().unwrap_or(mean)
 }
 
-/// Of each channel the range that all ranges are in; those of a layer that has read nothing are empty.
+/// For each channel, the union of the ranges. Layers without observed inputs have no ranges and are skipped.
 fn widest(layers: impl Iterator<Item = Vec<[f32; 2]>>) -> Vec<[f32; 2]> {
     let both = |[low, high]: [f32; 2], [other_low, other_high]: [f32; 2]| [low.min(other_low), high.max(other_high)];
     let join = |a: Vec<[f32; 2]>, b: Vec<[f32; 2]>| a.into_iter().zip(b).map(|(a, b)| both(a, b)).collect();
     layers.filter(|channels| !channels.is_empty()).reduce(join).unwrap_or_default()
 }
 
-/// The largest magnitude at each place of rows of one length.
+/// The largest magnitude in each column. All rows have the same length.
 fn largest(rows: impl IntoIterator<Item = Vec<f32>>) -> Vec<f32> {
     let mut rows = rows.into_iter();
     let mut largest: Vec<f32> = rows.next().unwrap_or_default().iter().map(|value| value.abs()).collect();

@@ -1,38 +1,39 @@
-//! Factors by which the rounding to int8 is shared out between a layer's input and its weight: SmoothQuant (Xiao et al., 2022,
-//! arXiv 2211.10438); and the ranges of static scales.
+//! SmoothQuant (Xiao et al., 2022, arXiv 2211.10438): factors that move quantization error from the input of a layer to its
+//! weight. Also the ranges of static scales.
 
 use std::collections::BTreeMap;
 
 use crate::ActivationScales;
 
-/// An input that linear layers read, by the names of a checkpoint's tensors.
+/// An input that linear layers read. Tensors have the names of the checkpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerInput {
-    /// The weights that are multiplied with it.
+    /// The weights that are multiplied with the input.
     pub readers: Vec<String>,
-    /// The tensors whose entries along the first axis, from one on, give its channels; none where they give more than that.
+    /// The tensors that produce the input, and the first index on their first axis that does. Empty if the result of these
+    /// tensors is also used elsewhere, or the input is not linear in them.
     pub givers: Vec<(String, usize)>,
-    /// The smallest and the largest value of each channel on the calibration texts.
+    /// The minimum and maximum of each channel on the calibration texts.
     pub activations: Vec<[f32; 2]>,
-    /// The largest magnitude in each column of the weights.
+    /// The largest magnitude in each column of the weights that read the input.
     pub weights: Vec<f32>,
 }
 
-/// What the tensors of a checkpoint are multiplied with, so that int8 rounds less of what they compute. In f32 they compute the
-/// same as before. The default changes nothing.
+/// Factors for the tensors of a checkpoint that reduce the quantization error of int8. In f32 the model computes the same
+/// as before. The default changes nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Smoothing {
     rows: BTreeMap<String, Vec<f32>>,
     columns: BTreeMap<String, Vec<f32>>,
-    /// By the name of the weight.
+    /// Factors of inputs that are smoothed when they are quantized, by the name of the weight.
     inputs: BTreeMap<String, Vec<f32>>,
-    /// By the name of the weight, where scales are static.
+    /// Ranges of static scales, by the name of the weight.
     ranges: BTreeMap<String, [f32; 2]>,
 }
 
 impl Smoothing {
     /// Equation 4 of the paper: channel `j` of an input is divided by `max|x_j|^α / max|w_j|^(1 − α)`, and column `j` of the
-    /// weights that read it is multiplied with that. `strength` is α; without one nothing is divided.
+    /// weights that read it is multiplied by the same factor. `strength` is α. Without it nothing is smoothed.
     pub(crate) fn new(inputs: &[LayerInput], strength: Option<f64>, scales: ActivationScales) -> Self {
         let mut smoothing = Self::default();
         for input in inputs {
@@ -57,18 +58,18 @@ impl Smoothing {
         smoothing
     }
 
-    /// What the columns of the input of a weight are multiplied with when they are rounded; none where the input is smooth
-    /// already.
+    /// The factors for the columns of a weight's input when it is quantized. `None` if the input is not smoothed, or the
+    /// tensors that produce it already are.
     pub(crate) fn of_input(&self, weight: &str) -> Option<&[f32]> {
         self.inputs.get(weight).map(Vec::as_slice)
     }
 
-    /// Between what the smoothed input of a weight is rounded; none where each row has its own range.
+    /// The static range of a weight's smoothed input. `None` if scales are dynamic.
     pub(crate) fn range_of_input(&self, weight: &str) -> Option<[f32; 2]> {
         self.ranges.get(weight).copied()
     }
 
-    /// Multiplies a tensor's values, row-major with the first axis for rows.
+    /// Applies the factors to a tensor. The values are row-major, and the first axis is the rows.
     pub(crate) fn apply(&self, tensor: &str, values: &mut [f32]) {
         if let Some(factors) = self.rows.get(tensor) {
             let width = values.len() / factors.len();
@@ -84,7 +85,7 @@ impl Smoothing {
     }
 }
 
-/// The range of all channels, each divided by its factor, and of 0.
+/// The smallest range that contains 0 and all channels, each divided by its factor.
 fn range(channels: &[[f32; 2]], factors: Option<&[f32]>) -> [f32; 2] {
     let factor = |channel: usize| factors.map_or(1.0, |factors| factors[channel]);
     channels.iter().enumerate().fold([0.0, 0.0], |[low, high], (channel, range)| {
@@ -97,11 +98,11 @@ fn factors(activations: &[[f32; 2]], weights: &[f32], strength: f64) -> Vec<f32>
     let magnitudes: Vec<f32> = activations.iter().map(|[low, high]| low.abs().max(high.abs())).collect();
     let (activations, weights) = (known(&magnitudes), known(weights));
     let factor = |(x, w): (f64, f64)| x.powf(strength) / w.powf(1.0 - strength);
-    // Far from where f32 ends, whatever the magnitudes are.
+    // The bounds keep products far from the limits of f32.
     activations.zip(weights).map(factor).map(|factor| factor.clamp(1e-6, 1e6) as f32).collect()
 }
 
-/// The magnitudes; one of a channel that was never used counts as the median one.
+/// The magnitudes. Channels that were never used get the median magnitude.
 fn known(magnitudes: &[f32]) -> impl Iterator<Item = f64> {
     let mut positive: Vec<f32> = magnitudes.iter().copied().filter(|magnitude| *magnitude > 0.0).collect();
     positive.sort_by(f32::total_cmp);
@@ -120,12 +121,12 @@ mod tests {
 
     #[test]
     fn factors_by_hand() {
-        // √16 / √4, 1 / √0.25, and for the channel that was never used √16 / 1, the median being the upper of two.
+        // √16 / √4, 1 / √0.25, and √16 / 1 for the channel that was never used. The median of two values is the larger.
         let factors = |largest: &[f32], weights: &[f32], strength| {
             factors(&largest.iter().map(|largest| [-largest, 0.0]).collect::<Vec<_>>(), weights, strength)
         };
         assert_eq!(factors(&[16.0, 1.0, 0.0], &[4.0, 0.25, 1.0], 0.5), [2.0, 2.0, 4.0]);
-        // All that the activations have goes to the weights, then nothing but what levels the weights.
+        // With α = 1 only the activations decide the factors, with α = 0 only the weights.
         assert_eq!(factors(&[16.0, 2.0], &[4.0, 8.0], 1.0), [16.0, 2.0]);
         assert_eq!(factors(&[16.0, 2.0], &[4.0, 8.0], 0.0), [0.25, 0.125]);
         assert_eq!(factors(&[0.0, 0.0], &[1.0, 1.0], 0.5), [1.0, 1.0]);
@@ -154,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_static_range_is_that_of_the_smoothed_input_and_of_zero() {
-        // Divided by 2, 2 and 4.
+        // The channels are divided by 2, 2 and 4.
         let range = |strength| {
             let smoothing = Smoothing::new(&[input(vec![])], strength, ActivationScales::Static);
             smoothing.range_of_input("reader").expect("it is static")

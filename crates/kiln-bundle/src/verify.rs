@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::Error;
 use crate::manifest::{FileEntry, MANIFEST, Manifest};
 
-/// A file that is not as the manifest says.
+/// A file that differs from the manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The file's name.
@@ -21,11 +21,11 @@ pub struct Difference {
 /// How a file differs from the manifest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DifferenceKind {
-    /// The manifest has it, the folder has not.
+    /// The manifest has the file, but the folder does not.
     Missing,
-    /// It has other bytes, or is no regular file.
+    /// The file has other bytes, or is not a regular file.
     Changed,
-    /// The folder has it, the manifest has not.
+    /// The folder has the file, but the manifest does not.
     Extra,
 }
 
@@ -46,7 +46,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// Some differences, and how many more there are.
+/// The first differences, and the number of further ones.
 pub(crate) fn in_words(differences: &[Difference]) -> String {
     const SHOWN: usize = 8;
     let shown: Vec<String> = differences.iter().take(SHOWN).map(ToString::to_string).collect();
@@ -56,15 +56,15 @@ pub(crate) fn in_words(differences: &[Difference]) -> String {
     }
 }
 
-/// Whether a folder claims to be a bundle: it has a manifest.
+/// Whether a folder has a manifest, and so is meant to be a bundle.
 pub fn is_bundle(folder: &Path) -> bool {
     fs::symlink_metadata(folder.join(MANIFEST)).is_ok()
 }
 
-/// Reads a bundle's manifest and compares every byte of its files with it.
+/// Reads the manifest of a bundle and compares every file with it.
 ///
 /// # Errors
-/// [`Error::Differs`] with every file that is missing, changed or extra; another error where there is no manifest, or it is
+/// [`Error::Differs`] with every file that is missing, changed or extra. Another error if there is no manifest, or it is
 /// malformed.
 pub fn verify(folder: &Path) -> Result<Manifest, Error> {
     let manifest = Manifest::read(folder)?;
@@ -91,7 +91,7 @@ fn difference(path: &Path, entry: &FileEntry) -> Result<Option<DifferenceKind>, 
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Some(DifferenceKind::Missing)),
         Err(error) => return Err(Error::read(path)(error)),
-        // A link is not a file of the bundle, wherever it leads.
+        // A symbolic link is not a file of the bundle, whatever its target is.
         Ok(metadata) if !metadata.is_file() || metadata.len() != entry.bytes => {
             return Ok(Some(DifferenceKind::Changed));
         }
@@ -101,7 +101,7 @@ fn difference(path: &Path, entry: &FileEntry) -> Result<Option<DifferenceKind>, 
     Ok((found != *entry).then_some(DifferenceKind::Changed))
 }
 
-/// The digest and the length of a regular file.
+/// The digest and the length of a file.
 pub(crate) fn entry_of(path: &Path) -> Result<FileEntry, Error> {
     let mut file = kiln_files::open(path).map_err(Error::read(path))?;
     let mut hash = Sha256::new();
@@ -123,7 +123,7 @@ pub(crate) fn hexadecimal(digest: impl AsRef<[u8]>) -> String {
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The names of a folder's entries, sorted. One that is not UTF-8 is shown as far as it is.
+/// The sorted names of a folder's entries. Bytes that are not UTF-8 are replaced.
 pub(crate) fn names(folder: &Path) -> Result<Vec<String>, Error> {
     let read = || -> std::io::Result<Vec<String>> {
         let entries = fs::read_dir(folder)?;

@@ -15,30 +15,31 @@ use serde_json::Value;
 use crate::Error;
 use crate::smoothing::Smoothing;
 
-/// What a bundle's weights are made of.
+/// The model whose weights are written to a bundle.
 #[derive(Debug)]
 pub(crate) struct ModelWeights {
-    /// The model's folder.
+    /// The folder of the model.
     pub model: PathBuf,
     /// The tensors that the model does not use.
     pub unused: Vec<String>,
-    /// Of the bundle.
+    /// The precision of the bundle.
     pub precision: Precision,
 }
 
-/// The weights of a bundle, and of a model that has them in one file.
+/// The file name of the weights in a bundle.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 
 impl ModelWeights {
-    /// Writes the tensors that the model uses: the linear layers of the encoder and the word embeddings in the precision of the
-    /// bundle, everything else in f32. In int8 each row of a matrix, an output of a layer or a token, has a unit of its own, in
-    /// a tensor of the matrix's name and `_scale`; what its input is smoothed by is in `_smoothing`, and a static range in `_input_range`.
+    /// Writes the tensors that the model uses. The linear layers of the encoder and the word embeddings have the precision
+    /// of the bundle, and everything else is f32. In int8 each row of a matrix (an output of a layer, or a token) has its
+    /// own scale, in a tensor with the matrix's name and `_scale`. The smoothing factors of the matrix's input are in
+    /// `_smoothing`, and the static range of the input is in `_input_range`.
     pub(crate) fn write(&self, smoothing: &Smoothing, out: &Path, device: &Device) -> Result<(), Error> {
         let (config, weights) = (BertConfig::from_folder(&self.model)?, Weights::from_folder(&self.model)?);
         let mut compact: BTreeSet<String> = stored_tensors(&config, &weights, device)?.into_iter().collect();
         let decoder = config.tensor_name("cls.predictions.decoder.weight");
         let is_tied = config.extra.get("tie_word_embeddings") != Some(&Value::Bool(false));
-        // A decoder that is the word embeddings once more.
+        // A tied decoder is a copy of the word embeddings.
         let is_copy = is_tied && is_copy(&weights, &decoder, &config)?;
         let is_left_out =
             |name: &&str| self.unused.iter().any(|unused| unused == name) || (is_copy && *name == decoder);
@@ -66,10 +67,10 @@ fn is_copy(weights: &Weights, decoder: &str, config: &BertConfig) -> Result<bool
     }
 }
 
-/// What a file is written of.
+/// The contents of a file of tensors.
 struct TensorFile<'a> {
     weights: &'a Weights,
-    /// The names of the tensors that are stored in the precision.
+    /// The names of the tensors that are stored in `precision`. The others are f32.
     compact: &'a BTreeSet<String>,
     precision: Precision,
     smoothing: &'a Smoothing,
@@ -78,7 +79,7 @@ struct TensorFile<'a> {
 impl TensorFile<'_> {
     fn write(&self, names: &[&str], path: &Path) -> Result<(), Error> {
         let mut tensors = self.described(names);
-        // The widest numbers first, so that all are aligned and can be read where they are.
+        // The widest types come first, so that all tensors are aligned and can be used from a mapped file.
         let width = |tensor: &StoredTensor| match tensor.stored_type {
             StoredType::F32 => 0,
             StoredType::F16 | StoredType::Bf16 => 1,
@@ -118,7 +119,7 @@ impl TensorFile<'_> {
     }
 
     fn bytes(&self, tensor: &StoredTensor) -> io::Result<Vec<u8>> {
-        // Tensors that the model does not have itself belong to one of its matrices.
+        // A tensor that the model does not have belongs to one of its matrices.
         let matrix = |suffix: &str| match self.weights.shape(&tensor.name) {
             Some(_) => None,
             None => tensor.name.strip_suffix(suffix),

@@ -1,5 +1,5 @@
-//! A model in SQL: `cargo run --release -p kiln-cluster --features engine --example functions [FOLDER]`
-//! Without a folder it takes the sample's checkpoint, which has no head and gives vectors alone.
+//! Uses a model in SQL: `cargo run --release -p kiln-cluster --features engine --example functions [FOLDER]`
+//! Without a folder it uses the sample checkpoint and only computes vectors.
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! All of it, as it needs the engine.
+//! The whole crate, which needs the feature `engine`.
 
 mod error;
 mod model;

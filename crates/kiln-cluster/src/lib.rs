@@ -1,16 +1,17 @@
-//! Predictions and vectors of many Parquet files, shared by several machines on Ballista. `run` divides the files into
-//! shards and publishes a manifest once each has been written; an `executor` computes shards, a `scheduler` hands them out.
+//! Predictions and vectors for many Parquet files, distributed over several machines with Ballista. `run` divides the
+//! files into shards, and publishes a manifest once all shards are written. An `executor` computes shards, and a
+//! `scheduler` assigns shards to executors.
 //!
-//! The crate is empty without its feature `engine`, which brings Ballista and DataFusion.
+//! The crate is empty without its feature `engine`, which adds Ballista and DataFusion.
 //!
 //! ```text
 //! kiln cluster run --model runs/hotel --input reviews --output predictions --task predict
 //! ```
 //!
-//! A shard's name is a hash of what it is computed from, and its bytes depend on nothing else. So a shard may be computed
-//! twice, by whichever executor and however late, and what has been computed is not computed again.
+//! The name of a shard is a hash of everything that its contents depend on. So any executor can compute a shard at any
+//! time, even twice, and the result is the same. Finished shards are not computed again.
 //!
-//! See `examples/functions.rs`, for the functions `kiln_predict` and `kiln_embed` in SQL.
+//! See `examples/functions.rs` for the SQL functions `kiln_predict` and `kiln_embed`.
 #![deny(missing_docs)]
 
 #[cfg(feature = "engine")]

@@ -1,5 +1,5 @@
-//! A server that is asked one thing: `cargo run --release -p kiln-serve --example ask [FOLDER]`
-//! It serves small untrained models of every task; with FOLDER it writes them there and ends, for `kiln serve FOLDER/*`.
+//! Starts a server and sends one request: `cargo run --release -p kiln-serve --example ask [FOLDER]`
+//! It serves a small untrained model for each task. With FOLDER it only writes the models there, for `kiln serve FOLDER/*`.
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 mod untrained;
@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// The body of the answer to a POST.
+/// Sends a POST and returns the body of the response.
 fn ask(address: SocketAddr, path: &str, body: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     write!(stream, "POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n")?;

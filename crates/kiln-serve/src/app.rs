@@ -12,7 +12,7 @@ use crate::model::{Kind, Model, Outcome, TextWork};
 use crate::queue::{Failure, Queue, QueueConfig, Refused};
 use crate::refusal::{Reason, Refusal};
 
-/// What all requests share.
+/// The state that all requests share.
 #[derive(Debug)]
 pub struct App {
     pub config: ServeConfig,
@@ -23,30 +23,30 @@ pub struct App {
     draining: AtomicBool,
 }
 
-/// What is asked of some texts.
+/// What to compute for the texts of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
     pub kind: Kind,
-    /// Whether a text that is too long is cut off; none: as the server is told.
+    /// Whether texts that are too long are truncated. The default is the server's setting.
     pub truncate: Option<bool>,
-    /// How many tokens for each mask.
+    /// The number of tokens to predict for each mask.
     pub top: Option<usize>,
 }
 
-/// Texts that are ready for the queue.
+/// Tokenized texts that are ready for the queue.
 #[derive(Debug)]
 pub struct Tokenized {
     works: Vec<TextWork>,
     pub tokens: usize,
 }
 
-/// Texts with fewer bytes are tokenized where their request is: handing them to another thread would take longer.
+/// Texts up to this many bytes are tokenized on the request's thread, because handing them to another would take longer.
 const FEW_BYTES: usize = 4 << 10;
-/// No tokenizer makes so few tokens of so many bytes.
+/// An upper bound for the bytes of a token. No tokenizer needs so many bytes per token.
 const MOST_BYTES_PER_TOKEN: usize = 512;
-/// How much longer bulk waits than few texts.
+/// How much longer bulk requests wait than small ones.
 const BULK_PATIENCE: Duration = Duration::from_millis(500);
-/// A request of more texts is bulk.
+/// A request with more texts is bulk.
 const FEW_TEXTS: usize = 4;
 
 impl App {
@@ -71,12 +71,12 @@ impl App {
         app
     }
 
-    /// The models as they are now. Requests keep those that they began with.
+    /// The current models. A request keeps the model that it started with.
     pub fn models(&self) -> Arc<[Arc<Model>]> {
         self.models.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts other models in the place of those before.
+    /// Replaces the models.
     pub fn swap(&self, models: Vec<Model>) {
         let models: Arc<[Arc<Model>]> = models.into_iter().map(Arc::new).collect();
         *self.models.write().unwrap_or_else(PoisonError::into_inner) = models;
@@ -90,7 +90,7 @@ impl App {
         self.draining.load(Ordering::SeqCst)
     }
 
-    /// The model of that name; without a name the first that fits.
+    /// The model with that name. Without a name, the first model that `fits`.
     pub fn model(&self, name: Option<&str>, fits: impl Fn(&Model) -> bool, what: &str) -> Result<Arc<Model>, Refusal> {
         let models = self.models();
         let not_found = |message| Refusal::new(StatusCode::NOT_FOUND, Reason::NoModel, message);
@@ -113,7 +113,7 @@ impl App {
         }
     }
 
-    /// Tokenizes texts, once there is room for any.
+    /// Tokenizes texts, after checking that the queue has room.
     pub async fn tokenize(
         &self,
         model: &Arc<Model>,
@@ -135,12 +135,12 @@ impl App {
         let prepared = tokio::task::spawn_blocking(move || preparation.run(texts)).await;
         prepared.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime ends.
+            // The runtime is shutting down.
             Err(_) => Err(closing()),
         })
     }
 
-    /// What the model makes of texts, in their order.
+    /// The results for the texts, in their order.
     pub async fn compute(&self, texts: Tokenized) -> Result<Vec<Outcome>, Refusal> {
         let ticket = self.queue.submit(texts.works).map_err(refused)?;
         let deadline = self.config.limits.deadline;
@@ -175,7 +175,7 @@ fn refused(refused: Refused) -> Refusal {
             Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge, message)
         }
         Refused::Full(wait) => {
-            /// Nobody should stay away for longer, since the queue may empty faster.
+            /// An upper bound, because the queue may empty faster than expected.
             const MOST_SECONDS: f64 = 60.0;
             let seconds = wait.as_secs_f64().ceil().clamp(1.0, MOST_SECONDS) as u64;
             let message = format!("too many requests wait; try again in {seconds} s");
@@ -185,7 +185,7 @@ fn refused(refused: Refused) -> Refusal {
     }
 }
 
-/// What it takes to tokenize the texts of a request.
+/// The settings for tokenizing the texts of a request.
 struct Preparation {
     model: Arc<Model>,
     question: Question,

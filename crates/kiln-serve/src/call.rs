@@ -18,16 +18,16 @@ use crate::refusal::{Reason, Refusal};
 pub struct Call<T> {
     pub app: Arc<App>,
     pub body: T,
-    /// The model's name, where the path has one.
+    /// The name of the model, if it is part of the path.
     pub model: Option<String>,
     trace: Trace,
 }
 
-/// What a request came to, for the log: filled in once its texts are known.
+/// What a request asks for, for the log. It is set once the texts are tokenized.
 #[derive(Clone, Debug, Default)]
 pub struct Trace(Arc<OnceLock<Asked>>);
 
-/// The work that a request asks for.
+/// The model of a request, and its number of texts and tokens.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub model: String,
@@ -49,12 +49,12 @@ pub struct Answered {
 }
 
 impl<T> Call<T> {
-    /// Computes texts, and notes for the log what they were.
+    /// Computes texts, and records their number for the log.
     pub async fn answer(&self, model: &Arc<Model>, texts: Vec<Text>, question: Question) -> Result<Answered, Refusal> {
         let count = texts.len();
         let tokenized = self.app.tokenize(model, texts, question).await?;
         let tokens = tokenized.tokens;
-        // A request asks once, or twice of the same model: the first stays.
+        // Only the first call of a request is recorded. Further calls have the same model.
         let _ = self.trace.0.set(Asked { model: model.name.clone(), texts: count, tokens });
         Ok(Answered { outcomes: self.app.compute(tokenized).await?, tokens })
     }
@@ -77,7 +77,7 @@ impl<T: DeserializeOwned> FromRequest<Arc<App>> for Call<T> {
     }
 }
 
-/// The name of a model in a path.
+/// The name of a model from the path.
 #[derive(Debug)]
 pub struct Name(pub String);
 
@@ -90,7 +90,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     }
 }
 
-/// Refuses a body that says itself that it is no plain JSON, before it is read.
+/// Refuses a body whose headers do not declare plain JSON, before it is read.
 fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
     let value = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let refused = |message| Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Reason::Invalid, message));
@@ -132,7 +132,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     })
 }
 
-/// Rendered where the route is known, in the shape that its clients expect.
+/// The middleware renders the body, in the form that the clients of the route expect.
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::empty());
@@ -142,7 +142,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// An answer as JSON.
+/// A JSON response.
 pub fn json(value: &impl serde::Serialize) -> Result<Response, Refusal> {
     let bytes = serde_json::to_vec(value).map_err(|_| Refusal::internal())?;
     Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())

@@ -5,26 +5,27 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-/// How a server listens, what it takes, and whom it tells.
+/// Configuration of a server: its address, keys, limits and log.
 #[derive(Clone)]
 pub struct ServeConfig {
-    /// Where it listens; port 0 is any that is free.
+    /// The address to listen on. Port 0 means any free port.
     pub address: SocketAddr,
-    /// The file of keys, a line `NAME:KEY` each.
+    /// The file of keys, with one `NAME:KEY` per line.
     pub key_file: Option<PathBuf>,
-    /// Whether it may be reached from other machines without a key.
+    /// Whether other machines may use the server without a key.
     pub without_keys: bool,
     /// Certificate chain and key for TLS, both PEM.
     pub tls: Option<TlsFiles>,
-    /// An origin whose pages may call the server; none: CORS is off.
+    /// The origin whose pages may call the server. CORS is off when it is `None`.
     pub cors_origin: Option<String>,
-    /// Threads that compute; none: as many as the process may use, by its affinity and its quota, rounded down.
+    /// Number of compute threads. The default is the number of CPUs that the affinity and the quota of the process allow,
+    /// rounded down.
     pub threads: Option<usize>,
-    /// Whether texts that are too long are cut off where a request does not say it.
+    /// Whether texts that are too long are truncated when a request does not set `truncate`.
     pub truncate: bool,
-    /// What is refused.
+    /// Limits beyond which requests and connections are refused.
     pub limits: Limits,
-    /// Hears of every request and of what happens to the server. No text of a user is in it.
+    /// Called for every request and every change of the server. Events never contain the text of a request.
     pub log: Arc<dyn Fn(&Event) + Send + Sync>,
 }
 
@@ -38,7 +39,7 @@ impl std::fmt::Debug for ServeConfig {
 }
 
 impl ServeConfig {
-    /// On an address, without keys, TLS, CORS or a log.
+    /// A server on `address` without keys, TLS, CORS or a log.
     pub fn new(address: SocketAddr) -> Self {
         Self {
             address,
@@ -54,37 +55,37 @@ impl ServeConfig {
     }
 }
 
-/// Files of a certificate.
+/// Files of a TLS certificate.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
-    /// The chain, the server's own certificate first.
+    /// The certificate chain, starting with the server's own certificate.
     pub certificate: PathBuf,
-    /// Its private key.
+    /// The private key of the certificate.
     pub key: PathBuf,
 }
 
-/// What a server takes.
+/// Limits of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of a request's body.
+    /// The most bytes in the body of a request.
     pub body_bytes: usize,
-    /// Texts of a request.
+    /// The most texts in a request.
     pub texts: usize,
-    /// Tokens of a text that is read in windows; other texts end where their model does.
+    /// The most tokens in a text that is read in windows. The model's maximum length limits other texts.
     pub text_tokens: usize,
-    /// Tokens that wait, of all requests together.
+    /// The most tokens in the queue, over all requests.
     pub queue_tokens: usize,
-    /// Tokens of a batch, padding included.
+    /// The most tokens in a batch, padding included.
     pub batch_tokens: usize,
-    /// Connections at once; more are answered with 503.
+    /// The most open connections. Further ones get 503.
     pub connections: usize,
-    /// From the start of a connection, or the end of an answer, to the end of the next request's head.
+    /// Time from the start of a connection, or the end of a response, to the end of the next request's head.
     pub header_time: Duration,
-    /// For a request's body.
+    /// Time to receive the body of a request.
     pub body_time: Duration,
-    /// From the end of a request to its answer.
+    /// Time from adding a request to the queue to its results.
     pub deadline: Duration,
-    /// From the signal to end to the end.
+    /// The most time to finish open requests at shutdown.
     pub drain_time: Duration,
 }
 
@@ -105,56 +106,56 @@ impl Default for Limits {
     }
 }
 
-/// What a server tells its log.
+/// An event for the log of a server.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A request was answered.
+    /// A response was sent.
     Request(RequestEvent),
-    /// Computing or answering panicked.
+    /// Computing a batch or handling a request panicked.
     Panic {
-        /// The request's id; none where a batch panicked.
+        /// The id of the request. It is `None` when a batch panicked.
         #[serde(skip_serializing_if = "Option::is_none")]
         request: Option<String>,
     },
-    /// The models were read again and took the place of those before.
+    /// The models were reloaded and replaced the previous ones.
     Reloaded {
-        /// Their names.
+        /// The names of the models.
         models: Vec<String>,
     },
-    /// They could not be read; those before stay.
+    /// The models could not be reloaded. The server keeps the previous ones.
     ReloadFailed {
         /// Why.
         reason: String,
     },
-    /// The server takes nothing new, and answers what it has.
+    /// The server accepts no new requests and finishes the open ones.
     Draining,
 }
 
-/// A request and how it was answered.
+/// A request and its response.
 #[derive(Clone, Debug, Serialize)]
 pub struct RequestEvent {
-    /// Its id: the client's `x-request-id`, or one of the server's.
+    /// The request id: the client's `x-request-id`, or an id that the server generated.
     pub request: String,
-    /// Its method.
+    /// The HTTP method.
     pub method: String,
-    /// Its route, with the names of parameters instead of their values.
+    /// The route, with the names of parameters instead of their values.
     pub route: &'static str,
-    /// The status of the answer.
+    /// The status of the response.
     pub status: u16,
-    /// Milliseconds from its head to its answer.
+    /// Milliseconds from the head of the request to the response.
     pub milliseconds: f64,
-    /// The model that was asked.
+    /// The model that computed the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// How many texts it had.
+    /// Number of texts.
     pub texts: usize,
-    /// How many tokens these had.
+    /// Number of tokens in these texts.
     pub tokens: usize,
-    /// The name of its key.
+    /// The name of the client's key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// Why it was refused.
+    /// Why the request was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<&'static str>,
 }

@@ -2,7 +2,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// Why a server does not start, or does not take new models.
+/// Why a server cannot start or reload its models.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -14,7 +14,7 @@ pub enum Error {
         /// Why.
         source: Box<kiln_predict::Error>,
     },
-    /// A bundle is not as its manifest says, or cannot be loaded.
+    /// A bundle differs from its manifest, or cannot be loaded.
     #[error("{}", folder.display())]
     Bundle {
         /// Its folder.
@@ -22,7 +22,7 @@ pub enum Error {
         /// Why.
         source: Box<kiln_bundle::Error>,
     },
-    /// A model was loaded, and cannot compute a text.
+    /// A loaded model cannot compute the probe text.
     #[error("{}: the model does not compute: {reason}", folder.display())]
     Probe {
         /// Its folder.
@@ -30,16 +30,16 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// Two models under one name.
+    /// Two models have the same name.
     #[error("two models are called `{name}`; give one of them another name: NAME=FOLDER")]
     SameName {
         /// The name.
         name: String,
     },
-    /// Nothing to serve.
+    /// There is no model to serve.
     #[error("there is no model to serve")]
     NoModel,
-    /// The address is taken, or not this machine's.
+    /// The server cannot listen on the address.
     #[error("{address}: cannot be listened on")]
     Listen {
         /// The address.
@@ -47,13 +47,13 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// Whoever can reach this address could use the server.
+    /// Other machines can reach the address, and there are no keys.
     #[error("{address} is reached from other machines: give a file of keys, or say that none are wanted")]
     Open {
         /// The address.
         address: SocketAddr,
     },
-    /// A file of keys, or of TLS, cannot be read.
+    /// A file of keys or of the TLS certificate cannot be read.
     #[error("{}: cannot be read", path.display())]
     Read {
         /// The file.
@@ -61,25 +61,25 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// A line of a file of keys.
+    /// A line in a file of keys is invalid.
     #[error("{}, line {line}: {reason}", path.display())]
     Key {
         /// The file.
         path: PathBuf,
-        /// From 1.
+        /// The line number, from 1.
         line: usize,
         /// What was found and what was expected.
         reason: String,
     },
-    /// A certificate or its key.
+    /// A certificate or its key is invalid.
     #[error("{}: {reason}", path.display())]
     Tls {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why it is invalid.
         reason: String,
     },
-    /// The system gives no thread or no timer.
+    /// The threads cannot be started.
     #[error("cannot start the server's threads")]
     Threads(#[source] io::Error),
 }

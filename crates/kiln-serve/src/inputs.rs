@@ -2,14 +2,14 @@ use serde_json::{Map, Value};
 
 use crate::refusal::Refusal;
 
-/// A text, or a pair: two texts, or a question and its context.
+/// A text or a pair. A pair is two texts, or a question and its context.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Text {
     pub text: String,
     pub text_pair: Option<String>,
 }
 
-/// Texts, and whether they came as a list: then so does the answer.
+/// The texts of a request. If they came as a list, the response is a list too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inputs {
     pub texts: Vec<Text>,
@@ -19,7 +19,7 @@ pub struct Inputs {
 const TOKEN_IDS: &str = "there are token ids instead of text. Ids of another vocabulary would give wrong vectors: send the \
                          text itself (langchain's OpenAIEmbeddings: check_embedding_ctx_length=False)";
 
-/// What `inputs` of Hugging Face's routes may be: a text, a pair as an object, or a list of either.
+/// Parses `inputs` of Hugging Face's routes: a text, a pair as an object, or a list of these.
 pub fn hugging_face(inputs: &Value) -> Result<Inputs, Refusal> {
     match inputs {
         Value::Array(items) => {
@@ -30,7 +30,7 @@ pub fn hugging_face(inputs: &Value) -> Result<Inputs, Refusal> {
     }
 }
 
-/// What `inputs` of TEI's `/predict` may be: a text, a pair as a list, or a list of lists with one or two texts.
+/// Parses `inputs` of TEI's `/predict`: a text, a list of one or two texts, or a list of such lists.
 pub fn predict(inputs: &Value) -> Result<Inputs, Refusal> {
     match inputs {
         Value::Array(items) if items.iter().any(Value::is_array) => {
@@ -42,7 +42,7 @@ pub fn predict(inputs: &Value) -> Result<Inputs, Refusal> {
     }
 }
 
-/// A text or a list of texts, under the name of its field.
+/// Parses a text or a list of texts. `field` is the name of the field, for errors.
 pub fn plain(inputs: &Value, field: &str) -> Result<Vec<Text>, Refusal> {
     let text = |value: &Value, field: &str| Ok(Text { text: string(value, field)?, text_pair: None });
     match inputs {
@@ -51,7 +51,7 @@ pub fn plain(inputs: &Value, field: &str) -> Result<Vec<Text>, Refusal> {
     }
 }
 
-/// One text, or two.
+/// Parses a text, or a list of one or two texts.
 fn listed(value: &Value, field: &str) -> Result<Text, Refusal> {
     match value.as_array().map(Vec::as_slice) {
         Some([text]) => Ok(Text { text: string(text, &format!("{field}[0]"))?, text_pair: None }),
@@ -86,7 +86,7 @@ fn one(value: &Value, field: &str) -> Result<Text, Refusal> {
 }
 
 fn keys(object: &Map<String, Value>) -> String {
-    // The keys are what a user wrote, so only their beginning is repeated.
+    // The keys are user input, so only their beginning is shown.
     let mut names: Vec<String> =
         object.keys().take(4).map(|key| format!("`{}`", key.chars().take(20).collect::<String>())).collect();
     if object.len() > 4 {

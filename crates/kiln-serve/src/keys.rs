@@ -4,7 +4,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 
-/// The keys that clients may use, by name. Only their hashes are kept.
+/// The keys of clients, with their names. Only hashes of the keys are kept.
 #[derive(Clone, Debug, Default)]
 pub struct Keys(Vec<Key>);
 
@@ -14,14 +14,15 @@ struct Key {
     hash: [u8; 32],
 }
 
-/// A shorter key can be guessed.
+/// The minimum length. Shorter keys could be guessed.
 const LEAST_CHARACTERS: usize = 16;
 
 impl Keys {
-    /// Reads a file with a key a line, `NAME:KEY`. Empty lines, and those that begin with `#`, are passed over.
+    /// Reads a file with one `NAME:KEY` per line. Empty lines and lines that begin with `#` are ignored.
     ///
     /// # Errors
-    /// When it cannot be read, has no key, or a line is not a name and a key of at least 16 visible ASCII characters.
+    /// When the file cannot be read, has no key, or a line is not a unique name and a key of at least 16 visible ASCII
+    /// characters.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
         let text = kiln_files::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
         let fail = |line, reason: &str| Error::Key { path: path.to_owned(), line, reason: reason.to_owned() };
@@ -48,7 +49,7 @@ impl Keys {
 
     /// The name of the key in an `Authorization` header.
     ///
-    /// It is hashed and compared with every hash, all of each, so that the time tells nothing about the keys.
+    /// The header's key is hashed and compared with all bytes of every hash, so that the time does not depend on the keys.
     pub fn name_of(&self, authorization: &[u8]) -> Option<&str> {
         let is_bearer = authorization.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
         let hash: [u8; 32] = Sha256::digest(authorization[if is_bearer { 7 } else { 0 }..].trim_ascii()).into();

@@ -1,6 +1,6 @@
-//! Models to an HTTP server: one queue, the routes of known clients, and a page to try models.
-//! A [`Server`] speaks to the clients of Hugging Face, text-embeddings-inference, OpenAI and KServe; one thread of work
-//! computes what they ask, in batches of similar length.
+//! An HTTP server for models: one queue, the routes of known clients, and a page to try models.
+//! A [`Server`] has the routes of Hugging Face, text-embeddings-inference, OpenAI and KServe. One worker thread computes
+//! all requests in batches of similar length.
 //!
 //! ```no_run
 //! use kiln_backend::{Backend, Flex};

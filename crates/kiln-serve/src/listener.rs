@@ -14,25 +14,25 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::app::App;
 
-/// Accepts connections and answers what comes on them.
+/// Accepts connections and serves their requests.
 ///
-/// It is written out, instead of taken from a library, because each limit needs the connection: how many there are, how
-/// long a head may take, and which of them are still answered while the server drains.
+/// It does not use `axum::serve`, because the limits apply to connections: their number, the time for a request's head, and
+/// the requests to finish while the server drains.
 #[derive(Debug)]
 pub struct Listener {
     pub socket: TcpListener,
     pub router: Router,
     pub app: Arc<App>,
-    /// None without TLS; a reload puts another certificate in.
+    /// The TLS configuration, if TLS is on. A reload replaces it.
     pub tls: Option<Arc<RwLock<Arc<ServerConfig>>>>,
 }
 
-/// Bytes of a request's head.
+/// The most bytes in the head of a request.
 const HEAD_BYTES: usize = 64 << 10;
 
 impl Listener {
-    /// Runs until `closing` is true; then it takes no further connection, and ends once those that are open have got their
-    /// answers.
+    /// Runs until `closing` is true. Then it accepts no further connections, and returns once the open ones have their
+    /// responses.
     pub async fn run(self, closing: watch::Receiver<bool>) {
         let most = self.app.config.limits.connections;
         let slots = Arc::new(Semaphore::new(most));
@@ -45,7 +45,7 @@ impl Listener {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    // Too many open files pass; a connection that was reset before it was accepted is gone already.
+                    // Errors such as too many open files may pass after a pause. A connection that was reset needs no pause.
                     if !is_of_one_connection(&error) {
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
@@ -57,7 +57,7 @@ impl Listener {
                 tokio::spawn(turn_away(stream, self.tls.is_some()));
                 continue;
             };
-            // Answers are small: waiting to fill a packet would only delay them.
+            // Responses are small. Waiting to fill a packet would only delay them.
             let _ = stream.set_nodelay(true);
             let connection = self.connection(stream, closing.clone());
             tokio::spawn(async move {
@@ -66,7 +66,7 @@ impl Listener {
             });
         }
         drop(self.socket);
-        // All slots are back once all connections have ended.
+        // All slots are free once all connections have ended.
         let _ = slots.acquire_many(u32::try_from(most).unwrap_or(u32::MAX)).await;
     }
 
@@ -97,7 +97,7 @@ where
     builder.timer(TokioTimer::new()).header_read_timeout(header_time).max_buf_size(HEAD_BYTES);
     let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
-    // What goes wrong on a connection is its client's to notice.
+    // Errors of a connection are ignored: its client notices them.
     let ended = tokio::select! {
         _ = connection.as_mut() => true,
         _ = closing.wait_for(|closing| *closing) => false,
@@ -113,7 +113,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-/// Says that there are too many connections; over TLS that would take a handshake, so the connection just ends.
+/// Responds that there are too many connections. With TLS it only closes the connection, because a response would need a
+/// handshake.
 async fn turn_away(stream: TcpStream, tls: bool) {
     const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\n\
         content-length: 49\r\nconnection: close\r\n\r\n{\"error\":\"too many connections are open already\"}";
@@ -123,7 +124,7 @@ async fn turn_away(stream: TcpStream, tls: bool) {
     let answer = async {
         stream.writable().await?;
         stream.try_write(ANSWER)?;
-        // A connection that ends with bytes unread is reset, and its client may not see the answer.
+        // A connection that is closed with unread bytes is reset, and its client may not see the response.
         stream.readable().await?;
         stream.try_read(&mut [0; 4 << 10])
     };

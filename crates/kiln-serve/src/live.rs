@@ -10,18 +10,18 @@ use tokio::net::TcpListener;
 
 use crate::Error;
 
-/// What makes a page, as HTML.
+/// Renders a page as HTML.
 pub type MakePage = Arc<dyn Fn() -> String + Send + Sync>;
 
-/// The page may show its own style and drawings, and load nothing.
+/// Allows inline styles and `data:` images, and no other content.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
 
-/// Serves one page at `/`, made anew for each request, from a thread of its own until the process ends. Returns where it
-/// listens: also the port, where any was asked for.
+/// Serves one page at `/` from a separate thread until the process ends. The page is rendered for each request. Returns the
+/// address that it listens on, with the actual port if `address` has port 0.
 ///
 /// # Errors
-/// When the address is reached from other machines or cannot be listened on.
+/// When other machines can reach the address, or it is not possible to listen on it.
 pub fn serve_page(address: SocketAddr, page: MakePage) -> Result<SocketAddr, Error> {
     if !address.ip().is_loopback() {
         return Err(Error::Open { address });
@@ -42,7 +42,7 @@ pub fn serve_page(address: SocketAddr, page: MakePage) -> Result<SocketAddr, Err
     let router = Router::new().route("/", get(answer));
     std::thread::Builder::new()
         .name("page".to_owned())
-        // Serving ends with the process; what goes wrong with one connection ends that connection.
+        // This runs until the process ends. An error of a connection ends only that connection.
         .spawn(move || runtime.block_on(async { axum::serve(socket, router).await }))
         .map_err(Error::Threads)?;
     Ok(address)

@@ -12,7 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::queue::BatchReport;
 use crate::refusal::Reason;
 
-/// What the server counts. Every series is there from the start, at zero.
+/// The metrics of a server. Every series exists from the start, with the value zero.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -54,16 +54,16 @@ struct ReloadLabels {
     outcome: &'static str,
 }
 
-/// From half a millisecond to half a minute.
+/// Buckets from half a millisecond to half a minute.
 fn latencies() -> Histogram {
     Histogram::new(exponential_buckets(0.0005, 2.0, 17))
 }
 
-/// Statuses by their first digit.
+/// Classes of statuses, by the first digit.
 const STATUSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 impl Metrics {
-    /// `routes`: all that may be observed.
+    /// `routes` are all routes that can be observed.
     pub fn new(routes: &[&'static str]) -> Self {
         let mut metrics = Self {
             registry: Registry::with_prefix("kiln"),
@@ -150,7 +150,7 @@ impl Metrics {
         self.vanished.inc();
     }
 
-    /// A connection for as long as the guard lives.
+    /// Counts a connection as open until the guard is dropped.
     pub fn connection(self: &std::sync::Arc<Self>) -> Connection {
         self.connections.inc();
         Connection(self.clone())
@@ -165,7 +165,7 @@ impl Metrics {
         self.reloads.get_or_create(&ReloadLabels { outcome }).inc();
     }
 
-    /// All series in the text format of OpenMetrics.
+    /// All series in the OpenMetrics text format.
     pub fn text(&self, queued_tokens: usize) -> String {
         self.queued_tokens.set(queued_tokens as i64);
         let mut text = String::new();
@@ -174,7 +174,7 @@ impl Metrics {
     }
 }
 
-/// See [`Metrics::connection`].
+/// The guard of [`Metrics::connection`].
 #[derive(Debug)]
 pub struct Connection(std::sync::Arc<Metrics>);
 

@@ -14,53 +14,53 @@ use crate::queue::Work;
 
 mod folder;
 
-/// A model that is served: its name, its answers, its vectors, or both.
+/// A served model. It computes predictions, vectors, or both.
 #[derive(Debug)]
 pub struct Model {
-    /// By which clients ask for it.
+    /// The name that clients use.
     pub name: String,
-    /// What it computes beside vectors.
+    /// Computes predictions. An encoder without a head has none.
     predictor: Option<Predictor>,
-    /// Its encoder as vectors.
+    /// Computes vectors with the encoder.
     embedder: Embedder,
-    /// What is known of it.
+    /// Metadata.
     pub details: Details,
 }
 
-/// What is known of a model beyond what it computes.
+/// Metadata of a model.
 #[derive(Clone, Debug)]
 pub struct Details {
-    /// Of its products: `f32`, `bf16` or `int8`.
+    /// The precision of the matrix products: `f32`, `bf16` or `int8`.
     pub precision: &'static str,
-    /// How a vector is made of the hidden states.
+    /// How the hidden states are pooled into a vector.
     pub pooling: Pooling,
-    /// A hash of what was loaded, where there is one: of a bundle's files.
+    /// SHA-256 of the files of a bundle. Other models have none.
     pub sha256: Option<String>,
-    /// Where the base model came from, where that is known.
+    /// The source of the base model, if it is known.
     pub source: Option<String>,
-    /// Its licence, where that is known.
+    /// The licence of the base model, if it is known.
     pub license: Option<String>,
 }
 
-/// What clients may ask a model for.
+/// What a model computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ability {
-    /// Labels of a text or a pair.
+    /// Labels for a text or a pair.
     Labels,
     /// A number for a text or a pair.
     Number,
-    /// Entities, words or tags.
+    /// Entities, words or tags of a text.
     Tags,
     /// A passage that answers a question.
     Answers,
-    /// Tokens for masks.
+    /// Tokens for the masks in a text.
     Masks,
-    /// Vectors alone.
+    /// Only vectors.
     Vectors,
 }
 
 impl Ability {
-    /// transformers' name of the task.
+    /// The name of the task in transformers.
     pub fn task(self) -> &'static str {
         match self {
             Self::Labels | Self::Number => "text-classification",
@@ -72,25 +72,25 @@ impl Ability {
     }
 }
 
-/// How a model's folder is read.
+/// Configuration for loading a model.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelConfig {
-    /// The precision of the products of a model that is no bundle.
+    /// The precision of the matrix products. A bundle has its own precision.
     pub precision: Precision,
-    /// How vectors are made; none: as a bundle's manifest or the folder's sentence-transformers files say, else the mean of
-    /// all tokens.
+    /// How hidden states are pooled into vectors. The default is the pooling in the bundle's manifest or in the
+    /// sentence-transformers files of the folder, otherwise the mean of all tokens.
     pub pooling: Option<Pooling>,
 }
 
-/// Rows that the kernels compute at once: the queue bounds its batches itself.
+/// The most rows that a model computes at once. It is large because the queue limits the size of its batches.
 const BATCH_SIZE: usize = 1 << 16;
 
 impl Model {
-    /// Reads a bundle, which is verified and says its precision itself, or a model's folder; then computes one text as a
-    /// probe.
+    /// Loads a bundle or a model folder, and computes one text as a probe. A bundle is verified first, and its manifest
+    /// sets the precision.
     ///
     /// # Errors
-    /// When something is missing, changed or damaged, or the probe fails.
+    /// When a file is missing, changed or damaged, or the probe fails.
     pub fn from_folder(name: String, folder: &Path, config: ModelConfig, device: &Device) -> Result<Self, Error> {
         let model = match is_bundle(folder) {
             true => Self::from_bundle(name, folder, config, device)?,
@@ -100,7 +100,7 @@ impl Model {
         Ok(model)
     }
 
-    /// The same model, whose probabilities are those of its logits as they are.
+    /// The same model with uncalibrated probabilities.
     pub fn without_calibration(self) -> Self {
         Self { predictor: self.predictor.map(Predictor::without_calibration), ..self }
     }
@@ -131,11 +131,11 @@ impl Model {
             .map_err(|source| Error::Model { folder: folder.to_owned(), source: Box::new(source) })
     }
 
-    /// Reads a base once, and the models of its adapters, of Kiln's or peft's, given by name and folder: they share the base's
-    /// weights in memory. Then computes one text with each as a probe.
+    /// Loads a base model once, and a model for each adapter of Kiln or peft. The models share the weights of the base in
+    /// memory. Each model computes one text as a probe. `adapters` has the name and the folder of each adapter.
     ///
     /// # Errors
-    /// When something is missing or damaged, an adapter does not fit, or a probe fails.
+    /// When a file is missing or damaged, an adapter does not fit the base, or a probe fails.
     pub fn from_adapters(
         base: &Path,
         adapters: &[(String, PathBuf)],
@@ -155,7 +155,7 @@ impl Model {
         adapters.iter().map(load).collect()
     }
 
-    /// A model whose folder says how vectors are made; without a head it gives vectors alone.
+    /// A model that is not a bundle. Without a head it computes only vectors.
     fn computed_as(
         name: String,
         folder: &Path,
@@ -179,7 +179,7 @@ impl Model {
         Ok(Self { name, predictor, embedder, details })
     }
 
-    /// Computes something, which also lays the weights out for the kernels.
+    /// Computes a text. This also packs the weights for the kernels.
     fn probe(&self) -> Result<(), String> {
         let text = match self.ability() {
             Ability::Masks => {
@@ -200,7 +200,7 @@ impl Model {
         Ok(())
     }
 
-    /// What it computes.
+    /// What the model computes.
     pub fn ability(&self) -> Ability {
         match self.network() {
             None => Ability::Vectors,
@@ -212,7 +212,7 @@ impl Model {
         }
     }
 
-    /// The names of its labels; none of a model that has no labels.
+    /// The names of the labels. Empty when the model has no labels.
     pub fn labels(&self) -> &[String] {
         match self.network() {
             Some(Network::SequenceClassification { labels, .. } | Network::TokenClassification { labels, .. }) => {
@@ -222,7 +222,7 @@ impl Model {
         }
     }
 
-    /// Whether any number of labels may hold at once.
+    /// Whether a text can have any number of labels.
     pub fn is_multi_label(&self) -> bool {
         let multi = ProblemType::MultiLabelClassification;
         matches!(self.network(), Some(Network::SequenceClassification { problem_type, .. }) if *problem_type == multi)
@@ -238,17 +238,17 @@ impl Model {
         self.predictor.as_ref().map(Predictor::network)
     }
 
-    /// Its tokenizer.
+    /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         self.embedder.tokenizer()
     }
 
-    /// What hides a token from a masked language model.
+    /// The mask token, if the tokenizer has one.
     pub fn mask_token(&self) -> Option<String> {
         self.tokenizer().mask_token_id().and_then(|id| self.tokenizer().token(id))
     }
 
-    /// How many numbers its vectors have.
+    /// The number of dimensions of a vector.
     pub fn width(&self) -> usize {
         self.embedder.width()
     }
@@ -256,7 +256,7 @@ impl Model {
     /// Tokenizes a text for the queue.
     ///
     /// # Errors
-    /// When it cannot be tokenized, a question has no context, or there is no mask to fill.
+    /// When the text cannot be tokenized, a question has no context, or there is no mask to fill.
     pub fn prepare(&self, text: &str, text_pair: Option<&str>, kind: Kind) -> Result<Prepared, kiln_predict::Error> {
         match (&self.predictor, kind) {
             (Some(predictor), Kind::Answer) => predictor.prepare(text, text_pair),
@@ -268,7 +268,7 @@ impl Model {
 /// What a text is computed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// What the model was trained for.
+    /// The prediction of the model's task.
     Answer,
     /// A vector.
     Vector,
@@ -277,20 +277,20 @@ pub enum Kind {
 /// A text in the queue.
 #[derive(Debug)]
 pub struct TextWork {
-    /// Kept until the text is computed, also where a reload has put another in its place.
+    /// The model. It is kept until the text is computed, even after a reload has replaced it.
     pub model: Arc<Model>,
-    /// What is asked.
+    /// What the text is computed for.
     pub kind: Kind,
     /// The text's tokens.
     pub prepared: Prepared,
 }
 
-/// What came of a text.
+/// The result for a text.
 #[derive(Clone, Debug)]
 pub enum Outcome {
-    /// Of [`Kind::Answer`].
+    /// The result for [`Kind::Answer`].
     Answer(Computed),
-    /// Of [`Kind::Vector`], as long as it came out.
+    /// The result for [`Kind::Vector`], not normalized.
     Vector(Vec<f32>),
 }
 
@@ -298,7 +298,7 @@ impl Work for TextWork {
     type Output = Outcome;
 
     fn group(&self) -> usize {
-        // An address is even, so the lowest bit is free.
+        // The address is even, so the lowest bit is free for the kind.
         Arc::as_ptr(&self.model) as usize | usize::from(self.kind == Kind::Vector)
     }
 

@@ -1,4 +1,4 @@
-//! What every request passes: its id, its key, the log, the metrics, and the net below panics.
+//! The middleware for every request: its id, its key, the log, the metrics, and panics.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -74,7 +74,7 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     response
 }
 
-/// The name of the request's key; none where none is wanted.
+/// The name of the request's key, or `None` when the request has none and needs none.
 fn key_of(app: &App, request: &Request, route: &str) -> Result<Option<String>, Refusal> {
     let Some(keys) = &app.keys else { return Ok(None) };
     let authorization = request.headers().get(header::AUTHORIZATION);
@@ -88,7 +88,7 @@ fn key_of(app: &App, request: &Request, route: &str) -> Result<Option<String>, R
     }
 }
 
-/// The client's, where it is short and plain, so that a log line stays one; else the server's own.
+/// The client's request id if it is short and plain ASCII. Otherwise an id from [`next_id`].
 fn request_id(headers: &HeaderMap) -> String {
     const MOST: usize = 64;
     let is_plain = |id: &&str| {
@@ -100,7 +100,7 @@ fn request_id(headers: &HeaderMap) -> String {
     given.map_or_else(next_id, str::to_owned)
 }
 
-/// Differs from those of this process, and from those of one before it.
+/// A new id that differs from the other ids of this process and of earlier processes.
 fn next_id() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
@@ -137,7 +137,7 @@ fn add_headers(app: &App, response: &mut Response, id: &str, origin: Option<Head
     }
 }
 
-/// Counts a request whose client leaves before its answer: its future is dropped.
+/// Counts a request whose client disconnects before the response. The future of such a request is dropped.
 struct Unfinished<'a>(&'a App);
 
 impl Drop for Unfinished<'_> {
@@ -146,14 +146,14 @@ impl Drop for Unfinished<'_> {
     }
 }
 
-/// A future whose panic is None.
+/// A future that returns `None` if the inner future panics.
 struct CatchPanic<'a, F>(Pin<&'a mut F>);
 
 impl<F: Future> Future for CatchPanic<'_, F> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // What a panic leaves half done is dropped, never looked at.
+        // After a panic the future is dropped and never polled again.
         match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(context))) {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),

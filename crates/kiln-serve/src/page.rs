@@ -1,4 +1,4 @@
-//! The pages: one to try the models, and Swagger UI with all routes. Neither fetches anything from elsewhere.
+//! Web pages: one to try the models, and Swagger UI with all routes. Neither loads anything from other hosts.
 
 use std::sync::{Arc, LazyLock};
 
@@ -18,7 +18,7 @@ pub async fn index() -> Response {
     INDEX.response()
 }
 
-/// To Swagger UI, whose files name each other from its folder on.
+/// Redirects to the folder of Swagger UI, because its files have relative links.
 pub async fn docs() -> Redirect {
     Redirect::permanent("/docs/")
 }
@@ -28,10 +28,10 @@ pub async fn swagger_ui() -> Response {
 }
 
 pub async fn swagger_ui_file(Path(file): Path<String>) -> Response {
-    /// Only its own files, and the styles that its scripts set.
+    /// Allows only its own files, and inline styles, which its scripts set.
     const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                           connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-    // Otherwise it would send the description to validator.swagger.io.
+    // Otherwise Swagger UI would send the description to validator.swagger.io.
     let config = Config::from("/openapi.json").validator_url("none");
     match utoipa_swagger_ui::serve(&file, Arc::new(config)) {
         Ok(Some(found)) => (headers(&found.content_type, POLICY), found.bytes).into_response(),
@@ -53,7 +53,7 @@ fn headers<'a>(content_type: &'a str, policy: &'a str) -> [(HeaderName, &'a str)
     ]
 }
 
-/// A page, and what a browser may do for it.
+/// A page and its content security policy.
 struct Page {
     html: &'static str,
     policy: String,
@@ -74,7 +74,7 @@ impl Page {
     }
 }
 
-/// The hashes of what stands between the tags of that name, as a policy allows it.
+/// The hashes of the contents of all `tag` elements, in the form of a content security policy.
 fn hashes(html: &str, tag: &str) -> String {
     let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
     let contents = html.split(&open).skip(1).filter_map(|rest| rest.split(&close).next());
@@ -94,7 +94,7 @@ mod tests {
         for attribute in [" style=", " onclick=", " onload=", "javascript:", "<script src", "https://", "http://www"] {
             assert!(!text.contains(attribute), "{attribute}");
         }
-        // Of SHA-256's own test vector.
+        // The test vector of SHA-256.
         let hash = "'sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0='";
         assert_eq!(hashes("<style>abc</style>", "style"), hash);
     }

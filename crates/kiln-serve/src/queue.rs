@@ -12,86 +12,86 @@ mod tests;
 use choice::choose;
 use speed::Speed;
 
-/// What waits in a [`Queue`]: one text.
+/// An item of a [`Queue`]: one text.
 pub trait Work: Send + 'static {
-    /// What comes of it.
+    /// The result for a text.
     type Output: Send + 'static;
 
-    /// Only works of the same group are computed together: those of one model and one kind.
+    /// The group of the item. Only items of the same group, that is, of one model and one kind, share a batch.
     fn group(&self) -> usize;
 
-    /// How many rows of a batch it takes.
+    /// The number of batch rows that the item takes.
     fn rows(&self) -> usize;
 
-    /// The tokens of its longest row, to which a batch is padded.
+    /// The number of tokens in its longest row. A batch is padded to the longest row.
     fn longest(&self) -> usize;
 
-    /// Its tokens in all rows: what it costs.
+    /// The number of tokens in all rows, which is the cost of the item.
     fn tokens(&self) -> usize;
 
-    /// Computes works of one group. What one of them comes to does not depend on the others.
+    /// Computes items of one group. The result for an item does not depend on the others.
     fn compute(batch: &[&Self]) -> Vec<Result<Self::Output, String>>;
 }
 
-/// How a [`Queue`] takes and orders texts.
+/// Configuration of a [`Queue`].
 #[derive(Clone, Copy, Debug)]
 pub struct QueueConfig {
-    /// The most tokens that wait.
+    /// The most tokens that wait in the queue.
     pub max_tokens: usize,
-    /// The most tokens of a batch, padding included; a longer text is a batch of its own.
+    /// The most tokens in a batch, padding included. A longer text is computed in a batch of its own.
     pub batch_tokens: usize,
-    /// A request of more texts is bulk.
+    /// A request with more texts than this is bulk. So is one with more tokens than a batch.
     pub few_texts: usize,
-    /// How much longer bulk waits than a request of few texts that came at the same time.
+    /// How much longer a bulk request waits than a small request that came at the same time.
     pub bulk_patience: Duration,
-    /// How long a request may take; one that would wait longer is refused at once.
+    /// The longest expected wait. A request that would wait longer is refused at once.
     pub deadline: Duration,
 }
 
-/// Why a request got no result.
+/// Why a request has no result.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The model could not compute a text.
     Text(String),
     /// Computing a text panicked.
     Panic,
-    /// The queue ended before the request's turn.
+    /// The queue was abandoned before the request was computed.
     Closed,
 }
 
-/// Why a request was not taken in.
+/// Why a request was not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// Others wait already; worth another try after so long.
+    /// The queue is full. The client should try again after this time.
     Full(Duration),
-    /// It has more tokens than the queue ever takes.
+    /// The request has more tokens than the queue can hold.
     TooLarge,
     /// The server is shutting down.
     Closed,
 }
 
-/// What one batch was, for the metrics.
+/// Statistics of a batch, for the metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchReport {
-    /// Texts computed together.
+    /// The number of texts.
     pub texts: usize,
-    /// Their tokens.
+    /// The number of tokens, without padding.
     pub tokens: usize,
-    /// The same with padding.
+    /// The number of tokens, with padding.
     pub padded_tokens: usize,
-    /// How long it took.
+    /// The time that the batch took.
     pub time: Duration,
-    /// Whether it panicked.
+    /// Whether the computation panicked.
     pub panicked: bool,
 }
 
-/// Texts of all requests, computed by one thread in batches of similar length.
+/// A queue for the texts of all requests. One thread computes them in batches of similar length.
 ///
 /// - A request is admitted with all of its texts or not at all.
-/// - The oldest text leads the next batch; texts of its group and of the nearest lengths fill it. None starves.
-/// - Requests of few texts lead before bulk, until bulk has waited for [`QueueConfig::bulk_patience`] more.
-/// - A text whose request has gone is not computed.
-/// - A panic fails the text that causes it, and no other of its batch.
+/// - The oldest text starts the next batch. Texts of its group with the most similar lengths fill it. No text starves.
+/// - Small requests go before bulk requests, until a bulk request has waited [`QueueConfig::bulk_patience`] longer.
+/// - A text whose request was dropped is not computed.
+/// - A text that causes a panic fails. The other texts of its batch do not.
 pub struct Queue<W: Work> {
     config: QueueConfig,
     state: Mutex<State<W>>,
@@ -99,7 +99,7 @@ pub struct Queue<W: Work> {
 }
 
 struct State<W: Work> {
-    /// In the order in which they came.
+    /// In order of arrival.
     items: Vec<Item<W>>,
     tokens: usize,
     next_request: u64,
@@ -115,21 +115,21 @@ struct Item<W: Work> {
     since: Instant,
 }
 
-/// What the texts of a request have in common.
+/// The shared state of the texts of a request.
 struct Request<W: Work> {
     number: u64,
     bulk: bool,
     pending: Mutex<Option<Pending<W>>>,
 }
 
-/// A request that still waits for results.
+/// The results of a request that is not complete yet.
 struct Pending<W: Work> {
     outputs: Vec<Option<W::Output>>,
     missing: usize,
     sender: oneshot::Sender<Result<Vec<W::Output>, Failure>>,
 }
 
-/// A request in the queue. Dropping it takes the request's texts out.
+/// A request in the queue. Dropping the ticket removes its texts from the queue.
 pub struct Ticket<'a, W: Work> {
     queue: &'a Queue<W>,
     request: Arc<Request<W>>,
@@ -137,25 +137,25 @@ pub struct Ticket<'a, W: Work> {
 }
 
 impl<W: Work> Queue<W> {
-    /// An empty queue. [`Queue::work`] does its work.
+    /// An empty queue. A thread that runs [`Queue::work`] computes its texts.
     pub fn new(config: QueueConfig) -> Self {
         let state = State { items: Vec::new(), tokens: 0, next_request: 0, speed: Speed::default(), closed: false };
         Self { config, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Whether a request could be taken in now, before it has been tokenized.
+    /// Checks whether there is room for a request, before it is tokenized.
     ///
     /// # Errors
-    /// When it would be refused whatever it holds.
+    /// When even the smallest request would be refused.
     pub fn has_room(&self) -> Result<(), Refused> {
         let state = self.lock();
         self.admit(&state, 1)
     }
 
-    /// Takes in all texts of a request, or none.
+    /// Adds all texts of a request to the queue, or none.
     ///
     /// # Errors
-    /// When there is no room for them.
+    /// When there is no room for all texts.
     pub fn submit(&self, works: Vec<W>) -> Result<Ticket<'_, W>, Refused> {
         let tokens: usize = works.iter().map(W::tokens).sum();
         let (sender, receiver) = oneshot::channel();
@@ -193,12 +193,12 @@ impl<W: Work> Queue<W> {
         Ok(())
     }
 
-    /// Tokens that wait.
+    /// The number of tokens that wait.
     pub fn waiting_tokens(&self) -> usize {
         self.lock().tokens
     }
 
-    /// Computes what is in the queue and what comes, until the queue is closed and empty. `report` hears of each batch.
+    /// Computes the texts in the queue until it is closed and empty. `report` is called after each batch.
     pub fn work(&self, report: impl Fn(BatchReport)) {
         while let Some(batch) = self.next_batch() {
             let start = Instant::now();
@@ -216,11 +216,11 @@ impl<W: Work> Queue<W> {
         }
     }
 
-    /// The next texts to compute; none once the queue is closed and empty.
+    /// Waits for the next batch. Returns `None` once the queue is closed and empty.
     fn next_batch(&self) -> Option<Vec<Item<W>>> {
         let mut state = self.lock();
         loop {
-            // Requests that have failed leave their other texts here.
+            // When one text of a request fails, its other texts are still in the queue.
             state.remove(|item| item.request.is_done());
             if !state.items.is_empty() {
                 break;
@@ -232,20 +232,20 @@ impl<W: Work> Queue<W> {
         }
         let mut is_chosen = vec![false; state.items.len()];
         choose(&state.items, &self.config).into_iter().for_each(|at| is_chosen[at] = true);
-        // One pass, as there may be many.
+        // One pass, because the queue may be long.
         let mut is_chosen = is_chosen.into_iter();
         let batch: Vec<Item<W>> = state.items.extract_if(.., |_| is_chosen.next() == Some(true)).collect();
         state.tokens -= batch.iter().map(|item| item.work.tokens()).sum::<usize>();
         Some(batch)
     }
 
-    /// Takes nothing more in. What is in the queue is still computed.
+    /// Stops admitting requests. The texts in the queue are still computed.
     pub fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    /// Takes everything out; those who wait hear [`Failure::Closed`].
+    /// Closes and empties the queue. Waiting requests fail with [`Failure::Closed`].
     pub fn abandon(&self) {
         self.close();
         let mut state = self.lock();
@@ -272,13 +272,13 @@ impl<W: Work> State<W> {
     }
 }
 
-/// What came of each work of a batch.
+/// The results for the items of a batch.
 type Results<W> = Vec<Result<<W as Work>::Output, Failure>>;
 
-/// The results of works, and whether one of them panicked. After a panic each is computed by itself.
+/// The results for the items, and whether one of them panicked. After a panic each item is computed separately.
 fn compute<W: Work>(works: &[&W]) -> (Results<W>, bool) {
     let attempt = |works: &[&W]| -> Option<Results<W>> {
-        // What a panic leaves half done is dropped, never looked at.
+        // A panic leaves no state behind that is used later.
         let results = catch_unwind(AssertUnwindSafe(|| W::compute(works))).ok()?;
         Some(results.into_iter().map(|result| result.map_err(Failure::Text)).collect())
     };
@@ -296,7 +296,7 @@ fn compute<W: Work>(works: &[&W]) -> (Results<W>, bool) {
 }
 
 impl<W: Work> Request<W> {
-    /// Keeps a result, and sends all once the last is there, or the first failure.
+    /// Stores a result. Sends all results once they are complete, or the first failure.
     fn deliver(&self, place: usize, result: Result<W::Output, Failure>) {
         let mut slot = self.lock();
         let Some(mut pending) = slot.take() else { return };
@@ -327,7 +327,7 @@ impl<W: Work> Ticket<'_, W> {
     /// Waits for all results, in the order of the texts.
     ///
     /// # Errors
-    /// When one of the texts fails, or the queue ends before.
+    /// When one of the texts fails, or the queue is abandoned.
     pub async fn results(mut self) -> Result<Vec<W::Output>, Failure> {
         (&mut self.receiver).await.unwrap_or(Err(Failure::Closed))
     }

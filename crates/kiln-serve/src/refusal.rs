@@ -2,39 +2,39 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
-/// An answer that is none: a status, a word for programs, and a sentence for people.
+/// An error response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     pub status: StatusCode,
-    /// For the metrics: why.
+    /// The reason, for the metrics and the log.
     pub reason: Reason,
     pub message: String,
-    /// Seconds after which another try may be worth it.
+    /// Seconds after which the client should try again.
     pub retry_after: Option<u64>,
 }
 
-/// Why a request is refused, as the metrics count it.
+/// Why a request was refused. The metrics count refusals by reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// Not JSON, or not of the shape that was asked for.
+    /// The body is not JSON, or does not have the expected form.
     Invalid,
     /// Too many bytes, texts or tokens.
     TooLarge,
     /// No such route or method.
     NotFound,
-    /// No such model, or one of another task.
+    /// No such model, or a model for another task.
     NoModel,
-    /// No key, or none that is known.
+    /// No key, or an unknown key.
     Unauthorized,
     /// The queue is full.
     Overloaded,
-    /// It took too long.
+    /// There was no result within the deadline.
     Deadline,
     /// The client sent its request too slowly.
     Slow,
-    /// The server shuts down.
+    /// The server is shutting down.
     Closing,
-    /// A text panicked, or the model gave numbers that are not finite.
+    /// Computing a text panicked, or the model's output was not finite.
     Internal,
 }
 
@@ -73,12 +73,12 @@ impl Refusal {
         Self { status, reason, message: message.into(), retry_after: None }
     }
 
-    /// The body is JSON, and not what the route takes.
+    /// The body is JSON, but not what the route expects.
     pub fn unprocessable(message: impl Into<String>) -> Self {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, Reason::Invalid, message)
     }
 
-    /// The body cannot be read at all, or asks for something that would be wrong silently.
+    /// The body cannot be read, or the results would be silently wrong.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, Reason::Invalid, message)
     }
@@ -88,7 +88,7 @@ impl Refusal {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, Reason::Internal, message)
     }
 
-    /// As the clients of a route expect errors.
+    /// The response, in the form that the clients of a route expect.
     pub fn response(&self, family: Family) -> Response<Body> {
         let mut response = Response::new(Body::from(family.body(self).to_string()));
         *response.status_mut() = self.status;
@@ -105,21 +105,21 @@ impl Refusal {
     }
 }
 
-/// Whose clients speak to a route.
+/// The family of clients that a route is for. It decides the form of errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
-    /// Hugging Face's inference clients, and whoever asks for nothing known.
+    /// Hugging Face's inference clients. Unknown paths also belong here.
     HuggingFace,
-    /// Those of text-embeddings-inference.
+    /// Clients of text-embeddings-inference.
     Tei,
-    /// OpenAI's.
+    /// OpenAI's clients.
     OpenAi,
     /// KServe's probes.
     KServe,
 }
 
 impl Family {
-    /// By a request's path.
+    /// The family for the path of a request.
     pub fn of(path: &str) -> Self {
         let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
         match first {

@@ -18,7 +18,7 @@ mod open_ai;
 mod tei;
 mod vectors;
 
-/// All routes, as logs and metrics name them.
+/// All routes, with their names in logs and metrics.
 pub const ROUTES: [&str; 22] = [
     "/",
     "/docs",
@@ -44,13 +44,13 @@ pub const ROUTES: [&str; 22] = [
     OTHER,
 ];
 
-/// Those of them that are for people: they tell nothing about the models.
+/// The routes of pages for people. They reveal nothing about the models.
 pub const PAGES: [&str; 5] = ["/", "/docs", "/docs/", "/docs/{*file}", "/openapi.json"];
 
-/// A path that is none of them.
+/// The name of all other paths.
 pub const OTHER: &str = "other";
 
-/// Whether a route needs no key: it tells nothing about the models.
+/// Whether a route needs no key because it reveals nothing about the models.
 pub fn is_open(method: &Method, route: &str) -> bool {
     let is_page = PAGES.contains(&route) && method != Method::POST;
     is_page || ["/health", "/v2/health/live", "/v2/health/ready"].contains(&route)

@@ -18,10 +18,10 @@ use crate::model::Model;
 use crate::routes::{ROUTES, router};
 use crate::tls;
 
-/// Reads the models: at the start, and again at each reload.
+/// Loads the models, at the start and at each reload.
 pub type Load = Box<dyn Fn() -> Result<Vec<Model>, Error> + Send + Sync>;
 
-/// A server that has its models and listens; [`Server::run`] answers.
+/// A server that has loaded its models and listens. [`Server::run`] serves requests.
 pub struct Server {
     app: Arc<App>,
     load: Arc<Load>,
@@ -39,34 +39,34 @@ enum Order {
     Shutdown,
 }
 
-/// Tells a running server what to do, from any thread.
+/// Reloads or shuts down a running server, from any thread.
 #[derive(Clone, Debug)]
 pub struct Handle(mpsc::UnboundedSender<Order>);
 
 impl Handle {
-    /// Has the models, and the certificate, read again. Where that fails, those before stay.
+    /// Reloads the models and the certificate. If that fails, the server keeps the previous ones.
     pub fn reload(&self) {
-        // A server that has ended needs no order.
+        // Sending fails only after the server has ended.
         let _ = self.0.send(Order::Reload);
     }
 
-    /// Has the server take nothing new, answer what it has, and end.
+    /// Shuts the server down. It accepts no new requests and finishes the open ones.
     pub fn shut_down(&self) {
         let _ = self.0.send(Order::Shutdown);
     }
 }
 
-/// Threads that read requests and write answers; the computing threads are the pool's.
+/// Threads that read requests and write responses. The thread pool computes.
 const IO_THREADS: usize = 2;
 /// Threads that tokenize long texts.
 const TOKENIZING_THREADS: usize = 4;
 
 impl Server {
-    /// Reads the keys, the certificate and the models, then listens.
+    /// Loads the keys, the certificate and the models, and starts to listen.
     ///
     /// # Errors
-    /// When one of them is missing or wrong, two models have one name, the address cannot be listened on, or it is reached
-    /// from other machines and there are no keys.
+    /// When one of these is missing or invalid, two models have the same name, or the server cannot listen on the address.
+    /// Also when other machines can reach the address and there are no keys.
     pub fn bind(config: ServeConfig, load: Load) -> Result<Self, Error> {
         let address = config.address;
         if !address.ip().is_loopback() && config.key_file.is_none() && !config.without_keys {
@@ -95,28 +95,28 @@ impl Server {
         Ok(Self { app, load, runtime, pool, socket, address, tls, orders })
     }
 
-    /// Where it listens: also the port, where any was asked for.
+    /// The address that the server listens on. It has the actual port if the configuration has port 0.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// `http://host:port`, or `https://`.
+    /// The URL of the server: `http://host:port`, or `https://host:port` with TLS.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.address)
     }
 
-    /// What tells it to reload or to end.
+    /// A handle to reload the models or shut the server down.
     pub fn handle(&self) -> Handle {
         Handle(self.orders.0.clone())
     }
 
-    /// Answers until it is told to end. Then it takes no further connection, answers what it has, and returns; what is not
-    /// answered within the limit's time for draining is not answered.
+    /// Serves requests until it is shut down. Then it accepts no further connections, finishes the open requests, and
+    /// returns. Requests that take longer than [`Limits::drain_time`](crate::Limits::drain_time) get no response.
     pub fn run(self) {
         let Self { app, load, runtime, pool, socket, tls, mut orders, .. } = self;
         let (close, closing) = watch::channel(false);
-        // The thread of work is one of the pool's, so that its products need not be handed over.
+        // The worker runs on a thread of the pool, so that it need not hand over its matrix products.
         let (worker, metrics) = (app.clone(), app.metrics.clone());
         pool.spawn(move || {
             let log = worker.config.log.clone();
@@ -133,7 +133,7 @@ impl Server {
             let listening = tokio::spawn(listener.run(closing));
             while let Some(Order::Reload) = orders.1.recv().await {
                 let reload = Reload { app: app.clone(), load: load.clone(), tls: tls.clone() };
-                // One at a time; meanwhile requests are answered.
+                // One reload at a time. Requests are served meanwhile.
                 let _ = tokio::task::spawn_blocking(move || reload.run()).await;
             }
             app.start_draining();
@@ -152,7 +152,7 @@ impl std::fmt::Debug for Server {
     }
 }
 
-/// What a reload needs.
+/// The state that a reload needs.
 struct Reload {
     app: Arc<App>,
     load: Arc<Load>,
@@ -182,7 +182,7 @@ impl Reload {
     }
 }
 
-/// Models whose names differ; at least one.
+/// Checks that there is a model, and that the names differ.
 fn checked(models: Vec<Model>) -> Result<Vec<Model>, Error> {
     let mut names = BTreeSet::new();
     if let Some(twice) = models.iter().find(|model| !names.insert(model.name.as_str())) {
@@ -191,7 +191,7 @@ fn checked(models: Vec<Model>) -> Result<Vec<Model>, Error> {
     if models.is_empty() { Err(Error::NoModel) } else { Ok(models) }
 }
 
-/// An error and what caused it, in one line.
+/// An error and its causes, in one line.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

@@ -8,7 +8,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use crate::Error;
 use crate::config::TlsFiles;
 
-/// Reads a certificate chain and its key, both PEM.
+/// Reads a certificate chain and its private key, both in PEM.
 pub fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, Error> {
     let TlsFiles { certificate, key } = files;
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&read(certificate)?)

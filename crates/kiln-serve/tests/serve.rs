@@ -1,4 +1,4 @@
-//! A server on loopback with a small untrained model of each task, asked over TCP.
+//! Tests of a server on loopback with a small untrained model for each task, over TCP.
 
 #[path = "../examples/untrained/mod.rs"]
 mod untrained;

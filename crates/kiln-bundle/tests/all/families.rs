@@ -1,4 +1,4 @@
-//! Bundles of every family of encoders: compact under the family's own names.
+//! Bundles of every encoder family: weights are stored in the bundle's precision under the family's tensor names.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! A bundle's answers depend on its bytes alone: to the last bit they are the same for a text alone, in any batch, beside any
-//! texts, with any number of threads and at every start, in every precision and for every task.
+//! The predictions of a bundle depend only on its bytes. They are bit-identical for a text alone and in any batch, with any
+//! other texts, with any number of threads and at every start, in every precision and for every task.
 
 use std::collections::HashSet;
 use std::fs;
@@ -50,7 +50,7 @@ fn config(vocab_size: usize) -> BertConfig {
     }
 }
 
-/// A model of each task and of each kind of head.
+/// A model for each task and each kind of head.
 fn networks(config: &BertConfig, device: &Device) -> Vec<(&'static str, Network)> {
     let labels = LabelSet::new(["O", "B-A", "I-A"]).expect("three names");
     let head = |hidden_layers: Vec<usize>| {
@@ -86,12 +86,12 @@ fn networks(config: &BertConfig, device: &Device) -> Vec<(&'static str, Network)
 #[derive(Clone, Copy, Debug)]
 struct Making {
     precision: Precision,
-    /// The scales of int8 that is calibrated, of a model that has outliers.
+    /// The scales, for calibrated int8. The model then has outliers.
     calibrated: Option<ActivationScales>,
 }
 
 impl Making {
-    /// A bundle of a model with weights of its own.
+    /// Makes a bundle of a model with new random weights.
     fn sealed(self, folder: &Path, sample: &Path, mut model: TaskModel) -> PathBuf {
         initialize(model.network.bert());
         if self.calibrated.is_some() {
@@ -113,7 +113,7 @@ impl Making {
     }
 }
 
-/// Texts of all lengths, the longest of several windows, each with a second one where the task asks for it.
+/// Texts of many lengths. The longest have several windows, and each has a second text if the task needs pairs.
 fn texts(random: &mut Random, is_masked: bool, has_pairs: bool) -> Vec<(String, Option<String>)> {
     let lengths: [usize; 14] = [1, 2, 3, 5, 8, 13, 21, 34, 55, 70, 89, 144, 233, 377];
     let mut text = |length: usize| {
@@ -124,7 +124,7 @@ fn texts(random: &mut Random, is_masked: bool, has_pairs: bool) -> Vec<(String, 
     lengths.into_iter().chain([4, 4, 20]).map(&mut text).collect()
 }
 
-/// What a bundle says of texts, to the last bit.
+/// The predictions of a bundle for some texts, exact to the last bit.
 fn answers(bundle: &Bundle, texts: &[(&str, Option<&str>)], batch_size: usize) -> Vec<String> {
     let predictor: &Predictor = bundle.predictor().expect("it has a head");
     let predictions = predictor.clone().with_batch_size(batch_size).predict(texts).expect("the texts are good");
@@ -152,7 +152,7 @@ fn answers_depend_on_the_bytes_of_the_bundle_alone() {
     let sample = kiln_sample::unpack(sample_folder.path()).expect("it is writable").model;
     let vocab_size = Tokenizer::from_folder(&sample).expect("the sample is whole").vocab_size();
     let (config, device) = (config(vocab_size), Flex::device(0));
-    // Of some weights, plain int8 is nearer than any smoothing.
+    // For some weights, plain int8 is closer than any smoothing.
     device.seed(7);
     let mut random = Random(7);
     let plain =

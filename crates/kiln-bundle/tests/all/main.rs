@@ -1,4 +1,4 @@
-//! What bundles promise.
+//! Tests of the guarantees of bundles.
 
 mod families;
 mod invariance;
@@ -8,8 +8,8 @@ mod smoothing;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The turn of a test that draws weights: a device has one random stream for all threads, and what another test draws from it
-/// changes the weights that a seed gives.
+/// A lock for tests that draw weights. A device has one random stream for all threads, so concurrent tests would change
+/// the weights that a seed gives.
 fn random_turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)

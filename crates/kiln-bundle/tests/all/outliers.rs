@@ -1,17 +1,17 @@
-//! Models whose activations have a channel that is far larger than the others, as those of large language models have.
+//! Models with an activation channel that is far larger than the others, as in large language models.
 
 use burn::module::Param;
 use burn::nn::LayerNorm;
 use burn::tensor::{Tensor, TensorData};
 use kiln_bert::{Bert, EncoderLayer};
 
-/// The channel.
+/// The outlier channel.
 const CHANNEL: usize = 3;
-/// How much larger it is.
+/// The factor by which it is larger.
 const FACTOR: f32 = 40.0;
 
-/// Makes one channel of what the layers read larger, and what they multiply it with smaller. What the last one gives is as
-/// before.
+/// Makes one channel of the layers' inputs larger, and the weights that read it smaller. The model's output does not
+/// change.
 pub fn add_outliers(bert: &mut Bert) {
     enlarge(&mut bert.embeddings.layer_norm);
     let layers = bert.encoder.layer.len();
@@ -40,7 +40,7 @@ fn enlarge(norm: &mut LayerNorm) {
     norm.gamma = scaled(norm.gamma.clone(), FACTOR);
 }
 
-/// With the entries of the channel along the first axis multiplied.
+/// The tensor with the channel's entries on the first axis multiplied by `factor`.
 fn scaled<const D: usize>(param: Param<Tensor<D>>, factor: f32) -> Param<Tensor<D>> {
     param.map(|tensor| {
         let mut factors = vec![1.0; tensor.dims()[0]];

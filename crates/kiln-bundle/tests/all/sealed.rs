@@ -1,4 +1,4 @@
-//! A bundle of the sample's model: sealed, verified, opened, damaged.
+//! A bundle of the sample model: made, verified, opened and damaged.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use kiln_predict::{Embedder, Predictor};
 use kiln_schema::Task;
 use tempfile::TempDir;
 
-/// A folder that holds the sample's checkpoint, a masked language model, and a bundle of it.
+/// A folder with the sample checkpoint, a masked language model, and a bundle of it.
 struct Sealed {
     folder: TempDir,
     manifest: Manifest,
@@ -39,7 +39,7 @@ impl Sealed {
         fs::write(self.bundle().join(name), bytes).expect("it is writable");
     }
 
-    /// The message of a verification that fails otherwise than by differences.
+    /// The message of a verification that fails, but not because of differences.
     fn malformed(&self) -> String {
         match verify(&self.bundle()) {
             Err(Error::Differs { differences, .. }) => panic!("{differences:?}"),
@@ -48,7 +48,7 @@ impl Sealed {
         }
     }
 
-    /// What differs, by name.
+    /// The names of the files that differ, and how.
     fn differences(&self) -> Vec<(String, DifferenceKind)> {
         match verify(&self.bundle()) {
             Err(Error::Differs { differences, .. }) => {
@@ -79,7 +79,7 @@ fn a_sealed_model_opens_answers_and_makes_vectors() {
     assert_eq!(vectors(bundle.embedder(Pooling::Mean, true).expect("it needs no pooler")), expected);
 }
 
-/// The sample's checkpoint without its head.
+/// The sample checkpoint without its head.
 #[test]
 fn an_encoder_without_a_head_makes_vectors() {
     let sealed = Sealed::new(Precision::F32);
@@ -138,7 +138,7 @@ fn every_difference_is_named() {
 fn links_pipes_and_folders_are_no_files_of_a_bundle() {
     let sealed = Sealed::new(Precision::F32);
     let path = |name: &str| sealed.bundle().join(name);
-    // A link to the very bytes that the manifest has.
+    // A link to the same bytes as in the manifest.
     fs::rename(path("config.json"), sealed.folder.path().join("elsewhere.json")).expect("it is there");
     std::os::unix::fs::symlink("../elsewhere.json", path("config.json")).expect("a link");
     fs::remove_file(path("tokenizer.json")).expect("it is there");

@@ -1,4 +1,4 @@
-//! Int8 that is calibrated: nearer to f32 where a model has outliers, in every form of an encoder's layer.
+//! Calibrated int8 is closer to f32 if a model has outliers, for every kind of encoder layer.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use kiln_tokenize::Tokenizer;
 
 type Text = (&'static str, Option<&'static str>);
 
-/// What it is calibrated on, and what it is judged by.
+/// Texts for calibration, and other texts for the comparison.
 const TEXTS: [Text; 4] = [("房间很干净", None), ("服务不好", Some("早餐")), ("位置方便", None), ("价格贵", None)];
 const OTHERS: [Text; 3] = [("早餐很丰富，服务也好", None), ("房间", Some("价格")), ("不方便", None)];
 
@@ -89,7 +89,7 @@ fn outliers_cost_less_once_they_are_smoothed() {
         let [before, after] = [&plain, &smoothed].map(|path| distance(&bundled(path), &full));
         assert!(after * 1.5 < before, "{model_type}: {after}, {before} without smoothing; {found:?}");
 
-        // The smoothed weights are the same model where nothing is rounded to int8: on another backend, or to be read.
+        // Without int8 (on another backend, or when they are read) the smoothed weights are the same model.
         let [own, stored] = [&model, &smoothed].map(|path| Weights::from_folder(path).expect("it is whole"));
         let inputs = stored.names().filter(|name| name.ends_with("_smoothing")).count();
         let expected = if model_type == "modernbert" { 1 } else { 5 * if model_type == "albert" { 1 } else { 2 } };
@@ -97,7 +97,7 @@ fn outliers_cost_less_once_they_are_smoothed() {
         for name in stored.names().filter(|name| name.ends_with("_smoothing") && !name.contains("value")) {
             let weight = name.strip_suffix("_smoothing").expect("it ends so");
             let [own, stored] = [&own, &stored].map(|weights| weights.read(weight).expect("floats").expect("a weight"));
-            // Of queries, keys and values side by side, the queries: the values are divided by what smooths the context.
+            // In a fused weight of queries, keys and values, only the queries: the values are also smoothed for the context.
             let first = own.len() / if weight.contains("qkv") { 3 } else { 1 };
             let length = own[..first].iter().map(|value| value * value).sum::<f32>().sqrt();
             assert!(distance(&own[..first], &stored[..first]) < 0.05 * length, "{model_type}: {weight}");
@@ -105,7 +105,7 @@ fn outliers_cost_less_once_they_are_smoothed() {
         let same = seal(&again, ActivationScales::Dynamic);
         assert_eq!((same.sha256, same.smoothing), (manifest.sha256, manifest.smoothing), "{model_type}");
 
-        // With static scales too, outliers cost less once they are smoothed.
+        // Smoothing reduces the effect of outliers with static scales too.
         let found = seal(&fixed, ActivationScales::Static).smoothing.expect("it was calibrated");
         assert_eq!((found.scales, found.candidates.len()), (ActivationScales::Static, 4), "{found:?}");
         let fixed_distance = distance(&bundled(&fixed), &full);
@@ -134,7 +134,7 @@ fn only_int8_is_calibrated_and_only_on_texts() {
     assert!(matches!(prepare(Precision::Bf16).smooth(&TEXTS, scales, &device), Err(Error::NotInt8)));
     assert!(matches!(prepare(Precision::Int8).smooth(&[], scales, &device), Err(Error::NoTexts)));
     assert!(!out.exists(), "what was not finished is gone");
-    // A masked language model is judged by its vectors.
+    // The candidates of a masked language model are compared by its vectors.
     let sealing = prepare(Precision::Int8).smooth(&TEXTS, scales, &device).expect("the texts are good");
     let smoothed = sealing.finish(None).expect("it is writable").smoothing.expect("it was calibrated");
     assert!(smoothed.candidates.iter().all(|candidate| candidate.mean_squared_error > 0.0), "{smoothed:?}");

@@ -1,4 +1,4 @@
-//! Ballista: a scheduler, executors, and the session of a client.
+//! Ballista: the scheduler, executors, and the session of a client.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -19,42 +19,44 @@ use crate::bulk::functions::{SHARD, ShardFunction};
 use crate::bulk::worker::Worker;
 use crate::{Error, ModelOpener, Stores};
 
-/// How a scheduler runs.
+/// Configuration of a scheduler.
 #[derive(Clone, Debug)]
 pub struct SchedulerConfig {
-    /// The address to listen on.
+    /// The IP address to listen on.
     pub host: IpAddr,
-    /// The port to listen on; 0 is any that is free.
+    /// The port to listen on. 0 means any free port.
     pub port: u16,
-    /// The name that executors reach it by; without one, its address.
+    /// The host name at which executors reach the scheduler. The default is its address.
     pub external_host: Option<String>,
-    /// After how long without a sign of life an executor is taken for lost, and how long a job waits for one when none is left.
+    /// The time without a heartbeat after which an executor is considered lost. A job also waits this long for an executor
+    /// when none is left.
     pub executor_timeout: Duration,
 }
 
-/// How an executor runs.
+/// Configuration of an executor.
 #[derive(Clone, Debug)]
 pub struct ExecutorConfig {
     /// `HOST:PORT` of the scheduler.
     pub scheduler: String,
-    /// The address to listen on.
+    /// The IP address to listen on.
     pub host: IpAddr,
-    /// The name that the scheduler reaches it by; without one, its address.
+    /// The host name at which the scheduler reaches the executor. The default is its address.
     pub external_host: Option<String>,
-    /// The ports to listen on, for results and for tasks; 0 is any that is free.
+    /// The ports to listen on, for results and for tasks. 0 means any free port.
     pub ports: (u16, u16),
-    /// How many shards it computes at once.
+    /// The number of shards to compute at the same time.
     pub slots: usize,
-    /// How often it gives a sign of life.
+    /// The interval between heartbeats.
     pub heartbeat: Duration,
-    /// How long it waits for the scheduler at the start.
+    /// How long to wait for the scheduler at the start.
     pub patience: Duration,
 }
 
-/// Hands out shards until the process ends. `ready` is called with the address once it listens.
+/// Runs a scheduler, which assigns shards to executors, until the process ends. `ready` is called with the address once
+/// the scheduler listens.
 ///
 /// # Errors
-/// When it cannot listen.
+/// When the scheduler cannot listen.
 pub fn scheduler(config: &SchedulerConfig, ready: impl FnOnce(SocketAddr) + Send + 'static) -> Result<(), Error> {
     let address = SocketAddr::new(config.host, free_port(config.host, config.port)?);
     let seconds = config.executor_timeout.as_secs().max(1);
@@ -81,10 +83,10 @@ pub fn scheduler(config: &SchedulerConfig, ready: impl FnOnce(SocketAddr) + Send
     })
 }
 
-/// Computes shards until it is told to end. `ready` is called once it can be reached by tasks.
+/// Runs an executor, which computes shards until it is stopped.
 ///
 /// # Errors
-/// When it cannot listen or reach the scheduler, and when the scheduler tells it to end.
+/// When the executor cannot listen or reach the scheduler, and when the scheduler stops it.
 pub fn executor(config: &ExecutorConfig, opener: ModelOpener, stores: Stores) -> Result<(), Error> {
     let (scheduler_host, scheduler_port) = host_and_port(&config.scheduler)?;
     let (flight, tasks) = (free_port(config.host, config.ports.0)?, free_port(config.host, config.ports.1)?);
@@ -108,15 +110,15 @@ pub fn executor(config: &ExecutorConfig, opener: ModelOpener, stores: Stores) ->
     runtime()?.block_on(async move { start_executor_process(Arc::new(process)).await.map_err(failed("the executor")) })
 }
 
-/// Who computes a job.
+/// The executors of a job.
 pub(crate) enum Executors<'a> {
     /// This process.
     Here(Arc<Worker>),
-    /// Those of the scheduler at `HOST:PORT`.
+    /// The executors of the scheduler at `HOST:PORT`.
     Of(&'a str),
 }
 
-/// A session whose shards they compute.
+/// A session whose shards are computed by `executors`.
 pub(crate) async fn session(executors: Executors<'_>) -> Result<SessionContext, Error> {
     let config = SessionConfig::new_with_ballista()
         .with_ballista_standalone_parallelism(1)
@@ -136,13 +138,13 @@ pub(crate) async fn session(executors: Executors<'_>) -> Result<SessionContext, 
         }
     };
     let session = session.map_err(refused)?;
-    // Again: the session has only the engine's own functions now.
+    // Registered again, because the session has only the engine's own functions now.
     session.register_udf(ScalarUDF::from(ShardFunction::new(worker)));
     Ok(session)
 }
 
-/// Computes shards of a job: a union of plans with one row each, because the engine gives every partition of a union to
-/// whichever executor is free.
+/// Computes shards of a job. The plan is a union of plans with one row each, because the engine assigns each partition of a
+/// union to a free executor.
 pub(crate) async fn compute(session: &SessionContext, job: &str, shards: &[usize]) -> EngineResult<()> {
     let function = session.udf(SHARD)?;
     let one_row = |shard: &usize| {
@@ -168,7 +170,7 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     runtime.map_err(|error| Error::Engine(format!("cannot start threads: {error}")))
 }
 
-/// The port, or one that is free where it is 0.
+/// The port, or a free port if it is 0.
 fn free_port(host: IpAddr, port: u16) -> Result<u16, Error> {
     let listener = TcpListener::bind((host, port)).and_then(|listener| listener.local_addr());
     let address =

@@ -3,11 +3,11 @@ use std::io;
 use datafusion::error::DataFusionError;
 use datafusion::parquet::errors::ParquetError;
 
-/// Why a job was not done.
+/// Why a job failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A file, a folder or an address is not what is asked for.
+    /// A file, a folder or an address is not as expected.
     #[error("{place}: {reason}")]
     Place {
         /// The file or address.
@@ -15,29 +15,29 @@ pub enum Error {
         /// What was found and what was expected.
         reason: String,
     },
-    /// An object store did not do what it was asked to.
+    /// An operation of an object store failed.
     #[error("{place}: cannot be reached")]
     Store {
         /// The file or address.
         place: String,
-        /// What it answered.
+        /// The error of the store.
         #[source]
         source: object_store::Error,
     },
     /// The model cannot be opened.
     #[error("the model cannot be opened: {0}")]
     Model(String),
-    /// The engine gave a job up.
+    /// Not all shards were computed.
     #[error("{finished} of {total} shards are finished, the same command continues with the others: {reason}")]
     Unfinished {
-        /// How many shards have been written, in this run or before.
+        /// The number of finished shards, in this run or before.
         finished: usize,
-        /// How many the job has.
+        /// The number of shards of the job.
         total: usize,
-        /// What the engine said.
+        /// The engine's error.
         reason: String,
     },
-    /// A part of the engine could not be started, or it ended.
+    /// A part of the engine could not be started, or failed.
     #[error("{0}")]
     Engine(String),
 }
@@ -52,7 +52,7 @@ impl Error {
         |source| Self::Store { place, source }
     }
 
-    /// An error of the Parquet reader or writer, which also carries those of the store.
+    /// Converts an error of the Parquet reader or writer. It may contain an error of the store.
     pub(crate) fn parquet(place: &str, error: ParquetError) -> Self {
         match error {
             ParquetError::External(source) => match source.downcast::<object_store::Error>() {
@@ -63,7 +63,7 @@ impl Error {
         }
     }
 
-    /// Whether the same may succeed later: the engine tries these again.
+    /// Whether a retry may succeed. The engine retries these errors.
     fn is_passing(&self) -> bool {
         use object_store::Error as Store;
         match self {
@@ -75,7 +75,7 @@ impl Error {
         }
     }
 
-    /// With its causes, in one line.
+    /// The error with its causes, in one line.
     pub(crate) fn in_words(&self) -> String {
         let mut words = self.to_string();
         let mut cause = std::error::Error::source(self);
@@ -88,7 +88,7 @@ impl Error {
     }
 }
 
-/// What the executor said stands between these in the engine's message, which wraps it several times.
+/// Marks around an executor's message. The engine wraps that message several times in its own.
 const MARKS: [&str; 2] = ["<<kiln: ", " :kiln>>"];
 
 impl From<Error> for DataFusionError {
@@ -101,7 +101,7 @@ impl From<Error> for DataFusionError {
     }
 }
 
-/// What an executor said, or all of the engine's message.
+/// The executor's part of the engine's message, or the whole message if it has no such part.
 pub(crate) fn reason(message: &str) -> String {
     let inner = message.split_once(MARKS[0]).and_then(|(_, rest)| rest.split_once(MARKS[1]));
     inner.map_or(message, |(inner, _)| inner).replace("\\\"", "\"")

@@ -1,4 +1,4 @@
-//! The functions that the engine knows by name.
+//! The SQL functions of the engine.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use datafusion::logical_expr::{
 use crate::bulk::worker::Worker;
 use crate::{Error, Model};
 
-/// Gives a session `kiln_predict(text)` or `kiln_embed(text)`, as the model is. Both answer null for null.
+/// Registers `kiln_predict(text)` or `kiln_embed(text)` with a session, depending on the model. Both return null for null.
 ///
 /// # Errors
-/// When the session takes no functions.
+/// When the session does not accept functions.
 pub fn register(registry: &mut dyn FunctionRegistry, model: Model) -> Result<(), Error> {
     let function = ModelFunction {
         name: match model {
@@ -37,7 +37,7 @@ pub fn register(registry: &mut dyn FunctionRegistry, model: Model) -> Result<(),
     registered.map(drop).map_err(|error| Error::Engine(error.to_string()))
 }
 
-/// A model's answers to a column of texts.
+/// A function that applies a model to a column of texts.
 #[derive(Debug)]
 struct ModelFunction {
     name: &'static str,
@@ -67,7 +67,7 @@ impl ScalarUDFImpl for ModelFunction {
         let there: Vec<_> = texts.iter().flatten().map(|text| (text, None)).collect();
         let answers = rayon::scope(|_| self.model.answer(&there));
         let answers = answers.map_err(|reason| DataFusionError::Execution(format!("{}: {reason}", self.name)))?;
-        // The answer of each row; null where it has no text.
+        // The index of each row's result; null if the row has no text.
         let mut next = 0..;
         let at: UInt32Array = texts.iter().map(|text| text.and_then(|_| next.next())).collect();
         Ok(ColumnarValue::Array(take(&answers, &at, None)?))
@@ -88,18 +88,18 @@ impl Hash for ModelFunction {
     }
 }
 
-/// `kiln_shard(job, number)`: computes a shard of the job at an address, and answers whether it did. A scheduler has no worker.
+/// `kiln_shard(job, number)` computes a shard of the job at an address and returns true. A scheduler has no worker.
 #[derive(Debug)]
 pub(crate) struct ShardFunction {
     signature: Signature,
     worker: Option<Arc<Worker>>,
 }
 
-/// What plans call it.
+/// The name of the function in plans.
 pub(crate) const SHARD: &str = "kiln_shard";
 
 impl ShardFunction {
-    /// Volatile: the planner must not compute it.
+    /// The function is volatile, because the planner must not evaluate it.
     pub fn new(worker: Option<Arc<Worker>>) -> Self {
         let arguments = TypeSignature::Exact(vec![DataType::Utf8, DataType::UInt64]);
         Self { signature: Signature::new(arguments, Volatility::Volatile), worker }

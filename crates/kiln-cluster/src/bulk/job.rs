@@ -8,19 +8,19 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
-    /// The column `kiln_prediction`: the line that `kiln predict` writes.
+    /// Predictions, in the column `kiln_prediction`: the JSON line that `kiln predict` writes.
     Predict,
-    /// The column `kiln_embedding`: the vector that `kiln embed` writes.
+    /// Vectors, in the column `kiln_embedding`: the vector that `kiln embed` writes.
     Embed {
-        /// How hidden states become one vector.
+        /// How hidden states are pooled into a vector.
         pooling: Pooling,
-        /// Whether each vector has length 1.
+        /// Whether vectors are normalized to length 1.
         normalize: bool,
     },
 }
 
 impl Task {
-    /// The name of its column.
+    /// The name of the output column.
     pub fn column(&self) -> &'static str {
         match self {
             Self::Predict => "kiln_prediction",
@@ -29,27 +29,27 @@ impl Task {
     }
 }
 
-/// Which columns of the input are texts.
+/// The columns of the input that are texts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Columns {
-    /// The text.
+    /// The column of the text.
     pub text: String,
-    /// The second text of a pair.
+    /// The column of the second text of a pair.
     pub text_pair: Option<String>,
 }
 
-/// What becomes of rows that have no text, or one that the model cannot read.
+/// What happens to rows without a text, or with a text that the model cannot compute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BadRows {
-    /// The job ends with an error that names the first.
+    /// The job ends with an error that names the first such row.
     #[default]
     Fail,
-    /// They are left out, and written to a file beside the shard, with their position and the reason.
+    /// The rows are left out. Their positions and the reasons are written to a file in `_bad`.
     SetAside,
 }
 
-/// A job, as executors read it.
+/// A job, in the form that executors read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Job {
     /// The identity of the model.
@@ -57,46 +57,46 @@ pub(crate) struct Job {
     pub task: Task,
     pub columns: Columns,
     pub bad_rows: BadRows,
-    /// The address of the output's folder.
+    /// The address of the output folder.
     pub output: String,
     pub shards: Vec<Shard>,
 }
 
-/// Row groups of one file, which become one file.
+/// Row groups of one input file, which become one output file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Shard {
-    /// A hash of what its bytes depend on.
+    /// A hash of everything that the shard's bytes depend on.
     pub name: String,
     pub file: FileId,
     pub row_groups: Range<usize>,
-    /// The position of its first row in the file.
+    /// The position of the first row in the file.
     pub first_row: u64,
     pub rows: u64,
 }
 
-/// A file, as it was when the job was planned.
+/// An input file, as it was when the job was planned.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FileId {
     pub address: String,
     pub bytes: u64,
-    /// The store's own mark of its content (ETag), or when it was written.
+    /// The store's ETag for the content, or else the modification time.
     pub version: String,
 }
 
 impl Job {
-    /// The name of a shard of this job.
+    /// The name of a shard of the job.
     pub fn shard_name(&self, file: &FileId, row_groups: &Range<usize>) -> String {
         let influences = (&self.model, &self.task, &self.columns, file, row_groups);
         digest(&serde_json::to_vec(&influences).unwrap_or_default())[..32].to_owned()
     }
 
-    /// What the job is known by: everything but how its shards are shared out.
+    /// The id of the job: a hash of all its fields. It does not depend on which executor computes which shard.
     pub fn name(&self) -> String {
         digest(&serde_json::to_vec(self).unwrap_or_default())[..32].to_owned()
     }
 }
 
-/// What is known of a shard that has been written. It is written after the shard.
+/// The receipt of a shard. It is written after the shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Receipt {
     pub rows: u64,
@@ -105,44 +105,44 @@ pub(crate) struct Receipt {
     pub sha256: String,
 }
 
-/// What a finished job has written, in the order of the input.
+/// The shards of a finished job, in the order of the input.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// What the job is known by.
+    /// The id of the job.
     pub job: String,
     /// The identity of the model.
     pub model: String,
-    /// What was computed.
+    /// The task.
     pub task: Task,
-    /// The rows of all shards.
+    /// The number of rows in all shards.
     pub rows: u64,
-    /// The rows that were left out.
+    /// The number of rows that were left out.
     pub bad_rows: u64,
     /// The shards.
     pub shards: Vec<ManifestShard>,
 }
 
-/// A shard, as a manifest lists it.
+/// A shard in a manifest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestShard {
-    /// Its file in the output's folder.
+    /// The name of its file in the output folder.
     pub file: String,
-    /// The file that it was computed from.
+    /// The address of the input file.
     pub input: String,
-    /// The row groups of that file.
+    /// The row groups of the input file.
     pub row_groups: Range<usize>,
-    /// How many rows it has.
+    /// The number of rows.
     pub rows: u64,
-    /// How many rows were left out; they are in `_bad`.
+    /// The number of rows that were left out. They are listed in `_bad`.
     pub bad_rows: u64,
-    /// Its size.
+    /// The size of the file in bytes.
     pub bytes: u64,
-    /// The hash of its bytes.
+    /// SHA-256 of the file.
     pub sha256: String,
 }
 
 pub(crate) const MANIFEST: &str = "manifest.json";
-/// Begin with an underscore, as readers of folders of Parquet files leave those out.
+/// These begin with an underscore, because readers of folders of Parquet files skip such names.
 pub(crate) const JOBS: &str = "_jobs";
 pub(crate) const RECEIPTS: &str = "_shards";
 pub(crate) const BAD_ROWS: &str = "_bad";

@@ -10,14 +10,14 @@ use crate::{Error, Task};
 /// A model that computes a column.
 #[derive(Debug)]
 pub enum Model {
-    /// Answers with JSON, as `kiln predict` writes it.
+    /// Returns JSON, as `kiln predict` writes it.
     Predictor(Box<Predictor>),
-    /// Answers with vectors, as `kiln embed` writes them.
+    /// Returns vectors, as `kiln embed` writes them.
     Embedder(Box<Embedder>),
 }
 
 impl Model {
-    /// The type of its column.
+    /// The type of the output column.
     pub(crate) fn data_type(&self) -> DataType {
         match self {
             Self::Predictor(_) => DataType::Utf8,
@@ -25,7 +25,7 @@ impl Model {
         }
     }
 
-    /// An answer for each text, in their order.
+    /// The output for each text, in their order.
     pub(crate) fn answer(&self, texts: &[(&str, Option<&str>)]) -> Result<ArrayRef, String> {
         match self {
             Self::Predictor(predictor) => {
@@ -54,7 +54,7 @@ fn width(embedder: &Embedder) -> i32 {
 
 type Open = dyn Fn(&Task) -> Result<Model, String> + Send + Sync;
 
-/// How a process opens its model, and what it is known by.
+/// Opens the model of a process, and knows its identity.
 #[derive(Clone)]
 pub struct ModelOpener {
     identity: String,
@@ -62,9 +62,9 @@ pub struct ModelOpener {
 }
 
 impl ModelOpener {
-    /// `identity` is a digest of all that the model's answers depend on: its files, its precision, the program and the
-    /// instruction set. An executor computes the shards of jobs with its own identity alone. `open` says in words why it
-    /// cannot open the model.
+    /// `identity` is a digest of everything that the model's output depends on: its files, its precision, the program and
+    /// the instruction set. An executor only computes shards of jobs with the same identity. If `open` cannot open the
+    /// model, it returns the reason as text.
     pub fn new(identity: String, open: impl Fn(&Task) -> Result<Model, String> + Send + Sync + 'static) -> Self {
         Self { identity, open: Arc::new(open) }
     }

@@ -1,4 +1,4 @@
-//! From the files of the input to shards: row groups next to each other, until there are rows enough.
+//! Divides the input files into shards of consecutive row groups.
 
 use std::ops::Range;
 
@@ -12,10 +12,10 @@ use crate::bulk::reader::Reader;
 use crate::bulk::store::Place;
 use crate::{Columns, Error, Stores, Task};
 
-/// What the beginning and the end of a file say of it.
+/// The metadata of a Parquet file.
 struct Described {
     file: FileId,
-    /// The rows of each row group.
+    /// The number of rows in each row group.
     row_groups: Vec<u64>,
 }
 
@@ -31,7 +31,7 @@ pub(crate) async fn shards(stores: &Stores, inputs: &[String], job: &Job, rows: 
         let (columns, task) = (job.columns.clone(), job.task.clone());
         async move {
             let address = place.address();
-            // In a task of its own: a damaged file may have the reader panic.
+            // In a separate task, because the reader may panic on a damaged file.
             let described = tokio::spawn(async move { describe(&place, &meta, &columns, &task).await });
             described.await.map_err(|error| Error::place(address, format!("cannot be read as Parquet: {error}")))?
         }
@@ -50,7 +50,7 @@ pub(crate) async fn shards(stores: &Stores, inputs: &[String], job: &Job, rows: 
     Ok(shards)
 }
 
-/// Row groups next to each other with so many rows together, or fewer at the end. One with more is by itself.
+/// Ranges of consecutive row groups with at most `rows` rows together. A row group with more rows is a range of its own.
 fn grouped(row_groups: &[u64], rows: u64) -> Vec<Range<usize>> {
     let mut ranges = Vec::new();
     let (mut start, mut sum) = (0, 0);
@@ -80,7 +80,7 @@ async fn describe(place: &Place, meta: &ObjectMeta, columns: &Columns, task: &Ta
     Ok(Described { file: file_id(address, meta), row_groups })
 }
 
-/// What a file is known by.
+/// The id of a file.
 pub(crate) fn file_id(address: String, meta: &ObjectMeta) -> FileId {
     let version = meta.e_tag.clone().unwrap_or_else(|| meta.last_modified.to_rfc3339());
     FileId { address, bytes: meta.size, version }

@@ -12,14 +12,14 @@ use object_store::ObjectStoreExt;
 
 use crate::bulk::store::Place;
 
-/// A Parquet file in a store.
+/// A reader for a Parquet file in a store.
 pub(crate) struct Reader {
     place: Place,
     bytes: u64,
 }
 
 impl Reader {
-    /// Of a file of so many bytes.
+    /// A reader for a file with this size in bytes.
     pub fn new(place: Place, bytes: u64) -> Self {
         Self { place, bytes }
     }

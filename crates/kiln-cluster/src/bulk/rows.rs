@@ -1,4 +1,4 @@
-//! A batch of rows to the same rows with the model's answers, without those that have no text or no answer.
+//! Adds the model's output to a batch of rows, and removes the rows that have no text or no output.
 
 use std::sync::Arc;
 
@@ -13,21 +13,21 @@ use crate::{BadRows, Columns, Error, Model, Task};
 #[derive(Debug, Serialize)]
 pub(crate) struct BadRow {
     pub file: String,
-    /// From 0.
+    /// The position of the row in the file, from 0.
     pub row: u64,
     pub reason: String,
 }
 
-/// How the rows of a file are answered.
+/// Computes the output for the rows of a file.
 pub(crate) struct Answering<'a> {
     pub model: &'a Model,
     pub columns: &'a Columns,
     pub bad_rows: BadRows,
-    /// What errors name.
+    /// The address of the file, for errors.
     pub address: &'a str,
 }
 
-/// The columns of the input and the answers' one.
+/// The schema of the input with the output column added.
 pub(crate) fn with_answers(schema: &Schema, task: &Task, model: &Model) -> SchemaRef {
     let answers = Arc::new(Field::new(task.column(), model.data_type(), false));
     let fields: Vec<_> = schema.fields().iter().cloned().chain([answers]).collect();
@@ -35,7 +35,7 @@ pub(crate) fn with_answers(schema: &Schema, task: &Task, model: &Model) -> Schem
 }
 
 impl Answering<'_> {
-    /// The rows with their answers, as `schema` says, and those that are left out. `first_row` is the position of the first.
+    /// The rows with their output in `schema`, and the rows that are left out. `first_row` is the position of the first row.
     pub fn answer(
         &self,
         batch: &RecordBatch,
@@ -51,7 +51,7 @@ impl Answering<'_> {
         let texts: Vec<_> = rows.iter().map(|row| of_row(*row)).collect();
         let answers = match self.model.answer(&texts) {
             Ok(answers) => answers,
-            // One by one, to learn which it is.
+            // The texts are computed one by one, to find those that fail.
             Err(_) => {
                 let mut answers = Vec::new();
                 for (row, text) in rows.iter().zip(&texts) {
@@ -82,7 +82,7 @@ impl Answering<'_> {
         Ok(texts.as_string::<i32>().clone())
     }
 
-    /// Why a row cannot be answered, where a text of it is missing.
+    /// Why a row cannot be computed, if it lacks a text.
     fn missing(&self, row: usize, text: &StringArray, pair: Option<&StringArray>) -> Option<String> {
         let found = |name: &str| Some(format!("column `{name}`: found null, expected text"));
         match &self.columns.text_pair {

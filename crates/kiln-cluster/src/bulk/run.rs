@@ -1,4 +1,4 @@
-//! A job from its files to its manifest.
+//! Runs a job, from its input files to its manifest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,45 +13,45 @@ use crate::bulk::worker::Worker;
 use crate::bulk::{plan, shard};
 use crate::{BadRows, Columns, Error, Manifest, ManifestShard, ModelOpener, Stores, Task};
 
-/// A job, and where it is computed.
+/// Configuration of a job.
 #[derive(Clone, Debug)]
 pub struct RunConfig {
     /// Parquet files: paths, folders, patterns (`*`, `?`, `**`) or addresses (`s3://…`, `file://…`).
     pub inputs: Vec<String>,
-    /// The folder for what is computed, a path or an address.
+    /// The output folder, a path or an address.
     pub output: String,
-    /// What is computed.
+    /// What to compute for each text.
     pub task: Task,
-    /// Which columns are texts.
+    /// The columns that are texts.
     pub columns: Columns,
-    /// What becomes of rows that cannot be answered.
+    /// What happens to rows that cannot be computed.
     pub bad_rows: BadRows,
-    /// `HOST:PORT` of a scheduler; none: this process computes everything.
+    /// `HOST:PORT` of a scheduler. Without one, this process computes everything.
     pub scheduler: Option<String>,
-    /// Row groups are put together up to so many rows.
+    /// The most rows in a shard. A larger row group is a shard of its own.
     pub rows_per_shard: u64,
-    /// How long the job waits for the next shard before it is given up.
+    /// How long to wait for the next finished shard before the job fails.
     pub patience: Duration,
 }
 
-/// What a run did.
+/// The outcome of a run.
 #[derive(Clone, Debug)]
 pub struct RunOutcome {
-    /// What has been written, now and before.
+    /// The manifest of all shards, from this run and before.
     pub manifest: Manifest,
-    /// How many shards had been written before.
+    /// The number of shards that were finished before.
     pub skipped: usize,
 }
 
-/// The most shards that the engine is given at once: it takes an executor for lost that gets a message of more than 16 MiB.
+/// The most shards in one plan. The engine considers an executor lost if its message is larger than 16 MiB.
 const SHARDS_AT_ONCE: usize = 1000;
 
-/// Computes the shards of a job that have not been written yet, and then publishes its manifest. `tell` learns how many of
-/// how many shards are finished.
+/// Computes the unfinished shards of a job, and then publishes its manifest. `tell` is called with the number of finished
+/// shards and the number of all shards.
 ///
 /// # Errors
-/// When the input is not as asked for, the output has another job's manifest, or shards cannot be computed. What has been
-/// written stays, and the same job continues with the rest.
+/// When the input is invalid, the output folder has the manifest of another job, or shards cannot be computed. Finished
+/// shards stay, and the same job continues with the others.
 pub fn run(
     config: &RunConfig,
     opener: ModelOpener,
@@ -60,7 +60,7 @@ pub fn run(
 ) -> Result<RunOutcome, Error> {
     let runtime = engine::runtime()?;
     let outcome = runtime.block_on(published(config, opener, stores, tell));
-    // An engine in this process may have begun something that nobody waits for any more.
+    // An engine in this process may have tasks that are no longer needed.
     runtime.shutdown_background();
     outcome
 }
@@ -84,7 +84,7 @@ async fn published(
     if let Some(shard) = job.shards.iter().find(|shard| shard.file.address.starts_with(&format!("{}/", job.output))) {
         return Err(Error::place(&shard.file.address, "lies in the output's folder, expected one beside the input"));
     }
-    // Where the output lies changes nothing.
+    // The published id does not depend on the output folder.
     let name = Job { output: String::new(), ..job.clone() }.name();
     let manifest_file = output.join(MANIFEST);
     let published = manifest_file.read_if_present().await?;
@@ -118,7 +118,7 @@ async fn published(
     Ok(RunOutcome { manifest, skipped })
 }
 
-/// What is known of each shard that has been written whole.
+/// The receipts of the finished shards. `None` for a shard that is not finished.
 async fn finished(output: &Place, shards: &[Shard]) -> Result<Vec<Option<Receipt>>, Error> {
     let sizes = output.sizes().await?;
     let known = |shard: &Shard| {
@@ -156,7 +156,7 @@ fn manifest(name: String, job: &Job, receipts: &[Receipt]) -> Manifest {
     }
 }
 
-/// A job that has been planned.
+/// A planned job.
 struct Work<'a> {
     config: &'a RunConfig,
     output: &'a Place,
@@ -166,7 +166,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Has the engine compute what has not been written `before`.
+    /// Computes the shards without a receipt in `before`, with the engine.
     async fn compute_rest(&self, before: &[Option<Receipt>], opener: ModelOpener, stores: Stores) -> Result<(), Error> {
         let rest: Vec<usize> = (0..).zip(before).filter(|(_, receipt)| receipt.is_none()).map(|(at, _)| at).collect();
         if rest.is_empty() {
@@ -175,7 +175,7 @@ impl Work<'_> {
         let there = self.output.sizes().await?;
         let receipts = rest.iter().map(|shard| self.job.shards[*shard].receipt_file());
         for receipt in receipts.filter(|receipt| there.contains_key(receipt)) {
-            // A receipt without its file is worth nothing, and an executor would believe it.
+            // A receipt without its file is removed, because an executor would rely on it.
             self.output.join(&receipt).remove().await?;
         }
         let executors = match &self.config.scheduler {
@@ -195,12 +195,12 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Tells of shards that are finished, and ends when none has been for long.
+    /// Reports the number of finished shards. Returns an error when no shard has finished for `patience`.
     async fn watch(&self) -> Error {
         let (mut last, mut since) = (usize::MAX, tokio::time::Instant::now());
         let names: std::collections::HashSet<String> = self.job.shards.iter().map(Shard::receipt_file).collect();
         loop {
-            // A store that does not answer now may answer later.
+            // Errors are ignored, because the store may recover.
             let receipts = self.output.join(RECEIPTS).sizes().await.unwrap_or_default();
             let count = receipts.keys().filter(|name| names.contains(&format!("{RECEIPTS}/{name}"))).count();
             if count != last {

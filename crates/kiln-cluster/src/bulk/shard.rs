@@ -1,4 +1,5 @@
-//! One shard: row groups of a file in, a file out. Its bytes depend on nothing but what its name is a hash of.
+//! Computes one shard: it reads row groups of a file and writes a file. The name of the shard is a hash of everything that
+//! its bytes depend on.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,12 +27,12 @@ use crate::bulk::rows::{Answering, BadRow, with_answers};
 use crate::bulk::store::Place;
 use crate::{Error, Model, Stores};
 
-/// Rows that are read and answered at once, as many as `kiln predict` takes.
+/// The number of rows that are read and computed at once, the same as in `kiln predict`.
 const ROWS_AT_ONCE: usize = 1024;
-/// Rows of a row group of the output: what the writer holds in memory.
+/// The most rows in a row group of the output. The writer keeps one row group in memory.
 const ROWS_OF_A_GROUP: usize = 8192;
 
-/// Computes a shard and writes it, its bad rows and, last, its receipt. One that has its receipt is left as it is.
+/// Computes a shard and writes it, then its bad rows, and its receipt last. A shard that has a receipt is left unchanged.
 pub(crate) async fn write(stores: &Stores, job: &Job, shard: &Shard, model: &Model) -> Result<Receipt, Error> {
     let output = stores.place(&job.output)?;
     if let Some(receipt) = receipt(&output, shard).await? {
@@ -48,7 +49,7 @@ pub(crate) async fn write(stores: &Stores, job: &Job, shard: &Shard, model: &Mod
     let (mut read, mut bad_rows) = (0, Vec::<BadRow>::new());
     while let Some(batch) = source.next(address).await? {
         let first_row = shard.first_row + read;
-        // Inside the thread pool: from outside, every parallel operation would wake a thread and wait for it.
+        // This runs inside the thread pool. From outside, every parallel operation would wake a thread and wait for it.
         let (batch, bad) = rayon::scope(|_| answering.answer(&batch, &schema, first_row))?;
         read += batch.num_rows() as u64 + bad.len() as u64;
         bad_rows.extend(bad);
@@ -70,13 +71,13 @@ pub(crate) async fn write(stores: &Stores, job: &Job, shard: &Shard, model: &Mod
     Ok(receipt)
 }
 
-/// What is known of a shard that has been written; none of one that has not, or whose note is damaged.
+/// The receipt of a shard. `None` if it does not exist or is damaged.
 pub(crate) async fn receipt(output: &Place, shard: &Shard) -> Result<Option<Receipt>, Error> {
     let bytes = output.join(&shard.receipt_file()).read_if_present().await?;
     Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
-/// The row groups of a shard, read in turn.
+/// Reads the row groups of a shard.
 struct Source {
     batches: ParquetRecordBatchStream<Reader>,
     schema: SchemaRef,
@@ -116,7 +117,7 @@ fn properties() -> WriterProperties {
         .build()
 }
 
-/// A file that appears once it is whole, and the hash of its bytes.
+/// A file that appears only once it is complete, and the hash of its bytes.
 struct Sink {
     file: BufWriter,
     sha256: Sha256,

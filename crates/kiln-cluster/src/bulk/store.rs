@@ -10,10 +10,10 @@ use url::Url;
 
 use crate::Error;
 
-/// The object stores that a process has opened, with the settings they are opened with.
+/// The object stores of a process, which are opened on first use.
 #[derive(Clone, Debug, Default)]
 pub struct Stores {
-    /// As the AWS command line names them: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and so on.
+    /// Settings with the names of the AWS command line: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and so on.
     settings: Arc<Vec<(String, String)>>,
     open: Arc<Mutex<HashMap<String, Arc<dyn ObjectStore>>>>,
 }
@@ -23,17 +23,17 @@ pub struct Stores {
 pub(crate) struct Place {
     pub store: Arc<dyn ObjectStore>,
     pub path: Path,
-    /// What is before the path in its address.
+    /// The part of its address before the path.
     origin: String,
 }
 
 impl Stores {
-    /// Stores that are opened with these settings, where they have them; a path and `file://` need none.
+    /// Stores that are opened with these settings. Paths and `file://` addresses need none.
     pub fn new(settings: Vec<(String, String)>) -> Self {
         Self { settings: Arc::new(settings), open: Arc::default() }
     }
 
-    /// The place of an address (`s3://…`, `file://…`) or of a path of this machine.
+    /// Parses an address (`s3://…`, `file://…`) or a local path.
     pub(crate) fn place(&self, text: &str) -> Result<Place, Error> {
         let url = match text.contains("://") {
             true => Url::parse(text).map_err(|error| Error::place(text, error.to_string()))?,
@@ -61,7 +61,7 @@ impl Stores {
         Ok(Place { store, path, origin })
     }
 
-    /// The files that a path, a folder, a pattern or an address names, sorted.
+    /// The files of a path, a folder, a pattern or an address, sorted.
     pub(crate) async fn files(&self, text: &str) -> Result<Vec<(Place, ObjectMeta)>, Error> {
         let place = self.place(text)?;
         let pattern = place.path.to_string();
@@ -94,7 +94,7 @@ impl Place {
         format!("{}/{path}", self.origin)
     }
 
-    /// A file below a folder.
+    /// The place of a file in this folder.
     pub fn join(&self, name: &str) -> Self {
         let path = name.split('/').fold(self.path.clone(), |path, part| path.join(part));
         Self { path, ..self.clone() }
@@ -113,13 +113,13 @@ impl Place {
         }
     }
 
-    /// Replaces a file, at once.
+    /// Writes a file atomically, and replaces an existing one.
     pub async fn write(&self, bytes: Vec<u8>) -> Result<(), Error> {
         let put = self.store.put(&self.path, PutPayload::from(bytes)).await;
         put.map(drop).map_err(Error::store(self.address()))
     }
 
-    /// Removes a file, if it is there.
+    /// Removes a file if it exists.
     pub async fn remove(&self) -> Result<(), Error> {
         match self.store.delete(&self.path).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
@@ -127,7 +127,7 @@ impl Place {
         }
     }
 
-    /// Writes a file that is not there yet; false where there is one.
+    /// Creates a file. Returns false if it exists already.
     pub async fn create(&self, bytes: Vec<u8>) -> Result<bool, Error> {
         let options = PutOptions::from(PutMode::Create);
         match self.store.put_opts(&self.path, PutPayload::from(bytes), options).await {
@@ -137,7 +137,7 @@ impl Place {
         }
     }
 
-    /// The sizes of what lies below a folder, by what follows the folder's path.
+    /// The sizes of all files in a folder, by their path relative to the folder.
     pub async fn sizes(&self) -> Result<HashMap<String, u64>, Error> {
         let listed: Vec<ObjectMeta> =
             self.store.list(Some(&self.path)).try_collect().await.map_err(Error::store(self.address()))?;
@@ -149,7 +149,8 @@ impl Place {
     }
 }
 
-/// A Parquet file that is not in a folder of notes, as this crate's own are.
+/// Whether a path is a data file: a Parquet file without names that begin with `_` or `.` below `folder`. This crate's
+/// own metadata is in such folders.
 fn is_data(folder: &Path, path: &Path) -> bool {
     let is_note =
         path.prefix_match(folder).is_some_and(|mut parts| parts.any(|part| part.as_ref().starts_with(['_', '.'])));
@@ -160,9 +161,9 @@ fn is_pattern(part: &str) -> bool {
     part.contains(['*', '?'])
 }
 
-/// `*` and `?` stand for what is within a name, `**` for any number of folders.
+/// `*` and `?` match within a name, and `**` matches any number of folders.
 fn pattern_of(text: &str) -> Result<Pattern, PatternError> {
-    // A bracket is one of the name's.
+    // A bracket is a literal part of a name.
     Pattern::new(&text.replace('[', "[[]"))
 }
 

@@ -8,14 +8,14 @@ use crate::bulk::job::{Job, Receipt};
 use crate::bulk::shard;
 use crate::{Error, Model, ModelOpener, Stores, Task};
 
-/// What computes shards in a process: the model, opened once for each task, and the jobs it has read.
+/// Computes the shards of a process. It opens the model once per task, and keeps the last job.
 #[derive(Debug)]
 pub(crate) struct Worker {
     opener: ModelOpener,
     stores: Stores,
-    /// What errors call this process.
+    /// The name of this process in errors.
     name: String,
-    /// For what is read and written: the engine's threads must not wait for their own runtime.
+    /// A runtime for reading and writing, because the engine's threads must not wait for their own runtime.
     runtime: Option<Runtime>,
     models: Mutex<HashMap<Task, Arc<Model>>>,
     jobs: Mutex<HashMap<String, Arc<Job>>>,
@@ -28,9 +28,9 @@ impl Worker {
         Ok(Self { opener, stores, name, runtime: Some(runtime), models: Mutex::default(), jobs: Mutex::default() })
     }
 
-    /// Computes a shard of the job that is at an address.
+    /// Computes a shard of the job at an address.
     pub fn compute(&self, job: &str, shard: usize) -> Result<Receipt, Error> {
-        // On a thread of its own, because the one that calls belongs to a runtime.
+        // On a separate thread, because the calling thread belongs to a runtime.
         let runtime = self.runtime.as_ref().expect("it is taken when the worker is dropped");
         let compute = || runtime.block_on(self.computed(job, shard));
         let outcome = std::thread::scope(|scope| scope.spawn(compute).join());
@@ -48,7 +48,7 @@ impl Worker {
                 let job: Job = serde_json::from_slice(&bytes)
                     .map_err(|error| Error::place(address, format!("is not a job of this version: {error}")))?;
                 let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-                // The newest is kept: jobs come one after another.
+                // Only the newest job is kept, because jobs run one after another.
                 jobs.clear();
                 jobs.entry(address.to_owned()).or_insert(Arc::new(job)).clone()
             }
@@ -70,7 +70,7 @@ impl Worker {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner).get(address).cloned()
     }
 
-    /// Opened once, however many shards wait for it.
+    /// The model for a task. It is opened once, even if several shards wait for it.
     fn model(&self, task: &Task) -> Result<Arc<Model>, Error> {
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(model) = models.get(task) {
@@ -84,7 +84,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Without waiting, which the thread of another runtime must not do.
+        // In the background, because a thread of another runtime must not wait here.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }

@@ -1,4 +1,4 @@
-//! Small models that have learnt nothing, one for each task: for the example and the tests.
+//! Small untrained models, one for each task, for the example and the tests.
 
 mod networks;
 
@@ -23,15 +23,15 @@ fn config() -> BertConfig {
         num_attention_heads: 4,
         intermediate_size: 64,
         max_position_embeddings: 64,
-        // Far from zero, so that answers differ.
+        // Large weights, so that predictions differ.
         initializer_range: 0.5,
         ..BertConfig::base()
     }
 }
 
-/// Writes a folder for each task below `folder`; returns the names with their folders.
+/// Writes a model folder for each task below `folder`. Returns the names and the folders.
 pub fn untrained(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
-    // The same models in every run.
+    // A fixed seed gives the same models in every run.
     Flex::device(0).seed(7);
     let mut models = vec![vectors(&folder.join("vectors"))?];
     for (name, network) in networks::networks(&config())? {
@@ -44,7 +44,7 @@ pub fn untrained(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(models.into_iter().rev().map(name).collect())
 }
 
-/// An encoder without a head, which gives vectors.
+/// An encoder without a head, which computes vectors.
 fn vectors(folder: &Path) -> Result<PathBuf> {
     write_vocabulary(folder)?;
     let bert = BertConfig { initializer_range: 0.02, ..config() }.init(&Flex::device(0));

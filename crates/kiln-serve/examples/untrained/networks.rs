@@ -8,7 +8,7 @@ use kiln_schema::{LabelSet, ProblemType, TagScheme};
 
 use super::Result;
 
-/// A network of each task with its name.
+/// A network for each task, with its name.
 pub fn networks(config: &BertConfig) -> Result<[(&'static str, Network); 6]> {
     let device = Flex::device(0);
     let head = |num_labels| {

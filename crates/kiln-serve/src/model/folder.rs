@@ -1,4 +1,4 @@
-//! What lies beside a model's weights.
+//! Metadata in the files of a model folder.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Details;
 
-/// The pooling that sentence-transformers has saved, else the mean.
+/// The pooling in the sentence-transformers files, or the mean without such files.
 pub fn pooling(folder: &Path) -> Pooling {
     let config = json(&folder.join("1_Pooling/config.json"));
     match config.get("pooling_mode_cls_token").and_then(Value::as_bool) {
@@ -32,7 +32,7 @@ pub fn precision_name(precision: Precision) -> &'static str {
     }
 }
 
-/// A file that may be missing; one that is damaged tells nothing either.
+/// Reads a JSON file. A missing or damaged file counts as `null`.
 fn json(path: &Path) -> Value {
     let bytes = kiln_files::read_if_present(path).ok().flatten().unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()

@@ -1,14 +1,14 @@
 use std::time::Duration;
 
-/// How fast texts are computed, as a moving mean over batches.
+/// The speed of computation, as an exponential moving average over batches.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Speed {
-    /// None before the first batch.
+    /// `None` before the first batch.
     tokens_per_second: Option<f64>,
 }
 
 impl Speed {
-    /// The weight of a new batch's speed.
+    /// The weight of a new measurement.
     const NEW: f64 = 0.1;
 
     pub(super) fn add(&mut self, tokens: usize, time: Duration) {
@@ -17,7 +17,7 @@ impl Speed {
         self.tokens_per_second = Some(mean);
     }
 
-    /// How long so many tokens take; nothing before anything was measured.
+    /// The time that `tokens` take. Zero before the first batch.
     pub(super) fn time_for(&self, tokens: usize) -> Duration {
         match self.tokens_per_second {
             Some(speed) if speed > 0.0 => Duration::try_from_secs_f64(tokens as f64 / speed).unwrap_or(Duration::MAX),

@@ -3,7 +3,7 @@ use std::sync::mpsc;
 
 use super::*;
 
-/// A text of some tokens, and what its computation does.
+/// A text with a number of tokens, and the outcome of its computation.
 #[derive(Clone, Debug)]
 struct Text {
     id: usize,
@@ -54,7 +54,7 @@ const CONFIG: QueueConfig = QueueConfig {
     deadline: Duration::from_secs(60),
 };
 
-/// The ids of the texts of each batch that a full queue is computed in, sorted within a batch.
+/// The ids of the texts in each batch of a filled queue, sorted within a batch.
 fn batches(queue: &Queue<Text>) -> Vec<Vec<usize>> {
     let mut batches = Vec::new();
     while queue.waiting_tokens() > 0 {
@@ -74,7 +74,7 @@ fn wait(ticket: Ticket<'_, Text>) -> Result<Vec<usize>, Failure> {
     tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(ticket.results())
 }
 
-/// Runs `ask` while the queue is worked on by a thread of its own; the queue is closed afterwards.
+/// Runs `ask` while another thread works on the queue. Closes the queue afterwards.
 fn with_worker<T>(queue: &Queue<Text>, ask: impl FnOnce() -> T) -> (T, Vec<BatchReport>) {
     let (sender, reports) = mpsc::channel();
     let answer = std::thread::scope(|scope| {
@@ -112,7 +112,7 @@ fn batches_hold_similar_lengths_and_the_oldest_leads() {
         submit(&queue, [text(3, 11), text(4, 12)]),
         submit(&queue, [text(5, 300)]),
     ];
-    // 4 rows of 50 tokens would be 200; a text longer than a batch goes alone, and as bulk.
+    // 4 rows of 50 tokens would be 200. A text longer than a batch is computed alone, and counts as bulk.
     assert_eq!(batches(&queue), [vec![0, 3, 4], vec![1, 2], vec![5]]);
 }
 
@@ -152,7 +152,7 @@ fn results_come_in_the_order_of_the_texts() {
 #[test]
 fn a_panic_fails_its_text_alone() {
     let queue = Queue::new(CONFIG);
-    // All wait before the worker starts, so that they are one batch.
+    // All are queued before the worker starts, so they are one batch.
     let good = submit(&queue, [text(0, 10)]);
     let panics = submit(&queue, [Text { panics: true, ..text(1, 10) }]);
     let fails = submit(&queue, [text(2, 10), Text { fails: true, ..text(3, 10) }]);
@@ -184,7 +184,7 @@ fn the_speed_says_how_long_a_queue_takes() {
     assert_eq!(speed.time_for(1_000), Duration::ZERO);
     speed.add(1_000, Duration::from_secs(2));
     assert_eq!(speed.time_for(1_000), Duration::from_secs(2));
-    // A batch twice as fast moves the mean by a tenth of the difference.
+    // A batch that is twice as fast moves the mean by a tenth of the difference.
     speed.add(1_000, Duration::from_secs(1));
     assert!((speed.time_for(550).as_secs_f64() - 1.0).abs() < 1e-9, "{:?}", speed.time_for(550));
     let queue = Queue::new(QueueConfig { deadline: Duration::from_secs(1), ..CONFIG });

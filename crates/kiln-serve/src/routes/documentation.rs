@@ -1,4 +1,4 @@
-//! `/openapi.json`, made of the types of the routes.
+//! `/openapi.json`, generated from the types of the routes.
 
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -31,7 +31,7 @@ use super::{health, hugging_face, open_ai, tei};
 )]
 struct Documentation;
 
-/// What stands under two paths, and the key that a server may ask for.
+/// Adds the second path of routes that have two, and the optional key.
 struct OtherPaths;
 
 impl Modify for OtherPaths {
@@ -68,7 +68,7 @@ impl Modify for OtherPaths {
     }
 }
 
-/// The description of all routes.
+/// The OpenAPI description of all routes.
 pub fn json() -> String {
     Documentation::openapi().to_json().expect("it is JSON")
 }
@@ -88,13 +88,13 @@ mod tests {
     fn every_route_is_described_and_nothing_else() {
         let json: serde_json::Value = serde_json::from_str(&json()).expect("it is JSON");
         let described: BTreeSet<&str> = json["paths"].as_object().expect("paths").keys().map(String::as_str).collect();
-        // What is asked at `/` is described, the page there is not.
+        // `POST /` is described. The page at `GET /` is not.
         let is_described = |route: &&str| *route == "/" || !PAGES.contains(route) && *route != OTHER;
         let served: BTreeSet<&str> = ROUTES.into_iter().filter(is_described).collect();
         assert_eq!(described, served);
     }
 
-    /// Whatever the description refers to is in it.
+    /// Every schema that the description refers to is defined in it.
     #[test]
     fn its_references_lead_somewhere() {
         let text = json();

@@ -1,4 +1,4 @@
-//! Whether the server lives and takes requests, and what it has done so far. None of it waits for the queue.
+//! Health, metadata and metrics of the server. None of these routes waits for the queue.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use crate::call::{Name, json};
 use crate::model::{Ability, Model};
 use crate::refusal::{Reason, Refusal};
 
-/// Whether something is so.
+/// Whether the server is live or ready.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct HealthState {
-    /// Always: what is not so has another status.
+    /// Always true. A server that is not live does not respond.
     #[serde(skip_serializing_if = "Option::is_none")]
     live: Option<bool>,
-    /// Always, likewise.
+    /// Always true. A server that is not ready responds with 503.
     #[serde(skip_serializing_if = "Option::is_none")]
     ready: Option<bool>,
 }
@@ -49,7 +49,7 @@ pub async fn metrics(State(app): State<Arc<App>>) -> Response {
     ([(header::CONTENT_TYPE, content_type)], app.metrics.text(app.queue.waiting_tokens())).into_response()
 }
 
-/// What the server is.
+/// Metadata of the server.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ServerMetadata {
     name: &'static str,
@@ -62,7 +62,7 @@ pub async fn server() -> Result<Response, Refusal> {
     json(&ServerMetadata { name: "kiln", version: env!("CARGO_PKG_VERSION"), extensions: [] })
 }
 
-/// What a model is, as KServe's clients ask.
+/// Metadata of a model, in KServe's form.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ModelMetadata {
     name: String,
@@ -72,12 +72,12 @@ pub struct ModelMetadata {
     outputs: Vec<TensorMetadata>,
 }
 
-/// What goes in or comes out of a model.
+/// An input or an output of a model.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct TensorMetadata {
     name: &'static str,
     datatype: &'static str,
-    /// -1 for any number.
+    /// The dimensions; -1 is any number.
     shape: Vec<i64>,
 }
 

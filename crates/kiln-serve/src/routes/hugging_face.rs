@@ -1,4 +1,4 @@
-//! The shapes of Hugging Face's inference clients: `POST /` and `POST /models/{name}`.
+//! The routes of Hugging Face's inference clients: `POST /` and `POST /models/{name}`.
 
 use axum::response::Response;
 use kiln_predict::{Computed, FilledPrediction, Prediction};
@@ -19,33 +19,33 @@ use crate::refusal::Refusal;
 #[schema(example = json!({"inputs": "房间很干净"}))]
 pub struct HuggingFaceRequest {
     /// A text; a pair `{"text", "text_pair"}`; a question `{"question", "context"}`; a list of these; or
-    /// `{"source_sentence", "sentences"}`, whose similarity is asked for.
+    /// `{"source_sentence", "sentences"}` for similarities.
     #[schema(value_type = Object)]
     inputs: Value,
-    /// What the task's client sends beside them.
+    /// Parameters of the task.
     #[serde(default)]
     parameters: Parameters,
-    /// Whether a text that is too long is cut off. Clients of vectors send it here.
+    /// Whether texts that are too long are truncated. Clients for feature extraction send it here.
     truncate: Option<bool>,
-    /// Whether vectors get the length 1.
+    /// Whether vectors are normalized to length 1.
     normalize: Option<bool>,
 }
 
-/// The parameters of all tasks; others are not looked at.
+/// The parameters of all tasks. Unknown parameters are ignored.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Parameters {
-    /// How many labels, or tokens for each mask.
+    /// The number of labels, or of tokens for each mask.
     top_k: Option<usize>,
-    /// What becomes of a classifier's logits.
+    /// The function for a classifier's logits.
     function_to_apply: Option<Function>,
-    /// Whether a text that is too long is cut off.
+    /// Whether texts that are too long are truncated.
     truncate: Option<bool>,
-    /// Whether vectors get the length 1.
+    /// Whether vectors are normalized to length 1.
     normalize: Option<bool>,
 }
 
-/// The most labels, or tokens for a mask, that are listed.
+/// The largest `top_k`.
 const MOST_TOP: usize = 1_000;
 
 #[utoipa::path(
@@ -80,7 +80,7 @@ pub async fn answer(call: Call<HuggingFaceRequest>) -> Result<Response, Refusal>
     let answered = call.answer(&model, texts, Question { kind: Kind::Answer, truncate, top }).await?;
     let shape = Shape { model: &model, top, function: parameters.function_to_apply };
     let values: Vec<Value> = answers(answered.outcomes)?.into_iter().map(|computed| shape.of(computed)).collect();
-    // Clients take the first of a classifier's lists also where they sent one text.
+    // Clients expect a list of lists from a classifier, even for one text.
     let is_list = is_list || matches!(model.ability(), Ability::Labels | Ability::Number);
     match values.as_slice() {
         [only] if !is_list => json_response(only),
@@ -88,7 +88,7 @@ pub async fn answer(call: Call<HuggingFaceRequest>) -> Result<Response, Refusal>
     }
 }
 
-/// The cosine of a text with each of several.
+/// The cosine similarity of the source sentence with each sentence.
 async fn similarities(
     call: &Call<HuggingFaceRequest>,
     model: &std::sync::Arc<Model>,
@@ -103,7 +103,7 @@ async fn similarities(
     json_response(&others.iter().map(|other| kiln_predict::cosine(source, other)).collect::<Vec<f64>>())
 }
 
-/// How the answers of a request look.
+/// Converts the predictions of a request to JSON.
 struct Shape<'a> {
     model: &'a Model,
     top: Option<usize>,
@@ -142,7 +142,7 @@ impl Shape<'_> {
         }
     }
 
-    /// The tokens for a mask; a list of them for each of several masks.
+    /// The tokens for a mask, or a list of tokens for each mask if there are several.
     fn candidates(&self, filled: &FilledPrediction) -> Value {
         let mask = self.model.mask_token().unwrap_or_default();
         let candidates = |(at, found): (usize, &kiln_predict::MaskPrediction)| -> Value {
@@ -157,7 +157,7 @@ impl Shape<'_> {
     }
 }
 
-/// A text with a token in place of one of its masks.
+/// The text with `token` in place of the mask number `at`.
 fn with_mask_filled(text: &str, mask: &str, at: usize, token: &str) -> String {
     match text.match_indices(mask).nth(at) {
         Some((start, _)) if !mask.is_empty() => format!("{}{token}{}", &text[..start], &text[start + mask.len()..]),

@@ -5,28 +5,28 @@ use utoipa::ToSchema;
 use crate::model::{Model, Outcome};
 use crate::refusal::Refusal;
 
-/// A label and its probability.
+/// A label and its score.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Label {
     /// The label's name.
     pub label: String,
-    /// Its probability; a regression's number; a logit where these are asked for.
+    /// The probability, the number of a regression, or the logit if the request asks for logits.
     pub score: f64,
 }
 
-/// What becomes of the logits.
+/// The function that is applied to the logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Function {
-    /// They are probabilities that sum up to 1.
+    /// Softmax: the probabilities sum to 1.
     Softmax,
-    /// Each is a probability by itself.
+    /// Sigmoid: each label has its own probability.
     Sigmoid,
-    /// They stay as they are.
+    /// The logits themselves.
     None,
 }
 
-/// The labels of a text, the best first; by the model's own function where none is given.
+/// The labels of a text, best first. Without `function`, the model's own function is applied.
 pub fn labels(model: &Model, computed: &Computed, function: Option<Function>) -> Vec<Label> {
     let named = |scores: Vec<f64>| model.labels().iter().cloned().zip(scores).collect::<Vec<_>>();
     let logits = || computed.logits.iter().map(|&logit| f64::from(logit));
@@ -54,7 +54,7 @@ fn softmax(logits: impl Iterator<Item = f64> + Clone) -> Vec<f64> {
     logits.map(|logit| (logit - highest).exp() / sum).collect()
 }
 
-/// The answers among outcomes; all are of one kind.
+/// The predictions. All outcomes must be predictions.
 pub fn answers(outcomes: Vec<Outcome>) -> Result<Vec<Computed>, Refusal> {
     let answer = |outcome| match outcome {
         Outcome::Answer(computed) => Ok(computed),

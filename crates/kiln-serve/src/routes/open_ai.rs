@@ -22,27 +22,27 @@ use crate::refusal::{Reason, Refusal};
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({"input": "房间很干净"}))]
 pub struct EmbeddingsRequest {
-    /// A text or a list of texts; token ids are refused.
+    /// A text or a list of texts. Token ids are refused.
     #[schema(value_type = Object)]
     input: Value,
-    /// The name of a model that `/v1/models` lists. Where only one is served, any name means it: OpenAI's clients must send
-    /// one, and often send that of the service they were written for.
+    /// The name of a model that `/v1/models` lists. If only one model is served, any name selects it, because OpenAI's
+    /// clients must send a name and often send that of another service.
     model: Option<String>,
-    /// `float`, or `base64` of the numbers as little-endian f32.
+    /// `float`, or `base64` for little-endian f32 numbers in base64.
     #[serde(default)]
     encoding_format: EncodingFormat,
-    /// How many numbers of each vector are kept.
+    /// The number of dimensions to keep.
     dimensions: Option<usize>,
 }
 
-/// How a vector is written.
+/// The encoding of a vector.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum EncodingFormat {
-    /// As a list of numbers.
+    /// A list of numbers.
     #[default]
     Float,
-    /// As base64 of little-endian f32.
+    /// Little-endian f32 numbers in base64.
     Base64,
 }
 
@@ -51,7 +51,7 @@ pub enum EncodingFormat {
 pub struct EmbeddingsResponse {
     /// `list`.
     object: &'static str,
-    /// One a text, in their order.
+    /// One vector per text, in their order.
     data: Vec<EmbeddingItem>,
     /// The model's name.
     model: String,
@@ -63,7 +63,7 @@ pub struct EmbeddingsResponse {
 pub struct EmbeddingItem {
     /// `embedding`.
     object: &'static str,
-    /// The place of its text.
+    /// The index of its text.
     index: usize,
     embedding: Numbers,
 }
@@ -72,18 +72,18 @@ pub struct EmbeddingItem {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum Numbers {
-    /// As numbers.
+    /// A list of numbers.
     Float(Vec<f32>),
-    /// As base64 of little-endian f32.
+    /// Little-endian f32 numbers in base64.
     Base64(String),
 }
 
-/// What a request cost.
+/// The token counts of a request.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Usage {
-    /// Its tokens, special ones included.
+    /// The number of tokens, including special tokens.
     prompt_tokens: usize,
-    /// The same.
+    /// The same as `prompt_tokens`.
     total_tokens: usize,
 }
 
@@ -127,7 +127,7 @@ async fn embed(call: &Call<EmbeddingsRequest>) -> Result<Response, Refusal> {
     })
 }
 
-/// OpenAI's clients know 400 for whatever is wrong with a request.
+/// Replaces 422 with 400, which OpenAI's clients expect for an invalid request.
 fn as_bad_request(refusal: Refusal) -> Refusal {
     match refusal.status {
         StatusCode::UNPROCESSABLE_ENTITY => Refusal { status: StatusCode::BAD_REQUEST, ..refusal },
@@ -150,7 +150,7 @@ pub struct ModelItem {
     id: String,
     /// `model`.
     object: &'static str,
-    /// Not known: 0.
+    /// Always 0: the time is not known.
     created: u64,
     /// `kiln`.
     owned_by: &'static str,

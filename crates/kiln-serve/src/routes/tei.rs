@@ -22,15 +22,15 @@ use crate::refusal::Refusal;
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({"inputs": "房间很干净"}))]
 pub struct PredictRequest {
-    /// A text; a pair `["a", "b"]`; or a list of lists with one or two texts.
+    /// A text; a list of one text or of a pair (`["a", "b"]`); or a list of such lists.
     #[schema(value_type = Object)]
     inputs: Value,
-    /// Whether a text that is too long is cut off.
+    /// Whether texts that are too long are truncated.
     truncate: Option<bool>,
     /// Whether scores are logits instead of probabilities.
     #[serde(default)]
     raw_scores: bool,
-    /// The model's name; without it, the first that classifies.
+    /// The model's name. The default is the first model that classifies.
     model: Option<String>,
 }
 
@@ -58,20 +58,20 @@ pub async fn predict(call: Call<PredictRequest>) -> Result<Response, Refusal> {
     }
 }
 
-/// Texts whose vectors are asked for.
+/// Texts to embed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({"inputs": "房间很干净"}))]
 pub struct EmbedRequest {
     /// A text or a list of texts.
     #[schema(value_type = Object)]
     inputs: Value,
-    /// Whether a text that is too long is cut off.
+    /// Whether texts that are too long are truncated.
     truncate: Option<bool>,
-    /// Whether vectors get the length 1; they do unless this is false.
+    /// Whether vectors are normalized to length 1. The default is true.
     normalize: Option<bool>,
-    /// How many numbers of each vector are kept.
+    /// The number of dimensions to keep.
     dimensions: Option<usize>,
-    /// The model's name; without it, the first.
+    /// The model's name. The default is the first model that computes only vectors, or else the first model.
     model: Option<String>,
 }
 
@@ -94,7 +94,7 @@ pub async fn embed(call: Call<EmbedRequest>) -> Result<Response, Refusal> {
     json(&config.vectors(call.answer(&model, texts, question).await?.outcomes)?)
 }
 
-/// The model of that name; without a name the first that gives nothing but vectors, else the first.
+/// The model with that name. Without a name, the first model that computes only vectors, or else the first model.
 fn embedding_model(app: &App, name: Option<&str>) -> Result<Arc<Model>, Refusal> {
     let is_embedder = |model: &Model| model.ability() == Ability::Vectors;
     match name {
@@ -103,35 +103,35 @@ fn embedding_model(app: &App, name: Option<&str>) -> Result<Arc<Model>, Refusal>
     }
 }
 
-/// Texts to order by how well they answer a query.
+/// A query and texts to rank by relevance.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({"query": "房间很干净", "texts": ["干净", "太暗"]}))]
 pub struct RerankRequest {
     /// The first text of each pair.
     query: String,
-    /// The second.
+    /// The second text of each pair.
     texts: Vec<String>,
-    /// Whether a pair that is too long is cut off.
+    /// Whether pairs that are too long are truncated.
     truncate: Option<bool>,
-    /// Whether scores stay as the model gives them; else they are between 0 and 1.
+    /// Whether scores are the model's raw output. By default a sigmoid maps them to values between 0 and 1.
     #[serde(default)]
     raw_scores: bool,
-    /// Whether the texts come back.
+    /// Whether the response has the texts.
     #[serde(default)]
     return_text: bool,
-    /// The model's name; without it, the first that gives a number.
+    /// The model's name. The default is the first model that predicts a number.
     model: Option<String>,
 }
 
-/// A text's place and its score.
+/// The index of a text and its score.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Rank {
-    /// The place of the text in the request.
+    /// The index of the text in the request.
     index: usize,
-    /// The text, where it is asked for.
+    /// The text, with `return_text`.
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
-    /// The higher, the better.
+    /// The score. Higher is better.
     score: f64,
 }
 
@@ -158,31 +158,31 @@ pub async fn rerank(call: Call<RerankRequest>) -> Result<Response, Refusal> {
     json(&ranks)
 }
 
-/// Texts whose tokens are asked for.
+/// Texts to tokenize.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({"inputs": "房间很干净"}))]
 pub struct TokenizeRequest {
     /// A text or a list of texts.
     #[schema(value_type = Object)]
     inputs: Value,
-    /// Whether special tokens are listed; they are unless this is false.
+    /// Whether special tokens are listed. The default is true.
     add_special_tokens: Option<bool>,
-    /// The model's name; without it, the first.
+    /// The model's name. The default is the first model.
     model: Option<String>,
 }
 
 /// A token of a text.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Token {
-    /// Its index into the vocabulary.
+    /// The token id.
     id: u32,
-    /// As the vocabulary has it.
+    /// The token in the vocabulary.
     text: String,
-    /// Whether it stands for no text.
+    /// Whether it is a special token.
     special: bool,
-    /// Its first character in the text.
+    /// The position of its first character in the text.
     start: Option<usize>,
-    /// The one behind its last.
+    /// The position after its last character.
     stop: Option<usize>,
 }
 
@@ -213,46 +213,46 @@ fn tokens(model: &Model, text: &str, with_special: bool) -> Result<Vec<Token>, R
     Ok((0..list.tokens.len()).map(token).filter(|token| with_special || !token.special).collect())
 }
 
-/// What the server is and serves; the first fields as text-embeddings-inference has them, of the first model.
+/// Metadata of the server. The first fields describe the first model, as in text-embeddings-inference.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Info {
     /// The first model's name.
     model_id: String,
-    /// A hash of what was loaded, where there is one.
+    /// SHA-256 of the files of a bundle.
     model_sha: Option<String>,
-    /// The precision of its products.
+    /// The precision of its matrix products.
     model_dtype: &'static str,
     model_type: ModelType,
-    /// Tokens of its longest text.
+    /// The most tokens in a text.
     max_input_length: usize,
-    /// Tokens of a batch.
+    /// The most tokens in a batch.
     max_batch_tokens: usize,
-    /// Texts of a request.
+    /// The most texts in a request.
     max_client_batch_size: usize,
-    /// Whether texts that are too long are cut off where a request does not say it.
+    /// Whether texts that are too long are truncated when a request does not set `truncate`.
     auto_truncate: bool,
-    /// Kiln's.
+    /// The version of Kiln.
     version: &'static str,
-    /// All that are served.
+    /// All served models.
     models: Vec<ModelInfo>,
 }
 
-/// What a model gives, as text-embeddings-inference says it.
+/// The type of a model in text-embeddings-inference.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelType {
-    /// Labels.
+    /// Predicts labels.
     Classifier(Labels),
-    /// A number for a pair.
+    /// Predicts a number for a pair.
     Reranker(Labels),
-    /// Vectors.
+    /// Computes vectors.
     Embedding {
-        /// How they are made of the hidden states.
+        /// How hidden states are pooled into a vector.
         pooling: &'static str,
     },
 }
 
-/// Labels by number, and numbers by label.
+/// Labels by index, and indices by label.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Labels {
     id2label: BTreeMap<String, String>,
@@ -263,16 +263,16 @@ pub struct Labels {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ModelInfo {
     name: String,
-    /// transformers' name of its task.
+    /// The name of its task in transformers.
     task: &'static str,
-    /// Whether its answer is a number.
+    /// Whether it predicts a number.
     is_regression: bool,
     is_multi_label: bool,
     labels: Vec<String>,
-    /// What stands for a token that is to be predicted.
+    /// The mask token, for a masked language model.
     #[serde(skip_serializing_if = "Option::is_none")]
     mask_token: Option<String>,
-    /// How many numbers its vectors have.
+    /// The number of dimensions of its vectors.
     width: usize,
     max_input_length: usize,
     /// Whether longer texts are read in windows.
@@ -280,7 +280,7 @@ pub struct ModelInfo {
     precision: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     sha256: Option<String>,
-    /// Where the base model came from.
+    /// The source of the base model.
     #[serde(skip_serializing_if = "Option::is_none")]
     source: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,17 +1,17 @@
 use crate::model::Outcome;
 use crate::refusal::Refusal;
 
-/// How the vectors of a request are finished.
+/// Post-processing of the vectors of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct VectorConfig {
-    /// Whether each gets the length 1, after it was shortened.
+    /// Whether each vector is normalized to length 1, after it is shortened.
     pub normalize: bool,
-    /// How many of its numbers are kept.
+    /// The number of dimensions to keep.
     pub dimensions: Option<usize>,
 }
 
 impl VectorConfig {
-    /// Refuses more dimensions than a model has, before anything is computed.
+    /// Refuses 0 dimensions, or more than the model has, before anything is computed.
     pub fn check(self, width: usize) -> Result<(), Refusal> {
         match self.dimensions {
             Some(dimensions) if dimensions == 0 || dimensions > width => {
@@ -21,7 +21,7 @@ impl VectorConfig {
         }
     }
 
-    /// The vectors among outcomes, shortened and normalized.
+    /// The vectors, shortened and normalized.
     pub fn vectors(self, outcomes: Vec<Outcome>) -> Result<Vec<Vec<f32>>, Refusal> {
         let vector = |outcome| match outcome {
             Outcome::Vector(vector) => Ok(self.finish(vector)),

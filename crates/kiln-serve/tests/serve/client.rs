@@ -1,4 +1,4 @@
-//! Just enough of HTTP to see every byte of an answer.
+//! A minimal HTTP client that returns every byte of a response.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub status: u16,
-    /// By their names in lower case.
+    /// Values by lower-case name.
     pub headers: BTreeMap<String, String>,
     pub body: String,
 }
@@ -29,7 +29,7 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// One request on a connection of its own.
+/// Sends one request on a new connection.
 pub fn send(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let mut stream = connect(address);
     stream.write_all(request(method, path, headers, body).as_bytes()).expect("the server reads");
@@ -44,7 +44,7 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &str) -
     request + &format!("content-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// None where the connection ends without an answer.
+/// Reads a response. Returns `None` if the connection ends without one.
 pub fn read(stream: &mut impl BufRead) -> Option<Answer> {
     let mut line = String::new();
     stream.read_line(&mut line).ok().filter(|&bytes| bytes > 0)?;

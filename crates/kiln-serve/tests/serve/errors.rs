@@ -1,4 +1,4 @@
-//! What is wrong with a request is said in the shape of its route, and nothing else happens.
+//! Errors have the form of their route.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The shapes that Hugging Face's clients read.
+//! The routes of Hugging Face's clients.
 
 use serde_json::{Value, json};
 
@@ -106,7 +106,7 @@ fn vectors_and_similarities() {
     assert!((cosines[0].as_f64().expect("a number") - 1.0).abs() < 1e-5 && cosines[1].as_f64() < Some(1.0));
 }
 
-/// A text's answer is the same alone and among any others.
+/// The prediction for a text is the same alone and with other texts.
 #[test]
 fn companions_change_nothing() {
     let texts = ["房间很干净", "暗", "酒店位置好房间很干净屏幕太暗", "屏幕太暗a"];

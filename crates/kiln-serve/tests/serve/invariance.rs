@@ -1,5 +1,5 @@
-//! What a text is answered depends on nothing that is asked beside it: every byte is the same alone, among other texts of its
-//! request and beside other requests, for every task and in every precision.
+//! The prediction for a text does not depend on other texts. Every byte is the same alone, with other texts in its request,
+//! and with concurrent requests, for every task and precision.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::running::{MODELS, Running, load_in};
 
-/// A route of each task, and those of other clients. All take a list of `inputs` and answer with a list.
+/// A route for each task, and routes of other clients. All take a list of `inputs` and return a list.
 const ROUTES: [&str; 9] = [
     "/models/reviews",
     "/models/topics",
@@ -21,7 +21,7 @@ const ROUTES: [&str; 9] = [
     "/embed",
 ];
 
-/// Texts of each route, threads that ask at once, and requests of each.
+/// The number of texts per route, of client threads, and of requests per thread.
 const TEXTS: usize = 10;
 const THREADS: u64 = 4;
 const REQUESTS: usize = 30;
@@ -43,7 +43,7 @@ impl Random {
         (0..length).map(|_| characters[self.below(characters.len())]).collect()
     }
 
-    /// A text as the route takes it. Names and contexts may be of several windows.
+    /// A random input in the form of the route. Inputs of names and contexts can be several windows long.
     fn input(&mut self, route: &str) -> Value {
         let text = self.text(25);
         match (route, self.below(2)) {
@@ -59,14 +59,14 @@ impl Random {
     }
 }
 
-/// The answer to some inputs, byte by byte.
+/// The response body for some inputs.
 fn answered(server: &Running, route: &str, inputs: &[&Value]) -> String {
     let answer = server.post(route, &json!({ "inputs": inputs }));
     assert_eq!(answer.status, 200, "{route} {inputs:?}: {}", answer.body);
     answer.body
 }
 
-/// A route with its inputs, and what each is answered alone.
+/// A route with its inputs, and the response for each input alone.
 struct Asked {
     route: &'static str,
     inputs: Vec<Value>,
@@ -114,7 +114,7 @@ fn every_byte_of_an_answer_is_its_texts_own() {
     }
 }
 
-/// OpenAI's clients get the same numbers, as base64, in every batch.
+/// OpenAI's clients get the same base64 vectors in every batch.
 #[test]
 fn vectors_in_base64_are_their_texts_own() {
     for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {

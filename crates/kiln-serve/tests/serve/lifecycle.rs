@@ -1,4 +1,4 @@
-//! Starting, reloading, overload and ending.
+//! Start, reload, overload and shutdown.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::client::{connect, request, send};
 use crate::running::{JSON, MODELS, Running, config, load};
 
-/// Waits for something that another thread does.
+/// Waits until a condition holds that another thread makes true.
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
@@ -143,7 +143,7 @@ fn a_deadline_ends_a_request_and_takes_it_out() {
 
 #[test]
 fn a_client_that_leaves_is_taken_out_of_the_queue() {
-    // A batch for each text, so that there is time to leave.
+    // One batch per text, so that there is time to disconnect.
     let server = Running::new(|config| config.limits.batch_tokens = 1);
     let texts = vec!["房间很干净".repeat(11); 2_000];
     let ask = request("POST", "/embed", &[JSON], &json!({ "inputs": texts }).to_string());

@@ -1,4 +1,4 @@
-//! What is too much is refused, and a client that is slow or gone costs nothing.
+//! Requests beyond the limits are refused, and slow or disconnected clients use no resources.
 
 use std::io::{BufReader, Write};
 use std::time::Duration;
@@ -38,7 +38,7 @@ fn bodies_texts_and_tokens() {
     let parameters = json!({ "inputs": "房".repeat(63), "parameters": { "truncate": true } });
     assert_eq!(server.post("/", &parameters).status, 200);
 
-    // In windows of 64 tokens; more than 100 are too many for this server.
+    // The windows have 64 tokens. More than 100 tokens are too many for this server.
     assert_eq!(server.post("/models/names", &json!({ "inputs": "房".repeat(80) })).status, 200);
     let windows = server.post("/models/names", &json!({ "inputs": "房".repeat(200) }));
     assert!(windows.status == 422 && windows.body.contains("takes 100"), "{}", windows.body);
@@ -72,7 +72,7 @@ fn slow_heads_and_bodies_are_ended() {
 fn too_many_connections_are_turned_away() {
     let server = short();
     let idle: Vec<_> = (0..4).map(|_| connect(server.address)).collect();
-    // They count once they are accepted.
+    // Connections count once they are accepted.
     std::thread::sleep(Duration::from_millis(100));
     let refused = server.get("/health");
     assert!(refused.status == 503 && refused.body.contains("too many connections"), "{}", refused.body);

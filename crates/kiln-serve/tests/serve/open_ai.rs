@@ -1,4 +1,4 @@
-//! The shapes of OpenAI's clients.
+//! The routes of OpenAI's clients.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -14,7 +14,7 @@ fn embeddings_as_numbers_and_as_base64() {
     };
     let (numbers, encoded) = (ask("float"), ask("base64"));
     assert_eq!((&numbers["object"], &numbers["model"]), (&json!("list"), &json!("vectors")));
-    // Two characters and two special tokens each.
+    // Each text has two characters and two special tokens.
     assert_eq!(numbers["usage"], json!({ "prompt_tokens": 8, "total_tokens": 8 }));
     for at in 0..2 {
         let item = &encoded["data"][at];
@@ -43,7 +43,7 @@ fn errors_are_nested_and_token_ids_are_refused() {
     assert!(status == 400 && error["message"].as_str().is_some_and(|text| text.contains("takes 64")), "{error}");
 }
 
-/// Clients must send a name, and those written for another service send that service's.
+/// Clients must send a name, and clients for another service send the name of its model.
 #[test]
 fn a_single_model_answers_to_any_name() {
     let server = Running::with(|_| {}, || load(&MODELS.1[..1]));

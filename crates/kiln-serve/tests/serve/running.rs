@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::client::{Answer, send};
 use crate::untrained::untrained;
 
-/// A server in a thread of this process; it ends with the value.
+/// A server in a thread of this process. It is shut down when the value is dropped.
 pub struct Running {
     pub address: SocketAddr,
     pub handle: Handle,
@@ -23,7 +23,7 @@ pub struct Running {
 
 pub const JSON: (&str, &str) = ("content-type", "application/json");
 
-/// The folders of the models, made once.
+/// The folders of the models, written once.
 pub static MODELS: LazyLock<(tempfile::TempDir, Vec<(String, PathBuf)>)> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let models = untrained(folder.path()).expect("it is writable");
@@ -45,7 +45,7 @@ pub fn load_in(models: &[(String, PathBuf)], precision: Precision) -> Result<Vec
 }
 
 impl Running {
-    /// With a model of each task.
+    /// Starts a server with a model for each task.
     pub fn new(change: impl FnOnce(&mut ServeConfig)) -> Self {
         Self::with(change, || load(&MODELS.1))
     }
@@ -73,7 +73,7 @@ impl Running {
         send(self.address, "GET", path, &[], "")
     }
 
-    /// The answer's JSON, where it is 200.
+    /// The JSON of a response, which must have the status 200.
     pub fn ask(&self, path: &str, body: &Value) -> Value {
         let answer = self.post(path, body);
         assert_eq!(answer.status, 200, "{path} {body}: {}", answer.body);
@@ -95,7 +95,7 @@ impl Drop for Running {
     }
 }
 
-/// A server with every model, for tests that change nothing of it.
+/// A server with every model, for tests that do not change it.
 pub fn shared() -> &'static Running {
     static SHARED: LazyLock<Running> = LazyLock::new(|| Running::new(|_| {}));
     &SHARED

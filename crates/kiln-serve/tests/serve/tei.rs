@@ -1,4 +1,4 @@
-//! The shapes of text-embeddings-inference.
+//! The routes of text-embeddings-inference.
 
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ fn embed_normalizes_and_shortens() {
     let short = shared().ask("/embed", &json!({ "inputs": "房间", "dimensions": 4 }));
     assert!(numbers(&short[0]).len() == 4 && (length(&numbers(&short[0])) - 1.0).abs() < 1e-5);
     assert_eq!(shared().post("/embed", &json!({ "inputs": "房间", "dimensions": 33 })).status, 422);
-    // A model with a head gives vectors too, where it is named.
+    // A model with a head computes vectors too, if it is named.
     assert_eq!(
         shared().ask("/embed", &json!({ "inputs": "房间", "model": "reviews" }))[0].as_array().map(Vec::len),
         Some(32)

@@ -1,4 +1,4 @@
-//! TLS, with a certificate that was made for these tests (`certificates/`, valid for a hundred years).
+//! TLS, with a certificate for these tests (`certificates/`, valid for a hundred years).
 
 use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
