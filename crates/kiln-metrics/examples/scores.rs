@@ -1,4 +1,4 @@
-//! From logits to a report: `cargo run --release -p kiln-metrics --example scores`
+//! Computes a report from logits: `cargo run --release -p kiln-metrics --example scores`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use kiln_metrics::{
@@ -8,7 +8,7 @@ use kiln_metrics::{
 const LABELS: [&str; 3] = ["negative", "neutral", "positive"];
 
 fn main() {
-    // A model's logits for seven reviews, `[7, 3]`, and what the reviews say.
+    // A model's logits for seven reviews, `[7, 3]`, and the true labels.
     let logits: [[f32; 3]; 7] = [
         [2.1, 0.3, -1.7],
         [1.4, 1.2, -0.9],

@@ -1,7 +1,7 @@
-/// The share of predictions that are right, from 0 to 1; 0 when there are none.
+/// The share of correct predictions, from 0 to 1; 0 if there are none.
 ///
 /// # Panics
-/// When there are more predictions than targets, or fewer.
+/// When the numbers of predictions and targets differ.
 pub fn accuracy(predictions: &[usize], targets: &[usize]) -> f64 {
     assert_eq!(predictions.len(), targets.len(), "each prediction has a target");
     let correct = predictions.iter().zip(targets).filter(|(prediction, target)| prediction == target).count();
@@ -11,7 +11,7 @@ pub fn accuracy(predictions: &[usize], targets: &[usize]) -> f64 {
 /// Wilson's score interval of a share, such as an accuracy, from `successes` out of `trials`. `z` is a quantile of the normal
 /// distribution, 1.96 for 95 %. With zero trials: [0, 1].
 ///
-/// Unlike the textbook's `p ± z·√(p(1−p)/n)` it stays within 0 and 1, and it has a width where the share is 0 or 1.
+/// Unlike the usual `p ± z·√(p(1−p)/n)`, the interval stays within 0 and 1, and its width is not 0 for a share of 0 or 1.
 /// E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
 ///
 /// # Panics

@@ -2,19 +2,19 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The language that answers are compared in: it says what their words are.
+/// The language in which answers are compared. It determines how they are divided into words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AnswerLanguage {
-    /// By the rules of SQuAD's own script: words, without case, punctuation and articles (Rajpurkar et al., 2016).
+    /// The rules of the official SQuAD script: words, ignoring case, punctuation and articles (Rajpurkar et al., 2016).
     English,
-    /// By the rules of CMRC 2018's own script: Chinese characters one by one and other words whole, without case and
-    /// punctuation; F1 is over the longest passage that both answers have (Cui et al., 2019).
+    /// The rules of the official CMRC 2018 script: single Chinese characters and whole words of other scripts, ignoring case
+    /// and punctuation. F1 is computed from the longest common passage (Cui et al., 2019).
     Chinese,
 }
 
 impl AnswerLanguage {
-    /// Chinese where more than half of the contexts have a Chinese character, else English.
+    /// Chinese if more than half of the contexts contain a Chinese character, otherwise English.
     pub fn infer<'a>(contexts: impl IntoIterator<Item = &'a str>) -> Self {
         let (mut chinese, mut contexts_seen) = (0usize, 0usize);
         for context in contexts {
@@ -25,8 +25,8 @@ impl AnswerLanguage {
     }
 }
 
-/// Exact match (0 or 1) and F1 of a prediction: the best over the true answers. Where there are none, an empty prediction
-/// is right.
+/// Exact match (0 or 1) and F1 of a prediction, each the best over the true answers. If there are no true answers, an empty
+/// prediction is correct.
 pub fn answer_scores(prediction: &str, answers: &[&str], language: AnswerLanguage) -> (f64, f64) {
     if answers.is_empty() {
         let right = f64::from(u8::from(segments(prediction, language).is_empty()));
@@ -55,7 +55,7 @@ fn overlap_f1(predicted: &[String], expected: &[String], language: AnswerLanguag
     2.0 * precision * recall / (precision + recall)
 }
 
-/// How many words both have, each as often as the one that has it less often.
+/// The number of common words. A repeated word counts as often as it occurs in both.
 fn shared_words(a: &[String], b: &[String]) -> usize {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     for word in a {
@@ -85,7 +85,7 @@ fn longest_shared_passage(a: &[String], b: &[String]) -> usize {
     longest
 }
 
-/// What CMRC 2018's script removes besides white space.
+/// The characters that the CMRC 2018 script removes, in addition to white space.
 const CHINESE_PUNCTUATION: &str = "-:_*^/\\~`+=，。：？！“”；’《》…·、「」（）－～『』";
 
 fn segments(text: &str, language: AnswerLanguage) -> Vec<String> {
@@ -100,7 +100,7 @@ fn segments(text: &str, language: AnswerLanguage) -> Vec<String> {
             let mut inside = false;
             for char in text.to_lowercase().chars() {
                 if char.is_whitespace() || CHINESE_PUNCTUATION.contains(char) {
-                    // Removed punctuation does not separate its neighbours; white space does.
+                    // Unlike white space, removed punctuation does not separate words.
                     inside &= !char.is_whitespace();
                     continue;
                 }
@@ -125,7 +125,7 @@ mod tests {
         let english = vec!["a 房 in an English text"; 3].into_iter().chain(vec!["text"; 3]);
         assert_eq!(AnswerLanguage::infer(english.clone()), AnswerLanguage::English);
         assert_eq!(AnswerLanguage::infer(english.chain(["北京是首都"])), AnswerLanguage::Chinese);
-        // The first hundred do not decide for all.
+        // The first hundred contexts do not decide alone.
         let late = vec!["text"; 100].into_iter().chain(vec!["北京"; 101]);
         assert_eq!(AnswerLanguage::infer(late), AnswerLanguage::Chinese);
         assert_eq!(AnswerLanguage::infer([]), AnswerLanguage::English);
@@ -135,7 +135,7 @@ mod tests {
     fn english_answers_are_compared_by_words() {
         let scores = |prediction, answers: &[&str]| answer_scores(prediction, answers, AnswerLanguage::English);
         assert_eq!(scores("The Eiffel Tower!", &["eiffel tower"]), (1.0, 1.0));
-        // Two of the prediction's four words, two of the answer's two.
+        // Two of the four words of the prediction match, and both words of the answer.
         let (exact, f1) = scores("the tall eiffel tower paris", &["Eiffel Tower"]);
         assert_eq!(exact, 0.0);
         assert!((f1 - 2.0 * 0.5 / 1.5).abs() < 1e-12);
@@ -149,12 +149,12 @@ mod tests {
     fn chinese_answers_are_compared_by_characters() {
         let scores = |prediction, answers: &[&str]| answer_scores(prediction, answers, AnswerLanguage::Chinese);
         assert_eq!(scores("《红楼梦》。", &["红楼梦"]), (1.0, 1.0));
-        // The longest passage of both is three of four characters on either side.
+        // The longest common passage has three of the four characters of each.
         let (exact, f1) = scores("在北京市", &["北京市内"]);
         assert_eq!(exact, 0.0);
         assert!((f1 - 0.75).abs() < 1e-12);
         assert_eq!(scores("1998年 Rust", &["1998年rust"]), (1.0, 1.0));
-        // Both characters are there, but not side by side.
+        // Both characters occur, but not next to each other.
         assert!((scores("北大京", &["北京"]).1 - 2.0 * (1.0 / 3.0) * 0.5 / (1.0 / 3.0 + 0.5)).abs() < 1e-12);
     }
 }

@@ -1,30 +1,30 @@
 use crate::accuracy::ratio;
 
-/// The predictions whose confidence is in one range.
+/// The predictions whose confidence is in one bin of a reliability diagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ConfidenceBin {
-    /// How many there are.
+    /// The number of predictions.
     pub examples: u64,
-    /// Their mean confidence; 0 where there are none.
+    /// The mean confidence; 0 if there are no predictions.
     pub confidence: f64,
-    /// The share of them that is right; 0 where there are none.
+    /// The share of correct predictions; 0 if there are no predictions.
     pub accuracy: f64,
 }
 
-/// What a reliability diagram shows: the predictions in `bins` equal ranges of confidence, each open below and closed above.
-/// C. Guo et al., "On Calibration of Modern Neural Networks", 2017, section 2.
+/// The bins of a reliability diagram: the predictions in `bins` equal ranges of confidence, each without its lower and with
+/// its upper end. C. Guo et al., "On Calibration of Modern Neural Networks", 2017, section 2.
 ///
-/// `confidences` are the probabilities of the predicted labels, from 0 to 1; `correct` says which predictions are right.
+/// `confidences` are the probabilities of the predicted labels, from 0 to 1. `correct` is true for correct predictions.
 ///
 /// # Panics
-/// When the slices are not of one length, or `bins` is 0.
+/// When the lengths of the slices differ, or `bins` is 0.
 pub fn confidence_bins(confidences: &[f64], correct: &[bool], bins: usize) -> Vec<ConfidenceBin> {
     assert_eq!(confidences.len(), correct.len(), "each confidence belongs to a prediction");
     assert!(bins > 0, "there is at least one bin");
-    // Sums first.
+    // The bins hold sums first, and means after the second loop.
     let mut all = vec![ConfidenceBin::default(); bins];
     for (&confidence, &correct) in confidences.iter().zip(correct) {
-        // 0 belongs to the first bin, though that is open below. NaN goes there too, and makes its sum NaN.
+        // 0 belongs to the first bin, although the bin excludes its lower end. So does NaN, which makes the sum NaN.
         let bin = &mut all[((confidence * bins as f64).ceil() as usize).clamp(1, bins) - 1];
         bin.examples += 1;
         bin.confidence += confidence;
@@ -37,23 +37,22 @@ pub fn confidence_bins(confidences: &[f64], correct: &[bool], bins: usize) -> Ve
     all
 }
 
-/// The expected calibration error, 0 to 1: the mean difference between confidence and accuracy over the bins of
-/// [`confidence_bins`], each weighted by its examples. It is 0 when there are no examples, and NaN when a confidence is NaN.
+/// The expected calibration error, 0 to 1: the mean absolute difference between confidence and accuracy over the bins of
+/// [`confidence_bins`], weighted by their number of examples. 0 if there are no examples, NaN if a confidence is NaN.
 pub fn expected_calibration_error(bins: &[ConfidenceBin]) -> f64 {
     let gap = |bin: &ConfidenceBin| bin.examples as f64 * (bin.accuracy - bin.confidence).abs();
     ratio(bins.iter().map(gap).sum(), bins.iter().map(|bin| bin.examples).sum::<u64>() as f64)
 }
 
-/// The Brier score, 0 to 2: the mean over the rows of the squared distance between the probabilities and what is true, 1 for
-/// the target and 0 for every other label. G. Brier, "Verification of forecasts expressed in terms of probability", 1950. It
-/// is 0 when there are no rows.
+/// The Brier score, 0 to 2: the squared distance between the probabilities and the one-hot target, as a mean over the rows.
+/// G. Brier, "Verification of forecasts expressed in terms of probability", 1950. 0 if there are no rows.
 ///
 /// # Shapes
 /// - `probabilities`: row-major `[rows, num_labels]`
 /// - `targets`: `[rows]`
 ///
 /// # Panics
-/// When there is not a row of probabilities for each target, or a target is not below `num_labels`.
+/// When there is not one row of probabilities for each target, or a target is not below `num_labels`.
 pub fn brier_score(probabilities: &[f64], num_labels: usize, targets: &[usize]) -> f64 {
     assert_eq!(probabilities.len(), targets.len() * num_labels, "each target has a row of {num_labels} probabilities");
     let distance = |(row, &target): (&[f64], &usize)| {
@@ -92,7 +91,7 @@ mod tests {
         assert_eq!(bins[1], ConfidenceBin { examples: 1, confidence: 0.9, accuracy: 1.0 });
     }
 
-    /// scikit-learn's `brier_score_loss` of two labels is half of it: there, the mean of (0.8 − 1)², (0.3 − 0)² and (0.5 − 1)².
+    /// For two labels, scikit-learn's `brier_score_loss` is half of this: the mean of (0.8 − 1)², (0.3 − 0)² and (0.5 − 1)².
     #[test]
     fn the_brier_score_is_a_squared_distance() {
         let two = brier_score(&[0.2, 0.8, 0.7, 0.3, 0.5, 0.5], 2, &[1, 0, 1]);

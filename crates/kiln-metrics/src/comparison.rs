@@ -1,12 +1,12 @@
-/// The p-value of McNemar's exact test, 0 to 1: how probable it is that two equally good models differ so much on the rows
-/// that only one of them has right.
+/// The p-value of McNemar's exact test, 0 to 1: the probability that two equally good models differ at least this much on
+/// the rows that only one of them predicts correctly.
 ///
-/// It is the two-sided binomial test of `only_a` successes in `only_a + only_b` trials of probability ½.
+/// This is the two-sided binomial test of `only_a` successes in `only_a + only_b` trials with probability ½.
 /// Q. McNemar, "Note on the sampling error of the difference between correlated proportions or percentages", 1947.
 pub fn mcnemar_exact(only_a: u64, only_b: u64) -> f64 {
     let trials = only_a + only_b;
     let fewer = only_a.min(only_b);
-    // Terms of the sum, each from the one before; in logarithms, as 2⁻ⁿ alone has no floating-point number for large n.
+    // The terms of the sum, each computed from the previous one, as logarithms because 2⁻ⁿ underflows for large n.
     let mut log_term = -(trials as f64) * std::f64::consts::LN_2;
     let mut terms = vec![log_term];
     for successes in 1..=fewer {
@@ -17,14 +17,14 @@ pub fn mcnemar_exact(only_a: u64, only_b: u64) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
-/// How often rows are drawn again.
+/// Parameters of the bootstrap.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Bootstrap {
-    /// Draws of as many rows as there are.
+    /// The number of resamples. Each has as many rows as the data.
     pub resamples: usize,
-    /// The share of draws within the interval, between 0 and 1.
+    /// The confidence level of the interval, between 0 and 1.
     pub confidence: f64,
-    /// Decides which rows are drawn.
+    /// The random seed.
     pub seed: u64,
 }
 
@@ -35,12 +35,13 @@ impl Default for Bootstrap {
 }
 
 impl Bootstrap {
-    /// The percentile interval of a number over samples of the size of the data, drawn from it with replacement.
+    /// The percentile interval of a statistic over resamples: as many rows as the data has, drawn with replacement.
     /// B. Efron, "Bootstrap methods: another look at the jackknife", 1979. For the difference of two models on the same
-    /// rows it is paired: P. Koehn, "Statistical significance tests for machine translation evaluation", 2004.
+    /// rows, this is the paired bootstrap: P. Koehn, "Statistical significance tests for machine translation evaluation",
+    /// 2004.
     ///
-    /// `statistic` gets the rows that were drawn, some of them several times. Draws for which it is NaN, as a correlation
-    /// of one row, are left out; where all are, the interval is NaN. Without rows it is `[0, 0]`.
+    /// `statistic` receives the drawn rows, which may contain repetitions. Resamples for which it is NaN are left out; if
+    /// it is NaN for all, so is the interval. The interval is `[0, 0]` if there are no rows or no resamples.
     pub fn interval(&self, rows: usize, mut statistic: impl FnMut(&[usize]) -> f64) -> [f64; 2] {
         if rows == 0 || self.resamples == 0 {
             return [0.0; 2];
@@ -62,18 +63,18 @@ impl Bootstrap {
     }
 }
 
-/// Between two neighbours in proportion, as numpy's default.
+/// A quantile with linear interpolation between neighbours, like NumPy's default.
 fn quantile(sorted: &[f64], share: f64) -> f64 {
     let place = share.clamp(0.0, 1.0) * (sorted.len() - 1) as f64;
     let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
     low + (high - low) * place.fract()
 }
 
-/// Cohen's d of paired scores: the mean of the differences over their standard deviation. 0 when all differences are equal
-/// to 0, infinite when they are equal to another number.
+/// Cohen's d of paired scores: the mean of the differences `b − a`, divided by their standard deviation. It is 0 if the mean
+/// is 0 or there are fewer than two rows, and infinite if all differences are equal and not 0.
 ///
 /// # Panics
-/// When the slices are not of one length.
+/// When the lengths of the slices differ.
 pub fn paired_effect_size(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len(), "two scores for each row");
     let count = a.len() as f64;
@@ -83,7 +84,7 @@ pub fn paired_effect_size(a: &[f64], b: &[f64]) -> f64 {
     if a.len() < 2 || mean == 0.0 { 0.0 } else { mean / variance.sqrt() }
 }
 
-/// Steele et al., "Fast splittable pseudorandom number generators", 2014.
+/// A random number generator: Steele et al., "Fast splittable pseudorandom number generators", 2014.
 pub(crate) struct SplitMix64(pub u64);
 
 impl SplitMix64 {
@@ -95,7 +96,7 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// A number below `end`; the largest error of its probability is `end` / 2⁶⁴.
+    /// A random number below `end`. The relative error of its probability is at most `end` / 2⁶⁴.
     pub fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.next()) * end as u128) >> 64) as usize
     }
@@ -105,7 +106,7 @@ impl SplitMix64 {
 mod tests {
     use super::*;
 
-    /// Binomial tail sums that can be counted by hand, and two values of scipy 1.17's `binomtest`.
+    /// Binomial tail sums by hand, and two values of SciPy 1.17's `binomtest`.
     #[test]
     fn mcnemar_s_test_is_the_binomial_test() {
         for (only_a, only_b, expected) in [
@@ -126,7 +127,7 @@ mod tests {
 
     #[test]
     fn the_interval_of_a_mean_is_that_of_its_standard_error() {
-        // 600 of 1,000 are 1: the standard error is √(0.6 · 0.4 / 1000).
+        // 600 of 1,000 values are 1, so the standard error is √(0.6 · 0.4 / 1000).
         let rows: Vec<f64> = (0..1_000).map(|row| f64::from(u8::from(row < 600))).collect();
         let mean = |drawn: &[usize]| drawn.iter().map(|&row| rows[row]).sum::<f64>() / drawn.len() as f64;
         let [low, high] = Bootstrap::default().interval(rows.len(), mean);

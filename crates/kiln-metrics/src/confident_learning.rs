@@ -1,15 +1,15 @@
-/// The rows whose label is likely wrong, the least probable label first: confident learning. C. Northcutt et al., "Confident
-/// Learning: Estimating Uncertainty in Dataset Labels", 2021 (arXiv 1911.00068), pruned by noise rate and ranked by the
-/// probability of the given label, as cleanlab 2.9 does by default. Equal numbers keep the order of the rows.
+/// Confident learning: the rows whose label is likely wrong, the least probable label first. C. Northcutt et al., "Confident
+/// Learning: Estimating Uncertainty in Dataset Labels", 2021 (arXiv 1911.00068), with pruning by noise rate and ranking by
+/// the probability of the given label, like cleanlab 2.9 by default. Ties keep the order of the rows.
 ///
-/// The probabilities have to be out of sample: those of a model that was not trained on the row.
+/// The probabilities must be out of sample: those of a model that was not trained on the row.
 ///
 /// # Shapes
 /// - `probabilities`: row-major `[rows, num_labels]`, each row summing to 1
-/// - `labels`: `[rows]`, the labels as they are given
+/// - `labels`: `[rows]`, the given labels
 ///
 /// # Panics
-/// When there is not a row of probabilities for each label, or a label is not below `num_labels`.
+/// When there is not one row of probabilities for each label, or a label is not below `num_labels`.
 pub fn label_issues(probabilities: &[f64], labels: &[usize], num_labels: usize) -> Vec<usize> {
     assert_eq!(probabilities.len(), labels.len() * num_labels, "each label has a row of {num_labels} probabilities");
     let probability = |row: usize, label: usize| probabilities[row * num_labels + label];
@@ -39,11 +39,11 @@ pub fn label_issues(probabilities: &[f64], labels: &[usize], num_labels: usize) 
 /// Probabilities that differ by less count as equal.
 const TOLERANCE: f64 = 1e-6;
 
-/// The threshold of a label is at least this.
+/// The minimum threshold of a label.
 const LOWEST_THRESHOLD: f64 = 2.0 * TOLERANCE;
 
-/// How many rows with the first label really have the second, scaled so that the rows of each given label are all counted.
-/// Equations 1 and 3 of the paper.
+/// The confident joint: the estimated number of rows with each given label and each true label, scaled so that the sum for
+/// each given label is its number of rows. Equations 1 and 3 of the paper.
 fn confident_joint(probabilities: &[f64], labels: &[usize], num_labels: usize) -> Vec<Vec<i64>> {
     let thresholds = thresholds(probabilities, labels, num_labels);
     let mut counts = vec![vec![0.0f64; num_labels]; num_labels];
@@ -60,19 +60,20 @@ fn confident_joint(probabilities: &[f64], labels: &[usize], num_labels: usize) -
     let mut given = vec![0.0; num_labels];
     labels.iter().for_each(|&label| given[label] += 1.0);
     for (label, row) in counts.iter_mut().enumerate() {
-        // One right row at the least.
+        // At least one row of each label counts as correct.
         row[label] = row[label].max(1.0);
         let sum: f64 = row.iter().sum();
         row.iter_mut().for_each(|count| *count = *count / sum * given[label]);
     }
-    // The sum of all is the number of rows. cleanlab divides by it and multiplies by it again, and what that rounds off decides
-    // between equal remainders.
+    // The sum of all counts is the number of rows. Like cleanlab, this divides and multiplies by it, because the rounding
+    // errors decide between equal remainders.
     let rows = labels.len() as f64;
     let scaled = |row: &Vec<f64>| row.iter().map(|count| count / rows.max(1.0) * rows).collect::<Vec<f64>>();
     counts.iter().map(|row| rounded(&scaled(row))).collect()
 }
 
-/// Of each label, the mean probability of the rows that have it; one that no probability reaches where there are none.
+/// The threshold of each label: its mean probability in the rows with this label. A label without rows has a threshold that
+/// no probability reaches.
 fn thresholds(probabilities: &[f64], labels: &[usize], num_labels: usize) -> Vec<f64> {
     let mut sums = vec![(0.0, 0usize); num_labels];
     for (row, &given) in probabilities.chunks(num_labels).zip(labels) {
@@ -83,8 +84,8 @@ fn thresholds(probabilities: &[f64], labels: &[usize], num_labels: usize) -> Vec
     sums.iter().map(|sum| mean(sum).max(LOWEST_THRESHOLD)).collect()
 }
 
-/// Of each given label, how many rows to take for each of the others. A label of which no row is counted as right keeps one,
-/// at the cost of the others in equal parts.
+/// The number of rows to prune for each given label and each other label. If no row of a given label counts as correct, one
+/// is kept, and the counts of the other labels are reduced by equal parts.
 fn prune_counts(joint: Vec<Vec<i64>>) -> Vec<Vec<usize>> {
     let pruned = |(label, counts): (usize, Vec<i64>)| {
         let missing = (1 - counts[label]).max(0) as f64;
@@ -94,8 +95,8 @@ fn prune_counts(joint: Vec<Vec<i64>>) -> Vec<Vec<usize>> {
     joint.into_iter().enumerate().map(pruned).collect()
 }
 
-/// Whole numbers with the rounded sum of the given ones: those with the largest remainders are rounded up, or those with the
-/// smallest down.
+/// Rounds numbers so that their sum is the rounded sum. For this, numbers with the largest remainders are rounded up, or
+/// those with the smallest remainders down.
 fn rounded(numbers: &[f64]) -> Vec<i64> {
     let mut whole: Vec<i64> = numbers.iter().map(|number| number.round_ties_even() as i64).collect();
     let missing = numbers.iter().sum::<f64>().round_ties_even() as i64 - whole.iter().sum::<i64>();
@@ -111,7 +112,7 @@ fn rounded(numbers: &[f64]) -> Vec<i64> {
     whole
 }
 
-/// The first of the largest.
+/// The index of the largest probability; the first if there are several.
 fn most_probable(probabilities: &[f64]) -> usize {
     (0..probabilities.len())
         .fold(0, |best, label| if probabilities[label] > probabilities[best] { label } else { best })
@@ -121,7 +122,7 @@ fn most_probable(probabilities: &[f64]) -> usize {
 mod tests {
     use super::*;
 
-    /// Numbers of SplitMix64, which Python makes as easily.
+    /// SplitMix64, which is easy to reproduce in Python.
     struct Random(u64);
 
     impl Random {
@@ -134,7 +135,8 @@ mod tests {
         }
     }
 
-    /// Rows whose probabilities are larger at their real label, by up to `sharpness`, and of which a share has another label.
+    /// Rows whose real label has a larger probability, by up to `sharpness` before normalization. A share of `noise` of the
+    /// rows has a random label.
     struct Noisy {
         seed: u64,
         rows: usize,
@@ -163,9 +165,10 @@ mod tests {
         }
     }
 
-    /// cleanlab 2.9.0: `find_label_issues(labels, pred_probs, return_indices_ranked_by="self_confidence")` on the same rows: how
-    /// many there are, the first eight, and the sum of each row times its place, from 1. NumPy's `argsort` was told to be stable:
-    /// by default it leaves equal remainders in an order of the processor's, which decides the seeds 5 to 7 and no other.
+    /// cleanlab 2.9.0: `find_label_issues(labels, pred_probs, return_indices_ranked_by="self_confidence")` on the same rows.
+    /// The expected values are the number of issues, the first eight, and the sum of each row times its position, from 1.
+    /// NumPy's `argsort` was set to stable: by default, the order of equal remainders depends on the processor. This affects
+    /// only the seeds 5 to 7.
     #[test]
     fn the_issues_and_their_order_are_cleanlab_s() {
         let noisy = |seed, rows, num_labels, noise, sharpness| Noisy { seed, rows, num_labels, noise, sharpness };
@@ -197,7 +200,7 @@ mod tests {
         labels[3] = 1;
         assert_eq!(label_issues(&probabilities, &labels, 2), [3]);
         assert_eq!(label_issues(&[], &[], 2), [0; 0]);
-        // The only row of a label stays.
+        // The only row of a label is kept.
         assert_eq!(label_issues(&[0.9, 0.1, 0.9, 0.1, 0.8, 0.2], &[0, 0, 1], 2), [0; 0]);
     }
 }

@@ -4,39 +4,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::accuracy::ratio;
 
-/// How often each label was predicted for each target. Only pairs that occur are kept, so that memory and time grow with
-/// the labels and the rows, not with the square of the labels.
+/// A sparse confusion matrix: how often each label was predicted for each target. Memory and time grow with the number of
+/// labels and rows, not with the square of the number of labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfusionMatrix {
-    /// By target and prediction; never 0.
+    /// The counts by target and prediction, without zeros.
     counts: BTreeMap<(usize, usize), u64>,
-    /// Targets of each label.
+    /// The number of targets with each label.
     support: Vec<u64>,
-    /// Predictions of each label.
+    /// The number of predictions of each label.
     predicted: Vec<u64>,
 }
 
-/// How often one label was predicted for another.
+/// One entry of a confusion matrix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Confusion {
     /// The true label.
     pub target: usize,
     /// The predicted label.
     pub prediction: usize,
-    /// How often.
+    /// The number of such rows.
     pub count: u64,
 }
 
-/// How well one label is predicted; every ratio is from 0 to 1, and 0 where nothing is divided by nothing.
+/// The scores of one label. Every ratio is from 0 to 1, and 0 / 0 is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClassScores {
-    /// Of the predictions of this label, the share that is right.
+    /// The share of the predictions of this label that are correct.
     pub precision: f64,
-    /// Of the targets of this label, the share that was predicted.
+    /// The share of the targets with this label that were predicted correctly.
     pub recall: f64,
-    /// The harmonic mean of the two.
+    /// The harmonic mean of precision and recall.
     pub f1: f64,
-    /// How many targets are of this label.
+    /// The number of targets with this label.
     pub support: u64,
 }
 
@@ -44,7 +44,7 @@ impl ConfusionMatrix {
     /// Counts pairs of prediction and target.
     ///
     /// # Panics
-    /// When there are more predictions than targets, or fewer, or when an id is not below `num_labels`.
+    /// When the numbers of predictions and targets differ, or an id is not below `num_labels`.
     pub fn new(predictions: &[usize], targets: &[usize], num_labels: usize) -> Self {
         assert_eq!(predictions.len(), targets.len(), "each prediction has a target");
         let (mut counts, mut support, mut predicted) = (BTreeMap::new(), vec![0; num_labels], vec![0; num_labels]);
@@ -56,12 +56,12 @@ impl ConfusionMatrix {
         Self { counts, support, predicted }
     }
 
-    /// How many labels there are.
+    /// The number of labels.
     pub fn num_labels(&self) -> usize {
         self.support.len()
     }
 
-    /// How often a label was predicted for a target.
+    /// The number of rows with this target and prediction.
     pub fn count(&self, target: usize, prediction: usize) -> u64 {
         self.counts.get(&(target, prediction)).copied().unwrap_or(0)
     }
@@ -75,7 +75,7 @@ impl ConfusionMatrix {
         rows
     }
 
-    /// The wrong predictions that occur most often, at most `most` pairs; of equally frequent ones, those with the lower ids.
+    /// The most frequent confusions, at most `most` pairs. Ties are sorted by the ids of target and prediction.
     pub fn largest_confusions(&self, most: usize) -> Vec<Confusion> {
         let wrong = self.counts.iter().filter(|((target, prediction), _)| target != prediction);
         let mut confusions: Vec<Confusion> =
@@ -85,7 +85,7 @@ impl ConfusionMatrix {
         confusions
     }
 
-    /// The share of predictions that are right.
+    /// The share of correct predictions.
     pub fn accuracy(&self) -> f64 {
         ratio(self.correct() as f64, self.total() as f64)
     }
@@ -95,24 +95,24 @@ impl ConfusionMatrix {
         (0..self.num_labels()).map(|label| self.class(label)).collect()
     }
 
-    /// The mean of [`ClassScores::precision`] over the labels that are predicted or targets.
+    /// The mean of [`ClassScores::precision`] over the labels that occur as predictions or targets.
     pub fn macro_precision(&self) -> f64 {
         self.macro_mean(|scores| scores.precision)
     }
 
-    /// The mean of [`ClassScores::recall`] over the labels that are predicted or targets.
+    /// The mean of [`ClassScores::recall`] over the labels that occur as predictions or targets.
     pub fn macro_recall(&self) -> f64 {
         self.macro_mean(|scores| scores.recall)
     }
 
-    /// The mean of [`ClassScores::f1`] over the labels that are predicted or targets: scikit-learn's
-    /// `f1_score(average="macro", zero_division=0)`. A label that is neither does not count.
+    /// The mean of [`ClassScores::f1`] over the labels that occur as predictions or targets: scikit-learn's
+    /// `f1_score(average="macro", zero_division=0)`.
     pub fn macro_f1(&self) -> f64 {
         self.macro_mean(|scores| scores.f1)
     }
 
-    /// Matthews' correlation coefficient, −1 to 1, of any number of labels: scikit-learn's `matthews_corrcoef`, and like it
-    /// 0 where all targets or all predictions are of one label.
+    /// Matthews' correlation coefficient, −1 to 1, for any number of labels: scikit-learn's `matthews_corrcoef`. As there,
+    /// it is 0 if all targets or all predictions have the same label.
     ///
     /// J. Gorodkin, "Comparing two K-category assignments by a K-category correlation coefficient", 2004.
     pub fn matthews_correlation(&self) -> f64 {
@@ -155,7 +155,7 @@ impl ConfusionMatrix {
 mod tests {
     use super::*;
 
-    /// Class 3 is predicted once and never a target; class 4 is neither.
+    /// Label 3 is predicted once but is never a target. Label 4 is neither.
     fn known() -> ConfusionMatrix {
         let targets = [0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2, 1];
         let predictions = [0, 0, 1, 2, 1, 1, 0, 2, 2, 2, 3, 0, 1];
@@ -207,7 +207,7 @@ mod tests {
         assert!(ConfusionMatrix::new(&[0], &[0], 1).largest_confusions(3).is_empty());
     }
 
-    /// With a square matrix this would take 80 GB.
+    /// A square matrix would take 80 GB.
     #[test]
     fn many_labels_cost_no_square() {
         let labels: Vec<usize> = (0..100_000).collect();

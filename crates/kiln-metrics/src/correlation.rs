@@ -1,10 +1,10 @@
-/// The mean of the squared differences; 0 when there are no values.
+/// The mean of the squared differences; 0 if there are no values.
 pub fn mean_squared_error(predictions: &[f64], targets: &[f64]) -> f64 {
     let sum: f64 = predictions.iter().zip(targets).map(|(x, y)| (x - y).powi(2)).sum();
     sum / predictions.len().max(1) as f64
 }
 
-/// Pearson's correlation, −1 to 1; 0 where either side is constant.
+/// Pearson's correlation, −1 to 1; 0 if either side is constant.
 pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
     let count = x.len() as f64;
     let mean = |values: &[f64]| values.iter().sum::<f64>() / count;
@@ -19,7 +19,7 @@ pub fn pearson(x: &[f64], y: &[f64]) -> f64 {
     if xx > 0.0 && yy > 0.0 { (xy / (xx.sqrt() * yy.sqrt())).clamp(-1.0, 1.0) } else { 0.0 }
 }
 
-/// Spearman's correlation: Pearson's of the ranks. Equal values have the mean of their ranks.
+/// Spearman's correlation: Pearson's correlation of the ranks. Equal values have the mean of their ranks.
 pub fn spearman(x: &[f64], y: &[f64]) -> f64 {
     pearson(&ranks(x), &ranks(y))
 }

@@ -3,23 +3,24 @@ use std::iter::Sum;
 
 use crate::accuracy::ratio;
 
-/// An entity: a label on some neighbouring units.
+/// An entity: a label for consecutive units.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Entity {
-    /// The first unit.
+    /// The index of the first unit.
     pub start: usize,
-    /// Behind the last unit.
+    /// The index after the last unit.
     pub end: usize,
-    /// The part of its tags after the hyphen; `_` where they have none.
+    /// The part of the tags after the hyphen; `_` if they have none.
     pub label: String,
 }
 
-/// Which prefixes the tags of entities have.
+/// The prefixes of entity tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
-    /// `B-` begins, `I-` goes on.
+    /// `B-` begins an entity and `I-` continues it.
     Iob2,
-    /// `B-`, `I-` or `M-`, `E-` ends, `S-` is one unit; also known as BMES and BIOES.
+    /// `B-` begins an entity, `I-` or `M-` continues it, `E-` ends it, and `S-` is an entity of one unit. Also known as BMES
+    /// and BIOES.
     Iobes,
 }
 
@@ -31,7 +32,7 @@ impl Scheme {
     }
 }
 
-/// Prefix and label of a tag. `M` is another name of `I`, `L` of `E`, `U` of `S`.
+/// The prefix and label of a tag. `M` is another name for `I`, `L` for `E`, and `U` for `S`.
 fn split(tag: &str) -> (char, &str) {
     let prefix = tag.chars().next().unwrap_or('O');
     let after_prefix = &tag[prefix.len_utf8().min(tag.len())..];
@@ -45,9 +46,9 @@ fn split(tag: &str) -> (char, &str) {
     (prefix, if label.is_empty() { "_" } else { label })
 }
 
-/// The entities of a sequence of tags, whatever its scheme, by the rule of seqeval's default mode, which is conlleval's:
-/// another label, `B` and `S` begin a new entity, and so does anything but `O` after an end. That also says what broken
-/// sequences mean. Unlike there, `L` and `U` end and make entities as `E` and `S` do.
+/// The entities of a sequence of tags in any scheme, by the rules of conlleval and of seqeval's default mode. A different
+/// label, `B`, `S`, or any tag except `O` after `E` or `S` begins a new entity. These rules also apply to invalid sequences.
+/// Unlike in seqeval, `L` and `U` are equivalent to `E` and `S`.
 pub fn entities(tags: &[&str]) -> Vec<Entity> {
     let mut entities = Vec::new();
     let mut start = 0;
@@ -78,7 +79,7 @@ pub fn entities(tags: &[&str]) -> Vec<Entity> {
     entities
 }
 
-/// The entities whose tags follow the scheme exactly: seqeval's strict mode. A broken sequence has none.
+/// The entities whose tags follow the scheme exactly: seqeval's strict mode. Invalid sequences of tags are not entities.
 pub fn strict_entities(tags: &[&str], scheme: Scheme) -> Vec<Entity> {
     let mut entities = Vec::new();
     let mut at = 0;
@@ -106,20 +107,20 @@ pub fn strict_entities(tags: &[&str], scheme: Scheme) -> Vec<Entity> {
     entities
 }
 
-/// How well entities are predicted.
+/// Precision, recall and F1 of entities.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct EntityScores {
-    /// The share of predicted entities that are right: label and both borders.
+    /// The share of predicted entities that are correct, in label and both boundaries.
     pub precision: f64,
-    /// The share of true entities that are predicted.
+    /// The share of true entities that were predicted.
     pub recall: f64,
-    /// Harmonic mean of both; 0 where there is nothing.
+    /// The harmonic mean of precision and recall; 0 if both are 0.
     pub f1: f64,
-    /// How many true entities there are.
+    /// The number of true entities.
     pub support: usize,
 }
 
-/// Scores over all entities (micro), and of each label, in alphabetical order.
+/// The scores over all entities (micro average), and the scores of each label in alphabetical order.
 ///
 /// # Shapes
 /// - `targets`, `predictions`: one list of entities for each sequence
@@ -144,14 +145,14 @@ pub fn entity_scores(
     (total.scores(), by_label.collect())
 }
 
-/// What precision and recall are computed from.
+/// The counts from which precision and recall are computed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counts {
-    /// Predictions that are right.
+    /// Number of correct predictions.
     pub correct: usize,
-    /// Predictions.
+    /// Number of predictions.
     pub predicted: usize,
-    /// Targets.
+    /// Number of targets.
     pub support: usize,
 }
 

@@ -1,5 +1,5 @@
-//! Predictions and targets to numbers: accuracy with its interval, confusion, F1, ROC-AUC, cross-entropy, calibration.
-//! Everything works on plain slices and computes in `f64`; ratios of nothing to nothing are 0, as in scikit-learn.
+//! Metrics of predictions and targets: accuracy with its interval, confusion, F1, ROC-AUC, cross-entropy, calibration.
+//! All functions read plain slices and compute in `f64`. 0 / 0 is 0, as in scikit-learn.
 //!
 //! ```
 //! use kiln_metrics::{ConfusionMatrix, accuracy};

@@ -1,6 +1,6 @@
-/// The index of the largest value; of equal ones the first.
+/// The index of the largest value; the first if there are several.
 ///
-/// NaN is taken for smaller than any number. Where all values are NaN, the result is 0: check first where that may happen.
+/// NaN counts as smaller than any number. If all values are NaN, the result is 0, so check for this case first.
 ///
 /// # Panics
 /// When there are no values.
@@ -15,14 +15,15 @@ pub fn argmax(logits: &[f32]) -> usize {
     best
 }
 
-/// Logits to probabilities: `exp(x) / Σ exp(x)`, which sum to 1.
+/// Converts logits to probabilities that sum to 1: `exp(x) / Σ exp(x)`.
 ///
-/// All are NaN when a logit is NaN or +∞.
+/// If a logit is NaN or +∞, all probabilities are NaN.
 pub fn softmax(logits: &[f32]) -> Vec<f64> {
     softmax_at(logits, 1.0)
 }
 
-/// [`softmax`] of the logits over a temperature: above 1 the probabilities come closer to each other, below 1 they part.
+/// [`softmax`] of the logits divided by a temperature. A temperature above 1 makes the probabilities more equal, one below 1
+/// less equal.
 pub fn softmax_at(logits: &[f32], temperature: f64) -> Vec<f64> {
     let largest = largest(logits);
     let exponential = |&logit: &f32| ((f64::from(logit) - largest) / temperature).exp();
@@ -31,23 +32,23 @@ pub fn softmax_at(logits: &[f32], temperature: f64) -> Vec<f64> {
     exponentials.into_iter().map(|exponential| exponential / sum).collect()
 }
 
-/// The mean over the examples of `−ln softmax(logits)[target]`, in nats; 0 when there are no examples.
+/// The cross-entropy in nats: the mean over the examples of `−ln softmax(logits)[target]`; 0 if there are no examples.
 ///
-/// NaN and +∞ in a logit make it NaN.
+/// If a logit is NaN or +∞, the result is NaN.
 ///
 /// # Shapes
 /// `logits` is `[examples, num_labels]`, row-major; `targets` is `[examples]`.
 ///
 /// # Panics
-/// When `logits` has another length than `targets.len() * num_labels`, or a target is not below `num_labels`.
+/// When the length of `logits` is not `targets.len() * num_labels`, or a target is not below `num_labels`.
 pub fn cross_entropy(logits: &[f32], num_labels: usize, targets: &[usize]) -> f64 {
     cross_entropy_at(logits, num_labels, targets, 1.0)
 }
 
-/// [`cross_entropy`] of the logits over a temperature.
+/// [`cross_entropy`] of the logits divided by a temperature.
 ///
 /// # Panics
-/// As [`cross_entropy`].
+/// The same as [`cross_entropy`].
 pub fn cross_entropy_at(logits: &[f32], num_labels: usize, targets: &[usize], temperature: f64) -> f64 {
     assert_eq!(logits.len(), targets.len() * num_labels, "each target has a row of {num_labels} logits");
     if targets.is_empty() {
@@ -63,7 +64,7 @@ pub fn cross_entropy_at(logits: &[f32], num_labels: usize, targets: &[usize], te
     sum / targets.len() as f64
 }
 
-/// The largest logit: it is subtracted from all, so that no exponential overflows.
+/// The largest logit, which is subtracted from all, so that no exponential overflows.
 fn largest(logits: &[f32]) -> f64 {
     f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max))
 }

@@ -2,16 +2,16 @@ use crate::accuracy::ratio;
 use crate::entities::{Counts, EntityScores};
 use crate::roc_auc;
 
-/// How well sets of labels are predicted.
+/// The scores of multi-label predictions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MultiLabelScores {
-    /// The share of rows whose whole set is right.
+    /// The share of rows with exactly the correct labels.
     pub subset_accuracy: f64,
-    /// Over all pairs of row and label.
+    /// The scores over all pairs of row and label.
     pub micro: EntityScores,
-    /// The mean over labels of F1; 0 for a label that is neither a target nor predicted, as in scikit-learn.
+    /// The mean F1 over the labels. A label that is neither a target nor predicted has F1 0, as in scikit-learn.
     pub macro_f1: f64,
-    /// Of each label.
+    /// The scores of each label.
     pub labels: Vec<EntityScores>,
 }
 
@@ -21,7 +21,7 @@ pub struct MultiLabelScores {
 /// - `predictions`, `targets`: row-major `[rows, num_labels]`
 ///
 /// # Panics
-/// When the slices are not of one length.
+/// When the lengths of the slices differ.
 pub fn multi_label_scores(predictions: &[bool], targets: &[bool], num_labels: usize) -> MultiLabelScores {
     assert_eq!(predictions.len(), targets.len(), "each prediction has a target");
     let mut counts = vec![Counts::default(); num_labels];
@@ -47,14 +47,14 @@ pub fn multi_label_scores(predictions: &[bool], targets: &[bool], num_labels: us
     }
 }
 
-/// The mean over the labels of [`roc_auc`]: scikit-learn's `roc_auc_score(average="macro")` of a matrix of labels. None where
+/// The mean of [`roc_auc`] over the labels: scikit-learn's `roc_auc_score(average="macro")` for multi-label targets. None if
 /// it is undefined for a label.
 ///
 /// # Shapes
 /// - `scores`, `targets`: row-major `[rows, num_labels]`
 ///
 /// # Panics
-/// When the slices are not of one length.
+/// When the lengths of the slices differ.
 pub fn multi_label_roc_auc(scores: &[f64], targets: &[bool], num_labels: usize) -> Option<f64> {
     assert_eq!(scores.len(), targets.len(), "each score has a target");
     if targets.is_empty() {

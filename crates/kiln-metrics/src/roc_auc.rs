@@ -1,12 +1,12 @@
-/// The area under the ROC curve, 0 to 1: the share of pairs of a true and a false row in which the true one has the higher
-/// score, an equal score counting half. It is scikit-learn's `roc_auc_score`.
+/// The area under the ROC curve, 0 to 1: the share of pairs of a positive and a negative row in which the positive row has
+/// the higher score. Pairs with equal scores count half. This is scikit-learn's `roc_auc_score`.
 ///
-/// None where it is undefined: where all rows are true or all are false, or a score is NaN.
+/// None if it is undefined: if there are no positive or no negative rows, or a score is NaN.
 ///
 /// T. Fawcett, "An introduction to ROC analysis", 2006, section 7.
 ///
 /// # Panics
-/// When the slices are not of one length.
+/// When the lengths of the slices differ.
 pub fn roc_auc(scores: &[f64], targets: &[bool]) -> Option<f64> {
     assert_eq!(scores.len(), targets.len(), "each score has a target");
     let positives = targets.iter().filter(|&&target| target).count();
@@ -16,7 +16,7 @@ pub fn roc_auc(scores: &[f64], targets: &[bool]) -> Option<f64> {
     }
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_unstable_by(|&a, &b| scores[a].total_cmp(&scores[b]));
-    // Pairs won so far, each twice, so that halves stay whole; false rows with a lower score.
+    // Twice the number of pairs won so far, so that halves are integers, and the number of negative rows with a lower score.
     let (mut won_twice, mut lower) = (0u128, 0u128);
     for equal in order.chunk_by(|&a, &b| scores[a] == scores[b]) {
         let positives = equal.iter().filter(|&&row| targets[row]).count() as u128;
@@ -27,20 +27,21 @@ pub fn roc_auc(scores: &[f64], targets: &[bool]) -> Option<f64> {
     Some(won_twice as f64 / (2.0 * positives as f64 * negatives as f64))
 }
 
-/// The mean over the labels of [`roc_auc`] of one label against all others: scikit-learn's
-/// `roc_auc_score(multi_class="ovr", average="macro")`. With two labels it is the second label's, which is also the first's.
+/// The mean of [`roc_auc`] over the labels, each against all others: scikit-learn's
+/// `roc_auc_score(multi_class="ovr", average="macro")`. With two labels, it is that of the second label, which equals that
+/// of the first.
 ///
-/// None where it is undefined for a label, as for one without a row.
+/// None if it is undefined for a label, for example because no row has the label.
 ///
 /// # Shapes
 /// - `probabilities`: row-major `[rows, num_labels]`
 /// - `targets`: `[rows]`
 ///
 /// # Panics
-/// When the lengths do not fit.
+/// When there is not one row of probabilities for each target.
 pub fn roc_auc_one_vs_rest(probabilities: &[f64], targets: &[usize], num_labels: usize) -> Option<f64> {
     assert_eq!(probabilities.len(), targets.len() * num_labels, "each target has a row of {num_labels} probabilities");
-    // Cheap, and it spares thousands of labels their sorting.
+    // This check is cheap and avoids sorting once per label.
     let mut occurs = vec![false; num_labels];
     targets.iter().for_each(|&target| occurs[target] = true);
     if num_labels < 2 || occurs.contains(&false) {

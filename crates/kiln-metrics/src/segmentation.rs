@@ -3,8 +3,8 @@ use std::ops::Range;
 
 use crate::entities::{Counts, EntityScores};
 
-/// The words of tags B, M or I, E and S, as ranges of units: B and S begin a word, E and S end one. Whatever the tags, the
-/// words cover all units.
+/// The words of a sequence of tags B, M or I, E and S, as ranges of units. B and S begin a word; E and S end one. The words
+/// cover all units, even if the sequence is invalid.
 pub fn words(tags: &[&str]) -> Vec<Range<usize>> {
     let mut words: Vec<Range<usize>> = Vec::new();
     let mut ended = true;
@@ -18,7 +18,7 @@ pub fn words(tags: &[&str]) -> Vec<Range<usize>> {
     words
 }
 
-/// Precision, recall and F1 over words, as the bakeoffs of SIGHAN count them: a word is right where both its borders are.
+/// Precision, recall and F1 of words, as in the SIGHAN bakeoffs: a word is correct if both its boundaries are.
 ///
 /// # Shapes
 /// - `targets`, `predictions`: the words of each text, in order

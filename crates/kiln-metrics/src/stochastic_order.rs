@@ -1,17 +1,17 @@
 use crate::comparison::SplitMix64;
 
-/// How far `a` is from being better than `b` at every quantile, 0 to 1: an upper bound, at a confidence of 95 %, of the share
-/// of the squared distance between both distributions in which `b` is better. Below 0.5, `a` is almost stochastically
-/// dominant; many take 0.2 as the limit. Higher scores are better.
+/// Almost stochastic order, 0 to 1: how far `a` is from being better than `b` at every quantile. The result is an upper
+/// bound, with a confidence of 95 %, of the share of the squared distance between both distributions in which `b` is better.
+/// Below 0.5, `a` is almost stochastically dominant; 0.2 is a common stricter limit. Higher scores are better.
 ///
 /// R. Dror et al., "Deep Dominance: How to Properly Compare Deep Neural Models", 2019, after E. del Barrio et al.,
-/// "An Optimal Transportation Approach for Assessing Almost Stochastic Order", 2018. The variance is that of 1,000 draws
-/// from both samples, which a seed decides.
+/// "An Optimal Transportation Approach for Assessing Almost Stochastic Order", 2018. The variance is estimated from 1,000
+/// bootstrap resamples of both samples, with a fixed seed.
 ///
 /// # Panics
 /// When a sample is empty.
 pub fn almost_stochastic_order(a: &[f64], b: &[f64]) -> f64 {
-    /// The normal distribution's quantile of 95 %.
+    /// The 95 % quantile of the normal distribution.
     const Z: f64 = 1.644_853_626_951_472_8;
     const DRAWS: usize = 1_000;
     let (a, b) = (sorted(a.to_vec()), sorted(b.to_vec()));
@@ -29,8 +29,8 @@ fn sorted(mut sample: Vec<f64>) -> Vec<f64> {
     sample
 }
 
-/// The integral of `max(b − a, 0)²` over that of `(b − a)²`, of both samples' quantile functions, which are steps; a half
-/// where they are equal.
+/// The integral of `max(b − a, 0)²` divided by that of `(b − a)²`, where `a` and `b` are the quantile functions of the
+/// samples, which are step functions. One half if they are equal.
 fn violation_ratio(a: &[f64], b: &[f64]) -> f64 {
     assert!(!a.is_empty() && !b.is_empty(), "a score on each side");
     let (mut at_a, mut at_b) = (0, 0);
@@ -60,9 +60,9 @@ mod tests {
         assert_eq!(violation_ratio(&[2.0, 3.0], &[1.0, 2.0]), 0.0, "better everywhere");
         assert_eq!(violation_ratio(&[1.0, 2.0], &[2.0, 3.0]), 1.0, "worse everywhere");
         assert_eq!(violation_ratio(&[1.0], &[1.0, 1.0]), 0.5, "equal");
-        // Differences b − a of 1 and −3.
+        // The differences b − a are 1 and −3.
         assert_eq!(violation_ratio(&[0.0, 5.0], &[1.0, 2.0]), 0.1);
-        // Steps of thirds and halves: 0 against 1 for 1/3, 0 against 3 for 1/6, 6 against 3 for the rest.
+        // Steps of halves and thirds: 0 and 1 for 1/3, 0 and 3 for 1/6, 6 and 3 for the rest.
         let by_hand = (1.0 / 3.0 + 9.0 / 6.0) / (1.0 / 3.0 + 9.0 / 6.0 + 9.0 / 2.0);
         assert!((violation_ratio(&[0.0, 6.0], &[1.0, 3.0, 3.0]) - by_hand).abs() < 1e-12);
     }

@@ -1,17 +1,17 @@
-/// The temperature with which [`softmax_at`](crate::softmax_at) gives the targets the lowest cross-entropy: temperature
-/// scaling. C. Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2.
+/// Temperature scaling: the temperature at which [`softmax_at`](crate::softmax_at) has the lowest cross-entropy with the
+/// targets. C. Guo et al., "On Calibration of Modern Neural Networks", 2017, section 4.2.
 ///
-/// None where no temperature between 1/20 and 20 is best: without rows, where every target has the highest logit of its row,
-/// so that ever lower temperatures fit better, or where ever higher ones do.
+/// None if there is no best temperature between 1/20 and 20. This is so without rows, and if the cross-entropy falls with
+/// ever higher or ever lower temperatures. If every target has the highest logit of its row, ever lower ones are better.
 ///
-/// The cross-entropy is convex in the inverse of the temperature. Its minimum is found by Newton's method within bounds that
-/// close in, in `f64` and in the order of the rows: the same rows give the same bits.
+/// The cross-entropy is convex in the inverse temperature. Its minimum is found by Newton's method with bracketing, in `f64`
+/// and in the order of the rows, so that the same rows give the same result, bit for bit.
 ///
 /// # Shapes
 /// `logits` is `[rows, num_labels]`, row-major; `targets` is `[rows]`.
 ///
 /// # Panics
-/// When `logits` has another length than `targets.len() * num_labels`, or a target is not below `num_labels`.
+/// When the length of `logits` is not `targets.len() * num_labels`, or a target is not below `num_labels`.
 pub fn temperature(logits: &[f32], num_labels: usize, targets: &[usize]) -> Option<f64> {
     assert_eq!(logits.len(), targets.len() * num_labels, "each target has a row of {num_labels} logits");
     let slope = |inverse: f64| Slope::of(logits, num_labels, targets, inverse);
@@ -33,7 +33,7 @@ pub fn temperature(logits: &[f32], num_labels: usize, targets: &[usize]) -> Opti
             high = inverse;
         }
         let newton = inverse - first / second;
-        // What leaves the bounds, NaN among it, starts anew between them.
+        // A step outside the bounds, or NaN, is replaced by their geometric mean.
         let next = if low < newton && newton < high { newton } else { (low * high).sqrt() };
         let moved = (next - inverse).abs();
         inverse = next;
@@ -44,29 +44,29 @@ pub fn temperature(logits: &[f32], num_labels: usize, targets: &[usize]) -> Opti
     Some(1.0 / inverse)
 }
 
-/// The highest temperature; the lowest is its inverse.
+/// The maximum temperature. The minimum is its inverse.
 const HIGHEST: f64 = 20.0;
 
-/// The most steps: halving the bounds alone would need fewer.
+/// The maximum number of steps, more than bisection alone needs.
 const STEPS: usize = 100;
 
 /// The relative precision of the result.
 const PRECISION: f64 = 1e-12;
 
-/// Derivatives of the mean cross-entropy by the inverse temperature.
+/// The derivatives of the mean cross-entropy with respect to the inverse temperature.
 struct Slope {
     first: f64,
     second: f64,
 }
 
 impl Slope {
-    /// The first is the mean difference between a row's expected logit and its target's; the second is the mean variance of a
-    /// row's logits.
+    /// The first derivative is the mean difference between a row's expected logit and the logit of its target. The second is
+    /// the mean variance of a row's logits.
     fn of(logits: &[f32], num_labels: usize, targets: &[usize], inverse: f64) -> Self {
         let mut sum = Self { first: 0.0, second: 0.0 };
         for (row, &target) in logits.chunks(num_labels.max(1)).zip(targets) {
             let largest = f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-            // From the largest, so that no exponential overflows.
+            // The largest logit is subtracted, so that no exponential overflows.
             let (mut weights, mut mean, mut square) = (0.0, 0.0, 0.0);
             for &logit in row {
                 let logit = f64::from(logit) - largest;
@@ -91,7 +91,8 @@ mod tests {
     use super::*;
     use crate::{argmax, cross_entropy_at, softmax_at};
 
-    /// Two labels, logits 0 and 2, of whose rows three in four are right: the probability 3/4 needs logits that differ by ln 3.
+    /// Two labels with the logits 0 and 2, where three of four rows are correct. The probability 3/4 needs a difference of
+    /// ln 3 between the logits.
     #[test]
     fn the_temperature_of_two_logits_by_hand() {
         let found = temperature(&[0.0, 2.0].repeat(4), 2, &[1, 1, 0, 1]).expect("there is a best");

@@ -1,11 +1,11 @@
-/// The probability from which on each label is predicted, so that the label's F1 is highest. Of equally good ones, the one
-/// nearest to a half is taken; a label that is right for no row keeps a half.
+/// The threshold of each label with the highest F1: the label is predicted from this probability on. Of equally good
+/// thresholds, the one nearest to one half is used. A label that is a target of no row has the threshold one half.
 ///
 /// # Shapes
 /// - `probabilities`, `targets`: row-major `[rows, num_labels]`
 ///
 /// # Panics
-/// When the slices are not of one length.
+/// When the lengths of the slices differ.
 pub fn f1_thresholds(probabilities: &[f64], targets: &[bool], num_labels: usize) -> Vec<f64> {
     assert_eq!(probabilities.len(), targets.len(), "each probability has a target");
     let of_label = |label: usize| {
@@ -15,7 +15,7 @@ pub fn f1_thresholds(probabilities: &[f64], targets: &[bool], num_labels: usize)
     (0..num_labels).map(of_label).collect()
 }
 
-/// Where labels are predicted that have no threshold of their own.
+/// The default threshold.
 const HALF: f64 = 0.5;
 
 fn f1_threshold(mut rows: Vec<(f64, bool)>) -> f64 {
@@ -29,7 +29,7 @@ fn f1_threshold(mut rows: Vec<(f64, bool)>) -> f64 {
     for (at, (probability, target)) in rows.iter().enumerate() {
         correct += usize::from(*target);
         let below = rows.get(at + 1).map_or(0.0, |next| next.0);
-        // Rows of one probability are predicted together.
+        // Rows with equal probabilities cannot be separated.
         if below == *probability {
             continue;
         }
@@ -52,11 +52,11 @@ mod tests {
 
     #[test]
     fn thresholds_by_hand() {
-        // Right from 0.4 on: F1 is 1 between 0.25 and 0.375.
+        // The label is a target from 0.375 on: F1 is 1 for thresholds between 0.25 and 0.375.
         assert_eq!(f1_thresholds(&[0.25, 0.375, 0.9], &[false, true, true], 1), [0.3125]);
-        // A half is kept where it is as good as any other.
+        // One half is kept if it is as good as any other threshold.
         assert_eq!(f1_thresholds(&[0.1, 0.8], &[false, true], 1), [0.5]);
-        // Two labels: the first is never right, the second from 0.75 on.
+        // Two labels: the first is never a target, the second is one from 0.75 on.
         assert_eq!(f1_thresholds(&[0.9, 0.625, 0.2, 0.75], &[false, false, false, true], 2), [0.5, 0.6875]);
         assert_eq!(f1_thresholds(&[], &[], 3), [0.5; 3]);
         assert_eq!(f1_thresholds(&[0.3, 0.3], &[true, false], 1), [0.15], "rows of one probability stay together");

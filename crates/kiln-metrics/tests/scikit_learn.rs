@@ -1,4 +1,5 @@
-//! ROC-AUC, Matthews' correlation and macro F1 against scikit-learn's; `tests/scikit_learn/generate.py` has written the cases.
+//! Compares ROC-AUC, Matthews' correlation and macro F1 with scikit-learn's.
+//! `tests/scikit_learn/generate.py` wrote the cases.
 
 use kiln_metrics::{ConfusionMatrix, multi_label_roc_auc, roc_auc_one_vs_rest};
 use serde_json::Value;

@@ -1,4 +1,4 @@
-//! Entities and their scores against seqeval's; `tests/seqeval/generate.py` has written the cases.
+//! Compares entities and their scores with seqeval's. `tests/seqeval/generate.py` wrote the cases.
 
 use kiln_metrics::{Entity, Scheme, entities, entity_scores, strict_entities};
 use serde_json::Value;

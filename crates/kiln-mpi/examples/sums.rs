@@ -1,4 +1,4 @@
-//! What the processes exchange, on small numbers: `mpirun -np 3 target/release/examples/sums`
+//! Checks every operation between the processes on small numbers: `mpirun -np 3 target/release/examples/sums`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::time::Duration;
@@ -10,14 +10,14 @@ fn main() -> Result<(), String> {
     let mpi = Mpi::join(Duration::from_secs(60), |stalled| panic!("{stalled}")).ok_or("MPI cannot be started")?;
     let (rank, ranks) = (mpi.rank(), mpi.ranks());
 
-    // Rank r sends i + 1 numbers 10 r + i to rank i.
+    // Rank r sends the number 10 r + i to rank i, i + 1 times.
     let sent: Vec<usize> = (1..=ranks).collect();
     let values: Vec<f32> = (0..ranks).flat_map(|to| vec![(10 * rank + to) as f32; to + 1]).collect();
     let received = mpi.exchange(&values, &sent, &vec![rank + 1; ranks]);
     let expected: Vec<f32> = (0..ranks).flat_map(|from| vec![(10 * from + rank) as f32; rank + 1]).collect();
     assert_eq!(received, expected);
 
-    // Rank r has r letters.
+    // Rank r sends r letters.
     let mut all = vec![0; ranks * (ranks - 1) / 2];
     mpi.gather(&vec![b'a' + rank as u8; rank], &(0..ranks).collect::<Vec<_>>(), &mut all);
     let expected: Vec<u8> = (0..ranks).flat_map(|from| vec![b'a' + from as u8; from]).collect();

@@ -1,5 +1,5 @@
-//! Training shared by several processes over MPI, on one machine or many. `Mpi` is `kiln_train`'s `Reduction`: what the
-//! processes exchange, with a watch that speaks up when one of them stalls.
+//! Data-parallel training by several processes over MPI, on one machine or many. `Mpi` implements `kiln_train`'s
+//! `Reduction`, the communication between the processes, and reports when one of them stalls.
 //!
 //! The crate is empty without its feature `engine`, which needs an MPI library (Open MPI or MPICH) and libclang to build.
 //!

@@ -13,12 +13,12 @@ use mpi::{Count, Threading};
 use crate::Stalled;
 use crate::watch::Watch;
 
-/// The processes that MPI has started.
+/// The processes that MPI started.
 ///
-/// MPI ends all of them when one fails in a call. So does whoever has started them when a process ends with an error or is
-/// killed, as long as it has not said good-bye with [`Mpi::finish`]: dropping this value does not.
+/// MPI ends all of them when a call fails in one of them. The launcher ends all of them when one fails or is killed before
+/// [`Mpi::finish`]. Dropping this value does not finish MPI.
 pub struct Mpi {
-    /// Finalizes MPI when it is dropped, and waits for all processes first.
+    /// Waits for all processes and finalizes MPI when it is dropped.
     universe: ManuallyDrop<Universe>,
     rank: usize,
     ranks: usize,
@@ -27,14 +27,15 @@ pub struct Mpi {
     timeout: Duration,
 }
 
-/// One process may work alone for this many timeouts: the first validates and writes checkpoints, and the others wait.
+/// The number of timeouts for which one process may work alone: the first validates and writes checkpoints, while the others
+/// wait.
 const ALONE: u32 = 12;
 
 impl Mpi {
-    /// Starts MPI in this process; none where it has been started before, or cannot be used by this thread.
+    /// Starts MPI in this process. None if it was started before, or does not support threads.
     ///
-    /// `on_stall` is called from a thread of its own when a process has waited for the others longer than `timeout`. It has
-    /// to end the process: no call can be taken back.
+    /// `on_stall` is called from a separate thread when this process has waited for the others longer than `timeout`. It has
+    /// to end the process, because MPI calls cannot be cancelled.
     pub fn join(timeout: Duration, on_stall: impl Fn(Stalled) + Send + 'static) -> Option<Self> {
         let (universe, threading) = mpi::initialize_with_threading(Threading::Funneled)?;
         if threading == Threading::Single {
@@ -51,7 +52,7 @@ impl Mpi {
         })
     }
 
-    /// Ends MPI, once all processes do.
+    /// Waits until all processes call this, and finalizes MPI.
     pub fn finish(self) {
         drop(ManuallyDrop::into_inner(self.universe));
     }
@@ -94,7 +95,7 @@ impl Reduction for Mpi {
     }
 
     fn gather(&self, mine: &[u8], counts: &[usize], all: &mut [u8]) {
-        // MPI refuses a buffer of nothing. All processes see that there is nothing.
+        // MPI rejects empty buffers. All processes return here, because `all` has the same length in each.
         if all.is_empty() {
             return;
         }
@@ -106,7 +107,7 @@ impl Reduction for Mpi {
         });
     }
 
-    /// The engine decides how the numbers travel; they count as sent once.
+    /// The MPI library chooses the algorithm. The numbers are counted as sent once.
     fn add(&self, values: &mut [f32]) {
         let mine = values.to_vec();
         self.count_sent(size_of_val(values));
@@ -120,7 +121,7 @@ impl Reduction for Mpi {
     }
 }
 
-/// Counts as MPI takes them, and where each part begins.
+/// The counts in MPI's type, and the start of each part.
 fn parts(counts: &[usize]) -> (Vec<Count>, Vec<Count>) {
     let count = |count: usize| Count::try_from(count).expect("a message has fewer than 2³¹ numbers");
     let mut start = 0;

@@ -2,10 +2,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// A process has waited too long for the others.
+/// A report that this process has waited too long for the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stalled {
-    /// In which call.
+    /// The call in which it waits.
     pub place: &'static str,
     /// How long it has waited.
     pub waited: Duration,
@@ -22,7 +22,7 @@ pub(crate) struct Watch {
     waiting: Arc<Mutex<Option<Waiting>>>,
 }
 
-/// A call under way.
+/// A call in progress.
 #[derive(Clone, Copy)]
 struct Waiting {
     place: &'static str,
@@ -30,7 +30,7 @@ struct Waiting {
     limit: Duration,
 }
 
-/// How often the watch looks.
+/// The interval between two checks.
 const PERIOD: Duration = Duration::from_millis(200);
 
 impl Watch {
@@ -42,7 +42,7 @@ impl Watch {
         Self { waiting }
     }
 
-    /// Makes a call that waits for the others, for at most `limit`.
+    /// Makes a call that waits for the others. Reports a stall if it takes longer than `limit`.
     pub fn during(&self, place: &'static str, limit: Duration, call: impl FnOnce()) {
         *locked(&self.waiting) = Some(Waiting { place, since: Instant::now(), limit });
         call();
@@ -50,7 +50,7 @@ impl Watch {
     }
 }
 
-/// Looks until the watch is gone.
+/// Checks the current call periodically until the watch is dropped.
 fn look(watched: &Weak<Mutex<Option<Waiting>>>, on_stall: impl Fn(Stalled)) {
     while let Some(waiting) = watched.upgrade() {
         let now = *locked(&waiting);
@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn a_call_beyond_its_limit_is_reported_and_no_other() {
         let (sender, stalled) = mpsc::channel();
-        // Nobody listens any more once the test has what it waited for.
+        // Sending fails after the test has received what it needs.
         let watch = Watch::start(move |stalled| {
             let _ = sender.send(stalled);
         });

@@ -1,9 +1,11 @@
-//! What `cargo xtask bench` runs of ours: reads the name of a piece of work from a line, does it once, writes the seconds that
-//! took; the peers' workers speak the same. With `KILN_ASSETS` come a real model and real reviews, and `KILN_BENCH_BACKEND` names
-//! a backend other than flex.
-//! `KILN_BENCH_CHECKPOINT` is a folder with the checkpoint that adapters stand on, which `checkpoint` writes; without it they
-//! stand on fresh weights.
-//! `KILN_BENCH_INSTRUCTIONS` has it compute as a processor does that has no more than these.
+//! Kiln's worker for `cargo xtask bench`. It reads the name and precision of a task from each line, runs the task once, and
+//! prints the seconds that it took. The workers of the peers use the same protocol.
+//!
+//! - `KILN_ASSETS` is a folder with a real model and real reviews.
+//! - `KILN_BENCH_BACKEND` names a backend other than flex.
+//! - `KILN_BENCH_CHECKPOINT` is a folder for the checkpoint under adapters, which the task `checkpoint` writes. Without it,
+//!   adapters are trained on fresh weights.
+//! - `KILN_BENCH_INSTRUCTIONS` limits the instruction sets to those of an older processor.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a benchmark speaks to its driver")]
 
 use std::io::BufRead;
@@ -29,7 +31,7 @@ const VOCABULARY: usize = 21_128;
 const MODEL: &str = "models/multilingual-e5-small-zh";
 const REVIEWS: usize = 2_000;
 const MAX_LENGTH: usize = 128;
-/// Texts after one another, of which latency is the mean: the machine is awake by then.
+/// Number of consecutive texts over which latency is averaged, so that the processor is not in an idle state.
 const IN_A_ROW: usize = 20;
 
 fn main() {
@@ -47,7 +49,7 @@ impl Entry for Answer {
 
     fn run<B: Backend>(self) {
         let device = B::find_device(0).unwrap();
-        // Inside the thread pool, as `kiln` runs.
+        // Inside the thread pool, like `kiln`.
         rayon::scope(|_| answer(device));
     }
 }
@@ -75,7 +77,7 @@ struct Works {
 }
 
 struct Training {
-    /// Absent while the optimizer has it: nothing else may hold its weights, or they would be copied.
+    /// Absent during an update: if anything else held the weights, they would be copied.
     model: Option<SequenceClassifier>,
     optimizer: AdamW,
 }
@@ -136,13 +138,13 @@ impl Works {
                 reviews.model.bert.products = Products { precision, packed: Some(packed), ..Products::default() };
                 timed(|| reviews.predict(&device))
             }
-            // Not seconds: the most memory that this process has had, in MB.
+            // The peak memory of this process in MB, not seconds.
             "memory" => peak_memory(),
             other => panic!("there is no work {other}"),
         }
     }
 
-    /// The mean seconds of one of `times` in a row.
+    /// The mean seconds of `times` consecutive forward passes.
     fn forward(&mut self, family: &str, shape: [usize; 2], times: usize, precision: Precision, device: &Device) -> f64 {
         let model = self.base.get_or_insert_with(|| classifier(&base(family), device));
         let packed = model.bert.products.packed.take().unwrap_or_default();
@@ -157,7 +159,8 @@ impl Works {
     }
 }
 
-/// Texts and tokens of each. The number that a work's name ends with are the texts, or one text's tokens.
+/// The number of texts and their length in tokens. The number at the end of a task's name is the number of texts or, if it
+/// is 2048, the length of one text.
 fn shape_of(work: &str) -> [usize; 2] {
     match work.trim_start_matches(|c: char| c.is_ascii_alphabetic()) {
         "2048" => [1, 2_048],
@@ -171,14 +174,14 @@ fn timed<T>(work: impl FnOnce() -> T) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// Tokens without padding.
+/// A batch without padding.
 fn batch(shape: [usize; 2], device: &Device) -> Inputs {
     let tokens = shape[0] * shape[1];
     let ids: Vec<i32> = (0..tokens).map(|i| ((i * 7919 + 13) % VOCABULARY) as i32).collect();
     Inputs::new(&ids, &vec![1; tokens], &vec![0; tokens], shape, device)
 }
 
-/// The base size of a family.
+/// The base-size configuration of a family, or BERT's large one.
 fn base(family: &str) -> BertConfig {
     let mut config = BertConfig { vocab_size: VOCABULARY, ..BertConfig::base() };
     match family {
@@ -200,7 +203,7 @@ fn base(family: &str) -> BertConfig {
     config
 }
 
-/// An encoder with fresh weights under a classifier of two labels, which reads the first token.
+/// An encoder with fresh weights and a classifier with two labels, which reads the first token.
 fn classifier(config: &BertConfig, device: &Device) -> SequenceClassifier {
     let head = ClassificationHeadConfig {
         hidden_size: config.hidden_size,
@@ -222,7 +225,7 @@ impl Training {
         Self { model: Some(model), optimizer: AdamW::new(Trainable::default()) }
     }
 
-    /// Under an adapter on queries and values, and with the encoder's layers in 4 bits if asked for.
+    /// A model with adapters on queries and values and, if `is_quantized`, with the encoder layers in 4 bits.
     fn adapted(config: &BertConfig, is_quantized: bool, device: &Device) -> Self {
         let mut model = match checkpoint() {
             Some(folder) => {

@@ -1,4 +1,4 @@
-//! The loop on a toy: rows of one number, two labels, a linear head: `cargo run --release -p kiln-train --example fit_head`
+//! Trains a linear head on toy data with one feature and two labels: `cargo run --release -p kiln-train --example fit_head`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::ops::ControlFlow;

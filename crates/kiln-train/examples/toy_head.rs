@@ -1,5 +1,5 @@
-//! A head that Kiln does not have, the maximum of each feature over the tokens, in Kiln's loop. Its task is to find token 7.
-//! `cargo run --release -p kiln-train --example toy_head`
+//! Trains a custom head in Kiln's training loop. The head reads the maximum of each feature over the tokens, and learns to
+//! find token 7: `cargo run --release -p kiln-train --example toy_head`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::{borrow::Cow, ops::ControlFlow, ops::Range};
@@ -63,7 +63,7 @@ impl EvaluationSet<Finder> for Texts {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (device, folder) = (&Flex::device(0), tempfile::tempdir()?);
-    // Twelve tokens of twenty, and for every other row one of them a 7.
+    // Rows of twelve tokens from a vocabulary of twenty. Every second row has one token 7.
     let token = |row: u32, at: u32| if row.is_multiple_of(2) && at == row % 11 { 7 } else { 8 + row * (31 + at) % 12 };
     let encodings = (0..256).map(|at| Encoding {
         input_ids: (0..12).map(|place| token(at, place)).collect(),

@@ -10,7 +10,7 @@ use crate::{Error, GradientSum, Trainable, UpdateRule};
 
 /// Adam with decoupled weight decay (Loshchilov and Hutter, 2019), as PyTorch computes it.
 ///
-/// Rates and decay are those of a [`Trainable`].
+/// A [`Trainable`] determines the learning rate and weight decay of each parameter.
 #[derive(Clone, Debug)]
 pub struct AdamW {
     trainable: Trainable,
@@ -30,12 +30,12 @@ const BETA_2: f64 = 0.999;
 const EPSILON: f64 = 1e-8;
 
 impl AdamW {
-    /// An optimizer that has seen no gradient.
+    /// An optimizer before the first update.
     pub fn new(trainable: Trainable) -> Self {
         Self { trainable, updates: 0, moments: BTreeMap::new() }
     }
 
-    /// Updates every parameter that has a gradient. The gradients are multiplied by `scale` first: a clip factor, or 1.
+    /// Updates every parameter that has a gradient. The gradients are first multiplied by `scale`: a clip factor, or 1.
     pub fn step<M: Module>(&mut self, module: M, gradients: GradientSum, learning_rate: f64, scale: f64) -> M {
         self.updates += 1;
         let layers = gradients.iter().filter_map(|(name, _)| layer(name)).max().map_or(0, |last| last + 1);
@@ -43,7 +43,7 @@ impl AdamW {
         module.map(&mut Update { optimizer: self, path, gradients, learning_rate, scale, layers })
     }
 
-    /// What it updates, and how.
+    /// The parameters that are trained, and their learning rates and weight decay.
     pub fn trainable(&self) -> &Trainable {
         &self.trainable
     }
@@ -63,8 +63,8 @@ impl AdamW {
             .collect()
     }
 
-    /// The optimizer that [`AdamW::state`] was taken from, after `updates` updates. The names and shapes of the state
-    /// have been checked.
+    /// Restores the optimizer from its [`AdamW::state`] after `updates` updates. The names and shapes of the state were
+    /// checked before.
     pub(crate) fn restore(
         trainable: Trainable,
         updates: usize,
@@ -95,7 +95,7 @@ struct Update<'a> {
     gradients: GradientSum,
     learning_rate: f64,
     scale: f64,
-    /// Layers of the encoder that have gradients.
+    /// The number of encoder layers, up to the last one with a gradient.
     layers: i32,
 }
 
@@ -151,7 +151,7 @@ mod tests {
 
     use super::*;
 
-    /// One weight, gradient g: after the first update it is θ·(1 − ηλ) − η·g/(|g| + ε), whatever g.
+    /// With one weight and gradient g, the weight after the first update is θ·(1 − ηλ) − η·g/(|g| + ε).
     #[test]
     fn the_first_update_is_the_sign_of_the_gradient() {
         let device = Flex::device(0).autodiff();

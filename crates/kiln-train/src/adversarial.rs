@@ -5,12 +5,12 @@ use kiln_kernels::sum_of_squares;
 
 use crate::GradientSum;
 
-/// What the name of an encoder's word embeddings ends in.
+/// The end of the name of an encoder's word embeddings.
 pub(crate) const WORDS: &str = "embeddings.word_embeddings.weight";
 
-/// The model with its word embeddings moved by `epsilon` along the gradient `g` of a batch's loss, `epsilon · g/‖g‖`: the fast
-/// gradient method (Miyato et al., *Adversarial Training Methods for Semi-Supervised Text Classification*, 2017, equation 5).
-/// None where they have no gradient, or one of zeros.
+/// The model with its word embeddings moved along the gradient `g` of a batch's loss, by `epsilon · g/‖g‖`. This is the fast
+/// gradient method (Miyato et al., *Adversarial Training Methods for Semi-Supervised Text Classification*, 2017, equation
+/// 5). None if the word embeddings have no gradient, or if its norm is zero or not finite.
 pub(crate) fn adversary<M: Module>(model: &M, gradients: &GradientSum, epsilon: f64) -> Option<M> {
     let (_, gradient) = gradients.iter().find(|(name, _)| name.ends_with(WORDS))?;
     let norm = sum_of_squares([gradient]).sqrt();

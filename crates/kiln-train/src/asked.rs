@@ -13,18 +13,18 @@ use kiln_tokenize::{ContextWindow, Encoding, lengths, pad};
 use crate::targets::right;
 use crate::{BatchLoss, Comparison, Dataset, EvaluationSet, LogitSet, TrainingSet};
 
-/// Questions with their contexts in windows: a row is a window, and its target is the first of its answers that the window
-/// has whole, or its first token where it has none.
+/// Questions with their contexts in windows. A row is a window, and its target is the first answer that is completely in the
+/// window, or the first token if there is none.
 #[derive(Clone, Debug)]
 pub struct AskedSet {
     questions: Vec<Question>,
     windows: Vec<Vec<ContextWindow>>,
     encodings: Vec<Encoding>,
     lengths: Vec<usize>,
-    /// Of each row, the first and the last token.
+    /// The first and last token of the target of each row.
     targets: Vec<(usize, usize)>,
     language: AnswerLanguage,
-    /// Whether some have no answer.
+    /// Whether at least one question has no answer.
     nulls: bool,
     pad_token_id: u32,
 }
@@ -34,22 +34,24 @@ pub struct AskedSet {
 pub struct Answered {
     /// The logits of each row.
     pub logits: AnswerLogits,
-    /// An answer to each question.
+    /// One answer per question.
     pub answers: Vec<Answer>,
 }
 
 /// A model's answer to a question.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
-    /// The passage; empty where the model finds none.
+    /// The passage; empty if the model finds no answer.
     pub text: String,
-    /// Its probability among the best passages.
+    /// The probability of the passage among the best passages.
     pub score: f64,
 }
 
 impl AskedSet {
+    /// Questions, with the windows of each.
+    ///
     /// # Panics
-    /// When there are not windows for each question.
+    /// When there is not one list of windows for each question.
     pub fn new(questions: Vec<Question>, windows: Vec<Vec<ContextWindow>>, pad_token_id: u32) -> Self {
         assert_eq!(questions.len(), windows.len(), "windows for each question");
         let passages = |question: &Question| -> Vec<_> {
@@ -70,12 +72,12 @@ impl AskedSet {
         Self { lengths: lengths(&encodings), encodings, questions, windows, targets, language, nulls, pad_token_id }
     }
 
-    /// The same, with answers compared in this language rather than in that of most of the contexts.
+    /// Sets the language in which answers are compared. `None` keeps the language of most of the contexts.
     pub fn with_answer_language(self, language: Option<AnswerLanguage>) -> Self {
         Self { language: language.unwrap_or(self.language), ..self }
     }
 
-    /// Exact match and F1 of each question.
+    /// The exact match and F1 of each question.
     pub fn scores(&self, output: &Answered) -> Vec<(f64, f64)> {
         let score = |(question, answer): (&Question, &Answer)| {
             let answers: Vec<&str> = question.answers.iter().map(|answer| answer.text.as_str()).collect();
@@ -108,7 +110,7 @@ impl TrainingSet for AskedSet {
     }
 }
 
-/// A row has two rows of logits: of the answer's start and of its end, a number for each token.
+/// A row has two rows of logits, for the start and the end of the answer, with one logit per token.
 impl LogitSet for AskedSet {
     fn logits(&self, model: &QuestionAnswerer, rows: &[usize], device: &Device) -> Tensor<2> {
         let batch_inputs = inputs(&pad(&self.encodings, rows, self.pad_token_id), device);

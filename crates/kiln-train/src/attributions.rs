@@ -10,14 +10,14 @@ use kiln_tokenize::{Encoding, pad};
 use crate::GradientSum;
 use crate::adversarial::WORDS;
 
-/// How much each token of a text speaks for one label and against another, by its id: gradient × input, the product of the
-/// token's word embedding and the gradient of the difference of both logits. What stands several times in a text counts once,
-/// with the sum.
+/// Gradient × input attributions: how much each token id of a text supports one label against another. An attribution is the
+/// dot product of the token's word embedding and the gradient of the difference between the two logits. A token id that
+/// occurs several times has the sum.
 ///
 /// A. Shrikumar et al., "Not just a black box: learning important features through propagating activation differences", 2016,
-/// section 2. It explains a decision to first order: it is no proof of what the model would say without the token.
+/// section 2. This is a first-order approximation. It does not prove what the model would predict without the token.
 ///
-/// `model` is one that is not in training, so that no dropout changes the gradient.
+/// `model` must not be in training mode, so that dropout does not change the gradient.
 pub fn attributions(
     model: &SequenceClassifier,
     encoding: &Encoding,
@@ -28,7 +28,7 @@ pub fn attributions(
     model.bert.embeddings.read_words();
     let mut model = model.map(&mut Tracker::default());
     (model.bert.layer_inputs, model.bert.layer_outputs) = (None, None);
-    // A text by itself is not padded.
+    // A single text is not padded.
     let batch = pad(std::slice::from_ref(encoding), &[0], 0);
     let logits = model.forward(inputs(&batch, &device.clone().autodiff()));
     let preference = logits.clone().narrow(1, label, 1) - logits.narrow(1, other, 1);
@@ -41,7 +41,7 @@ pub fn attributions(
     encoding.input_ids.iter().map(|&id| (id, f64::from(products[id as usize]))).collect()
 }
 
-/// Gives the word embeddings a gradient, and nothing else.
+/// Enables the gradient of the word embeddings only.
 #[derive(Default)]
 struct Tracker {
     path: ParameterPath,

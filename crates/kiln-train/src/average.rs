@@ -6,30 +6,30 @@ use kiln_bert::{NamedParameter, ParameterPath, Weights};
 
 use crate::{Error, Trainable};
 
-/// An exponential moving average of what learns: after the first update its value, and after each further one
-/// `decay · average + (1 − decay) · weights`, as of PyTorch's `AveragedModel` with `get_ema_multi_avg_fn(decay)`.
+/// An exponential moving average of the trained parameters. After the first update it is their value, and after each further
+/// one `decay · average + (1 − decay) · weights`, as in PyTorch's `AveragedModel` with `get_ema_multi_avg_fn(decay)`.
 #[derive(Clone, Debug)]
 pub struct Average {
     decay: f64,
-    /// By a parameter's name, `[elements]`.
+    /// The average of each parameter by name, `[elements]`.
     values: BTreeMap<String, Tensor<1>>,
 }
 
-/// What the averages' names begin with in a checkpoint.
+/// The prefix of the names of averages in a checkpoint.
 pub(crate) const AVERAGE: &str = "average.";
 
 impl Average {
-    /// An average of nothing yet.
+    /// An average before the first update.
     pub fn new(decay: f64) -> Self {
         Self { decay, values: BTreeMap::new() }
     }
 
-    /// Takes a model's weights in, after an update.
+    /// Adds the weights of a model to the average, after an update.
     pub fn add<M: Module>(&mut self, model: &M, trainable: &Trainable) {
         model.visit(&mut Adder { average: self, trainable, path: ParameterPath::default() });
     }
 
-    /// The model with the averages in place of its own weights; where there is none yet, it keeps its own.
+    /// Replaces the weights of a model with the averages. Weights without an average stay as they are.
     pub fn apply<M: Module>(&self, model: M) -> M {
         model.map(&mut Replacer { average: self, path: ParameterPath::default() })
     }
@@ -44,7 +44,7 @@ impl Average {
         self.values.iter().map(named).collect()
     }
 
-    /// The average that [`Average::state`] was taken from. The names and shapes of the state have been checked.
+    /// Restores the average from its [`Average::state`], whose names and shapes were checked before.
     pub(crate) fn restore(decay: f64, state: &Weights, device: &Device) -> Result<Self, Error> {
         let mut values = BTreeMap::new();
         for name in state.names().filter_map(|name| name.strip_prefix(AVERAGE)) {

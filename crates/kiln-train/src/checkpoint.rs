@@ -8,93 +8,93 @@ use serde::{Deserialize, Serialize};
 use crate::average::AVERAGE;
 use crate::{AdamW, Average, EpochReport, Error, Fingerprint, TrainConfig, Trainable};
 
-/// How far a run has come: with weights and moments, all that it takes to go on as if it had never stopped.
+/// The progress of a run. Together with the weights and moments, it is everything that a resumed run needs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Progress {
     /// Version of this layout; see [`FORMAT`].
     pub format: u32,
-    /// Training rows of an epoch.
+    /// Training rows per epoch.
     pub rows: usize,
     /// The current epoch, from 0.
     pub epoch: usize,
-    /// Updates made in it.
+    /// Updates made in the current epoch.
     pub updates_in_epoch: usize,
     /// Updates made in all epochs.
     pub step: usize,
-    /// Sum of the losses of the targets seen since the last validation.
+    /// Sum of the losses of the targets since the last validation.
     pub loss_sum: f64,
-    /// How many of these targets the model was right about.
+    /// Number of correctly predicted targets since the last validation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correct: Option<usize>,
-    /// How many targets were seen since then.
+    /// Number of targets since the last validation.
     pub targets: usize,
-    /// The rate of the last update.
+    /// Learning rate of the last update.
     pub learning_rate: f64,
-    /// Sum of the gradient norms of the updates since then.
+    /// Sum of the gradient norms of the updates since the last validation.
     pub norm_sum: f64,
-    /// How many updates these were.
+    /// Number of updates since the last validation.
     pub norms: usize,
-    /// Seconds that the updates since then took.
+    /// Seconds spent on updates since the last validation.
     pub update_seconds: f64,
-    /// Seconds that the checkpoints since then took.
+    /// Seconds spent on checkpoints since the last validation.
     pub saving_seconds: f64,
-    /// Whether training ended at its time limit.
+    /// Whether training ended at the time limit.
     pub out_of_time: bool,
-    /// Parameters that the optimizer has moments of.
+    /// Number of parameters for which the optimizer has moments.
     pub moments: usize,
     /// The best validation so far.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub best: Option<Best>,
     /// The settings of the loop.
     pub config: Fingerprint,
-    /// What else a resumed run must share.
+    /// Everything else that must be the same in a resumed run.
     pub fingerprint: Fingerprint,
-    /// Of the validations.
+    /// Reports of all validations so far.
     pub reports: Vec<EpochReport>,
 }
 
 impl Progress {
-    /// Sets the counts of what is validated together back.
+    /// Resets the counts since the last validation.
     pub(crate) fn start_counting(&mut self) {
         let counted = std::mem::take(self);
         let (loss_sum, correct, targets, norm_sum, norms, update_seconds, saving_seconds) = Default::default();
         *self = Self { loss_sum, correct, targets, norm_sum, norms, update_seconds, saving_seconds, ..counted };
     }
 
-    /// Goes on to the next epoch.
+    /// Advances to the next epoch.
     pub(crate) fn end_epoch(&mut self) {
         self.epoch += 1;
         self.updates_in_epoch = 0;
     }
 }
 
-/// What the metric gave a validation.
+/// The best validation so far.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Best {
-    /// The epoch that it was in, from 1.
+    /// The epoch of the validation, from 1.
     pub epoch: usize,
-    /// Higher is better.
+    /// The score by the selected metric; higher is better.
     pub score: f64,
 }
 
-/// What a checkpoint must agree with to be resumed.
+/// What a checkpoint must match to be resumed.
 pub(crate) struct Expected<'a> {
-    /// The progress of a run that has not begun.
+    /// The progress of a run that has not started.
     pub fresh: &'a Progress,
-    /// Updates of an epoch.
+    /// Updates per epoch.
     pub updates: usize,
     pub trainable: &'a Trainable,
     pub settings: &'a TrainConfig,
 }
 
 impl Expected<'_> {
-    /// An average that has seen no update, where there is to be one.
+    /// An average before the first update, if the settings have one.
     pub(crate) fn average(&self) -> Option<Average> {
         (self.settings.ema > 0.0).then(|| Average::new(self.settings.ema))
     }
 }
 
-/// What a run goes on from.
+/// The state from which a run starts or resumes.
 pub(crate) struct State<M> {
     pub model: M,
     pub optimizer: AdamW,
@@ -102,7 +102,7 @@ pub(crate) struct State<M> {
     pub progress: Progress,
 }
 
-/// A version of what a checkpoint holds. Another one is refused, not guessed at.
+/// The version of the checkpoint layout. Checkpoints with another version are rejected.
 const FORMAT: u32 = 5;
 
 pub(crate) const LAST: &str = "last.safetensors";
@@ -111,10 +111,11 @@ const BEST: &str = "best.safetensors";
 const MODEL: &str = "model.";
 const MOMENTS: [&str; 2] = ["first_moment.", "second_moment."];
 
-/// Whether a folder of checkpoints holds one to go on from. False when there is none: the run starts from the beginning.
+/// Whether a folder has a checkpoint to resume from. If there is none, the result is false, and a run starts from the
+/// beginning.
 ///
 /// # Errors
-/// When the checkpoint cannot be read, or belongs to a run with another fingerprint.
+/// When the checkpoint cannot be read, or its run has another fingerprint.
 pub fn check_resumable(checkpoints: &Path, fingerprint: &Fingerprint) -> Result<bool, Error> {
     if !checkpoints.join(LAST).exists() {
         return Ok(false);
@@ -123,7 +124,7 @@ pub fn check_resumable(checkpoints: &Path, fingerprint: &Fingerprint) -> Result<
     Ok(true)
 }
 
-/// Writes what learns, its moments, its average and the progress as one file, so that they cannot disagree.
+/// Writes the trained parameters, their moments and averages, and the progress into one file, so that they are consistent.
 pub(crate) fn write_last<M: Module>(
     folder: &Path,
     model: &M,
@@ -137,12 +138,12 @@ pub(crate) fn write_last<M: Module>(
     let progress = Progress { format: FORMAT, moments: moments.len() / MOMENTS.len(), ..progress.clone() };
     let averages = average.map(Average::state).unwrap_or_default();
     let tensors: Vec<NamedParameter> = weights.chain(moments).chain(averages).collect();
-    // TOML, because its floats come back to the bit.
+    // TOML, because it preserves every bit of a float.
     let note = toml::to_string(&progress).expect("progress is TOML");
     Ok(save_with_note(&folder.join(LAST), &tensors, note)?)
 }
 
-/// Reads what [`write_last`] wrote, into a model of the same shape.
+/// Reads the file of [`write_last`] into a model of the same shape.
 pub(crate) fn read_last<M: Module>(
     folder: &Path,
     model: M,
@@ -192,7 +193,7 @@ fn refuse_differences(file: &Weights, differences: Vec<String>) -> Result<(), Er
     }
 }
 
-/// Holds the counts of a checkpoint against each other.
+/// Checks that the counts of a checkpoint are consistent.
 fn check_progress(progress: &Progress, expected: &Expected<'_>) -> Result<(), String> {
     let Progress { rows, epoch, updates_in_epoch, step, best, reports, out_of_time, .. } = progress;
     if *rows != expected.fresh.rows {
@@ -217,7 +218,7 @@ fn check_progress(progress: &Progress, expected: &Expected<'_>) -> Result<(), St
     }
 }
 
-/// Holds each tensor's name, type and shape against the parameter that it belongs to.
+/// Checks the type of each tensor, and that each moment belongs to a parameter and has its number of elements.
 fn check_tensors(file: &Weights, moments: usize) -> Result<(), String> {
     let mut parameters = 0;
     for name in file.names() {
@@ -251,7 +252,7 @@ fn check_tensors(file: &Weights, moments: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Holds the averages against the weights that they are of: there is one of each, or none at all.
+/// Checks that each average belongs to a parameter, and that there are averages of all parameters or of none.
 fn check_averages(file: &Weights, are_expected: bool) -> Result<(), String> {
     for name in file.names() {
         if let Some(parameter) = name.strip_prefix(AVERAGE) {
@@ -271,7 +272,7 @@ fn check_averages(file: &Weights, are_expected: bool) -> Result<(), String> {
     }
 }
 
-/// Writes what learns of a model.
+/// Writes the trained parameters of a model.
 pub(crate) fn write_best<M: Module>(folder: &Path, model: &M, trainable: &Trainable) -> Result<(), Error> {
     let learnt = parameters_where(model, &|name| trainable.learns(name));
     Ok(save(&folder.join(BEST), &learnt, FloatType::F32)?)

@@ -3,50 +3,50 @@ use serde::{Deserialize, Serialize};
 
 use crate::{LrScheduler, Scope, Trainable};
 
-/// How to train.
+/// Hyperparameters and settings of the training loop.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainConfig {
-    /// Passes over the data.
+    /// Number of passes over the data.
     pub epochs: usize,
-    /// Rows of a batch.
+    /// Rows per batch.
     pub batch_size: usize,
-    /// Batches of one optimizer update.
+    /// Batches per optimizer update.
     pub gradient_accumulation_steps: usize,
-    /// The highest learning rate.
+    /// The peak learning rate.
     pub learning_rate: f64,
-    /// How the learning rate changes after its warm-up.
+    /// How the learning rate changes after the warm-up.
     pub lr_scheduler: LrScheduler,
-    /// Share of all updates in which it rises from zero.
+    /// Share of all updates in which the learning rate rises from zero.
     pub warmup_ratio: f64,
-    /// The head's highest learning rate; none = `learning_rate`.
+    /// The peak learning rate of the head. `None`: `learning_rate`.
     pub head_learning_rate: Option<f64>,
-    /// Which parameters learn.
+    /// Which parameters are trained.
     pub scope: Scope,
-    /// Decoupled decay of all weights but biases and layer normalization.
+    /// Decoupled weight decay of all weights except biases and layer normalization.
     pub weight_decay: f64,
-    /// The gradient's global norm is clipped to this; 0 = no clipping.
+    /// Maximum global norm of the gradient, which is clipped to it; 0 = no clipping.
     pub max_grad_norm: f64,
-    /// Each layer below the head learns at this share of the rate of the layer above it; 1 = all at the same rate.
+    /// Ratio of the learning rates of a layer and the layer above it, below the head; 1 = the same rate for all layers.
     pub layerwise_lr_decay: f64,
-    /// Epochs without a better metric after which training ends; 0 = off.
+    /// Number of epochs without an improvement of the metric after which training ends; 0 = off.
     pub early_stopping_patience: usize,
-    /// What picks the best checkpoint.
+    /// The metric that selects the best checkpoint.
     pub metric: Metric,
-    /// Seed of the shuffles and of dropout.
+    /// Random seed of shuffling and dropout.
     pub seed: u64,
-    /// Updates after which a checkpoint is saved within an epoch; 0 = off. One is saved after each epoch in any case.
+    /// Number of updates between two checkpoints within an epoch; 0 = off. One is saved after each validation in any case.
     pub save_steps: usize,
-    /// Minutes after which a checkpoint is saved within an epoch; 0 = off.
+    /// Minutes between two checkpoints within an epoch; 0 = off.
     pub save_minutes: f64,
-    /// Hours after which training stops; the epoch that it stops in is validated like a whole one. 0 = no limit.
+    /// Hours after which training stops; the unfinished epoch is validated like a complete one. 0 = no limit.
     pub max_hours: f64,
-    /// Updates after which the model is validated; 0 = after each epoch.
+    /// Number of updates between two validations; 0 = validation after each epoch.
     pub eval_steps: usize,
-    /// How far word embeddings are moved along a batch's gradient for a second loss of it (fast gradient method); 0 = off.
+    /// Step by which the fast gradient method moves word embeddings along the gradient, for a second loss; 0 = off.
     pub fgm: f64,
-    /// The decay of an exponential moving average of the weights, which is validated and kept in their place; 0 = off.
+    /// Decay of an exponential moving average of the weights, which is validated and saved instead of the weights; 0 = off.
     pub ema: f64,
-    /// How processes that train together add up their gradients.
+    /// How processes that train together sum their gradients.
     pub reduce: Reduce,
 }
 
@@ -79,7 +79,7 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
-    /// What learns, how fast, and what is saved.
+    /// The parameters that are trained, with their rates, and the parameters that a checkpoint holds.
     pub fn trainable(&self) -> Trainable {
         Trainable {
             scope: self.scope,
@@ -90,20 +90,20 @@ impl TrainConfig {
     }
 }
 
-/// How processes that train together add up their gradients.
+/// How processes that train together sum their gradients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reduce {
-    /// Batch after batch, in the order in which a single process adds them: the weights do not depend on the number of
-    /// processes.
+    /// The gradients are summed batch by batch, in the order in which a single process sums them, so that the weights do
+    /// not depend on the number of processes.
     #[default]
     Exact,
-    /// Each process its own, then these sums in the order that the engine finds fastest.
+    /// Each process sums the gradients of its own batches. The library for communication then adds these sums in any order.
     Fast,
 }
 
 impl Reduce {
-    /// Its name in recipes and reports.
+    /// The name in recipes and reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Exact => "exact",
@@ -111,14 +111,14 @@ impl Reduce {
         }
     }
 
-    /// Whether it is the exact way.
+    /// Whether this is [`Reduce::Exact`].
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
     pub fn is_exact(&self) -> bool {
         *self == Self::Exact
     }
 }
 
-/// A number of the validation report that picks the best checkpoint. Higher is better for all but the loss.
+/// A metric of the validation report that can select the best checkpoint. Higher is better, except for the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "they are the names of the numbers in a report")]
@@ -135,7 +135,7 @@ pub enum Metric {
 }
 
 impl Metric {
-    /// Every metric.
+    /// All metrics.
     pub const ALL: [Self; 9] = [
         Self::Accuracy,
         Self::MacroF1,
@@ -148,7 +148,7 @@ impl Metric {
         Self::F1,
     ];
 
-    /// Its name in recipes and reports.
+    /// The name in recipes and reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Accuracy => "accuracy",
@@ -163,8 +163,8 @@ impl Metric {
         }
     }
 
-    /// Its value with the sign by which higher is better; none where the task does not have it. A score that is not a
-    /// number, as a correlation of constants, is the worst.
+    /// The value of the metric, negated for the loss, so that higher is always better; none if the task does not have the
+    /// metric. NaN counts as the worst score.
     pub(crate) fn score(self, report: &SplitReport) -> Option<f64> {
         let value = report.score(self.name())?;
         let score = if self == Self::Loss { -value } else { value };

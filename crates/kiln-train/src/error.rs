@@ -1,29 +1,29 @@
 use std::path::PathBuf;
 
-/// Why training could not start, go on or be saved.
+/// An error of training: it cannot start, continue or be saved.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A checkpoint could not be written or read.
     #[error(transparent)]
     Weights(#[from] kiln_bert::Error),
-    /// A folder could not be made.
+    /// A folder could not be created.
     #[error("{}: the folder cannot be made", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A teacher's outputs that take more room than they may.
+    /// The teacher's outputs would take more disk space than allowed.
     #[error("the teacher's outputs would take {bytes} bytes of disk, expected {most} at most")]
     TeacherOutputs {
-        /// Of all rows.
+        /// The size of the outputs for all rows.
         bytes: u64,
         /// The limit.
         most: u64,
     },
-    /// A checkpoint that cannot be resumed.
+    /// A checkpoint is damaged or unsuitable.
     #[error("{}: the checkpoint cannot be resumed: {reason}", path.display())]
     Checkpoint {
         /// The file.
@@ -31,7 +31,7 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A checkpoint of a run with other settings or other data.
+    /// A checkpoint belongs to a run with other settings or other data.
     #[error("{}: the checkpoint belongs to a different run:\n  {}", path.display(), differences.join("\n  "))]
     OtherRun {
         /// The file.
@@ -39,22 +39,22 @@ pub enum Error {
         /// One line for each key that differs.
         differences: Vec<String>,
     },
-    /// The loss or its gradient is no longer a finite number.
+    /// The loss or the gradient norm is no longer finite.
     #[error(
         "training diverged: the loss is {loss} and the gradient's norm {gradient_norm} at update {step}; {kept}. \
          Start a new run with a lower learning rate or a longer warm-up"
     )]
     Diverged {
-        /// Mean loss of the update's rows.
+        /// Mean loss of the update.
         loss: f64,
-        /// Norm of its gradient.
+        /// Norm of the gradient.
         gradient_norm: f64,
         /// The update, from 1.
         step: usize,
         /// Which checkpoints are kept.
         kept: String,
     },
-    /// The model's outputs for the validation split are no longer finite numbers.
+    /// The model's outputs for the validation split are no longer finite.
     #[error(
         "training diverged: validation after epoch {epoch} failed; {kept}. \
          Start a new run with a lower learning rate or a longer warm-up"
@@ -64,49 +64,49 @@ pub enum Error {
         epoch: usize,
         /// Which checkpoints are kept.
         kept: String,
-        /// What was found.
+        /// The cause.
         source: kiln_eval::Error,
     },
-    /// More processes than can share an update.
+    /// There are more processes than batches per update.
     #[error(
         "{ranks} processes train together, and an update has {batches} batches to share: start {batches} processes at \
          most, or raise train.gradient_accumulation_steps"
     )]
     TooManyRanks {
-        /// How many processes there are.
+        /// The number of processes.
         ranks: usize,
-        /// How many batches an update has.
+        /// The number of batches per update.
         batches: usize,
     },
-    /// Processes that would not train the same.
+    /// The processes have different settings, data or programs.
     #[error("the processes would not train the same:\n  {}", differences.join("\n  "))]
     OtherRank {
-        /// One line for each key and rank that differs.
+        /// One line for each rank and key that differs.
         differences: Vec<String>,
     },
-    /// Processes that no longer have the same weights.
+    /// The processes no longer have the same weights.
     #[error(
         "rank {rank} at update {step} has other weights than rank 0 at update {first_step}: a process has computed wrong, \
          or has read another checkpoint"
     )]
     RanksDiverged {
-        /// The first process that differs.
+        /// The first rank that differs from rank 0.
         rank: usize,
-        /// Updates that it has made.
+        /// The number of updates that it has made.
         step: usize,
-        /// Updates that the first process has made.
+        /// The number of updates that rank 0 has made.
         first_step: usize,
     },
-    /// There is nothing to train on.
+    /// The training or validation split is empty.
     #[error("the {split} split has no examples")]
     Empty {
-        /// Which one.
+        /// The split.
         split: kiln_schema::Split,
     },
-    /// A metric that the task does not have.
+    /// The task does not have the metric.
     #[error("this task has no metric `{metric}`; expected one of {known}")]
     NoMetric {
-        /// The metric that should pick the best checkpoint.
+        /// The metric that should select the best checkpoint.
         metric: &'static str,
         /// The metrics that the task has.
         known: String,

@@ -2,91 +2,92 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What the loop reports while it runs. Breaking at an update or an epoch saves everything and ends the training.
+/// An event that the training loop reports. If the observer breaks at an update or a validation, the loop saves a checkpoint
+/// and ends.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The training begins, or goes on from a checkpoint.
+    /// The training starts, or resumes from a checkpoint.
     Started {
-        /// Updates made before: 0 unless it goes on from a checkpoint.
+        /// Number of updates made before: 0 unless the training resumes.
         step: usize,
-        /// Updates there will be.
+        /// Total number of updates.
         total_steps: usize,
-        /// One for each validation made before.
+        /// The reports of earlier validations.
         epochs: Vec<EpochReport>,
     },
-    /// An update was made.
+    /// The optimizer made an update.
     Step {
-        /// Updates made, this one included.
+        /// Number of updates made, including this one.
         step: usize,
-        /// Updates there will be.
+        /// Total number of updates.
         total_steps: usize,
-        /// Mean loss of its rows, before the update.
+        /// Mean loss over the targets of the update's batches, before the update.
         loss: f64,
         /// Global norm of the gradient, before clipping.
         gradient_norm: f64,
-        /// The rate of the update.
+        /// Learning rate of the update.
         learning_rate: f64,
     },
-    /// The model was validated, after an epoch or so many updates, and a checkpoint saved.
+    /// The model was validated and a checkpoint was saved.
     Epoch(EpochReport),
 }
 
-/// How the training went up to a validation, since the one before it: a line of `metrics.jsonl`.
+/// Report of a validation and of the training since the previous one: a line of `metrics.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
-    /// The epoch that it is in, from 1.
+    /// The epoch of the validation, from 1.
     pub epoch: usize,
-    /// Updates made.
+    /// Number of updates made since the start of the training.
     pub step: usize,
-    /// Mean loss of the training rows, each before the update it was part of, with dropout.
+    /// Mean loss over the training targets, computed with dropout and before the update of each batch.
     pub train_loss: f64,
-    /// Share of their targets that were right, where there is right and wrong.
+    /// Share of the training targets that were predicted correctly; absent if this is not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_accuracy: Option<f64>,
-    /// The rate of the last update.
+    /// Learning rate of the last update.
     pub learning_rate: f64,
-    /// Mean of the norms of the updates' gradients, before they were clipped.
+    /// Mean gradient norm of the updates, before clipping.
     pub gradient_norm: f64,
-    /// Wall time, with validation and checkpoints; summed over the parts of an epoch that was interrupted.
+    /// Wall time including validation and checkpoints, summed over the parts of an interrupted epoch.
     pub seconds: f64,
-    /// Wall time of the updates alone.
+    /// Wall time of the updates only.
     pub train_seconds: f64,
-    /// Whether it is the best so far.
+    /// Whether this is the best validation so far.
     pub best: bool,
-    /// The numbers of the validation split, by the names that they have in a report.
+    /// Metrics on the validation split, by their names in a report.
     pub validation: BTreeMap<String, f64>,
 }
 
-/// A training that ended.
+/// The result of a training run.
 #[derive(Clone, Debug)]
 pub struct Fitted<M> {
-    /// The best checkpoint's model, without autodiff.
+    /// The model of the best checkpoint, without autodiff.
     pub model: M,
-    /// The epoch that it is of, from 1; 0 when the training was interrupted before the first validation.
+    /// The epoch of the best checkpoint, from 1; 0 if the training was interrupted before the first validation.
     pub best_epoch: usize,
-    /// One for each validation.
+    /// The reports of all validations.
     pub epochs: Vec<EpochReport>,
-    /// Updates made.
+    /// Number of updates made.
     pub steps: usize,
-    /// How often it went through the data: updates made over those of an epoch.
+    /// Number of passes over the data: updates made, divided by the updates per epoch.
     pub passes: f64,
     /// Share of padding among the tokens of the first epoch's batches.
     pub padding_share: f64,
-    /// What the checkpoints after validations took, since this process began.
+    /// Seconds spent on the checkpoints after validations, in this process.
     pub checkpoint_seconds: f64,
-    /// Why it ended.
+    /// Why the training ended.
     pub end: End,
 }
 
-/// Why a training ended.
+/// The reason why a training ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// All epochs are done.
     Complete,
     /// The metric did not improve for `early_stopping_patience` epochs.
     NoImprovement,
-    /// `max_hours` were over.
+    /// The limit `max_hours` was reached.
     OutOfTime,
-    /// The observer ended it; `last.safetensors` is where it goes on.
+    /// The observer ended the training. It can resume from `last.safetensors`.
     Interrupted,
 }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{BatchLoss, Dataset, Encoded, Error, EvaluationSet, Targets, TrainingSet};
 
-/// Cached encoder features: the pooled output of a frozen encoder for each row, which a head is trained on.
+/// Encoder features for training a head: the pooled output of a frozen encoder for each row.
 #[derive(Clone, Debug)]
 pub struct Features {
     /// Row-major `[rows, width]`.
@@ -26,7 +26,7 @@ impl Dataset for Features {
         self.lengths.len()
     }
 
-    /// The tokens that went in; a head's batches need no bucketing by them, and it does no harm.
+    /// The number of tokens of each row that the encoder read. A head does not need batches of similar length.
     fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> {
         Cow::Borrowed(&self.lengths[rows])
     }
@@ -66,7 +66,7 @@ impl EvaluationSet<ClassificationHead> for Features {
 }
 
 impl Features {
-    /// Features that are known already.
+    /// Features from given values. Each row counts as one token.
     ///
     /// # Shapes
     /// - `values`: row-major `[rows, width]`
@@ -78,17 +78,17 @@ impl Features {
         Self { lengths: vec![1; targets.len()], values, width, targets }
     }
 
-    /// Some of the rows, by their indices, with other targets.
+    /// A subset of the rows, by index, with new targets.
     ///
     /// # Panics
-    /// When there is not a target for each of them.
+    /// When there is not one target for each row.
     pub fn pick(&self, rows: &[usize], targets: Targets) -> Self {
         assert_eq!(rows.len(), targets.len(), "a target for each row");
         let values = rows.iter().flat_map(|&row| self.row(row)).copied().collect();
         Self { values, width: self.width, lengths: rows.iter().map(|&row| self.lengths[row]).collect(), targets }
     }
 
-    /// Numbers a row: the encoder's hidden size.
+    /// Numbers per row: the encoder's hidden size.
     pub fn width(&self) -> usize {
         self.width
     }
@@ -104,33 +104,34 @@ impl Features {
     }
 }
 
-/// Where features are kept on disk, so that a second run with the same encoder and data does not compute them.
+/// The cache of features on disk. A second run with the same encoder and data reads them instead of computing them.
 #[derive(Clone, Debug)]
 pub struct FeatureCache {
-    /// Holds a file for each model, data, length and pooling.
+    /// The folder, with one file for each combination of model, data, maximum length and pooling.
     pub folder: PathBuf,
-    /// Stands for the encoder's weights: a hash of their file.
+    /// A hash of the encoder's weights file.
     pub weights_hash: String,
 }
 
 /// How features are computed.
 #[derive(Clone, Debug)]
 pub struct FeaturesConfig {
-    /// Rows computed at once.
+    /// Rows per batch.
     pub batch_size: usize,
-    /// None: they are computed anew.
+    /// The cache. `None`: the features are always computed.
     pub cache: Option<FeatureCache>,
 }
 
-/// The name of the features' tensor in a cache file.
+/// The name of the feature tensor in a cache file.
 const TENSOR: &str = "features";
 
 impl Features {
-    /// Runs the encoder over all rows, or reads what an earlier run has kept. Returns whether they were read.
-    /// `progress` gets the number of rows done, from time to time.
+    /// Reads the features from the cache or, if they are not there, runs the encoder over all rows and writes them to the
+    /// cache. Also returns whether they were read from the cache. `progress` is called after each batch with the number of
+    /// processed rows.
     ///
     /// # Errors
-    /// When the cache's folder cannot be written. A damaged cache file is computed anew.
+    /// When the cache folder cannot be written. The features of a damaged cache file are computed again.
     pub fn compute(
         model: &SequenceClassifier,
         rows: &Encoded,
@@ -168,7 +169,7 @@ impl Features {
     }
 }
 
-/// The features of a cache file, if they are those that were written: of this shape and with this hash.
+/// The features in a cache file, if their shape is `shape` and they match the hash in the file.
 fn read_whole(file: &Path, shape: [usize; 2]) -> Option<Vec<f32>> {
     let weights = Weights::from_file(file).ok()?;
     let values = weights.read(TENSOR).ok()??;
@@ -189,7 +190,7 @@ fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A hash of all that features depend on: the encoder's weights, its precision, the pooling, and every token of every row.
+/// A hash of everything that features depend on: the encoder's weights, its precision, the pooling, and all tokens.
 fn key(cache: &FeatureCache, model: &SequenceClassifier, rows: &Encoded) -> String {
     let mut hash = Sha256::new();
     hash.update(format!("features 2 {} {:?} {:?}", cache.weights_hash, model.pooling, model.bert.products.precision));

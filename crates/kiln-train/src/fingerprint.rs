@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainConfig;
 
-/// Everything that the result of a run depends on. A run is resumed only when all of it is unchanged.
+/// Everything that the result of a run depends on. A run is resumed only if all of it is unchanged.
 ///
 /// ```
 /// use kiln_train::{Fingerprint, TrainConfig};
@@ -15,15 +15,15 @@ use crate::TrainConfig;
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprint {
-    /// Values by the keys that a user sets them with, as `train.max_length`.
+    /// Values by the keys with which a user sets them, such as `train.max_length`.
     pub settings: BTreeMap<String, String>,
-    /// Hashes of files by the names that a user knows them by, as `data.train`.
+    /// Hashes of files by the names that a user knows, such as `data.train`.
     pub contents: BTreeMap<String, String>,
 }
 
 impl Fingerprint {
-    /// The same with the settings of the loop. When checkpoints are saved and how long a run may last are left out: they
-    /// do not change the weights that an update leads to. What learns is left out too: it follows from the model's settings.
+    /// Adds the settings of the training loop, except for three kinds. The intervals of checkpoints and the time limit do
+    /// not change the weights after an update. The trained parameters follow from the settings of the model.
     pub fn with_config(mut self, config: &TrainConfig) -> Self {
         let TrainConfig {
             epochs,
@@ -66,20 +66,20 @@ impl Fingerprint {
             ("ema", format!("{ema:?}")),
         ];
         let head = head_learning_rate.map(|rate| ("head_learning_rate", format!("{rate:?}")));
-        // Checkpoints from before there was a choice are exact ones.
+        // Checkpoints from before the setting existed do not have the key; they are exact.
         let reduce = (!reduce.is_exact()).then(|| ("reduce", reduce.name().to_owned()));
         let settings = settings.into_iter().chain(head).chain(reduce);
         self.settings.extend(settings.map(|(key, value)| (format!("train.{key}"), value)));
         self
     }
 
-    /// The keys whose value, or the contents behind them, differs between this and another.
+    /// The keys whose values or file contents differ between the two fingerprints.
     pub fn differing_keys(&self, other: &Self) -> Vec<String> {
         let settings = changed(&self.settings, &other.settings);
         settings.into_iter().chain(changed(&self.contents, &other.contents)).cloned().collect()
     }
 
-    /// A line for each key whose value, or the contents behind it, differs between this and `now`.
+    /// A message for each key whose value or file contents differ between this fingerprint and `now`.
     pub fn differences(&self, now: &Self) -> Vec<String> {
         let value = |settings: &BTreeMap<String, String>, key: &str| {
             settings.get(key).map_or_else(|| "not set".to_owned(), String::clone)
@@ -98,7 +98,7 @@ impl Fingerprint {
     }
 }
 
-/// The keys that only one of two maps has, or that have another value in the second.
+/// The keys that are in only one of two maps, or whose values differ.
 fn changed<'a>(before: &'a BTreeMap<String, String>, now: &'a BTreeMap<String, String>) -> Vec<&'a String> {
     let keys: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
     keys.into_iter().filter(|key| before.get(*key) != now.get(*key)).collect()

@@ -14,68 +14,69 @@ use crate::{
     TrainConfig, TrainingSet, check_ranks,
 };
 
-/// A training to be run: the data, the settings, and where checkpoints go.
+/// A training run: the data, the settings, and the folder for checkpoints.
 #[derive(Debug)]
 pub struct Fit<'a, S, V> {
-    /// What weights are fitted to.
+    /// The training set.
     pub train: &'a S,
-    /// What picks the best checkpoint, after each epoch or so many updates.
+    /// The validation set, which selects the best checkpoint after each epoch or every `eval_steps` updates.
     pub validation: &'a V,
-    /// How to train.
+    /// Hyperparameters and settings.
     pub config: &'a TrainConfig,
-    /// What the result depends on besides `config`: with another one, a checkpoint is not resumed.
+    /// Everything else that the result depends on. A checkpoint with another fingerprint is not resumed.
     pub fingerprint: &'a Fingerprint,
-    /// Where to compute. Autodiff is turned on for the updates alone.
+    /// The device, without autodiff, which is enabled only for updates.
     pub device: &'a Device,
-    /// A folder that exists; it gets `best.safetensors` and `last.safetensors`.
+    /// An existing folder, in which `best.safetensors` and `last.safetensors` are written.
     pub checkpoints: &'a Path,
-    /// Whether to go on from `last.safetensors`. Where there is none, training starts from the beginning.
+    /// Whether to resume from `last.safetensors`. If there is no such file, training starts from the beginning.
     pub resume: bool,
-    /// The processes that train together; [`Alone`](crate::Alone) where there is one. The first alone validates and writes.
+    /// The processes that train together; [`Alone`](crate::Alone) for a single one. Only the first validates and writes.
     pub reduction: &'a dyn Reduction,
 }
 
-/// A training under way.
+/// The state of a training run.
 struct Running<M> {
     model: M,
     optimizer: AdamW,
-    /// Of the weights, where the average is what is validated.
+    /// The average of the weights, if it is validated instead of them.
     average: Option<Average>,
     progress: Progress,
     total_steps: usize,
     saved: Instant,
-    /// What the checkpoints after validations took.
+    /// Seconds spent on the checkpoints after validations.
     checkpoint_seconds: f64,
 }
 
-/// Measures one span after another.
+/// Measures consecutive time spans.
 struct Stopwatch(Instant);
 
 impl Stopwatch {
-    /// Seconds since the last call, or since the start.
+    /// Seconds since the previous call or, for the first call, since the start.
     fn lap(&mut self) -> f64 {
         let now = Instant::now();
         now.duration_since(std::mem::replace(&mut self.0, now)).as_secs_f64()
     }
 }
 
-/// Updates after which processes that train together compare their weights; they do before each validation too.
+/// Number of updates between two comparisons of the weights of all processes. They also compare them before validations.
 const COMPARED_STEPS: usize = 100;
 
-/// Rows drawn anew in each epoch are batched in blocks of this many batches: enough for rows of similar length to meet.
+/// Size in batches of the blocks in which new rows are batched: enough for batches of rows of similar length.
 const BLOCK_BATCHES: usize = 64;
 
 impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
     /// Trains, validates after each epoch or every `eval_steps` updates, and returns the best model.
     ///
-    /// Batches follow from the seed and the epoch, dropout from the seed, the step and the batch: the same run gives the
-    /// same weights, whatever the number of processes, and a resumed one those of one that was never interrupted.
+    /// The seed and the epoch determine the batches; the seed, the step and the batch determine dropout. The same run
+    /// therefore gives the same weights, and so does a resumed run. With [`Reduce::Exact`](crate::Reduce::Exact), the
+    /// weights do not depend on the number of processes either.
     ///
-    /// Each process returns what it has; the best model is that of the first, and the others have the last one.
+    /// Only the first process returns the best model. The others return the last one.
     ///
     /// # Errors
-    /// When a split is empty, the loss diverges, or a checkpoint cannot be written or read or belongs to another run; when
-    /// there are more processes than an update has batches, or their weights differ.
+    /// When a split is empty, the loss diverges, a checkpoint cannot be written or read, or a checkpoint belongs to another
+    /// run. When there are more processes than batches per update, or when the weights of the processes differ.
     pub fn run(
         &self,
         model: S::Model,
@@ -104,7 +105,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         }
     }
 
-    /// Breaks once the observer of any process does.
+    /// Passes an event to the observer. Breaks if the observer of any process breaks.
     fn told(&self, event: Event, observe: &mut dyn FnMut(Event) -> ControlFlow<()>) -> ControlFlow<()> {
         match any(self.reduction, [observe(event).is_break()]) {
             [true] => ControlFlow::Break(()),
@@ -112,7 +113,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         }
     }
 
-    /// The model as it is given, or the checkpoint's.
+    /// The initial state: the given model, or that of the checkpoint.
     fn start(&self, model: S::Model) -> Result<Running<S::Model>, Error> {
         check_ranks(self.reduction, self.config.gradient_accumulation_steps)?;
         for (split, rows) in [(Split::Train, self.train.rows()), (Split::Validation, self.validation.rows())] {
@@ -132,20 +133,20 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
             State { model, optimizer: AdamW::new(trainable.clone()), average: expected.average(), progress: fresh }
         };
         let model = trainable.apply(model.train());
-        // One process may have had to compute features that the others had cached.
+        // One process may have computed features that were cached for the others.
         self.reduction.meet();
         check_weights(self.reduction, &model, trainable, progress.step)?;
         let (saved, checkpoint_seconds) = (Instant::now(), 0.0);
         Ok(Running { model, optimizer, average, progress, total_steps, saved, checkpoint_seconds })
     }
 
-    /// Updates of an epoch.
+    /// Updates per epoch.
     fn updates(&self) -> usize {
         self.train.rows().div_ceil(self.config.batch_size).div_ceil(self.config.gradient_accumulation_steps)
     }
 
-    /// The updates of an epoch that are still to be made, or those up to the next validation. Breaks when the observer does,
-    /// after a checkpoint.
+    /// Makes the remaining updates of the epoch, or those up to the next validation. If the observer breaks, saves a
+    /// checkpoint and breaks.
     fn epoch(
         &self,
         mut running: Running<S::Model>,
@@ -176,7 +177,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         Ok((running, ControlFlow::Continue(())))
     }
 
-    /// One optimizer update.
+    /// Makes one optimizer update.
     fn update(
         &self,
         running: Running<S::Model>,
@@ -208,7 +209,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         Ok((Running { model, optimizer, average, progress, total_steps, saved, checkpoint_seconds }, event))
     }
 
-    /// Whether the model is to be validated now: after an epoch or every `eval_steps` updates, and at the end.
+    /// Whether the model has to be validated now: after an epoch or every `eval_steps` updates, and at the end.
     fn is_validation_due(&self, progress: &Progress) -> bool {
         let Progress { step, updates_in_epoch, out_of_time, .. } = progress;
         let is_validated = progress.reports.last().is_some_and(|report| report.step == *step);
@@ -221,7 +222,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         *step > 0 && !is_validated && (is_due || *out_of_time)
     }
 
-    /// Writes a checkpoint, in the first process.
+    /// Writes a checkpoint, if this is the first process.
     fn save(&self, running: &mut Running<S::Model>) -> Result<(), Error> {
         let Running { model, optimizer, average, progress, .. } = running;
         if self.reduction.rank() == 0 {
@@ -231,7 +232,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         Ok(())
     }
 
-    /// Has the first process validate, and tells the others what came of it.
+    /// Validates in the first process, and sends the resulting progress to the others.
     fn validate(&self, running: &mut Running<S::Model>) -> Result<EpochReport, Error> {
         check_weights(self.reduction, &running.model, &self.config.trainable(), running.progress.step)?;
         if self.reduction.rank() == 0 {
@@ -242,7 +243,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         Ok(running.progress.reports.last().expect("a validation has a report").clone())
     }
 
-    /// Validates the model, keeps it if it is the best, and saves.
+    /// Validates the model, writes it if it is the best so far, and saves a checkpoint.
     fn validate_alone(&self, running: &mut Running<S::Model>) -> Result<(), Error> {
         let Running { model, average, progress, .. } = running;
         let started = Instant::now();
@@ -301,9 +302,9 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         self.config.batch_size.saturating_mul(BLOCK_BATCHES)
     }
 
-    /// Batches of neighbouring rows.
+    /// The batches of a block of consecutive rows.
     fn block(&self, epoch: usize, rows: Range<usize>) -> Vec<Vec<usize>> {
-        // A batch larger than the block is the block; its size is used in products.
+        // The batch size is limited to the size of the block, because `shuffled` multiplies it.
         let batch_size = self.config.batch_size.min(rows.len().max(1));
         let shuffle = Shuffle { batch_size, seed: self.config.seed, epoch: epoch as u64 };
         let mut batches = shuffled(&self.train.lengths(rows.clone()), shuffle);
@@ -311,13 +312,13 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         batches
     }
 
-    /// The share of padding in the first epoch, or in the first block of rows that are drawn.
+    /// The share of padding in the first epoch or, if each epoch has new rows, in the first block.
     fn padding_share(&self) -> f64 {
         let rows = if S::DRAWN { self.train.rows().min(self.block_rows()) } else { self.train.rows() };
         padding_share(&self.train.lengths(0..rows), &self.block(0, 0..rows))
     }
 
-    /// Whether a checkpoint within an epoch is due.
+    /// Whether a checkpoint within an epoch is due now.
     fn is_save_due(&self, running: &Running<S::Model>) -> bool {
         let TrainConfig { save_steps, save_minutes, .. } = self.config;
         let after_steps = *save_steps > 0 && running.progress.step.is_multiple_of(*save_steps);
@@ -330,21 +331,21 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         self.config.max_hours > 0.0 && seconds >= self.config.max_hours * 3600.0
     }
 
-    /// Why there is no further epoch; none if there is one.
+    /// The reason to end the training, or none to continue.
     fn end(&self, progress: &Progress) -> Option<End> {
         let patience = self.config.early_stopping_patience;
         let is_stalled =
             patience > 0 && progress.best.is_some_and(|best| progress.epoch >= best.epoch.saturating_add(patience));
         match () {
             () if progress.epoch >= self.config.epochs => Some(End::Complete),
-            // What the time limit ended has to be validated first.
+            // An epoch that the time limit ended is validated first.
             () if progress.out_of_time && !self.is_validation_due(progress) => Some(End::OutOfTime),
             () if is_stalled => Some(End::NoImprovement),
             () => None,
         }
     }
 
-    /// Which checkpoints a failed run leaves.
+    /// A message about the checkpoints that remain after a failed run.
     fn kept(&self, progress: &Progress) -> String {
         let folder = self.checkpoints.display();
         match progress.best {
@@ -355,7 +356,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
 
     fn fitted(&self, running: Running<S::Model>, end: End) -> Result<Fitted<S::Model>, Error> {
         let Running { model, progress, checkpoint_seconds, .. } = running;
-        // Nobody leaves while the first process still writes.
+        // No process ends while the first one is still writing.
         self.reduction.meet();
         let mut model = model.valid();
         if progress.best.is_some() && self.reduction.rank() == 0 {

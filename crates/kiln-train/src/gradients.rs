@@ -5,19 +5,19 @@ use burn::tensor::{Gradients, Tensor};
 use kiln_bert::ParameterPath;
 use kiln_kernels::sum_of_squares;
 
-/// Gradients by a parameter's name, summed over the batches of one update, each flattened to `[elements]`.
+/// Gradients by parameter name, summed over the batches of one update, each flattened to `[elements]`.
 #[derive(Debug, Default)]
 pub struct GradientSum {
     by_name: BTreeMap<String, Tensor<1>>,
 }
 
 impl GradientSum {
-    /// Takes a backward pass's gradients of a module's parameters and adds them.
+    /// Adds the gradients of a module's parameters from a backward pass.
     pub fn add<M: Module>(&mut self, module: &M, gradients: Gradients) {
         each_gradient(module, gradients, &mut |name, gradient| self.insert(name, gradient));
     }
 
-    /// Adds the gradient of one parameter, `[elements]`.
+    /// Adds a gradient of one parameter, `[elements]`.
     pub(crate) fn insert(&mut self, name: String, gradient: Tensor<1>) {
         let sum = match self.by_name.remove(&name) {
             Some(sum) => sum + gradient,
@@ -26,17 +26,18 @@ impl GradientSum {
         self.by_name.insert(name, sum);
     }
 
-    /// The gradients by the names of their parameters, each `[elements]`, in the module's own layout.
+    /// The gradients with their parameter names, each `[elements]`, in the layout of the module.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor<1>)> {
         self.by_name.iter().map(|(name, gradient)| (name.as_str(), gradient))
     }
 
-    /// The norm of all gradients together.
+    /// The global norm of the gradients.
     pub fn norm(&self) -> f64 {
         sum_of_squares(self.by_name.values()).sqrt()
     }
 
-    /// The factor that brings the norm down to `max_norm`, or 1: that of PyTorch's `clip_grad_norm_`. 0 leaves it alone.
+    /// The factor that reduces a norm to `max_norm`, or 1 if the norm is smaller, as in PyTorch's `clip_grad_norm_`. With
+    /// `max_norm` 0, it is always 1.
     pub fn clip_factor(norm: f64, max_norm: f64) -> f64 {
         if max_norm > 0.0 { (max_norm / (norm + 1e-6)).min(1.0) } else { 1.0 }
     }
@@ -54,10 +55,10 @@ impl GradientSum {
     }
 }
 
-/// Takes the gradient of one parameter, `[elements]`, by its name.
+/// A function that receives the name of a parameter and its gradient, `[elements]`.
 pub type Take<'a> = &'a mut dyn FnMut(String, Tensor<1>);
 
-/// Hands over a backward pass's gradients of a module's parameters.
+/// Passes the gradients of a module's parameters from a backward pass to `take`.
 pub(crate) fn each_gradient<M: Module>(module: &M, gradients: Gradients, take: Take<'_>) {
     module.visit(&mut Collector { path: ParameterPath::default(), gradients, take });
 }

@@ -1,15 +1,15 @@
 use half::f16;
 
-/// Bytes of a number in half precision.
+/// The size of a number in half precision, in bytes.
 pub const F16: usize = size_of::<f16>();
 
-/// Numbers in half precision, little-endian: each the nearest that is finite.
+/// Rounds each number to the nearest finite number in half precision. The bytes are little-endian.
 pub fn to_f16(numbers: &[f32]) -> Vec<u8> {
     let nearest = |&number: &f32| f16::from_f32(number.clamp(f16::MIN.to_f32(), f16::MAX.to_f32())).to_le_bytes();
     numbers.iter().flat_map(nearest).collect()
 }
 
-/// The numbers that [`to_f16`] has written.
+/// Reads the numbers that [`to_f16`] wrote.
 pub fn from_f16(bytes: &[u8]) -> impl Iterator<Item = f32> {
     bytes.as_chunks().0.iter().map(|&bytes| f16::from_le_bytes(bytes).to_f32())
 }

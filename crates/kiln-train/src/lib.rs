@@ -1,6 +1,6 @@
-//! Fine-tuning: optimizer, schedule, the loop, checkpoints and the feature cache of frozen encoders.
-//! There is one loop, [`Fit`]. It trains on a [`TrainingSet`] and validates on an [`EvaluationSet`]: encodings under a whole
-//! model, features under a head, tagged texts, questions.
+//! Fine-tuning: optimizer, learning-rate schedule, training loop, checkpoints and the feature cache of frozen encoders.
+//! There is one training loop, [`Fit`]. It trains on a [`TrainingSet`] and validates on an [`EvaluationSet`]: encoded texts
+//! for a whole model, cached features for a head, tagged texts, or questions.
 //!
 //! ```
 //! use kiln_train::{LrScheduler, TrainConfig};

@@ -3,40 +3,40 @@ use kiln_tokenize::Encoding;
 
 use crate::{BatchLoss, EncoderModel, TrainingSet};
 
-/// A training set whose loss is one of logits, so that another model's logits can be held against them.
+/// A training set whose loss is computed from logits, so that they can be compared with those of another model.
 ///
-/// The logits of a batch are one matrix. Each row of the set has some neighbouring rows of it, and in each of these as many
-/// numbers as [`LogitSet::logits_shape`] says; what is behind them is padding, as good as −∞.
+/// The logits of a batch are one matrix. Each row of the set has one or more consecutive rows in it, as many and as wide as
+/// given by [`LogitSet::logits_shape`]. The remaining columns are padding with large negative numbers.
 pub trait LogitSet: TrainingSet<Model: EncoderModel> {
-    /// A model's logits for some rows.
+    /// A model's logits for the given rows.
     ///
     /// # Shapes
-    /// - output: `[logit rows of all rows, the most numbers of one]`
+    /// - output: `[logit rows of all rows, the largest width]`
     fn logits(&self, model: &Self::Model, rows: &[usize], device: &Device) -> Tensor<2>;
 
-    /// The loss of the labels: [`TrainingSet::loss`] of logits that are known.
+    /// The loss on the labels: [`TrainingSet::loss`], given the logits.
     fn labels_loss(&self, model: &Self::Model, logits: Tensor<2>, rows: &[usize], device: &Device) -> BatchLoss;
 
-    /// How many rows of logits a row has, and how many numbers each of them.
+    /// The number of logit rows of a row, and the width of each.
     fn logits_shape(&self, row: usize) -> [usize; 2];
 
-    /// The tokens of a row that its logits are of; empty where they are of the row as a whole.
+    /// The positions of the tokens that a row's logits belong to; empty if the logits belong to the whole row.
     fn logit_tokens(&self, row: usize) -> Vec<usize>;
 
-    /// How two models' logits are compared.
+    /// How the logits of two models are compared.
     fn comparison(&self) -> Comparison;
 
-    /// What the encoder reads of each row.
+    /// The encoded text of each row.
     fn encodings(&self) -> &[Encoding];
 }
 
-/// How two models' logits are compared.
+/// How the logits of two models are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// As probabilities of which one is right: the divergence of softmaxes.
+    /// Kullback–Leibler divergence of the softmaxes, for exactly one correct label.
     Softmax,
-    /// As probabilities that each is right: the divergence of sigmoids.
+    /// Kullback–Leibler divergence of the sigmoids, for any number of correct labels.
     Sigmoid,
-    /// As numbers: squared error.
+    /// Squared error, for numbers.
     Number,
 }

@@ -2,7 +2,7 @@ use burn::tensor::Tensor;
 use kiln_bert::{Bert, BertConfig};
 use kiln_heads::{hidden_state_error_sum, value_relation_divergence_sum};
 
-/// What of a student's layers is held against what of its teacher's.
+/// Which layers of a student are compared with which layers of its teacher, and how.
 ///
 /// ```
 /// use kiln_bert::BertConfig;
@@ -14,24 +14,26 @@ use kiln_heads::{hidden_state_error_sum, value_relation_divergence_sum};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Matching {
-    /// The hidden states that layers give, as squared errors: the student's layer and the teacher's, from 1.
+    /// Squared error of the layers' output hidden states. Each pair is a student layer and a teacher layer, counted from 1.
     HiddenStates(Vec<[usize; 2]>),
-    /// The relations of the last layers' values, where the widths differ.
+    /// Kullback–Leibler divergence of the value relations of the last layers, for models with different hidden sizes.
     ValueRelations {
-        /// In how many parts values are divided.
+        /// The number of relation heads into which the values are divided.
         heads: usize,
     },
 }
 
 impl Matching {
-    /// Of models of one width, each layer of the student with one of the teacher's, evenly spaced and the last with the last.
-    /// Of other models the values of the last layers, in the largest number of relation heads that divides both widths and is
-    /// not above the student's attention heads.
+    /// The matching of a student and a teacher.
+    ///
+    /// If the hidden sizes are equal, each layer of the student is compared with one of the teacher's, evenly spaced, and
+    /// the last with the last. Otherwise, the value relations of the last layers are compared. The number of relation heads
+    /// is then the largest one that divides both hidden sizes and is at most the student's number of attention heads.
     pub fn of(student: &BertConfig, teacher: &BertConfig) -> Self {
         let widths = [student.hidden_size, teacher.hidden_size];
         if widths[0] == widths[1] {
             let [ours, theirs] = [student.num_hidden_layers, teacher.num_hidden_layers];
-            // The nearest to an even share.
+            // The evenly spaced position, rounded to the nearest layer.
             let mapped = |layer: usize| [layer, (2 * layer * theirs + ours) / (2 * ours)];
             return Self::HiddenStates((1..=ours).map(mapped).collect());
         }
@@ -40,7 +42,7 @@ impl Matching {
         Self::ValueRelations { heads }
     }
 
-    /// How many tensors of a model are compared.
+    /// The number of compared tensors per model.
     pub(crate) fn tensors(&self) -> usize {
         match self {
             Self::HiddenStates(pairs) => pairs.len(),
@@ -48,7 +50,7 @@ impl Matching {
         }
     }
 
-    /// What is compared of a student, from the hidden states that [`kiln_bert::LayerOutputs`] kept.
+    /// The compared tensors of a student, from the hidden states that [`kiln_bert::LayerOutputs`] stored.
     ///
     /// # Shapes
     /// - `states`, output: `[batch, seq, hidden]` each
@@ -56,7 +58,7 @@ impl Matching {
         self.compared(bert, states, 0)
     }
 
-    /// The same of a teacher.
+    /// The compared tensors of a teacher, from its stored hidden states.
     pub(crate) fn of_teacher(&self, bert: &Bert, states: &[Tensor<3>]) -> Vec<Tensor<3>> {
         self.compared(bert, states, 1)
     }
@@ -65,14 +67,14 @@ impl Matching {
         match self {
             Self::HiddenStates(pairs) => pairs.iter().map(|pair| states[pair[side]].clone()).collect(),
             Self::ValueRelations { .. } => {
-                // `states` has those that the first layer reads, too.
+                // `states` begins with the input of the first layer, so this is the input of the last layer.
                 let last = states.len() - 2;
                 vec![bert.values(last, states[last].clone())]
             }
         }
     }
 
-    /// The mean over what is compared of each token's loss times its weight, summed over the tokens.
+    /// The loss of each token times its weight, summed over the tokens, as a mean over the compared tensors.
     ///
     /// # Shapes
     /// - `student`, `teacher`: `[batch, seq, hidden]` each

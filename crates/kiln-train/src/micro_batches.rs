@@ -7,16 +7,16 @@ use crate::ranks::numbers;
 use crate::shared_sum::SharedSum;
 use crate::{BatchLoss, EvaluationSet, Fit, GradientSum, Model, TrainingSet};
 
-/// One of the batches of an update.
+/// A batch of an update.
 struct MicroBatch<'a> {
     rows: &'a [usize],
-    /// Of its dropout.
+    /// The random seed of dropout.
     seed: u64,
-    /// Of the whole update.
+    /// The number of targets in the whole update.
     targets: usize,
 }
 
-/// What a batch's forward pass gave.
+/// The result of the forward pass of a batch.
 #[derive(Clone, Copy, Default)]
 struct Outcome {
     loss_sum: f64,
@@ -24,10 +24,10 @@ struct Outcome {
 }
 
 impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
-    /// The gradient of the mean loss over all targets of an update's batches, and that loss.
+    /// The gradients of the mean loss over all targets of an update, and that loss.
     ///
-    /// The processes take the batches in turn, the longest first, so that those of one round take about the same time. That
-    /// order, in which gradients and losses are added, does not depend on the number of processes.
+    /// The processes take the batches in turn, the longest first, so that the batches of a round take about the same time.
+    /// Gradients and losses are added in this order, which does not depend on the number of processes.
     pub(crate) fn gradients(
         &self,
         model: &S::Model,
@@ -45,7 +45,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         for (round, batches) in batches.chunks(ranks).enumerate() {
             let mine = batches.get(rank).map(|rows| {
                 let at = (round * ranks + rank) as u64;
-                // An update of one batch has the seed of its step.
+                // The first batch of an update has the seed of the step.
                 let seed = if at == 0 { seed } else { stream(seed, at) };
                 let batch = MicroBatch { rows, seed, targets };
                 self.micro_batch(model, &batch, &mut |name, gradient| sum.add(name, gradient))
@@ -63,7 +63,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         (sum.finish(self.device), loss_sum / targets.max(1) as f64)
     }
 
-    /// The loss of a batch; `take` gets its gradients.
+    /// Computes the loss of a batch, and passes its gradients to `take`.
     fn micro_batch(&self, model: &S::Model, batch: &MicroBatch<'_>, take: Take<'_>) -> Outcome {
         let device = self.device.clone().autodiff();
         device.seed(batch.seed);
@@ -84,13 +84,13 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         outcome
     }
 
-    /// Tokens of a batch, with padding.
+    /// The number of tokens of a batch, including padding.
     fn tokens(&self, rows: &[usize]) -> usize {
         let longest = rows.iter().map(|&row| self.train.lengths(row..row + 1)[0]).max();
         longest.unwrap_or(0) * rows.len()
     }
 
-    /// Targets of all batches of an update. Each process counts those of its own batches.
+    /// The number of targets of an update. Each process counts those of its own share of the batches.
     fn targets(&self, batches: &[Vec<usize>]) -> usize {
         let mine = batches.iter().skip(self.reduction.rank()).step_by(self.reduction.ranks());
         let mine: usize = mine.flatten().map(|&row| self.train.weight(row)).sum();
@@ -117,7 +117,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
     }
 }
 
-/// A seed for each number of a stream, as each step of a run: SplitMix64 (Steele et al., 2014).
+/// The seed for a number, such as a step of a run, by SplitMix64 (Steele et al., 2014).
 fn stream(seed: u64, number: u64) -> u64 {
     let mut z = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -5,10 +5,10 @@ use kiln_heads::{ClassificationHead, MaskedLm, QuestionAnswerer, SequenceClassif
 
 use crate::gradients::{Take, each_gradient};
 
-/// A model that [`Fit`](crate::Fit) trains. One with an encoder is an [`EncoderModel`], and by that a model.
+/// A model that [`Fit`](crate::Fit) can train. Every [`EncoderModel`] is also a `Model`.
 pub trait Model: Module {
-    /// Gives `take` the gradient of a loss, `[1]`, with respect to each parameter. A parameter may come more than once: its
-    /// gradient is the sum.
+    /// Passes the gradient of a loss, `[1]`, with respect to each parameter to `take`. A parameter may be passed several
+    /// times; its gradient is then the sum.
     fn gradients(&self, loss: Tensor<1>, take: Take<'_>) {
         each_gradient(self, loss.backward(), take);
     }
@@ -21,7 +21,7 @@ pub trait EncoderModel: Module {
 }
 
 impl<M: EncoderModel> Model for M {
-    /// With gradient checkpointing the encoder does its own part of the backward pass.
+    /// With gradient checkpointing, the encoder computes its own part of the backward pass.
     fn gradients(&self, loss: Tensor<1>, take: Take<'_>) {
         let of_loss = loss.backward();
         self.bert().backward(&of_loss, |of_layer| each_gradient(self, of_layer, take));
@@ -29,7 +29,7 @@ impl<M: EncoderModel> Model for M {
     }
 }
 
-/// A head by itself, on features that an encoder has computed before.
+/// A head without its encoder, trained on features that the encoder computed before.
 impl Model for ClassificationHead {}
 
 impl EncoderModel for SequenceClassifier {

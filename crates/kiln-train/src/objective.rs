@@ -11,7 +11,7 @@ use kiln_heads::{
 use crate::teacher::Lesson;
 use crate::{BatchLoss, Comparison, Dataset, EncoderModel, EvaluationSet, LogitSet, TeacherOutputs, TrainingSet};
 
-/// A set with what its training loss has besides the labels' own. It is validated as the set by itself.
+/// A training set whose loss has further terms: distillation, R-Drop or both. Evaluation uses the set without them.
 #[derive(Debug)]
 pub struct Objective<S> {
     set: S,
@@ -19,35 +19,35 @@ pub struct Objective<S> {
     r_drop: f64,
 }
 
-/// A teacher's part of a loss: `alpha · labels + (1 − alpha) · (logits + layers)`.
+/// Distillation from a teacher, with the loss `alpha · labels + (1 − alpha) · (logits + layers)`.
 #[derive(Debug)]
 pub struct Distillation {
-    /// What the teacher makes of the rows.
+    /// The teacher's outputs for the rows.
     pub outputs: TeacherOutputs,
-    /// Of the softmax, or the sigmoid, of both models' logits.
+    /// The temperature by which the logits of both models are divided, before the softmax or sigmoid.
     pub temperature: f64,
-    /// The share of the labels' own loss.
+    /// The weight of the loss on the labels.
     pub alpha: f64,
 }
 
 impl<S> Objective<S> {
-    /// The labels' own loss.
+    /// The loss on the labels, without further terms.
     pub fn new(set: S) -> Self {
         Self { set, distillation: None, r_drop: 0.0 }
     }
 
-    /// The same with a teacher's part.
+    /// Adds distillation from a teacher.
     pub fn with_distillation(self, distillation: Distillation) -> Self {
         Self { distillation: Some(distillation), ..self }
     }
 
-    /// The same with two passes of each row, under different dropout, whose disagreement counts `alpha` times beside the mean
-    /// of their losses: R-Drop, as its authors' code has it. 0 = one pass.
+    /// Adds R-Drop, as in the code of its authors: two forward passes of each row with different dropout. The loss is the
+    /// mean of both losses plus `alpha` times the disagreement of the two outputs. 0 = off.
     pub fn with_r_drop(self, alpha: f64) -> Self {
         Self { r_drop: alpha, ..self }
     }
 
-    /// The set by itself.
+    /// The set without the further terms.
     pub fn set(&self) -> &S {
         &self.set
     }
@@ -89,7 +89,7 @@ impl<S: LogitSet> TrainingSet for Objective<S> {
 }
 
 impl<S: LogitSet> Objective<S> {
-    /// The loss of each row's two passes, which are one pass of twice the rows.
+    /// The loss with R-Drop. The two forward passes are computed as one, over a batch that has each row twice.
     fn twofold_loss(&self, model: &S::Model, rows: &[usize], device: &Device) -> BatchLoss {
         let twice = [rows, rows].concat();
         let logits = self.set.logits(model, &twice, device);
@@ -146,7 +146,7 @@ impl Distillation {
         labels * self.alpha + teacher * (1.0 - self.alpha)
     }
 
-    /// The teacher's part, summed over the targets of some rows.
+    /// The loss between teacher and student, summed over the targets of the given rows.
     fn loss<S: LogitSet>(
         &self,
         set: &S,
@@ -158,7 +158,7 @@ impl Distillation {
         let lesson = self.outputs.lesson(rows, device);
         let weights: Vec<usize> = rows.iter().map(|&row| set.weight(row)).collect();
         let [logit_rows, _] = logits.dims();
-        // A question has two rows of logits and is one target.
+        // The losses are sums over rows of logits. A question has two of these but is one target.
         let share = weights.iter().sum::<usize>() as f64 / logit_rows.max(1) as f64;
         let Lesson { logits: teacher, states } = lesson;
         let of_logits = match set.comparison() {
@@ -180,7 +180,7 @@ impl Distillation {
     }
 }
 
-/// The weight of each row divided evenly among its tokens, row-major `[batch, seq]`; 0 where a position is padding.
+/// The weight of each row, divided evenly among its tokens: row-major `[batch, seq]`, 0 where a position is padding.
 fn token_weights<S: LogitSet>(set: &S, rows: &[usize], weights: &[usize], seq: usize) -> Vec<f32> {
     let of_row = |(&row, &weight): (&usize, &usize)| {
         let tokens = set.encodings()[row].input_ids.len();

@@ -1,4 +1,4 @@
-//! What processes that train together agree on.
+//! Checks and decisions on which the processes that train together agree.
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::checkpoint::Progress;
 use crate::{Error, Fingerprint, Reduction, Trainable};
 
-/// Refuses more processes than an update has batches: some would have nothing to do.
+/// Checks that there are not more processes than batches per update, because some would have nothing to do.
 ///
 /// # Errors
 /// When there are more processes than `batches`.
@@ -19,17 +19,17 @@ pub fn check_ranks(reduction: &dyn Reduction, batches: usize) -> Result<(), Erro
     }
 }
 
-/// Refuses processes that would not train the same: every process brings a fingerprint of all that the result depends on.
+/// Checks that all processes have the same fingerprint, which covers everything that the result depends on.
 ///
 /// # Errors
 /// When the fingerprint of a process differs from that of the first. All processes return the same error.
 pub fn check_same(reduction: &dyn Reduction, fingerprint: &Fingerprint) -> Result<(), Error> {
     let text = toml::to_string(fingerprint).expect("a fingerprint is TOML");
-    // One process may still download what the others have.
+    // One process may still be downloading files that the others already have.
     reduction.meet();
     let all: Vec<Fingerprint> = messages(reduction, text.as_bytes())
         .into_iter()
-        // Another version may write it otherwise; then it differs.
+        // Another version of Kiln may use another format. Then the fingerprint is empty, and so differs.
         .map(|bytes| toml::from_slice(&bytes).unwrap_or_default())
         .collect();
     let of_rank = |(rank, other): (usize, &Fingerprint)| -> Vec<String> {
@@ -44,7 +44,7 @@ pub fn check_same(reduction: &dyn Reduction, fingerprint: &Fingerprint) -> Resul
     if differences.is_empty() { Ok(()) } else { Err(Error::OtherRank { differences }) }
 }
 
-/// What the processes say, by rank.
+/// The messages of all processes, by rank.
 fn messages(reduction: &dyn Reduction, mine: &[u8]) -> Vec<Vec<u8>> {
     let lengths = numbers(reduction, [mine.len() as u64]);
     let counts: Vec<usize> = lengths.iter().map(|[length]| *length as usize).collect();
@@ -55,7 +55,7 @@ fn messages(reduction: &dyn Reduction, mine: &[u8]) -> Vec<Vec<u8>> {
     counts.into_iter().map(&mut next).collect()
 }
 
-/// The numbers that the processes have, by rank.
+/// The numbers of all processes, by rank.
 pub(crate) fn numbers<const N: usize>(reduction: &dyn Reduction, mine: [u64; N]) -> Vec<[u64; N]> {
     let mut all = vec![[0; N]; reduction.ranks()];
     let counts = vec![size_of::<[u64; N]>(); reduction.ranks()];
@@ -63,7 +63,7 @@ pub(crate) fn numbers<const N: usize>(reduction: &dyn Reduction, mine: [u64; N])
     all
 }
 
-/// Each decision is taken once one process takes it.
+/// Whether each condition is true in at least one process.
 pub(crate) fn any<const N: usize>(reduction: &dyn Reduction, mine: [bool; N]) -> [bool; N] {
     if reduction.ranks() == 1 {
         return mine;
@@ -72,7 +72,7 @@ pub(crate) fn any<const N: usize>(reduction: &dyn Reduction, mine: [bool; N]) ->
     std::array::from_fn(|at| all.iter().any(|of_rank| of_rank[at] != 0))
 }
 
-/// The progress of the first process, for all.
+/// The progress of the first process, in all processes.
 pub(crate) fn first_progress(reduction: &dyn Reduction, mine: Progress) -> Progress {
     if reduction.ranks() == 1 {
         return mine;
@@ -82,7 +82,7 @@ pub(crate) fn first_progress(reduction: &dyn Reduction, mine: Progress) -> Progr
     toml::from_slice(&messages[0]).expect("another process of this program has written it")
 }
 
-/// Refuses to go on with processes whose weights or updates differ.
+/// Checks that all processes have the same weights and number of updates.
 pub(crate) fn check_weights<M: Module>(
     reduction: &dyn Reduction,
     model: &M,
@@ -103,7 +103,7 @@ pub(crate) fn check_weights<M: Module>(
     }
 }
 
-/// A hash of all that learns.
+/// Hashes the trained parameters.
 struct Hasher<'a> {
     trainable: &'a Trainable,
     path: ParameterPath,

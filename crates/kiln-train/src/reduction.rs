@@ -1,35 +1,35 @@
 use std::fmt::Debug;
 
-/// The processes that train one model together, each with a copy of it, and how they speak. They are numbered by their
-/// ranks. [`Alone`] is the only process; `kiln-mpi` has those that MPI starts.
+/// Communication between processes that train one model together, each with a copy of it. Processes are numbered by rank.
+/// [`Alone`] is for a single process; `kiln-mpi` implements this trait for processes started by MPI.
 ///
-/// All processes call the same methods in the same order with counts that agree, and a call returns once the others have
-/// made theirs. There are no errors: where one process is lost, whoever started them has to end the others.
+/// All processes call the same methods in the same order with matching counts. A call returns after the others have made
+/// theirs. There are no errors: if one process is lost, the launcher has to end the others.
 pub trait Reduction: Debug + Sync {
-    /// Which of the processes this one is, from 0.
+    /// The rank of this process, from 0.
     fn rank(&self) -> usize;
 
-    /// How many processes there are.
+    /// The number of processes.
     fn ranks(&self) -> usize;
 
-    /// Waits until every process is here. In between, one of them may have worked alone for long.
+    /// Waits until every process has made this call. Before it, one process may have worked alone for a long time.
     fn meet(&self);
 
-    /// Sends `values`, one part after another, of which `sent[rank]` numbers go to each rank. Returns what has come, by
-    /// rank, `received[rank]` numbers from each.
+    /// Sends `sent[rank]` of `values` to each rank, in the order of the ranks. Returns the numbers received from each rank,
+    /// `received[rank]` of them, in the order of the ranks.
     fn exchange(&self, values: &[f32], sent: &[usize], received: &[usize]) -> Vec<f32>;
 
-    /// Fills `all` with the bytes of all processes, by rank, `counts[rank]` of each.
+    /// Fills `all` with the bytes of all processes, `counts[rank]` of each, in the order of the ranks.
     fn gather(&self, mine: &[u8], counts: &[usize], all: &mut [u8]);
 
-    /// Replaces each number by its sum over all processes, which are added in whatever order is fast.
+    /// Replaces each number by its sum over all processes. The order of the additions is not specified.
     fn add(&self, values: &mut [f32]);
 
-    /// Bytes that this process has sent since it began.
+    /// Number of bytes that this process has sent since its start.
     fn bytes_sent(&self) -> u64;
 }
 
-/// The only process.
+/// The [`Reduction`] of a single process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Alone;
 

@@ -4,24 +4,24 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainConfig;
 
-/// How the learning rate changes after its warm-up.
+/// How the learning rate changes after the warm-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LrScheduler {
-    /// It falls linearly to zero.
+    /// The rate falls linearly to zero.
     #[default]
     Linear,
-    /// It falls to zero along half a cosine.
+    /// The rate falls to zero along half a cosine.
     Cosine,
-    /// It stays the same.
+    /// The rate stays the same.
     Constant,
 }
 
 impl TrainConfig {
     /// The learning rate of update `step`, from 0, of `total_steps`.
     ///
-    /// It rises linearly over the first `warmup_ratio` of the updates and is highest at the last of these. transformers
-    /// starts at zero instead, so that its first update changes nothing.
+    /// The rate rises linearly over the first `warmup_ratio` of the updates and reaches its peak at the last of these. In
+    /// transformers, it starts at zero instead, so that the first update changes nothing.
     pub fn learning_rate_at(&self, step: usize, total_steps: usize) -> f64 {
         let warmup_steps = (total_steps as f64 * self.warmup_ratio).ceil() as usize;
         if step < warmup_steps {

@@ -1,4 +1,4 @@
-//! Gradients of an update, summed over the batches of all processes.
+//! The gradients of an update, summed over the batches of all processes.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -9,20 +9,20 @@ use kiln_bert::ParameterPath;
 
 use crate::{GradientSum, Reduce, Reduction, Trainable};
 
-/// The sum of an update's gradients, batch after batch: in rounds, in which every process has one batch at most.
+/// Sums the gradients of an update in rounds. In each round, every process has at most one batch.
 pub(crate) struct SharedSum<'a> {
     reduction: &'a dyn Reduction,
     way: Way,
 }
 
 enum Way {
-    /// Each process adds up its own batches. Where there are others, their sums are added at the end.
+    /// Each process sums the gradients of its own batches. The sums of all processes are added at the end.
     Local { sum: GradientSum, layout: Layout },
-    /// The processes exchange the gradients of each round, and each adds up its part of every parameter.
+    /// The processes exchange the gradients of each round, and each process sums its share of every parameter.
     InOrder(OrderedSum),
 }
 
-/// The elements of each parameter that learns, by its name.
+/// The number of elements of each trained parameter, by name.
 type Layout = BTreeMap<String, usize>;
 
 impl<'a> SharedSum<'a> {
@@ -37,7 +37,7 @@ impl<'a> SharedSum<'a> {
         Self { reduction, way }
     }
 
-    /// Adds a gradient of this process's batch.
+    /// Adds a gradient of the batch of this process.
     pub fn add(&mut self, name: String, gradient: Tensor<1>) {
         match &mut self.way {
             Way::Local { sum, .. } => sum.insert(name, gradient),
@@ -45,14 +45,14 @@ impl<'a> SharedSum<'a> {
         }
     }
 
-    /// Every process has added the gradients of its batch, if it had one.
+    /// Ends a round, after every process has added the gradients of its batch, if it has one.
     pub fn end_round(&mut self) {
         if let Way::InOrder(sum) = &mut self.way {
             sum.add_round(self.reduction);
         }
     }
 
-    /// The sum over all batches, in every process.
+    /// The sum over all batches, the same in every process.
     pub fn finish(self, device: &Device) -> GradientSum {
         match self.way {
             Way::Local { sum, .. } if self.reduction.ranks() == 1 => sum,
@@ -62,7 +62,7 @@ impl<'a> SharedSum<'a> {
     }
 }
 
-/// Adds the processes' own sums.
+/// Adds the sums of all processes.
 fn add_all(reduction: &dyn Reduction, mut sum: GradientSum, layout: &Layout, device: &Device) -> GradientSum {
     let mut total = GradientSum::default();
     let mine: Vec<u8> = layout.keys().map(|name| u8::from(sum.contains(name))).collect();
@@ -77,23 +77,23 @@ fn add_all(reduction: &dyn Reduction, mut sum: GradientSum, layout: &Layout, dev
     total
 }
 
-/// Adds what a single process would add, in the same order, so that the sum has the same bits whatever the number of
-/// processes. With gradient checkpointing a batch may add to a parameter more than once, where layers or the embeddings are
-/// shared: each of these gradients is added by itself.
+/// Adds the same gradients as a single process, in the same order, so that the sum is identical, bit for bit, for any number
+/// of processes. With gradient checkpointing, a batch may have several gradients of one parameter, if layers or embeddings
+/// are shared. Each of these is added separately.
 #[derive(Default)]
 struct OrderedSum {
     layout: Layout,
-    /// This process's batch of the round: its gradients in the order in which they came.
+    /// The gradients of this process's batch in the current round, in the order of [`SharedSum::add`].
     of_batch: BTreeMap<String, Vec<Tensor<1>>>,
     /// This process's share of each sum.
     shares: BTreeMap<String, Vec<f32>>,
 }
 
-/// The most numbers of a gradient that are sent at once.
+/// The maximum number of elements of a gradient that are sent at once.
 const PIECE: usize = 1 << 22;
 
 impl OrderedSum {
-    /// Adds the batches of a round, by rank.
+    /// Adds the gradients of a round, in the order of the ranks.
     fn add_round(&mut self, reduction: &dyn Reduction) {
         let count = |name: &String| {
             let count = self.of_batch.get(name).map_or(0, Vec::len);
@@ -140,18 +140,18 @@ impl OrderedSum {
 
 /// A piece of every rank's share of a parameter.
 struct Piece {
-    /// Where it begins in each share.
+    /// The offset of the piece in each share.
     start: usize,
-    /// Its elements in the parameter, by rank.
+    /// The range of the piece in the parameter, by rank.
     ranges: Vec<Range<usize>>,
 }
 
-/// The elements of a parameter that each rank adds up.
+/// The range of a parameter's elements that each rank sums.
 fn shares(elements: usize, ranks: usize) -> impl Iterator<Item = Range<usize>> {
     (0..ranks).map(move |rank| rank * elements / ranks..(rank + 1) * elements / ranks)
 }
 
-/// The shares of a parameter in pieces, so that what is sent at once is bounded.
+/// Divides the shares of a parameter into pieces, so that messages have a bounded size.
 fn pieces(elements: usize, ranks: usize) -> impl Iterator<Item = Piece> {
     let longest = elements.div_ceil(ranks);
     let most = (PIECE / ranks).max(1);
@@ -164,8 +164,8 @@ fn pieces(elements: usize, ranks: usize) -> impl Iterator<Item = Piece> {
     })
 }
 
-/// Sends each rank its piece of this process's gradients, and returns the gradients of this process's own piece: those of
-/// rank 0 first, `of_ranks[rank]` of each.
+/// Sends each rank its piece of this process's gradients, and returns the gradients of all ranks for this process's piece:
+/// `of_ranks[rank]` gradients of each rank, in the order of the ranks.
 fn exchange(reduction: &dyn Reduction, gradients: &[Vec<f32>], of_ranks: &[usize], piece: &[Range<usize>]) -> Vec<f32> {
     let parts: Vec<&[f32]> =
         piece.iter().flat_map(|range| gradients.iter().map(|gradient| &gradient[range.clone()])).collect();
@@ -176,7 +176,7 @@ fn exchange(reduction: &dyn Reduction, gradients: &[Vec<f32>], of_ranks: &[usize
     reduction.exchange(&values, &sent, &received)
 }
 
-/// How many gradients every process has of each parameter, by rank.
+/// The number of gradients of each parameter, by rank.
 fn counts(reduction: &dyn Reduction, mine: &[u8]) -> Vec<Vec<u8>> {
     let mut all = vec![0; mine.len() * reduction.ranks()];
     reduction.gather(mine, &vec![mine.len(); reduction.ranks()], &mut all);

@@ -11,7 +11,7 @@ use kiln_tokenize::{Encoding, UnitWindow, lengths, pad};
 use crate::targets::right;
 use crate::{BatchLoss, Comparison, Dataset, EvaluationSet, LabelLoss, LogitSet, TrainingSet};
 
-/// Tagged texts in windows: a row is a window, and each unit is a target in the window that owns it.
+/// Tagged texts in windows. A row is a window, and each unit is a target in the window that owns it.
 #[derive(Clone, Debug)]
 pub struct TaggedSet {
     texts: Vec<Vec<UnitWindow>>,
@@ -30,11 +30,11 @@ pub struct TaggedSet {
 #[derive(Clone, Copy, Debug)]
 struct Row {
     text: usize,
-    /// Which of the text's windows.
+    /// The index of the window within the text.
     window: usize,
 }
 
-/// A token that the loss is computed of.
+/// A token that contributes to the loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Target {
     /// Its position in the window.
@@ -43,6 +43,8 @@ struct Target {
 }
 
 impl TaggedSet {
+    /// Texts in windows, with the tag of each unit.
+    ///
     /// # Panics
     /// When there is not one list of tags for each text.
     pub fn new(texts: Vec<Vec<UnitWindow>>, targets: Vec<Vec<LabelId>>, tags: TagSet<'_>, pad_token_id: u32) -> Self {
@@ -66,17 +68,17 @@ impl TaggedSet {
         }
     }
 
-    /// The same, with the loss on every token of a unit, not on its first alone. It is not for a model with a CRF.
+    /// Computes the loss on every token of a unit instead of only the first. A model with a CRF does not support this.
     pub fn with_all_tokens(self) -> Self {
         Self { all_tokens: true, ..self }
     }
 
-    /// The same, with weights or smoothing of the tags' loss. It is not for a model with a CRF.
+    /// Sets a variant of the cross-entropy loss, such as class weights. A model with a CRF ignores it.
     pub fn with_label_loss(self, label_loss: LabelLoss) -> Self {
         Self { label_loss, ..self }
     }
 
-    /// The tokens of a row that the loss is computed of.
+    /// The tokens of a row that contribute to the loss.
     fn row_targets(&self, row: usize) -> Vec<Target> {
         let UnitWindow { units, end, own, .. } = self.window(row);
         let mut targets = Vec::new();
@@ -99,7 +101,7 @@ impl TaggedSet {
         &self.targets[self.rows[row].text][self.window(row).own.clone()]
     }
 
-    /// The units' logits as a rectangle with its tags, for a CRF: rows without a unit are left out.
+    /// The logits and tags of the units as a padded batch of sequences, for a CRF. Rows without a unit are left out.
     fn sequences(&self, logits: Tensor<2>, rows: &[usize], device: &Device) -> (Tensor<3>, TagBatch) {
         let [_, num_labels] = logits.dims();
         let rows: Vec<usize> = rows.iter().copied().filter(|&row| !self.tags(row).is_empty()).collect();
@@ -109,7 +111,7 @@ impl TaggedSet {
         for &row in &rows {
             let row_tags = self.tags(row);
             for at in 0..longest {
-                // Behind its end a sequence repeats its last unit, which is masked.
+                // The padding of a sequence repeats its last unit, and is masked.
                 places.push((first + at.min(row_tags.len() - 1)) as i32);
                 tags.push(row_tags.get(at).copied().unwrap_or(0) as i32);
                 units.push(at < row_tags.len());
@@ -145,7 +147,7 @@ impl Dataset for TaggedSet {
 impl TrainingSet for TaggedSet {
     type Model = TokenClassifier;
 
-    /// Units, or all their tokens.
+    /// The number of owned units or, with [`TaggedSet::with_all_tokens`], of their tokens.
     fn weight(&self, row: usize) -> usize {
         if self.all_tokens { self.row_targets(row).len() } else { self.tags(row).len() }
     }
@@ -155,7 +157,7 @@ impl TrainingSet for TaggedSet {
     }
 }
 
-/// Of a model with a CRF, logits are the units' own, without what the CRF adds.
+/// For a model with a CRF, the logits are those of the units, without the transition scores of the CRF.
 impl LogitSet for TaggedSet {
     fn logits(&self, model: &TokenClassifier, rows: &[usize], device: &Device) -> Tensor<2> {
         let batch = pad(&self.encodings, rows, self.pad_token_id);
@@ -205,7 +207,7 @@ impl EvaluationSet<TokenClassifier> for TaggedSet {
         tag(model, &self.texts, self.pad_token_id, batch_size, device)
     }
 
-    /// The loss is the tags' mean cross-entropy by the softmax of their own logits, with a CRF as without.
+    /// The loss is the mean cross-entropy of the tags, by the softmax of the units' logits, even for a model with a CRF.
     fn report(&self, output: &Tags) -> Result<SplitReport, kiln_eval::Error> {
         let loss = cross_entropy(&output.logits.concat(), self.labels.len(), &self.targets.concat());
         let tags = TagSet { labels: &self.labels, scheme: self.scheme };
@@ -237,7 +239,7 @@ mod tests {
         assert_eq!((tokens(&all), all.weight(0)), (vec![(1, 1), (2, 1), (3, 0), (4, 1), (5, 1)], 5));
     }
 
-    /// Start and end transitions belong to a text, not to each of its windows.
+    /// Start and end transitions apply to a text, not to each of its windows.
     #[test]
     fn only_a_text_s_own_ends_begin_and_end_it() {
         let device = Flex::device(0);

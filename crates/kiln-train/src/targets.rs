@@ -11,32 +11,32 @@ use kiln_schema::{LabelId, LabelSet};
 
 use crate::BatchLoss;
 
-/// How the cross-entropy of a label counts.
+/// Variants of the cross-entropy loss: class weights, label smoothing or focal loss.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct LabelLoss {
-    /// A weight for each label; none where all count the same.
+    /// One weight per label. `None`: all labels have the same weight.
     pub class_weights: Option<Vec<f32>>,
-    /// The share of a target that is spread evenly over all labels; 0 = none. There is none with a focal loss.
+    /// The share of a target that is spread evenly over all labels; 0 = no smoothing. A focal loss ignores it.
     pub label_smoothing: f64,
-    /// The power of a focal loss, by which targets that are likely already count less; 0 = none.
+    /// The exponent γ of the focal loss, which reduces the loss of targets with a high probability; 0 = no focal loss.
     pub focal_gamma: f64,
 }
 
-/// What a sequence classifier should predict for each row.
+/// The targets of a sequence classifier, one per row.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Targets {
-    /// One label: softmax and cross-entropy.
+    /// One label per row: softmax and cross-entropy.
     Labels(Vec<LabelId>, LabelSet),
-    /// The same with weights or smoothing.
+    /// One label per row, with a variant of the cross-entropy loss.
     LabelsWithLoss(Vec<LabelId>, LabelSet, LabelLoss),
-    /// Any number of labels: a sigmoid and cross-entropy for each.
+    /// Any number of labels per row: sigmoid and binary cross-entropy for each label.
     LabelSets(Vec<Vec<LabelId>>, LabelSet),
-    /// A number: squared error.
+    /// One number per row: squared error.
     Numbers(Vec<f64>),
 }
 
 impl Targets {
-    /// How many rows there are.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         match self {
             Self::Labels(labels, _) | Self::LabelsWithLoss(labels, ..) => labels.len(),
@@ -45,12 +45,12 @@ impl Targets {
         }
     }
 
-    /// Whether there is none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// How many logits a row has.
+    /// Number of logits per row.
     pub fn num_labels(&self) -> usize {
         match self {
             Self::Labels(_, labels) | Self::LabelsWithLoss(_, labels, _) | Self::LabelSets(_, labels) => labels.len(),
@@ -58,7 +58,7 @@ impl Targets {
         }
     }
 
-    /// The loss of some rows.
+    /// The loss of the given rows, summed.
     ///
     /// # Shapes
     /// - `logits`: `[batch, num_labels]`
@@ -87,7 +87,7 @@ impl Targets {
         }
     }
 
-    /// The scores of the logits of all rows.
+    /// Scores the logits of all rows.
     ///
     /// # Shapes
     /// - `logits`: row-major `[rows, num_labels]`
@@ -104,8 +104,9 @@ impl Targets {
         }
     }
 
-    /// The temperature with which the probabilities of the logits of all rows fit the targets best, and where a row has several
-    /// labels, the thresholds with the highest F1; none where neither changes anything, and for numbers.
+    /// Calibrates the probabilities on the logits of all rows: the temperature with the lowest cross-entropy and, for
+    /// [`Targets::LabelSets`], the threshold of each label with the highest F1. None for numbers, and if there is no best
+    /// temperature and all thresholds stay at one half.
     ///
     /// # Shapes
     /// - `logits`: row-major `[rows, num_labels]`
@@ -118,7 +119,7 @@ impl Targets {
                 let probabilities: Vec<f64> = logits.chunks(num_labels).map(probability).collect();
                 let targets: Vec<bool> = targets.iter().map(|target| *target == 1).collect();
                 let thresholds = f1_thresholds(&probabilities, &targets, labels.len());
-                // At the ends there is no logit.
+                // The logit of 0 or 1 is infinite.
                 let thresholds: Vec<f64> =
                     thresholds.into_iter().map(|threshold| threshold.clamp(1e-9, 1.0 - 1e-9)).collect();
                 Some(thresholds).filter(|thresholds| thresholds.iter().any(|threshold| *threshold != 0.5))
@@ -129,8 +130,8 @@ impl Targets {
         changes.then(|| Calibration { temperature: temperature.unwrap_or(1.0), thresholds })
     }
 
-    /// [`Targets::report`] with how far the probabilities of the logits of all rows are from the targets, before and after a
-    /// calibration. The labels are those that are predicted with its thresholds.
+    /// [`Targets::report`] with a calibration report: how well the probabilities fit the targets, without and with the
+    /// temperature. [`Targets::LabelSets`] are predicted with the thresholds of the calibration.
     ///
     /// # Shapes
     /// - `logits`: row-major `[rows, num_labels]`
@@ -157,7 +158,8 @@ impl Targets {
         Ok(SplitReport { calibration, ..report })
     }
 
-    /// Several labels a row are as many choices between two logits, 0 and the label's: their softmax is its sigmoid.
+    /// The logits and targets as single-label rows. With several labels per row, each label becomes a row with two logits, 0
+    /// and the logit of the label: their softmax is the sigmoid of that logit.
     fn choices<'a>(&'a self, logits: &'a [f32]) -> Option<Choices<'a>> {
         match self {
             Self::Labels(targets, labels) | Self::LabelsWithLoss(targets, labels, _) => Some(Choices {
@@ -178,7 +180,7 @@ impl Targets {
     }
 }
 
-/// Rows each with one right label.
+/// Rows with one correct label each.
 struct Choices<'a> {
     /// Row-major `[rows, num_labels]`.
     logits: Cow<'a, [f32]>,
@@ -187,11 +189,11 @@ struct Choices<'a> {
 }
 
 impl LabelLoss {
-    /// The loss of some targets.
+    /// The loss of a batch, summed.
     ///
     /// # Shapes
     /// - `logits`: `[batch, num_labels]`
-    /// - `targets`: `[batch]`, ids of labels
+    /// - `targets`: `[batch]`, label ids
     pub(crate) fn of(&self, logits: Tensor<2>, targets: Vec<i32>, device: &Device) -> BatchLoss {
         let [count, num_labels] = logits.dims();
         let right = Some(right(logits.clone(), &targets));
@@ -213,8 +215,8 @@ impl LabelLoss {
     }
 }
 
-/// A weight for each label with which all labels count the same, however rare: scikit-learn's `balanced`. A label without
-/// a target has weight 1.
+/// Class weights that give every label the same total weight: scikit-learn's `class_weight="balanced"` over the labels that
+/// occur. A label that does not occur has weight 1.
 pub fn balanced(targets: impl IntoIterator<Item = LabelId>, num_labels: usize) -> Vec<f32> {
     let mut counts = vec![0usize; num_labels];
     targets.into_iter().for_each(|target| counts[target] += 1);
@@ -224,7 +226,7 @@ pub fn balanced(targets: impl IntoIterator<Item = LabelId>, num_labels: usize) -
     counts.iter().map(weight).collect()
 }
 
-/// How many rows of logits are highest at their target.
+/// The number of rows whose largest logit is that of the target.
 ///
 /// # Shapes
 /// - `logits`: `[batch, num_labels]`
@@ -265,7 +267,7 @@ mod tests {
     fn labels_are_predicted_from_their_thresholds_on() {
         let labels = LabelSet::new(["a", "b"]).expect("two names");
         let sets = Targets::LabelSets(vec![vec![0], vec![0, 1], vec![1]], labels);
-        // The first label is right where its logit is above −2, the second above 1.
+        // The first label is correct where its logit is above −2, the second where its logit is above 1.
         let logits = [-1.0, 0.5, -1.5, 2.0, -3.0, 1.5];
         let calibration = sets.calibration(&logits).expect("thresholds other than a half are better");
         let score = |calibration| sets.calibrated_report(&logits, calibration).expect("finite").score("micro_f1");

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use crate::half_precision::{F16, from_f16, to_f16};
 use crate::{EncoderModel, Error, LogitSet, Matching};
 
-/// What a teacher makes of the rows of a training set: its logits and, where they are matched, hidden states. It is computed
-/// once, in a file that is read batch by batch, so that memory does not grow with it.
+/// A teacher's outputs for the rows of a training set: logits and, if layers are compared, hidden states or values. They are
+/// computed once and stored in a file that is read batch by batch, so that memory use does not grow with its size.
 #[derive(Debug)]
 pub struct TeacherOutputs {
     file: CacheFile,
@@ -23,24 +23,24 @@ pub struct TeacherOutputs {
 /// How a teacher's outputs are computed.
 #[derive(Clone, Debug)]
 pub struct TeacherConfig {
-    /// Rows computed at once.
+    /// Rows per batch.
     pub batch_size: usize,
-    /// Holds a file for each teacher and set.
+    /// The folder, with one file for each combination of teacher and training set.
     pub folder: PathBuf,
-    /// Stands for the teacher: a hash of its files.
+    /// A hash of the teacher's files.
     pub hash: String,
-    /// For each label of the set, the teacher's logit of it; none where the orders are the same.
+    /// For each label of the set, the index of the teacher's logit. `None`: the order of the labels is the same.
     pub columns: Option<Vec<usize>>,
-    /// What of the layers is compared; none: the logits alone.
+    /// Which layers are compared. `None`: only logits are compared.
     pub matching: Option<Matching>,
-    /// The most bytes of a file.
+    /// The maximum size of the file in bytes.
     pub max_bytes: u64,
 }
 
-/// What a file holds of a row: its logits in f32, row-major, then for each compared tensor its tokens' numbers in f16.
+/// The position and layout of a row in a file: the logits in f32, row-major, then each compared tensor in f16.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
-    /// Its first byte.
+    /// The offset of its first byte.
     start: u64,
     logits: [usize; 2],
     tokens: usize,
@@ -48,24 +48,24 @@ struct Layout {
 
 /// A teacher's outputs for a batch.
 pub(crate) struct Lesson {
-    /// As of [`LogitSet::logits`].
+    /// In the shape of [`LogitSet::logits`].
     pub logits: Tensor<2>,
-    /// What is compared of the layers, `[batch, seq, hidden]` each; anything where a position is padding.
+    /// The compared tensors of the layers, `[batch, seq, hidden]` each. The values of padding are undefined.
     pub states: Vec<Tensor<3>>,
 }
 
-/// Behind the numbers of a row of logits: as good as −∞, and finite.
+/// The padding after the logits of a row: finite, but its softmax is 0.
 const NEVER: f32 = -1e4;
 
 impl TeacherOutputs {
-    /// Runs a teacher over all rows, or opens the file that an earlier run has written. Returns the outputs with whether they
-    /// were there before. `progress` gets the number of rows done, from time to time.
+    /// Opens the file of an earlier run or, if there is none, runs the teacher over all rows. Also returns whether the file
+    /// existed. `progress` is called after each batch with the number of processed rows.
     ///
     /// # Errors
-    /// When the file would be larger than the limit, or cannot be written. A file of another length is computed anew.
+    /// When the file would be larger than the limit, or cannot be written. A file with another length is computed again.
     ///
     /// # Panics
-    /// When layers are compared and the teacher's encoder does not keep the outputs of every pass.
+    /// When layers are compared and the teacher's encoder does not store the layer outputs of every forward pass.
     pub fn compute<S: LogitSet>(
         teacher: &S::Model,
         set: &S,
@@ -95,15 +95,15 @@ impl TeacherOutputs {
         Ok((Self { file, layouts, matching: config.matching.clone(), hidden }, is_kept))
     }
 
-    /// What of the layers is compared.
+    /// Which layers are compared.
     pub(crate) fn matching(&self) -> Option<&Matching> {
         self.matching.as_ref()
     }
 
-    /// The outputs for some rows.
+    /// The outputs for the given rows.
     ///
     /// # Panics
-    /// When the file was cut since it was opened.
+    /// When the file was truncated after it was opened.
     pub(crate) fn lesson(&self, rows: &[usize], device: &Device) -> Lesson {
         let tensors = self.matching.as_ref().map_or(0, Matching::tensors);
         let layouts: Vec<Layout> = rows.iter().map(|&row| self.layouts[row]).collect();
@@ -140,7 +140,7 @@ impl Layout {
         self.logits[0] * self.logits[1] * size_of::<f32>()
     }
 
-    /// `numbers` of each token are compared.
+    /// The size of a row in the file, with `numbers` compared numbers per token.
     fn bytes(&self, numbers: usize) -> u64 {
         (self.logit_bytes() + self.tokens * numbers * F16) as u64
     }
@@ -168,7 +168,7 @@ impl<S: LogitSet> Writer<'_, S> {
         Ok(())
     }
 
-    /// What the file holds of each of some rows.
+    /// The bytes of each of the given rows in the file.
     fn outputs(&self, rows: &[usize], device: &Device) -> Vec<Vec<u8>> {
         let mut logits = self.set.logits(self.teacher, rows, device);
         if let Some(columns) = &self.config.columns {
@@ -191,7 +191,7 @@ impl<S: LogitSet> Writer<'_, S> {
                 bytes.extend(logits[..width].iter().flat_map(|logit| logit.to_le_bytes()));
             }
             for (numbers, states) in &states {
-                // `numbers` are those of a row with its padding.
+                // `numbers` is the count for a row including its padding.
                 let hidden = self.bert.hidden_size();
                 let states = &states[at * numbers..][..tokens * hidden];
                 bytes.extend(to_f16(states));
@@ -202,7 +202,7 @@ impl<S: LogitSet> Writer<'_, S> {
     }
 }
 
-/// The numbers of each row, and all of them.
+/// How many numbers each row has, and the numbers of all rows.
 fn of_row(states: Tensor<3>) -> (usize, Vec<f32>) {
     let [_, seq, hidden] = states.dims();
     (seq * hidden, host(states.into_data()))
@@ -212,7 +212,7 @@ fn host(data: TensorData) -> Vec<f32> {
     data.convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32")
 }
 
-/// A hash of all that the outputs depend on: the teacher, its precision, what is read of it, and every token of every row.
+/// A hash of everything that the outputs depend on: the teacher, its precision, the stored outputs, and all tokens.
 fn key<S: LogitSet>(set: &S, bert: &Bert, config: &TeacherConfig) -> String {
     let TeacherConfig { hash, columns, matching, .. } = config;
     let mut all = Sha256::new();

@@ -10,39 +10,39 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, FeatureCache};
 
-/// Cached hidden states of a frozen encoder: those of every token of some rows, in a file that is read batch by batch, so
-/// that memory does not grow with it. As [`Bert::known_states`] they stand in for the encoder.
+/// Cached hidden states of a frozen encoder, for every token of some rows. They are stored in a file that is read batch by
+/// batch, so that memory use does not grow with its size. They replace the encoder as [`Bert::known_states`].
 #[derive(Debug)]
 pub struct TokenFeatures {
     file: CacheFile,
-    /// The first token of each row in the file, by the row's ids and token types.
+    /// The position of the first token of each row in the file, by the row's token ids and token types.
     rows: HashMap<Row, u64>,
     hidden: usize,
 }
 
-/// Ids and token types.
+/// The id and token type of each token.
 type Row = Vec<(u32, u32)>;
 
 /// How hidden states are cached.
 #[derive(Clone, Debug)]
 pub struct TokenFeaturesConfig {
-    /// Rows computed at once.
+    /// Rows per batch.
     pub batch_size: usize,
-    /// The folder, and the hash of the encoder's weights.
+    /// The cache folder, and the hash of the encoder's weights.
     pub cache: FeatureCache,
-    /// The most bytes of a file. Rows that need more are not cached.
+    /// The maximum size of a file in bytes. Nothing is cached if the rows need more.
     pub max_bytes: u64,
 }
 
 const FLOAT: u64 = size_of::<f32>() as u64;
 
 impl TokenFeatures {
-    /// Runs the encoder over all rows, or opens the file that an earlier run has written. Returns the features with whether
-    /// they were there before, or none where the file would be larger than the limit. `progress` gets the number of rows
-    /// done, from time to time.
+    /// Opens the file of an earlier run or, if there is none, runs the encoder over all rows. Also returns whether the file
+    /// existed. Returns none if the file would be larger than the limit. `progress` is called after each batch with the
+    /// number of processed rows.
     ///
     /// # Errors
-    /// When the cache's folder cannot be written. A file of another length is computed anew.
+    /// When the cache folder cannot be written. A file with another length is computed again.
     pub fn compute(
         bert: &Bert,
         encodings: &[&Encoding],
@@ -74,7 +74,7 @@ impl TokenFeatures {
         Ok(Some((Self { file, rows, hidden }, is_kept)))
     }
 
-    /// The values of a row.
+    /// Reads the hidden states of a row, which begin at token `first` of the file.
     fn read(&self, first: u64, tokens: usize, values: &mut [f32]) -> io::Result<()> {
         let bytes = self.file.read(first * self.hidden as u64 * FLOAT, tokens * self.hidden * size_of::<f32>())?;
         for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
@@ -95,7 +95,7 @@ impl KnownStates for TokenFeatures {
             let row: Row =
                 cells.filter(|&cell| mask[cell] == 1).map(|cell| (ids[cell] as u32, types[cell] as u32)).collect();
             let first = *self.rows.get(&row)?;
-            // A file that was cut since it was opened: the encoder computes what it held.
+            // If the file was truncated after it was opened, the encoder computes the states.
             self.read(first, row.len(), values).ok()?;
         }
         let values = TensorData::new(values, [batch, seq, self.hidden]);
@@ -141,7 +141,7 @@ fn row(encoding: &Encoding) -> Row {
     encoding.input_ids.iter().copied().zip(encoding.token_type_ids.iter().copied()).collect()
 }
 
-/// A hash of all that hidden states depend on: the encoder's weights, its precision, and every token of every row.
+/// A hash of everything that hidden states depend on: the encoder's weights, its precision, and all tokens of all rows.
 fn key(cache: &FeatureCache, bert: &Bert, encodings: &[Encoding]) -> String {
     let mut hash = Sha256::new();
     hash.update(format!("tokens 1 {} {:?}", cache.weights_hash, bert.products.precision));

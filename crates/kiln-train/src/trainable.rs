@@ -2,10 +2,10 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::Tensor;
 use kiln_bert::ParameterPath;
 
-/// What of a model learns, how fast, and what a checkpoint holds: the one place that decides it, by a parameter's name.
+/// Decides by parameter name which parameters are trained, at which rates, and which a checkpoint holds.
 ///
-/// A name that begins with `bert.` is the encoder's; every other one is the head's. The pooler counts as part of the head
-/// where rates are concerned.
+/// Names that begin with `bert.` belong to the encoder, all others to the head. For learning rates, the pooler counts as
+/// part of the head.
 ///
 /// ```
 /// use kiln_train::{Scope, Trainable};
@@ -16,28 +16,28 @@ use kiln_bert::ParameterPath;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trainable {
-    /// Which parameters learn. The others keep their values, get no gradient and no moments, and are not saved.
+    /// Which parameters are trained. The others are frozen: they have no gradients and no moments, and are not saved.
     pub scope: Scope,
-    /// Decoupled decay of all weights but biases and layer normalization.
+    /// Decoupled weight decay of all weights except biases and layer normalization.
     pub weight_decay: f64,
-    /// The rate falls by this factor from each layer to the one below it, as ELECTRA was fine-tuned: the last layer learns
-    /// at this share of the rate, and the embeddings, below the first layer, at the lowest. 1 = all at the same rate.
+    /// Layer-wise learning rate decay, as in the fine-tuning of ELECTRA: the rate is multiplied by this factor for the last
+    /// layer, and again for each layer below it. The embeddings, below the first layer, have the lowest rate. 1 = off.
     pub layerwise_lr_decay: f64,
-    /// The head's rate as a multiple of the encoder's.
+    /// The head's learning rate as a multiple of the encoder's.
     pub head_rate: f64,
 }
 
-/// Which parameters learn.
+/// Which parameters are trained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Scope {
-    /// All.
+    /// All parameters.
     #[default]
     Whole,
-    /// The head alone.
+    /// Only the head.
     Head,
     /// The head and the encoder's adapters.
     Adapters {
-        /// Whether the pooler learns too.
+        /// Whether the pooler is also trained.
         pooler: bool,
     },
 }
@@ -45,9 +45,9 @@ pub enum Scope {
 /// How a parameter is updated.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct UpdateRule {
-    /// Its share of the schedule's rate.
+    /// Multiplier of the learning rate of the schedule.
     pub rate: f64,
-    /// Its decoupled decay.
+    /// Decoupled weight decay.
     pub weight_decay: f64,
 }
 
@@ -58,7 +58,7 @@ impl Default for Trainable {
 }
 
 impl Trainable {
-    /// Whether the parameter of this name learns, and so whether a checkpoint holds it.
+    /// Whether the parameter with this name is trained. Checkpoints hold exactly these parameters.
     pub fn learns(&self, name: &str) -> bool {
         match self.scope {
             Scope::Whole => true,
@@ -67,7 +67,7 @@ impl Trainable {
         }
     }
 
-    /// How a parameter is updated in a model of whose encoder `layers` layers learn.
+    /// The update rule of a parameter. `layers` is the number of trained encoder layers, counted from the first.
     pub fn rule(&self, parameter: &ParameterPath, layers: i32) -> UpdateRule {
         let name = parameter.name();
         let rate = match layer(&name) {
@@ -80,7 +80,7 @@ impl Trainable {
         UpdateRule { rate, weight_decay }
     }
 
-    /// The model with gradients for what learns, and for nothing else.
+    /// Enables gradients for the trained parameters and disables them for all others.
     pub fn apply<M: Module>(&self, model: M) -> M {
         if self.scope == Scope::Whole {
             return model;
@@ -101,7 +101,7 @@ fn is_adapter(name: &str) -> bool {
     name.contains(".lora_")
 }
 
-/// The index of the encoder's layer that a parameter belongs to, from its name: `bert.encoder.layer.3.output.dense.bias`.
+/// The index of the encoder layer in a parameter's name, such as 3 in `bert.encoder.layer.3.output.dense.bias`.
 pub(crate) fn layer(name: &str) -> Option<i32> {
     name.split_once("encoder.layer.")?.1.split('.').next()?.parse().ok()
 }

@@ -8,61 +8,62 @@ use kiln_tokenize::{Encoding, lengths, pad};
 
 use crate::{Comparison, LogitSet, Model, Targets};
 
-/// Rows that are batched by their lengths.
+/// A data set whose rows are batched by length.
 pub trait Dataset {
-    /// Whether rows are drawn anew in each epoch. They are then numbered on from epoch to epoch and batched a block at a
-    /// time, so that memory does not grow with their number.
+    /// Whether each epoch has new rows. The row numbers then continue from epoch to epoch, and rows are batched in blocks,
+    /// so that memory use does not grow with the number of rows.
     const DRAWN: bool = false;
 
-    /// How many rows an epoch has.
+    /// Rows per epoch.
     fn rows(&self) -> usize;
 
-    /// The number of tokens of each row in a range: batches are bucketed by it, and throughput is counted in it.
+    /// The number of tokens of each row in a range. Rows of similar length share a batch.
     fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]>;
 
-    /// Tokens of an epoch.
+    /// Tokens per epoch.
     fn tokens(&self) -> usize {
         self.lengths(0..self.rows()).iter().sum()
     }
 }
 
-/// Rows that weights are fitted to.
+/// A data set that a model is trained on.
 pub trait TrainingSet: Dataset {
-    /// The model that is trained.
+    /// The model to train.
     type Model: Model;
 
-    /// How many targets a row has: the loss is a mean over them.
+    /// The number of targets in a row. The loss of an update is the mean over its targets.
     fn weight(&self, _row: usize) -> usize {
         1
     }
 
-    /// The loss of some rows, for the model on a device with autodiff.
+    /// The loss of the given rows, summed over their targets. `device` has autodiff.
     fn loss(&self, model: &Self::Model, rows: &[usize], device: &Device) -> BatchLoss;
 }
 
-/// Rows that a model is scored on.
+/// A data set that a model is evaluated on.
 pub trait EvaluationSet<M>: Dataset {
-    /// A model's output for all rows.
+    /// The output of a model for all rows.
     type Output;
 
-    /// The output of the model, on a device without autodiff, for all rows.
+    /// Runs the model on all rows. `device` has no autodiff.
     fn output(&self, model: &M, batch_size: usize, device: &Device) -> Self::Output;
 
-    /// The report on an output.
+    /// Scores an output.
     ///
     /// # Errors
     /// When an output is NaN or infinite.
     fn report(&self, output: &Self::Output) -> Result<SplitReport, kiln_eval::Error>;
 
-    /// The calibration that fits an output best; none where it has no probabilities of labels, or is best as it is.
+    /// The calibration that fits an output best. None if the output has no label probabilities, or if no calibration
+    /// improves them.
     fn calibration(&self, _output: &Self::Output) -> Option<Calibration> {
         None
     }
 
-    /// The report on an output, also on its probabilities, as a calibration changes them.
+    /// Scores an output, including how well its probabilities are calibrated before and after the given calibration.
     ///
     /// # Errors
-    /// As of [`EvaluationSet::report`].
+    /// The same as [`EvaluationSet::report`].
     fn calibrated_report(
         &self,
         output: &Self::Output,
@@ -75,23 +76,25 @@ pub trait EvaluationSet<M>: Dataset {
 /// The loss of a batch.
 #[derive(Debug)]
 pub struct BatchLoss {
-    /// Over all targets of its rows, `[1]`.
+    /// The sum of the losses of all targets, `[1]`.
     pub sum: Tensor<1>,
-    /// How many of them the model is right about; none where there is no right or wrong.
+    /// The number of correctly predicted targets; none if predictions are not simply correct or wrong, or are not counted.
     pub right: Option<usize>,
 }
 
-/// Encoded texts under a whole model.
+/// Encoded texts with targets, for training and evaluating a whole [`SequenceClassifier`].
 #[derive(Clone, Debug)]
 pub struct Encoded {
     encodings: Vec<Encoding>,
     lengths: Vec<usize>,
-    /// Of the first encodings.
+    /// The targets of the first `targets.len()` encodings.
     targets: Targets,
     pad_token_id: u32,
 }
 
 impl Encoded {
+    /// Encodings with one target each.
+    ///
     /// # Panics
     /// When there is not one target for each encoding.
     pub fn new(encodings: Vec<Encoding>, targets: Targets, pad_token_id: u32) -> Self {
@@ -99,7 +102,7 @@ impl Encoded {
         Self { lengths: lengths(&encodings), encodings, targets, pad_token_id }
     }
 
-    /// The same with more encodings, which have no target: only a teacher says something of them.
+    /// Adds encodings without targets, which only a teacher labels.
     pub fn with_unlabelled(self, unlabelled: Vec<Encoding>) -> Self {
         let encodings = [self.encodings, unlabelled].concat();
         Self { lengths: lengths(&encodings), encodings, ..self }
@@ -110,12 +113,12 @@ impl Encoded {
         &self.encodings
     }
 
-    /// What a model should say of them.
+    /// The targets of the first encodings.
     pub fn targets(&self) -> &Targets {
         &self.targets
     }
 
-    /// The id that fills the shorter rows of a batch.
+    /// The token id that pads the shorter rows of a batch.
     pub fn pad_token_id(&self) -> u32 {
         self.pad_token_id
     }
@@ -144,7 +147,7 @@ impl LogitSet for Encoded {
         model.forward(inputs(&pad(&self.encodings, rows, self.pad_token_id), device))
     }
 
-    /// Rows without a target have no part in it, and where there are some, none is counted as right or wrong.
+    /// Rows without a target do not contribute to the loss. If the set has such rows, correct predictions are not counted.
     fn labels_loss(&self, _: &SequenceClassifier, logits: Tensor<2>, rows: &[usize], device: &Device) -> BatchLoss {
         if self.targets.len() == self.encodings.len() {
             return self.targets.loss(logits, rows, device);

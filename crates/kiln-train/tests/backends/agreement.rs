@@ -1,4 +1,4 @@
-//! Every backend that runs here gives the same numbers.
+//! Every backend that is compiled in gives the same numbers.
 
 use std::collections::BTreeMap;
 
@@ -14,13 +14,13 @@ use crate::tiny;
 
 const ROWS: [usize; 5] = [0, 1, 2, 3, 4];
 
-/// What a forward pass and a training step give.
+/// The results of a forward pass and a training step.
 struct Step {
     logits: Vec<f32>,
     loss: f32,
-    /// By name, in the module's layout.
+    /// By parameter name, in the layout of the module.
     gradients: BTreeMap<String, Vec<f32>>,
-    /// By name, after the step, in a checkpoint's layout.
+    /// By parameter name, after the step, in the layout of a checkpoint.
     weights: BTreeMap<String, Vec<f32>>,
 }
 
@@ -95,7 +95,7 @@ fn assert_gradients_agree(flex: &Step, other: &Step, tolerance: f32, backend: &s
 
 fn assert_weights_agree(flex: &Step, other: &Step, backend: &str) {
     for (name, weights) in &flex.weights {
-        // Adam's first update is the sign of the gradient, so where a gradient is mere rounding, updates may be opposite.
+        // Adam's first update is the sign of the gradient, so updates may be opposite if a gradient is a rounding error.
         let rounding = crate::has_tf32(backend) || flex.gradients[name].iter().any(|gradient| gradient.abs() < 1e-6);
         let tolerance = if rounding { 2.1 * LEARNING_RATE as f32 } else { 1e-4 };
         tiny::assert_close(weights, &other.weights[name], tolerance, &format!("{backend}: {name}"));

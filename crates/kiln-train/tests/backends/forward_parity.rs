@@ -1,4 +1,4 @@
-//! Hidden states and pooled output against what PyTorch and transformers compute.
+//! Compares hidden states and pooled outputs with those of PyTorch and transformers.
 
 use std::path::Path;
 
@@ -48,7 +48,7 @@ fn model(folder: &Path, device: &Device) -> Bert {
     load_bert(&config, &weights, device).expect("a whole checkpoint").module
 }
 
-/// Compares every real token's hidden state; what padding holds is an accident of the implementation.
+/// Compares the hidden states of all tokens except padding, whose states depend on the implementation.
 fn assert_hidden_states(hidden_states: Tensor<3>, expected: &Reference, [backend, name]: [&str; 2]) {
     let [batch, seq, hidden] = hidden_states.dims();
     assert_eq!([batch, seq], expected.shape);
@@ -64,7 +64,7 @@ fn assert_hidden_states(hidden_states: Tensor<3>, expected: &Reference, [backend
     }
 }
 
-/// With autodiff the attention is another code path.
+/// Attention has a separate code path with autodiff.
 #[test]
 fn hidden_states_are_pytorch_s_with_and_without_autodiff() {
     let Some(assets) = assets() else { return };
@@ -73,7 +73,7 @@ fn hidden_states_are_pytorch_s_with_and_without_autodiff() {
         let bert = model(&assets.join("models").join(name), &Flex::device(0));
         for device in [Flex::device(0), Flex::device(0).autodiff()] {
             let inputs = Inputs::new(&expected.ids, &expected.mask, &expected.types, expected.shape, &device);
-            // Dropout would be active on a device with autodiff.
+            // Without `freeze`, dropout would be active on a device with autodiff.
             let bert = if device.is_autodiff() { bert.clone().train().freeze() } else { bert.clone() };
             let hidden_states = bert.forward(inputs);
             if let (Some(pooler), Some(pooled)) = (&bert.pooler, &expected.pooled_output) {
@@ -86,7 +86,7 @@ fn hidden_states_are_pytorch_s_with_and_without_autodiff() {
     }
 }
 
-/// Six layers of the real English model; twelve would take a software adapter minutes.
+/// Uses six layers of the real English model, because twelve would take minutes on a software adapter.
 #[test]
 fn hidden_states_are_pytorch_s_on_every_backend_compiled_in() {
     let Some(assets) = assets() else { return };
