@@ -21,7 +21,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file is not valid JSON, or not of the expected structure.
-    #[error("{}: it is not the JSON it should be", path.display())]
+    #[error("{}: invalid JSON", path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -42,7 +42,7 @@ pub enum Error {
     },
     /// A folder without weights.
     #[error(
-        "{}: no weights; looked for model.safetensors, pytorch_model.bin and, of either, an .index.json",
+        "{}: no weights; looked for model.safetensors, pytorch_model.bin and the .index.json of either",
         folder.display()
     )]
     NoWeights {
@@ -58,7 +58,7 @@ pub enum Error {
         reason: String,
     },
     /// The machine does not have the memory for fresh weights.
-    #[error("{}: the machine does not give the memory of {parameters} parameters, 4 bytes each", path.display())]
+    #[error("{}: there is not enough memory for {parameters} parameters of 4 bytes each", path.display())]
     Memory {
         /// The config file.
         path: PathBuf,
@@ -66,7 +66,7 @@ pub enum Error {
         parameters: u128,
     },
     /// The checkpoint has fewer layers than the config.
-    #[error("{}: `{key}` of config.json makes {expected} layers; the checkpoint has {found} layers", path.display())]
+    #[error("{}: `{key}` of config.json requires {expected} layers; the checkpoint has {found} layers", path.display())]
     Layers {
         /// The file or folder.
         path: PathBuf,
@@ -96,7 +96,7 @@ pub enum Error {
         names: Vec<String>,
     },
     /// The shape of a tensor differs from the config.
-    #[error("{}: `{name}` has the shape {found:?}; config.json makes it {expected:?}", path.display())]
+    #[error("{}: `{name}` has the shape {found:?}; by config.json, expected {expected:?}", path.display())]
     Shape {
         /// The file or folder.
         path: PathBuf,

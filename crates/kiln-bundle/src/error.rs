@@ -47,7 +47,7 @@ pub enum Error {
         reason: String,
     },
     /// The files differ from the manifest.
-    #[error("{}: the bundle is not as its manifest says: {}", folder.display(), crate::verify::in_words(differences))]
+    #[error("{}: the bundle differs from its manifest: {}", folder.display(), crate::verify::in_words(differences))]
     Differs {
         /// The bundle.
         folder: PathBuf,
@@ -55,13 +55,13 @@ pub enum Error {
         differences: Vec<Difference>,
     },
     /// The bundle to calibrate is not int8.
-    #[error("only int8 is calibrated")]
+    #[error("calibration needs int8")]
     NotInt8,
     /// There are no texts to calibrate on.
     #[error("there are no texts to calibrate on")]
     NoTexts,
     /// The folder is a bundle already.
-    #[error("{}: it is a bundle already; expected the folder of a model or of a run", folder.display())]
+    #[error("{}: this is already a bundle; expected the folder of a model or of a run", folder.display())]
     Sealed {
         /// The folder.
         folder: PathBuf,

@@ -24,7 +24,7 @@ impl Manifest {
                 return Err(Error::bad_manifest(path, "it is a symbolic link; expected a regular file"));
             }
             Ok(metadata) if metadata.len() > LARGEST_MANIFEST => {
-                let reason = format!("it has {} bytes; expected {LARGEST_MANIFEST} at most", metadata.len());
+                let reason = format!("it has {} bytes; expected at most {LARGEST_MANIFEST}", metadata.len());
                 return Err(Error::bad_manifest(path, reason));
             }
             Ok(_) => {}
@@ -33,7 +33,7 @@ impl Manifest {
         let file = kiln_files::open(&path).map_err(Error::read(&path))?;
         file.take(LARGEST_MANIFEST).read_to_end(&mut json).map_err(Error::read(&path))?;
         let manifest: Manifest = serde_json::from_slice(&json)
-            .map_err(|error| Error::bad_manifest(&path, format!("it is not the JSON it should be: {error}")))?;
+            .map_err(|error| Error::bad_manifest(&path, format!("invalid JSON: {error}")))?;
         for (name, entry) in &manifest.files {
             if !is_plain(name) {
                 let reason = format!("`files` names {name:?}; expected the plain name of a file beside the manifest");

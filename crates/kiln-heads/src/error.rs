@@ -50,7 +50,7 @@ pub enum Error {
     },
     /// A model folder has an encoder but no head.
     #[error(
-        "{}: there is no head that Kiln knows: `architectures` in config.json is {architectures}, and there is no `kiln_head`",
+        "{}: unknown head: `architectures` in config.json is {architectures}, and there is no `kiln_head`",
         folder.display()
     )]
     NoHead {

@@ -281,8 +281,8 @@ pub fn check_pretraining(folder: &Path, config: &BertConfig, next_sentence: bool
         return Ok(());
     }
     let expected = match next_sentence {
-        true => "a family with a head for the next sentence; `next_sentence = false` needs none",
-        false => "a family with a head for masked words",
+        true => "a family with a next-sentence head; `next_sentence = false` needs none",
+        false => "a family with a masked-token head",
     };
     let (path, field) = (folder.join("config.json"), "model_type".to_owned());
     let (found, expected) = (format!("\"{}\"", family.model_type), expected.to_owned());

@@ -78,7 +78,7 @@ impl Reduction for Mpi {
     }
 
     fn meet(&self) {
-        self.watch.during("at a meeting of all", self.timeout * ALONE, || self.universe.world().barrier());
+        self.watch.during("at a barrier", self.timeout * ALONE, || self.universe.world().barrier());
     }
 
     fn exchange(&self, values: &[f32], sent: &[usize], received: &[usize]) -> Vec<f32> {
@@ -100,7 +100,7 @@ impl Reduction for Mpi {
             return;
         }
         self.count_sent(mine.len() * (self.ranks - 1));
-        self.watch.during("in a gathering of what each has", self.timeout, || {
+        self.watch.during("in an all-gather", self.timeout, || {
             let (counts, starts) = parts(counts);
             let mut all = PartitionMut::new(all, counts, starts);
             self.universe.world().all_gather_varcount_into(mine, &mut all);

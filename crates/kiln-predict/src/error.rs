@@ -11,7 +11,9 @@ pub enum Error {
     #[error(transparent)]
     Tokenize(#[from] kiln_tokenize::Error),
     /// The model's output for a text is not finite.
-    #[error("`{text}`: the model's output is {value}; expected finite numbers. Its weights are too large, or damaged")]
+    #[error(
+        "`{text}`: the model's output is {value}; expected finite numbers. Its weights may be too large or damaged"
+    )]
     NotFinite {
         /// The beginning of the text.
         text: String,

@@ -122,7 +122,7 @@ impl App {
     ) -> Result<Tokenized, Refusal> {
         let Limits { texts: most_texts, text_tokens, .. } = self.config.limits;
         if texts.len() > most_texts {
-            let message = format!("found {} texts, expected {most_texts} at most", texts.len());
+            let message = format!("found {} texts, expected at most {most_texts}", texts.len());
             return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, Reason::TooLarge, message));
         }
         self.queue.has_room().map_err(refused)?;
@@ -178,7 +178,7 @@ fn refused(refused: Refused) -> Refusal {
             /// An upper bound, because the queue may empty faster than expected.
             const MOST_SECONDS: f64 = 60.0;
             let seconds = wait.as_secs_f64().ceil().clamp(1.0, MOST_SECONDS) as u64;
-            let message = format!("too many requests wait; try again in {seconds} s");
+            let message = format!("too many requests are waiting; try again in {seconds} s");
             let refusal = Refusal::new(StatusCode::TOO_MANY_REQUESTS, Reason::Overloaded, message);
             Refusal { retry_after: Some(seconds), ..refusal }
         }

@@ -99,7 +99,7 @@ fn check_type(headers: &HeaderMap) -> Result<(), Refusal> {
     }
     match value(header::CONTENT_ENCODING) {
         None | Some("identity") => Ok(()),
-        Some(_) => refused("expected a body without `content-encoding`: compressed ones are not read"),
+        Some(_) => refused("expected a body without `content-encoding`: compressed bodies are not supported"),
     }
 }
 
@@ -117,9 +117,9 @@ async fn read(body: Body, app: &App) -> Result<Vec<u8>, Refusal> {
             let message = format!("the body is longer than {} bytes", limits.body_bytes);
             Err(Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, Reason::TooLarge, message))
         }
-        Ok(Err(_)) => Err(Refusal::bad_request("the body ended before its time")),
+        Ok(Err(_)) => Err(Refusal::bad_request("the body is incomplete")),
         Err(_) => {
-            let message = format!("the body did not come within {} s", limits.body_time.as_secs());
+            let message = format!("the body did not arrive within {} s", limits.body_time.as_secs());
             Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, Reason::Slow, message))
         }
     }
@@ -127,7 +127,7 @@ async fn read(body: Body, app: &App) -> Result<Vec<u8>, Refusal> {
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => Refusal::unprocessable(format!("the body is not as expected: {error}")),
+        serde_json::error::Category::Data => Refusal::unprocessable(format!("unexpected body: {error}")),
         _ => Refusal::bad_request(format!("the body is not JSON: {error}")),
     })
 }

@@ -23,7 +23,7 @@ pub enum Error {
         source: Box<kiln_bundle::Error>,
     },
     /// A loaded model cannot compute the probe text.
-    #[error("{}: the model does not compute: {reason}", folder.display())]
+    #[error("{}: the model failed on a test input: {reason}", folder.display())]
     Probe {
         /// Its folder.
         folder: PathBuf,
@@ -40,7 +40,7 @@ pub enum Error {
     #[error("there is no model to serve")]
     NoModel,
     /// The server cannot listen on the address.
-    #[error("{address}: cannot be listened on")]
+    #[error("{address}: cannot listen")]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -48,7 +48,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Other machines can reach the address, and there are no keys.
-    #[error("{address} is reached from other machines: give a file of keys, or say that none are wanted")]
+    #[error("{address} can be reached from other machines: give a key file, or allow requests without keys")]
     Open {
         /// The address.
         address: SocketAddr,

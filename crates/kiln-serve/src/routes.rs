@@ -86,10 +86,10 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 async fn no_route() -> Refusal {
-    Refusal::new(StatusCode::NOT_FOUND, Reason::NotFound, "there is no such route; /docs lists those that there are")
+    Refusal::new(StatusCode::NOT_FOUND, Reason::NotFound, "there is no such route; /docs lists all routes")
 }
 
 async fn no_method(request: Request) -> Refusal {
-    let message = format!("this route does not take {}; /docs says what it takes", request.method());
+    let message = format!("this route does not support {}; /docs lists the methods", request.method());
     Refusal::new(StatusCode::METHOD_NOT_ALLOWED, Reason::NotFound, message)
 }

@@ -25,7 +25,7 @@ pub fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, Error> {
         .map_err(|error| broken(certificate, error.to_string()))?
         .with_no_client_auth()
         .with_single_cert(chain, secret)
-        .map_err(|error| broken(certificate, format!("it does not go with {}: {error}", key.display())))?;
+        .map_err(|error| broken(certificate, format!("it does not belong to {}: {error}", key.display())))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -92,7 +92,7 @@ pub(crate) fn check_length(path: &Path, place: &str, bytes: usize) -> Result<(),
     if bytes <= LONGEST_TOKEN {
         return Ok(());
     }
-    let reason = format!("{place} has a token of {bytes} bytes, expected {LONGEST_TOKEN} at most");
+    let reason = format!("{place} has a token of {bytes} bytes, expected at most {LONGEST_TOKEN}");
     Err(Error::Broken { path: path.to_owned(), reason })
 }
 
@@ -103,7 +103,7 @@ pub(crate) fn check(path: &Path, json: &[u8]) -> Result<(), Error> {
     let Ok(outline) = serde_json::from_slice::<Outline>(json) else { return Ok(()) };
     let refuse = |reason: String| Err(Error::Broken { path: path.to_owned(), reason });
     if let Some(Added { id, .. }) = outline.added_tokens.iter().find(|token| token.id > LARGEST_ID) {
-        return refuse(format!("added_tokens has the id {id}, expected {LARGEST_ID} at most"));
+        return refuse(format!("added_tokens has the id {id}, expected at most {LARGEST_ID}"));
     }
     let longest = outline.added_tokens.iter().map(|token| token.content.len()).max();
     check_length(path, "added_tokens", longest.unwrap_or(0))?;
@@ -113,11 +113,11 @@ pub(crate) fn check(path: &Path, json: &[u8]) -> Result<(), Error> {
     for (name, part) in parts {
         let steps = steps(part);
         if steps > MOST_STEPS {
-            return refuse(format!("{name} has {steps} steps, expected {MOST_STEPS} at most"));
+            return refuse(format!("{name} has {steps} steps, expected at most {MOST_STEPS}"));
         }
         let longest = longest_pattern(part);
         if longest > LONGEST_PATTERN {
-            return refuse(format!("{name} has a pattern of {longest} bytes, expected {LONGEST_PATTERN} at most"));
+            return refuse(format!("{name} has a pattern of {longest} bytes, expected at most {LONGEST_PATTERN}"));
         }
     }
     match charsmap(&outline.normalizer).map(undersized) {
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn absurdly_long_tokens_are_refused() {
         let refused = |json: String| check(Path::new("x"), json.as_bytes()).map_err(|error| error.to_string());
-        for (bytes, expected) in [(1_024, None), (1_025, Some("a token of 1025 bytes, expected 1024 at most"))] {
+        for (bytes, expected) in [(1_024, None), (1_025, Some("a token of 1025 bytes, expected at most 1024"))] {
             let token = "a".repeat(bytes);
             for (place, json) in [
                 ("added_tokens", format!(r#"{{"added_tokens": [{{"id": 3, "content": "{token}"}}]}}"#)),

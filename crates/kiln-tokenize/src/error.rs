@@ -14,7 +14,7 @@ pub enum Error {
         folder: PathBuf,
     },
     /// There is a byte-level BPE vocabulary without its merges.
-    #[error("`{}` is not there, and `vocab.json` beside it needs it; or save `tokenizer.json` with transformers", path.display())]
+    #[error("`{}` is missing, and `vocab.json` needs it; add it, or save `tokenizer.json` with transformers", path.display())]
     NoMerges {
         /// The missing file.
         path: PathBuf,
@@ -117,7 +117,7 @@ pub enum Error {
         tried: String,
     },
     /// The special tokens alone exceed the maximum length.
-    #[error("max_length is {max_length}, but a pair of texts has {special_tokens} special tokens alone")]
+    #[error("max_length is {max_length}, but the special tokens of a pair of texts already take {special_tokens}")]
     MaxLength {
         /// The requested length, in tokens.
         max_length: usize,
@@ -125,7 +125,7 @@ pub enum Error {
         special_tokens: usize,
     },
     /// No vocabulary can be trained on the texts.
-    #[error("no vocabulary can be made: {reason}")]
+    #[error("cannot build a vocabulary: {reason}")]
     Vocabulary {
         /// Why.
         reason: String,

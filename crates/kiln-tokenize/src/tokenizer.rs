@@ -119,7 +119,7 @@ impl Tokenizer {
         }
         let largest = vocab.into_iter().max_by_key(|(_, id)| *id);
         if let Some((token, id)) = largest.as_ref().filter(|(_, id)| *id > LARGEST_ID) {
-            return Err(broken(format!("the token `{token}` has the id {id}, expected {LARGEST_ID} at most")));
+            return Err(broken(format!("the token `{token}` has the id {id}, expected at most {LARGEST_ID}")));
         }
         let cuts = guarded(|| Cuts::of(&pipeline)).map_err(broken)?;
         let vocab_size = largest.map_or(0, |(_, id)| id as usize + 1);

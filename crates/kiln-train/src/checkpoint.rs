@@ -174,7 +174,7 @@ fn read_progress(file: &Weights, fingerprint: &Fingerprint) -> Result<Progress, 
         format: u32,
     }
     let unusable = |reason: String| Error::Checkpoint { path: file.path().to_owned(), reason };
-    let note = file.note().ok_or_else(|| unusable("it holds no progress of a run".to_owned()))?;
+    let note = file.note().ok_or_else(|| unusable("it has no training progress".to_owned()))?;
     let damaged = |error: toml::de::Error| unusable(format!("its progress is damaged: {}", error.message()));
     let Format { format } = toml::from_str(note).map_err(damaged)?;
     if format != FORMAT {
@@ -208,7 +208,7 @@ fn check_progress(progress: &Progress, expected: &Expected<'_>) -> Result<(), St
     };
     if !agrees || *updates_in_epoch > expected.updates || !are_reports {
         let counts = format!("{step} updates, {epoch} epochs and {updates_in_epoch} updates of the next one");
-        return Err(format!("its progress contradicts itself: {counts}, {} epoch reports", reports.len()));
+        return Err(format!("its progress is inconsistent: {counts}, {} epoch reports", reports.len()));
     }
     match best {
         Some(best) if best.epoch == 0 || reports.iter().all(|report| report.epoch != best.epoch) => {

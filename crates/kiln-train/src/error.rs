@@ -8,7 +8,7 @@ pub enum Error {
     #[error(transparent)]
     Weights(#[from] kiln_bert::Error),
     /// A folder could not be created.
-    #[error("{}: the folder cannot be made", path.display())]
+    #[error("{}: cannot create the folder", path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -16,7 +16,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The teacher's outputs would take more disk space than allowed.
-    #[error("the teacher's outputs would take {bytes} bytes of disk, expected {most} at most")]
+    #[error("the teacher's outputs would take {bytes} bytes of disk, expected at most {most}")]
     TeacherOutputs {
         /// The size of the outputs for all rows.
         bytes: u64,
@@ -79,14 +79,14 @@ pub enum Error {
         batches: usize,
     },
     /// The processes have different settings, data or programs.
-    #[error("the processes would not train the same:\n  {}", differences.join("\n  "))]
+    #[error("the processes have different settings:\n  {}", differences.join("\n  "))]
     OtherRank {
         /// One line for each rank and key that differs.
         differences: Vec<String>,
     },
     /// The processes no longer have the same weights.
     #[error(
-        "rank {rank} at update {step} has other weights than rank 0 at update {first_step}: a process has computed wrong, \
+        "rank {rank} at update {step} has other weights than rank 0 at update {first_step}: a process computed a wrong result, \
          or has read another checkpoint"
     )]
     RanksDiverged {

@@ -38,7 +38,7 @@ pub fn check_same(reduction: &dyn Reduction, fingerprint: &Fingerprint) -> Resul
             _ => String::new(),
         };
         let differing = all[0].differing_keys(other);
-        differing.into_iter().map(|key| format!("rank {rank} has another {key}{}", values(&key))).collect()
+        differing.into_iter().map(|key| format!("rank {rank} has a different {key}{}", values(&key))).collect()
     };
     let differences: Vec<String> = all.iter().enumerate().flat_map(of_rank).collect();
     if differences.is_empty() { Ok(()) } else { Err(Error::OtherRank { differences }) }

@@ -27,7 +27,9 @@ impl ModelFolders<'_> {
         let is_bundle = is_bundle(self.model);
         if is_bundle && self.adapter.is_some() {
             let folder = self.model.display();
-            bail!(UsageError(format!("{folder}: a bundle takes no adapter; merge it into the model that is bundled")));
+            bail!(UsageError(format!(
+                "{folder}: an adapter cannot be used with a bundle; merge it into the model before bundling"
+            )));
         }
         Ok(is_bundle)
     }
@@ -57,7 +59,9 @@ pub fn open_predictor<B: Backend>(
         }
         match open_bundle::<B>(folder, precision, device)?.model {
             Model::Predictor(predictor) => Ok(predictor),
-            Model::Encoder(_) => bail!("{}: the bundle's model has no head; it makes vectors alone", folder.display()),
+            Model::Encoder(_) => {
+                bail!("{}: the bundle's model has no head; it can only compute vectors", folder.display())
+            }
         }
     };
     let predictor = open()?;
@@ -95,7 +99,7 @@ fn open_bundle<B: Backend>(folder: &Path, precision: Option<Precision>, device: 
     let own = Precision::from(Manifest::read(folder)?.precision);
     if let Some(asked) = precision.filter(|asked| *asked != own) {
         let folder = folder.display();
-        bail!(UsageError(format!("{folder}: the bundle computes in {}, not in {}", own.name(), asked.name())));
+        bail!(UsageError(format!("{folder}: the bundle's precision is {}, not {}", own.name(), asked.name())));
     }
     available::<B>(own)?;
     Ok(Bundle::open(folder, device)?)
@@ -146,7 +150,7 @@ pub fn bundle<B: Backend>(
         let Some(CheckOptions { data, max_loss }) = &options.check else { return Ok(sealing.finish(None)?) };
         let full = Predictor::from_folder(&model_in(model), device)?;
         let Model::Predictor(sealed) = Bundle::open(sealing.path(), device)?.model else {
-            bail!(UsageError("--check is for a model with a head".to_owned()));
+            bail!(UsageError("--check needs a model with a head".to_owned()));
         };
         let mut scores = |predictor| score::<B>(predictor, model, data.clone(), device, observer);
         let ((metric, f32, examples), (_, bundle, _)) = (scores(&full)?, scores(&sealed)?);

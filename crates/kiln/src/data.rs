@@ -82,7 +82,7 @@ pub fn split(
             || recipe.model.problem_type != ProblemType::SingleLabelClassification
         {
             let task = recipe.task;
-            bail!(UsageError(format!("`kiln data split` writes rows with one label each; the task is {task}")));
+            bail!(UsageError(format!("`kiln data split` writes rows with one label; the task is {task}")));
         }
         let (files, _) = fetch_data(&recipe.data, &pull_config(hub, &recipe.hub.fallback), observer)?;
         for split in ["train", "validation", "test"] {

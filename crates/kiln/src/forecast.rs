@@ -61,7 +61,7 @@ pub fn forecast<B: Backend>(
 ) -> Result<Forecast, Error> {
     let mut run = || {
         let device = B::find_device(options.device)?;
-        let folder = tempfile::tempdir().context("a temporary folder cannot be made")?;
+        let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
         let train = Train {
             epochs: EPOCHS as usize,
             eval_steps: 0,

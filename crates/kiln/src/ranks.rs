@@ -26,7 +26,7 @@ pub(crate) fn meet(plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Resu
 /// The fingerprint of the run, with everything else that must be the same in every process.
 fn of_process(plan: &Plan<'_>) -> anyhow::Result<Fingerprint> {
     let mut fingerprint = plan.fingerprint.clone();
-    let program = std::env::current_exe().context("the path of this program is not known")?;
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
     let settings = [
         ("--out", plan.folder.path.display().to_string()),
         ("checkpoint in --out", plan.folder.resume.to_string()),

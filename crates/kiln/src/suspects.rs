@@ -91,7 +91,7 @@ pub fn suspects<B: Backend>(
     let mut run = || {
         let out = checked(recipe, options)?;
         let device = B::find_device(options.device)?;
-        let folder = tempfile::tempdir().context("a temporary folder cannot be made")?;
+        let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
         let options = RunOptions { out: Some(folder.path().join("run")), resume: false, ..options.clone() };
         let mut plan = settle::<B>(recipe, &options, &device, observer)?;
         if let Some(input) = plan.files.all().into_iter().find(|input| is_same_file(input, out)) {
@@ -113,7 +113,7 @@ fn checked<'a>(recipe: &Recipe, options: &'a RunOptions) -> anyhow::Result<&'a P
     if recipe.task != Task::SequenceClassification || problem_type != ProblemType::SingleLabelClassification {
         let task = recipe.task;
         bail!(UsageError(format!(
-            "`kiln data suspects` is for one label a text; the recipe's task is {task}, {problem_type:?}"
+            "`kiln data suspects` needs one label per text; the recipe's task is {task}, {problem_type:?}"
         )));
     }
     if recipe.distill.is_some() {

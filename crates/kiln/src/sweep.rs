@@ -135,7 +135,7 @@ impl<'a> Sweeping<'a> {
             )));
         }
         if sweep.folds > 0 && recipe.task == Task::MaskedLm {
-            bail!(UsageError("`sweep.folds`: folds are of labelled data; the recipe is of raw text".to_owned()));
+            bail!(UsageError("`sweep.folds` needs labelled data; the recipe reads raw text".to_owned()));
         }
         let settings = sweep.candidates();
         for candidate in &settings {
@@ -161,7 +161,7 @@ impl<'a> Sweeping<'a> {
             (Some(_), false) => bail!(UsageError(format!(
                 "{place} holds a sweep already; choose another --out, or continue that sweep with --resume"
             ))),
-            (None, true) => bail!(UsageError(format!("{place} holds no sweep to resume: there is no sweep.toml"))),
+            (None, true) => bail!(UsageError(format!("{place} has no sweep to resume: there is no sweep.toml"))),
             (Some(found), true) if found != settings.as_bytes() => bail!(UsageError(format!(
                 "{place} holds a sweep with other settings, as sweep.toml says; resume it with these, or choose another --out"
             ))),

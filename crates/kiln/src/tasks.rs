@@ -111,7 +111,7 @@ pub(crate) fn rehearse(plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::
         (Task::TokenClassification, _) => forecast::rehearse(&TagTask, plan, observer),
         (Task::QuestionAnswering, _) => forecast::rehearse(&AnswerTask, plan, observer),
         (Task::MaskedLm, _) => {
-            bail!(UsageError("`kiln forecast` is for labelled data; the recipe is of raw text".to_owned()))
+            bail!(UsageError("`kiln forecast` needs labelled data; the recipe reads raw text".to_owned()))
         }
     }
 }

@@ -214,7 +214,7 @@ fn every_file_that_differs_is_named() {
 
     fs::write(path("manifest.json"), "{").expect("it is writable");
     let (code, _, message) = fail(&["verify", text(bundle.path())]);
-    assert!(code == 1 && message.contains("manifest.json: it is not the JSON it should be"), "{code}: {message}");
+    assert!(code == 1 && message.contains("manifest.json: invalid JSON"), "{code}: {message}");
     let (code, _, message) = fail(&["verify", text(&FOLDER.join("run"))]);
     assert!(code == 1 && message.contains("it is not a bundle"), "{code}: {message}");
     let (code, _, _) = fail(&["verify", text(&FOLDER.join("absent"))]);
@@ -234,7 +234,7 @@ fn a_bundle_that_loses_too_much_is_refused() {
     assert_eq!(saved["check"], manifest["check"]);
     assert_eq!(json(&["verify", text(&out)])["ok"], true);
     let (code, _, message) = fail(&[&arguments[..], &check, &["100"]].concat());
-    assert!(code == 1 && message.contains("there is something already"), "{code}: {message}");
+    assert!(code == 1 && message.contains("the path exists already"), "{code}: {message}");
 
     // The file is labelled with the model's predictions in f32. The bundle predicts other labels for some rows.
     let model = damaged_model(folder.path(), &run.join("model"));

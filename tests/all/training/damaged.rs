@@ -56,8 +56,8 @@ fn a_damaged_checkpoint_is_refused_by_name() {
 
     for (old, new, words) in [
         ("format = 5", "format = 1", "format 1, expected 5"),
-        ("step = 2", "step = 7", "contradicts itself: 7 updates"),
-        ("updates_in_epoch = 2", "updates_in_epoch = 4", "contradicts itself"),
+        ("step = 2", "step = 7", "is inconsistent: 7 updates"),
+        ("updates_in_epoch = 2", "updates_in_epoch = 4", "is inconsistent"),
         ("epoch = 0", "epoch = -1", "its progress is damaged"),
     ] {
         let message = resumed_after(|_, note| {

@@ -187,8 +187,8 @@ fn malformed_manifests_are_refused() {
         ("sha256", serde_json::json!("0".repeat(64)), "that of the list of files is"),
         ("precision", serde_json::json!("f8"), "unknown variant `f8`"),
         ("task", serde_json::json!("summarization"), "unknown variant `summarization`"),
-        ("files", serde_json::json!(7), "not the JSON it should be"),
-        ("kiln", serde_json::json!(null), "not the JSON it should be"),
+        ("files", serde_json::json!(7), "invalid JSON"),
+        ("kiln", serde_json::json!(null), "invalid JSON"),
     ] {
         let mut manifest = good.clone();
         manifest[key] = value;
@@ -203,7 +203,7 @@ fn malformed_manifests_are_refused() {
     sealed.write(MANIFEST, &vec![b'['; 17 << 20]);
     assert!(sealed.malformed().contains("16777216 at most"), "{}", sealed.malformed());
     sealed.write(MANIFEST, &vec![b'['; 1 << 20]);
-    assert!(sealed.malformed().contains("not the JSON it should be"), "{}", sealed.malformed());
+    assert!(sealed.malformed().contains("invalid JSON"), "{}", sealed.malformed());
     fs::remove_file(sealed.bundle().join(MANIFEST)).expect("it is there");
     assert!(sealed.malformed().contains("it is not a bundle"), "{}", sealed.malformed());
 }
@@ -220,7 +220,7 @@ fn what_is_there_is_not_overwritten_and_a_failure_leaves_nothing() {
     let out = tempfile::tempdir().expect("a temporary folder");
     let path = out.path().join("bundle");
     let message = config.seal(&sealed.bundle(), &path, &device).expect_err("a bundle of a bundle").to_string();
-    assert!(message.contains("it is a bundle already"), "{message}");
+    assert!(message.contains("this is already a bundle"), "{message}");
     config.seal(&sealed.folder.path().join("absent"), &path, &device).expect_err("there is no model");
     drop(config.prepare(&model, &path, &device).expect("the sample is whole"));
     assert!(is_empty(out.path()), "what was not finished is gone");

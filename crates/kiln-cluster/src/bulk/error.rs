@@ -28,7 +28,7 @@ pub enum Error {
     #[error("the model cannot be opened: {0}")]
     Model(String),
     /// Not all shards were computed.
-    #[error("{finished} of {total} shards are finished, the same command continues with the others: {reason}")]
+    #[error("{finished} of {total} shards are finished; run the same command to continue: {reason}")]
     Unfinished {
         /// The number of finished shards, in this run or before.
         finished: usize,

@@ -211,7 +211,7 @@ impl Work<'_> {
             if waited > self.config.patience {
                 let seconds = waited.as_secs();
                 return Error::Engine(format!(
-                    "no shard was finished for {seconds} s; is the scheduler there, has it executors?"
+                    "no shard was finished in {seconds} s; check that the scheduler is running and has executors"
                 ));
             }
             tokio::time::sleep(Duration::from_secs(1).min(self.config.patience)).await;

@@ -52,7 +52,7 @@ const MOST_TOP: usize = 1_000;
     post, path = "/", tag = "Hugging Face", request_body = HuggingFaceRequest,
     responses(
         (status = 200, description = "As the task's client expects: labels, entities, an answer, tokens for a mask, or vectors", body = Object),
-        (status = 400, description = "The body is no JSON, or has token ids"), (status = 404, description = "No such model"),
+        (status = 400, description = "The body is not JSON, or has token ids"), (status = 404, description = "No such model"),
         (status = 422, description = "Another shape than expected, or a text that is too long"),
         (status = 429, description = "The queue is full: `retry-after` says when to try again"),
         (status = 504, description = "No answer within the server's deadline"),

@@ -196,7 +196,7 @@ pub async fn tokenize(call: Call<TokenizeRequest>) -> Result<Response, Refusal> 
     let texts = inputs::plain(inputs, "inputs")?;
     let (with_special, most) = (add_special_tokens.unwrap_or(true), call.app.config.limits.texts);
     if texts.len() > most {
-        return Err(Refusal::unprocessable(format!("found {} texts, expected {most} at most", texts.len())));
+        return Err(Refusal::unprocessable(format!("found {} texts, expected at most {most}", texts.len())));
     }
     let list = move || texts.iter().map(|text| tokens(&model, &text.text, with_special)).collect::<Result<Vec<_>, _>>();
     let listed = tokio::task::spawn_blocking(list).await.map_err(|_| Refusal::internal())?;

@@ -31,11 +31,11 @@ fn a_server_does_not_start_with_what_is_wrong() {
     let all = || Box::new(|| load(&MODELS.1));
     let fails = |config: ServeConfig| Server::bind(config, all()).expect_err("it cannot start").to_string();
     let open = ServeConfig { address: ([0, 0, 0, 0], 0).into(), ..config() };
-    assert!(fails(open.clone()).contains("is reached from other machines"));
+    assert!(fails(open.clone()).contains("can be reached from other machines"));
     assert!(Server::bind(ServeConfig { without_keys: true, ..open }, all()).is_ok());
     assert!(fails(ServeConfig { key_file: Some("/no/such/file".into()), ..config() }).contains("/no/such/file"));
     let taken = Server::bind(config(), all()).expect("a port is free");
-    assert!(fails(ServeConfig { address: taken.address(), ..config() }).contains("cannot be listened on"));
+    assert!(fails(ServeConfig { address: taken.address(), ..config() }).contains("cannot listen"));
     let twice = Server::bind(config(), Box::new(|| load(&[&MODELS.1[..1], &MODELS.1[..1]].concat())));
     assert!(matches!(twice, Err(Error::SameName { .. })));
     assert!(matches!(Server::bind(config(), Box::new(|| Ok(vec![]))), Err(Error::NoModel)));

@@ -64,7 +64,7 @@ fn slow_heads_and_bodies_are_ended() {
     slow.write_all(b"POST /embed HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 30\r\n\r\n{")
         .expect("the server reads");
     let answer = read(&mut BufReader::new(slow)).expect("the server answers");
-    assert!(answer.status == 408 && answer.body.contains("did not come"), "{}", answer.body);
+    assert!(answer.status == 408 && answer.body.contains("did not arrive"), "{}", answer.body);
     assert_eq!(server.get("/health").status, 200);
 }
 

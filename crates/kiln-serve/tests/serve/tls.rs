@@ -55,5 +55,5 @@ fn a_wrong_certificate_or_key_is_named() {
     assert!(fails("none.pem", "server.key").contains("none.pem"));
     assert!(fails("server.key", "server.key").contains("no certificate"));
     assert!(fails("server.pem", "authority.pem").contains("authority.pem: there is no private key"));
-    assert!(fails("authority.pem", "server.key").contains("does not go with"));
+    assert!(fails("authority.pem", "server.key").contains("does not belong to"));
 }

@@ -311,14 +311,14 @@ pub fn available<B: Backend>(precision: Precision) -> Result<kiln_kernels::Preci
     };
     if !can_compute {
         let (name, asked) = (precision.name(), B::NAME);
-        return Err(UsageError(format!("precision `{name}` is computed by {by} alone, not by `{asked}`")));
+        return Err(UsageError(format!("precision `{name}` is supported only by {by}, not by `{asked}`")));
     }
     Ok(precision.into())
 }
 
 /// Conditions of `[train]` keys on other keys.
 pub(super) fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
-    const ONE_LABEL: &str = "one label a text, or `task = \"token-classification\"` without `model.crf`";
+    const ONE_LABEL: &str = "one label per text, or `task = \"token-classification\"` without `model.crf`";
     let train = &file.train;
     let has_labels = file.task != Task::MaskedLm;
     let tags_alone = file.task == Task::TokenClassification && !model.crf;
@@ -346,7 +346,7 @@ pub(super) fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
             key: "train.focal_gamma",
             is_set: train.focal_gamma > 0.0,
             is_allowed: (one_label || tags_alone) && train.label_smoothing == 0.0,
-            needs: "one label a text, or `task = \"token-classification\"` without `model.crf`, and no \
+            needs: "one label per text, or `task = \"token-classification\"` without `model.crf`, and no \
                     `train.label_smoothing`",
         },
         Rule {

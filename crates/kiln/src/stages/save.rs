@@ -107,7 +107,7 @@ impl RunFolder {
             (false, true) => bail!(UsageError(format!(
                 "{place} holds a run already; choose another --out, or continue that run with --resume"
             ))),
-            (true, false) => bail!(UsageError(format!("{place} holds no run to resume: there is no run.toml"))),
+            (true, false) => bail!(UsageError(format!("{place} has no run to resume: there is no run.toml"))),
             (false, false) => Ok(Self { path, resume: false }),
             (true, true) => {
                 let resume = is_resumable(&path.join("checkpoints"), fingerprint)?;
@@ -159,7 +159,7 @@ impl RunFolder {
 fn is_resumable(checkpoints: &Path, fingerprint: &Fingerprint) -> anyhow::Result<bool> {
     match check_resumable(checkpoints, fingerprint) {
         Err(error @ Error::OtherRun { .. }) => bail!(UsageError(format!(
-            "{error}\nresume it with the settings and files that it was begun with, or choose another --out for a new run"
+            "{error}\nresume it with its original settings and files, or choose another --out for a new run"
         ))),
         other => Ok(other?),
     }

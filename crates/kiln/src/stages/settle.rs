@@ -171,7 +171,7 @@ fn checkpoint(recipe: &Recipe, config: &PullConfig, observer: &mut dyn Observer)
         checked.map_err(|error| UsageError(error.to_string()))?;
     }
     if recipe.train.r_drop > 0.0 && [config.hidden_dropout_prob, config.attention_probs_dropout_prob] == [0.0; 2] {
-        bail!(UsageError(format!("train.r_drop compares passes under dropout, and {source} has none")));
+        bail!(UsageError(format!("train.r_drop compares passes with dropout, and {source} has no dropout")));
     }
     let tokenizer = fitted_tokenizer(&folder, &config, max_length)?;
     if let Some(Student { layers }) = &recipe.student {

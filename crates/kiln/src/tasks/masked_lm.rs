@@ -88,7 +88,7 @@ impl Stages for MaskedLmTask {
         _encoded: Self::Encoded,
         _fold: Fold,
     ) -> anyhow::Result<(Self::Rows, Self::Encoded)> {
-        bail!(UsageError("folds are of labelled data; the recipe is of raw text".to_owned()))
+        bail!(UsageError("folds need labelled data; the recipe reads raw text".to_owned()))
     }
 
     fn model(&self, plan: &Plan<'_>, _rows: &()) -> anyhow::Result<Described<MaskedLm>> {

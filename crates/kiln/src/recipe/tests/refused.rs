@@ -136,7 +136,7 @@ fn values_of_the_wrong_kind_are_refused_by_name() {
     for (line, expected) in [
         (
             "class_weights = \"balanced\"",
-            "`train.class_weights` needs one label a text, or `task = \"token-classification\"` without `model.crf`",
+            "`train.class_weights` needs one label per text, or `task = \"token-classification\"` without `model.crf`",
         ),
         (
             "label_all_tokens = true",
@@ -144,7 +144,7 @@ fn values_of_the_wrong_kind_are_refused_by_name() {
         ),
         (
             "label_smoothing = 0.1",
-            "`train.label_smoothing` needs one label a text, or `task = \"token-classification\"` without `model.crf`",
+            "`train.label_smoothing` needs one label per text, or `task = \"token-classification\"` without `model.crf`",
         ),
     ] {
         assert_eq!(message_with("label_all_tokens = false", line), expected);
@@ -352,7 +352,7 @@ fn options_that_cannot_apply_are_refused() {
         (&["train.fgm=1", "model.encoder=lora"][..], "train.fgm", "`model.encoder = \"full\"`"),
         (&["train.r_drop=1", "model.encoder=frozen"], "train.r_drop", "a `model.encoder` other than `frozen`"),
         (&["train.focal_gamma=2", "train.label_smoothing=0.1"], "train.focal_gamma", "no `train.label_smoothing`"),
-        (&["train.focal_gamma=2", "model.problem_type=regression"], "train.focal_gamma", "one label a text"),
+        (&["train.focal_gamma=2", "model.problem_type=regression"], "train.focal_gamma", "one label per text"),
     ] {
         let found = message(SHORT, more);
         assert!(found.contains(&format!("`{key}` needs ")) && found.contains(needs), "{found}");

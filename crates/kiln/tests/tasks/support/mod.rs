@@ -58,7 +58,7 @@ pub fn json_file(path: &Path) -> Value {
 /// The lines of a file, each one JSON object.
 pub fn json_lines(path: &Path) -> Vec<Value> {
     let lines = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    lines.lines().map(|line| serde_json::from_str(line).expect("one JSON object a line")).collect()
+    lines.lines().map(|line| serde_json::from_str(line).expect("one JSON object per line")).collect()
 }
 
 /// Runs a training until its first epoch has ended, presses Ctrl-C, and resumes it.

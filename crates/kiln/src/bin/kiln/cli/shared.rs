@@ -62,7 +62,7 @@ pub fn adapter_folder(folder: &Path) -> PathBuf {
 pub fn folder_or_source(text: &str) -> Result<Source, String> {
     match Path::new(text).is_dir() {
         true => Ok(Source::Location(Location::Directory(text.into()))),
-        false => text.parse().map_err(|error| format!("there is no such folder, and {error}")),
+        false => text.parse().map_err(|error| format!("there is no such folder; {error}")),
     }
 }
 

@@ -88,7 +88,7 @@ fn in_words(smoothed: &Smoothed) -> String {
             "{calibrated}: smoothed with strength {strength}; mean squared error {:.3e}, {plain:.3e} without smoothing",
             error(Some(strength))
         ),
-        None => format!("{calibrated}: no smoothing is better than none; mean squared error {plain:.3e}"),
+        None => format!("{calibrated}: smoothing does not help and is left out; mean squared error {plain:.3e}"),
     }
 }
 
@@ -135,7 +135,7 @@ pub fn verified(arguments: &VerifyArgs, json: bool) -> anyhow::Result<()> {
             console::result(format_args!("{:<8} {}", difference.kind.name(), difference.name))?;
         }
     }
-    bail!("{folder}: the bundle is not as its manifest says: {} files differ", differences.len());
+    bail!("{folder}: the bundle differs from its manifest in {} files", differences.len());
 }
 
 fn summary(manifest: &Manifest) -> String {

@@ -19,7 +19,7 @@ pub fn run(arguments: &MergeArgs, json: bool, device: &Device) -> anyhow::Result
     let base = fetch_model(model, &hub.options(), &mut Console::default())?;
     let adapter = adapter_folder(adapter);
     if out.join("config.json").exists() {
-        let message = format!("{}: the folder holds a model already; choose another --out", out.display());
+        let message = format!("{}: the folder already has a model; choose another --out", out.display());
         return Err(UsageError(message).into());
     }
     merge(&base, &adapter, out, device)?;

@@ -29,14 +29,20 @@ pub fn run<B: Backend>(arguments: &PredictArgs, json: bool, device: &Device) -> 
         predictor = predictor.without_calibration();
     }
     if min_score.is_some() && !has_one_label(&predictor) {
-        bail!(UsageError(format!("--min-score is for one label a text, and the model's task is {}", predictor.task())));
+        bail!(UsageError(format!(
+            "--min-score needs a model with one label per text, and the model's task is {}",
+            predictor.task()
+        )));
     }
     let folder = adapter.unwrap_or(folder);
     if let Some(top_k) = top_k {
         if predictor.task() == Task::MaskedLm {
             predictor = predictor.with_top(*top_k);
         } else if !has_labels(&predictor) {
-            let message = format!("--top-k is for labels and masks, and the model's task is {}", predictor.task());
+            let message = format!(
+                "--top-k needs a model that predicts labels or masked tokens, and the model's task is {}",
+                predictor.task()
+            );
             bail!(UsageError(message));
         }
     }

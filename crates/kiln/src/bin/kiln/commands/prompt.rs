@@ -21,7 +21,7 @@ pub fn run(answers: &Answers<'_>) -> anyhow::Result<()> {
     if lines.is_interactive() {
         let what =
             if asks { "question⇥context, then more questions about it" } else { "one text per line, or text⇥text" };
-        console::log(format_args!("{what}; q or Ctrl-D leaves"));
+        console::log(format_args!("{what}; q or Ctrl-D quits"));
     }
     let mut context: Option<String> = None;
     while let Some(line) = lines.next()? {
@@ -87,7 +87,7 @@ impl Lines {
         Ok(match (stdin.is_terminal(), io::stdout().is_terminal()) {
             // The editor writes to standard output.
             (true, true) => {
-                let mut editor = DefaultEditor::new().context("the terminal cannot be used")?;
+                let mut editor = DefaultEditor::new().context("cannot use the terminal")?;
                 // Tab separates texts, so completion is disabled.
                 editor.bind_sequence(KeyEvent(KeyCode::Tab, Modifiers::NONE), Cmd::Insert(1, "\t".to_owned()));
                 Self::Editor(Box::new(editor))
@@ -119,12 +119,12 @@ impl Lines {
 fn edited(editor: &mut DefaultEditor) -> anyhow::Result<Option<String>> {
     match editor.readline("> ") {
         Ok(line) => {
-            editor.add_history_entry(&line).context("the line cannot be kept in the history")?;
+            editor.add_history_entry(&line).context("cannot add the line to the history")?;
             Ok(Some(line))
         }
         Err(ReadlineError::Eof) => Ok(None),
         Err(ReadlineError::Interrupted) => Err(Interrupted("the session is closed".to_owned()).into()),
-        Err(error) => Err(error).context("the terminal cannot be read"),
+        Err(error) => Err(error).context("cannot read the terminal"),
     }
 }
 

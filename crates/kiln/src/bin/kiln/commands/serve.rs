@@ -54,9 +54,7 @@ fn adapters_base(arguments: &ServeArgs, models: &[(String, PathBuf)]) -> Result<
     match models {
         _ if arguments.adapters.is_empty() => Ok(None),
         [(_, folder)] if !kiln_bundle::is_bundle(folder) => Ok(Some(folder.clone())),
-        [(name, _)] => {
-            Err(UsageError(format!("`{name}` is a bundle; --adapter needs the model that it was trained on")))
-        }
+        [(name, _)] => Err(UsageError(format!("`{name}` is a bundle; --adapter needs the adapter's base model"))),
         _ => Err(UsageError(format!("found {} models; --adapter needs one, the adapters' base", models.len()))),
     }
 }
@@ -64,8 +62,9 @@ fn adapters_base(arguments: &ServeArgs, models: &[(String, PathBuf)]) -> Result<
 fn serve_config(arguments: &ServeArgs) -> Result<ServeConfig, UsageError> {
     let ServeArgs { host, port, key_file, without_keys, .. } = arguments;
     if !host.is_loopback() && key_file.is_none() && !without_keys {
-        let message =
-            format!("{host} is reached from other machines: give --key-file, or --without-keys to let all in");
+        let message = format!(
+            "{host} can be reached from other machines: give --key-file, or allow all requests with --without-keys"
+        );
         return Err(UsageError(message));
     }
     let tls = arguments.tls_certificate.clone().zip(arguments.tls_key.clone());
