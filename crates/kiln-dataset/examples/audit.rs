@@ -13,7 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (i, (room, fault)) in rooms.iter().flat_map(|room| faults.iter().map(move |fault| (room, fault))).enumerate() {
         file += &format!("第{i}次入住，{room}\tpositive\n第{i}次入住，{fault}\tnegative\n");
     }
-    // What real data has: a duplicate, one that differs by a full stop, and a contradiction.
+    // Problems as in real data: a duplicate, a near duplicate with a full stop, and a contradictory label.
     file += "第0次入住，房间很干净\tpositive\n第0次入住，房间很干净。\tpositive\n第1次入住，空调坏了\tpositive\n";
     std::fs::write(&path, file)?;
 
@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (examples, labels) = read::<Example>(&[source], None)?;
     let splits = split(examples, &SplitConfig { validation: 0.2, test: 0.0, ..SplitConfig::default() })?;
 
-    // Characters stand for tokens here; a tokenizer counts them in earnest.
+    // This example counts characters as tokens; a real program would use a tokenizer.
     let tokens = splits.clone().try_map(|_, examples| {
         Ok::<_, std::convert::Infallible>(examples.iter().map(|example| example.text.chars().count() + 2).collect())
     })?;

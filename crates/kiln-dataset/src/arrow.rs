@@ -16,7 +16,8 @@ use crate::ipc_bounds::{check_blocks, check_stream};
 use crate::picks::Picks;
 use crate::{Error, Place, Row, Source};
 
-/// The rows of an Arrow IPC file, or of a folder that `datasets.save_to_disk` wrote, a record batch at a time.
+/// Iterates over the rows of an Arrow IPC file, or of a folder written by `datasets.save_to_disk`. It reads a record
+/// batch at a time.
 pub(crate) fn rows(source: &Source) -> Result<impl Iterator<Item = Result<Row, Error>> + Send + use<>, Error> {
     let (path, files, features) = if source.path.is_dir() {
         let folder = split_folder(source)?;
@@ -32,7 +33,7 @@ pub(crate) fn rows(source: &Source) -> Result<impl Iterator<Item = Result<Row, E
         return Err(Error::NoRows { paths: vec![path] });
     };
 
-    // All files of a folder have one schema.
+    // All files of a folder have the same schema.
     let ipc = Ipc::open(first)?;
     let names: Vec<String> = ipc.schema().iter_names().map(|name| name.to_string()).collect();
     let picks = Picks::by_names(&source.columns, &names, &place)?;
@@ -46,7 +47,7 @@ pub(crate) fn rows(source: &Source) -> Result<impl Iterator<Item = Result<Row, E
     Ok(Columnar { path, columns: source.columns.clone(), picks, class_names, batches, cursor: Cursor::default() })
 }
 
-/// The splits of a folder with a `dataset_dict.json`; none for another folder or a file.
+/// The splits of a folder with a `dataset_dict.json`; none for any other path.
 pub(crate) fn splits(path: &Path) -> Result<Option<Vec<String>>, Error> {
     #[derive(Deserialize)]
     struct DatasetDict {
@@ -59,7 +60,7 @@ pub(crate) fn splits(path: &Path) -> Result<Option<Vec<String>>, Error> {
     Ok(Some(read_json::<DatasetDict>(&dict)?.splits))
 }
 
-/// The folder that holds the rows: the path itself, or the subfolder of the split.
+/// The folder with the rows: the path itself, or the subfolder of the split.
 fn split_folder(source: &Source) -> Result<PathBuf, Error> {
     let Some(splits) = splits(&source.path)? else {
         return Ok(source.path.clone());
@@ -75,7 +76,7 @@ fn split_folder(source: &Source) -> Result<PathBuf, Error> {
     }
 }
 
-/// The files that a folder's `state.json` lists, in order.
+/// The data files listed in a folder's `state.json`, in order.
 fn data_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     #[derive(Deserialize)]
     struct State {
@@ -113,7 +114,7 @@ fn batches(path: PathBuf, projection: Vec<usize>) -> Batches {
     Box::new(std::iter::from_fn(next).map(|batch| batch.map(RecordBatch::into_arrays)))
 }
 
-/// One IPC file with its schema read: a stream, as `datasets` writes it, or the format with a footer.
+/// An IPC file whose schema has been read. `datasets` writes the stream format; the file format has a footer.
 enum Ipc {
     Stream(BufReader<File>, polars_arrow::io::ipc::read::StreamMetadata),
     File(BufReader<File>, polars_arrow::io::ipc::read::FileMetadata),
@@ -159,7 +160,7 @@ impl Ipc {
     fn batches(self, projection: Vec<usize>) -> Box<dyn Iterator<Item = PolarsResult<RecordBatch>> + Send> {
         match self {
             Self::File(reader, metadata) => Box::new(FileReader::new(reader, metadata, Some(projection), None)),
-            // A stream that waits has come to the file's end without the mark that ends it, which is allowed.
+            // `Waiting` means that the file ended without an end-of-stream marker, which is allowed.
             Self::Stream(reader, metadata) => {
                 Box::new(StreamReader::new(reader, metadata, Some(projection)).map_while(|state| match state {
                     Ok(StreamState::Some(batch)) => Some(Ok(batch)),

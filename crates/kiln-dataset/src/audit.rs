@@ -11,37 +11,38 @@ mod table;
 
 pub use lengths::{LengthAudit, Lengths};
 
-/// Problems of labelled data, and its sizes.
+/// The sizes and problems of labelled data.
 ///
-/// It prints as a table; [`Audit::summary`] is a few lines for a log. Texts are compared trimmed; of a pair, both texts.
+/// [`Display`](std::fmt::Display) writes a table, and [`Audit::summary`] returns a few lines for a log. Texts are
+/// trimmed before they are compared. Pairs are equal when both texts are.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Audit {
-    /// In the order train, validation, test.
+    /// The audit of each split, in the order train, validation, test.
     pub splits: Vec<SplitAudit>,
-    /// Of each later split with each earlier one.
+    /// The overlap of each later split with each earlier one.
     pub overlaps: Vec<Overlap>,
 }
 
-/// One split by itself.
+/// The audit of one split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SplitAudit {
-    /// Which.
+    /// The split.
     pub split: Split,
-    /// How many examples.
+    /// The number of examples.
     pub rows: usize,
-    /// How many different texts.
+    /// The number of different texts.
     pub distinct: usize,
     /// Rows that repeat an earlier text: `rows - distinct`.
     pub duplicates: Finding,
-    /// Further texts that differ from an earlier one in case, width, spaces and punctuation alone.
+    /// Distinct texts that differ from an earlier one only in case, width, spaces and punctuation.
     pub near_duplicates: Finding,
     /// Texts with more than one label.
     pub conflicts: Finding,
     /// Rows whose text, or either text of a pair, is empty.
     pub empty: Finding,
-    /// The rows of each label, in the label set's order.
+    /// The number of rows per label, in the order of the label set.
     pub labels: Vec<LabelCount>,
-    /// Lengths in tokens, where they were given.
+    /// Lengths in tokens, if they were given.
     pub lengths: Option<LengthAudit>,
 }
 
@@ -54,44 +55,44 @@ pub struct Overlap {
     pub with: Split,
     /// Rows of `split` whose text is in `with`.
     pub rows: Finding,
-    /// Further rows whose text differs in case, width, spaces and punctuation alone.
+    /// Further rows whose text differs from one in `with` only in case, width, spaces and punctuation.
     pub near: usize,
-    /// Of `rows`, those whose text has one label in `with`, and another than theirs.
+    /// The number of `rows` whose text has exactly one label in `with`, different from their own.
     pub relabelled: usize,
 }
 
-/// How often something was found, and a few texts to look at.
+/// A count, with a few example texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// How often.
+    /// The number of occurrences.
     pub count: usize,
-    /// The first few, shortened.
+    /// The first few texts, shortened.
     pub examples: Vec<String>,
 }
 
-/// How often a label occurs.
+/// The frequency of a label.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LabelCount {
-    /// Its name.
+    /// The name of the label.
     pub label: String,
-    /// How many rows have it, or of tagged texts, how many units.
+    /// The number of rows with this label; for tagged texts, the number of units.
     pub rows: usize,
-    /// The share of all of the split's labels, 0 to 1.
+    /// The share of all labels of the split, 0 to 1.
     pub share: f64,
 }
 
 impl Audit {
-    /// Rows of validation and test whose text a model has seen in training, or been picked by:
-    /// those in train, and those of test in validation. A row that is both counts twice.
+    /// The number of validation and test rows whose text was used to train or to select a model: rows that are also in
+    /// train, and test rows that are also in validation. A row that is in both counts twice.
     pub fn leaks(&self) -> usize {
         self.overlaps.iter().map(|overlap| overlap.rows.count).sum()
     }
 }
 
-/// Looks at labelled data; it holds hashes of the texts, not the texts, so a million rows fit.
+/// Audits labelled data. It stores hashes instead of texts, so a million rows fit in memory.
 ///
 /// # Panics
-/// When an item has a label that is no index into `labels`.
+/// When an item has a label that is not an index into `labels`.
 pub fn audit<T: Item>(splits: &Splits<Vec<T>>, labels: &[String], lengths: Option<Lengths>) -> Audit {
     let mut audits = Vec::new();
     let mut overlaps = Vec::new();
@@ -106,19 +107,19 @@ pub fn audit<T: Item>(splits: &Splits<Vec<T>>, labels: &[String], lengths: Optio
     Audit { splits: audits, overlaps }
 }
 
-/// A split and what its texts are known by.
+/// A split with the keys of its texts.
 struct Part<'a, T> {
     split: Split,
     examples: &'a [T],
     /// The exact and the loose key of each row.
     keys: Vec<(Key, Key)>,
-    /// By exact key.
+    /// The rows of each text, by exact key.
     texts: HashMap<Key, Seen>,
-    /// The first row of each loose key.
+    /// The first row for each loose key.
     near: HashMap<Key, u32>,
 }
 
-/// The rows of one text.
+/// The rows with the same text.
 struct Seen {
     first: u32,
     /// Whether a later row has other labels.
@@ -157,7 +158,7 @@ fn audit_part<T: Item>(part: &Part<'_, T>, labels: &[String]) -> SplitAudit {
         if seen.first != row {
             duplicates.add(|| show(example));
         } else {
-            // The first row of its text: it speaks for all of them.
+            // Count the text once, at its first row.
             if seen.conflict {
                 conflicts.add(|| show(example));
             }
@@ -207,7 +208,7 @@ fn overlap<T: Item>(part: &Part<'_, T>, with: &Part<'_, T>) -> Overlap {
 }
 
 impl Finding {
-    /// How many texts are kept to be looked at.
+    /// The number of example texts to keep.
     const SHOWN: usize = 3;
 
     fn add(&mut self, example: impl FnOnce() -> String) {
@@ -218,7 +219,7 @@ impl Finding {
     }
 }
 
-/// The text, or both of a pair, cut to fit a line.
+/// The text, or both texts of a pair, shortened to fit on a line.
 fn show<T: Item>(example: &T) -> String {
     const CHARS: usize = 32;
     let cut = |text: &str| {

@@ -16,28 +16,28 @@ use crate::{Column, Columns, Error, Place, Row};
 /// Columns of equal length, in the order of [`Picks::projection`].
 pub(crate) type Batch = Vec<Box<dyn Array>>;
 
-/// Where batches come from.
+/// The source of batches.
 pub(crate) type Batches = Box<dyn Iterator<Item = Result<Batch, Error>> + Send>;
 
-/// The rows of batches of columns: what Parquet and Arrow have in common.
+/// Iterates over the rows of column batches. Parquet and Arrow share it.
 pub(crate) struct Columnar {
     pub(crate) path: PathBuf,
     pub(crate) columns: Columns,
-    /// Among the batches' columns.
+    /// The positions of the columns in a batch.
     pub(crate) picks: Picks,
-    /// The names behind a column of class numbers.
+    /// The class names, if the label column holds class ids.
     pub(crate) class_names: Option<Vec<String>>,
     pub(crate) batches: Batches,
     pub(crate) cursor: Cursor,
 }
 
-/// The batch that is being taken apart.
+/// The position in the current batch.
 #[derive(Default)]
 pub(crate) struct Cursor {
     batch: Batch,
     /// The next row of the batch.
     at: usize,
-    /// The row read last, from 1, over all batches.
+    /// The last row read, from 1, counted over all batches.
     row: u64,
 }
 
@@ -91,7 +91,7 @@ impl Columnar {
     }
 }
 
-/// The name of a class number; -1 is how `datasets` writes that there is none.
+/// The name of a class id. `datasets` writes -1 for a missing label.
 fn class_name(class: &str, names: &[String]) -> Result<Option<String>, String> {
     if class == "-1" {
         return Ok(None);
@@ -100,7 +100,7 @@ fn class_name(class: &str, names: &[String]) -> Result<Option<String>, String> {
     name.cloned().map(Some).ok_or_else(|| format!("class {class}, and there are {} class names", names.len()))
 }
 
-/// A cell as text; none where it is null. `Err` holds the column's type where it is no text, number or boolean.
+/// A cell as text; none if it is null. `Err` holds the column's type if it is not text, a number or a boolean.
 fn cell(array: &dyn Array, at: usize) -> Result<Option<String>, String> {
     if array.is_null(at) {
         return Ok(None);
@@ -149,7 +149,7 @@ fn cell(array: &dyn Array, at: usize) -> Result<Option<String>, String> {
     Ok(Some(text))
 }
 
-/// The features of a data set as `datasets` describes them, in `dataset_info.json` and in the files' own metadata.
+/// The features of a data set in the format of `datasets`, from `dataset_info.json` or from the metadata of a file.
 #[derive(Deserialize, Default)]
 pub(crate) struct Features {
     #[serde(default)]
@@ -157,7 +157,8 @@ pub(crate) struct Features {
 }
 
 impl Features {
-    /// From the value of the key `huggingface` in a file's metadata; another program's use of that key is no error.
+    /// Parses the value of the key `huggingface` in a file's metadata. Other content under that key is ignored, because
+    /// another program may use it.
     pub(crate) fn from_metadata(json: &str) -> Self {
         #[derive(Deserialize)]
         struct Metadata {
@@ -166,7 +167,7 @@ impl Features {
         serde_json::from_str(json).map(|metadata: Metadata| metadata.info).unwrap_or_default()
     }
 
-    /// The names of a column's classes, if it holds class numbers.
+    /// The class names of a column, if it holds class ids.
     pub(crate) fn class_names(&self, column: &str) -> Option<Vec<String>> {
         #[derive(Deserialize)]
         struct ClassLabel {

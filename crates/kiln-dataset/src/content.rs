@@ -7,11 +7,11 @@ use encoding_rs::{Decoder, DecoderResult, UTF_16BE, UTF_16LE};
 
 use crate::Encoding;
 
-/// The lines of a text file as bytes, which are UTF-8 when the file is UTF-16.
+/// The lines of a text file as bytes. UTF-16 is converted to UTF-8.
 #[derive(Debug)]
 pub(crate) struct ByteLines {
     reader: BufReader<Content>,
-    /// The last byte of a line: a line feed; in a file without any, a carriage return, as old Macs wrote it.
+    /// The last byte of a line: a line feed, or a carriage return in a file without line feeds (classic Mac OS).
     end: u8,
 }
 
@@ -22,7 +22,7 @@ impl ByteLines {
         Ok(Self { reader: open()?, end })
     }
 
-    /// Reads a line into `bytes`, without its end; false at the end of the file.
+    /// Reads a line into `bytes`, without its end. Returns false at the end of the file.
     pub(crate) fn read(&mut self, bytes: &mut Vec<u8>) -> io::Result<bool> {
         bytes.clear();
         if self.reader.read_until(self.end, bytes)? == 0 {
@@ -40,13 +40,13 @@ impl ByteLines {
 
 const CHUNK: usize = 1 << 16;
 
-/// What ends the lines of a file. Only its first line is looked at, in constant memory.
+/// Finds the byte that ends the lines of a file. Reads up to the first line feed, in constant memory.
 fn line_end(reader: &mut impl BufRead) -> io::Result<u8> {
     let mut has_return = false;
     loop {
         let buffer = match reader.fill_buf() {
             Ok(buffer) => buffer,
-            // Whoever reads the line reports it.
+            // The error is reported when the line is read.
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(b'\n'),
             Err(error) => return Err(error),
         };
@@ -62,7 +62,7 @@ fn line_end(reader: &mut impl BufRead) -> io::Result<u8> {
     }
 }
 
-/// The bytes of a text file, UTF-16 as UTF-8.
+/// The bytes of a text file. UTF-16 is converted to UTF-8.
 enum Content {
     Plain(File),
     Utf16(Box<Utf16>),
@@ -71,11 +71,11 @@ enum Content {
 struct Utf16 {
     file: File,
     decoder: Decoder,
-    /// Decoded bytes; those before `at` are read.
+    /// Decoded bytes; those before `at` were already returned.
     decoded: Vec<u8>,
     at: usize,
     is_over: bool,
-    /// Whether what follows the decoded bytes is not UTF-16.
+    /// Whether the bytes after the decoded ones are not valid UTF-16.
     is_broken: bool,
 }
 
@@ -124,7 +124,7 @@ impl Utf16 {
         Ok(read)
     }
 
-    /// Decodes the next part of the file.
+    /// Decodes the next chunk of the file.
     fn decode(&mut self) -> io::Result<()> {
         let mut raw = vec![0; CHUNK];
         let length = self.file.read(&mut raw)?;

@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use crate::lines::Lines;
 use crate::{Columns, Error, Format, Row, Source, rows, sentences};
 
-/// A part of a corpus.
+/// An element of a corpus.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Passage {
     /// A sentence of a document.
@@ -12,13 +12,16 @@ pub enum Passage {
     End,
 }
 
-/// The sentences of a corpus, in memory that does not grow with it: of plain text, with blank lines between documents
-/// and whose lines are divided into sentences; or of the text column of any other format, where a row is a document.
+/// Reads the sentences of a corpus in constant memory.
 ///
-/// A file that ends in `.txt` is plain text. The iterator ends after its first error; the last passage is an end.
+/// In plain text, blank lines separate documents, and each line is divided into sentences. In any other format, the
+/// text column is read and each row is a document.
+///
+/// A file that ends in `.txt` is plain text. The iterator ends after the first error; without an error, the last
+/// passage is [`Passage::End`].
 ///
 /// # Errors
-/// As those of [`rows`](crate::rows()).
+/// Returns the errors of [`rows`](crate::rows()).
 pub fn corpus(source: &Source) -> Result<Box<dyn Iterator<Item = Result<Passage, Error>> + Send>, Error> {
     let plain = source.path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("txt"));
     let format = source.format.or(plain.then_some(Format::Text)).map_or_else(|| source.format(), Ok)?;
@@ -44,7 +47,7 @@ pub fn corpus(source: &Source) -> Result<Box<dyn Iterator<Item = Result<Passage,
 struct PlainText {
     lines: Lines,
     waiting: VecDeque<String>,
-    /// Whether the document has a sentence yet.
+    /// Whether the current document has a sentence yet.
     open: bool,
     ended: bool,
 }

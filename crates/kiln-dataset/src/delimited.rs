@@ -2,7 +2,7 @@ use crate::lines::Lines;
 use crate::picks::Picks;
 use crate::{Column, Columns, Error, Row, Source};
 
-/// The rows of a CSV or TSV file.
+/// Iterates over the rows of a CSV or TSV file.
 #[derive(Debug)]
 pub(crate) struct Delimited {
     lines: Lines,
@@ -11,12 +11,12 @@ pub(crate) struct Delimited {
     picks: Picks,
 }
 
-/// How a record becomes fields.
+/// The rules for dividing a record into fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
-    /// Commas and quotes; a quoted field may hold line breaks.
+    /// Separated by commas, with quotes. A quoted field may contain line breaks.
     Csv,
-    /// Tabs alone.
+    /// Separated by tabs, without quotes.
     Tsv,
 }
 
@@ -53,14 +53,14 @@ impl Iterator for Delimited {
                 };
                 label = self.columns.flagged(|at, _| field(self.picks.flags[at]).map(Some), bad)?;
             }
-            // Taken last and without a copy: a text may be large.
+            // Moved out last, without a copy, because a text may be large.
             let text = fields.get_mut(self.picks.text).map(std::mem::take).ok_or_else(|| few(self.picks.text))?;
             Ok(Row::new(text, text_pair, label, line))
         })
     }
 }
 
-/// The next record's first line and fields.
+/// Reads the next record, and returns its first line number and its fields.
 pub(crate) fn next_record(lines: &mut Lines, dialect: Dialect) -> Result<Option<(u64, Vec<String>)>, Error> {
     let Some(line) = lines.next_filled_line()? else {
         return Ok(None);
@@ -73,16 +73,16 @@ pub(crate) fn next_record(lines: &mut Lines, dialect: Dialect) -> Result<Option<
     Ok(Some((start, fields)))
 }
 
-/// Splits a record as RFC 4180 does, reading on while a quoted field is open.
+/// Divides a record into fields as in RFC 4180. Reads further lines while a quoted field is open.
 ///
-/// It is written here because a record's exact first line and a quote that is never closed must be known,
-/// and because lines are decoded one by one.
+/// This is not left to a library, because errors need the exact first line of a record and the place of an unclosed
+/// quote, and because lines are decoded one by one.
 fn quoted_fields(mut line: String, lines: &mut Lines) -> Result<Vec<String>, Error> {
     enum State {
         Start,
         Plain,
         Quoted,
-        /// After a quote in a quoted field: its end, or the first of two that stand for one.
+        /// After a quote in a quoted field: the end of the field, or the first of two quotes that encode one.
         Quote,
     }
     let start = lines.line();

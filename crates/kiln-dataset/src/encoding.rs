@@ -5,14 +5,14 @@ use crate::content::ByteLines;
 use crate::error::Unit;
 use crate::{Encoding, Error, Place};
 
-/// The encoding that all bytes of a file are valid in: UTF-16 where a byte order mark says so, UTF-8, else GB18030 where the
-/// file looks like Chinese.
+/// Detects the encoding in which all bytes of a file are valid: UTF-16 if there is a byte order mark, otherwise UTF-8,
+/// otherwise GB18030 if the text looks Chinese.
 ///
-/// The whole file is read, a line at a time: a sample could miss the one line that decides.
+/// The whole file is read, line by line, because a sample could miss the one line that decides.
 ///
 /// # Errors
-/// [`Error::Encoding`] names the first line that is not UTF-8 when the file is none of them; [`Error::Utf16`] when it seems
-/// to be UTF-16 without a byte order mark.
+/// [`Error::Encoding`] with the first line that is not UTF-8 when the file has none of these encodings;
+/// [`Error::Utf16`] when it looks like UTF-16 without a byte order mark.
 pub(crate) fn detect(path: &Path) -> Result<Encoding, Error> {
     let sample = sample(path)?;
     if let Some(encoding) = marked(&sample) {
@@ -41,7 +41,7 @@ pub(crate) fn detect(path: &Path) -> Result<Encoding, Error> {
     Err(Error::Encoding { place, bytes, encoding: Encoding::Utf8, likely })
 }
 
-/// UTF-16, where a byte order mark says so.
+/// UTF-16, if there is a byte order mark.
 pub(crate) fn marked(bytes: &[u8]) -> Option<Encoding> {
     match bytes {
         [0xff, 0xfe, ..] => Some(Encoding::Utf16Le),
@@ -50,7 +50,7 @@ pub(crate) fn marked(bytes: &[u8]) -> Option<Encoding> {
     }
 }
 
-/// The first bytes of a file.
+/// The first 64 KiB of a file.
 fn sample(path: &Path) -> Result<Vec<u8>, Error> {
     let mut bytes = Vec::new();
     let read = kiln_files::open(path).and_then(|file| file.take(1 << 16).read_to_end(&mut bytes));
@@ -58,8 +58,8 @@ fn sample(path: &Path) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// UTF-16 without a mark has zeros at odd or at even places alone: the high bytes of ASCII, as line feeds and tabs are. Text
-/// in the other encodings has none.
+/// Detects UTF-16 without a byte order mark. The high bytes of ASCII characters, such as line feeds and tabs, are
+/// zeros, and all of them are at odd or all at even positions. Text in the other encodings has no zeros.
 fn looks_utf16(sample: &[u8]) -> Option<Encoding> {
     let (pairs, _) = sample.as_chunks::<2>();
     let zeros = |at: usize| pairs.iter().filter(|pair| pair[at] == 0).count();
@@ -72,10 +72,10 @@ fn looks_utf16(sample: &[u8]) -> Option<Encoding> {
     }
 }
 
-/// Decodes a whole line or field; `Err` holds the first invalid bytes.
+/// Decodes a whole line or field. `Err` holds the first invalid bytes.
 ///
-/// A line end, a tab, a comma and a quote are never part of a longer character in any of these encodings, so a file can be
-/// cut at them before it is decoded. UTF-16 is UTF-8 by now.
+/// In these encodings, the bytes of a line end, tab, comma or quote are never part of a longer character, so a file can
+/// be divided at them before it is decoded. UTF-16 has already been converted to UTF-8.
 pub(crate) fn decode(bytes: Vec<u8>, encoding: Encoding) -> Result<String, Vec<u8>> {
     let codec = match encoding {
         Encoding::Utf8 | Encoding::Utf16Le | Encoding::Utf16Be => {
@@ -92,7 +92,7 @@ pub(crate) fn decode(bytes: Vec<u8>, encoding: Encoding) -> Result<String, Vec<u
     }
 }
 
-/// How many bytes an error shows.
+/// The number of bytes shown in an error.
 const SHOWN: usize = 4;
 
 fn invalid_utf8(bytes: &[u8]) -> Option<&[u8]> {
@@ -111,7 +111,7 @@ fn invalid_gb(bytes: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// Counts what a file's characters would be if it were GB18030.
+/// Counts the kinds of characters that a file would have in GB18030.
 #[derive(Default)]
 struct Census {
     common: u64,
@@ -120,7 +120,7 @@ struct Census {
 }
 
 impl Census {
-    /// Returns whether to go on.
+    /// Returns whether to continue.
     fn add(&mut self, bytes: &[u8]) -> bool {
         let mut rest = bytes;
         while let Some(&byte) = rest.first() {
@@ -129,7 +129,7 @@ impl Census {
                 return false;
             };
             match kind {
-                // A control byte is no text in any encoding.
+                // Text has no control bytes in any encoding.
                 Kind::Ascii if byte < 0x20 && !byte.is_ascii_whitespace() => self.invalid = true,
                 Kind::Ascii => {}
                 Kind::Common => self.common += 1,
@@ -140,21 +140,21 @@ impl Census {
         !self.invalid
     }
 
-    /// Chinese prose is nearly all of GB 2312's first level and its punctuation; bytes of another encoding that
-    /// happen to be valid fall all over the table.
+    /// Almost all characters of Chinese prose are in the first level of GB 2312 or are its punctuation. In other
+    /// encodings, bytes that happen to be valid are spread over the whole table.
     fn looks_chinese(&self) -> bool {
         !self.invalid && self.common >= 3 * self.rare && self.common > 0
     }
 }
 
-/// Counts what tells Latin-1 and Windows-1252 from damaged UTF-8 and from other encodings.
+/// Counts used to distinguish Latin-1 and Windows-1252 from damaged UTF-8 and from other encodings.
 #[derive(Default)]
 struct Western {
-    /// Characters beyond ASCII, as UTF-8 has them.
+    /// Valid UTF-8 characters beyond ASCII.
     utf8: u64,
-    /// Sequences that are not UTF-8.
+    /// Byte sequences that are not UTF-8.
     invalid: u64,
-    /// Runs of one or two bytes beyond ASCII beside an ASCII letter.
+    /// Runs of one or two bytes beyond ASCII next to an ASCII letter.
     in_words: u64,
     /// All runs of bytes beyond ASCII.
     runs: u64,
@@ -177,7 +177,7 @@ impl Western {
         true
     }
 
-    /// Few sequences of another encoding happen to be UTF-8.
+    /// Text in another encoding has few sequences that happen to be valid UTF-8.
     fn is_damaged_utf8(&self) -> bool {
         self.utf8 > 4 * self.invalid
     }
@@ -194,7 +194,7 @@ enum Kind {
     Rare,
 }
 
-/// The kind and length in bytes of the first character, by the structure of GB18030: one, two or four bytes.
+/// The kind and the byte length of the first character. In GB18030, a character is one, two or four bytes.
 fn next_gb(bytes: &[u8]) -> Option<(Kind, usize)> {
     match *bytes {
         [0x00..=0x7f, ..] => Some((Kind::Ascii, 1)),
@@ -205,7 +205,7 @@ fn next_gb(bytes: &[u8]) -> Option<(Kind, usize)> {
     }
 }
 
-/// Calls `f` with each line's number, from 1, and its bytes, until it returns false.
+/// Calls `f` with the number of each line, from 1, and its bytes, until `f` returns false.
 fn for_each_line(path: &Path, mut f: impl FnMut(u64, &[u8]) -> bool) -> Result<(), Error> {
     let read = |source| Error::Read { path: path.to_owned(), source };
     let mut lines = ByteLines::open(path, None).map_err(read)?;
@@ -246,13 +246,13 @@ mod tests {
         let message = error.to_string();
         assert!(message.contains(", line 2: the bytes ff fe fa fb are not UTF-8"), "{message}");
         assert!(message.contains("`gbk`"), "{message}");
-        // One broken byte in a long UTF-8 file does not make it Chinese of another kind.
+        // A broken byte in a long Chinese UTF-8 file does not make it look like GB18030.
         let mut broken = PROSE.repeat(50).into_bytes();
         broken[1000] = 0xff;
         assert!(detect_bytes(&broken).is_err());
     }
 
-    /// A text in UTF-16, with the bytes of each unit as `to_bytes` orders them.
+    /// Encodes a text as UTF-16 with the byte order of `to_bytes`.
     fn utf16(text: &str, to_bytes: fn(u16) -> [u8; 2]) -> Vec<u8> {
         text.encode_utf16().flat_map(to_bytes).collect()
     }

@@ -6,27 +6,27 @@ use kiln_schema::{LabelSetError, Split};
 
 use crate::{Column, Encoding, Format};
 
-/// Why data could not be read, split or written.
+/// An error that occurs when data is read, split or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read.
     #[error("cannot read {}", path.display())]
     Read {
-        /// What was to be read.
+        /// The file or folder.
         path: PathBuf,
-        /// The system's error.
+        /// The I/O error.
         source: io::Error,
     },
     /// A file could not be written.
     #[error("cannot write {}", path.display())]
     Write {
-        /// What was to be written.
+        /// The file.
         path: PathBuf,
-        /// The system's error.
+        /// The I/O error.
         source: io::Error,
     },
-    /// Neither the ending nor the folder's content says what the format is.
+    /// The format cannot be inferred from the file ending or from the content of the folder.
     #[error(
         "{}: the format is not known from the name: expected .csv, .tsv, .txt, .jsonl, .json, .parquet, .arrow, \
          or a folder that holds dataset_dict.json or state.json; else name the format",
@@ -36,13 +36,13 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
     },
-    /// Vectors are written in two formats, and the file's ending names neither.
+    /// The file ending is neither `.parquet` nor `.npy`, the two formats for vectors.
     #[error("{}: vectors are written as .parquet or .npy; expected a file with one of these endings", path.display())]
     VectorFormat {
         /// The file.
         path: PathBuf,
     },
-    /// A Parquet or Arrow file contradicts itself.
+    /// A Parquet or Arrow file is inconsistent.
     #[error("{}: the file is damaged: {problem}", path.display())]
     Damaged {
         /// The file.
@@ -50,7 +50,7 @@ pub enum Error {
         /// What was found, and what was expected.
         problem: String,
     },
-    /// A Parquet or Arrow file is damaged, or of a kind that is not supported.
+    /// A Parquet or Arrow file is damaged, or uses an unsupported feature.
     #[error("cannot decode {}", path.display())]
     Columnar {
         /// The file.
@@ -58,15 +58,15 @@ pub enum Error {
         /// The decoder's error.
         source: polars::error::PolarsError,
     },
-    /// One of the JSON files that describe an Arrow folder is not what it should be.
+    /// A JSON file that describes an Arrow folder is not valid.
     #[error("cannot understand {}", path.display())]
     Manifest {
         /// The JSON file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The JSON error.
         source: serde_json::Error,
     },
-    /// An Arrow folder's rows are seen through a list of indices, which this reader does not follow.
+    /// An Arrow folder was saved with an indices mapping, which is not supported.
     #[error("{}: the data set was saved with an indices mapping: call `flatten_indices()` before `save_to_disk`", path.display())]
     Indices {
         /// The folder's `state.json`.
@@ -77,22 +77,22 @@ pub enum Error {
     NoSplit {
         /// The folder.
         path: PathBuf,
-        /// The split asked for.
+        /// The requested split.
         split: Option<String>,
-        /// The splits it has.
+        /// The splits of the folder.
         splits: Vec<String>,
     },
-    /// A column is named, and there is none of that name.
+    /// No column has the requested name.
     #[error("{place}: there is no column `{name}`{}: the columns are {}", hint(name, columns), list(columns))]
     NoColumn {
         /// The header, or the row of a JSON Lines file.
         place: Place,
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// The names there are.
+        /// The existing column names.
         columns: Vec<String>,
     },
-    /// A column is named, and several have that name.
+    /// Several columns have the requested name.
     #[error(
         "{place}: columns {first} and {second} (counted from 0) are both called `{name}`; \
          give the column's index, or rename one of them"
@@ -100,11 +100,11 @@ pub enum Error {
     DuplicateColumn {
         /// The header.
         place: Place,
-        /// The name asked for.
+        /// The requested name.
         name: String,
-        /// The first column of that name, from 0.
+        /// The index of the first column of that name, from 0.
         first: usize,
-        /// The second.
+        /// The index of the second column.
         second: usize,
     },
     /// A row has too few fields.
@@ -112,19 +112,19 @@ pub enum Error {
     FewFields {
         /// The row.
         place: Place,
-        /// The column asked for, from 0.
+        /// The index of the requested column, from 0.
         index: usize,
-        /// How many fields the row has.
+        /// The number of fields in the row.
         fields: usize,
     },
-    /// A column is named where there are no names, or numbered where there is no order.
+    /// A column name was given for a file without names, or an index for a format whose columns have no order.
     #[error("{}: column {column}: {why}", path.display())]
     BadColumn {
         /// The file.
         path: PathBuf,
-        /// The column asked for.
+        /// The requested column.
         column: Column,
-        /// What this format expects.
+        /// How columns are given in this format.
         why: &'static str,
     },
     /// A line is not a JSON object.
@@ -132,10 +132,10 @@ pub enum Error {
     Json {
         /// The line.
         place: Place,
-        /// What is wrong with it.
+        /// The JSON error.
         source: serde_json::Error,
     },
-    /// A cell holds neither text nor a number nor a boolean.
+    /// The type of a cell is not text, a number or a boolean.
     #[error("{place}: column {column} holds {found}: expected text, a number or a boolean")]
     Cell {
         /// The row.
@@ -145,25 +145,25 @@ pub enum Error {
         /// The type found.
         found: String,
     },
-    /// A line that is no tagged text.
+    /// A line of tagged text is not valid.
     #[error("{place}: found `{found}`, expected {expected}")]
     Tagged {
-        /// Where.
+        /// The line.
         place: Place,
-        /// What was found.
+        /// The text found.
         found: String,
-        /// What should.
+        /// The expected text.
         expected: &'static str,
     },
-    /// A file of questions that is not laid out as SQuAD's.
+    /// The layout of a question file is not that of SQuAD.
     #[error("{}: not a file of questions as SQuAD has them", path.display())]
     Questions {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with line and column.
+        /// The JSON error, with line and column.
         source: serde_json::Error,
     },
-    /// A file that has no rows of columns.
+    /// The format has no columns: tagged texts or questions.
     #[error("{}: a {format:?} file has tagged texts or questions, not rows of columns", path.display())]
     NoColumns {
         /// The file.
@@ -171,33 +171,33 @@ pub enum Error {
         /// Its format.
         format: Format,
     },
-    /// A cell that should hold a number.
+    /// A cell is not a finite number.
     #[error("{place}: found `{found}`, expected a number")]
     Number {
-        /// Where.
+        /// The row.
         place: Place,
-        /// What was found.
+        /// The text of the cell.
         found: String,
     },
-    /// A quoted field of a CSV file has no end.
+    /// A quoted field of a CSV file is not closed.
     #[error("{place}: a quote that opens in this record is never closed")]
     OpenQuote {
-        /// Where the record starts.
+        /// The start of the record.
         place: Place,
     },
-    /// Bytes are no text in the encoding.
+    /// Some bytes are not valid in the encoding.
     #[error("{place}: the bytes {} are not {encoding}; {}", hex(bytes), encoding_hint(*likely))]
     Encoding {
-        /// The line of the first such bytes.
+        /// The line of the first invalid bytes.
         place: Place,
-        /// The bytes, a few of them.
+        /// The first few invalid bytes.
         bytes: Vec<u8>,
-        /// The encoding expected.
+        /// The expected encoding.
         encoding: Encoding,
-        /// The encoding that the file seems to have.
+        /// The encoding that the file probably has.
         likely: Option<Encoding>,
     },
-    /// A text file without a byte order mark that seems to be UTF-16.
+    /// A text file without a byte order mark is probably UTF-16.
     #[error(
         "{}: the file looks like UTF-16 without a byte order mark; set `encoding = \"{}\"`, or save it as UTF-8",
         path.display(), encoding.name()
@@ -205,7 +205,7 @@ pub enum Error {
     Utf16 {
         /// The file.
         path: PathBuf,
-        /// The encoding that it seems to have.
+        /// The encoding that the file probably has.
         encoding: Encoding,
     },
     /// A row that needs a label has none.
@@ -214,76 +214,76 @@ pub enum Error {
         /// The row.
         place: Place,
     },
-    /// No column holds the labels, and labels are needed.
+    /// No label column is given, but labels are needed.
     #[error("{}: no column is named for the labels", path.display())]
     NoLabelColumn {
         /// The file.
         path: PathBuf,
     },
-    /// A label that is not in the list.
+    /// A label is not in the label set.
     #[error("{place}: label `{found}` is not in the list{}: the labels are {}", hint(found, labels), list(labels))]
     UnknownLabel {
         /// The row.
         place: Place,
         /// The label found.
         found: String,
-        /// The labels there may be.
+        /// The valid labels.
         labels: Vec<String>,
     },
-    /// The labels of the data are no label set.
+    /// The labels of the data do not form a valid label set.
     #[error("the labels of the data are no label set")]
     Labels(#[from] LabelSetError),
-    /// Files that hold no row.
+    /// The files have no rows.
     #[error("there are no rows in {}", paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
     NoRows {
         /// The files.
         paths: Vec<PathBuf>,
     },
-    /// A split's share is out of range.
+    /// A share of the split configuration is out of range.
     #[error("split.{field} is {found}: expected {expected}")]
     SplitConfig {
         /// The field, or `train + validation + test`.
         field: &'static str,
         /// Its value.
         found: f64,
-        /// What it should be.
+        /// The valid range.
         expected: &'static str,
     },
-    /// Too few rows for a share.
+    /// There are too few rows for a split to get one.
     #[error("{rows} rows are too few: no row is left for {split}")]
     TooFewRows {
-        /// How many rows there are.
+        /// The number of rows.
         rows: usize,
         /// The split that would be empty.
         split: Split,
     },
-    /// No folds, or more than there are texts.
+    /// There are fewer than two folds, or more folds than distinct texts.
     #[error("{folds} folds of {texts} distinct texts; expected at least 2 folds, and a text for each")]
     Folds {
-        /// How many were asked for.
+        /// The number of folds requested.
         folds: usize,
-        /// How many distinct texts there are.
+        /// The number of distinct texts.
         texts: usize,
     },
 }
 
-/// A line of a text file, or a row of a Parquet or Arrow one; both count from 1.
+/// A line of a text file, or a row of a Parquet or Arrow file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// The file, or an Arrow folder.
+    /// The file or the Arrow folder.
     pub path: PathBuf,
-    /// The line or the row.
+    /// The number of the line or row, from 1.
     pub line: u64,
-    /// What `line` counts.
+    /// The unit of `line`.
     pub unit: Unit,
 }
 
-/// What a [`Place`] counts.
+/// The unit that a [`Place`] counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     /// Lines of a text file.
     Line,
-    /// Rows of columns.
+    /// Rows of a Parquet or Arrow file.
     Row,
 }
 
@@ -297,7 +297,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// The nearest of the names, where it is near enough for a slip of the hand.
+/// The name most similar to `word`, if it is similar enough to be a misspelling.
 fn nearest<'a>(word: &str, names: &'a [String]) -> Option<&'a str> {
     let word = word.trim().to_lowercase();
     let allowed = (word.chars().count() / 3).max(1);
@@ -313,7 +313,7 @@ fn hint(word: &str, names: &[String]) -> String {
     nearest(word, names).map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default()
 }
 
-/// The first twenty names; a data set can have thousands of labels.
+/// The names, cut to the first twenty: a data set can have thousands of labels.
 fn list(names: &[String]) -> String {
     const SHOWN: usize = 20;
     if names.is_empty() {

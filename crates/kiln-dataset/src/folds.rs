@@ -8,12 +8,13 @@ use rand::seq::SliceRandom;
 use crate::split::groups;
 use crate::{Error, Item};
 
-/// Divides examples into `folds` parts of about the same size, the same way for the same seed: the part of each example, from
-/// 0. Each label has about the same share in each part, and copies of a text, as [`split`](crate::split()) compares them, are
-/// in one part.
+/// Assigns each example to one of `folds` folds of about the same size, and returns the fold of each example, from 0.
+///
+/// The same seed gives the same folds. Each label has about the same share in each fold. Copies of a text, compared as
+/// in [`split`](crate::split()), are in the same fold.
 ///
 /// # Errors
-/// When there are fewer than two parts, or fewer distinct texts than parts.
+/// When there are fewer than two folds, or fewer distinct texts than folds.
 pub fn folds<T: Item>(examples: &[T], folds: usize, seed: u64) -> Result<Vec<usize>, Error> {
     let groups = groups(examples);
     if folds < 2 || groups.len() < folds {

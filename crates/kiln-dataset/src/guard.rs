@@ -4,8 +4,8 @@ use polars::prelude::PolarsResult;
 
 use crate::Error;
 
-/// Runs polars on a file. Its decoders panic on some damaged files; here a panic becomes an error that names the file, and
-/// nothing is printed.
+/// Runs polars on a file. The decoders of polars panic on some damaged files; this converts a panic into an error that
+/// names the file, and prints nothing.
 pub(crate) fn guarded<T>(path: &Path, decode: impl FnOnce() -> PolarsResult<T>) -> Result<T, Error> {
     match kiln_files::guarded(decode) {
         Ok(decoded) => decoded.map_err(|source| Error::Columnar { path: path.to_owned(), source }),

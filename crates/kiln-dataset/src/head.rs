@@ -4,12 +4,12 @@ use crate::delimited::{Dialect, next_record};
 use crate::lines::Lines;
 use crate::{Error, Format, Source};
 
-/// The first row's columns: the cells of a CSV or TSV file, whether or not they are a header, the keys of a JSON Lines file,
-/// the whole first line of plain text. `None` for an empty file, and for the other formats, whose files say themselves
-/// what they hold.
+/// The columns of the first row: the cells of a CSV or TSV file, whether or not they are a header; the keys of a JSON
+/// Lines file; or the whole first line of plain text. `None` for an empty file, and for the other formats, whose
+/// structure is fixed or described in the file.
 ///
 /// # Errors
-/// When the file cannot be read, or its first row is damaged.
+/// When the file cannot be read, or when its first row is damaged.
 pub fn head(source: &Source) -> Result<Option<Vec<String>>, Error> {
     let format = source.format()?;
     if !matches!(format, Format::Csv | Format::Tsv | Format::Jsonl | Format::Text) {

@@ -1,5 +1,5 @@
-//! The sizes that an Arrow IPC file claims, against the bytes that it has: polars allocates what a file claims before it reads,
-//! and an allocation that cannot be had ends the process.
+//! Checks the sizes that an Arrow IPC file claims against the size of the file. Polars allocates the claimed size
+//! before it reads, and a failed allocation ends the process.
 
 use std::io::{self, Read, Seek, SeekFrom};
 
@@ -8,17 +8,17 @@ use polars_arrow_format::ipc::{Block, MessageHeaderRef, MessageRef, RecordBatchR
 
 use crate::bounds::{invalid, most_decompressed, within};
 
-/// Checks each message of a stream that begins at the reader's position.
+/// Checks each message of a stream, from the start of the reader.
 ///
 /// # Errors
-/// Of the kind `InvalidData` when a size is out of bounds.
+/// An error of kind `InvalidData` when a size is out of bounds.
 pub(crate) fn check_stream(reader: &mut (impl Read + Seek)) -> io::Result<()> {
     let end = reader.seek(SeekFrom::End(0))?;
     let mut at = 0;
     while at < end {
         match check_message(reader, at, end)? {
             Message::Body(body) => at = body.start + body.length,
-            // The rest would be left out without a word.
+            // Polars would ignore the rest of the file without an error.
             Message::EndOfStream(after) if after < end => {
                 return Err(invalid(format!("the stream ends at byte {after}, and the file has {end}")));
             }
@@ -28,10 +28,10 @@ pub(crate) fn check_stream(reader: &mut (impl Read + Seek)) -> io::Result<()> {
     Ok(())
 }
 
-/// Checks the messages that the footer of a file lists.
+/// Checks the messages listed in the footer of a file.
 ///
 /// # Errors
-/// Of the kind `InvalidData` when a size is out of bounds.
+/// An error of kind `InvalidData` when a size is out of bounds.
 pub(crate) fn check_blocks<'a>(
     reader: &mut (impl Read + Seek),
     blocks: impl IntoIterator<Item = &'a Block>,
@@ -42,7 +42,7 @@ pub(crate) fn check_blocks<'a>(
             Ok(at) if at < end => check_message(reader, at, end)?,
             _ => return Err(invalid(format!("a batch begins at byte {}, and the file has {end}", block.offset))),
         };
-        // Polars finds the body by the footer, and not by the message.
+        // Polars locates the body by the footer, not by the message.
         let claimed = block.offset.saturating_add(block.meta_data_length.into());
         match message {
             Message::Body(body) if i64::try_from(body.start) != Ok(claimed) => {
@@ -57,14 +57,14 @@ pub(crate) fn check_blocks<'a>(
     Ok(())
 }
 
-/// A message that was checked.
+/// A message that has been checked.
 enum Message {
     Body(Body),
-    /// The mark at a stream's end, and the byte after it.
+    /// The end-of-stream marker, with the position of the byte after it.
     EndOfStream(u64),
 }
 
-/// Checks the message at a place.
+/// Checks the message that starts at byte `at`.
 fn check_message(reader: &mut (impl Read + Seek), at: u64, end: u64) -> io::Result<Message> {
     reader.seek(SeekFrom::Start(at))?;
     let mut length = [0; 4];
@@ -99,7 +99,7 @@ fn check_message(reader: &mut (impl Read + Seek), at: u64, end: u64) -> io::Resu
     Ok(Message::Body(body))
 }
 
-/// Where the buffers of a message are.
+/// The byte range of a message body, which holds the buffers.
 struct Body {
     start: u64,
     length: u64,
@@ -118,7 +118,7 @@ fn check_buffers(reader: &mut (impl Read + Seek), body: &Body, batch: &RecordBat
     Ok(())
 }
 
-/// A compressed buffer begins with the length that it has without compression, or −1 where it has none.
+/// Checks the length prefix of a compressed buffer: the decompressed length, or −1 if the buffer is not compressed.
 fn check_compressed(reader: &mut (impl Read + Seek), at: u64, length: u64) -> io::Result<()> {
     if length < 8 {
         return Err(invalid(format!("a compressed buffer has {length} bytes, expected 8 at least")));

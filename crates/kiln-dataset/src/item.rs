@@ -1,24 +1,24 @@
 use kiln_schema::{Example, LabelId, Question, TaggedText};
 
-/// What can be divided and audited: something with a text, or two, and perhaps labels.
+/// An item that can be split and audited. It has one or two texts, and may have labels.
 pub trait Item {
-    /// Whether one that is too long goes through overlapping windows; others are cut.
+    /// Whether items longer than the maximum length are read in overlapping windows; other items are cut.
     const IS_WINDOWED: bool = false;
 
-    /// What tells it from others.
+    /// The texts that identify the item.
     fn texts(&self) -> (&str, Option<&str>);
 
-    /// What must not stand on two sides of a split.
+    /// The text that must not occur in two splits.
     fn source(&self) -> (&str, Option<&str>) {
         self.texts()
     }
 
-    /// Its labels; of a tagged text, the tag of each unit.
+    /// The label ids. For a tagged text, the tag of each unit.
     fn labels(&self) -> &[LabelId] {
         &[]
     }
 
-    /// What splits are stratified by.
+    /// The stratum of the item in a stratified split.
     fn stratum(&self) -> LabelId {
         0
     }

@@ -4,7 +4,7 @@ use crate::lines::Lines;
 use crate::source::number;
 use crate::{Column, Columns, Error, Row, Source};
 
-/// The rows of a JSON Lines file.
+/// Iterates over the rows of a JSON Lines file.
 #[derive(Debug)]
 pub(crate) struct Jsonl {
     lines: Lines,

@@ -1,14 +1,14 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// A text, or a pair of texts, as 128 bits: small, and two texts of a million have the same key once in 10²⁶ data sets.
+/// A 128-bit hash of a text or of a pair. Two of a million texts have the same key once in 10²⁶ data sets.
 pub(crate) type Key = u128;
 
-/// The same for equal texts, once trimmed.
+/// A key that is equal for texts that are equal after trimming.
 pub(crate) fn exact((text, text_pair): (&str, Option<&str>)) -> Key {
     key(&(text.trim(), text_pair.map(str::trim)))
 }
 
-/// The same for texts that differ in case, width, spaces and punctuation alone.
+/// A key that is equal for texts that differ only in case, width, spaces and punctuation.
 pub(crate) fn loose((text, text_pair): (&str, Option<&str>)) -> Key {
     key(&(normalize(text), text_pair.map(normalize)))
 }
@@ -23,12 +23,12 @@ fn key(texts: &impl Hash) -> Key {
     half(0) << 64 | half(1)
 }
 
-/// Lower case, half width, without spaces and punctuation; a text of nothing else stays as it is, trimmed.
+/// Lower case, half width, without spaces and punctuation. A text that has nothing else is only trimmed.
 pub(crate) fn normalize(text: &str) -> String {
     let mut normal = String::with_capacity(text.len());
     for char in text.chars().map(half_width) {
         match char {
-            // Ideographs, most characters of a Chinese text, need no look at the tables.
+            // Fast path for ideographs, which are most characters of a Chinese text.
             '\u{3400}'..='\u{9fff}' => normal.push(char),
             _ if char.is_whitespace() || is_punctuation(char) => {}
             _ => normal.extend(char.to_lowercase()),
@@ -37,7 +37,7 @@ pub(crate) fn normalize(text: &str) -> String {
     if normal.is_empty() { text.trim().to_owned() } else { normal }
 }
 
-/// The ASCII character that a full-width one (U+FF01 to U+FF5E) is the wide form of.
+/// Converts a full-width character (U+FF01 to U+FF5E) to its ASCII form.
 fn half_width(char: char) -> char {
     match char {
         '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(char) - 0xfee0).unwrap_or(char),
@@ -45,7 +45,8 @@ fn half_width(char: char) -> char {
     }
 }
 
-/// Punctuation as Chinese and English texts have it, and invisible format characters; emoji and symbols mean something.
+/// Chinese and English punctuation, and invisible format characters. Emoji and symbols carry meaning, so they are not
+/// included.
 fn is_punctuation(char: char) -> bool {
     match char {
         '\0'..='\u{7f}' => char.is_ascii_punctuation() || char.is_ascii_control(),

@@ -1,5 +1,5 @@
-//! Labelled files to examples: CSV, TSV, JSON Lines, Parquet and the Arrow folders of Python's `datasets`.
-//! It splits them so that no text is on two sides, and audits them for duplicates, leaks and contradictions.
+//! Reads labelled data: CSV, TSV, JSON Lines, Parquet and the Arrow folders of Python's `datasets`. It also splits data
+//! so that no text is in two splits, and audits it for duplicates, leaks and contradictory labels.
 //!
 //! ```
 //! use kiln_dataset::{Columns, Source, SplitConfig, audit, read, split};

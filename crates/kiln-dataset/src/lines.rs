@@ -5,13 +5,13 @@ use crate::content::ByteLines;
 use crate::error::Unit;
 use crate::{Encoding, Error, Place, Source, encoding};
 
-/// The decoded lines of a text file, one at a time, and what errors about them need.
+/// Reads the decoded lines of a text file, and keeps the position for errors.
 #[derive(Debug)]
 pub(crate) struct Lines {
     lines: ByteLines,
     path: PathBuf,
     encoding: Encoding,
-    /// The number of the line read last, from 1.
+    /// The number of the last line read, from 1.
     line: u64,
 }
 
@@ -24,7 +24,7 @@ impl Lines {
         Ok(Self { lines, path, encoding, line: 0 })
     }
 
-    /// The next line without its ending and without a byte order mark; `None` at the end of the file.
+    /// The next line, without its line ending and without a byte order mark; `None` at the end of the file.
     pub(crate) fn next_line(&mut self) -> Result<Option<String>, Error> {
         let mut bytes = Vec::new();
         match self.lines.read(&mut bytes) {
@@ -49,10 +49,10 @@ impl Lines {
         Ok(Some(line))
     }
 
-    /// The next line that holds more than spaces.
+    /// The next line that is not empty and does not consist only of spaces.
     pub(crate) fn next_filled_line(&mut self) -> Result<Option<String>, Error> {
         while let Some(line) = self.next_line()? {
-            // Tabs are fields: a line of them is a row of empty ones.
+            // A tab separates fields, so a line of tabs is a row of empty fields.
             if !line.trim_matches(' ').is_empty() {
                 return Ok(Some(line));
             }
@@ -60,7 +60,7 @@ impl Lines {
         Ok(None)
     }
 
-    /// The place of the line read last.
+    /// The place of the last line read.
     pub(crate) fn place(&self) -> Place {
         self.place_of(self.line)
     }
@@ -69,7 +69,7 @@ impl Lines {
         Place { path: self.path.clone(), line, unit: Unit::Line }
     }
 
-    /// The number of the line read last, from 1; 0 before the first.
+    /// The number of the last line read, from 1; 0 before the first.
     pub(crate) fn line(&self) -> u64 {
         self.line
     }

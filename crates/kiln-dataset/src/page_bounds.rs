@@ -1,7 +1,8 @@
-//! The sizes and counts in the page headers of a Parquet file, against the bytes that the file has and the values that its
-//! footer claims: polars allocates what a header claims before it decodes, and an allocation that fails ends the process.
+//! Checks the sizes and counts in the page headers of a Parquet file against the size of the file and the number of
+//! values in its footer. Polars allocates the size that a header claims before it decodes, and a failed allocation ends
+//! the process.
 //!
-//! The headers are decoded by the library that polars decodes them with, so that both see the same numbers.
+//! The headers are decoded with the same library that polars uses, so that both read the same numbers.
 
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::{io, ops::Range};
@@ -11,22 +12,22 @@ use polars_parquet_format::{DataPageHeaderV2, PageHeader, PageType};
 
 use crate::bounds::{invalid, most_decompressed, within};
 
-/// How many bytes a page header may have. It can contain statistics: a value or two of the column.
+/// The maximum size of a page header. A header can contain statistics: one or two values of the column.
 const MOST_HEADER_BYTES: u64 = 16 << 20;
-/// How many bytes a value in a dictionary has at least: a number of 32 bits, or the length of a text.
+/// The minimum size of a dictionary value: a 32-bit number, or the length of a text.
 const LEAST_DICTIONARY_VALUE: u64 = 4;
 
-/// A column of a row group, as the footer describes it.
+/// A column chunk of a row group, as described in the footer.
 pub(crate) struct Chunk {
-    /// Its bytes, which are within the file.
+    /// The byte range of the chunk, which is within the file.
     pub(crate) bytes: Range<u64>,
     pub(crate) values: u64,
 }
 
-/// Checks the header of each page that polars reads of a chunk.
+/// Checks the header of each page of a chunk that polars reads.
 ///
 /// # Errors
-/// Of the kind `InvalidData` when a number is out of bounds.
+/// An error of kind `InvalidData` when a number is out of bounds.
 pub(crate) fn check_pages(reader: impl Read + Seek, chunk: &Chunk) -> io::Result<()> {
     let mut reader = BufReader::new(reader);
     let Range { start, end } = chunk.bytes;
@@ -54,7 +55,7 @@ pub(crate) fn check_pages(reader: impl Read + Seek, chunk: &Chunk) -> io::Result
     Ok(())
 }
 
-/// A page header and its length.
+/// Reads a page header and returns it with its length.
 fn read_header(reader: &mut impl Read, most: u64) -> io::Result<(PageHeader, u64)> {
     let most = most.min(MOST_HEADER_BYTES);
     let mut bytes = reader.take(most);
@@ -64,15 +65,15 @@ fn read_header(reader: &mut impl Read, most: u64) -> io::Result<(PageHeader, u64
     Ok((header, most - bytes.limit()))
 }
 
-/// A page whose header was checked.
+/// A page whose header has been checked.
 struct Page {
-    /// Without the header, in bytes.
+    /// The length in bytes, without the header.
     length: u64,
     values: u64,
     is_dictionary: bool,
 }
 
-/// Checks a header. `most_bytes` and `most_values` remain for the page in its chunk.
+/// Checks a header. The chunk has `most_bytes` and `most_values` left for the page.
 fn check_header(header: &PageHeader, most_bytes: u64, most_values: u64) -> io::Result<Page> {
     let length = within(header.compressed_page_size.into(), most_bytes, "it")?;
     let most = most_decompressed(length);
@@ -98,7 +99,7 @@ fn check_header(header: &PageHeader, most_bytes: u64, most_values: u64) -> io::R
     }
 }
 
-/// Checks the levels of a page of version 2, which precede its values and are never compressed.
+/// Checks the levels of a version 2 page. They precede the values and are never compressed.
 fn check_levels(data: &DataPageHeaderV2, most: u64) -> io::Result<()> {
     let repetition = within(data.repetition_levels_byte_length.into(), most, "the part with repetition levels")?;
     within(data.definition_levels_byte_length.into(), most - repetition, "the part with definition levels").map(drop)

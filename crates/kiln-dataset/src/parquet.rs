@@ -13,11 +13,11 @@ use crate::page_bounds::{Chunk, check_pages};
 use crate::picks::Picks;
 use crate::{Column, Error, Place, Row, Source};
 
-/// About how many bytes of decoded columns are held at once.
+/// The approximate size in bytes of the decoded columns held in memory.
 const BATCH_BYTES: usize = 16 << 20;
 const BATCH_ROWS: usize = 1 << 16;
 
-/// The rows of a Parquet file, a slice of a row group at a time.
+/// Iterates over the rows of a Parquet file. It reads a slice of a row group at a time.
 pub(crate) fn rows(source: &Source) -> Result<impl Iterator<Item = Result<Row, Error>> + Send + use<>, Error> {
     let path = &source.path;
     let cannot_read = |source| Error::Read { path: path.clone(), source };
@@ -67,7 +67,7 @@ pub(crate) fn rows(source: &Source) -> Result<impl Iterator<Item = Result<Row, E
     })
 }
 
-/// Refuses what polars, built without the types of no use here, would panic or stumble over.
+/// Rejects types that polars, built here without the features for unused types, does not read or panics on.
 fn check_type(data_type: &ArrowDataType) -> Result<(), String> {
     match data_type {
         ArrowDataType::Utf8View | ArrowDataType::LargeUtf8 | ArrowDataType::Utf8 | ArrowDataType::Boolean => Ok(()),
@@ -81,17 +81,17 @@ fn check_type(data_type: &ArrowDataType) -> Result<(), String> {
     }
 }
 
-/// Rows of a file.
+/// A range of rows of a file.
 #[derive(Clone, Copy)]
 struct Slice {
     first: usize,
     rows: usize,
-    /// The row group whose first slice this is.
+    /// The row group that begins with this slice, if one does.
     begins_group: Option<usize>,
 }
 
-/// Checks what the footer claims: that each column of a row group has as many values as the group has rows, and that its bytes
-/// are within the file.
+/// Checks the footer: each column of a row group must have as many values as the group has rows, and the bytes of each
+/// column must be within the file.
 fn check_groups(metadata: &FileMetadataRef, columns: &[String], size: u64) -> Result<(), String> {
     let mut total = 0usize;
     for (group, at) in metadata.row_groups.iter().zip(1..) {
@@ -117,7 +117,7 @@ fn check_groups(metadata: &FileMetadataRef, columns: &[String], size: u64) -> Re
     }
 }
 
-/// Checks the pages of a row group, whose place in the file was checked before.
+/// Checks the pages of a row group. [`check_groups`] has already checked their position in the file.
 fn check_group_pages(file: &File, metadata: &FileMetadataRef, group: usize, columns: &[String]) -> io::Result<()> {
     let current = &metadata.row_groups[group];
     for column in columns {
@@ -132,7 +132,7 @@ fn check_group_pages(file: &File, metadata: &FileMetadataRef, group: usize, colu
     Ok(())
 }
 
-/// A column may be short where a page has fewer values than the footer claims.
+/// Checks the lengths of the columns: a page can have fewer values than the footer claims.
 fn check_batch(batch: &Batch, slice: Slice, path: &Path) -> Result<(), Error> {
     let Slice { first, rows, .. } = slice;
     match batch.iter().find(|column| column.len() != rows) {
@@ -145,8 +145,8 @@ fn check_batch(batch: &Batch, slice: Slice, path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Cuts the row groups into slices of at most [`BATCH_ROWS`] rows and about [`BATCH_BYTES`]. A file may hold a single row group,
-/// however long it is.
+/// Divides the row groups into slices of at most [`BATCH_ROWS`] rows and about [`BATCH_BYTES`]. A file may consist of
+/// one long row group.
 fn slices(metadata: FileMetadataRef, columns: Vec<String>) -> impl Iterator<Item = Slice> + Send {
     let (mut group, mut within, mut before) = (0, 0, 0);
     std::iter::from_fn(move || {
@@ -174,7 +174,7 @@ fn read_slice(file: File, metadata: &FileMetadataRef, projection: &[usize], slic
     let frame = reader
         .with_projection(Some(projection.to_vec()))
         .with_slice(Some((slice.first, slice.rows)))
-        // The other strategies look into every row group before the slice.
+        // The other strategies read every row group before the slice.
         .read_parallel(ParallelStrategy::RowGroups)
         .finish()?;
     frame

@@ -10,7 +10,7 @@ pub(crate) struct Picks {
 }
 
 impl Picks {
-    /// Looks the columns up among the names of a header or a schema.
+    /// Finds the columns by the names of a header or a schema.
     pub(crate) fn by_names(columns: &Columns, names: &[String], place: &Place) -> Result<Self, Error> {
         Self::find(columns, |column| match column {
             Column::Index(index) if *index < names.len() => Ok(*index),
@@ -27,7 +27,7 @@ impl Picks {
         })
     }
 
-    /// Takes the columns as they are numbered, where a file has no names.
+    /// Uses the column indices as they are, for a file without column names.
     pub(crate) fn by_indices(columns: &Columns, path: &std::path::Path) -> Result<Self, Error> {
         Self::find(columns, |column| match column {
             Column::Index(index) => Ok(*index),
@@ -40,7 +40,7 @@ impl Picks {
         })
     }
 
-    /// The columns to load, each once and in order, and the picks among these.
+    /// The columns to load, sorted and without duplicates, and the positions of the picks among them.
     pub(crate) fn projection(&self) -> (Vec<usize>, Self) {
         let single = [Some(self.text), self.text_pair, self.label].into_iter().flatten();
         let mut needed: Vec<usize> = single.chain(self.flags.iter().copied()).collect();

@@ -3,12 +3,12 @@ use kiln_schema::{Example, LabelId};
 use crate::read::each_example;
 use crate::{Error, Item, Names, Place, Record, Source};
 
-/// A row with its place, for what is reported about it.
+/// A row with the place that it was read from, so that reports can refer to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Placed<T> {
     /// The row.
     pub item: T,
-    /// The file and the line that it was read from.
+    /// The file and line of the row.
     pub place: Place,
 }
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Source};
 
-/// SQuAD's file, versions 1.1 and 2.0, and CMRC 2018's, which has the same layout.
+/// A file in the format of SQuAD 1.1 or 2.0. CMRC 2018 has the same layout.
 #[derive(Deserialize)]
 struct File {
     data: Vec<Article>,
@@ -38,7 +38,7 @@ struct Found {
     answer_start: i64,
 }
 
-/// Reads the questions of a file as they are; [`mend_answers`] corrects their offsets.
+/// Reads the questions of a file unchanged. [`mend_answers`] corrects their offsets.
 pub(crate) fn read(source: &Source) -> Result<Vec<Question>, Error> {
     let path = &source.path;
     let bytes = kiln_files::read(path).map_err(|source| Error::Read { path: path.clone(), source })?;
@@ -47,7 +47,8 @@ pub(crate) fn read(source: &Source) -> Result<Vec<Question>, Error> {
     let mut questions = Vec::new();
     for paragraph in file.data.into_iter().flat_map(|article| article.paragraphs) {
         for asked in paragraph.qas {
-            // An offset of −1 is one that is not known; it cannot be right, and is looked for like any wrong one.
+            // An unknown offset is −1. `usize::MAX` is never right, so the answer is searched for like any other with a
+            // wrong offset.
             let answer = |found: Found| Answer {
                 text: found.text,
                 start: usize::try_from(found.answer_start).unwrap_or(usize::MAX),
@@ -64,38 +65,38 @@ pub(crate) fn read(source: &Source) -> Result<Vec<Question>, Error> {
     Ok(questions)
 }
 
-/// Answers whose offset is wrong, and what became of them.
+/// Answers whose offset is wrong, and how they were handled.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct OffsetAudit {
-    /// All answers.
+    /// The number of all answers.
     pub answers: usize,
-    /// Those with a wrong offset.
+    /// The answers with a wrong offset.
     pub wrong: Vec<WrongOffset>,
-    /// Questions that lost their last answer, and were left out.
+    /// The number of questions that were dropped because they lost all their answers.
     pub dropped_questions: usize,
 }
 
 /// An answer with a wrong offset.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WrongOffset {
-    /// Of the question.
+    /// The id of the question.
     pub id: String,
-    /// The answer.
+    /// The text of the answer.
     pub text: String,
-    /// The text at its offset.
+    /// The text found at the given offset.
     pub found: String,
-    /// Its right offset, in characters; none when it occurs nowhere or more than once.
+    /// The corrected offset, in characters; none if the answer does not occur exactly once.
     pub mended: Option<usize>,
 }
 
 impl OffsetAudit {
-    /// How many offsets were corrected.
+    /// The number of corrected offsets.
     pub fn mended(&self) -> usize {
         self.wrong.iter().filter(|wrong| wrong.mended.is_some()).count()
     }
 }
 
-/// A line of counts, then one for each answer without a place.
+/// A line of counts, then one line per answer that could not be located.
 impl fmt::Display for OffsetAudit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (wrong, mended) = (self.wrong.len(), self.mended());
@@ -119,17 +120,18 @@ impl fmt::Display for OffsetAudit {
     }
 }
 
-/// What becomes of answers whose place is not known.
+/// How to handle answers that cannot be located.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unplaced {
-    /// They are dropped, and questions that have no other: nothing can be learnt from them.
+    /// Drop them, and drop questions that lose all their answers. For training, where such answers are useless.
     Drop,
-    /// They stay, as if they stood behind the context: an evaluation compares texts, and needs no places.
+    /// Keep them, with an offset at the end of the context. For evaluation, which compares texts and does not need
+    /// offsets.
     Keep,
 }
 
-/// Corrects the offset of each answer that occurs exactly once in its context; `unplaced` says what becomes of the others.
-/// Unanswerable questions stay.
+/// Corrects each wrong offset whose answer occurs exactly once in its context. `unplaced` selects how the other answers
+/// with a wrong offset are handled. Unanswerable questions are kept.
 pub fn mend_answers(questions: &mut Vec<Question>, unplaced: Unplaced) -> OffsetAudit {
     let mut audit = OffsetAudit::default();
     questions.retain_mut(|question| {

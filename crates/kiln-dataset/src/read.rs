@@ -7,22 +7,26 @@ use crate::error::Unit;
 use crate::source::FLAG_SEPARATOR;
 use crate::{Error, Format, Item, Place, Row, Source, arrow, questions, rows, tagged};
 
-/// What the rows of a data set become.
+/// An item that a labelled file can be read into.
 ///
-/// [`Example`]s come from rows of columns: with one label, with several that the source's `label_separator` separates, or with
-/// a number. [`TaggedText`]s come from lines: one unit and its tag per line, a blank line between texts; or one text per line,
-/// its units separated by spaces, a tab, its tags; or words separated by spaces, which are tagged B, M, E and S by character;
-/// or JSON Lines with `text` and `entities`. [`Question`]s come from SQuAD's JSON.
+/// [`Example`]s are read from columns. The label is one name, several names separated by the source's
+/// `label_separator`, or a number. [`Question`]s are read from SQuAD's JSON. [`TaggedText`]s are read from one of these
+/// layouts:
+///
+/// - one unit and its tag per line, with a blank line between texts
+/// - one text per line: units separated by spaces, a tab, then the tags
+/// - words separated by spaces, whose characters are tagged B, M, E and S
+/// - JSON Lines with `text` and `entities`
 pub trait Record: Item + Sized {
-    /// The one label of what has none.
+    /// The only label of an item type without classes.
     #[doc(hidden)]
     const LABEL: Option<&'static str> = None;
 
-    /// Reads a source.
+    /// Reads all items of a source.
     #[doc(hidden)]
     fn read(source: &Source, names: &mut Names) -> Result<Vec<Self>, Error>;
 
-    /// Gives labels other numbers.
+    /// Replaces each label id `i` with `ids[i]`.
     #[doc(hidden)]
     fn renumber(&mut self, _ids: &[LabelId]) {}
 }
@@ -92,13 +96,13 @@ impl Record for Question {
     }
 }
 
-/// Reads the files of each split, and the labels where they are not given.
+/// Reads the files of each split. Collects the label set from the data if `labels` is none.
 ///
-/// Where an Arrow folder has a `dataset_dict.json` and the source names no split, each split takes its own:
-/// `train`, `validation` (or `valid`, `val`, `dev`), `test`.
+/// For an Arrow folder with a `dataset_dict.json`, if the source names no split, each split reads the folder's split of
+/// the same name: `train`, `validation` (or `valid`, `val`, `dev`), `test`.
 ///
 /// # Errors
-/// As [`read`].
+/// Returns the errors of [`read`].
 pub fn read_splits<T: Record>(
     sources: &Splits<Vec<Source>>,
     labels: Option<LabelSet>,
@@ -118,11 +122,14 @@ pub fn read_splits<T: Record>(
     Ok((splits, labels))
 }
 
-/// Reads labelled files one after another, and the labels where they are not given: then all names found, sorted,
-/// as numbers where all of them are whole numbers; of tags, `O` comes first.
+/// Reads labelled files one after another.
+///
+/// If `labels` is none, the label set has all names found. They are sorted as numbers if all of them are whole numbers,
+/// otherwise by character with the tag `O` first.
 ///
 /// # Errors
-/// As [`rows`]; and when a row has no label, when a label is not in `labels`, or when there is no row at all.
+/// Returns the errors of [`rows`]. Also fails when a row has no label, when a label is not in `labels`, or when there
+/// are no rows.
 pub fn read<T: Record>(sources: &[Source], labels: Option<LabelSet>) -> Result<(Vec<T>, LabelSet), Error> {
     let mut names = Names::new(labels);
     let mut items = read_all::<T>(sources, &mut names)?;
@@ -143,7 +150,7 @@ fn read_all<T: Record>(sources: &[Source], names: &mut Names) -> Result<Vec<T>, 
     Ok(items)
 }
 
-/// The rows of a source, `target` making of a label cell what they should have.
+/// Reads the rows of a source; `target` converts a label cell.
 fn examples<T>(
     source: &Source,
     target: impl FnMut(Option<String>, &dyn Fn() -> Place) -> Result<T, Error>,
@@ -153,7 +160,7 @@ fn examples<T>(
     Ok(examples)
 }
 
-/// The same, one after another with its place.
+/// Reads the rows of a source and passes each example with its place to `add`.
 pub(crate) fn each_example<T>(
     source: &Source,
     mut target: impl FnMut(Option<String>, &dyn Fn() -> Place) -> Result<T, Error>,
@@ -175,8 +182,8 @@ pub(crate) fn each_example<T>(
     Ok(())
 }
 
-/// Names the split of a folder that has some, when the source does not: to take the only one there is for all three
-/// would be to validate on the training rows.
+/// Sets the split of an Arrow folder that has splits, if the source does not name one. Using a folder's only split for
+/// all three would validate on the training rows.
 fn choose_split(source: &mut Source, split: Split) -> Result<(), Error> {
     if source.split.is_some() || source.format()? != Format::Arrow {
         return Ok(());
@@ -194,12 +201,12 @@ fn choose_split(source: &mut Source, split: Split) -> Result<(), Error> {
     Ok(())
 }
 
-/// The labels given, or those met so far.
+/// The given labels, or the labels found so far.
 #[derive(Debug)]
 pub enum Names {
     #[doc(hidden)]
     Given(LabelSet),
-    /// Numbered as they are met.
+    /// Label ids in the order of first occurrence.
     #[doc(hidden)]
     Met(HashMap<String, LabelId>),
 }
@@ -209,18 +216,18 @@ impl Names {
         labels.map_or_else(|| Self::Met(HashMap::new()), Self::Given)
     }
 
-    /// The number of the label that a row must have, for now.
+    /// The provisional id of a label; an error if the row has none.
     pub(crate) fn required(&mut self, label: Option<String>, place: impl Fn() -> Place) -> Result<LabelId, Error> {
         let label = label.ok_or_else(|| Error::NoLabel { place: place() })?;
         self.place(label, place)
     }
 
-    /// The label's number, for now.
+    /// The provisional id of a label.
     pub(crate) fn place(&mut self, label: String, place: impl Fn() -> Place) -> Result<LabelId, Error> {
         self.id(label).map_err(|(found, labels)| Error::UnknownLabel { place: place(), found, labels })
     }
 
-    /// The label's number, for now; `Err` holds it with the labels given when it is none of them.
+    /// The provisional id of a label. If the label is not in the given set, `Err` holds it and the valid labels.
     fn id(&mut self, label: String) -> Result<LabelId, (String, Vec<String>)> {
         match self {
             Self::Given(labels) => labels.id(&label).ok_or_else(|| (label, labels.names().to_vec())),
@@ -231,7 +238,7 @@ impl Names {
         }
     }
 
-    /// The label set, and the final number of each number given so far.
+    /// The label set, and the final id for each provisional id.
     fn finish<T: Record>(self) -> Result<(LabelSet, Vec<LabelId>), Error> {
         if let Some(label) = T::LABEL {
             return Ok((LabelSet::new([label])?, Vec::new()));
@@ -254,18 +261,18 @@ impl Names {
     }
 }
 
-/// As numbers where all are whole numbers, else by character.
+/// Sorts by value if all names are whole numbers, otherwise by character.
 fn sort_names(names: &mut [(String, LabelId)]) {
     let numbers: Option<HashMap<String, i128>> =
         names.iter().map(|(name, _)| Some((name.clone(), name.parse().ok()?))).collect();
     match numbers {
-        // Names as different as `1` and `01` have one value, so the name decides then.
+        // Different names such as `1` and `01` have the same value, so the name breaks the tie.
         Some(numbers) => names.sort_by(|(a, _), (b, _)| (numbers[a], a).cmp(&(numbers[b], b))),
         None => names.sort_by(|(a, _), (b, _)| (a != OUTSIDE, a).cmp(&(b != OUTSIDE, b))),
     }
 }
 
-/// The tag of a unit that is part of nothing.
+/// The tag of a unit outside all entities.
 const OUTSIDE: &str = "O";
 
 #[cfg(test)]

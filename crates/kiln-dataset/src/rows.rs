@@ -3,14 +3,14 @@ use crate::jsonl::Jsonl;
 use crate::lines::Lines;
 use crate::{Error, Format, Row, Source, arrow, parquet};
 
-/// The rows of one file or folder, in memory that does not grow with its length.
+/// Iterates over the rows of one file or folder, in constant memory.
 ///
-/// Blank lines of text files are skipped; a row with an empty text is kept. In CSV, a line break inside quotes
-/// becomes `\n`. Of plain text, each line is a row. The iterator ends after its first error.
+/// Blank lines of text files are skipped. A row with an empty text is kept. In CSV, a line break inside quotes becomes
+/// `\n`. In plain text, each line is a row. The iterator ends after its first error.
 ///
 /// # Errors
-/// When the file cannot be opened, its encoding or format is not known, or a column is not there;
-/// then, row by row, as [`Error`] tells with file and line.
+/// When the file cannot be opened, when its encoding or format is unknown, or when a column does not exist. Errors in a
+/// row are returned by the iterator, with file and line.
 pub fn rows(source: &Source) -> Result<Box<dyn Iterator<Item = Result<Row, Error>> + Send>, Error> {
     let rows: Box<dyn Iterator<Item = _> + Send> = match source.format()? {
         Format::Csv => until_error(Delimited::open(source, Dialect::Csv)?),
@@ -29,7 +29,7 @@ pub fn rows(source: &Source) -> Result<Box<dyn Iterator<Item = Result<Row, Error
     })
 }
 
-/// Each line of plain text as a row with nothing but a text.
+/// Each line of plain text as a row that has only a text.
 fn text_lines(source: &Source) -> Result<impl Iterator<Item = Result<Row, Error>> + Send + use<>, Error> {
     let mut lines = Lines::open(source)?;
     Ok(std::iter::from_fn(move || {

@@ -1,9 +1,12 @@
 use std::str::Chars;
 
-/// Divides a text into sentences, Chinese and English: behind 。！？!?… and what closes a quotation or a bracket there; behind a
-/// full stop where a space and the beginning of another sentence follow, unless it ends an initial or a common abbreviation.
+/// Divides a Chinese or English text into sentences.
 ///
-/// Every character but the spaces between sentences is in one of them.
+/// A sentence ends after 。！？!?… and any closing quotation marks and brackets. It also ends after a full stop, if the
+/// text ends there or white space and a character that is not a lower-case letter follow. A full stop after an initial
+/// or a common abbreviation does not end a sentence.
+///
+/// The sentences contain every character of the text except the white space between them.
 pub fn sentences(text: &str) -> Vec<&str> {
     let mut sentences = Vec::new();
     let mut start = 0;
@@ -30,7 +33,7 @@ pub fn sentences(text: &str) -> Vec<&str> {
 const ENDS: &str = "。！？!?…";
 const CLOSES: &str = "”’」』）》)\"'";
 
-/// English words that a full stop belongs to.
+/// English abbreviations that are written with a full stop.
 const ABBREVIATIONS: [&str; 18] = [
     "Mr", "Mrs", "Ms", "Dr", "Prof", "St", "Jr", "Sr", "vs", "etc", "e.g", "i.e", "No", "Fig", "Inc", "Ltd", "Co", "al",
 ];
@@ -41,7 +44,7 @@ fn skip(chars: &mut Chars<'_>, holds: impl Fn(char) -> bool) {
     *chars = kept.chars();
 }
 
-/// Whether the full stop at the end of `text` may end a sentence.
+/// Whether the full stop at the end of `text` can end a sentence.
 fn ends_at_full_stop(text: &str) -> bool {
     let word = text.rsplit(char::is_whitespace).next().unwrap_or_default().trim_end_matches('.');
     let word = word.trim_start_matches(|c: char| !c.is_alphanumeric());
@@ -49,7 +52,7 @@ fn ends_at_full_stop(text: &str) -> bool {
     !initial && !ABBREVIATIONS.contains(&word)
 }
 
-/// Whether a full stop is followed by the end of the text, or by a space and no small letter.
+/// Whether a full stop before `rest` is followed by the end of the text, or by white space and no lower-case letter.
 fn begins_behind(rest: &str) -> bool {
     let next = rest.trim_start();
     rest.is_empty() || (next.len() < rest.len() && !next.starts_with(char::is_lowercase))

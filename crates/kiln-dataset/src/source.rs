@@ -12,24 +12,24 @@ use crate::Error;
 pub struct Source {
     /// The file or folder.
     pub path: PathBuf,
-    /// How it is written; [`Format::from_path`] when none is given.
+    /// The format; [`Format::from_path`] if none.
     #[serde(default)]
     pub format: Option<Format>,
-    /// Whether the first line of a CSV or TSV file names the columns; the other formats name theirs anyway.
+    /// Whether the first line of a CSV or TSV file has the column names. The other formats always have names.
     #[serde(default)]
     pub header: bool,
-    /// The encoding of a text file; detected from its bytes when none is given.
+    /// The encoding of a text file; detected from its bytes if none.
     #[serde(default)]
     pub encoding: Option<Encoding>,
-    /// Which columns are read.
+    /// The columns to read.
     pub columns: Columns,
-    /// Which split of a folder with a `dataset_dict.json`.
+    /// The split to read of a folder with a `dataset_dict.json`.
     #[serde(default)]
     pub split: Option<String>,
-    /// What separates the labels of a cell that may have several.
+    /// The separator between the labels of a cell with several.
     #[serde(default = "comma")]
     pub label_separator: char,
-    /// Whether texts stay as the file has them, not trimmed: for what gives their characters' places.
+    /// Whether texts are kept as in the file instead of trimmed, so that character offsets refer to the original text.
     #[serde(default)]
     pub keeps_white_space: bool,
 }
@@ -39,7 +39,7 @@ fn comma() -> char {
 }
 
 impl Source {
-    /// A file without a header; its format and encoding are detected.
+    /// A source without a header, whose format and encoding are detected.
     pub fn new(path: impl Into<PathBuf>, columns: Columns) -> Self {
         Self {
             path: path.into(),
@@ -53,16 +53,16 @@ impl Source {
         }
     }
 
-    /// The format given, or that of the path.
+    /// The given format, or the format inferred from the path.
     ///
     /// # Errors
-    /// As [`Format::from_path`].
+    /// Returns the errors of [`Format::from_path`].
     pub fn format(&self) -> Result<Format, Error> {
         self.format.map_or_else(|| Format::from_path(&self.path), Ok)
     }
 }
 
-/// Which columns hold what.
+/// The columns for the text and the label.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Columns {
     /// The text, or the first text of a pair.
@@ -70,21 +70,21 @@ pub struct Columns {
     /// The second text of a pair.
     #[serde(default)]
     pub text_pair: Option<Column>,
-    /// The label; none where rows have none, as in prediction.
+    /// The label; none for rows without labels, as in prediction.
     #[serde(default)]
     pub label: Option<Column>,
-    /// In place of one column of labels, names of columns that each say whether their label is right: 1 or 0, true or false.
+    /// Names of columns that replace the label column: one per label, with 1 or true in each row that has the label.
     #[serde(default)]
     pub flags: Vec<String>,
 }
 
 impl Columns {
-    /// A text, or a pair of them, and no label.
+    /// The same text columns, without labels.
     pub fn unlabelled(&self) -> Self {
         Self { label: None, flags: Vec::new(), ..self.clone() }
     }
 
-    /// Of some flags' cells, the names of those that are set, between [`FLAG_SEPARATOR`]s.
+    /// Joins the names of the flags that are set in a row with [`FLAG_SEPARATOR`].
     pub(crate) fn flagged<E>(
         &self,
         mut cell: impl FnMut(usize, &Column) -> Result<Option<String>, E>,
@@ -105,16 +105,16 @@ impl Columns {
     }
 }
 
-/// Between names of flags; no name has it.
+/// The separator between names of flags; no name contains it.
 pub(crate) const FLAG_SEPARATOR: &str = "\u{1f}";
 
-/// A column by its place, from 0, or by its name.
+/// A column, by index or by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Column {
-    /// Counted from 0.
+    /// An index, from 0.
     Index(usize),
-    /// As the header, the JSON key or the schema has it.
+    /// The name in the header, the JSON keys or the schema.
     Name(String),
 }
 
@@ -133,8 +133,8 @@ impl From<usize> for Column {
     }
 }
 
-/// As on a command line: digits are an index, everything else is a name. clap takes this conversion before [`FromStr`], so
-/// both have to agree; [`Column::Name`] makes a name of digits.
+/// Digits are an index; everything else is a name. clap prefers this conversion to [`FromStr`], so both must agree. For
+/// a name of digits, use [`Column::Name`].
 impl From<&str> for Column {
     fn from(word: &str) -> Self {
         word.parse().map_or_else(|_| Self::Name(word.to_owned()), Self::Index)
@@ -150,7 +150,7 @@ impl FromStr for Column {
     }
 }
 
-/// How rows are written.
+/// The format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
@@ -158,13 +158,13 @@ pub enum Format {
     Csv,
     /// Tab-separated; a quote is a character like any other.
     Tsv,
-    /// One JSON object a line.
+    /// JSON Lines: one object per line.
     Jsonl,
     /// Apache Parquet.
     Parquet,
     /// An Arrow IPC stream or file, or a folder of them.
     Arrow,
-    /// Tagged texts: a unit a line, or a text a line; see [`Record`](crate::Record).
+    /// Tagged texts: one unit or one text per line; see [`Record`](crate::Record).
     Conll,
     /// SQuAD's JSON.
     Squad,
@@ -173,10 +173,10 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format by the ending of a file's name, or that of a folder written by `save_to_disk`.
+    /// Infers the format from the ending of the file name, or from the content of a folder written by `save_to_disk`.
     ///
     /// # Errors
-    /// [`Error::UnknownFormat`] when it is neither; [`Error::Read`] when there is nothing at the path to look into.
+    /// [`Error::UnknownFormat`] when the format cannot be inferred; [`Error::Read`] when the path does not exist.
     pub fn from_path(path: &Path) -> Result<Self, Error> {
         if path.is_dir() {
             let saved = path.join("dataset_dict.json").is_file() || path.join("state.json").is_file();
@@ -191,7 +191,7 @@ impl Format {
             Some("arrow") => Ok(Self::Arrow),
             Some("conll" | "bmes" | "bio" | "iob") => Ok(Self::Conll),
             _ => {
-                // A mistyped folder should not be told that its name has no ending.
+                // For a mistyped folder, report that the path does not exist, not that it has no known ending.
                 std::fs::metadata(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
                 Err(Error::UnknownFormat { path: path.to_owned() })
             }
@@ -202,28 +202,28 @@ impl Format {
 /// The encoding of a text file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Encoding {
-    /// With or without a byte order mark.
+    /// UTF-8, with or without a byte order mark.
     #[serde(rename = "utf-8")]
     Utf8,
-    /// Simplified Chinese, as most Chinese files that are not UTF-8.
+    /// GBK, the most common encoding of Chinese files that are not UTF-8.
     #[serde(rename = "gbk")]
     Gbk,
-    /// GBK and four-byte sequences for all the rest of Unicode.
+    /// GB 18030: GBK extended with four-byte sequences for the rest of Unicode.
     #[serde(rename = "gb18030")]
     Gb18030,
-    /// Two bytes a unit, the lower first, as Windows calls "Unicode"; with or without a byte order mark.
+    /// UTF-16, little-endian, which Windows calls "Unicode"; with or without a byte order mark.
     #[serde(rename = "utf-16le")]
     Utf16Le,
-    /// Two bytes a unit, the higher first.
+    /// UTF-16, big-endian.
     #[serde(rename = "utf-16be")]
     Utf16Be,
-    /// Western European languages, one byte a character; Latin-1 is a part of it.
+    /// Windows-1252: Western European languages, one byte per character; a superset of Latin-1.
     #[serde(rename = "windows-1252")]
     Windows1252,
 }
 
 impl Encoding {
-    /// Its name in a recipe.
+    /// The name of the encoding in a recipe.
     pub fn name(self) -> &'static str {
         match self {
             Self::Utf8 => "utf-8",
@@ -248,33 +248,33 @@ impl fmt::Display for Encoding {
     }
 }
 
-/// One row of a file: texts trimmed, unless their source says otherwise, and the label still as text.
+/// One row of a file. Texts are trimmed unless the source keeps white space; the label is not yet converted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// The text; empty where the file has none.
+    /// The text; empty if the cell is empty.
     pub text: String,
-    /// The second text, where a column for it is named.
+    /// The second text, if there is a column for it.
     pub text_pair: Option<String>,
-    /// The label's name; none where the cell is empty or no column is named.
+    /// The label; none if the cell is empty or there is no label column.
     pub label: Option<String>,
-    /// The line of a text file on which the row starts, or the row of a columnar one; from 1.
+    /// The first line of the row in a text file, or the number of the row in a columnar file; from 1.
     pub line: u64,
 }
 
 impl Row {
-    /// Takes an empty label for none.
+    /// Creates a row; an empty label becomes none.
     pub(crate) fn new(text: String, text_pair: Option<String>, label: Option<String>, line: u64) -> Self {
         let label = label.map(trimmed).filter(|label| !label.is_empty());
         Self { text, text_pair, label, line }
     }
 
-    /// Trims the texts, full-width spaces included.
+    /// Trims the texts, including full-width spaces.
     pub(crate) fn trimmed(self) -> Self {
         Self { text: trimmed(self.text), text_pair: self.text_pair.map(trimmed), ..self }
     }
 }
 
-/// Trims in place: a text may be large.
+/// Trims in place, because a text may be large.
 fn trimmed(mut text: String) -> String {
     text.truncate(text.trim_end().len());
     let start = text.len() - text.trim_start().len();
@@ -282,7 +282,7 @@ fn trimmed(mut text: String) -> String {
     text
 }
 
-/// A number as a cell's text; a whole one without a fraction, so that `1` and `1.0` are the same label.
+/// A number as text. A whole number has no fraction, so that `1` and `1.0` are the same label.
 pub(crate) fn number(value: f64) -> String {
     value.to_string()
 }

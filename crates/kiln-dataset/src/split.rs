@@ -9,19 +9,19 @@ use serde::{Deserialize, Serialize};
 use crate::key::{self, Key};
 use crate::{Error, Item};
 
-/// The share of each split; together they are 1.
+/// The share of each split. The shares must add up to 1.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SplitConfig {
-    /// The share that the weights are fitted to; above 0.
+    /// The share of the training split; above 0.
     pub train: f64,
-    /// The share that picks the best checkpoint; above 0.
+    /// The share of the validation split, which selects the best checkpoint; above 0.
     pub validation: f64,
-    /// The share looked at once, at the end; 0 for no test split.
+    /// The share of the test split, which is used once at the end; 0 for no test split.
     pub test: f64,
-    /// Whether each label has about the same share in each split.
+    /// Whether to stratify: each label has about the same share in each split.
     pub stratify: bool,
-    /// What decides which row goes where.
+    /// The seed of the random assignment.
     pub seed: u64,
 }
 
@@ -32,10 +32,10 @@ impl Default for SplitConfig {
 }
 
 impl SplitConfig {
-    /// Checks the shares, as [`split`] does first.
+    /// Checks the shares. [`split`] also does this.
     ///
     /// # Errors
-    /// When a share is out of range or the shares are not 1 together.
+    /// When a share is out of range, or when the shares do not add up to 1.
     pub fn validate(&self) -> Result<(), Error> {
         let wrong = |field, found, expected| Err(Error::SplitConfig { field, found, expected });
         for (field, share) in [("train", self.train), ("validation", self.validation)] {
@@ -54,13 +54,13 @@ impl SplitConfig {
     }
 }
 
-/// Splits examples at random, the same way for the same seed.
+/// Splits examples at random. The same seed gives the same split.
 ///
-/// Texts that differ in case, width, spaces and punctuation alone are kept together, so that none is in two splits;
-/// a group of them counts as its first row's label. Within a split the examples keep their order.
+/// Texts that differ only in case, width, spaces and punctuation form a group, which is never divided between splits. A
+/// group is stratified by the label of its first row. Within a split the examples keep their order.
 ///
 /// # Errors
-/// When the config is not valid, or when there are too few rows for a split that is asked for.
+/// When the config is not valid, or when a requested split would be empty.
 pub fn split<T: Item>(examples: Vec<T>, config: &SplitConfig) -> Result<Splits<Vec<T>>, Error> {
     config.validate()?;
     let sides = assign(&examples, config);
@@ -89,7 +89,7 @@ fn assign<T: Item>(examples: &[T], config: &SplitConfig) -> Vec<Split> {
 
     let mut rng = StdRng::seed_from_u64(config.seed);
     let mut sides = vec![Split::Train; examples.len()];
-    // What is rounded off in one stratum is made up for in the next, so that rare labels do not starve a split.
+    // The rounding error of one stratum carries over to the next, so that splits also get rows of rare labels.
     let mut quotas = [Quota::new(Split::Test, config.test), Quota::new(Split::Validation, config.validation)];
     for stratum in strata.values_mut() {
         stratum.shuffle(&mut rng);
@@ -110,14 +110,14 @@ fn assign<T: Item>(examples: &[T], config: &SplitConfig) -> Vec<Split> {
     sides
 }
 
-/// How many rows of a stratum a split may still take.
+/// The number of rows of a stratum that a split may still take.
 struct Quota {
     split: Split,
     share: f64,
-    /// The rows of all strata so far.
+    /// The number of rows in all strata so far.
     seen: usize,
     room: usize,
-    /// The rows that the split should have of all strata so far.
+    /// The number of rows that the split should have from all strata so far.
     due: usize,
 }
 
@@ -126,7 +126,7 @@ impl Quota {
         Self { split, share, seen: 0, room: 0, due: 0 }
     }
 
-    /// Makes room for the share of another stratum.
+    /// Adds room for the split's share of another stratum.
     fn open(&mut self, rows: usize) {
         self.seen += rows;
         let due = (self.seen as f64 * self.share).round() as usize;
@@ -135,7 +135,7 @@ impl Quota {
     }
 }
 
-/// The rows of each text, in the order of the texts' first rows.
+/// The rows of each text, ordered by the first row.
 pub(crate) fn groups<T: Item>(examples: &[T]) -> Vec<Vec<u32>> {
     let mut groups: Vec<Vec<u32>> = Vec::new();
     let mut places: HashMap<Key, u32> = HashMap::with_capacity(examples.len());
@@ -149,7 +149,8 @@ pub(crate) fn groups<T: Item>(examples: &[T]) -> Vec<Vec<u32>> {
     groups
 }
 
-/// Removes each training example whose trimmed text is also in validation or test; returns how many it removed.
+/// Removes each training example whose trimmed text is also in validation or test. Returns the number of removed
+/// examples.
 pub fn drop_leaks<T: Item>(mut splits: Splits<Vec<T>>) -> (Splits<Vec<T>>, usize) {
     let key = |item: &T| key::exact(item.source());
     let held_out: HashSet<Key> = splits.validation.iter().chain(splits.test.iter().flatten()).map(key).collect();
@@ -165,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    /// 997 rows of three labels, 70 : 25 : 5, about a third of which repeat an earlier text, some but for punctuation.
+    /// 997 rows of three labels, 70 : 25 : 5. About a third repeat an earlier text, some with other punctuation.
     fn examples(seed: u64) -> Vec<Example> {
         use rand::RngExt;
         let mut rng = StdRng::seed_from_u64(seed);
@@ -232,7 +233,7 @@ mod tests {
 
     #[test]
     fn rare_labels_together_fill_a_split() {
-        // Each label's tenth rounds to nothing.
+        // A tenth of each label rounds to 0.
         let examples = (0..120).map(|i| Example { text: i.to_string(), text_pair: None, target: i / 4 }).collect();
         let splits = split(examples, &SplitConfig::default()).expect("enough rows");
         assert_eq!((splits.validation.len(), splits.test.map(|test| test.len())), (12, Some(12)));

@@ -8,14 +8,14 @@ use crate::lines::Lines;
 use crate::read::Names;
 use crate::{Error, Format, Source};
 
-/// How a file lays out its tagged texts.
+/// The layout of a file of tagged texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Layout {
-    /// One unit per line, its tag in the last column; a blank line between texts.
+    /// One unit per line with its tag in the last column, and a blank line between texts.
     UnitPerLine,
-    /// One text per line: units separated by spaces, a tab, tags separated by spaces.
+    /// One text per line: units separated by spaces, a tab, then tags separated by spaces.
     TextPerLine,
-    /// One text per line, its words separated by spaces: tagged B, M, E and S by character.
+    /// One text per line as words separated by spaces. Their characters are tagged B, M, E and S.
     Segmented,
 }
 
@@ -25,7 +25,7 @@ struct NumberedLine {
     number: u64,
 }
 
-/// The lines of a file, of which the first are looked at before they are read.
+/// The lines of a file. The first lines are buffered to detect the layout.
 struct LookAhead {
     lines: Lines,
     ahead: VecDeque<NumberedLine>,
@@ -59,7 +59,7 @@ impl LookAhead {
     }
 }
 
-/// Reads tagged texts; see [`read`](crate::read()) for what a file may contain.
+/// Reads tagged texts. [`Record`](crate::Record) describes the layouts.
 pub(crate) fn read(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>, Error> {
     if source.format()? == Format::Jsonl {
         return read_spans(source, names);
@@ -91,7 +91,7 @@ pub(crate) fn read(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>
     Ok(texts)
 }
 
-/// A line of [`Layout::UnitPerLine`].
+/// Adds a line of [`Layout::UnitPerLine`].
 fn add_unit(open: &mut OpenText, line: &NumberedLine, reader: &LookAhead) -> Result<(), Error> {
     let mut columns = line.text.split([' ', '\t']).filter(|column| !column.is_empty());
     match (columns.next(), columns.next_back()) {
@@ -103,7 +103,7 @@ fn add_unit(open: &mut OpenText, line: &NumberedLine, reader: &LookAhead) -> Res
     }
 }
 
-/// A line of [`Layout::TextPerLine`].
+/// Adds a line of [`Layout::TextPerLine`].
 fn add_text(open: &mut OpenText, line: &NumberedLine, reader: &LookAhead) -> Result<(), Error> {
     let split = |part| str::split(part, ' ').filter(|word| !word.is_empty());
     let (units, tags) = line.text.split_once('\t').ok_or_else(|| reader.fault(line, "units, a tab, and their tags"))?;
@@ -116,7 +116,7 @@ fn add_text(open: &mut OpenText, line: &NumberedLine, reader: &LookAhead) -> Res
     Ok(())
 }
 
-/// A line of [`Layout::Segmented`].
+/// Adds a line of [`Layout::Segmented`].
 fn add_words(open: &mut OpenText, line: &NumberedLine) {
     for word in line.text.split_whitespace() {
         let last = word.chars().count() - 1;
@@ -132,11 +132,12 @@ fn add_words(open: &mut OpenText, line: &NumberedLine) {
     }
 }
 
-/// Lines that are looked at before the first is read.
+/// The number of lines used to detect the layout.
 const LOOK_AHEAD: usize = 64;
 
-/// One text per line where some line has several units separated by spaces, a tab, and as many tags. Otherwise one unit per line
-/// where there is a tab, or every line ends in a tag. Otherwise words separated by spaces.
+/// Detects the layout. It is one text per line if any line has several units separated by spaces, a tab, and as many
+/// tags. Otherwise it is one unit per line if any line has a tab, or if every line ends in a tag. Otherwise it is words
+/// separated by spaces.
 fn layout<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> Layout {
     let filled = || lines.clone().filter(|line| !line.trim().is_empty());
     let columns = |part: &str| part.split(' ').filter(|column| !column.is_empty()).count();
@@ -152,7 +153,7 @@ fn layout<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> Layout {
     }
 }
 
-/// Whether a line ends in what looks like a tag of ASCII letters.
+/// Whether the last column of a line looks like an ASCII tag.
 fn is_tag(line: &str) -> bool {
     let last = line.split(' ').rfind(|column| !column.is_empty()).unwrap_or_default();
     last == "O"
@@ -161,14 +162,14 @@ fn is_tag(line: &str) -> bool {
             && (last.len() == 1 || last[1..].starts_with(['-', '_']))
 }
 
-/// A text that is being read, in memory that is not much more than that of the text in the end.
+/// A text that is being read. It needs little more memory than the finished text.
 #[derive(Default)]
 struct OpenText {
     text: String,
     units: Vec<Range<usize>>,
     /// The tag of each unit, as an index of `distinct_tags`.
     tags: Vec<usize>,
-    /// In the order in which they occur.
+    /// In order of first occurrence.
     distinct_tags: Vec<DistinctTag>,
     indices: HashMap<String, usize>,
     ends_wide: bool,
@@ -176,12 +177,12 @@ struct OpenText {
 
 struct DistinctTag {
     name: String,
-    /// The line of its first unit.
+    /// The line of the first unit with this tag.
     line: u64,
 }
 
 impl OpenText {
-    /// Adds a unit, without a space between units of one character, with one otherwise.
+    /// Adds a unit. Single characters are joined without a space; other units are separated by one.
     fn push(&mut self, unit: &str, tag: &str, line: u64) {
         let is_wide = unit.chars().nth(1).is_some();
         if (is_wide || self.ends_wide) && !self.text.is_empty() {
@@ -199,7 +200,7 @@ impl OpenText {
         self.ends_wide = is_wide;
     }
 
-    /// The text, if there is one.
+    /// Completes the text; none if it has no units.
     fn take(&mut self, names: &mut Names, lines: &Lines) -> Result<Option<TaggedText>, Error> {
         let Self { text, units, mut tags, distinct_tags, .. } = std::mem::take(self);
         if units.is_empty() {
@@ -212,7 +213,7 @@ impl OpenText {
     }
 }
 
-/// JSON Lines with `text` and `entities` (or `label`): spans of characters, tagged B and I by character.
+/// Reads JSON Lines with `text` and `entities` (or `label`): spans of characters. Their characters are tagged B and I.
 fn read_spans(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>, Error> {
     let mut lines = Lines::open(source)?;
     let mut texts = Vec::new();
@@ -229,7 +230,7 @@ fn read_spans(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>, Err
         let units: Vec<Range<usize>> = text.char_indices().map(|(at, char)| at..at + char.len_utf8()).collect();
         let mut tags = vec!["O".to_owned(); units.len()];
         for span in spans {
-            // `{"start": 0, "end": 2, "label": "X"}`, or `[0, 2, "X"]`.
+            // A span is `{"start": 0, "end": 2, "label": "X"}` or `[0, 2, "X"]`.
             let part = |key: &str, at: usize| span.get(key).or_else(|| span.get(at));
             let number =
                 |key, at| part(key, at).and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok());
@@ -259,7 +260,7 @@ mod tests {
 
     use super::*;
 
-    /// `unit/tag` of each text.
+    /// The units of each text as `unit/tag`.
     fn shown(name: &str, content: &str) -> Vec<String> {
         let file = file(name, content);
         let (texts, labels) = read::<TaggedText>(std::slice::from_ref(&file.source), None).expect("tagged texts");

@@ -1,4 +1,4 @@
-//! What the tests of the readers share.
+//! Helpers for the tests of the readers.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::{Columns, Error, Row, Source, rows};
 
-/// A file in a folder of its own, with the text in column 0 and the label in column 1.
+/// A file in its own temporary folder, with the text in column 0 and the label in column 1.
 pub(crate) struct File {
     pub(crate) source: Source,
     _folder: TempDir,
@@ -31,12 +31,12 @@ impl File {
         rows(&self.source).and_then(Iterator::collect).expect("rows without faults")
     }
 
-    /// (line, text, label) of each row; an empty label for none.
+    /// (line, text, label) of each row. A missing label is empty.
     pub(crate) fn cells(&self) -> Vec<(u64, String, String)> {
         self.rows().into_iter().map(|row| (row.line, row.text, row.label.unwrap_or_default())).collect()
     }
 
-    /// The error met first, without the path's folder.
+    /// The first error, without the folder in its path.
     pub(crate) fn fault(&self) -> String {
         let read: Result<Vec<Row>, Error> = rows(&self.source).and_then(Iterator::collect);
         let message = read.expect_err("the file has a fault").to_string();

@@ -7,8 +7,10 @@ use polars::prelude::*;
 
 use crate::Error;
 
-/// Writes vectors of one width with their texts, chunk by chunk, so that memory does not grow with them: `.parquet` with the
-/// columns `text` and `embedding`, or `.npy`, the vectors alone. The file gets its name once it is whole.
+/// Writes vectors of one width with their texts, chunk by chunk in constant memory.
+///
+/// A `.parquet` file has the columns `text` and `embedding`; an `.npy` file has only the vectors. The file gets its
+/// final name only when it is complete.
 pub struct VectorWriter {
     path: PathBuf,
     file: FileWriter,
@@ -18,7 +20,7 @@ pub struct VectorWriter {
 }
 
 enum Writer {
-    /// Through a handle on the same file.
+    /// A Parquet writer, on a second handle to the same file.
     Parquet(Box<polars::io::parquet::write::BatchedWriter<File>>),
     Npy,
 }
@@ -30,10 +32,10 @@ impl std::fmt::Debug for VectorWriter {
 }
 
 impl VectorWriter {
-    /// Begins a file; its ending says how it is written.
+    /// Creates a file. Its ending selects the format.
     ///
     /// # Errors
-    /// When the ending is another one, or the folder cannot be written.
+    /// When the ending is neither `.parquet` nor `.npy`, or when the file cannot be created.
     pub fn create(path: &Path, width: usize) -> Result<Self, Error> {
         let cannot = |source| Error::Write { path: path.to_owned(), source };
         let ending = path.extension().and_then(|ending| ending.to_str());
@@ -61,16 +63,16 @@ impl VectorWriter {
         Ok(Self { path: path.to_owned(), file, width, rows: 0, format })
     }
 
-    /// Adds some rows.
+    /// Appends rows.
     ///
     /// # Shapes
     /// - `vectors`: row-major `[texts, width]`
     ///
     /// # Errors
-    /// When they cannot be written.
+    /// When the rows cannot be written.
     ///
     /// # Panics
-    /// When there is not a vector for each text.
+    /// When the number of vectors differs from the number of texts.
     pub fn write(&mut self, texts: &[&str], vectors: &[f32]) -> Result<(), Error> {
         assert_eq!(vectors.len(), texts.len() * self.width, "a vector for each text");
         self.rows += texts.len();
@@ -94,10 +96,10 @@ impl VectorWriter {
         }
     }
 
-    /// Ends the file and gives it its name; returns how many rows it has.
+    /// Completes the file, gives it its final name, and returns the number of rows.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub fn finish(self) -> Result<usize, Error> {
         let Self { path, mut file, width, rows, format } = self;
         let cannot = |source| Error::Write { path: path.clone(), source };
@@ -106,7 +108,7 @@ impl VectorWriter {
                 writer.finish().map_err(|error| columnar(&path, &error))?;
             }
             Writer::Npy => {
-                // How many rows there are is known now.
+                // Now the number of rows is known.
                 file.seek(SeekFrom::Start(0)).map_err(cannot)?;
                 file.write_all(&header(rows, width)).map_err(cannot)?;
             }
@@ -120,7 +122,7 @@ fn columnar(path: &Path, error: &PolarsError) -> Error {
     Error::Write { path: path.to_owned(), source: std::io::Error::other(error.to_string()) }
 }
 
-/// NumPy's header, version 1.0, always of 128 bytes.
+/// The header of the NumPy format, version 1.0. It is always 128 bytes.
 fn header(rows: usize, width: usize) -> Vec<u8> {
     let shape = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {width}), }}");
     let mut header = b"\x93NUMPY\x01\x00\x76\x00".to_vec();

@@ -7,16 +7,17 @@ use serde::Serialize;
 
 use crate::Error;
 
-/// Writes each split to `<split>.jsonl` in a folder, which is made if need be, and returns the paths.
+/// Writes each split to `<split>.jsonl` in a folder, and returns the paths. The folder is created if needed.
 ///
-/// A line is `{"text": …, "text_pair": …, "label": …}`, without `text_pair` where there is none: JSON Lines, because
-/// a TSV cannot hold a text with a tab or a line break. A file appears under its name once it is whole.
+/// Each line is `{"text": …, "text_pair": …, "label": …}`; `text_pair` is omitted for a single text. The format is JSON
+/// Lines because TSV cannot represent a text with a tab or a line break. A file gets its final name only when it is
+/// complete.
 ///
 /// # Errors
-/// [`Error::Write`].
+/// [`Error::Write`] when a folder or file cannot be written.
 ///
 /// # Panics
-/// When an example's target is no id of `labels`.
+/// When an example's target is not an id of `labels`.
 pub fn write_splits(splits: &Splits<Vec<Example>>, labels: &LabelSet, folder: &Path) -> Result<Splits<PathBuf>, Error> {
     let failed = |path: &Path| {
         let path = path.to_owned();

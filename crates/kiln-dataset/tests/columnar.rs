@@ -1,4 +1,4 @@
-//! Files that other programs wrote: pyarrow 26.0 and datasets 5.2.
+//! Reads files written by other programs: pyarrow 26.0 and datasets 5.2.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -103,7 +103,7 @@ fn faults_name_the_file_the_row_and_the_columns() {
     }
 }
 
-/// Reads a fixture with each of its bytes changed in several ways, one at a time.
+/// Reads a fixture repeatedly, each time with one byte changed.
 #[test]
 fn a_changed_byte_is_an_error_or_other_content_and_never_a_panic() {
     for name in ["types.parquet", "types.arrow", "types-footer.arrow"] {
@@ -112,7 +112,7 @@ fn a_changed_byte_is_an_error_or_other_content_and_never_a_panic() {
     }
 }
 
-/// The same for the pages alone: those of other types, and those of version 2 with other encodings, with and without
+/// Does the same for the pages only: pages of other types, and version 2 pages with other encodings, with and without
 /// compression.
 #[test]
 fn a_changed_byte_of_a_parquet_page_is_an_error_or_other_content_and_never_a_panic() {
@@ -137,7 +137,7 @@ fn change_bytes(source: &Source, range: Range<usize>) {
     let rows = all(source).expect("the fixture is whole").len();
     let name = source.path.file_name().and_then(|name| name.to_str()).expect("a name in ASCII");
     let changed = Source { path: folder.path().join(name), ..source.clone() };
-    // Byte by byte, because some file systems wait for the disk when a file is written anew.
+    // Bytes are changed in place, because some file systems wait for the disk when a file is created.
     std::fs::write(&changed.path, &good).expect("a small file");
     let mut file = File::options().write(true).open(&changed.path).expect("it was just written");
     let mut errors = 0;

@@ -1,4 +1,4 @@
-//! A report that is replaced whole, or kept: `cargo run -p kiln-files --example replace`
+//! Replaces a report atomically: `cargo run -p kiln-files --example replace`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::io::Write;
@@ -10,7 +10,7 @@ fn main() -> std::io::Result<()> {
     let path = folder.path().join("report.txt");
     kiln_files::write(&path, b"accuracy 0.93\n")?;
 
-    // A writer that is dropped before its end leaves what was there.
+    // A writer that is dropped before `finish` leaves the old file unchanged.
     let mut writer = FileWriter::create(&path)?;
     writer.write_all(b"accur")?;
     drop(writer);
@@ -23,7 +23,7 @@ fn main() -> std::io::Result<()> {
     writer.finish()?;
     print!("after the end:\n{}", kiln_files::read_to_string(&path)?);
 
-    // A device is written to and never replaced; a folder is refused.
+    // A device is written to directly and never replaced. A folder is refused.
     kiln_files::write("/dev/null".as_ref(), b"gone")?;
     let refused = kiln_files::write(folder.path(), b"").expect_err("it is a folder");
     println!("{}: {refused}", folder.path().display());

@@ -6,18 +6,18 @@ use std::sync::{Mutex, PoisonError};
 use crate::writer::folder_of;
 use crate::{FileWriter, open};
 
-/// A file of a known length that is computed once, kept, and read in parts by any thread.
+/// A file of a known length that is computed once and reused. Threads can read parts of it.
 #[derive(Debug)]
 pub struct CacheFile {
     file: Mutex<File>,
 }
 
 impl CacheFile {
-    /// Opens the file at `path` if it has `bytes` bytes. Otherwise `write` makes it anew, as a [`FileWriter`] does, in a
-    /// folder that is made if need be. Returns it with whether it was kept.
+    /// Opens the file at `path` if it is `bytes` bytes long. Otherwise `write` creates it through a [`FileWriter`], in
+    /// a folder that is created if needed. Returns the file, and whether the existing one was reused.
     ///
     /// # Errors
-    /// Those of `write`; and, as `failed` has them, those of the folder and the file.
+    /// Returns the errors of `write`. I/O errors of the folder and the file are converted by `failed`.
     pub fn open_or_write<E>(
         path: &Path,
         bytes: u64,
@@ -35,10 +35,11 @@ impl CacheFile {
         Ok((Self { file }, is_kept))
     }
 
-    /// `bytes` bytes from the byte `start` on.
+    /// Reads `bytes` bytes from byte `start` on.
     ///
     /// # Errors
-    /// When the file ends before, because it was cut since it was opened, or cannot be read.
+    /// When the file ends before the last byte, because it was truncated after it was opened, or when it cannot be
+    /// read.
     pub fn read(&self, start: u64, bytes: usize) -> io::Result<Vec<u8>> {
         let mut part = vec![0; bytes];
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);

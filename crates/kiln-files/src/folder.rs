@@ -7,8 +7,8 @@ use tempfile::TempDir;
 use crate::Error;
 use crate::writer::{folder_of, sync_folder};
 
-/// A folder under way. It gets its name in [`finish`](Self::finish), once its files are whole; when the writer is dropped
-/// before, it is deleted and nothing is at the path.
+/// A folder that is being written. [`finish`](Self::finish) gives it its final name. If the writer is dropped before
+/// that, its files are deleted and nothing is created at the path.
 #[derive(Debug)]
 pub struct FolderWriter {
     temporary: TempDir,
@@ -16,10 +16,11 @@ pub struct FolderWriter {
 }
 
 impl FolderWriter {
-    /// Begins a folder, beside where it will be.
+    /// Creates a temporary folder next to the final path.
     ///
     /// # Errors
-    /// When something is at the path already, other than an empty folder, or its parent is absent or cannot be written.
+    /// When something other than an empty folder already exists at the path, or when the parent folder is absent or not
+    /// writable.
     pub fn create(path: &Path) -> io::Result<Self> {
         match fs::symlink_metadata(path) {
             Ok(metadata) if metadata.is_dir() && fs::read_dir(path)?.next().is_none() => {}
@@ -28,27 +29,27 @@ impl FolderWriter {
             Err(error) => return Err(error),
         }
         let mut builder = tempfile::Builder::new();
-        // Temporary folders are commonly their owner's alone; this one is as any new one.
+        // Temporary folders normally give access only to their owner. This one has the permissions of any new folder.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
         let temporary = builder.prefix(".kiln-").tempdir_in(folder_of(path))?;
         Ok(Self { temporary, destination: path.to_owned() })
     }
 
-    /// Where its files go until it is finished.
+    /// The temporary folder, which the files are written to.
     pub fn path(&self) -> &Path {
         self.temporary.path()
     }
 
-    /// Gives the folder its name. Its files must be on disk, as [`write`](crate::write) leaves them.
+    /// Renames the folder to its final path. Its files must be on disk already, as after [`write`](crate::write).
     ///
     /// # Errors
-    /// When it cannot be renamed; what was at the path is unchanged then.
+    /// When the folder cannot be renamed. The final path is then unchanged.
     pub fn finish(self) -> io::Result<()> {
         let Self { temporary, destination } = self;
         sync_folder(temporary.path())?;
         fs::rename(temporary.path(), &destination)?;
-        // It is not there any more.
+        // The folder has been renamed, so it must not be deleted.
         let _ = temporary.keep();
         sync_folder(folder_of(&destination))
     }

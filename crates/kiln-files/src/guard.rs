@@ -4,10 +4,10 @@ use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::Once;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Runs code of a dependency that may panic on what a file contains, and returns the panic's message as an error.
+/// Runs code of a dependency that may panic on the content of a file. A panic is returned as an error with its message.
 ///
-/// Nothing is printed: the panic hook stays silent for a thread that is inside this function, and, while there is one, for
-/// what panics in a decoder's own threads. It calls the hook that was there before for everything else.
+/// Nothing is printed. The panic hook is silent for threads inside this function. While there is one, it is also silent
+/// for panics in the threads of a decoder. All other panics go to the previous hook.
 ///
 /// ```
 /// assert_eq!(kiln_files::guarded(|| 3), Ok(3));
@@ -26,7 +26,7 @@ pub fn guarded<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     result.map_err(|payload| message(payload.as_ref()))
 }
 
-/// The dependencies that decode on threads of their own, by the folders of their sources.
+/// The dependencies that decode in their own threads, by their source folders.
 const DECODERS: [&str; 2] = ["polars-", "tokenizers-"];
 
 thread_local! {
@@ -34,7 +34,7 @@ thread_local! {
     static GUARDED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// How many threads are inside [`guarded`].
+/// The number of threads inside [`guarded`].
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
 fn silence() {

@@ -2,20 +2,20 @@ use std::fmt;
 use std::fs::FileType;
 use std::io;
 
-/// Why a path is refused. It is the inner error of the [`io::Error`] that this crate returns.
+/// The reason why a path is refused. It is the inner error of an [`io::Error`] from this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Something other than a regular file was to be read.
+    /// The path to read is not a regular file.
     #[error("it is {0}; expected a regular file")]
     NotRegular(Kind),
-    /// A folder was to be written as a file.
+    /// The path to write a file to is a folder.
     #[error("it is a folder; expected the path of a file")]
     Folder,
-    /// Data goes straight to a device or a pipe, which has no position to return to.
+    /// The path is a device or a pipe, which is written directly and cannot seek.
     #[error("it is written directly, and this format needs a file in which to go back")]
     NoSeek,
-    /// A folder was to be written where something is.
+    /// The path to write a folder to is not empty.
     #[error("there is something already; expected nothing, or an empty folder")]
     Occupied,
 }
@@ -32,26 +32,26 @@ impl From<Error> for io::Error {
     }
 }
 
-/// What a path is, if not a regular file.
+/// The kind of a path that is not a regular file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
     /// A folder.
     Folder,
-    /// A terminal, `/dev/null` and the like.
+    /// A character device: a terminal, `/dev/null` and the like.
     CharacterDevice,
-    /// A disk.
+    /// A block device: a disk.
     BlockDevice,
-    /// A named or an unnamed pipe.
+    /// A named or unnamed pipe.
     Pipe,
     /// A socket.
     Socket,
-    /// Something else.
+    /// Any other kind.
     Other,
 }
 
 impl Kind {
-    /// None for a regular file.
+    /// The kind of a file type; none for a regular file.
     pub(crate) fn of(file_type: FileType) -> Option<Self> {
         #[cfg(unix)]
         {

@@ -1,5 +1,5 @@
-//! Files written whole or not at all, opened without waiting, and decoded without a panic.
-//! As with [`std::fs`], an error names what went wrong and the caller adds the path.
+//! Writes files atomically, opens them without blocking, and decodes them without a panic. As with [`std::fs`], errors
+//! describe the problem, and the caller adds the path.
 //!
 //! ```
 //! let folder = tempfile::tempdir()?;

@@ -4,21 +4,21 @@ use std::ops::Range;
 
 use memmap2::{Mmap, MmapOptions};
 
-/// A part of a file, in memory only as far as it is read. It ends with the value.
+/// A memory-mapped part of a file. Only the pages that are read are loaded. Dropping the value unmaps it.
 #[derive(Debug)]
 pub struct Mapped {
-    /// None for an empty part, which no system maps.
+    /// None for an empty range, which cannot be mapped.
     map: Option<Mmap>,
 }
 
 impl Mapped {
     /// Maps a range of bytes of an open file.
     ///
-    /// The file must stay as it is while it is mapped: another process that shortens it ends this one when it reads what is
-    /// gone, and one that overwrites it changes what is read.
+    /// The file must not change while it is mapped. If another process truncates it, reading the missing part kills
+    /// this process. If another process overwrites it, the bytes that are read change.
     ///
     /// # Errors
-    /// When the file ends within the range, or cannot be mapped.
+    /// When the file ends within the range, or when it cannot be mapped.
     #[allow(unsafe_code, reason = "the one call that maps a file")]
     pub fn new(file: &File, range: Range<u64>) -> io::Result<Self> {
         let length = file.metadata()?.len();
@@ -31,8 +31,9 @@ impl Mapped {
         }
         let mut options = MmapOptions::new();
         options.offset(range.start).len((range.end - range.start) as usize);
-        // SAFETY: the bytes are read as bytes and numbers, any of which are valid. That no other process changes the file
-        // meanwhile cannot be proved; it is what the documentation asks for, and all mapping of files rests on it.
+        // SAFETY: the bytes are read as bytes and numbers, for which every value is valid. It cannot be proved that no
+        // other process changes the file in the meantime. The documentation requires it, and every memory map of a file
+        // relies on it.
         let map = unsafe { options.map(file) }?;
         Ok(Self { map: Some(map) })
     }

@@ -7,11 +7,12 @@ use crate::{Error, Kind};
 /// Opens a regular file, or a link to one, for reading.
 ///
 /// # Errors
-/// Those of [`File::open`]; and when the path leads to anything else. Opening a pipe would wait for a writer.
+/// Returns the errors of [`File::open`]. Also fails when the path is not a regular file. Opening a pipe would wait for
+/// a writer.
 pub fn open(path: &Path) -> io::Result<File> {
     expect_regular(&fs::metadata(path)?)?;
     let file = File::open(path)?;
-    // The path may lead elsewhere by now.
+    // The path may refer to another file by now.
     expect_regular(&file.metadata()?)?;
     Ok(file)
 }
@@ -23,20 +24,20 @@ fn expect_regular(metadata: &Metadata) -> io::Result<()> {
     }
 }
 
-/// The bytes of a regular file.
+/// Reads the bytes of a regular file.
 ///
 /// # Errors
-/// Those of [`open`], and when reading fails.
+/// Returns the errors of [`open`]. Also fails when reading fails.
 pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The bytes of a regular file; `None` when nothing is at the path.
+/// Reads the bytes of a regular file; `None` if nothing exists at the path.
 ///
 /// # Errors
-/// Those of [`read`], but for an absent file.
+/// Returns the errors of [`read`], except for an absent file.
 pub fn read_if_present(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match read(path) {
         Ok(bytes) => Ok(Some(bytes)),
@@ -45,10 +46,10 @@ pub fn read_if_present(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// The text of a regular file.
+/// Reads the text of a regular file.
 ///
 /// # Errors
-/// Those of [`read`], and when the bytes are not UTF-8.
+/// Returns the errors of [`read`]. Also fails when the bytes are not UTF-8.
 pub fn read_to_string(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     open(path)?.read_to_string(&mut text)?;

@@ -1,8 +1,8 @@
 use std::path::Path;
 
-/// Whether two paths lead to one regular file, also through links; `false` when either is absent.
+/// Whether two paths refer to the same regular file, also through links. `false` if either does not exist.
 ///
-/// Compare a command's output with each of its inputs before the first byte is written.
+/// Use it to compare a command's output with each of its inputs before writing.
 pub fn is_same_file(a: &Path, b: &Path) -> bool {
     let (Ok(first), Ok(second)) = (std::fs::metadata(a), std::fs::metadata(b)) else { return false };
     if !first.is_file() || !second.is_file() {

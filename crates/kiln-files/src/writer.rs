@@ -6,40 +6,40 @@ use tempfile::TempPath;
 
 use crate::{Error, Kind};
 
-/// Writes a file, whole or not at all; see [`FileWriter`].
+/// Writes a file atomically; see [`FileWriter`].
 ///
 /// # Errors
-/// Those of [`FileWriter`].
+/// Returns the errors of [`FileWriter`].
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut writer = FileWriter::create(path)?;
     writer.write_all(bytes)?;
     writer.finish()
 }
 
-/// A file under way. It gets its name in [`finish`](Self::finish), once it is whole and on disk; when the writer is dropped
-/// before, what was at the path is unchanged.
+/// A file that is being written. [`finish`](Self::finish) gives it its final name, after its content is on disk. If the
+/// writer is dropped before that, the file at the path is unchanged.
 ///
-/// Until then the content is in a file of a unique name in the same folder, so two writers of one path do not disturb
-/// each other: the one that finishes last stays. What is at the path decides where the content goes:
+/// Until it is finished, the content is in a temporary file in the same folder. Its name is unique, so two writers of
+/// the same path do not interfere; the one that finishes last wins. The destination depends on the path:
 ///
-/// - nothing, or a regular file: the new file takes its name, and its permissions;
-/// - a symbolic link: the file that it leads to is replaced, and the link stays;
-/// - a device, a pipe or a socket, such as `/dev/null` or `/dev/stdout`: bytes go to it as they are written, and it is never
-///   replaced. A pipe waits for its reader;
+/// - nothing, or a regular file: the new file replaces it, with the same permissions;
+/// - a symbolic link: its target is replaced, and the link stays;
+/// - a device, a pipe or a socket, such as `/dev/null` or `/dev/stdout`: bytes are written to it directly, and it is
+///   never replaced. Opening a pipe waits for its reader;
 /// - a folder: an error.
 #[derive(Debug)]
 pub struct FileWriter {
     writer: BufWriter<File>,
-    /// None when the bytes go to the path directly.
+    /// None if the bytes are written to the path directly.
     replacement: Option<Replacement>,
 }
 
 #[derive(Debug)]
 struct Replacement {
-    /// Where the content is; deleted on drop.
+    /// The path of the content until it is complete; deleted on drop.
     temporary: TempPath,
     destination: PathBuf,
-    /// Those of the file that is replaced.
+    /// The permissions of the file that is replaced.
     permissions: Option<Permissions>,
 }
 
@@ -49,14 +49,14 @@ enum Destination {
 }
 
 impl FileWriter {
-    /// Begins a file.
+    /// Creates a writer.
     ///
     /// # Errors
-    /// When the path is a folder, or its folder is absent or cannot be written.
+    /// When the path is a folder, or when its parent folder is absent or not writable.
     pub fn create(path: &Path) -> io::Result<Self> {
         match destination(path)? {
             Destination::Direct => {
-                // Appending keeps what the shell's `>>` keeps, where standard output leads to a file.
+                // Append, so that a file which the shell opened with `>>` as standard output is not overwritten.
                 let file = File::options().append(true).open(path)?;
                 Ok(Self { writer: BufWriter::new(file), replacement: None })
             }
@@ -68,19 +68,20 @@ impl FileWriter {
         }
     }
 
-    /// A second handle on the content, for a library that takes a [`File`]. Both share one position: flush this writer before
-    /// writing to the other.
+    /// A second handle to the content, for a library that takes a [`File`]. Both share one position, so flush this
+    /// writer before writing to the other.
     ///
     /// # Errors
-    /// When the system gives no second handle.
+    /// When the system cannot duplicate the handle.
     pub fn handle(&self) -> io::Result<File> {
         self.writer.get_ref().try_clone()
     }
 
-    /// Gives the file its name, after its content is on disk.
+    /// Writes the content to disk and gives the file its final name.
     ///
     /// # Errors
-    /// When the last bytes cannot be written or the file cannot be renamed; what was at the path is unchanged then.
+    /// When the last bytes cannot be written, or when the file cannot be renamed. The file at the path is then
+    /// unchanged.
     pub fn finish(self) -> io::Result<()> {
         let file = self.writer.into_inner().map_err(io::IntoInnerError::into_error)?;
         let Some(Replacement { temporary, destination, permissions }) = self.replacement else {
@@ -105,7 +106,7 @@ impl Write for FileWriter {
     }
 }
 
-/// Only where the bytes do not go to the path directly.
+/// Not supported if the bytes are written to the path directly.
 impl Seek for FileWriter {
     fn seek(&mut self, position: SeekFrom) -> io::Result<u64> {
         match self.replacement {
@@ -126,7 +127,7 @@ fn destination(path: &Path) -> io::Result<Destination> {
         Err(error) => return Err(error),
     };
     let mut target = path.to_owned();
-    // The system follows as many before it calls them a loop.
+    // The number of links that the system follows before it reports a loop.
     for _ in 0..40 {
         if is_descriptor(&target) {
             return Ok(Destination::Direct);
@@ -139,8 +140,8 @@ fn destination(path: &Path) -> io::Result<Destination> {
     Ok(Destination::Replace { path: target, permissions })
 }
 
-/// Whether a path is an open file of this process, as `/dev/stdout` is: who opened it still holds it, so that another file in
-/// its place would not be the one that they read.
+/// Whether a path is an open file of this process, such as `/dev/stdout`. The program that opened it still holds it, so
+/// a replacement would not reach that program.
 fn is_descriptor(path: &Path) -> bool {
     cfg!(unix) && (path.starts_with("/proc") || path.starts_with("/dev/fd"))
 }
@@ -149,7 +150,7 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// A file that may be read as widely as any new one, where temporary files are commonly their owner's alone.
+/// A temporary file with the permissions of any new file. Temporary files normally give access only to their owner.
 fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
@@ -157,13 +158,13 @@ fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     builder.tempfile_in(folder)
 }
 
-/// Makes a name survive a power failure, where the system can.
+/// Makes a name survive a power failure, where the system supports it.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
     }
     match File::open(folder).and_then(|folder| folder.sync_all()) {
-        // Some folders may be written and not read, and some file systems have no such call.
+        // Some folders are writable but not readable, and some file systems do not support this call.
         Err(error)
             if matches!(
                 error.kind(),

@@ -1,6 +1,7 @@
-//! A hub of one's own, and pulls from it: `cargo run --release -p kiln-hub --example loopback [serve]`
+//! Starts a local hub and pulls from it: `cargo run --release -p kiln-hub --example loopback [serve]`
 //!
-//! With `serve` it prints the hub's address and obeys the lines that come in, as `tests/clients/clients.py` sends them.
+//! With `serve` it prints the hub's address and executes the commands on standard input, which
+//! `tests/clients/clients.py` sends.
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::error::Error;
@@ -27,12 +28,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// One line, by its first word; the answer is one line too.
+/// Executes one line, which begins with the command name. The result is also one line.
 fn obey(hub: &Hub, line: &str) -> Result<String, Box<dyn Error>> {
     match line.splitn(3, '\t').collect::<Vec<_>>()[..] {
         ["pull", cache, source] => fetch(hub, cache.as_ref(), source, false),
         ["offline", cache, source] => fetch(hub, cache.as_ref(), source, true),
-        // Of these files one bit is sent wrongly from now on.
+        // From now on, these files are sent with one wrong bit.
         ["flip", files] => Ok(hub.change(|state| {
             state.flipped = files.split_terminator(',').map(str::to_owned).collect();
             format!("{:?}", state.flipped)

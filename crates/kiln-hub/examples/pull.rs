@@ -1,6 +1,6 @@
-//! A source to a folder: `cargo run --release -p kiln-hub --example pull [SOURCE]`
+//! Pulls a source to a folder: `cargo run --release -p kiln-hub --example pull [SOURCE]`
 //!
-//! Without an argument it takes a folder made for the purpose; `hf:owner/name` asks Hugging Face.
+//! Without an argument it uses a temporary folder; `hf:owner/name` pulls from Hugging Face.
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::error::Error;

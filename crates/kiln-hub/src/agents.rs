@@ -5,15 +5,15 @@ use ureq::{Agent, Proxy};
 use crate::url::Url;
 use crate::{Error, Patience, Proxies, Secret};
 
-/// A host that does not even take the connection is down, however slow it would be.
+/// The timeout for a connection. It is short, because even a slow host accepts a connection quickly.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// What makes the connections: through a proxy, or directly.
+/// The HTTP agents, which connect directly or through a proxy.
 pub(crate) struct Agents {
     direct: Agent,
     http: Option<Agent>,
     https: Option<Agent>,
-    /// Hosts, perhaps with a port, for which no proxy is used.
+    /// Hosts, with an optional port, for which no proxy is used.
     exceptions: Vec<String>,
 }
 
@@ -24,7 +24,7 @@ impl Agents {
             Some(address) => match Proxy::new(address.expose()) {
                 Ok(proxy) => Ok(Some(agent(Some(proxy), patience))),
                 Err(_) => Err(Error::Address {
-                    // It may hold a password.
+                    // The address may contain a password.
                     address: "the proxy's".to_owned(),
                     expected: "expected http://host:port, https://host:port or socks5://host:port",
                 }),
@@ -39,13 +39,13 @@ impl Agents {
         })
     }
 
-    /// The one for an address.
+    /// The agent for an address.
     pub(crate) fn of(&self, url: &Url) -> &Agent {
         let proxied = if url.is_https() { &self.https } else { &self.http };
         proxied.as_ref().filter(|_| !self.is_exception(url.host())).unwrap_or(&self.direct)
     }
 
-    /// `host` may have a port.
+    /// Whether a host, with an optional port, is reached without a proxy.
     fn is_exception(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
         let without_port = match host.rsplit_once(':') {

@@ -4,22 +4,22 @@ use hf_hub::{Repo, RepoType};
 
 use crate::{Hub, PullConfig, Repository, dataset};
 
-/// What is asked of a hub.
+/// A request for files of a repository on a hub.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask<'a> {
     pub(crate) hub: Hub,
     pub(crate) repository: &'a Repository,
     pub(crate) wanted: Wanted<'a>,
-    /// What a user types before the source to have it fetched.
+    /// The command that fetches a source, without the source itself.
     pub(crate) command: &'a str,
 }
 
-/// The files wanted of a repository.
+/// The files requested from a repository.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wanted<'a> {
-    /// Those of a model that it is read from.
+    /// The files needed to load a model.
     Checkpoint,
-    /// One of a data set.
+    /// One file of a data set.
     File(&'a str),
 }
 
@@ -28,7 +28,7 @@ impl<'a> Ask<'a> {
         Self { hub, repository, wanted, command: config.command.as_deref().unwrap_or("kiln pull") }
     }
 
-    /// What fetches it, as one types it in a shell.
+    /// The shell command that fetches this source.
     pub(crate) fn command(&self) -> String {
         let source = self.to_string();
         let is_plain = |letter: char| letter.is_alphanumeric() || "@%+=:,./_-".contains(letter);
@@ -38,7 +38,7 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// A file that is there wherever what is asked for is there.
+    /// A file that exists in every repository that can satisfy the request.
     pub(crate) fn first_file(&self) -> &str {
         match self.wanted {
             Wanted::Checkpoint => "config.json",
@@ -46,7 +46,7 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// `model` or `dataset`: both hubs' word for it, of which addresses and folders have the plural.
+    /// `model` or `dataset`, as both hubs call it. Addresses and cache folders use the plural.
     pub(crate) fn kind(&self) -> &'static str {
         match self.wanted {
             Wanted::Checkpoint => "model",
@@ -54,12 +54,12 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// The branch, tag or commit; the default branch if none is given.
+    /// The branch, tag or commit; the hub's default branch if none is given.
     pub(crate) fn revision(&self) -> &str {
         self.repository.revision().unwrap_or(self.hub.default_branch())
     }
 
-    /// The repository as `hf-hub` names it.
+    /// The repository as a value of `hf-hub`.
     pub(crate) fn repo(&self) -> Repo {
         let kind = match self.wanted {
             Wanted::Checkpoint => RepoType::Model,
@@ -69,7 +69,7 @@ impl<'a> Ask<'a> {
     }
 }
 
-/// The source, as one writes it.
+/// Writes the source in its text form.
 impl fmt::Display for Ask<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.wanted {

@@ -9,7 +9,7 @@ use crate::{Error, source};
 const INDEX: &str = "model.safetensors.index.json";
 const PICKLE_INDEX: &str = "pytorch_model.bin.index.json";
 
-/// Finds the files that a checkpoint is read from, and no other; small ones first.
+/// Finds exactly the files that are needed to load a checkpoint, small ones first.
 pub(crate) fn find(files: &mut Gatherer<'_>) -> Result<(), Error> {
     require(files, "config.json")?;
     find_vocabulary(files)?;
@@ -21,7 +21,7 @@ pub(crate) fn find(files: &mut Gatherer<'_>) -> Result<(), Error> {
             return Ok(());
         }
         if files.find(index)? {
-            // It names the other files.
+            // The index names the weight files, so it is needed now.
             files.fetch()?;
             for shard in shards(&files.folder().join(index))? {
                 require(files, &shard)?;
@@ -32,7 +32,7 @@ pub(crate) fn find(files: &mut Gatherer<'_>) -> Result<(), Error> {
     Err(files.missing("model.safetensors, pytorch_model.bin or, of either, an .index.json"))
 }
 
-/// A tokenizer with its pipeline, or a vocabulary alone and the tokens that were added to it.
+/// Finds a `tokenizer.json`, or else a plain vocabulary with its added tokens.
 fn find_vocabulary(files: &mut Gatherer<'_>) -> Result<(), Error> {
     if files.find("tokenizer.json")? {
         return Ok(());
@@ -55,11 +55,11 @@ fn require(files: &mut Gatherer<'_>, name: &str) -> Result<(), Error> {
 
 #[derive(Deserialize)]
 struct Index {
-    /// A tensor's name → the file that holds it.
+    /// Tensor name → name of the file that holds it.
     weight_map: BTreeMap<String, String>,
 }
 
-/// The files that an index of weights names, each once.
+/// The files named by an index of weights, without duplicates.
 fn shards(index: &Path) -> Result<BTreeSet<String>, Error> {
     let text = kiln_files::read(index).map_err(Error::io(index))?;
     let parsed: Index = serde_json::from_slice(&text).map_err(|source| Error::Json {
@@ -83,7 +83,7 @@ mod tests {
     use crate::gather::{Declared, Files, Found, OnHub, gather};
     use crate::{Hub, PullConfig, Repository};
 
-    /// A repository that is wholly on disk.
+    /// A repository whose files are all on disk.
     struct Folder<'a> {
         folder: &'a Path,
         has: &'a [&'a str],
@@ -113,7 +113,7 @@ mod tests {
         }
     }
 
-    /// What is asked for, in order, of a repository that has the files `has`.
+    /// The files requested from a repository with the files `has`, in order.
     fn asked(folder: &Path, has: &[&str]) -> Result<Vec<String>, Error> {
         let mut files = Folder { folder, has, asked: Vec::new() };
         let repository = Repository::new("owner/name", None)?;

@@ -4,61 +4,64 @@ use std::time::Duration;
 
 use crate::Hub;
 
-/// How [`pull`](crate::pull) and [`pull_file`](crate::pull_file) reach the hubs, and where they keep what these send.
+/// Settings of [`pull`](crate::pull) and [`pull_file`](crate::pull_file): how to reach the hubs, and where to cache
+/// files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PullConfig {
-    /// Makes no call at all: the answer comes from the cache, or is an error that names the file that is not there.
+    /// Makes no network call. The result comes from the cache, or is an error that names the missing file.
     pub offline: bool,
-    /// What a user types before a source to have it fetched, for messages; none: `kiln pull`.
+    /// The command shown in messages that say how to fetch a source; `kiln pull` if none.
     pub command: Option<String>,
-    /// Hubs to try, in this order, where a source's own cannot be reached.
+    /// Hubs to try in this order when a source's own hub cannot be reached.
     pub fallback: Vec<Hub>,
-    /// The proxies between this machine and the hubs.
+    /// The proxies for connections to the hubs.
     pub proxies: Proxies,
-    /// How long a hub is waited for.
+    /// Timeouts and retries.
     pub patience: Patience,
-    /// Hugging Face, or a mirror of it.
+    /// Settings of Hugging Face or a mirror of it.
     pub hugging_face: HubConfig,
-    /// ModelScope.
+    /// Settings of ModelScope.
     pub model_scope: HubConfig,
 }
 
-/// One hub's part of a [`PullConfig`].
+/// Settings of one hub.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HubConfig {
-    /// Address of the hub (`HF_ENDPOINT`, `MODELSCOPE_ENDPOINT`);
-    /// none: `https://huggingface.co`, `https://www.modelscope.cn`.
+    /// Address of the hub (`HF_ENDPOINT`, `MODELSCOPE_ENDPOINT`). If none: `https://huggingface.co`,
+    /// `https://www.modelscope.cn`.
     pub endpoint: Option<String>,
-    /// Root of the cache (`HF_HUB_CACHE` or `$HF_HOME/hub`, `MODELSCOPE_CACHE`);
-    /// none: `~/.cache/huggingface/hub`, `~/.cache/modelscope`.
+    /// Root of the cache (`HF_HUB_CACHE` or `$HF_HOME/hub`, `MODELSCOPE_CACHE`). If none: `~/.cache/huggingface/hub`,
+    /// `~/.cache/modelscope`.
     pub cache_dir: Option<PathBuf>,
-    /// What opens private repositories (`HF_TOKEN`, `MODELSCOPE_API_TOKEN`).
-    /// It is sent to `endpoint` alone, not to the hosts that this redirects to.
+    /// Access token for private repositories (`HF_TOKEN`, `MODELSCOPE_API_TOKEN`). It is sent only to `endpoint`, not
+    /// to the hosts that the hub redirects to.
     pub token: Option<Secret>,
 }
 
-/// Proxies, each `http://`, `https://` or `socks5://` and possibly with a password.
+/// Proxy addresses. Each is an `http://`, `https://` or `socks5://` address, and may contain a password.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
-    /// For `https://` addresses (`HTTPS_PROXY`); none: they are called directly.
+    /// Proxy for `https://` addresses (`HTTPS_PROXY`). If none, they are reached directly.
     pub https: Option<Secret>,
-    /// For `http://` addresses (`HTTP_PROXY`); none: they are called directly.
+    /// Proxy for `http://` addresses (`HTTP_PROXY`). If none, they are reached directly.
     pub http: Option<Secret>,
-    /// Hosts that are called directly (`NO_PROXY`): each with those below it, with its port where it has one; `*` is all.
+    /// Hosts that are reached directly (`NO_PROXY`). An entry includes subdomains, and applies only to its port if it
+    /// has one. `*` matches all hosts.
     pub direct: Vec<String>,
 }
 
-/// How long a hub is waited for, and how often it is asked.
+/// Timeouts and retries for requests to a hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// How often something is tried before it is given up: a request to which nothing, 429 or a server's error comes
-    /// back, and the rest of a download of which no further byte comes.
+    /// The number of attempts, for a request that gets no response, status 429 or a server error, and for a download
+    /// that receives no further byte.
     pub attempts: u32,
-    /// Before the second attempt; twice as long before each further one. A hub's `Retry-After` is heeded instead.
+    /// The pause before the second attempt, doubled before each further one. A `Retry-After` from the hub replaces it.
     pub pause: Duration,
-    /// A hub that asks for a longer pause than this is given up.
+    /// The longest pause that is accepted. If a hub asks for a longer one, the request fails.
     pub longest_pause: Duration,
-    /// A peer that sends nothing for so long is given up. Each read begins anew, so that a slow large file is not.
+    /// The longest time to wait for data. It restarts with each read, so a slow download of a large file does not time
+    /// out.
     pub silence: Duration,
 }
 
@@ -73,7 +76,7 @@ impl Default for Patience {
     }
 }
 
-/// A secret: it prints as `***`.
+/// A secret. It is printed as `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -84,7 +87,7 @@ impl Secret {
 }
 
 impl From<String> for Secret {
-    /// Surrounding white space, such as a token file's last line end, is no part of a token.
+    /// Removes surrounding white space, such as the final line end of a token file.
     fn from(secret: String) -> Self {
         Self(secret.trim().to_owned())
     }

@@ -10,9 +10,9 @@ const EXPECTED: &str = "`hf-dataset:owner/name[@revision]/path` or `modelscope-d
 
 /// A file of a data set on a hub.
 ///
-/// Written `hf-dataset:owner/name[@revision]/path` or `modelscope-dataset:owner/name[@revision]/path`. A revision ends
-/// at the first `/`, but for Hugging Face's own `refs/convert/NAME` and `refs/pr/NUMBER`; any other `/` in one is
-/// written `%2F`.
+/// The text form is `hf-dataset:owner/name[@revision]/path` or `modelscope-dataset:owner/name[@revision]/path`. A
+/// revision ends at the first `/`, except for Hugging Face's `refs/convert/NAME` and `refs/pr/NUMBER`. In other
+/// revisions, `/` is written `%2F`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DatasetFile {
@@ -22,12 +22,12 @@ pub struct DatasetFile {
 }
 
 impl DatasetFile {
-    /// Whether a text is meant to name such a file, rightly or not.
+    /// Whether a text has the prefix of a data set file. It may still be invalid.
     pub fn is_meant(text: &str) -> bool {
         hub_of(text).is_some()
     }
 
-    /// The hub that has it.
+    /// The hub of the data set.
     pub fn hub(&self) -> Hub {
         self.hub
     }
@@ -37,7 +37,7 @@ impl DatasetFile {
         &self.repository
     }
 
-    /// The file's name in the data set, with `/` between its parts.
+    /// The path of the file in the data set, with `/` as separator.
     pub fn path(&self) -> &str {
         &self.path
     }
@@ -47,7 +47,7 @@ impl DatasetFile {
     }
 }
 
-/// The hub that a prefix names, and what follows the prefix.
+/// Splits a text into the hub named by its prefix, and the rest.
 fn hub_of(text: &str) -> Option<(Hub, &str)> {
     let (prefix, rest) = text.split_once(':')?;
     match prefix {
@@ -64,7 +64,7 @@ impl FromStr for DatasetFile {
         let refuse = |expected| Error::Source { found: text.to_owned(), expected };
         let (hub, rest) = hub_of(text).ok_or_else(|| refuse(EXPECTED))?;
         let (owner, rest) = rest.split_once('/').ok_or_else(|| refuse(EXPECTED))?;
-        // An `@` behind the first `/` is part of the file's name.
+        // An `@` after this position is part of the file name.
         let end = rest.find(['/', '@']).ok_or_else(|| refuse(EXPECTED))?;
         let (name, rest) = rest.split_at(end);
         let (revision, path) = match rest.strip_prefix('@') {
@@ -85,13 +85,13 @@ impl FromStr for DatasetFile {
     }
 }
 
-/// How much of the text behind an `@` is the revision.
+/// The length of the revision at the start of a text.
 fn revision_len(text: &str) -> usize {
     let parts = if text.starts_with("refs/convert/") || text.starts_with("refs/pr/") { 3 } else { 1 };
     text.match_indices('/').nth(parts - 1).map_or(text.len(), |(at, _)| at)
 }
 
-/// Writes what [`DatasetFile`] reads.
+/// Writes the text form that [`DatasetFile`] parses.
 pub(crate) fn fmt(hub: Hub, repository: &Repository, path: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "{hub}-dataset:{}", repository.id())?;
     if let Some(revision) = repository.revision() {

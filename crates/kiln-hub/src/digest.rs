@@ -7,16 +7,16 @@ use sha2::Sha256;
 
 use crate::Error;
 
-/// What a hub declares of a file's content.
+/// The hash that a hub declares for a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Digest {
-    /// SHA-256 of the content: large files.
+    /// SHA-256 of the content; used for large files.
     Sha256([u8; 32]),
-    /// SHA-1 of `blob`, the length, a zero byte and the content, which is git's name of it: small files.
+    /// Git's blob hash, used for small files: SHA-1 of `blob`, the length, a zero byte and the content.
     GitBlob([u8; 20]),
 }
 
-/// A digest in the making.
+/// A hash in progress.
 #[derive(Clone)]
 pub(crate) enum Hasher {
     Sha256(Sha256),
@@ -24,7 +24,7 @@ pub(crate) enum Hasher {
 }
 
 impl Digest {
-    /// Reads 64 (SHA-256) or 40 (git) hexadecimal digits.
+    /// Parses 64 (SHA-256) or 40 (git) hexadecimal digits.
     pub(crate) fn parse(hex: &str) -> Option<Self> {
         match hex.len() {
             64 => decode(hex).map(Self::Sha256),
@@ -33,12 +33,12 @@ impl Digest {
         }
     }
 
-    /// Whether two digests of one content would be equal.
+    /// Whether both digests use the same hash function, so that they can be compared.
     pub(crate) fn is_of_kind(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 
-    /// Begins a digest of the same kind, of a file of `size` bytes.
+    /// Starts a digest of the same kind for a file of `size` bytes.
     pub(crate) fn hasher(self, size: u64) -> Hasher {
         match self {
             Self::Sha256(_) => Hasher::Sha256(Sha256::new()),
@@ -46,7 +46,7 @@ impl Digest {
         }
     }
 
-    /// The digest of the same kind of what is in a file; none where there is no such file.
+    /// Computes the digest of a file, of the same kind; none if the file does not exist.
     pub(crate) fn of_file(self, path: &Path) -> Result<Option<Self>, Error> {
         let mut file = match kiln_files::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -67,7 +67,7 @@ impl Hasher {
         }
     }
 
-    /// Takes in everything up to the end of `reader`.
+    /// Reads until the end of `reader`.
     pub(crate) fn read(&mut self, reader: &mut impl Read) -> io::Result<()> {
         let mut buffer = vec![0; 1 << 16];
         loop {
@@ -89,14 +89,14 @@ impl Hasher {
 fn decode<const N: usize>(hex: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-        // The standard parser also takes a sign.
+        // The standard parser also accepts a sign.
         let digits = std::str::from_utf8(pair).ok().filter(|digits| !digits.starts_with('+'))?;
         *byte = u8::from_str_radix(digits, 16).ok()?;
     }
     Some(bytes)
 }
 
-/// The digits alone: the name of a blob in Hugging Face's cache.
+/// Writes only the digits, which are the name of the blob in Hugging Face's cache.
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes: &[u8] = match self {
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn published_values() {
-        // `git hash-object` of an empty file and of "hello\n"; FIPS 180-2's SHA-256 of "abc".
+        // `git hash-object` of an empty file and of "hello\n", and the SHA-256 of "abc" from FIPS 180-2.
         for (hex, content) in [
             ("e69de29bb2d1d6434b8b29ae775ad8c2e48c5391", &b""[..]),
             ("ce013625030ba8dba906f756967f9e9ca394464a", b"hello\n"),

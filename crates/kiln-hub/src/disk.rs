@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::Error;
 
-/// The cache's root: what was given, or `below_home` in the home folder.
+/// The root of the cache: the given folder, or `below_home` in the home folder.
 pub(crate) fn cache_root(given: Option<&PathBuf>, below_home: &str) -> Result<PathBuf, Error> {
     match given {
         Some(folder) => Ok(folder.clone()),
@@ -12,19 +12,19 @@ pub(crate) fn cache_root(given: Option<&PathBuf>, below_home: &str) -> Result<Pa
     }
 }
 
-/// Makes the folder that is to hold `path`, and gives it.
+/// Creates the parent folder of `path` and returns it.
 pub(crate) fn parent(path: &Path) -> Result<&Path, Error> {
     let folder = path.parent().expect("every path of a cache is below its root");
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
     Ok(folder)
 }
 
-/// Writes a file, whole or not at all. A file with this content is left alone, so that a cache may be read-only.
+/// Writes a file atomically. A file that already has this content is not written, so that a cache may be read-only.
 pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
     if kiln_files::read(path).is_ok_and(|present| present == content) {
         return Ok(());
     }
-    // The link may lead out of the cache, and the writer would follow it.
+    // The writer would follow the link, which may lead out of the cache.
     if let Ok(target) = fs::read_link(path) {
         return Err(Error::UnsafeLink { path: path.to_owned(), target });
     }
@@ -32,7 +32,7 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
     kiln_files::write(path, content).map_err(Error::io(path))
 }
 
-/// Has a new name in a folder outlast the machine's power, where the system can.
+/// Makes a new name in a folder survive a power failure, where the system supports it.
 pub(crate) fn sync_parent(path: &Path) -> Result<(), Error> {
     let folder = parent(path)?;
     if cfg!(unix) {
@@ -41,13 +41,14 @@ pub(crate) fn sync_parent(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Waits until no other process holds the lock, and holds it until the file is dropped.
+/// Waits until no other process holds the lock. The lock is held until the file is dropped.
 pub(crate) fn lock(path: &Path) -> Result<File, Error> {
     parent(path)?;
     loop {
         let file = File::options().create(true).append(true).open(path).map_err(Error::io(path))?;
         file.lock().map_err(Error::io(path))?;
-        // Some programs delete a lock when they leave it; what was waited for is then not what others wait for.
+        // Some programs delete the lock file when they release it. Then other processes wait for a new file, not for
+        // this one.
         if is_still_at(&file, path).map_err(Error::io(path))? {
             return Ok(file);
         }
@@ -65,30 +66,30 @@ fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Other systems do not delete what is open.
+/// Other systems do not delete open files.
 #[cfg(not(unix))]
 fn is_still_at(_: &File, _: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Refuses a download that does not fit.
+/// Returns an error if a download does not fit on the disk.
 pub(crate) fn check_space(folder: &Path, needed: u64) -> Result<(), Error> {
-    // Nearest of those that are there: the folder itself is made later.
+    // The folder may not exist yet, so check its nearest existing ancestor.
     let there = folder.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("."));
     match fs4::available_space(there) {
         Ok(available) if needed > available => Err(Error::NoSpace { folder: folder.to_owned(), needed, available }),
-        // Where the system cannot tell, it says so once the disk is full.
+        // If the free space is unknown, a full disk is reported during the download.
         _ => Ok(()),
     }
 }
 
-/// Refuses a file of a cache whose name is, or goes through, a link out of the cache: links are relative and lead to
-/// what is below `root`. `folder` is below `root`, and `name` below `folder`.
+/// Returns an error if a file name in a cache is, or passes through, a link that leads out of the cache. Links must be
+/// relative and stay below `root`. `folder` is below `root`, and `name` is below `folder`.
 pub(crate) fn check_links(root: &Path, folder: &Path, name: &str) -> Result<(), Error> {
     let mut path = folder.to_owned();
     for part in name.split('/') {
         path.push(part);
-        // A link may lead to a link, as where a cache keeps content that several repositories share.
+        // A link may lead to another link, for example in a cache that shares content between repositories.
         let mut at = path.clone();
         for _ in 0..MOST_LINKS {
             let Ok(target) = fs::read_link(&at) else { break };
@@ -103,16 +104,16 @@ pub(crate) fn check_links(root: &Path, folder: &Path, name: &str) -> Result<(), 
 
 const MOST_LINKS: usize = 8;
 
-/// Refuses a file of a cache that is, or leads to, something else, such as a folder. It may be absent.
+/// Returns an error if a path in a cache is something other than a file, such as a folder. It may be absent.
 pub(crate) fn check_kind(path: &Path) -> Result<(), Error> {
     match fs::metadata(path) {
         Ok(metadata) if !metadata.is_file() => Err(Error::NotAFile { path: path.to_owned() }),
-        // What cannot be looked at is reported where it is read.
+        // Other errors are reported when the file is read.
         _ => Ok(()),
     }
 }
 
-/// Where a relative link leads to, read without a look at the disk; none for an absolute one.
+/// Resolves a relative link without reading the disk; none for an absolute one.
 fn resolved(folder: &Path, target: &Path) -> Option<PathBuf> {
     let mut path = folder.to_owned();
     for part in target.components() {
@@ -128,7 +129,7 @@ fn resolved(folder: &Path, target: &Path) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Gives a file a second name, whole or not at all; copies where the disk cannot.
+/// Gives a file a second name atomically. Copies the file if it cannot be linked.
 pub(crate) fn share(from: &Path, to: &Path) -> Result<(), Error> {
     let folder = parent(to)?;
     let make = || {
@@ -140,12 +141,12 @@ pub(crate) fn share(from: &Path, to: &Path) -> Result<(), Error> {
     make().map(drop).map_err(Error::io(to))
 }
 
-/// Makes `link` lead to `target`, a path relative to the link's folder; replaces what was there.
+/// Links `link` to `target`, a path relative to the link's folder. Replaces an existing file.
 #[cfg(unix)]
 pub(crate) fn link(target: &Path, link: &Path) -> Result<(), Error> {
     let folder = parent(link)?;
     let make = || {
-        // A link cannot be made over an existing name, but renamed over it.
+        // A link cannot be created over an existing name, so it is renamed over it.
         let scratch = tempfile::Builder::new()
             .prefix(".link")
             .make_in(folder, |path| std::os::unix::fs::symlink(target, path))?;
@@ -154,7 +155,7 @@ pub(crate) fn link(target: &Path, link: &Path) -> Result<(), Error> {
     make().map(drop).map_err(Error::io(link))
 }
 
-/// Copies instead: other systems let only administrators make links.
+/// Copies instead, because other systems let only administrators create links.
 #[cfg(not(unix))]
 pub(crate) fn link(target: &Path, link: &Path) -> Result<(), Error> {
     let folder = parent(link)?;
@@ -167,7 +168,7 @@ pub(crate) fn link(target: &Path, link: &Path) -> Result<(), Error> {
     copy().map(drop).map_err(Error::io(link))
 }
 
-/// Reads a small text, trimmed; none where there is no such file.
+/// Reads a small text file, trimmed; none if it does not exist.
 pub(crate) fn read(path: &Path) -> Result<Option<String>, Error> {
     match kiln_files::read_to_string(path) {
         Ok(text) => Ok(Some(text.trim().to_owned())),
@@ -190,7 +191,7 @@ mod tests {
         let first = lock(&path).expect("a lock");
         let second = thread::scope(|scope| {
             let waiting = scope.spawn(|| lock(&path).expect("a lock"));
-            // Most probably it waits by now; if not, it finds the new one at once.
+            // The thread probably waits by now. If not, it gets the new lock immediately.
             thread::sleep(std::time::Duration::from_millis(100));
             fs::remove_file(&path).expect("the lock");
             drop(first);

@@ -8,22 +8,22 @@ use crate::http::{Answer, Client};
 use crate::url::Url;
 use crate::{Error, disk, pickle};
 
-/// Between two reports of a download.
+/// The number of bytes between two progress reports.
 const REPORT_BYTES: u64 = 1 << 20;
 
-/// One file: what its hub declares of it, and where it goes.
+/// A download of one file.
 pub(crate) struct Download<'a> {
-    /// Its name in the repository.
+    /// The name in the repository.
     pub(crate) file: &'a str,
     pub(crate) url: Url,
     pub(crate) declared: OnHub,
-    /// Where it lands once verified; it grows beside that, under the same name with `.incomplete`.
+    /// The path of the verified file. During the download, the file has the same name with `.incomplete` added.
     pub(crate) target: PathBuf,
-    /// Held while it is fetched, so that processes do not write one file together.
+    /// The lock held during the download, so that no two processes write the same file.
     pub(crate) lock: PathBuf,
 }
 
-/// A file that grows, and the digest of what it holds.
+/// A partially downloaded file and the hash of its content.
 struct Partial {
     path: PathBuf,
     file: File,
@@ -31,10 +31,10 @@ struct Partial {
     received: u64,
 }
 
-/// Why a file is not there: for good, or because what an earlier attempt left is not its beginning.
+/// Why a download failed. It may be worth another attempt if the bytes of an earlier one were wrong.
 enum Failure {
     Final(Error),
-    /// The error to give where there was no earlier attempt.
+    /// The bytes on disk were not those declared. If some came from an earlier attempt, the download restarts.
     Begun(Error),
 }
 
@@ -44,7 +44,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// Bytes that an earlier attempt at `target` has left.
+/// The number of bytes from an earlier attempt at `target`.
 pub(crate) fn begun(target: &Path) -> u64 {
     fs::symlink_metadata(part_path(target)).map_or(0, |metadata| metadata.len())
 }
@@ -56,7 +56,8 @@ fn part_path(target: &Path) -> PathBuf {
 }
 
 impl Download<'_> {
-    /// Brings the file to its target, unless a whole one is there. `report` takes how many bytes there are so far.
+    /// Downloads the file to its target, unless the verified file already exists. `report` gets the number of bytes so
+    /// far.
     pub(crate) fn run(&self, client: &Client, report: &mut dyn FnMut(u64)) -> Result<(), Error> {
         let _lock = disk::lock(&self.lock)?;
         if self.declared.digest.of_file(&self.target)? == Some(self.declared.digest) {
@@ -66,7 +67,7 @@ impl Download<'_> {
         let mut part = self.open()?;
         let had = part.received > 0;
         match self.complete(&mut part, client, report) {
-            // A part may be of another program's, or have lost its end with the machine's power.
+            // The partial file may come from another program, or may be damaged by a power failure.
             Err(Failure::Begun(_)) if had => {
                 let mut part = self.open()?;
                 self.complete(&mut part, client, report)
@@ -76,7 +77,7 @@ impl Download<'_> {
         .map_err(|(Failure::Final(error) | Failure::Begun(error))| error)
     }
 
-    /// Opens what an earlier attempt left, or an empty file.
+    /// Opens the partial file of an earlier attempt, or creates an empty one.
     fn open(&self) -> Result<Partial, Error> {
         disk::parent(&self.target)?;
         let path = part_path(&self.target);
@@ -97,7 +98,7 @@ impl Download<'_> {
         Ok(Partial { path, file, hasher, received })
     }
 
-    /// Fills a part, and gives it the file's name if that is what it is.
+    /// Completes a partial file, verifies it, and gives it its final name.
     fn complete(&self, part: &mut Partial, client: &Client, report: &mut dyn FnMut(u64)) -> Result<(), Failure> {
         self.fill(part, client, report)?;
         let found = part.hasher.clone().finish();
@@ -115,7 +116,7 @@ impl Download<'_> {
         Ok(disk::sync_parent(&self.target)?)
     }
 
-    /// Asks for the rest until there is none.
+    /// Requests the remaining bytes until the file is complete.
     fn fill(&self, part: &mut Partial, client: &Client, report: &mut dyn FnMut(u64)) -> Result<(), Failure> {
         let size = self.declared.size;
         let mut fruitless = 0;
@@ -130,14 +131,14 @@ impl Download<'_> {
             if let Some(total) = total(&answer).filter(|total| *total != size && matches!(status, 200 | 206)) {
                 let found = format!("{total} bytes, not the {size} declared");
                 return Err(match (status, part.received) {
-                    // Some page, perhaps of a network that wants a login: it says nothing of what is here already.
+                    // Probably a login page of the network. It does not mean that the bytes on disk are wrong.
                     (200, 1..) => Failure::Final(self.mismatch(found)),
                     _ => self.discard(part, found),
                 });
             }
             match status {
                 206 if starts_at(&answer, part.received) => {}
-                // The whole file, though the rest was asked for.
+                // The response is the whole file, not the requested range.
                 200 => part.restart(self)?,
                 // The file ends before this byte.
                 416 => return Err(self.discard(part, format!("fewer than the {size} bytes declared"))),
@@ -162,7 +163,7 @@ impl Download<'_> {
         }
     }
 
-    /// Takes in one answer's body, up to its end or to where it breaks.
+    /// Reads the body of one response, to its end or to a connection error.
     fn read(
         &self,
         part: &mut Partial,
@@ -190,7 +191,7 @@ impl Download<'_> {
         }
     }
 
-    /// Deletes what came, for it is not what was declared.
+    /// Deletes the partial file, because it is not what the hub declared.
     fn discard(&self, part: &Partial, found: String) -> Failure {
         if let Err(error) = remove(part) {
             return error.into();
@@ -218,13 +219,13 @@ impl Partial {
     }
 }
 
-/// Whether a partial answer (status 206) begins where it was asked to.
+/// Whether a partial response (status 206) begins at the requested byte.
 fn starts_at(answer: &Answer, start: u64) -> bool {
     let range = answer.header("content-range").and_then(|value| value.strip_prefix("bytes "));
     range.and_then(|range| range.split_once('-')).is_some_and(|(first, _)| first.parse() == Ok(start))
 }
 
-/// The length of the whole file, where a whole (200) or partial (206) answer tells it.
+/// The length of the whole file, if a full (200) or partial (206) response states it.
 fn total(answer: &Answer) -> Option<u64> {
     match answer.header("content-range") {
         Some(range) => range.rsplit_once('/')?.1.parse().ok(),

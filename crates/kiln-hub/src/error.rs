@@ -2,25 +2,25 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Why there is no snapshot.
+/// An error of a pull.
 ///
-/// No message holds a token, nor the signed query of a content host's address.
+/// No message contains a token or the signed query of a content host's address.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A text names no source.
+    /// A text is not a valid source.
     #[error("`{found}` is no source: expected {expected}")]
     Source {
-        /// The text, or its part.
+        /// The text, or the invalid part of it.
         found: String,
-        /// What it should have been.
+        /// The expected form.
         expected: &'static str,
     },
-    /// A folder is no checkpoint.
+    /// A folder is not a checkpoint.
     #[error("{}: {problem}", folder.display())]
     Directory {
         /// The folder.
         folder: PathBuf,
-        /// What it lacks.
+        /// The missing item.
         problem: &'static str,
     },
     /// The address of a hub, or of a proxy, cannot be used.
@@ -28,200 +28,200 @@ pub enum Error {
     Address {
         /// The address.
         address: String,
-        /// What it should have been.
+        /// The expected form.
         expected: &'static str,
     },
-    /// No folder for the cache was given, and there is no home folder to hold it.
+    /// No cache folder was given, and there is no home folder for the default one.
     #[error("there is no home folder to keep the cache in: give a folder for the cache")]
     NoCache,
-    /// Offline, and a file of the checkpoint is not in the cache.
+    /// A file is not in the cache, and the pull is offline.
     #[error("offline, and {file} of {location} is not in {}; `{command}` fetches it", folder.display())]
     NotInCache {
-        /// The checkpoint's source, as it is written.
+        /// The source, in its text form.
         location: String,
-        /// The file, or the files of which one is needed.
+        /// The missing file, or alternatives, one of which is needed.
         file: String,
-        /// The folder that was looked in.
+        /// The folder that was searched.
         folder: PathBuf,
-        /// What fetches it.
+        /// The command that fetches it.
         command: String,
     },
-    /// Offline, and a file in the cache is not what the hub declared.
+    /// A file in the cache does not have the hash that the hub declared, and the pull is offline.
     #[error("offline, and {} is damaged: expected {expected}, found {found}; `{command}` fetches it again", path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// The hash that the hub declared.
+        /// The declared hash.
         expected: String,
-        /// The hash of what is there.
+        /// The actual hash.
         found: String,
-        /// What fetches it again.
+        /// The command that fetches it again.
         command: String,
     },
-    /// The repository lacks a file that a checkpoint must have.
+    /// The repository lacks a required file.
     #[error("{location} has no {file} at {address}")]
     MissingFile {
-        /// The checkpoint's source, as it is written.
+        /// The source, in its text form.
         location: String,
-        /// The file, or the files of which one is needed.
+        /// The missing file, or alternatives, one of which is needed.
         file: String,
-        /// Where it was looked for.
+        /// The address that was searched.
         address: String,
     },
-    /// The hub knows no such repository or revision, or does not show it to this token.
+    /// The hub has no such repository or revision, or the token does not give access to it.
     #[error("{address}: {location} is not there, or needs a token ({reason})")]
     NotFound {
-        /// The checkpoint's source, as it is written.
+        /// The source, in its text form.
         location: String,
-        /// Where it was looked for.
+        /// The address that was searched.
         address: String,
-        /// The hub's words.
+        /// The reason given by the hub.
         reason: String,
     },
-    /// A request failed before an answer came.
+    /// A request failed without a response.
     #[error("{address} cannot be reached")]
     Request {
         /// The address, without its query.
         address: String,
-        /// What went wrong.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The hub, or its content host, is overloaded or broken, and stays so.
+    /// The hub or its content host is overloaded or broken, and all attempts failed.
     #[error("{address}: status {status}{}", asked(retry_after))]
     Unavailable {
         /// The address, without its query.
         address: String,
-        /// 429 or 500 and above.
+        /// The status: 429, or 500 and above.
         status: u16,
-        /// How long it asks to be left alone.
+        /// The pause that the host asked for.
         retry_after: Option<Duration>,
     },
-    /// Neither the source's hub nor one that may stand in for it has it.
+    /// Neither the source's hub nor a fallback hub could provide it.
     #[error("{}", joined(attempts))]
     Nowhere {
-        /// Why, one for each hub.
+        /// The error of each hub.
         attempts: Vec<Error>,
     },
-    /// Two hubs have different files under one name.
+    /// Two hubs have different files of the same name.
     #[error("{file} is not the same everywhere: {} in {}, {} in {}", first.1, first.0, second.1, second.0)]
     Contradiction {
         /// The file.
         file: String,
-        /// Where, and its hash there.
+        /// The first address or path, and the hash there.
         first: (String, String),
-        /// Where else, and its hash there.
+        /// The second address or path, and the hash there.
         second: (String, String),
     },
-    /// The hub's answer is not what its interface promises.
+    /// A response does not follow the hub's interface.
     #[error("{address}: expected {expected}, found {found}")]
     Answer {
         /// The address, without its query.
         address: String,
-        /// What the interface promises.
+        /// The expected content.
         expected: &'static str,
-        /// What came.
+        /// The content received.
         found: String,
     },
-    /// A download broke off too often. What came is kept, and the next pull goes on from there.
+    /// A download was interrupted too often. The bytes received are kept, and the next pull resumes there.
     #[error("{address} broke off {file} after {received} of {size} bytes")]
     Interrupted {
         /// The file.
         file: String,
         /// The address, without its query.
         address: String,
-        /// Bytes received.
+        /// The number of bytes received.
         received: u64,
-        /// Bytes declared.
+        /// The number of bytes declared.
         size: u64,
-        /// What the last attempt met, if it was not a plain end.
+        /// The error of the last attempt, if it did not end normally.
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// What came is not what the hub declared. None of it is kept.
+    /// A download is not what the hub declared. Nothing of it is kept.
     #[error("{address} sent a {file} that is not the one declared: expected {expected}, found {found}")]
     Mismatch {
         /// The file.
         file: String,
         /// The address, without its query.
         address: String,
-        /// The hash declared.
+        /// The declared hash.
         expected: String,
-        /// The hash of what came.
+        /// The actual hash or size.
         found: String,
     },
-    /// A declared size that no such file has.
+    /// A declared size is implausibly large.
     #[error("{address} declares {size} bytes for {file}: expected at most {most}")]
     TooLarge {
         /// The file.
         file: String,
-        /// Who declares it.
+        /// The address that declares it.
         address: String,
-        /// Bytes declared.
+        /// The number of bytes declared.
         size: u64,
-        /// Bytes that are believed.
+        /// The maximum number of bytes accepted.
         most: u64,
     },
-    /// The disk is too full.
+    /// There is not enough free space.
     #[error("{}: {needed} bytes are to be downloaded, and {available} are free", folder.display())]
     NoSpace {
-        /// Where to.
+        /// The folder of the download.
         folder: PathBuf,
-        /// Bytes that are still to come.
+        /// The number of bytes still to download.
         needed: u64,
-        /// Bytes that are free.
+        /// The number of free bytes.
         available: u64,
     },
-    /// A pickle that would run code where Python reads it.
+    /// A pickle would run code when Python loads it.
     #[error("{}: refusing a pickle that holds {found}: expected nothing but tensors", path.display())]
     Pickle {
-        /// The file. If it was downloaded just now, it has been deleted.
+        /// The file. It has been deleted if it was just downloaded.
         path: PathBuf,
-        /// The function that it names, or what cannot be read.
+        /// The function that it names, or the part that cannot be read.
         found: String,
     },
-    /// A link in the cache that leads out of it.
+    /// A link in the cache leads out of the cache.
     #[error("{}: refusing a link to {}: it leads out of the cache", path.display(), target.display())]
     UnsafeLink {
         /// The file.
         path: PathBuf,
-        /// Where the link leads to.
+        /// The target of the link.
         target: PathBuf,
     },
-    /// A folder, a pipe or a device in the cache in place of a file.
+    /// A path in the cache is a folder, a pipe or a device instead of a file.
     #[error("{}: this is not a regular file; delete it to have the file downloaded again", path.display())]
     NotAFile {
         /// The path in the cache.
         path: PathBuf,
     },
-    /// A file name that does not stay in its folder.
+    /// A file name leads out of its folder.
     #[error("{}: refusing the file name `{name}`: it does not stay in the folder", origin.display())]
     UnsafeName {
-        /// The file that holds the name.
+        /// The file that contains the name.
         origin: PathBuf,
         /// The name.
         name: String,
     },
-    /// A file is not the JSON that it should be.
+    /// A file is not valid JSON of the expected structure.
     #[error("{}: expected {expected}", path.display())]
     Json {
         /// The file.
         path: PathBuf,
-        /// What it should hold.
+        /// The expected content.
         expected: &'static str,
-        /// What the parser met.
+        /// The JSON error.
         source: serde_json::Error,
     },
-    /// A file or a folder cannot be read or written.
+    /// A file or folder cannot be read or written.
     #[error("{}", path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The I/O error.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// Whether another hub may have what this one could not give.
+    /// Whether a fallback hub may succeed where this one failed.
     pub(crate) fn may_be_elsewhere(&self) -> bool {
         matches!(
             self,
@@ -229,7 +229,7 @@ impl Error {
         )
     }
 
-    /// For `map_err`: names the path that an operation was about.
+    /// For `map_err`: adds the path to an I/O error.
     pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { path: path.to_owned(), source }
     }
@@ -239,7 +239,7 @@ fn asked(retry_after: &Option<Duration>) -> String {
     retry_after.map_or_else(String::new, |wait| format!(", to be asked again in {} s", wait.as_secs()))
 }
 
-/// Each with its causes.
+/// Joins the messages of errors, each with its causes.
 fn joined(errors: &[Error]) -> String {
     let chain = |error: &Error| {
         let mut text = error.to_string();

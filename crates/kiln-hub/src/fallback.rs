@@ -2,8 +2,8 @@ use crate::ask::Ask;
 use crate::gather::{Declared, Gathered};
 use crate::{Error, Hub, Progress, PullConfig, Repository, hugging_face, model_scope};
 
-/// Asks the hub that is named and, where it cannot be reached, those that may stand in for it. What comes is held
-/// against every hash that any of them declared. Returns the hub and the repository, at the commit that came.
+/// Pulls from the requested hub. If it cannot be reached, tries the fallback hubs. Files are checked against all hashes
+/// that any of these hubs declared. Returns the hub that was used, and the repository pinned to the commit.
 pub(crate) fn pull(
     ask: Ask<'_>,
     config: &PullConfig,

@@ -7,46 +7,46 @@ use crate::{Error, Progress, checkpoint, disk, pickle};
 
 /// The files of one revision of a repository, on disk and, unless offline, on its hub.
 pub(crate) trait Files {
-    /// The folder that holds them under their own names.
+    /// The folder with the files under their own names.
     fn folder(&self) -> &Path;
 
-    /// Where a file is; none where the revision does not have it, or is not known to.
+    /// Finds a file; none if the revision does not have it, or if this cannot be known offline.
     fn find(&mut self, name: &str) -> Result<Option<Found>, Error>;
 
-    /// Downloads what was found to be on the hub, verifies it and gives it its name. `report` takes how many bytes there
-    /// are so far.
+    /// Downloads a file that was found on the hub, verifies it, and gives it its final name. `report` gets the number
+    /// of bytes so far.
     fn fetch(&mut self, name: &str, declared: &OnHub, report: &mut dyn FnMut(u64)) -> Result<(), Error>;
 
-    /// The error for a file, or a choice of files, that cannot be done without.
+    /// The error for a missing required file. `name` may list alternatives, one of which is required.
     fn missing(&self, name: &str) -> Error;
 
-    /// The hub's address; none offline.
+    /// The address of the hub; none offline.
     fn address(&self) -> Option<String>;
 }
 
-/// Where a file is.
+/// The location of a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Found {
-    /// On disk, and held against its hash if there is one.
+    /// On disk, and verified if there is a hash.
     OnDisk { digest: Option<Digest> },
     /// On the hub.
     OnHub(OnHub),
 }
 
-/// What a hub declares of a file.
+/// The size and hash that a hub declares for a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OnHub {
     pub(crate) size: u64,
     pub(crate) digest: Digest,
-    /// Bytes of it on disk, from an earlier attempt.
+    /// The number of bytes already on disk from an earlier attempt.
     pub(crate) begun: u64,
 }
 
-/// The sizes and hashes that hubs declared, by file name. A fallback hub must declare the same.
+/// The hashes that hubs declared, by file name. A fallback hub must declare the same.
 #[derive(Debug, Default)]
 pub(crate) struct Declared(BTreeMap<String, Vec<(Digest, String)>>);
 
-/// What a pull has brought.
+/// The result of a pull.
 pub(crate) struct Gathered {
     pub(crate) folder: PathBuf,
     pub(crate) commit: Option<String>,
@@ -54,12 +54,12 @@ pub(crate) struct Gathered {
     pub(crate) verified: bool,
 }
 
-/// A text of a checkpoint: vocabularies have some 20 MiB, indices less.
+/// The maximum size of a text file of a checkpoint. Vocabularies are about 20 MiB, indices smaller.
 const MOST_TEXT_BYTES: u64 = 256 << 20;
-/// Twice the largest file that a hub stores.
+/// The maximum size of any other file: twice the largest file that a hub stores.
 const MOST_BYTES: u64 = 1 << 40;
 
-/// Finds or fetches the files wanted; returns whether each was held against a hash.
+/// Finds or downloads the requested files. Returns whether all were verified against a hash.
 pub(crate) fn gather(
     files: &mut dyn Files,
     ask: Ask<'_>,
@@ -79,7 +79,7 @@ pub(crate) fn gather(
     Ok(gatherer.verified)
 }
 
-/// Finds files one by one, then fetches what is not on disk, once it is known how much that is.
+/// Finds files one by one, then downloads those that are not on disk, after checking their total size.
 pub(crate) struct Gatherer<'a> {
     files: &'a mut dyn Files,
     wanted: Wanted<'a>,
@@ -90,7 +90,8 @@ pub(crate) struct Gatherer<'a> {
 }
 
 impl Gatherer<'_> {
-    /// Looks for a file; whether there is one. What is on the hub alone is fetched later.
+    /// Looks for a file, and returns whether it exists. If it is only on the hub, [`fetch`](Self::fetch) downloads it
+    /// later.
     pub(crate) fn find(&mut self, name: &str) -> Result<bool, Error> {
         let address = self.files.address().unwrap_or_else(|| self.files.folder().display().to_string());
         match self.files.find(name)? {
@@ -115,7 +116,7 @@ impl Gatherer<'_> {
         Ok(true)
     }
 
-    /// Fetches what was found so far and is not on disk.
+    /// Downloads the files found so far that are not on disk.
     pub(crate) fn fetch(&mut self) -> Result<(), Error> {
         let queue = std::mem::take(&mut self.queue);
         if queue.is_empty() {
@@ -141,7 +142,7 @@ impl Gatherer<'_> {
         Ok(())
     }
 
-    /// The folder of a file, once it was found and [fetched](Self::fetch).
+    /// The folder of the files. A file is there once it has been found and [fetched](Self::fetch).
     pub(crate) fn folder(&self) -> &Path {
         self.files.folder()
     }
@@ -164,7 +165,7 @@ impl Gatherer<'_> {
 }
 
 impl Declared {
-    /// Notes a hub's word, unless another's contradicts it.
+    /// Records a hash that a hub declared, unless it contradicts another hub.
     fn add(&mut self, name: &str, digest: Digest, address: &str) -> Result<(), Error> {
         let words = self.0.entry(name.to_owned()).or_default();
         if let Some((other, by)) = words.iter().find(|(other, _)| other.is_of_kind(&digest) && *other != digest) {
@@ -174,7 +175,7 @@ impl Declared {
         Ok(())
     }
 
-    /// Holds a file on disk against the words of all hubs but the one that it has passed already.
+    /// Checks a file on disk against the hashes of all hubs, except the one that it has already passed.
     fn check(&self, name: &str, path: &Path, passed: Option<Digest>) -> Result<(), Error> {
         for (digest, by) in self.0.get(name).into_iter().flatten().filter(|(digest, _)| Some(*digest) != passed) {
             match digest.of_file(path)? {

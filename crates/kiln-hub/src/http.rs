@@ -12,20 +12,21 @@ use crate::url::Url;
 use crate::{Error, HubConfig, Patience, PullConfig, Secret};
 
 const MAX_REDIRECTS: usize = 10;
-/// A listing of 3,000 files has about 2 MiB.
+/// The maximum size of a JSON response. A listing of 3,000 files is about 2 MiB.
 const MAX_JSON_BYTES: u64 = 64 << 20;
 
-/// Speaks to one hub: repeats what is worth repeating, and follows redirects without taking the token along.
+/// An HTTP client for one hub. It retries failed requests, and follows redirects without sending the token to other
+/// hosts.
 pub(crate) struct Client {
     agents: Agents,
     patience: Patience,
     endpoint: Url,
     token: Option<Secret>,
-    /// The cookie that carries the token besides the `Authorization` header, where the hub wants one.
+    /// The cookie that also carries the token, in addition to the `Authorization` header, if the hub needs one.
     token_cookie: Option<&'static str>,
 }
 
-/// A response, and the address that gave it after all redirects.
+/// A response, and its address after all redirects.
 pub(crate) struct Answer {
     pub(crate) url: Url,
     pub(crate) response: Response<Body>,
@@ -42,7 +43,7 @@ impl Client {
         })
     }
 
-    /// The same client, which also sends the token as the cookie `name`.
+    /// The same client, but it also sends the token in the cookie `name`.
     pub(crate) fn with_token_cookie(self, name: &'static str) -> Self {
         Self { token_cookie: Some(name), ..self }
     }
@@ -51,12 +52,12 @@ impl Client {
         &self.endpoint
     }
 
-    /// How often something may be tried in vain.
+    /// The maximum number of attempts.
     pub(crate) fn attempts(&self) -> u32 {
         self.patience.attempts.max(1)
     }
 
-    /// Waits after the `attempt`th failure in a row, longer each time.
+    /// Waits after failure number `attempt` in a row, longer each time.
     pub(crate) fn pause(&self, attempt: u32) {
         thread::sleep(self.backoff(attempt));
     }
@@ -66,13 +67,13 @@ impl Client {
         self.patience.pause.saturating_mul(doubled).min(self.patience.longest_pause)
     }
 
-    /// Asks what a file is. A redirect whose own headers `describe` the file is the answer; it leads to a host that
-    /// knows less.
+    /// Requests the headers of a file. A redirect is returned instead of followed if its headers describe the file
+    /// (`describes`), because the host it leads to knows less.
     pub(crate) fn head(&self, url: &Url, describes: impl Fn(&HeaderMap) -> bool) -> Result<Answer, Error> {
         self.follow(Method::HEAD, url, None, describes)
     }
 
-    /// Asks for a file from the byte `start` on.
+    /// Requests a file from byte `start` on.
     pub(crate) fn get(&self, url: &Url, start: u64) -> Result<Answer, Error> {
         self.follow(Method::GET, url, (start > 0).then_some(start), |_| false)
     }
@@ -99,7 +100,7 @@ impl Client {
         Err(Error::Answer { address: url.shown(), expected: "a file", found })
     }
 
-    /// Sends a request until it is answered by something other than 429 or a server's error.
+    /// Sends a request, and retries on status 429 and server errors.
     fn send(&self, method: &Method, url: &Url, start: Option<u64>) -> Result<Response<Body>, Error> {
         let agent = self.agents.of(url);
         let mut attempt = 1;
@@ -125,7 +126,7 @@ impl Client {
     }
 
     fn request(&self, method: &Method, url: &Url, start: Option<u64>) -> Result<Request<()>, Error> {
-        // Compression would change the length, and with it what a range means.
+        // Compression would change the length, and the meaning of a range.
         let mut request = Request::builder().method(method).uri(url.as_str()).header(ACCEPT_ENCODING, "identity");
         if let Some(start) = start {
             request = request.header(RANGE, format!("bytes={start}-"));
@@ -136,7 +137,7 @@ impl Client {
                 request = request.header(COOKIE, format!("{name}={}", token.expose()));
             }
         }
-        // The builder's own message may show the header it chokes on, which may be the token.
+        // The builder's error may contain the invalid header, which may be the token.
         request.body(()).map_err(|_| Error::Address {
             address: url.shown(),
             expected: "expected an address, and a token, of visible ASCII characters",
@@ -144,18 +145,18 @@ impl Client {
     }
 }
 
-/// How long a hub asks to be left alone, in seconds; none where it names a date instead.
+/// The number of seconds in `Retry-After`; none if it is a date.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 impl Answer {
-    /// A header's text, if it is there.
+    /// The text of a header, if present.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.response.headers().get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The error that says what came instead of `expected`.
+    /// The error for a response that differs from `expected`.
     pub(crate) fn error(&self, expected: &'static str, found: impl Into<String>) -> Error {
         Error::Answer { address: self.url.shown(), expected, found: found.into() }
     }

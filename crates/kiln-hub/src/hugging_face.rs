@@ -14,12 +14,14 @@ use crate::source::is_commit;
 use crate::url::{Url, encoded};
 use crate::{Error, Progress, PullConfig, disk};
 
-// `hf-hub` gives the names: of the cache's folders, and of a repository in an address. Its client is not used: it
-// compares no hash, makes a file's name of any `ETag`, and appends a whole answer to a part when a range is ignored.
+// `hf-hub` provides the names of cache folders, and the repository part of addresses. Its client is not used. It does
+// not verify hashes, uses any `ETag` as a file name, and appends the whole file to a partial one if the server ignores
+// the range.
 
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// Finds or fetches what is asked for in the layout `models--owner--name/{blobs,refs,snapshots}`, or `datasets--…`.
+/// Finds or downloads the requested files, in the layout `models--owner--name/{blobs,refs,snapshots}`, or
+/// `datasets--…`.
 pub(crate) fn pull(
     ask: Ask<'_>,
     config: &PullConfig,
@@ -63,7 +65,7 @@ pub(crate) fn pull(
     };
     let verified = gather(&mut files, ask, declared, progress)?;
 
-    // Last, so that a branch never leads offline to half a snapshot.
+    // The reference is written last, so that offline a branch never leads to an incomplete snapshot.
     if files.remote.is_some() && files.commit != repo.revision() {
         disk::write(&reference, files.commit.as_bytes())?;
     }
@@ -76,17 +78,17 @@ struct Cached<'a> {
     cache: CacheRepo,
     commit: String,
     snapshot: PathBuf,
-    /// Holds an empty file for each that the commit is known not to have.
+    /// A folder with an empty file for each file that the commit is known not to have.
     absent: PathBuf,
     locks: PathBuf,
     remote: Option<Remote<'a>>,
     ask: Ask<'a>,
 }
 
-/// What the cache holds under a file's name.
+/// The state of a file in the cache.
 enum Content {
     Nothing,
-    /// Nothing tells its hash.
+    /// The file exists, but its expected hash is unknown.
     Unknown,
     Whole(Digest),
     Damaged {
@@ -135,7 +137,7 @@ impl Files for Cached<'_> {
         if matches!(content, Content::Unknown) && digest.of_file(&path)? == Some(digest) {
             return Ok(Some(on_disk));
         }
-        // Another commit may have brought the same content.
+        // Another commit may already have downloaded the same content.
         let blob = self.cache.blob_path(&digest.to_string());
         if digest.of_file(&blob)? == Some(digest) {
             self.link(name, digest)?;
@@ -174,19 +176,19 @@ impl Files for Cached<'_> {
 
 impl Cached<'_> {
     fn link(&self, name: &str, digest: Digest) -> Result<(), Error> {
-        // From the folder that holds the link: once more `..` than the name has folders.
+        // Relative to the link's folder: one `..` more than the name has parts.
         let up = "../".repeat(name.split('/').count() + 1);
         disk::link(format!("{up}blobs/{digest}").as_ref(), &self.snapshot.join(name))
     }
 
-    /// Holds a cached file against the hash that its blob is named by.
+    /// Checks a cached file against the hash in the name of its blob.
     fn content(&self, name: &str) -> Result<Content, Error> {
         let path = self.snapshot.join(name);
         disk::check_links(&self.root, &self.snapshot, name)?;
         disk::check_kind(&path)?;
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_symlink() => {}
-            // A file, not a link, as on systems without links.
+            // A regular file instead of a link, as on systems without links.
             Ok(_) => return Ok(Content::Unknown),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Content::Nothing),
             Err(error) => return Err(Error::io(&path)(error)),
@@ -215,7 +217,7 @@ enum Entry {
         size: u64,
         digest: Digest,
     },
-    /// Certain where the hub itself says so, not merely something on the way to it.
+    /// `certain` if the hub itself reports it, not just a server in between.
     Nothing {
         certain: bool,
     },
@@ -227,7 +229,7 @@ impl Remote<'_> {
         self.client.endpoint().append(&format!("/{}/resolve/{revision}/{file}", self.ask.repo().url()))
     }
 
-    /// The revision's present commit.
+    /// The current commit of the revision.
     fn commit(&self) -> Result<String, Error> {
         let answer = self.head(self.ask.repo().revision(), self.ask.first_file())?;
         match answer.header("x-repo-commit") {
@@ -237,7 +239,7 @@ impl Remote<'_> {
         }
     }
 
-    /// What the commit has under this name.
+    /// Looks up a file of the commit.
     fn entry(&self, commit: &str, file: &str) -> Result<Entry, Error> {
         let answer = self.head(commit, file)?;
         if answer.response.status() == 404 {
@@ -254,7 +256,7 @@ impl Remote<'_> {
         }
     }
 
-    /// The headers of a file, or of a 404 that is about the file alone.
+    /// The headers of a file, or of a 404 response for a file that does not exist in the revision.
     fn head(&self, revision: &str, file: &str) -> Result<Answer, Error> {
         let needed = ["x-repo-commit", "x-linked-etag", "x-linked-size"];
         let describes = |headers: &HeaderMap| needed.iter().all(|name| headers.contains_key(*name));

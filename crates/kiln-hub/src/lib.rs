@@ -1,6 +1,8 @@
-//! A model's or a data set's source (Hugging Face, ModelScope or a folder) to verified local files: what is downloaded
-//! is held against the hash that its hub declares before it gets its name.
-//! Hugging Face's cache is the one that Python's `huggingface_hub` reads and writes, ModelScope's the one of Python's
+//! Pulls a model or a data set from Hugging Face, ModelScope or a folder to verified local files. A download is checked
+//! against the hash that its hub declares before it gets its final name.
+//!
+//! The cache of Hugging Face is shared with Python's `huggingface_hub`, and the cache of ModelScope with Python's
+//! `modelscope`.
 //! `modelscope`.
 //!
 //! ```
@@ -13,9 +15,9 @@
 //! # Ok::<(), kiln_hub::Error>(())
 //! ```
 //!
-//! [`pull`] does the work, [`pull_file`] for data sets; see `examples/pull.rs`.
+//! [`pull`] gets a checkpoint, and [`pull_file`] a file of a data set; see `examples/pull.rs`.
 //!
-//! Nothing here reads environment variables: [`PullConfig`] holds what the caller read.
+//! This crate reads no environment variables. The caller passes their values in [`PullConfig`].
 #![deny(missing_docs)]
 
 mod dataset;

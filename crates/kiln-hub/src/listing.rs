@@ -8,13 +8,13 @@ use crate::http::Client;
 use crate::url::{Url, encoded};
 use crate::{Error, disk};
 
-/// The sizes and hashes that ModelScope declared for a revision's files, by name. It is kept beside the snapshot, so that offline the files can be
-/// held against it.
+/// The sizes and hashes that ModelScope declared for the files of a revision, by name. They are saved next to the
+/// snapshot, so that the files can be verified offline.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Listing {
     pub(crate) commit: Option<String>,
     pub(crate) files: BTreeMap<String, Declared>,
-    /// The folders that have been asked for.
+    /// The folders that have been requested from the hub.
     #[serde(skip)]
     listed: Vec<String>,
 }
@@ -25,13 +25,13 @@ pub(crate) struct Declared {
     pub(crate) sha256: String,
 }
 
-/// A data set may have millions of files, so they come in pages, of at most this many.
+/// The page size. A data set may have millions of files, so its listing is divided into pages.
 const PAGE: usize = 200;
-/// Two million files.
+/// The maximum number of pages, enough for two million files.
 const MOST_PAGES: usize = 10_000;
 
 impl Listing {
-    /// What was kept, if anything was.
+    /// Reads the saved listing, if there is one.
     pub(crate) fn recorded(record: &Path) -> Result<Option<Self>, Error> {
         let Some(text) = disk::read(record)? else { return Ok(None) };
         serde_json::from_str(&text).map(Some).map_err(|source| Error::Json {
@@ -46,7 +46,7 @@ impl Listing {
         disk::write(record, &text)
     }
 
-    /// Asks the hub for the folder of the file `name`, unless that was done.
+    /// Requests the listing of the folder that contains the file `name`, unless it has been requested before.
     pub(crate) fn extend(&mut self, client: &Client, ask: Ask<'_>, revision: &str, name: &str) -> Result<(), Error> {
         let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
         if self.listed.iter().any(|listed| listed == folder) {
@@ -54,7 +54,7 @@ impl Listing {
         }
         match ask.wanted {
             Wanted::Checkpoint => {
-                // Not the folders below, because the hub leaves out what comes after the first 3,000 entries.
+                // Not recursive, because the hub returns only the first 3,000 entries.
                 self.add(client, ask, &url(client, ask, revision, folder, None))?;
             }
             Wanted::File(_) => {
@@ -70,7 +70,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Takes in one answer; returns how many entries it has.
+    /// Requests one listing and adds its entries. Returns their number.
     fn add(&mut self, client: &Client, ask: Ask<'_>, url: &Url) -> Result<usize, Error> {
         let answer = client.get(url, 0)?;
         let status = answer.response.status();
@@ -95,7 +95,7 @@ impl Listing {
     }
 }
 
-/// Where a folder is listed; the empty one is the whole repository's.
+/// The address of a folder's listing. The empty folder is the whole repository.
 pub(crate) fn url(client: &Client, ask: Ask<'_>, revision: &str, folder: &str, page: Option<usize>) -> Url {
     let id = ask.repository.id();
     let revision = revision.replace('/', "%2F");
@@ -111,7 +111,7 @@ pub(crate) fn url(client: &Client, ask: Ask<'_>, revision: &str, folder: &str, p
     })
 }
 
-// What the hub leaves out, or says `null` for, is none here.
+// Fields that the hub omits or sets to `null` are none.
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -139,7 +139,7 @@ struct Entry {
     sha256: Option<String>,
 }
 
-/// The latest one; some answers have the short name alone.
+/// The latest commit. Some responses have only the short id.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Commit {

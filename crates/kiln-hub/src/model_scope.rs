@@ -15,9 +15,9 @@ use crate::{Error, Progress, PullConfig, disk};
 
 const ENDPOINT: &str = "https://www.modelscope.cn";
 
-/// Finds or fetches what is asked for in the layout `models/owner--name/snapshots/revision`, or `datasets/…`, which
-/// Python's `modelscope` has since 1.38. Its older one, `models/owner/name`, does not keep revisions apart: what is there is
-/// taken where it has the right hash, and offline where no revision is asked for.
+/// Finds or downloads the requested files, in the layout `models/owner--name/snapshots/revision`, or `datasets/…`,
+/// which Python's `modelscope` has used since 1.38. The older layout, `models/owner/name`, does not separate revisions.
+/// Its files are used if they have the right hash or, offline, if no revision is requested.
 pub(crate) fn pull(
     ask: Ask<'_>,
     config: &PullConfig,
@@ -43,7 +43,7 @@ pub(crate) fn pull(
     if config.offline {
         files.listing = Listing::recorded(&record)?;
         if files.listing.is_none() && is_commit(&files.revision) {
-            // A branch may have brought the commit.
+            // A pull of a branch may have downloaded this commit.
             for snapshot in files.snapshots() {
                 let name = snapshot.file_name().and_then(|name| name.to_str()).unwrap_or_default();
                 let listing = Listing::recorded(&record_of(name))?;
@@ -67,7 +67,7 @@ pub(crate) fn pull(
     }
     let verified = gather(&mut files, ask, declared, progress)?;
     if let (Some(listing), Some(_)) = (&files.listing, &files.remote) {
-        // Last, so that offline it vouches for whole snapshots alone.
+        // The listing is written last, so that offline it describes only complete snapshots.
         listing.record(&record)?;
     }
     let address = files.address();
@@ -81,9 +81,9 @@ struct Cached<'a> {
     revision: String,
     cache: PathBuf,
     snapshot: PathBuf,
-    /// None offline.
+    /// None if offline.
     remote: Option<Client>,
-    /// None offline where another program filled the cache.
+    /// None if offline and another program filled the cache.
     listing: Option<Listing>,
 }
 
@@ -168,7 +168,8 @@ impl Cached<'_> {
         client.endpoint().append(&format!("/api/v1/{kind}s/{id}/repo?Revision={revision}&FilePath={name}"))
     }
 
-    /// Where Python's client locks this file: a digest of what it is, in a folder of the cache.
+    /// The path of the lock that Python's client uses for this file. Its name is a digest of the repository and the
+    /// file name.
     fn lock(&self, name: &str) -> PathBuf {
         let (kind, id) = (self.ask.kind(), self.ask.repository.id());
         let key = format!("modelscope-hub-download-lock-v2\0file\0{kind}\0{id}\0{name}");
@@ -176,14 +177,14 @@ impl Cached<'_> {
         self.cache.join(".lock").join(format!("file_{digest}.lock"))
     }
 
-    /// Where the same file may lie already: under other revisions, and in the older layout.
+    /// Paths where the same file may already exist: in other revisions, and in the older layout.
     fn twins(&self, name: &str) -> Vec<PathBuf> {
         let mut folders = self.snapshots();
         folders.extend(self.older_folders());
         folders.into_iter().map(|folder| folder.join(name)).collect()
     }
 
-    /// The folders of all revisions that are here, but of those with a `/`.
+    /// The folders of all revisions in the cache, except those whose name contains a `/`.
     fn snapshots(&self) -> Vec<PathBuf> {
         let folder = self.snapshot.ancestors().find(|folder| folder.ends_with("snapshots"));
         let entries = folder.and_then(|folder| fs::read_dir(folder).ok()).into_iter().flatten().flatten();
@@ -192,7 +193,7 @@ impl Cached<'_> {
         folders
     }
 
-    /// Where Python's `modelscope` before 1.38 puts the repository.
+    /// The folders that Python's `modelscope` before 1.38 uses for the repository.
     fn older_folders(&self) -> Vec<PathBuf> {
         let (owner, name) = self.ask.repository.id().split_once('/').expect("a repository's id is owner/name");
         let below = Path::new(&format!("{}s", self.ask.kind())).join(owner).join(name.replace('.', "___"));

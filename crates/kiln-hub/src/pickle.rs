@@ -4,31 +4,32 @@ use std::path::Path;
 
 use crate::Error;
 
-// A pickle is a program, and one that names a function has it called by whoever unpickles it in Python. Nothing here
-// runs any, but what is fetched lies in a cache that Python reads. So a pickle is walked, opcode by opcode, and one that
-// names anything else than what weights are made of is refused, as is one with an opcode that weights do without.
+// A pickle is a program that can call any function it names when Python unpickles it. Kiln does not run pickles, but
+// the downloaded files are in a cache that Python reads. So the pickle is parsed, opcode by opcode. It is refused if it
+// names anything that weights do not need, or uses an opcode that they do not need.
 
-/// The modules and names that weights are made of.
+/// The modules and names that weights need.
 const HARMLESS: [(&str, &[&str]); 4] = [
     ("collections", &["OrderedDict"]),
     ("torch._utils", &["_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter"]),
     ("torch.nn.parameter", &["Parameter"]),
     ("torch", &["Size", "device"]),
 ];
-/// Of module `torch` too: the types of storages and of numbers.
+/// Types of storages and numbers, also in the module `torch`.
 const TYPES: [&str; 10] = ["Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Char", "Byte", "Bool"];
 
-/// PyTorch's older format: a magic number, a version, the machine, the tensors and their keys, each a pickle.
+/// The number of pickles in PyTorch's legacy format: a magic number, a version, the machine, the tensors, and their
+/// keys.
 const OLD_PICKLES: usize = 5;
-/// A file of 10,000 tensors has some 2 MiB of pickle.
+/// The maximum size of a pickle. The pickle of 10,000 tensors is about 2 MiB.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Whether a file of this name is unpickled by those who read it.
+/// Whether files with this name are normally unpickled.
 pub(crate) fn is_meant(name: &str) -> bool {
     [".bin", ".pt", ".pth", ".ckpt", ".pkl"].iter().any(|ending| name.ends_with(ending))
 }
 
-/// Refuses a file of PyTorch's, of its archives or of the format before these, unless it holds data alone.
+/// Refuses a PyTorch file, in the zip or the legacy format, unless it contains only data.
 pub(crate) fn check(path: &Path) -> Result<(), Error> {
     let found = kiln_files::open(path).and_then(|mut file| {
         let mut magic = [0; 4];
@@ -53,7 +54,7 @@ fn refuse(found: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, found.into())
 }
 
-/// Walks every pickle of a zip archive, as its central directory lists them: that is what readers go by.
+/// Parses every pickle of a zip archive. The entries are taken from the central directory, because readers use it.
 fn archive(mut file: File) -> io::Result<()> {
     let (entries, mut directory) = central_directory(&mut file)?;
     let mut pickles = 0;
@@ -79,9 +80,10 @@ fn archive(mut file: File) -> io::Result<()> {
     if pickles == 0 { Err(refuse("an archive without a pickle")) } else { Ok(()) }
 }
 
-/// How many entries the central directory has, and the directory.
+/// The number of entries in the central directory, and its bytes.
 fn central_directory(file: &mut File) -> io::Result<(u64, Cursor<Vec<u8>>)> {
-    // The end of an archive: its record of 22 bytes, before that possibly one of 20 for large ones, behind it a comment.
+    // An archive ends with a record of 22 bytes and an optional comment. A large archive has a record of 20 bytes
+    // before it.
     let length = file.metadata()?.len();
     let tail_start = length.saturating_sub(22 + 20 + u64::from(u16::MAX));
     let tail = read_at(file, tail_start, length - tail_start)?;
@@ -96,7 +98,7 @@ fn central_directory(file: &mut File) -> io::Result<(u64, Cursor<Vec<u8>>)> {
     Ok((entries, Cursor::new(read_at(file, start, size)?)))
 }
 
-/// An entry's size, packed size and start. Those beyond 4 GiB are in the extra field, in this order.
+/// The size, packed size and start of an entry. Numbers beyond 4 GiB are in the extra field, in this order.
 fn wide_numbers(head: &[u8], extra: &[u8]) -> io::Result<[u64; 3]> {
     let mut fields = extra;
     let mut wide: &[u8] = &[];
@@ -145,7 +147,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
-/// Walks one pickle to its end. The opcodes are those of Python's `pickletools`.
+/// Parses one pickle to its end. The opcodes are those of Python's `pickletools`.
 fn walk(reader: &mut impl BufRead) -> io::Result<()> {
     loop {
         let [opcode] = take(reader)?;
@@ -236,7 +238,7 @@ fn line(reader: &mut impl BufRead) -> io::Result<String> {
 mod tests {
     use super::*;
 
-    /// An archive of stored entries, as PyTorch writes them, without checksums, which nothing here reads.
+    /// An archive of stored entries, as PyTorch writes it. The checksums are omitted, because they are not read here.
     fn zip(entries: &[(&str, &[u8])], method: u16) -> Vec<u8> {
         let (mut bytes, mut directory): (Vec<u8>, Vec<u8>) = (Vec::new(), Vec::new());
         for (name, content) in entries {
@@ -262,7 +264,7 @@ mod tests {
         check(file.path()).map_err(|error| error.to_string())
     }
 
-    /// `OrderedDict()`, as `pickle.dumps(…, protocol=2)` writes it.
+    /// `OrderedDict()`, as written by `pickle.dumps(…, protocol=2)`.
     const DATA: &[u8] = b"\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01.";
     /// `os.system("id")` when unpickled.
     const CODE: &[u8] = b"\x80\x02cposix\nsystem\nq\x00X\x02\x00\x00\x00idq\x01\x85q\x02Rq\x03.";
@@ -286,7 +288,7 @@ mod tests {
         for (content, what) in [
             (zip(&[("archive/data.pkl", DATA)], 8), "compressed"),
             (zip(&[("archive/data", DATA)], 0), "without a pickle"),
-            // STACK_GLOBAL, INST and an extension name functions in other ways.
+            // STACK_GLOBAL, INST and extensions name functions in other ways.
             (b"\x80\x04\x8c\x05posix\x8c\x06system\x93.".to_vec(), "opcode 0x8c"),
             (b"(S'id'\niposix\nsystem\n.".to_vec(), "opcode 0x53"),
             (b"\x80\x02\x82\x01.".to_vec(), "opcode 0x82"),

@@ -3,88 +3,90 @@ use std::path::{Path, PathBuf};
 use crate::ask::{Ask, Wanted};
 use crate::{DatasetFile, Error, Hub, Location, PullConfig, fallback};
 
-/// A checkpoint's files on disk, in Hugging Face's layout.
+/// The files of a checkpoint on disk, in Hugging Face's layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Holds `config.json`, the tokenizer's files and the weights.
+    /// The folder with `config.json`, the tokenizer files and the weights.
     pub folder: PathBuf,
-    /// What was asked for, at the commit that came, where the hub tells it whole; none for a folder.
-    /// It is another hub's where that stood in.
+    /// The requested source, pinned to its commit if the hub reports the full hash. None for a folder. If a fallback
+    /// hub was used, this names that hub.
     pub pinned: Option<Location>,
-    /// The commit, where the hub tells it.
+    /// The commit, if the hub reports it.
     pub revision: Option<String>,
-    /// The hub that was asked; none offline and for a folder.
+    /// The address of the hub that was used; none if offline or for a folder.
     pub address: Option<String>,
-    /// Whether every file was held against a hash that its hub declared. False for a folder, and offline for files
-    /// that other programs left in the cache without a hash.
+    /// Whether every file was compared with a hash that its hub declared. False for a folder, and offline for files
+    /// without a hash that other programs stored in the cache.
     pub verified: bool,
 }
 
-/// A data set's file on disk.
+/// A file of a data set on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PulledFile {
-    /// Where it is.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What was asked for, at the commit that came; see [`Snapshot::pinned`].
+    /// The requested source, pinned to its commit; see [`Snapshot::pinned`].
     pub pinned: DatasetFile,
-    /// As of a [`Snapshot`].
+    /// See [`Snapshot::revision`].
     pub revision: Option<String>,
-    /// As of a [`Snapshot`].
+    /// See [`Snapshot::address`].
     pub address: Option<String>,
-    /// As of a [`Snapshot`].
+    /// See [`Snapshot::verified`].
     pub verified: bool,
 }
 
-/// What [`pull`] and [`pull_file`] are doing.
+/// The progress of [`pull`] or [`pull_file`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Progress<'a> {
-    /// A hub is about to be asked.
+    /// A hub is about to be contacted.
     Asking {
-        /// Its address.
+        /// The address of the hub.
         address: &'a str,
     },
-    /// A hub cannot be reached, and the next one is tried.
+    /// A hub cannot be reached, and the next one will be tried.
     Unreachable {
-        /// Why.
+        /// The error.
         error: &'a Error,
-        /// The next one.
+        /// The next hub.
         next: Hub,
     },
-    /// What is not in the cache is about to be downloaded. An index of weights comes before the weights that it names.
+    /// Files that are not in the cache are about to be downloaded. An index of weights is downloaded before the
+    /// weights.
     Planned {
-        /// How many files.
+        /// The number of files.
         files: usize,
-        /// Their sizes in all.
+        /// Their total size.
         size: u64,
     },
-    /// A download begins, goes on or is through; at most one call each MiB.
+    /// A download starts, continues or ends. While data arrives, there is at most one call per MiB.
     Downloading {
-        /// Its name in the repository.
+        /// The name in the repository.
         file: &'a str,
-        /// Bytes on disk, with those of an earlier attempt.
+        /// The number of bytes on disk, including those of an earlier attempt.
         received: u64,
-        /// Bytes in all.
+        /// The size of the file.
         size: u64,
-        /// The same of all files that were [planned](Progress::Planned).
+        /// The number of bytes on disk of all files that were [planned](Progress::Planned).
         all_received: u64,
-        /// The same of all files that were [planned](Progress::Planned).
+        /// The size of all files that were [planned](Progress::Planned).
         all_size: u64,
     },
-    /// A download is on disk under its name, and is what the hub declared.
+    /// A downloaded file has been verified against its declared hash, and has its final name.
     Verified {
-        /// Its name in the repository.
+        /// The name in the repository.
         file: &'a str,
     },
 }
 
-/// Finds or fetches a checkpoint: `config.json`, the tokenizer's files and the weights, safetensors before pickles.
+/// Finds or downloads a checkpoint: `config.json`, the tokenizer files and the weights. Safetensors are preferred to
+/// pickles.
 ///
-/// What the cache holds is verified, not fetched again. A download that broke off, whatever ended it, goes on where it
-/// stopped. A folder is taken as it is: it must have `config.json`, and reading it reports what else is missing.
+/// Files in the cache are verified, not downloaded again. An interrupted download resumes where it stopped. A folder
+/// must have `config.json` and is not checked further; loading it reports other missing files.
 ///
 /// # Errors
-/// Where no whole, verified snapshot comes of it; see [`Error`].
+/// When there is no complete, verified snapshot; see [`Error`].
 pub fn pull(
     location: &Location,
     config: &PullConfig,
@@ -106,10 +108,10 @@ pub fn pull(
     })
 }
 
-/// Finds or fetches one file of a data set, as [`pull`] does a checkpoint's.
+/// Finds or downloads one file of a data set, in the same way as [`pull`].
 ///
 /// # Errors
-/// Where no whole, verified file comes of it; see [`Error`].
+/// When there is no complete, verified file; see [`Error`].
 pub fn pull_file(
     file: &DatasetFile,
     config: &PullConfig,

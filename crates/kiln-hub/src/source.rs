@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// Where a checkpoint comes from: what a command line or a recipe says.
+/// The source of a checkpoint, as given in a command line or a recipe.
 ///
-/// Written `hf:owner/name[@revision]`, `modelscope:owner/name[@revision]`, `dir:PATH` or `sample`.
+/// The text form is `hf:owner/name[@revision]`, `modelscope:owner/name[@revision]`, `dir:PATH` or `sample`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Source {
-    /// The checkpoint that is compiled into the program. There is nothing to pull, so [`pull`](crate::pull) does not
-    /// take it: it takes a [`Location`].
+    /// The checkpoint compiled into the program. There is nothing to pull, so [`pull`](crate::pull) takes only a
+    /// [`Location`].
     Sample,
     /// A hub or a folder.
     Location(Location),
 }
 
-/// A place that [`pull`](crate::pull) can take a checkpoint from.
+/// A location that [`pull`](crate::pull) can get a checkpoint from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// `hf:owner/name[@revision]`: Hugging Face, or a mirror of it.
@@ -30,7 +30,7 @@ pub enum Location {
     Directory(PathBuf),
 }
 
-/// A hub by the name that sources and recipes call it.
+/// A hub, with its name in sources and recipes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hub {
     /// Hugging Face, or a mirror of it.
@@ -50,7 +50,7 @@ impl Hub {
     }
 }
 
-/// `owner/name[@revision]`, checked: both are safe as parts of a path and of an address.
+/// `owner/name[@revision]`. Both parts are validated, so they are safe in paths and addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repository {
     id: String,
@@ -61,7 +61,7 @@ impl Repository {
     /// Checks `id` (`owner/name`) and `revision` (a branch, a tag or a commit).
     ///
     /// # Errors
-    /// [`Error::Source`] when either has a character, or a part such as `..`, that a repository's cannot have.
+    /// [`Error::Source`] when either contains an invalid character, or an invalid part such as `..`.
     pub fn new(id: impl Into<String>, revision: Option<String>) -> Result<Self, Error> {
         let id = id.into();
         let refuse = |expected| Err(Error::Source { found: id.clone(), expected });
@@ -69,7 +69,7 @@ impl Repository {
             Some((owner, name)) if is_plain(owner) && is_plain(name) => {}
             _ => return refuse("`owner/name`, each of letters, digits, `.`, `-` and `_`"),
         }
-        // Hugging Face joins owner and name by `--` in its cache, and forbids it in names for that reason.
+        // Hugging Face joins owner and name with `--` in its cache, and therefore does not allow it in names.
         if id.contains("--") {
             return refuse("`owner/name` without `--`");
         }
@@ -87,37 +87,37 @@ impl Repository {
         &self.id
     }
 
-    /// The branch, tag or commit asked for; the hub's default branch where there is none.
+    /// The requested branch, tag or commit; none for the hub's default branch.
     pub fn revision(&self) -> Option<&str> {
         self.revision.as_deref()
     }
 
-    /// The repository as another hub has it: that its default branch is called otherwise says nothing.
+    /// The repository on another hub. The name of `hub`'s default branch is removed, because it differs between hubs.
     pub(crate) fn elsewhere(&self, hub: Hub) -> Self {
         let revision = self.revision.clone().filter(|revision| revision != hub.default_branch());
         Self { id: self.id.clone(), revision }
     }
 
-    /// The same repository at a commit, where the hub tells a whole one; else as it was asked for.
+    /// The same repository at a commit, if it is a full hash. Otherwise the requested revision is kept.
     pub(crate) fn pinned(&self, commit: Option<&str>) -> Self {
         let revision = commit.filter(|commit| is_commit(commit)).map(str::to_owned).or_else(|| self.revision.clone());
         Self { id: self.id.clone(), revision }
     }
 }
 
-/// Whether a revision is a whole commit, which means the same for ever.
+/// Whether a revision is a full commit hash, whose content never changes.
 pub(crate) fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether a repository's file name stays in the folder that it is joined to, on every system. What is not ASCII is
-/// welcome: data sets have files in every language.
+/// Whether a file name of a repository stays inside its folder, on every system. Non-ASCII characters are allowed,
+/// because data sets have file names in every language.
 pub(crate) fn stays_inside(name: &str) -> bool {
     let stays = |part: &str| !matches!(part, "" | "." | "..") && !part.contains(['\\', ':']);
     name.split('/').all(stays) && !name.contains(char::is_control)
 }
 
-/// Whether a part of a path or an address means nothing but itself.
+/// Whether a part of a path or an address has no special meaning.
 pub(crate) fn is_plain(part: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     !part.is_empty() && !part.starts_with(['.', '-']) && !part.ends_with('.') && part.bytes().all(plain)
@@ -162,7 +162,7 @@ impl FromStr for Repository {
 }
 
 impl Location {
-    /// A repository on a hub.
+    /// The location of a repository on a hub.
     pub(crate) fn on(hub: Hub, repository: Repository) -> Self {
         match hub {
             Hub::HuggingFace => Self::HuggingFace(repository),

@@ -1,23 +1,25 @@
 use crate::Error;
 
-/// An absolute `http` or `https` address, split where a request's rules need it.
+/// An absolute `http` or `https` address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Url {
     text: String,
-    /// Length of `scheme://host:port` in `text`.
+    /// The length of `scheme://host:port` in `text`.
     origin_len: usize,
 }
 
 impl Url {
+    /// Parses an address.
+    ///
     /// # Errors
-    /// [`Error::Address`] when it is not absolute, of another scheme, or holds a user's name or password.
+    /// [`Error::Address`] when it is not absolute, has another scheme, or contains a user name or password.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
         let expected = "expected http://host or https://host, without a user's name";
         let refuse = || Error::Address { address: without_query(text).to_owned(), expected };
         let (scheme, rest) = text.split_once("://").ok_or_else(refuse)?;
         let host = &rest[..rest.find(['/', '?', '#']).unwrap_or(rest.len())];
         if host.contains('@') {
-            // The address is left out: what stands before the `@` may be a password.
+            // The address is not shown, because the part before the `@` may be a password.
             return Err(Error::Address { address: format!("{scheme}://***@…"), expected });
         }
         if !matches!(scheme, "http" | "https") || host.is_empty() {
@@ -30,7 +32,7 @@ impl Url {
         &self.text
     }
 
-    /// For messages: without the query, which on a content host holds a signature.
+    /// The address for messages. The query is removed, because for a content host it contains a signature.
     pub(crate) fn shown(&self) -> String {
         without_query(&self.text).to_owned()
     }
@@ -39,26 +41,27 @@ impl Url {
         self.text.starts_with("https:")
     }
 
-    /// The host, with its port where one is given.
+    /// The host, with its port if given.
     pub(crate) fn host(&self) -> &str {
         let origin = &self.text[..self.origin_len];
         origin.split_once("://").map_or(origin, |(_, host)| host)
     }
 
-    /// Whether scheme, host and port are the same, so that a token may go along.
+    /// Whether scheme, host and port are the same, so that the token may be sent.
     pub(crate) fn same_origin(&self, other: &Self) -> bool {
         self.text[..self.origin_len].eq_ignore_ascii_case(&other.text[..other.origin_len])
     }
 
-    /// This address with `path` (which begins with `/`) appended.
+    /// This address followed by `path`, which begins with `/`.
     pub(crate) fn append(&self, path: &str) -> Self {
         Self { text: format!("{}{path}", self.text.trim_end_matches('/')), ..self.clone() }
     }
 
-    /// The address that a `Location` header leads to.
+    /// The target of a `Location` header.
     ///
     /// # Errors
-    /// [`Error::Address`] for one that is neither absolute nor begins with `/`, and for one from `https` to `http`.
+    /// [`Error::Address`] for a target that is not absolute and does not begin with `/`, and for one from `https` to
+    /// `http`.
     pub(crate) fn redirect(&self, location: &str) -> Result<Self, Error> {
         let scheme = self.text.split(':').next().unwrap_or_default();
         let next = match location.strip_prefix("//") {
@@ -76,7 +79,7 @@ impl Url {
     }
 }
 
-/// A name as part of an address; a `/` stays as it is.
+/// Percent-encodes a name for an address. `/` is kept.
 pub(crate) fn encoded(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for byte in name.bytes() {

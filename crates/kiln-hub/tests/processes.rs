@@ -1,5 +1,5 @@
-//! Processes that pull at the same time, or are killed while they do. Each is this program once more, so the tests run
-//! without cargo's harness: a process of that would run every test.
+//! Tests with processes that pull at the same time, or are killed during a pull. Each process runs this program again.
+//! The tests do not use cargo's harness, because each process would then run every test.
 #![expect(clippy::print_stdout, reason = "a test's program says what it has tested")]
 
 use std::env;
@@ -12,7 +12,7 @@ use kiln_hub::{Error, HubConfig, Location, PullConfig, pull};
 use kiln_loopback::{Hub, Pace, git_blob, sha256};
 
 const SOURCES: [&str; 2] = ["hf:owner/name", "modelscope:owner/name"];
-/// Source, address and cache of a process that is to pull, a line each.
+/// The environment variable with the source, address and cache of a process, one per line.
 const TASK: &str = "KILN_HUB_TEST_TASK";
 const ROUNDS: usize = 100;
 
@@ -24,7 +24,7 @@ fn main() {
         ("processes_at_the_same_time_fetch_once", processes_at_the_same_time_fetch_once),
         ("a_killed_process_leaves_what_the_next_goes_on_with", a_killed_process_leaves_what_the_next_goes_on_with),
     ];
-    // As cargo's harness does: the first word that is no option is part of a name.
+    // As in cargo's harness, the first argument that is not an option filters the names.
     let filter = env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default();
     let chosen: Vec<_> = tests.into_iter().filter(|(name, _)| name.contains(&filter)).collect();
     println!("\nrunning {} tests", chosen.len());
@@ -35,7 +35,7 @@ fn main() {
     println!("\ntest result: ok. {} passed; 0 failed\n", chosen.len());
 }
 
-/// What the processes do.
+/// The work of a process.
 fn work(task: &str) -> Result<(), Error> {
     let [source, address, cache] = task.lines().collect::<Vec<_>>()[..] else { panic!("three lines: {task}") };
     let hub = HubConfig { endpoint: Some(address.to_owned()), cache_dir: Some(cache.into()), token: None };
@@ -65,21 +65,21 @@ fn processes_at_the_same_time_fetch_once() {
 }
 
 fn a_killed_process_leaves_what_the_next_goes_on_with() {
-    // Each round ends after a time drawn anew, so that it ends anywhere: before the first answer, within a file, between
-    // two of them, after the last.
+    // Each process is killed after a random time, so that it stops anywhere: before the first response, within a file,
+    // between two files, or after the last.
     let mut seed = 42_u64;
     let (mut in_downloads, mut resumed, mut finished, mut sent) = (0, 0, 0, 0);
     for source in SOURCES {
         let mut cache = tempfile::tempdir().expect("a folder");
         for _ in 0..ROUNDS / SOURCES.len() {
-            // What a killed process has asked for may be logged after its end, so each has a hub of its own.
+            // A request of a killed process may be logged after its end, so each process has its own hub.
             let hub = Hub::start();
             hub.change(|state| state.pace = Some(Pace { bytes: 1_000, pause: Duration::from_micros(500) }));
             let had = part_of_weights(&hub, cache.path());
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let mut process = start(&hub, source, cache.path());
             thread::sleep(Duration::from_micros((seed >> 33) % 100_000));
-            // SIGKILL: the process does not get to tidy up.
+            // SIGKILL, so that the process cannot clean up.
             process.kill().expect("it runs, or has ended");
             process.wait().expect("its end");
 
@@ -109,13 +109,13 @@ fn a_killed_process_leaves_what_the_next_goes_on_with() {
     println!("{sent} bytes were sent, of files of 100,003, of which {finished} were whole at the time");
 }
 
-/// Everything below a folder that is no folder.
+/// All files below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// How much of the weights is there, if a part with something in it is.
+/// The size of the partial weights file, if it is not empty.
 fn part_of_weights(hub: &Hub, cache: &Path) -> Option<u64> {
     let names = [sha256(&hub.file("model.safetensors")), "model.safetensors".to_owned()];
     let is_it = |path: &PathBuf| names.iter().any(|name| path.ends_with(format!("{name}.incomplete")));
@@ -123,7 +123,7 @@ fn part_of_weights(hub: &Hub, cache: &Path) -> Option<u64> {
     Some(part.metadata().expect("a file").len()).filter(|len| *len > 0)
 }
 
-/// Whatever has a final name holds what the hub has under it.
+/// Checks that every file with a final name has the content of the hub.
 fn check(hub: &Hub, cache: &Path) {
     let contents = hub.change(|state| state.files.clone());
     for path in files(cache) {

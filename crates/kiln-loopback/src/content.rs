@@ -4,31 +4,31 @@ use sha2::Sha256;
 use crate::hub::State;
 use crate::server::{Reply, Request};
 
-/// Files of more bytes are stored apart: on the content host.
+/// The maximum size of a file that the hub sends itself. Larger files are on the content host.
 const MOST_PLAIN_BYTES: usize = 1000;
 
-/// In hexadecimal.
+/// The SHA-256 hash, in hexadecimal.
 pub fn sha256(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What git calls a file of this content.
+/// The git blob hash, in hexadecimal.
 pub fn git_blob(content: &[u8]) -> String {
     let hash = Sha1::new_with_prefix(format!("blob {}\0", content.len())).chain_update(content).finalize();
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether a file is stored apart.
+/// Whether a file is on the content host.
 pub(crate) fn is_large(content: &[u8]) -> bool {
     content.len() > MOST_PLAIN_BYTES
 }
 
-/// The address of a large file, as signed as such addresses are.
+/// The address of a large file, with a signature in its query as on the real hubs.
 pub(crate) fn signed(content_host: &str, name: &str) -> String {
     format!("{content_host}/{}?signature=secret", encoded(name))
 }
 
-/// What the content host says.
+/// The reply of the content host.
 pub(crate) fn reply(state: &mut State, request: &Request) -> Reply {
     match request.target.trim_start_matches('/').strip_suffix("?signature=secret") {
         Some(name) => file(state, request, &decoded(name)),
@@ -36,7 +36,7 @@ pub(crate) fn reply(state: &mut State, request: &Request) -> Reply {
     }
 }
 
-/// A file, or the part of it that is asked for, with what is to be wrong.
+/// A file or the requested range of it, with the configured faults.
 pub(crate) fn file(state: &mut State, request: &Request, name: &str) -> Reply {
     let Some(mut body) = state.files.get(name).cloned() else { return Reply::status(404) };
     if state.flipped.iter().any(|flipped| flipped == name) {
@@ -71,11 +71,11 @@ pub(crate) fn file(state: &mut State, request: &Request, name: &str) -> Reply {
     Reply { body, ..reply }
 }
 
-/// The values of a query, decoded.
+/// The value of a query parameter, decoded.
 pub(crate) fn query(target: &str, name: &str) -> Option<String> {
     let (_, query) = target.split_once('?')?;
     query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name)).map(|(_, value)| {
-        // A `+` is a space in a query alone.
+        // Only in a query is `+` a space.
         decoded(&value.replace('+', " "))
     })
 }

@@ -4,73 +4,73 @@ use std::sync::{Arc, Mutex};
 use crate::server::{Pace, Reply, Request, Server};
 use crate::{content, hugging_face, model_scope};
 
-/// The only commit that there is at first.
+/// The commit of the branches at the start.
 pub const COMMIT: &str = "8f23c25b06e129b6c986331a13d8d025a92cf0ea";
-/// What [`Hub::requests`] gives when there were none.
+/// The value of [`Hub::requests`] when there were no requests.
 pub const NO_REQUESTS: [Vec<String>; 2] = [Vec::new(), Vec::new()];
 
-/// A hub with one model and one data set, both `owner/name` and of the same files, that speaks both hubs' routes, and the
-/// content host that it sends clients to.
+/// A hub with one model and one data set, and its content host for large files. Both are named `owner/name` and have
+/// the same files. The hub has the routes of Hugging Face and of ModelScope.
 #[derive(Debug)]
 pub struct Hub {
     /// The hub.
     pub server: Server,
-    /// Its content host.
+    /// The content host of the hub.
     pub content: Server,
     state: Arc<Mutex<State>>,
 }
 
-/// What may be changed while the hub runs.
+/// The state of a hub, which tests can change while it runs.
 #[derive(Clone, Debug)]
 pub struct State {
-    /// Content by name.
+    /// The content of each file, by name.
     pub files: BTreeMap<String, Vec<u8>>,
-    /// The branches' commit.
+    /// The commit of the branches.
     pub commit: String,
-    /// Sizes that are declared instead of the true ones.
+    /// Declared sizes that differ from the true ones.
     pub sizes: BTreeMap<String, u64>,
-    /// Files whose content is sent with one bit wrong.
+    /// Files that are sent with one wrong bit.
     pub flipped: Vec<String>,
-    /// Files whose content is sent without its last byte.
+    /// Files that are sent without their last byte.
     pub shortened: Vec<String>,
-    /// After how many bytes the next answers with a large part of a file end.
+    /// For each of the next responses with large content, the number of bytes after which it ends.
     pub cuts: Vec<usize>,
     /// The same, but the connection stays open.
     pub stalls: Vec<usize>,
-    /// What the next requests are answered with instead.
+    /// Faults that replace the next replies.
     pub faults: Vec<Fault>,
-    /// Ranges are ignored.
+    /// Whether range requests are ignored.
     pub no_ranges: bool,
-    /// How slowly large files are sent.
+    /// The speed at which large files are sent.
     pub pace: Option<Pace>,
-    /// Small files are a redirect within the hub, as Hugging Face has them.
+    /// Whether small files are redirected within the hub, as on Hugging Face.
     pub redirects_small: bool,
-    /// Without this token nothing is shown.
+    /// The token required for all requests, if any.
     pub token: Option<String>,
 }
 
-/// An answer that is none.
+/// An error response.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// Who gives it.
+    /// The server that sends it.
     pub host: Host,
-    /// Its status.
+    /// The status.
     pub status: u16,
-    /// Its `Retry-After`.
+    /// The value of `Retry-After`.
     pub retry_after: Option<String>,
 }
 
 /// One of the two servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Host {
-    /// What is asked first.
+    /// The hub, which receives the first request.
     Hub,
-    /// What large files come from.
+    /// The content host, which sends large files.
     Content,
 }
 
 impl Hub {
-    /// One with a whole checkpoint, and files that are none of its.
+    /// Starts a hub with a complete checkpoint, and with other files that are not part of it.
     pub fn start() -> Self {
         let weights: Vec<u8> = (0..100_003_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let files = [
@@ -86,7 +86,7 @@ impl Hub {
         Self::with(files.map(|(name, content)| (name.to_owned(), content)).into())
     }
 
-    /// One with these files.
+    /// Starts a hub with these files.
     pub fn with(files: BTreeMap<String, Vec<u8>>) -> Self {
         let state = Arc::new(Mutex::new(State::new(files)));
         let shared = Arc::clone(&state);
@@ -106,7 +106,7 @@ impl Hub {
         Self { server, content, state }
     }
 
-    /// Changes what the next requests meet.
+    /// Changes the state for the next requests.
     ///
     /// # Panics
     /// Never, unless `change` does.
@@ -114,15 +114,15 @@ impl Hub {
         change(&mut self.state.lock().expect("no thread panics inside"))
     }
 
-    /// A file's content.
+    /// The content of a file.
     ///
     /// # Panics
-    /// Where there is no such file.
+    /// When there is no such file.
     pub fn file(&self, name: &str) -> Vec<u8> {
         self.change(|state| state.files[name].clone())
     }
 
-    /// `METHOD target` of the requests since the last call: to the hub, then to its content host.
+    /// The requests since the last call, as `METHOD target`: those to the hub, then those to its content host.
     pub fn requests(&self) -> [Vec<String>; 2] {
         let line = |request: Request| format!("{} {}", request.method, request.target);
         [&self.server, &self.content].map(|server| server.requests().into_iter().map(line).collect())
@@ -147,7 +147,7 @@ impl State {
         }
     }
 
-    /// The next thing that is to go wrong at a host.
+    /// Takes the next fault of a host.
     fn fault(&mut self, host: Host) -> Option<Reply> {
         let at = self.faults.iter().position(|fault| fault.host == host)?;
         let Fault { status, retry_after, .. } = self.faults.remove(at);

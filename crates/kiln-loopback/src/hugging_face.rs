@@ -4,7 +4,8 @@ use crate::content::{decoded, file, git_blob, is_large, sha256, signed};
 use crate::hub::State;
 use crate::server::{Reply, Request};
 
-/// `/{owner}/{name}/resolve/…`, the same behind `/datasets`, and `/api/{models,datasets}/…`; none for another's routes.
+/// Replies to `/{owner}/{name}/resolve/…`, with an optional `/datasets` before it, and `/api/{models,datasets}/…`; none
+/// for other routes.
 pub(crate) fn reply(state: &mut State, request: &Request, content_host: &str) -> Option<Reply> {
     let path = request.target.split('?').next().unwrap_or_default();
     let path = path.strip_prefix("/datasets").unwrap_or(path);
@@ -31,8 +32,8 @@ pub(crate) fn reply(state: &mut State, request: &Request, content_host: &str) ->
     Some(Reply { body: body.to_string().into_bytes(), ..Reply::status(200).with("Content-Type", "application/json") })
 }
 
-/// `revision/file`. A large file is a redirect to the content host; a small one is here, or is a redirect to what the hub
-/// keeps ready.
+/// Replies to `revision/file`. A large file is redirected to the content host. A small file is sent, or redirected to
+/// the hub's resolve cache.
 fn resolve(state: &mut State, request: &Request, rest: &str, content_host: &str) -> Reply {
     let (revision, name) = rest.split_once('/').unwrap_or_default();
     if !is_revision(state, revision) {

@@ -1,5 +1,5 @@
-//! A model hub on loopback for tests: it speaks the interfaces of Hugging Face and ModelScope (files, revisions, listings,
-//! redirects to a second host, ranges and hashes in headers), and breaks down in the ways that networks do, when told to.
+//! A model hub on loopback for tests. It implements the interfaces of Hugging Face and ModelScope: files, revisions,
+//! listings, redirects to a second host, ranges, and hashes in headers. On request it simulates network faults.
 //!
 //! ```
 //! use std::io::{Read, Write};
@@ -14,7 +14,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Python's own clients download from it too: `cargo xtask ci clients`.
+//! Python's own clients are tested with it too: `cargo xtask ci clients`.
 #![deny(missing_docs)]
 
 mod server;

@@ -6,7 +6,8 @@ use crate::content::{file, is_large, query, sha256, signed};
 use crate::hub::State;
 use crate::server::{Reply, Request};
 
-/// `/api/v1/{models,datasets}/owner/name`, `…/repo`, `…/repo/files` of models and `…/repo/tree` of data sets.
+/// Replies to `/api/v1/{models,datasets}/owner/name`, `…/repo`, `…/repo/files` of models and `…/repo/tree` of data
+/// sets.
 pub(crate) fn reply(state: &mut State, request: &Request, content_host: &str) -> Option<Reply> {
     let target = request.target.as_str();
     let path = target.split('?').next().unwrap_or_default();

@@ -6,70 +6,70 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// One request, as it came.
+/// A request, as received.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// `GET` or `HEAD`.
     pub method: String,
-    /// Path and query.
+    /// The path and query.
     pub target: String,
-    /// By lower-case name.
+    /// The headers, by lower-case name.
     pub headers: BTreeMap<String, String>,
 }
 
-/// What is sent back. The length declared is the body's.
+/// A response. Its declared length is the length of `body`.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The status.
     pub status: u16,
-    /// Further headers.
+    /// Additional headers.
     pub headers: Vec<(&'static str, String)>,
-    /// Left out where the request is a `HEAD`.
+    /// The body; omitted in the response to a `HEAD` request.
     pub body: Vec<u8>,
-    /// Ends after so many of its bytes.
+    /// The number of bytes after which the body ends early.
     pub cut: Option<usize>,
-    /// Sends nothing more after these bytes, until the client hangs up.
+    /// Whether the connection stays open after the body, until the client closes it.
     pub stalls: bool,
-    /// How slowly it is sent.
+    /// The speed of the body.
     pub pace: Option<Pace>,
 }
 
-/// A slow network.
+/// The speed of a slow network.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Sent at a time.
+    /// The number of bytes sent at a time.
     pub bytes: usize,
-    /// Before the next.
+    /// The pause after these bytes.
     pub pause: Duration,
 }
 
 impl Reply {
-    /// An empty one.
+    /// An empty reply.
     pub fn status(status: u16) -> Self {
         Self { status, headers: Vec::new(), body: Vec::new(), cut: None, stalls: false, pace: None }
     }
 
-    /// The same with a header more.
+    /// Adds a header.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 }
 
-/// An HTTP server on a free port of loopback, which keeps a log. Its threads end with the process.
+/// An HTTP server on a free loopback port. It logs its requests. Its threads end with the process.
 #[derive(Debug)]
 pub struct Server {
-    /// `http://127.0.0.1:port`.
+    /// The address, `http://127.0.0.1:port`.
     pub address: String,
     log: Arc<Mutex<Vec<Request>>>,
     sent: Arc<AtomicU64>,
 }
 
 impl Server {
-    /// Answers each request by `reply`, in a thread of its own.
+    /// Starts a server that replies to each request with `reply`, in a new thread.
     ///
     /// # Panics
-    /// Where loopback has no free port.
+    /// When loopback has no free port.
     pub fn start(reply: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
         let address = format!("http://{}", listener.local_addr().expect("a bound listener has an address"));
@@ -81,7 +81,7 @@ impl Server {
                 thread::spawn(move || {
                     if let Some(request) = read(&stream) {
                         log.lock().expect("no thread panics with the log").push(request.clone());
-                        // A client that has heard enough hangs up.
+                        // The client may close the connection early.
                         let _ = write(stream, &request, &reply(&request), &sent);
                     }
                 });
@@ -98,7 +98,7 @@ impl Server {
         std::mem::take(&mut *self.log.lock().expect("no thread panics with the log"))
     }
 
-    /// How many bytes of bodies were sent since the server was started.
+    /// The number of body bytes sent since the server was started.
     pub fn bytes_sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
     }
@@ -136,7 +136,7 @@ fn write(mut stream: TcpStream, request: &Request, reply: &Reply, sent: &AtomicU
         thread::sleep(pace.pause);
     }
     if reply.stalls {
-        // Ends with the client's connection.
+        // Returns when the client closes the connection.
         stream.read_to_end(&mut Vec::new())?;
     }
     Ok(())

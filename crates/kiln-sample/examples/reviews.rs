@@ -1,4 +1,4 @@
-//! The first reviews of each split: `cargo run --release -p kiln-sample --example reviews`
+//! Prints the first reviews of each split: `cargo run --release -p kiln-sample --example reviews`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

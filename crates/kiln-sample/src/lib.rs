@@ -1,5 +1,6 @@
-//! A small BERT in Hugging Face's layout and 2,063 Chinese reviews, 421 of them with tagged words, compiled in.
-//! They let the whole pipeline run offline from an empty checkout; their card is `datasets/sample/README.md`.
+//! A small BERT in Hugging Face's layout and 2,063 Chinese reviews, 421 of them with tagged words, compiled into the
+//! program. With them the whole pipeline runs offline from an empty checkout. Their data card is
+//! `datasets/sample/README.md`.
 //!
 //! ```
 //! let folder = std::env::temp_dir().join("kiln-sample-doctest");
@@ -16,7 +17,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The files by their paths within the sample's folder.
+/// The files, by their paths in the sample's folder.
 pub const FILES: [(&str, &[u8]); 12] = [
     ("recipe.toml", include_bytes!("../files/recipe.toml")),
     ("train.tsv", include_bytes!("../files/train.tsv")),
@@ -35,15 +36,15 @@ pub const FILES: [(&str, &[u8]); 12] = [
 /// The sample on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
-    /// The checkpoint's folder.
+    /// The folder of the checkpoint.
     pub model: PathBuf,
-    /// The recipe of the reviews' labels; its data files lie beside it.
+    /// The recipe for the review labels. Its data files are in the same folder.
     pub recipe: PathBuf,
-    /// The recipe of the tagged words, likewise.
+    /// The recipe for the tagged words. Its data files are in the same folder.
     pub tags: PathBuf,
 }
 
-/// Writes the sample's files into a folder, each whole or not at all; a file that is there with the same bytes is left alone.
+/// Writes the sample's files to a folder, each atomically. An existing file with the same bytes is not written.
 ///
 /// # Errors
 /// When a file cannot be written.
@@ -64,7 +65,7 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     kiln_files::write(path, bytes)
 }
 
-/// Why the sample could not be unpacked.
+/// The error of [`unpack`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -73,7 +74,7 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The I/O error.
         source: io::Error,
     },
 }
@@ -140,7 +141,7 @@ mod tests {
         }
     }
 
-    /// So that nothing tested on has been trained on in the other task.
+    /// Otherwise a model could be tested on a review that it saw in training for the other task.
     #[test]
     fn tagged_reviews_are_those_of_the_same_split() {
         for (split, count) in [("train", 301), ("validation", 60), ("test", 60)] {

@@ -1,4 +1,4 @@
-//! Names to ids and back: `cargo run --release -p kiln-schema --example labels`
+//! Converts label names to ids and back: `cargo run --release -p kiln-schema --example labels`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use kiln_schema::{LabelSet, Split, Splits};

@@ -2,8 +2,7 @@ use crate::LabelId;
 
 /// One labelled row: a text, or a pair of texts, and its target.
 ///
-/// The target's type belongs to the task: a [`LabelId`], `Vec<LabelId>` where several labels may be right, `f64` for a
-/// number.
+/// The type of the target depends on the task: a [`LabelId`], `Vec<LabelId>` for several labels, or `f64` for a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Example<T = LabelId> {
     /// The text, trimmed, or the first text of a pair.
@@ -15,7 +14,7 @@ pub struct Example<T = LabelId> {
 }
 
 impl<T> Example<T> {
-    /// The text and, for a pair, the second one: what a tokenizer takes.
+    /// The text and, for a pair, the second text, as a tokenizer takes them.
     pub fn texts(&self) -> (&str, Option<&str>) {
         (&self.text, self.text_pair.as_deref())
     }

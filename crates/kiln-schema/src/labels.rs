@@ -3,7 +3,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The index of a label in its [`LabelSet`], which is also its logit's.
+/// The index of a label in its [`LabelSet`]. It is also the index of its logit.
 pub type LabelId = usize;
 
 /// The names of a task's labels, in the order of the model's logits.
@@ -15,10 +15,10 @@ pub struct LabelSet {
 }
 
 impl LabelSet {
-    /// Keeps the names in the order given.
+    /// Creates a label set. The names keep their order.
     ///
     /// # Errors
-    /// When there is no name, an empty one, or one twice.
+    /// When there are no names, or when a name is empty or duplicated.
     pub fn new<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Result<Self, LabelSetError> {
         let names: Vec<String> = names.into_iter().map(Into::into).collect();
         if names.is_empty() {
@@ -36,12 +36,12 @@ impl LabelSet {
         Ok(Self { names, ids })
     }
 
-    /// The index of a name, if the set has it.
+    /// The index of a name; none if it is not in the set.
     pub fn id(&self, name: &str) -> Option<LabelId> {
         self.ids.get(name).copied()
     }
 
-    /// The name of an index.
+    /// The name of the label with an index.
     ///
     /// # Panics
     /// When `id` is not below [`LabelSet::len`].
@@ -54,7 +54,7 @@ impl LabelSet {
         &self.names
     }
 
-    /// How many labels there are.
+    /// The number of labels.
     #[expect(clippy::len_without_is_empty, reason = "a set is never empty")]
     pub fn len(&self) -> usize {
         self.names.len()
@@ -75,17 +75,17 @@ impl From<LabelSet> for Vec<String> {
     }
 }
 
-/// Why a list of names is no label set.
+/// Invalid label names: none, empty, or duplicated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LabelSetError {
     /// The list is empty.
     NoLabels,
     /// A name is the empty string.
     EmptyName {
-        /// Its place in the list.
+        /// The index of the name in the list.
         id: LabelId,
     },
-    /// A name occurs twice.
+    /// A name is duplicated.
     Twice {
         /// The name.
         name: String,

@@ -1,5 +1,5 @@
-//! What an example, a label set, a task and a split are: the words that every crate of Kiln shares.
-//! It depends on serde alone, and says nothing of files, tensors or models.
+//! Common types of all Kiln crates: examples, label sets, tasks and splits. The crate depends only on serde, and does
+//! not deal with files, tensors or models.
 //!
 //! ```
 //! use kiln_schema::{Example, LabelSet};

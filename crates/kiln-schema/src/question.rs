@@ -1,13 +1,13 @@
 /// A question, its context, and the passages of the context that answer it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// Its name in the data set.
+    /// The id in the data set.
     pub id: String,
     /// The question.
     pub question: String,
     /// The text that is searched for an answer.
     pub context: String,
-    /// The right answers. Empty where the context has no answer.
+    /// The correct answers; empty if the context does not contain an answer.
     pub answers: Vec<Answer>,
 }
 
@@ -16,6 +16,6 @@ pub struct Question {
 pub struct Answer {
     /// The passage.
     pub text: String,
-    /// Where it starts, in characters (Unicode scalar values).
+    /// The start of the passage, in characters (Unicode scalar values).
     pub start: usize,
 }

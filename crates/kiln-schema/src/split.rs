@@ -2,20 +2,20 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A part of the data, by what it is for.
+/// A part of the data, by its purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// What the weights are fitted to.
+    /// Used to fit the weights.
     Train,
-    /// What picks the best checkpoint.
+    /// Used to select the best checkpoint.
     Validation,
-    /// What is looked at once, at the end.
+    /// Used once, at the end, to report the result.
     Test,
 }
 
 impl Split {
-    /// `train`, `validation` or `test`: its name in files and reports.
+    /// The name in files and reports: `train`, `validation` or `test`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Train => "train",
@@ -31,31 +31,31 @@ impl fmt::Display for Split {
     }
 }
 
-/// Something for each split; a test split may be absent.
+/// A value for each split. The test split may be absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Splits<T> {
-    /// For [`Split::Train`].
+    /// The value for [`Split::Train`].
     pub train: T,
-    /// For [`Split::Validation`].
+    /// The value for [`Split::Validation`].
     pub validation: T,
-    /// For [`Split::Test`].
+    /// The value for [`Split::Test`], if there is a test split.
     pub test: Option<T>,
 }
 
 impl<T> Splits<T> {
-    /// The splits that there are, in the order train, validation, test.
+    /// Iterates over the existing splits, in the order train, validation, test.
     pub fn iter(&self) -> impl Iterator<Item = (Split, &T)> {
         [(Split::Train, &self.train), (Split::Validation, &self.validation)]
             .into_iter()
             .chain(self.test.as_ref().map(|test| (Split::Test, test)))
     }
 
-    /// The same splits, borrowed.
+    /// Borrows each value.
     pub fn as_ref(&self) -> Splits<&T> {
         Splits { train: &self.train, validation: &self.validation, test: self.test.as_ref() }
     }
 
-    /// Splits of pairs; a test split where both have one.
+    /// Combines two sets of splits into pairs. There is a test split if both have one.
     pub fn zip<U>(self, other: Splits<U>) -> Splits<(T, U)> {
         Splits {
             train: (self.train, other.train),
@@ -64,7 +64,7 @@ impl<T> Splits<T> {
         }
     }
 
-    /// The same splits of something else.
+    /// Applies `f` to each value.
     pub fn map<U>(self, mut f: impl FnMut(Split, T) -> U) -> Splits<U> {
         Splits {
             train: f(Split::Train, self.train),
@@ -73,10 +73,10 @@ impl<T> Splits<T> {
         }
     }
 
-    /// The same splits of something else, if it can be had for all.
+    /// Applies `f` to each value, and stops at the first error.
     ///
     /// # Errors
-    /// The first that `f` returns.
+    /// Returns the first error of `f`.
     pub fn try_map<U, E>(self, mut f: impl FnMut(Split, T) -> Result<U, E>) -> Result<Splits<U>, E> {
         Ok(Splits {
             train: f(Split::Train, self.train)?,

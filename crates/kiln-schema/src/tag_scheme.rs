@@ -2,30 +2,31 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How the tags of a token classifier are read.
+/// The tagging scheme of a token classifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TagScheme {
-    /// `O` outside of entities; inside, a prefix and a label: `B-PER`, `I-PER`. The prefixes are `B` (begins), `I` or `M`
-    /// (inside), `E` or `L` (ends) and `S` or `U` (an entity of one unit).
+    /// Named entities. The tag is `O` outside entities, and a prefix with a label inside: `B-PER`, `I-PER`. The
+    /// prefixes are `B` (begin), `I` or `M` (inside), `E` or `L` (end) and `S` or `U` (an entity of one unit).
     Entities,
-    /// Prefixes without labels, `B`, `M` or `I`, `E` and `S`: every unit belongs to a word.
+    /// Word segmentation. The tags are prefixes without labels: `B`, `M` or `I`, `E` and `S`. Every unit belongs to a
+    /// word.
     Segmentation,
-    /// Every tag is a label of its own unit, as a part of speech is.
+    /// Each tag is an independent label of its unit, such as a part of speech.
     Plain,
 }
 
 impl TagScheme {
-    /// The scheme of a set of tags, where it is unambiguous:
+    /// Infers the scheme of a set of tags, if it is unambiguous:
     ///
     /// - every tag is `O` or a prefix with a label, such as `B-PER`: [`Entities`](Self::Entities);
-    /// - every tag is one of `B`, `M`, `E`, `S`, or of `B`, `I`, `E`, `S`, and a tag that begins a word is among them:
+    /// - every tag is one of `B`, `M`, `E`, `S`, or of `B`, `I`, `E`, `S`, and the set has `B` or `S`:
     ///   [`Segmentation`](Self::Segmentation);
     /// - no tag is a prefix, with or without a label: [`Plain`](Self::Plain). A hyphen alone does not make a prefix, so
     ///   `NN-SHORT` is plain.
     ///
     /// # Errors
-    /// For any other set, such as `B-PER` beside `NOUN`.
+    /// For any other set, such as `B-PER` with `NOUN`.
     pub fn infer<'a>(tags: impl IntoIterator<Item = &'a str>) -> Result<Self, TagSchemeError> {
         let tags: Vec<&str> = tags.into_iter().collect();
         let all = |is: fn(&str) -> bool| tags.iter().all(|tag| is(tag));
@@ -36,7 +37,7 @@ impl TagScheme {
         if all(is_bare_prefix) && (has("B") || has("S")) && !(has("M") && has("I")) && !has("L") && !has("U") {
             return Ok(Self::Segmentation);
         }
-        // `O` is a tag like any other unless prefixes are beside it.
+        // `O` is a plain tag unless the set has prefixes.
         match tags.iter().find(|tag| is_bare_prefix(tag) || (is_entity(tag) && **tag != "O")) {
             None => Ok(Self::Plain),
             Some(prefixed) => {
@@ -46,10 +47,10 @@ impl TagScheme {
         }
     }
 
-    /// Whether all tags can be read by this scheme.
+    /// Checks that all tags are valid in this scheme.
     ///
     /// # Errors
-    /// Names the first tag that cannot.
+    /// Names the first tag that is not valid.
     pub fn check<'a>(self, tags: impl IntoIterator<Item = &'a str>) -> Result<(), TagSchemeError> {
         let fits = |tag: &&str| match self {
             Self::Entities => is_entity(tag) || is_bare_prefix(tag),
@@ -62,7 +63,7 @@ impl TagScheme {
         }
     }
 
-    /// Its name in recipes and reports.
+    /// The name in recipes and reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Entities => "entities",
@@ -80,34 +81,34 @@ impl fmt::Display for TagScheme {
 
 const PREFIXES: [&str; 7] = ["B", "I", "M", "E", "L", "S", "U"];
 
-/// `B`, without a label.
+/// A prefix without a label, such as `B`.
 fn is_bare_prefix(tag: &str) -> bool {
     PREFIXES.contains(&tag)
 }
 
-/// `O`, or `B-` and a label.
+/// `O`, or a prefix with a label, such as `B-PER`.
 fn is_entity(tag: &str) -> bool {
     tag == "O" || tag.split_once('-').is_some_and(|(prefix, label)| PREFIXES.contains(&prefix) && !label.is_empty())
 }
 
-/// The first tags of a set, for a message.
+/// The first tags of a set, for an error message.
 fn listed(tags: &[&str]) -> String {
     const MOST: usize = 12;
     let first = tags.iter().take(MOST).copied().collect::<Vec<_>>().join(", ");
     if tags.len() > MOST { format!("{first} and {} more", tags.len() - MOST) } else { first }
 }
 
-/// Why tags have no scheme, or not the one that was asked for.
+/// Why a scheme cannot be inferred, or does not match the tags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TagSchemeError {
-    /// Some tags look like prefixes of entities or words, others do not.
+    /// Some tags look like prefixes, and others do not.
     Ambiguous {
-        /// One that does.
+        /// A tag that looks like a prefix.
         prefixed: String,
-        /// All of them, or the first.
+        /// The tags, or the first of them.
         tags: String,
     },
-    /// A tag that the scheme does not have.
+    /// A tag is not valid in the scheme.
     Unfit {
         /// The tag.
         tag: String,

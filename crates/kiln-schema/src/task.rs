@@ -2,22 +2,22 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a model is trained to predict.
+/// The kind of output that a model is trained to predict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Task {
-    /// One label, several, or a number for a text or a pair of texts: which of them, [`ProblemType`] says.
+    /// Labels or a number for a text or a pair of texts; see [`ProblemType`].
     SequenceClassification,
     /// A tag for each character or word of a text.
     TokenClassification,
     /// The passage of a text that answers a question.
     QuestionAnswering,
-    /// The tokens that were masked, and, where asked for, whether one sentence follows another: pre-training.
+    /// Masked tokens and, optionally, whether one sentence follows another. This is pre-training.
     MaskedLm,
 }
 
 impl Task {
-    /// Its name in recipes and reports.
+    /// The name in recipes and reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::SequenceClassification => "sequence-classification",
@@ -34,21 +34,21 @@ impl fmt::Display for Task {
     }
 }
 
-/// What a sequence classifier's logits are, by transformers' names.
+/// The meaning of a sequence classifier's logits, with the names of transformers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemType {
-    /// Exactly one label is right: softmax.
+    /// Exactly one label is correct; the logits go through a softmax.
     #[default]
     SingleLabelClassification,
-    /// Each label is right or not: a sigmoid each.
+    /// Any number of labels can be correct; each logit goes through a sigmoid.
     MultiLabelClassification,
-    /// One number.
+    /// The logit is a number.
     Regression,
 }
 
 impl ProblemType {
-    /// Its name in recipes and configs.
+    /// The name in recipes and configs.
     pub fn name(self) -> &'static str {
         match self {
             Self::SingleLabelClassification => "single_label_classification",

@@ -1,49 +1,49 @@
 use kiln_schema::{Split, Splits};
 use serde::Serialize;
 
-/// Lengths in tokens, as the tokenizer counted them.
+/// Lengths in tokens, as counted by the tokenizer.
 #[derive(Clone, Debug)]
 pub struct Lengths {
-    /// Of each example as a whole, with special tokens.
+    /// The length of each whole example, including special tokens.
     pub tokens: Splits<Vec<usize>>,
-    /// What longer examples are cut to, or the length of their windows.
+    /// The length to which longer examples are cut, or the length of their windows.
     pub max_length: usize,
 }
 
-/// How long the examples of a split are, in tokens with the special ones.
+/// Statistics of the lengths of a split, in tokens including special tokens.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LengthAudit {
-    /// The shortest.
+    /// The shortest length.
     pub min: usize,
-    /// The mean.
+    /// The mean length.
     pub mean: f64,
-    /// Half are at most this long.
+    /// Half of the examples are at most this long.
     pub p50: usize,
-    /// 95 % are at most this long.
+    /// 95 % of the examples are at most this long.
     pub p95: usize,
-    /// 99 % are at most this long.
+    /// 99 % of the examples are at most this long.
     pub p99: usize,
-    /// The longest.
+    /// The longest length.
     pub max: usize,
-    /// What a model reads at once.
+    /// The maximum length of a model input.
     pub max_length: usize,
-    /// How many are longer.
+    /// The number of examples longer than `max_length`.
     pub longer: usize,
-    /// Their share, 0 to 1.
+    /// The share of these examples, 0 to 1.
     pub longer_share: f64,
-    /// Whether those go through overlapping windows; else they are cut.
+    /// Whether longer examples are read in overlapping windows; otherwise they are cut.
     pub windowed: bool,
 }
 
 impl Lengths {
-    /// None for a split without examples.
+    /// Computes the statistics of a split; none if it has no examples.
     pub(crate) fn audit(&self, split: Split, windowed: bool) -> Option<LengthAudit> {
         let (_, tokens) = self.tokens.iter().find(|(known, _)| *known == split)?;
         let mut sorted = tokens.clone();
         sorted.sort_unstable();
         let (min, max) = (*sorted.first()?, *sorted.last()?);
         let rows = sorted.len();
-        // Nearest rank: the least length that so many per cent of the examples do not exceed.
+        // Nearest rank: the smallest length that at least `percent` % of the examples do not exceed.
         let percentile = |percent: usize| sorted[(rows * percent).div_ceil(100).max(1) - 1];
         let longer = rows - sorted.partition_point(|length| *length <= self.max_length);
         Some(LengthAudit {

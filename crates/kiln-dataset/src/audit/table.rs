@@ -3,7 +3,7 @@ use std::fmt;
 use super::{Audit, Finding, LabelCount, Overlap, SplitAudit};
 
 impl Audit {
-    /// A few lines for a log: the sizes, then one line for each thing that is wrong.
+    /// A few lines for a log: the sizes, then one line per problem.
     pub fn summary(&self) -> String {
         let sizes: Vec<_> = self.splits.iter().map(|split| format!("{} {}", split.split, rows(split.rows))).collect();
         let labels = self.splits.first().map_or(0, |split| split.labels.len());
@@ -121,13 +121,13 @@ impl fmt::Display for Audit {
     }
 }
 
-/// What near duplicates may differ in.
+/// The differences that near duplicates may have.
 const LOOSE: &str = "case, width, spaces and punctuation";
 
-/// How many labels a line names.
+/// The maximum number of labels per line.
 const SHOWN: usize = 12;
 
-/// The most frequent labels first, then the rarest one.
+/// The most frequent labels first. If some are left out, the rarest label ends the line.
 fn balance(labels: &[LabelCount]) -> String {
     let mut sorted: Vec<_> = labels.iter().collect();
     sorted.sort_by_key(|label| std::cmp::Reverse(label.rows));

@@ -7,7 +7,7 @@ use kiln_loopback::Hub;
 
 pub const TOKEN: &str = "hf_secret";
 
-/// Both hubs are `hub`, and both caches are `root`. What fails is tried four times, in quick succession.
+/// Both hubs are `hub`, and both caches are `root`. Failures are retried with short pauses, four attempts in total.
 pub fn config(hub: &Hub, root: &Path) -> PullConfig {
     let each = HubConfig {
         endpoint: Some(hub.server.address.clone()),
@@ -28,7 +28,7 @@ pub fn pull_from(hub: &Hub, source: &str, root: &Path) -> Result<Snapshot, Error
     pull_with(&config(hub, root), source)
 }
 
-/// The same without a call.
+/// The same, but offline.
 pub fn pull_offline(hub: &Hub, source: &str, root: &Path) -> Result<Snapshot, Error> {
     pull_with(&PullConfig { offline: true, ..config(hub, root) }, source)
 }
@@ -38,7 +38,7 @@ pub fn pull_with(config: &PullConfig, source: &str) -> Result<Snapshot, Error> {
     pull(&location, config, &mut |_| ())
 }
 
-/// An error with its causes, as a user and a log may see it.
+/// An error with its causes, as shown to users and in logs.
 pub fn shown(error: &Error) -> String {
     let mut text = format!("{error} {error:?}");
     let mut cause = std::error::Error::source(error);
@@ -49,7 +49,7 @@ pub fn shown(error: &Error) -> String {
     text
 }
 
-/// Everything below a folder, relative to it, sorted.
+/// All files below a folder, as relative paths, sorted.
 pub fn tree(folder: &Path) -> Vec<String> {
     let mut paths = Vec::new();
     let mut folders = vec![folder.to_owned()];

@@ -33,7 +33,7 @@ fn hugging_faces_land_in_the_standard_layout() {
     assert_eq!(to_hub[0], "HEAD /datasets/owner/name/resolve/main/data/train%201.tsv");
     assert_eq!(to_content, ["GET /data/train%201.tsv?signature=secret"]);
 
-    // The pinned one asks for nothing any more, nor does the branch's offline.
+    // A pinned source makes no request, nor does a branch when offline.
     let pinned = pull(&config(&hub, cache.path()), &pulled.pinned.to_string()).expect("what is cached");
     assert_eq!((&pinned.path, &pinned.pinned), (&pulled.path, &pulled.pinned));
     let again = pull(&offline(&hub, cache.path()), &source).expect("what is cached");
@@ -69,7 +69,7 @@ fn model_scopes_are_found_page_by_page() {
     let again = pull(&offline(&hub, cache.path()), &source).expect("what is cached");
     assert_eq!((&again.path, again.verified, &again.pinned), (&pulled.path, true, &pulled.pinned));
     assert_eq!(hub.requests(), NO_REQUESTS);
-    // What a branch has brought need not come once more for the commit that it stands for.
+    // What was downloaded for a branch is not downloaded again for its commit.
     let pinned = pull(&config(&hub, cache.path()), &pulled.pinned.to_string()).expect("what is there already");
     assert_eq!(fs::read(&pinned.path).expect("a file"), hub.file(FILE));
     assert_eq!(hub.requests()[1].len(), 0);

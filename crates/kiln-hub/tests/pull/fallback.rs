@@ -9,13 +9,13 @@ use crate::client::{config, pull_with};
 
 const BOTH: [Name; 2] = [Name::HuggingFace, Name::ModelScope];
 
-/// An address at which nothing answers.
+/// An address where nothing listens.
 fn nowhere() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     format!("http://{}", listener.local_addr().expect("its address"))
 }
 
-/// Hugging Face is one hub, ModelScope the other.
+/// Two different hubs for Hugging Face and ModelScope.
 fn two(hugging_face: &str, model_scope: &Hub, root: &Path) -> PullConfig {
     let mut config = PullConfig { fallback: BOTH.to_vec(), ..config(model_scope, root) };
     config.hugging_face.endpoint = Some(hugging_face.to_owned());
@@ -45,7 +45,7 @@ fn the_next_hub_stands_in_for_one_that_cannot_be_reached() {
     let error = pull_with(&config, "hf:owner/name@v1").expect_err("ModelScope has none of that name");
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
 
-    // Offline too, and nowhere else than where it is.
+    // Offline it is found too, but only in the cache of the hub that it came from.
     let offline = PullConfig { offline: true, ..config };
     assert_eq!(pull_with(&offline, "hf:owner/name").expect("ModelScope's").folder, snapshot.folder);
     let error = pull_with(&PullConfig { fallback: Vec::new(), ..offline }, "hf:owner/name").expect_err("not there");
@@ -59,7 +59,7 @@ fn without_leave_or_where_the_answer_is_no_none_stands_in() {
     config.fallback.clear();
     let error = pull_with(&config, "hf:owner/name").expect_err("no answer");
     assert!(matches!(error, Error::Request { .. }), "{error}");
-    // Nor where the hub can be reached, and has no such model.
+    // There is no fallback when the hub can be reached but has no such model.
     let config = PullConfig { fallback: BOTH.to_vec(), ..crate::client::config(&hub, cache.path()) };
     let error = pull_with(&config, "hf:owner/other").expect_err("no such model");
     assert!(matches!(error, Error::NotFound { .. }) && error.to_string().contains("hf:owner/other"), "{error}");
@@ -77,7 +77,8 @@ fn each_hub_is_tried_once_and_named_in_the_end() {
 
 #[test]
 fn what_stands_in_must_be_the_same() {
-    // Their word of the weights can be compared, for both give SHA-256; a small file's only once it is there.
+    // The hashes of the weights can be compared before the download, because both hubs declare SHA-256. Those of a
+    // small file can only be compared after it.
     for (changed, is_downloaded) in [("model.safetensors", false), ("config.json", true)] {
         let (first, second) = (Hub::start(), Hub::start());
         let cache = tempfile::tempdir().expect("a folder");
@@ -89,7 +90,7 @@ fn what_stands_in_must_be_the_same() {
         assert!(matches!(&error, Error::Contradiction { file, .. } if file == changed), "{error}");
         assert_eq!(!second.requests()[0].iter().all(|request| request.contains("/repo/files")), is_downloaded);
 
-        // Where they agree, the second's will do.
+        // When both hubs agree, the second one is used.
         second.change(|state| state.files = first.change(|state| state.files.clone()));
         first.change(|state| state.faults = broken);
         let folder = pull_with(&config, "hf:owner/name").expect("the second's").folder;

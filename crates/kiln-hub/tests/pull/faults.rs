@@ -14,7 +14,7 @@ fn faults(host: Host, status: u16, retry_after: Option<&str>, times: usize) -> V
 
 #[test]
 fn connections_cut_at_random_bytes_are_mended_and_no_byte_comes_twice() {
-    // Knuth's multiplier: the same cuts each time.
+    // A generator with Knuth's multiplier, so that the cuts are the same in each run.
     let mut seed = 1_u64;
     let mut random = |below: u64| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -23,7 +23,7 @@ fn connections_cut_at_random_bytes_are_mended_and_no_byte_comes_twice() {
     for round in 0..20 {
         for source in SOURCES {
             let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
-            // At least one byte each, or there might be four in vain.
+            // At least one byte per response, so that there are never four in a row without data.
             hub.change(|state| state.cuts = (0..12).map(|_| 1 + random(20_000)).collect());
             let folder = pull_from(&hub, source, cache.path()).expect("a whole checkpoint").folder;
             let weights = fs::read(folder.join("model.safetensors")).expect("a file");
@@ -52,7 +52,7 @@ fn a_host_that_stays_broken_is_given_up_and_what_came_is_kept() {
         for status in [429, 500, 503] {
             let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
             hub.change(|state| state.cuts = vec![30_000]);
-            // The first answer is cut, then come as many faults as there are attempts.
+            // The first response is cut, then there are as many faults as attempts.
             let config = config(&hub, cache.path());
             let faults = faults(Host::Content, status, None, config.patience.attempts as usize);
             let location = source.parse().expect("a location");
@@ -125,7 +125,7 @@ fn what_another_program_began_wrongly_is_begun_anew() {
         hub.change(|state| state.cuts = vec![70_001, 0, 0, 0, 0]);
         pull_from(&hub, source, cache.path()).expect_err("four answers in a row without a byte");
         let part = tree(cache.path()).into_iter().find(|path| path.ends_with(".incomplete")).expect("a part");
-        // As after a loss of power: the length is right, the bytes are not.
+        // As after a power failure: the length is right, but the bytes are not.
         fs::write(cache.path().join(&part), [0; 70_001]).expect("a file");
         let folder = pull_from(&hub, source, cache.path()).expect("a whole checkpoint").folder;
         assert!(fs::read(folder.join("model.safetensors")).expect("a file") == hub.file("model.safetensors"));
@@ -139,7 +139,7 @@ fn a_page_instead_of_the_file_does_not_cost_what_is_there() {
         let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
         hub.change(|state| state.cuts = vec![70_001, 0, 0, 0, 0]);
         pull_from(&hub, source, cache.path()).expect_err("four answers in a row without a byte");
-        // As a network does that wants a login first.
+        // As in a network that requires a login.
         hub.change(|state| state.faults = faults(Host::Content, 200, None, 1));
         let error = pull_from(&hub, source, cache.path()).expect_err("an empty page");
         assert!(matches!(&error, Error::Mismatch { found, .. } if found.starts_with("0 bytes")), "{error}");

@@ -53,7 +53,7 @@ fn a_second_pull_asks_for_the_commit_alone_and_an_offline_one_for_nothing() {
 
     let offline = pull_offline(&hub, SOURCE, cache.path()).expect("what is cached");
     assert_eq!((&offline.folder, offline.address, offline.verified), (&first.folder, None, true));
-    // A commit never changes: there is nothing to ask.
+    // A commit never changes, so no request is needed.
     pull_from(&hub, &format!("{SOURCE}@{COMMIT}"), cache.path()).expect("what is cached");
     assert_eq!(hub.requests(), NO_REQUESTS);
 }
@@ -96,7 +96,7 @@ fn another_length_is_refused() {
     let error = pull_from(&hub, SOURCE, cache.path()).expect_err("a byte too few");
     assert!(matches!(&error, Error::Mismatch { found, .. } if found.contains("100002 bytes")), "{error}");
 
-    // The same on the way to resume: what was kept of an earlier attempt goes too.
+    // The same when a download resumes: the partial file is deleted too.
     hub.change(|state| (state.shortened, state.cuts) = (Vec::new(), vec![70_001, 0, 0, 0, 0]));
     pull_from(&hub, SOURCE, cache.path()).expect_err("four answers in a row without a byte");
     hub.change(|state| state.shortened.push("model.safetensors".to_owned()));
@@ -243,7 +243,7 @@ fn progress_is_of_each_file_and_of_all() {
     let files = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
     assert_eq!((&said[0], &said[1..]), (&format!("4 files, {size} bytes"), &files.map(str::to_owned)[..]));
     assert_eq!(last, (size as u64, size as u64));
-    // What is on disk is not planned.
+    // Files on disk are not planned.
     pull(&location, &config(&hub, cache.path()), &mut |progress| {
         assert!(matches!(progress, Progress::Asking { .. }), "{progress:?}");
     })

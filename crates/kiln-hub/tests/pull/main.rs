@@ -1,4 +1,4 @@
-//! Both hubs, spoken to over loopback: what lands on disk, what is asked for, and what is refused.
+//! Tests of both hubs over loopback: the files on disk, the requests, and what is refused.
 
 mod client;
 

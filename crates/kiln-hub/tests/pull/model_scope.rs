@@ -102,7 +102,7 @@ fn a_commit_is_found_offline_where_a_branch_has_brought_it() {
     assert_eq!((again.folder, again.verified), (first.folder.clone(), true));
     assert_eq!(hub.requests(), NO_REQUESTS);
 
-    // Once the branch has moved on, it has not.
+    // Once the branch has another commit, the pinned one is not available any more.
     hub.change(|state| state.commit = COMMIT.replace('8', "9"));
     pull_from(&hub, SOURCE, cache.path()).expect("the branch's new commit");
     let error = pull_offline(&hub, &pinned, cache.path()).expect_err("not there any more");
@@ -122,7 +122,7 @@ fn what_older_versions_of_pythons_client_left_is_found() {
         assert_eq!((&offline.folder, offline.verified), (&older, false));
         pull_offline(&hub, "modelscope:owner/name@v1", cache.path()).expect_err("nobody knows which revision it is");
 
-        // Online it is taken where it has the right hash.
+        // Online the older folder is used if the file has the right hash.
         fs::write(older.join("config.json"), "{}").expect("a file");
         let folder = pull_from(&hub, SOURCE, cache.path()).expect("a whole checkpoint").folder;
         assert_eq!(fs::read(folder.join("config.json")).expect("a file"), hub.file("config.json"));

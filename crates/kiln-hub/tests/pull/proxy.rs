@@ -8,7 +8,7 @@ use kiln_loopback::{Hub, NO_REQUESTS};
 
 use crate::client::{config, pull_with, shown};
 
-/// A proxy that makes tunnels, and tells whom to.
+/// A proxy that opens tunnels, and reports their destinations.
 fn proxy() -> (String, mpsc::Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port on loopback");
     let address = listener.local_addr().expect("a bound listener has an address").to_string();

@@ -23,7 +23,7 @@ fn a_size_that_no_such_file_has_is_refused_before_a_byte_comes() {
 
 #[test]
 fn what_does_not_fit_is_refused_before_a_byte_comes() {
-    // No disk holds 100 TiB of shards.
+    // 100 TiB of shards fit on no disk.
     let shards: Vec<String> = (0..100).map(|at| format!("{at}.safetensors")).collect();
     let names: Vec<String> = shards.iter().map(|name| format!("\"{name}\": \"{name}\"")).collect();
     let index = format!(r#"{{"weight_map": {{{}}}}}"#, names.join(","));
@@ -60,15 +60,15 @@ fn a_pickle_with_code_in_it_is_refused_and_deleted() {
             "{left:?}"
         );
 
-        // Data alone may come, and code that another program put in its place is found offline.
+        // A file with only data is accepted. Code that another program puts in its place is detected offline.
         hub.change(|state| state.files.insert("pytorch_model.bin".to_owned(), b"\x80\x02}.".repeat(400)));
         let pickle =
             pull_from(&hub, source, cache.path()).expect("a whole checkpoint").folder.join("pytorch_model.bin");
         if source == SOURCES[1] {
-            // Without its record, the hub's word is not known.
+            // Without the record, the declared hash is unknown.
             fs::remove_dir_all(cache.path().join("models/owner--name/.kiln")).expect("a folder");
         } else {
-            // A file instead of a link has no hash.
+            // A regular file instead of a link has no hash.
             fs::remove_file(&pickle).expect("a link");
         }
         fs::write(&pickle, &code).expect("a file");
@@ -98,7 +98,7 @@ fn links_out_of_the_cache_are_refused() {
         fs::remove_file(folder.join("config.json")).expect("a link");
         pull_from(&hub, source, cache.path()).expect("a whole checkpoint");
 
-        // Nor is anything written through one.
+        // Nothing is written through a link either.
         hub.change(|state| state.cuts = vec![70_001, 0, 0, 0, 0]);
         let weights = folder.join("model.safetensors");
         fs::write(&weights, "damaged").expect("a file");
@@ -121,7 +121,7 @@ fn a_folder_in_place_of_a_file_is_refused() {
             let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
             let folder = pull_from(&hub, source, cache.path()).expect("a whole checkpoint").folder;
             if source == SOURCES[1] {
-                // As where another program filled the cache.
+                // As when another program filled the cache.
                 fs::remove_dir_all(cache.path().join("models/owner--name/.kiln")).expect("a folder");
             }
             let path = folder.join(name);
@@ -137,7 +137,7 @@ fn a_folder_in_place_of_a_file_is_refused() {
                     "{source} {name}: {error}"
                 );
             }
-            // Nor the folder itself.
+            // A folder is refused too.
             fs::remove_file(&path).expect("a link");
             fs::create_dir(&path).expect("a folder");
             let error = pull_offline(&hub, source, cache.path()).expect_err("a folder is no file");
@@ -163,7 +163,7 @@ fn content_that_repositories_share_is_found_through_two_links() {
 
 #[test]
 fn a_redirect_to_another_host_does_not_take_the_token_along() {
-    // The hub itself moves away, as a mirror may that is not one.
+    // The hub redirects to another host, as a wrongly configured mirror might.
     let other = Server::start(|_| Reply::status(404));
     let address = other.address.clone();
     let hub = Server::start(move |request| Reply::status(302).with("Location", format!("{address}{}", request.target)));
