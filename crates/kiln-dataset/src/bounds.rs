@@ -18,7 +18,7 @@ pub(crate) fn most_decompressed(length: u64) -> u64 {
 pub(crate) fn within(claimed: i64, most: u64, what: &str) -> io::Result<u64> {
     match u64::try_from(claimed) {
         Ok(length) if length <= most => Ok(length),
-        _ => Err(invalid(format!("{what} has {claimed} bytes by its own account, expected {most} at most"))),
+        _ => Err(invalid(format!("{what} declares {claimed} bytes, expected at most {most}"))),
     }
 }
 

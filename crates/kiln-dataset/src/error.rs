@@ -59,7 +59,7 @@ pub enum Error {
         source: polars::error::PolarsError,
     },
     /// A JSON file that describes an Arrow folder is not valid.
-    #[error("cannot understand {}", path.display())]
+    #[error("cannot parse {}", path.display())]
     Manifest {
         /// The JSON file.
         path: PathBuf,
@@ -128,7 +128,7 @@ pub enum Error {
         why: &'static str,
     },
     /// A line is not a JSON object.
-    #[error("{place}: expected one JSON object a line")]
+    #[error("{place}: expected one JSON object per line")]
     Json {
         /// The line.
         place: Place,
@@ -156,7 +156,7 @@ pub enum Error {
         expected: &'static str,
     },
     /// The layout of a question file is not that of SQuAD.
-    #[error("{}: not a file of questions as SQuAD has them", path.display())]
+    #[error("{}: not a SQuAD file", path.display())]
     Questions {
         /// The file.
         path: PathBuf,
@@ -215,7 +215,7 @@ pub enum Error {
         place: Place,
     },
     /// No label column is given, but labels are needed.
-    #[error("{}: no column is named for the labels", path.display())]
+    #[error("{}: no label column is given", path.display())]
     NoLabelColumn {
         /// The file.
         path: PathBuf,
@@ -231,7 +231,7 @@ pub enum Error {
         labels: Vec<String>,
     },
     /// The labels of the data do not form a valid label set.
-    #[error("the labels of the data are no label set")]
+    #[error("invalid label set in the data")]
     Labels(#[from] LabelSetError),
     /// The files have no rows.
     #[error("there are no rows in {}", paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
@@ -258,7 +258,7 @@ pub enum Error {
         split: Split,
     },
     /// There are fewer than two folds, or more folds than distinct texts.
-    #[error("{folds} folds of {texts} distinct texts; expected at least 2 folds, and a text for each")]
+    #[error("{folds} folds of {texts} distinct texts; expected at least 2 folds, and at least one text per fold")]
     Folds {
         /// The number of folds requested.
         folds: usize,
@@ -328,7 +328,7 @@ fn list(names: &[String]) -> String {
 fn asked(split: Option<&str>) -> String {
     match split {
         Some(split) => format!("there is no split `{split}`"),
-        None => "which split is meant is not said".to_owned(),
+        None => "no split is selected".to_owned(),
     }
 }
 

@@ -121,7 +121,7 @@ fn check_buffers(reader: &mut (impl Read + Seek), body: &Body, batch: &RecordBat
 /// Checks the length prefix of a compressed buffer: the decompressed length, or −1 if the buffer is not compressed.
 fn check_compressed(reader: &mut (impl Read + Seek), at: u64, length: u64) -> io::Result<()> {
     if length < 8 {
-        return Err(invalid(format!("a compressed buffer has {length} bytes, expected 8 at least")));
+        return Err(invalid(format!("a compressed buffer has {length} bytes, expected at least 8")));
     }
     let mut bytes = [0; 8];
     reader.seek(SeekFrom::Start(at))?;

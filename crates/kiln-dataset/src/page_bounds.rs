@@ -108,6 +108,6 @@ fn check_levels(data: &DataPageHeaderV2, most: u64) -> io::Result<()> {
 fn count(claimed: i32, most: u64, what: &str) -> io::Result<u64> {
     match u64::try_from(claimed) {
         Ok(count) if count <= most => Ok(count),
-        _ => Err(invalid(format!("it has {claimed} {what} by its own account, expected {most} at most"))),
+        _ => Err(invalid(format!("it declares {claimed} {what}, expected at most {most}"))),
     }
 }

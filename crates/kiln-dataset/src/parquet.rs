@@ -75,7 +75,7 @@ fn check_type(data_type: &ArrowDataType) -> Result<(), String> {
         ArrowDataType::Float32 | ArrowDataType::Float64 => Ok(()),
         ArrowDataType::Dictionary(_, values, _) => check_type(values),
         ArrowDataType::Int8 | ArrowDataType::Int16 | ArrowDataType::UInt8 | ArrowDataType::UInt16 => {
-            Err(format!("{data_type:?}, which Parquet files are not read for: store it with 32 or 64 bits"))
+            Err(format!("{data_type:?}, which is not supported in Parquet files: store it with 32 or 64 bits"))
         }
         other => Err(format!("{other:?}")),
     }

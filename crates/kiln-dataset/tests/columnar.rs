@@ -41,7 +41,7 @@ fn a_saved_data_set_gives_each_split_its_own_and_class_names() {
 fn a_saved_data_set_without_the_split_says_which_it_has() {
     let mut folder = source("reviews", "sentence", "stars");
     let message = all(&folder).expect_err("which split is not said").to_string();
-    assert!(message.ends_with("which split is meant is not said: the folder has `train`, `validation`"), "{message}");
+    assert!(message.ends_with("no split is selected: the folder has `train`, `validation`"), "{message}");
     folder.split = Some("test".to_owned());
     let message = all(&folder).expect_err("no such split").to_string();
     assert!(message.ends_with("there is no split `test`: the folder has `train`, `validation`"), "{message}");

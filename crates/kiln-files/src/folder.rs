@@ -84,7 +84,7 @@ mod tests {
         fs::write(&file, "old").expect("a small file");
         for path in [&file, parent.path()] {
             let message = FolderWriter::create(path).expect_err("something is there").to_string();
-            assert_eq!(message, "there is something already; expected nothing, or an empty folder");
+            assert_eq!(message, "the path exists already; expected no file, or an empty folder");
         }
         assert!(FolderWriter::create(&parent.path().join("absent/a")).is_err());
     }

@@ -13,10 +13,10 @@ pub enum Error {
     #[error("it is a folder; expected the path of a file")]
     Folder,
     /// The path is a device or a pipe, which is written directly and cannot seek.
-    #[error("it is written directly, and this format needs a file in which to go back")]
+    #[error("it is not a regular file, and this format needs a seekable one")]
     NoSeek,
     /// The path to write a folder to is not empty.
-    #[error("there is something already; expected nothing, or an empty folder")]
+    #[error("the path exists already; expected no file, or an empty folder")]
     Occupied,
 }
 

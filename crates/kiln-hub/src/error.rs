@@ -8,7 +8,7 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A text is not a valid source.
-    #[error("`{found}` is no source: expected {expected}")]
+    #[error("`{found}` is not a source: expected {expected}")]
     Source {
         /// The text, or the invalid part of it.
         found: String,
@@ -24,7 +24,7 @@ pub enum Error {
         problem: &'static str,
     },
     /// The address of a hub, or of a proxy, cannot be used.
-    #[error("`{address}` is no address: {expected}")]
+    #[error("`{address}` is not an address: {expected}")]
     Address {
         /// The address.
         address: String,
@@ -32,7 +32,7 @@ pub enum Error {
         expected: &'static str,
     },
     /// No cache folder was given, and there is no home folder for the default one.
-    #[error("there is no home folder to keep the cache in: give a folder for the cache")]
+    #[error("there is no home folder for the cache: give a cache folder")]
     NoCache,
     /// A file is not in the cache, and the pull is offline.
     #[error("offline, and {file} of {location} is not in {}; `{command}` fetches it", folder.display())]
@@ -69,7 +69,7 @@ pub enum Error {
         address: String,
     },
     /// The hub has no such repository or revision, or the token does not give access to it.
-    #[error("{address}: {location} is not there, or needs a token ({reason})")]
+    #[error("{address}: {location} does not exist, or needs a token ({reason})")]
     NotFound {
         /// The source, in its text form.
         location: String,
@@ -103,7 +103,7 @@ pub enum Error {
         attempts: Vec<Error>,
     },
     /// Two hubs have different files of the same name.
-    #[error("{file} is not the same everywhere: {} in {}, {} in {}", first.1, first.0, second.1, second.0)]
+    #[error("{file} differs between files: {} in {}, {} in {}", first.1, first.0, second.1, second.0)]
     Contradiction {
         /// The file.
         file: String,
@@ -123,7 +123,7 @@ pub enum Error {
         found: String,
     },
     /// A download was interrupted too often. The bytes received are kept, and the next pull resumes there.
-    #[error("{address} broke off {file} after {received} of {size} bytes")]
+    #[error("{address} ended {file} after {received} of {size} bytes")]
     Interrupted {
         /// The file.
         file: String,
@@ -137,7 +137,7 @@ pub enum Error {
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
     /// A download is not what the hub declared. Nothing of it is kept.
-    #[error("{address} sent a {file} that is not the one declared: expected {expected}, found {found}")]
+    #[error("{address} sent a {file} that differs from the declared one: expected {expected}, found {found}")]
     Mismatch {
         /// The file.
         file: String,
@@ -161,7 +161,7 @@ pub enum Error {
         most: u64,
     },
     /// There is not enough free space.
-    #[error("{}: {needed} bytes are to be downloaded, and {available} are free", folder.display())]
+    #[error("{}: the download needs {needed} bytes, and {available} are free", folder.display())]
     NoSpace {
         /// The folder of the download.
         folder: PathBuf,
@@ -171,7 +171,7 @@ pub enum Error {
         available: u64,
     },
     /// A pickle would run code when Python loads it.
-    #[error("{}: refusing a pickle that holds {found}: expected nothing but tensors", path.display())]
+    #[error("{}: refusing a pickle that holds {found}: expected only tensors", path.display())]
     Pickle {
         /// The file. It has been deleted if it was just downloaded.
         path: PathBuf,
@@ -179,7 +179,7 @@ pub enum Error {
         found: String,
     },
     /// A link in the cache leads out of the cache.
-    #[error("{}: refusing a link to {}: it leads out of the cache", path.display(), target.display())]
+    #[error("{}: refusing a link to {}: it points outside the cache", path.display(), target.display())]
     UnsafeLink {
         /// The file.
         path: PathBuf,
@@ -193,7 +193,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file name leads out of its folder.
-    #[error("{}: refusing the file name `{name}`: it does not stay in the folder", origin.display())]
+    #[error("{}: refusing the file name `{name}`: it points outside the folder", origin.display())]
     UnsafeName {
         /// The file that contains the name.
         origin: PathBuf,

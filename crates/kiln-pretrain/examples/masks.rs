@@ -1,4 +1,4 @@
-//! Rows of a small corpus as a model sees them, twice: `cargo run --release -p kiln-pretrain --example masks`
+//! Prints the masked rows of a small corpus in two epochs: `cargo run --release -p kiln-pretrain --example masks`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use kiln_dataset::{Passage, sentences};

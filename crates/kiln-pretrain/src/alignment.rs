@@ -1,4 +1,4 @@
-//! Tokens of two vocabularies, by the characters that they stand for.
+//! Alignment of the tokens of two vocabularies by the characters that they share.
 
 use std::ops::Range;
 
@@ -6,22 +6,24 @@ use kiln_tokenize::{Tokenizer, is_cjk};
 
 use crate::Error;
 
-/// Writes a tokenizer's tokens as the text that they stand for.
+/// Turns the ids of a tokenizer back into text.
 #[derive(Clone, Debug)]
 pub(crate) struct Speller<'a> {
     tokenizer: &'a Tokenizer,
-    /// Whether tokens carry the space before them, as `▁` does; if not, those without `##` begin a word.
+    /// Whether the vocabulary marks a space before a token with `▁`. Otherwise, tokens without `##` begin a word.
     marks_spaces: bool,
 }
 
 const SPACE: char = '▁';
 
-/// Stands for a token that stands for no text, as `[UNK]`.
+/// The text of a special token, such as `[UNK]`.
 const UNKNOWN: char = '\u{fffd}';
 
 impl<'a> Speller<'a> {
+    /// Prepares a tokenizer.
+    ///
     /// # Errors
-    /// When tokens stand for bytes: one may be a part of a character.
+    /// When the tokenizer is byte-level: a token may be a part of a character.
     pub fn new(tokenizer: &'a Tokenizer) -> Result<Self, Error> {
         if tokenizer.is_byte_level() {
             return Err(Error::ByteLevel);
@@ -30,7 +32,7 @@ impl<'a> Speller<'a> {
         Ok(Self { tokenizer, marks_spaces: tokens.any(|token| token.starts_with(SPACE)) })
     }
 
-    /// The text, and the characters in it that each token stands for.
+    /// The text of the ids, and the range of its characters that belongs to each id.
     pub fn spell(&self, ids: &[u32]) -> (String, Vec<Range<usize>>) {
         let mut text: Vec<char> = Vec::new();
         let mut spans = Vec::with_capacity(ids.len());
@@ -40,7 +42,7 @@ impl<'a> Speller<'a> {
             let part = if is_text { self.tokenizer.token_text(id) } else { UNKNOWN.to_string() };
             let begins_word = match self.marks_spaces {
                 true => token.starts_with(SPACE),
-                // WordPiece does not tell where Chinese text has spaces.
+                // WordPiece does not keep the spaces between Chinese characters.
                 false => {
                     !token.starts_with("##")
                         && part.starts_with(is_spaced)
@@ -58,13 +60,13 @@ impl<'a> Speller<'a> {
     }
 }
 
-/// Whether words of such characters are parted by spaces.
+/// Whether words of such characters are separated by spaces.
 fn is_spaced(char: char) -> bool {
     char.is_alphanumeric() && !is_cjk(char)
 }
 
-/// For each span, the pieces that share a character with it. Both go forward through the text; a piece without characters is
-/// of no span.
+/// For each span, the range of pieces that share a character with it. Spans and pieces are in the order of the text. A piece
+/// without characters belongs to no span.
 pub(crate) fn aligned(spans: &[Range<usize>], pieces: &[[usize; 2]]) -> Vec<Range<usize>> {
     let mut first = 0;
     let of_span = |span: &Range<usize>| {
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn pieces_are_found_by_their_characters() {
-        // Four characters and a word; pieces of two characters, of one, and of the word with its space, between special tokens.
+        // Spans: four characters, a word. Pieces: a special token, two characters, one, the word with its space, another.
         let spans = [0..1, 1..2, 2..3, 3..4, 5..10];
         let pieces = [[0, 0], [0, 2], [2, 3], [4, 10], [0, 0]];
         assert_eq!(aligned(&spans, &pieces), [1..2, 1..2, 2..3, 3..3, 3..4]);

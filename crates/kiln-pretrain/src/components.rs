@@ -1,22 +1,22 @@
 use rayon::prelude::*;
 
-/// Hidden states of one width as such of a smaller one: their first principal components, of which the mean square is 1.
+/// A projection of hidden states to a smaller width: their first principal components, scaled to a mean square of 1.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Components {
     mean: Vec<f64>,
-    /// Of each component the direction, as long as states are wide.
+    /// The direction of each component, with as many numbers as a state has.
     directions: Vec<Vec<f64>>,
 }
 
 impl Components {
-    /// Of states, row-major `[states, width]`.
+    /// Computes the components of states, row-major `[states, width]`.
     pub fn of(states: &[f32], width: usize, components: usize) -> Self {
         let count = (states.len() / width).max(1) as f64;
         let mut mean = vec![0.0; width];
         for state in states.chunks(width) {
             mean.iter_mut().zip(state).for_each(|(mean, value)| *mean += f64::from(*value) / count);
         }
-        // Row-major, the upper triangle.
+        // Row-major; the loop fills the upper triangle.
         let mut covariance = vec![0.0; width * width];
         for state in states.chunks(width) {
             let centred: Vec<f64> = state.iter().zip(&mean).map(|(value, mean)| f64::from(*value) - mean).collect();
@@ -39,6 +39,8 @@ impl Components {
         Self { mean, directions: directions.into_iter().map(scaled).collect() }
     }
 
+    /// Projects states to their components.
+    ///
     /// # Shapes
     /// - `states`: row-major `[states, width]`
     /// - output: row-major `[states, components]`
@@ -53,13 +55,13 @@ impl Components {
     }
 }
 
-/// Passes over all pairs; a matrix takes about ten.
+/// The limit of passes over all pairs; a matrix needs about ten.
 const MOST_SWEEPS: usize = 50;
 
-/// Eigenvalues and eigenvectors of a symmetric matrix, row-major `[width, width]`, in no order: Jacobi's method, rotation by
-/// rotation through all pairs (Golub and Van Loan, Matrix Computations, section 8.5).
+/// Eigenvalues and eigenvectors of a symmetric matrix, row-major `[width, width]`, in no order. Jacobi's method rotates all
+/// pairs of rows and columns in turn (Golub and Van Loan, Matrix Computations, section 8.5).
 fn eigenvectors(mut matrix: Vec<f64>, width: usize) -> Vec<(f64, Vec<f64>)> {
-    // A row each.
+    // Each row becomes an eigenvector.
     let mut vectors: Vec<Vec<f64>> =
         (0..width).map(|at| (0..width).map(|to| f64::from(u8::from(at == to))).collect()).collect();
     let total: f64 = matrix.iter().map(|value| value * value).sum();
@@ -74,7 +76,7 @@ fn eigenvectors(mut matrix: Vec<f64>, width: usize) -> Vec<(f64, Vec<f64>)> {
                 if pq == 0.0 {
                     continue;
                 }
-                // The tangent of the angle that makes `pq` 0, the smaller of two.
+                // The tangent of the smaller of the two angles that make `pq` 0.
                 let theta = (qq - pp) / (2.0 * pq);
                 let tangent = theta.signum() / (theta.abs() + theta.hypot(1.0));
                 let cosine = 1.0 / tangent.hypot(1.0);
@@ -125,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_varies_most_is_kept_at_a_mean_square_of_one() {
-        // Along (3, 4, 0) by 10 times as much as along (0, 0, 1), around (1, 2, 3); nothing along (4, −3, 0).
+        // The states vary 10 times as much along (3, 4, 0) as along (0, 0, 1), around (1, 2, 3), and not along (4, −3, 0).
         let along = [[-1.0, 0.5], [1.0, 0.5], [-1.0, -0.5], [1.0, -0.5]];
         let states: Vec<f32> = along.iter().flat_map(|[a, b]| [1.0 + 6.0 * a, 2.0 + 8.0 * a, 3.0 + 2.0 * b]).collect();
         let one = Components::of(&states, 3, 1).project(&states);
@@ -134,7 +136,7 @@ mod tests {
         let two = Components::of(&states, 3, 2).project(&states);
         let squares: f32 = two.iter().map(|value| value * value).sum();
         assert!((squares / two.len() as f32 - 1.0).abs() < 1e-5, "{two:?}");
-        // Distances are as before, but for the scale.
+        // Distances keep their ratios.
         let distance = |a: usize, b: usize| (two[2 * a] - two[2 * b]).hypot(two[2 * a + 1] - two[2 * b + 1]);
         assert!((distance(0, 1) / distance(0, 2) - 10.0).abs() < 1e-4, "{two:?}");
     }

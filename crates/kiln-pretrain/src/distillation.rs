@@ -3,25 +3,25 @@ use kiln_heads::{MaskedLm, hidden_state_error_sum};
 
 use crate::TeacherStates;
 
-/// A teacher's part of a loss: `alpha · masked tokens + (1 − alpha) · hidden states`.
+/// Distillation of a teacher's hidden states. The loss is `alpha · masked tokens + (1 − alpha) · hidden states`.
 #[derive(Debug)]
 pub struct Distillation {
-    /// What the teacher makes of the store.
+    /// The teacher's hidden states for the store's rows.
     pub states: TeacherStates,
-    /// The share of the masked tokens' own loss.
+    /// Weight of the masked-token loss.
     pub alpha: f64,
 }
 
 impl TeacherStates {
-    /// The squared error of the hidden states that a model's last layer has just given: a mean over the width, and over the
-    /// tokens that the teacher has a state of.
+    /// Mean squared error of the last layer's hidden states in the student's latest forward pass, over the width and over
+    /// the tokens that have a teacher state.
     ///
     /// # Shapes
-    /// - `rows`: of each row of the batch its number in the store, and the position of its first token in the batch
+    /// - `rows`: for each row of the batch, its index in the store and the position of its first ordinary token
     /// - output: `[1]`
     ///
     /// # Panics
-    /// When the model keeps no layer's outputs, or is not as wide as the states.
+    /// When the model does not keep the outputs of its layers, or its width differs from that of the states.
     pub(crate) fn loss(&self, model: &MaskedLm, rows: &[(usize, usize)], device: &Device) -> Tensor<1> {
         let kept = model.bert.layer_outputs.as_ref().expect("a student keeps the outputs of its layers");
         let student = kept.take().pop().expect("the last layer's at least");

@@ -5,16 +5,16 @@ use rand::{RngExt, SeedableRng};
 use crate::permutation::{mix, permute};
 use crate::{Error, Masking, TokenRow, TokenStore};
 
-/// How a row of a store is turned into a masked row that a model is trained on.
+/// Turns a row of a store into a masked row for training.
 #[derive(Clone, Debug)]
 pub struct Drawing {
-    /// Puts the special tokens around segments.
+    /// Adds the special tokens around segments.
     pub tokenizer: Tokenizer,
-    /// What is masked.
+    /// Selects and masks the tokens.
     pub masking: Masking,
-    /// Whether rows have two segments, of which half the time the second does not follow the first.
+    /// Whether rows have two segments. In half of the rows, the second segment comes from another document.
     pub next_sentence: bool,
-    /// Seed of everything that is drawn.
+    /// Seed of the random numbers.
     pub seed: u64,
 }
 
@@ -23,24 +23,24 @@ pub struct Drawing {
 pub struct Drawn {
     /// The masked row.
     pub encoding: Encoding,
-    /// The position in it of the first token that is not a special one.
+    /// Position of the first token that is not a special token.
     pub first: usize,
-    /// The positions in it that a model must predict, in order, and the ids that they had.
+    /// The positions that the model must predict, in order, with their original ids.
     pub targets: Vec<(usize, u32)>,
-    /// Whether the second segment is of another document; false where there is none.
+    /// Whether the second segment comes from another document; false without a second segment.
     pub is_random: bool,
 }
 
 impl Drawing {
-    /// The row of a store that is drawn at place `index` of an epoch; each is drawn once.
+    /// The row that is drawn at position `index` of an epoch. An epoch draws each of the `count` rows once.
     pub(crate) fn order(&self, index: usize, count: usize, epoch: usize) -> usize {
         permute(index as u64, count as u64, mix(self.seed ^ mix(epoch as u64 + 1))) as usize
     }
 
-    /// Masks a row; `number` decides how, and is another one in each epoch.
+    /// Masks a row. `number` seeds the random numbers; the same row has another number in each epoch.
     ///
     /// # Errors
-    /// When the store cannot be read, or a sentence of another document is needed and there is none.
+    /// When the store cannot be read, or a segment of another document is needed and there is no other document.
     pub fn draw(&self, store: &TokenStore, row: usize, number: usize) -> Result<Drawn, Error> {
         let random = &mut StdRng::seed_from_u64(mix(self.seed.wrapping_add(mix(number as u64 + 1))));
         let mut first = store.row(row)?;
@@ -56,7 +56,7 @@ impl Drawing {
         }
         let (mut encoding, first_place, second_place) = self.tokenizer.assemble(&first.tokens, second.as_deref())?;
         let split = first.tokens.len();
-        // Both segments are masked as one, and what was not there cannot be told.
+        // The share of masked tokens is that of both segments together.
         let mut ids = [first.tokens, second.unwrap_or_default()].concat();
         let place = |at: usize| if at < split { first_place + at } else { second_place + at - split };
         let targets = self.masking.mask(&mut ids, random).into_iter().map(|(at, id)| (place(at), id)).collect();
@@ -67,7 +67,7 @@ impl Drawing {
     }
 }
 
-/// Where the second segment begins: at one of the sentences, or where there is but one, in its middle.
+/// The token where the second segment begins: the start of a sentence, or the middle if there is only one sentence.
 fn border(row: &TokenRow, random: &mut StdRng) -> usize {
     match row.starts.len() {
         0 | 1 => row.tokens.len() / 2,
@@ -75,7 +75,7 @@ fn border(row: &TokenRow, random: &mut StdRng) -> usize {
     }
 }
 
-/// Tokens of another document, from the beginning of a sentence on: `length` of them, or fewer where it has fewer.
+/// Draws `length` tokens of a row of another document, from the start of a sentence; fewer if the row is shorter.
 fn elsewhere(store: &TokenStore, document: u64, length: usize, random: &mut StdRng) -> Result<Vec<u32>, Error> {
     let row = other_row(store, document, random)?;
     let TokenRow { tokens, starts, .. } = store.row(row)?;
@@ -85,9 +85,9 @@ fn elsewhere(store: &TokenStore, document: u64, length: usize, random: &mut StdR
     Ok(tokens[start..tokens.len().min(start + length)].to_vec())
 }
 
-/// A row of another document.
+/// Draws a row of another document.
 fn other_row(store: &TokenStore, document: u64, random: &mut StdRng) -> Result<usize, Error> {
-    // With many documents few tries are needed. After the last try, the next row of another document is taken.
+    // With many documents, few tries are needed. After the last try, the next row of another document is taken.
     const TRIES: usize = 32;
     let rows = store.rows();
     let mut row = random.random_range(0..rows);

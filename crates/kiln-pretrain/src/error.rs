@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-/// Why text could not be prepared for pre-training.
+/// An error while text is prepared for pre-training.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -10,55 +10,55 @@ pub enum Error {
     /// A sentence cannot be tokenized.
     #[error(transparent)]
     Tokenize(#[from] kiln_tokenize::Error),
-    /// The token store's files cannot be written or read.
-    #[error("{}: the tokens of the corpus cannot be kept there", folder.display())]
+    /// The files of the token store or of the teacher's states cannot be written or read.
+    #[error("{}: cannot store the tokens of the corpus", folder.display())]
     Store {
-        /// Their folder.
+        /// The folder of the files.
         folder: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A student whose tokens are not text.
-    #[error("the student's tokens stand for bytes, and what a teacher makes of a part of a character is not known")]
+    /// The student's tokenizer is byte-level: a token may be a part of a character.
+    #[error("the student's tokens are bytes; distillation needs tokens of whole characters")]
     ByteLevel,
-    /// A student that is wider than its teacher.
-    #[error("the student's hidden states have {student} numbers, expected at most as many as the teacher's, {teacher}")]
+    /// The student is wider than its teacher.
+    #[error("the student's hidden size is {student}, expected at most the teacher's, {teacher}")]
     WiderStudent {
         /// Width of the student's hidden states.
         student: usize,
-        /// Width of the teacher's.
+        /// Width of the teacher's hidden states.
         teacher: usize,
     },
-    /// A teacher's states would take too much disk.
-    #[error("the teacher's states of the corpus would take {bytes} bytes on disk, expected at most {most}")]
+    /// The teacher's states would take too much space on disk.
+    #[error("the teacher's hidden states of the corpus would take {bytes} bytes on disk, expected at most {most}")]
     TeacherStates {
-        /// What they would take.
+        /// Size of the states in bytes.
         bytes: u64,
-        /// The limit.
+        /// The limit in bytes.
         most: u64,
     },
-    /// A vocabulary without a token to mask with.
+    /// The vocabulary has no mask token.
     #[error("the vocabulary has no mask token: looked for `[MASK]` and `<mask>`")]
     NoMaskToken,
-    /// Too little text.
+    /// The corpus is too small.
     #[error(
-        "the corpus has {rows} rows of two tokens or more, expected at least {expected}: one to train on, one to validate with"
+        "the corpus has {rows} rows of two tokens or more, expected at least {expected}: one for training and one for validation"
     )]
     TooFewRows {
-        /// Rows that there are.
+        /// Number of rows in the corpus.
         rows: usize,
-        /// Rows that it takes.
+        /// Number of rows that are needed.
         expected: usize,
     },
-    /// No document that the sentence of another document could come from.
+    /// Next-sentence prediction needs a second document, and there is none.
     #[error(
         "`next_sentence` needs two documents with enough text for a row of two tokens; the corpus has {with_rows} \
          among {documents} documents. Separate documents by a blank line, or set `next_sentence = false`"
     )]
     NoOtherDocument {
-        /// Documents with a row.
+        /// Number of documents with at least one row.
         with_rows: u64,
-        /// All documents.
+        /// Number of all documents.
         documents: u64,
     },
 }

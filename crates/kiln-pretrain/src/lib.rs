@@ -1,6 +1,7 @@
-//! Pre-training rows from raw text: a token store on disk, masks and next sentences drawn anew each epoch, a teacher's hidden
-//! states.
-//! The loop is that of `kiln-train`; what is here is its [`TrainingSet`](kiln_train::TrainingSet).
+//! Pre-training data from raw text: a token store on disk, masks and next sentences that are drawn anew in each epoch, and
+//! the hidden states of a teacher.
+//!
+//! The training loop is in `kiln-train`. This crate implements its [`TrainingSet`](kiln_train::TrainingSet).
 //!
 //! ```
 //! use kiln_dataset::Passage;

@@ -9,48 +9,48 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// What is masked together.
+/// The unit of masking: the tokens of a unit are masked together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MaskUnit {
-    /// A token: BERT as it was published.
+    /// A single token, as in the original BERT.
     #[default]
     Token,
-    /// A word: all tokens of an English one; of Chinese characters the longest words of a list.
+    /// A whole word: all tokens of an English word, or the longest match of Chinese characters in a word list.
     Word,
-    /// The same, but Chinese characters in runs of 1, 2, 3 or 4, of which 40, 30, 20 and 10 in a hundred (MacBERT, Cui et al.,
-    /// 2020).
+    /// As [`MaskUnit::Word`], but Chinese characters are masked in runs of 1, 2, 3 or 4, with probabilities of 40, 30, 20
+    /// and 10 % (MacBERT, Cui et al., 2020).
     Ngram,
 }
 
-/// How tokens are masked.
+/// Settings of the masking.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MaskingConfig {
-    /// The share of tokens that a model must predict: of 100 of them, 80 are masked, 10 replaced by another token and 10 left
-    /// as they are.
+    /// The share of tokens that the model must predict. Of these, 80 % become the mask token, 10 % a random token, and 10 %
+    /// stay as they are.
     pub share: f64,
-    /// What is masked together.
+    /// The tokens that are masked together.
     pub unit: MaskUnit,
-    /// Words that stay together under [`MaskUnit::Word`].
+    /// The Chinese words that [`MaskUnit::Word`] masks as a whole.
     pub words: Vec<String>,
 }
 
 impl Default for MaskingConfig {
-    /// 15 % of the tokens, one by one.
+    /// Masks 15 % of the tokens, each on its own.
     fn default() -> Self {
         Self { share: 0.15, unit: MaskUnit::default(), words: Vec::new() }
     }
 }
 
-/// A [`MaskingConfig`] for a vocabulary.
+/// A [`MaskingConfig`] prepared for a vocabulary.
 #[derive(Clone, Debug)]
 pub struct Masking {
     share: f64,
     unit: MaskUnit,
     mask_token_id: u32,
-    /// The ids that another token is drawn from: all but special ones.
+    /// The ids that random tokens are drawn from: all ids except special tokens.
     ordinary: Vec<u32>,
-    /// Of each id, how it is joined to its neighbours.
+    /// How each id joins its neighbours.
     joins: Vec<Joins>,
     words: HashSet<Vec<u32>>,
     longest_word: usize,
@@ -58,18 +58,20 @@ pub struct Masking {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Joins {
-    /// It begins a word.
+    /// It begins a word or is no part of one.
     No,
-    /// It goes on with the word before it.
+    /// It continues the word before it.
     Before,
-    /// It is a Chinese character.
+    /// It begins with a Chinese character.
     Characters,
 }
 
-/// Of 10 runs of Chinese characters, how many have each length.
+/// The lengths of runs of Chinese characters, which are drawn with equal probability.
 const RUN_LENGTHS: [usize; 10] = [1, 1, 1, 1, 2, 2, 2, 3, 3, 4];
 
 impl MaskingConfig {
+    /// Prepares the masking for a tokenizer's vocabulary.
+    ///
     /// # Errors
     /// When the vocabulary has no mask token, or a word cannot be tokenized.
     pub fn init(&self, tokenizer: &Tokenizer) -> Result<Masking, Error> {
@@ -92,10 +94,10 @@ impl MaskingConfig {
 /// SentencePiece's mark of a space.
 const SPACE_MARK: char = '▁';
 
-/// A space as a byte-level vocabulary has it.
+/// The mark of a space in a byte-level vocabulary.
 const BYTE_LEVEL_SPACE: char = 'Ġ';
 
-/// How a token joins what is before it: `text` is what it stands for, and `is_spaced` whether a space may precede it.
+/// How a token joins the token before it. `text` is the token's text, and `is_spaced` is whether a space may precede it.
 fn joins(token: &str, text: &str, is_spaced: bool) -> Joins {
     match text.chars().next() {
         Some(first) if is_chinese(first) => Joins::Characters,
@@ -105,14 +107,15 @@ fn joins(token: &str, text: &str, is_spaced: bool) -> Joins {
     }
 }
 
-/// The blocks of CJK ideographs that BERT parts.
+/// Whether a character is in a block of CJK ideographs that BERT splits into single characters.
 fn is_chinese(c: char) -> bool {
     matches!(c, '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}' | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
 }
 
 impl Masking {
-    /// Masks some of the ids, and returns the positions that a model must predict with their ids, in order: the
-    /// share of them, rounded, at least one.
+    /// Masks some of the ids, and returns the positions that the model must predict, in order, with their original ids.
+    ///
+    /// Their number is the configured share of all ids, rounded, or fewer where the units do not fit, but at least one.
     ///
     /// # Panics
     /// When there are no ids.
@@ -141,7 +144,7 @@ impl Masking {
         targets
     }
 
-    /// What is masked together.
+    /// Splits the ids into units that are masked together.
     fn units(&self, ids: &[u32], random: &mut impl Rng) -> Vec<Range<usize>> {
         let joins = |at: usize| self.joins.get(ids[at] as usize).copied().unwrap_or(Joins::No);
         let mut units = Vec::with_capacity(ids.len());
@@ -164,7 +167,7 @@ impl Masking {
         units
     }
 
-    /// Tokens of the longest word of the list that the ids begin with, 1 where there is none.
+    /// Length in tokens of the longest listed word at the start of the ids, or 1 if there is none.
     fn word(&self, ids: &[u32]) -> usize {
         let most = self.longest_word.min(ids.len());
         (2..=most).rev().find(|&length| self.words.contains(&ids[..length])).unwrap_or(1)
@@ -177,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    /// Ids: 0 to 4 special, 4 the mask; 5 and 6 characters, 7 a word, 8 its continuation, 9 punctuation.
+    /// Ids 0 to 4 are special, and 4 is the mask. 5 and 6 are characters, 7 is a word, 8 its continuation, 9 punctuation.
     fn masking(unit: MaskUnit) -> Masking {
         let tokens = ["", "", "", "", "", "房", "间", "un", "##able", "!"];
         Masking {
@@ -217,8 +220,8 @@ mod tests {
         assert_eq!([joins("Ġa", "a", true), joins("æĪ", "�", false)], [Joins::No, Joins::No]);
     }
 
-    /// A token in seven is chosen; of these eight tenths are masked, a tenth drawn anew (of five ids one is the same), and a
-    /// tenth left.
+    /// 15 % of the tokens are chosen. Of these, 80 % are masked, 10 % are drawn from five ids, one of which is the same, and
+    /// 10 % stay.
     #[test]
     fn shares_are_those_of_bert() {
         for unit in [MaskUnit::Token, MaskUnit::Word, MaskUnit::Ngram] {

@@ -1,5 +1,5 @@
-/// The place of `index` in an order of `0..count` that the seed decides, without a table: a Feistel network over the next
-/// power of four, walked until it lands inside (Black and Rogaway, 2002).
+/// Maps `index` to its place in a permutation of `0..count` that the seed selects. It needs no table: a Feistel network over
+/// the next power of four is applied until the result is below `count` (Black and Rogaway, 2002).
 ///
 /// # Panics
 /// When `index` is not below `count`.

@@ -12,40 +12,43 @@ use kiln_train::{BatchLoss, Dataset, EvaluationSet, TrainingSet};
 
 use crate::{Distillation, Drawing, Drawn, Error, TokenStore};
 
-/// Rows of a store, masked anew in each epoch.
+/// The rows of a store, masked anew in each epoch.
 #[derive(Clone, Debug)]
 pub struct PretrainingSet {
     store: Rc<TokenStore>,
     drawing: Rc<Drawing>,
     part: Part,
     distillation: Option<Rc<Distillation>>,
-    /// Rows drawn to count their targets, kept for the loss, which takes them.
+    /// Rows that were drawn to count their targets. The loss takes them from here.
     counted: RefCell<BTreeMap<usize, Drawn>>,
 }
 
-/// Which rows of a store.
+/// The rows of a store that belong to a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     All,
-    /// All but one in `every`.
+    /// All rows except one in `every`.
     Kept {
         every: usize,
     },
-    /// One in `every`.
+    /// One row in `every`.
     HeldBack {
         every: usize,
     },
 }
 
-/// One row in so many is held back, and more are not needed than these.
+/// At least this many rows per row that is held back for validation.
 const HOLD_BACK: usize = 50;
+/// About the most rows that are held back for validation.
 const ENOUGH: usize = 2_000;
 
-/// A store's rows to train on, and those held back to validate with: one in 50, at most 2,000 of them, or those of a store of
-/// their own. Order and masks of the second never change.
+/// Splits a store into a training set and a validation set.
+///
+/// The validation rows are those of `validation`, or one row in 50 of `store`, about 2,000 at most. Their order and masks
+/// are the same at each validation.
 ///
 /// # Errors
-/// When there are too few rows, or too few documents for a sentence of another one.
+/// When there are too few rows, or next sentences are enabled and fewer than two documents have rows.
 pub fn split(
     store: TokenStore,
     validation: Option<TokenStore>,
@@ -67,7 +70,7 @@ impl PretrainingSet {
     /// All rows of a store.
     ///
     /// # Errors
-    /// When there is none, or too few documents for a sentence of another one.
+    /// When there are no rows, or next sentences are enabled and fewer than two documents have rows.
     pub fn whole(store: TokenStore, drawing: Drawing) -> Result<Self, Error> {
         Self::of(Rc::new(store), Rc::new(drawing), Part::All, 1)
     }
@@ -83,21 +86,21 @@ impl PretrainingSet {
         Ok(Self { store, drawing, part, distillation: None, counted: RefCell::default() })
     }
 
-    /// The same with a teacher's part in the loss. The model has to keep the outputs of its layers in training.
+    /// Adds a teacher's hidden states to the loss. The model has to keep the outputs of its layers in training.
     ///
     /// # Panics
-    /// With next sentences: a teacher's states are those of the store's rows.
+    /// When next sentences are enabled: the teacher's states belong to whole rows of the store.
     pub fn with_distillation(self, distillation: Distillation) -> Self {
         assert!(!self.drawing.next_sentence, "a teacher has read the store's rows, not segments of two");
         Self { distillation: Some(Rc::new(distillation)), ..self }
     }
 
-    /// The store whose rows these are.
+    /// The store of the rows.
     pub fn store(&self) -> &TokenStore {
         &self.store
     }
 
-    /// The store's row at a place of this part.
+    /// The index in the store of the row at a position of this set.
     fn row(&self, index: usize) -> usize {
         match self.part {
             Part::All => index,
@@ -106,13 +109,13 @@ impl PretrainingSet {
         }
     }
 
-    /// The store's row behind a number: rows are numbered on from epoch to epoch, each in an order of its own.
+    /// The index in the store of the row with a number. Numbers continue from epoch to epoch; each epoch has its own order.
     fn numbered(&self, number: usize) -> usize {
         let count = self.rows();
         self.row(self.drawing.order(number % count, count, number / count))
     }
 
-    /// A row with its masks.
+    /// Draws a row with its masks. Numbers continue from epoch to epoch.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -128,7 +131,7 @@ impl PretrainingSet {
         numbers.iter().map(&mut drawn).collect()
     }
 
-    /// The model's logits for some rows, and what they should say.
+    /// Runs the model over rows, and returns its output with the targets.
     fn forward(&self, model: &MaskedLm, drawn: Vec<Drawn>, device: &Device) -> Asked {
         let (mut encodings, mut targets, mut next) = (Vec::<Encoding>::new(), Vec::new(), Vec::new());
         for drawn in drawn {
@@ -152,27 +155,27 @@ impl PretrainingSet {
     }
 }
 
-/// Logits beside what they should say.
+/// A model's output with its targets.
 struct Asked {
     output: MaskedLmOutput,
     targets: Tensor<1, Int>,
     next: Tensor<1, Int>,
 }
 
-/// How many of a model's predictions were right.
+/// Counts of a model's correct predictions, and its losses.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
-    /// Masked tokens.
+    /// Number of masked tokens.
     pub masked: usize,
-    /// How many of them were predicted right.
+    /// Number of masked tokens that were predicted correctly.
     pub masked_right: usize,
-    /// Their cross-entropy, summed.
+    /// Sum of the cross-entropies of the masked tokens.
     pub masked_loss_sum: f64,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Rows for which it was predicted right whether the second segment follows; none without next sentences.
+    /// Number of rows with a correct next-sentence prediction; `None` without next sentences.
     pub next_right: Option<usize>,
-    /// Cross-entropy of these predictions, summed.
+    /// Sum of the cross-entropies of the next-sentence predictions.
     pub next_loss_sum: f64,
 }
 
@@ -194,7 +197,7 @@ impl Dataset for PretrainingSet {
         }
     }
 
-    /// A segment of another document may be shorter.
+    /// Upper bounds of the lengths: a segment of another document may be shorter.
     fn lengths(&self, rows: Range<usize>) -> Cow<'_, [usize]> {
         let special = self.drawing.tokenizer.num_special_tokens(self.drawing.next_sentence);
         let length = |number| self.store.shape(self.numbered(number)).expect("the store has been read before").1;
@@ -209,7 +212,7 @@ impl Dataset for PretrainingSet {
 impl TrainingSet for PretrainingSet {
     type Model = MaskedLm;
 
-    /// Masked tokens. The row is kept for [`TrainingSet::loss`], which would draw it again.
+    /// The number of masked tokens. The drawn row is kept, so that [`TrainingSet::loss`] does not draw it again.
     fn weight(&self, row: usize) -> usize {
         let drawn = self.draw(row).expect("the store has been read before");
         let targets = drawn.targets.len();
@@ -217,7 +220,7 @@ impl TrainingSet for PretrainingSet {
         targets
     }
 
-    /// The mean over masked tokens and the mean over rows count the same: the second is scaled to the weight of the first.
+    /// The mean loss of masked tokens and the mean next-sentence loss have equal weight, so the latter is scaled to a sum.
     fn loss(&self, model: &MaskedLm, rows: &[usize], device: &Device) -> BatchLoss {
         let drawn = self.drawn(rows);
         let first: Vec<usize> = drawn.iter().map(|drawn| drawn.first).collect();
@@ -268,7 +271,7 @@ impl EvaluationSet<MaskedLm> for PretrainingSet {
     }
 }
 
-/// Batches that are ordered by length together.
+/// Number of batches whose rows are sorted by length together.
 const BLOCK_BATCHES: usize = 16;
 
 #[cfg(test)]
@@ -281,7 +284,7 @@ mod tests {
     use super::*;
     use crate::{MaskingConfig, TokenStoreConfig};
 
-    /// Documents of which each has a character of its own, four sentences of six of them.
+    /// Each document has its own character, in four sentences of six.
     fn sets(documents: u32, next_sentence: bool) -> Result<(PretrainingSet, PretrainingSet), Error> {
         let character = |document| char::from_u32(0x4e00 + document).expect("a character of Chinese");
         let sentence = |document| character(document).to_string().repeat(6);
@@ -355,7 +358,7 @@ mod tests {
         let expected = train.draw(3).expect("it can be read");
         assert_eq!(train.weight(3), expected.targets.len());
         assert_eq!(train.counted.borrow().keys().collect::<Vec<_>>(), [&3], "it is kept");
-        // What the loss gets is what was kept, whatever it is.
+        // The loss gets the row that was kept, even one that was changed.
         let marked = Drawn { is_random: !expected.is_random, ..expected.clone() };
         train.counted.borrow_mut().insert(3, marked.clone());
         assert_eq!(train.drawn(&[3]), [marked]);
@@ -363,7 +366,7 @@ mod tests {
         assert_eq!(train.drawn(&[3]), [expected]);
     }
 
-    /// Documents of so many sentences, in a store of rows of 12 tokens.
+    /// Documents with the given numbers of sentences, in rows of up to 12 tokens.
     fn set_of(documents: &[usize], next_sentence: bool) -> Result<PretrainingSet, Error> {
         let config = VocabularyConfig { size: 8, min_count: 1, lower_case: true };
         let tokenizer: Tokenizer = config.train(["房"].into_iter()).expect("there is a character");
@@ -376,7 +379,7 @@ mod tests {
         PretrainingSet::whole(store, Drawing { tokenizer, masking, next_sentence, seed: 7 })
     }
 
-    /// A document of one token has no row, so no sentence can be drawn from it.
+    /// A document with one token has no row, so no segment can be drawn from it.
     #[test]
     fn a_document_without_a_row_is_no_other_document() {
         let error = set_of(&[60, 1], true).expect_err("one document has rows").to_string();

@@ -14,57 +14,60 @@ use crate::alignment::{Speller, aligned};
 use crate::components::Components;
 use crate::{Error, TokenStore};
 
-/// What the last layer of a teacher makes of each token of a store. It is computed once, in a file that is read row by row.
+/// A teacher's hidden states for each token of a store. They are computed once, into a file that is read row by row.
 ///
-/// The teacher reads the text that the tokens stand for, by its own tokenizer. A token's state is the mean over the teacher's
-/// tokens that share a character with it. States of a wider teacher are projected on their first principal components, as
-/// many as the student is wide, centred, with a mean square of 1.
+/// The teacher tokenizes the text of a row with its own tokenizer. The state of a token is the mean of the teacher's
+/// last-layer states over its tokens that share a character with that token. If the teacher is wider than the student, the
+/// states are centred, projected to as many principal components as the student is wide, and scaled to a mean square of 1.
 #[derive(Debug)]
 pub struct TeacherStates {
     file: CacheFile,
     folder: PathBuf,
-    /// Of each row its first token, counted over all rows, and the number of all tokens.
+    /// The index of each row's first token over all rows, and the number of all tokens at the end.
     starts: Vec<usize>,
     width: usize,
 }
 
-/// A model whose hidden states are learnt.
+/// A model whose hidden states a student learns.
 #[derive(Clone, Copy, Debug)]
 pub struct Teacher<'a> {
-    /// Its encoder.
+    /// The encoder.
     pub bert: &'a Bert,
-    /// Its tokenizer; what is behind its maximum length has no state.
+    /// The tokenizer. Text beyond its maximum length has no state.
     pub tokenizer: &'a Tokenizer,
-    /// Stands for both: a hash of their files.
+    /// A hash of the files of the encoder and the tokenizer.
     pub hash: &'a str,
 }
 
-/// How a teacher's states are computed.
+/// Settings of [`TeacherStates::compute`].
 #[derive(Clone, Debug)]
 pub struct TeacherStatesConfig {
-    /// The width of the student's hidden states; not above that of the teacher's.
+    /// Width of the student's hidden states, at most that of the teacher.
     pub width: usize,
-    /// Rows computed at once.
+    /// Number of rows in a batch.
     pub batch_size: usize,
-    /// Holds a file for each teacher and store.
+    /// The cache folder, with a file for each teacher and store.
     pub folder: PathBuf,
-    /// The most bytes of a file.
+    /// The largest size of a file, in bytes.
     pub max_bytes: u64,
 }
 
-/// Rows whose states the principal components are of.
+/// Number of rows that the principal components are computed from.
 const COMPONENT_ROWS: usize = 1_024;
 
-/// Rows that are sorted by length and tokenized together.
+/// Number of rows that are tokenized and sorted by length together.
 const CHUNK: usize = 4_096;
 
 impl TeacherStates {
-    /// Runs a teacher over all rows of a store of `tokenizer`'s tokens, or opens the file that an earlier run has written.
-    /// Returns the states with whether they were there before. `progress` gets the number of rows done, from time to time.
+    /// Runs a teacher over all rows of a store, or opens the file of an earlier run. A file with a wrong length is computed
+    /// anew.
+    ///
+    /// `tokenizer` is the student's tokenizer, which made the tokens of the store. `progress` is called with the number of
+    /// rows done. Returns the states, and whether they were already in the cache.
     ///
     /// # Errors
-    /// When the student is wider than the teacher or its tokens stand for bytes, when the file would be larger than the limit,
-    /// or when it cannot be written. A file of another length is computed anew.
+    /// When the student is wider than the teacher or has a byte-level tokenizer, when the file would be larger than the
+    /// limit, or when it cannot be written.
     pub fn compute(
         teacher: Teacher<'_>,
         store: &TokenStore,
@@ -115,7 +118,7 @@ impl TeacherStates {
         self.width
     }
 
-    /// The states of a row's tokens, row-major `[tokens, width]`; zeros for a token that the teacher has no part of.
+    /// The states of a row's tokens, row-major `[tokens, width]`, with zeros for a token without a teacher state.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -139,7 +142,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Gives `take` the states of each row's tokens, row-major `[tokens, teacher's width]`, in any order of the rows.
+    /// Calls `take` with each row and its tokens' states, row-major `[tokens, teacher's width]`. Rows come in any order.
     fn read(
         &self,
         rows: &[usize],
@@ -165,13 +168,13 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The text of some tokens as the teacher reads it, and for each of them those that it is in the teacher's encoding.
+    /// The teacher's encoding of the text of tokens, and the range of the teacher's tokens for each of them.
     fn encode(&self, tokens: &[u32]) -> Result<(Encoding, Vec<Range<usize>>), Error> {
         let tokenizer = self.teacher.tokenizer;
         let (text, spans) = self.speller.spell(tokens);
         let list = tokenizer.list(&text, None)?;
         let most = list.input_ids.len().min(tokenizer.max_length());
-        // Special tokens stand for no characters.
+        // Special tokens have no characters.
         let pieces = aligned(&spans, &list.offsets[..most]);
         let encoding = Encoding {
             input_ids: list.input_ids[..most].to_vec(),
@@ -182,7 +185,7 @@ impl Reader<'_> {
         Ok((encoding, pieces))
     }
 
-    /// The principal components of rows that are spread over the store.
+    /// Principal components of the states of rows that are spread over the store.
     fn components(&self, config: &TeacherStatesConfig) -> Result<Components, Error> {
         let count = self.store.rows().min(COMPONENT_ROWS);
         let rows: Vec<usize> = (0..count).map(|at| at * self.store.rows() / count).collect();
@@ -195,7 +198,7 @@ impl Reader<'_> {
     }
 }
 
-/// The mean of states, row-major `[states, width]`; zeros where there is none.
+/// The mean of states, row-major `[states, width]`; zeros if there are none.
 fn mean(states: &[f32], width: usize) -> Vec<f32> {
     let mut mean = vec![0.0; width];
     let share = 1.0 / (states.len() / width).max(1) as f32;
@@ -209,7 +212,7 @@ fn host(states: Tensor<3>) -> Vec<f32> {
     states.into_data().convert::<f32>().try_into_vec::<f32>().expect("it was converted to f32")
 }
 
-/// A hash of all that the states depend on: the teacher, its precision, the width, and every token of every row.
+/// A hash of everything that the states depend on: the teacher, its precision and maximum length, the width, and all tokens.
 fn key(teacher: Teacher<'_>, store: &TokenStore, config: &TeacherStatesConfig) -> Result<String, Error> {
     let mut all = Sha256::new();
     let precision = teacher.bert.products.precision;

@@ -7,16 +7,18 @@ use kiln_tokenize::Tokenizer;
 
 use crate::Error;
 
-/// A corpus as tokens, in files without a name that are gone when the process ends: memory does not grow with the corpus. Its
-/// sentences are gathered into rows, each of as many neighbours of one document as fit. All numbers are little-endian.
+/// A tokenized corpus on disk, so that memory does not grow with the corpus.
+///
+/// Consecutive sentences of a document are packed into rows. The files are unnamed and temporary: they disappear when the
+/// process ends. All numbers are little-endian.
 #[derive(Debug)]
 pub struct TokenStore {
     folder: PathBuf,
-    /// Ids, one after another: u32.
+    /// The ids of all tokens, as u32.
     tokens: File,
-    /// The first token of each sentence, and the end of the last: u64.
+    /// The index of each sentence's first token, and the end of the last sentence, as u64.
     sentences: File,
-    /// For each row: its first sentence, the end of its sentences, its document and the number of its tokens. u64.
+    /// For each row: its first sentence, the end of its sentences, its document and its number of tokens, as u64.
     rows: File,
     counts: Counts,
 }
@@ -30,34 +32,34 @@ struct Counts {
     documents_with_rows: u64,
 }
 
-/// How a store is made.
+/// Settings of a [`TokenStore`].
 #[derive(Clone, Debug)]
 pub struct TokenStoreConfig {
-    /// Where its files lie, without a name.
+    /// The folder of the unnamed files.
     pub folder: PathBuf,
-    /// Tokens of a row, without special ones. A sentence of more than half of them is cut, so that a row can always have two.
+    /// Most tokens of a row, without special tokens. Sentences longer than half of it are split, so that two fit into a row.
     pub max_tokens: usize,
 }
 
 /// A row of a [`TokenStore`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRow {
-    /// Which document it is of.
+    /// The index of the row's document.
     pub document: u64,
-    /// Its ids, without special tokens.
+    /// The ids, without special tokens.
     pub tokens: Vec<u32>,
-    /// Where its sentences begin, the first at 0.
+    /// The index of each sentence's first token in `tokens`; the first is 0.
     pub starts: Vec<usize>,
 }
 
-/// Sentences that are tokenized at once, by all threads.
+/// Number of passages that are tokenized together, by all threads.
 const CHUNK: usize = 8192;
 
-/// u64s of a row's record.
+/// Number of u64 values in a row's record.
 const RECORD: usize = 4;
 
 impl TokenStoreConfig {
-    /// Tokenizes a corpus.
+    /// Tokenizes a corpus and writes it to a store.
     ///
     /// # Errors
     /// When a passage cannot be read or tokenized, or the store cannot be written.
@@ -100,11 +102,11 @@ struct StoreWriter {
     sentences: BufWriter<File>,
     rows: BufWriter<File>,
     counts: Counts,
-    /// The first sentence of the row that is being gathered.
+    /// The first sentence of the current row.
     first_sentence: u64,
-    /// Tokens of that row so far.
+    /// Number of tokens in the current row.
     row_tokens: usize,
-    /// Whether the current document has a row already.
+    /// Whether the current document already has a row.
     has_row: bool,
 }
 
@@ -144,7 +146,7 @@ impl StoreWriter {
         Ok(())
     }
 
-    /// Ends a row. One of a single token is left out: there is nothing to predict the token from.
+    /// Ends a row. A row with a single token is dropped, because it has no context to predict the token from.
     fn end_row(&mut self) -> io::Result<()> {
         if self.row_tokens > 1 {
             let Counts { sentences, documents, .. } = self.counts;
@@ -173,36 +175,39 @@ impl StoreWriter {
 }
 
 impl TokenStore {
-    /// How many rows there are.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.counts.rows as usize
     }
 
-    /// How many documents there are.
+    /// Number of documents.
     pub fn documents(&self) -> u64 {
         self.counts.documents
     }
 
-    /// How many documents have a row: those with enough text.
+    /// Number of documents with enough text for a row.
     pub fn documents_with_rows(&self) -> u64 {
         self.counts.documents_with_rows
     }
 
-    /// How many tokens there are, without special ones.
+    /// Number of tokens, without special tokens.
     pub fn tokens(&self) -> u64 {
         self.counts.tokens
     }
 
-    /// Document and tokens of a row.
+    /// The document of a row and its number of tokens, without reading the tokens.
     ///
     /// # Errors
     /// When the store cannot be read.
+    ///
+    /// # Panics
+    /// When there is no such row.
     pub fn shape(&self, row: usize) -> Result<(u64, usize), Error> {
         let [_, _, document, tokens] = self.record(row)?;
         Ok((document, tokens as usize))
     }
 
-    /// A row.
+    /// Reads a row.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -227,13 +232,13 @@ impl TokenStore {
     }
 }
 
-/// `count` numbers, the first at index `from`.
+/// Reads `count` numbers, the first at index `from`.
 fn read_u64s(file: &File, from: u64, count: usize) -> io::Result<Vec<u64>> {
     let bytes = read_at(file, from * 8, count * 8)?;
     Ok(bytes.as_chunks().0.iter().map(|&bytes| u64::from_le_bytes(bytes)).collect())
 }
 
-/// `count` numbers, the first at index `from`.
+/// Reads `count` numbers, the first at index `from`.
 fn read_u32s(file: &File, from: u64, count: usize) -> io::Result<Vec<u32>> {
     let bytes = read_at(file, from * 4, count * 4)?;
     Ok(bytes.as_chunks().0.iter().map(|&bytes| u32::from_le_bytes(bytes)).collect())
