@@ -1,4 +1,4 @@
-//! A report from six logits: `cargo run --release -p kiln-eval --example report`
+//! Prints a report of six logits: `cargo run --release -p kiln-eval --example report`
 #![expect(clippy::print_stdout, reason = "an example prints")]
 
 use std::collections::BTreeMap;

@@ -9,29 +9,31 @@ use crate::html::put;
 pub struct ByLength {
     /// The score's name.
     pub metric: &'static str,
-    /// At most five of about as many rows each; texts of one length are in one.
+    /// At most five bins with about the same number of rows. All texts of one length are in the same bin.
     pub bins: Vec<LengthBin>,
 }
 
 /// The rows whose lengths are in one range.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct LengthBin {
-    /// The shortest and the longest, in characters.
+    /// The shortest and the longest length, in characters.
     pub characters: [usize; 2],
-    /// How many there are.
+    /// Number of rows.
     pub examples: usize,
-    /// Their score.
+    /// The score of the rows.
     pub score: f64,
 }
 
 const BINS: usize = 5;
 
 impl ByLength {
+    /// Groups the rows by the length of their texts, and scores each group.
+    ///
     /// # Shapes
-    /// - `characters`: the length of each row's texts
+    /// - `characters`: `[rows]`, the length of each row's texts
     ///
     /// # Panics
-    /// When there is not one for each row.
+    /// When the number of lengths differs from the number of rows.
     pub fn new(judged: &Judged, characters: &[usize]) -> Self {
         assert_eq!(judged.len(), characters.len(), "a length for each row");
         let mut rows: Vec<usize> = (0..characters.len()).collect();
@@ -54,7 +56,7 @@ impl ByLength {
     }
 }
 
-/// A row a bin.
+/// Writes a table with one row per bin.
 pub(crate) fn length_table(page: &mut String, by_length: &ByLength) {
     if by_length.bins.len() < 2 {
         return;
@@ -76,7 +78,7 @@ mod tests {
 
     #[test]
     fn bins_hold_all_rows_and_no_length_twice() {
-        // Long texts are wrong.
+        // The predictions for long texts are wrong.
         let characters: Vec<usize> = (0..50).map(|row| if row < 20 { 7 } else { row }).collect();
         let predictions: Vec<usize> = characters.iter().map(|length| usize::from(*length >= 40)).collect();
         let by_length = ByLength::new(&Judged::labels(&predictions, &[0; 50]), &characters);

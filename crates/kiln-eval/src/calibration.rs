@@ -4,52 +4,54 @@ use serde::Serialize;
 
 use crate::Reliability;
 
-/// How far probabilities of labels are from the truth, before and after they are calibrated, and what abstaining costs. Of
-/// several labels a row, each pair of row and label counts as a row with two labels: right and wrong.
+/// Calibration of the labels' probabilities, before and after temperature scaling, and the coverage at minimum scores.
+///
+/// With several labels per row, each pair of row and label counts as a row with two labels: present and absent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CalibrationReport {
-    /// Of the logits as they are.
+    /// Scores of the unscaled logits.
     pub before: CalibrationScores,
-    /// The temperature that was fitted on the validation split; absent where none fits best.
+    /// The temperature that was fitted on the validation split; absent if the fit has no minimum.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
-    /// Of the logits over the temperature.
+    /// Scores of the logits divided by the temperature.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<CalibrationScores>,
-    /// Which share of the rows is answered, and how well, where an answer needs a probability; of the probabilities that
-    /// predictions have.
+    /// Coverage and accuracy at each minimum score, with the calibrated probabilities if there is a temperature.
     pub coverage: Vec<Coverage>,
 }
 
-/// How far probabilities are from the truth.
+/// Calibration scores of probabilities.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CalibrationScores {
-    /// Difference between confidence and accuracy, weighted over ten bins of confidence.
+    /// Expected calibration error: mean difference between confidence and accuracy in ten bins, weighted by their size.
     pub calibration_error: f64,
-    /// Squared distance between the probabilities and the truth, 0 to 2.
+    /// Brier score: mean squared distance between the probabilities and the one-hot target, 0 to 2.
     pub brier_score: f64,
-    /// Mean of −ln of the target's probability.
+    /// Mean negative logarithm of the target's probability.
     pub negative_log_likelihood: f64,
     /// The bins, from the lowest confidence to the highest.
     pub reliability: Vec<Reliability>,
 }
 
-/// What is left where predictions below a probability are no answers.
+/// Coverage and accuracy when predictions with a lower probability are withheld.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Coverage {
-    /// The least probability of an answer.
+    /// The lowest probability of a prediction that counts as an answer.
     pub min_score: f64,
     /// Share of the rows that are answered.
     pub coverage: f64,
-    /// Share of the answers that are right; absent where there are none.
+    /// Share of the answers that are right; absent if there are no answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accuracy: Option<f64>,
 }
 
-/// The probabilities that coverage is tabulated at.
+/// The minimum scores of the coverage table.
 const MIN_SCORES: [f64; 8] = [0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99];
 
 impl CalibrationReport {
+    /// Computes the report of a split's logits.
+    ///
     /// # Shapes
     /// - `logits`: row-major `[rows, num_labels]`
     /// - `targets`: `[rows]`
@@ -77,7 +79,7 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// How far the probabilities are from the truth, and what is predicted with them.
+    /// The calibration scores at a temperature, and the predictions with their probabilities.
     fn scores(&self, temperature: f64) -> (CalibrationScores, Predictions) {
         let rows = self.logits.chunks(self.num_labels);
         let probabilities: Vec<f64> = rows.clone().flat_map(|row| softmax_at(row, temperature)).collect();
@@ -129,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// Four rows with the probability e²/(1 + e²) = 0.88, three of them right.
+    /// Four rows with the probability e²/(1 + e²) = 0.88, three of which are right.
     #[test]
     fn a_temperature_brings_confidence_to_accuracy() {
         let (logits, targets) = ([0.0, 2.0].repeat(4), [1, 1, 0, 1]);

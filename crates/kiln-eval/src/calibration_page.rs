@@ -2,7 +2,7 @@ use crate::charts::reliability;
 use crate::html::put;
 use crate::{CalibrationReport, CalibrationScores};
 
-/// Diagrams before and after the calibration, the numbers of both, and what abstaining costs.
+/// Writes the reliability diagrams and scores before and after calibration, and the coverage at minimum scores.
 pub(crate) fn calibration_section(page: &mut String, calibration: &CalibrationReport) {
     let CalibrationReport { before, temperature, after, coverage } = calibration;
     let before_title = if after.is_some() { "Reliability before calibration" } else { "Reliability" };

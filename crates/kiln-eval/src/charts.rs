@@ -1,4 +1,4 @@
-//! Charts as SVG that stands in a page and takes its text colour from there.
+//! Charts as inline SVG, which takes its text colour from the page.
 
 use plotters::prelude::*;
 
@@ -8,17 +8,17 @@ use crate::Reliability;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Line {
     pub name: String,
-    /// Values by the epochs that were made until then; there may be gaps.
+    /// Pairs of epoch and value, with possible gaps.
     pub points: Vec<(f64, f64)>,
 }
 
 const SIZE: (u32, u32) = (460, 260);
 
-/// Distinguishable by people who see no red or green, on light and dark pages (Okabe and Ito, 2008).
+/// Colours that colour-blind readers can distinguish, on light and dark pages (Okabe and Ito, 2008).
 const COLOURS: [RGBColor; 4] =
     [RGBColor(0, 114, 178), RGBColor(230, 159, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
 
-/// Lines over epochs; none where there is nothing to draw.
+/// A chart of lines over the epochs; `None` if there is no finite point.
 pub(crate) fn lines(title: &str, lines: &[Line]) -> Option<String> {
     let points = || lines.iter().flat_map(|line| &line.points).filter(|(_, value)| value.is_finite());
     let last = points().map(|(epoch, _)| *epoch).max_by(f64::total_cmp)?;
@@ -63,7 +63,7 @@ pub(crate) fn lines(title: &str, lines: &[Line]) -> Option<String> {
     Some(figure(title, &svg, &legend))
 }
 
-/// Accuracy by confidence: bars on the diagonal are calibrated.
+/// A reliability diagram: accuracy by confidence. Bars that end on the diagonal are calibrated.
 pub(crate) fn reliability(title: &str, bins: &[Reliability]) -> Option<String> {
     if bins.iter().all(|bin| bin.examples == 0) {
         return None;
@@ -95,7 +95,7 @@ pub(crate) fn reliability(title: &str, bins: &[Reliability]) -> Option<String> {
     Some(figure(title, &svg, "The line is where confidence and accuracy are equal."))
 }
 
-/// A chart with its title and a line below.
+/// Wraps a chart in a `figure` element with its title and a caption.
 fn figure(title: &str, svg: &str, caption: &str) -> String {
     let title = escape(title);
     let described = format!("<svg role=\"img\" aria-label=\"{title}\" ");

@@ -3,10 +3,10 @@ use serde::Serialize;
 
 use crate::Judged;
 
-/// Whether one model is better than another, on the same rows.
+/// A statistical comparison of two models on the same rows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Comparison {
-    /// What is compared.
+    /// The name of the score.
     pub metric: &'static str,
     /// The first model's score.
     pub a: f64,
@@ -14,26 +14,26 @@ pub struct Comparison {
     pub b: f64,
     /// `b` − `a`.
     pub difference: f64,
-    /// 95 % interval of the difference over samples of this size, by a paired bootstrap.
+    /// 95 % confidence interval of the difference, by a paired bootstrap.
     pub interval: [f64; 2],
-    /// The p-value of McNemar's exact test on the rows that only one model has right; none for numbers, which are not right
-    /// or wrong.
+    /// The p-value of McNemar's exact test on the rows that only one model predicts correctly; `None` for numbers, which
+    /// are not right or wrong.
     pub mcnemar_p: Option<f64>,
-    /// Cohen's d of the rows' scores: 0.2 is called small, 0.5 medium and 0.8 large.
+    /// Cohen's d of the rows' scores. By convention, 0.2 is small, 0.5 medium and 0.8 large.
     pub effect_size: f64,
-    /// Rows.
+    /// Number of rows.
     pub examples: usize,
-    /// Rows that only the first model has right.
+    /// Number of rows that only the first model predicts correctly.
     pub only_a: u64,
-    /// Rows that only the second model has right.
+    /// Number of rows that only the second model predicts correctly.
     pub only_b: u64,
 }
 
 impl Comparison {
-    /// Compares what two models made of the same rows.
+    /// Compares the predictions of two models for the same rows.
     ///
     /// # Panics
-    /// When they are of different rows or tasks.
+    /// When the numbers of rows or the scores differ.
     pub fn new(a: &Judged, b: &Judged) -> Self {
         assert_eq!((a.metric(), a.len()), (b.metric(), b.len()), "two models on the same rows");
         let all: Vec<usize> = (0..a.len()).collect();
@@ -58,7 +58,7 @@ impl Comparison {
         }
     }
 
-    /// Whether the interval of the difference leaves out zero.
+    /// Whether the confidence interval of the difference excludes zero.
     pub fn is_significant(&self) -> bool {
         self.interval[0] > 0.0 || self.interval[1] < 0.0
     }
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
     use crate::TagSet;
 
-    /// Of 100 rows, the first model has 80 right and the second 95, among them all but one of the first's.
+    /// Of 100 rows, the first model is right about 80 and the second about 95, including all but one of the first's.
     #[test]
     fn the_better_model_is_found() {
         let targets = vec![0; 100];

@@ -2,37 +2,37 @@ use kiln_metrics::{Confusion, ConfusionMatrix};
 use kiln_schema::LabelSet;
 use serde::Serialize;
 
-/// Which labels are predicted for which: the whole matrix of up to [`MATRIX_LABELS`] labels, of more the largest confusions.
+/// The confusion matrix, or only the largest confusions if there are more than [`MATRIX_LABELS`] labels.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Confusions {
-    /// All pairs.
+    /// The whole confusion matrix.
     Matrix {
         /// Rows are targets, columns predictions, both in the order of the logits.
         confusion_matrix: Vec<Vec<u64>>,
     },
     /// The most frequent wrong predictions.
     Largest {
-        /// The most frequent first.
+        /// The confusions, most frequent first.
         largest_confusions: Vec<LabelConfusion>,
     },
 }
 
-/// A label that is predicted for another.
+/// A wrong label that is predicted for a true label.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LabelConfusion {
     /// The true label.
     pub target: String,
     /// The predicted label.
     pub prediction: String,
-    /// How often.
+    /// Number of rows.
     pub count: u64,
 }
 
-/// The most labels of which a report has the whole matrix.
+/// The largest number of labels for which a report has the whole confusion matrix.
 pub const MATRIX_LABELS: usize = 100;
 
-/// How many confusions a report lists where it has no matrix.
+/// The number of confusions that a report without a matrix lists.
 const LARGEST: usize = 100;
 
 impl Confusions {

@@ -1,24 +1,24 @@
-/// Why an evaluation has no result.
+/// An error of an evaluation.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A model's output that is no number.
+    /// An output of the model is not finite.
     #[error("row {row}: the model's output is {value}, expected a finite number; its weights may be damaged")]
     Output {
-        /// The row, from 1.
+        /// The row, counted from 1.
         row: usize,
-        /// NaN or infinite.
+        /// The output: NaN or infinite.
         value: f32,
     },
-    /// A mean loss that is no number.
+    /// The mean loss is not finite.
     #[error("the mean loss is {loss}, expected a finite number; the model's weights may be damaged")]
     Loss {
-        /// NaN or infinite.
+        /// The loss: NaN or infinite.
         loss: f64,
     },
 }
 
-/// Whether all outputs of a model are finite.
+/// Checks that all outputs of a model are finite.
 ///
 /// # Shapes
 /// - `outputs`: row-major `[rows, width]`

@@ -11,10 +11,10 @@ use crate::{
     Scores, SplitReport, ThresholdScores,
 };
 
-/// 95 % of a normal distribution lie within this many standard deviations.
+/// 95 % of a normal distribution lie within this many standard deviations of the mean.
 const Z_95: f64 = 1.959_963_984_540_054;
 
-/// Scores one label a row. Time and memory grow with the logits, not with the square of the labels.
+/// Scores single-label predictions. Time and memory grow with the logits, not with the square of the number of labels.
 ///
 /// # Shapes
 /// - `logits`: row-major `[examples, labels]`
@@ -70,7 +70,7 @@ pub(crate) fn label_reports(matrix: &ConfusionMatrix, labels: &LabelSet) -> Vec<
     matrix.per_class().into_iter().zip(labels.names()).map(report).collect()
 }
 
-/// Scores several labels a row. A label is predicted where its probability, a sigmoid's, is at least a half.
+/// Scores multi-label predictions. A label is predicted when the sigmoid of its logit is at least 0.5.
 ///
 /// # Shapes
 /// - `logits`: row-major `[examples, labels]`
@@ -86,7 +86,7 @@ pub fn evaluate_sets(logits: &[f32], targets: &[Vec<LabelId>], labels: &LabelSet
     assert_eq!(logits.len(), targets.len() * num_labels, "a row of logits for each target");
     check_outputs(logits, num_labels)?;
     let real = as_flags(targets, num_labels);
-    // −log σ(±x), as log(1 + exp(−|x|)) and what is above zero.
+    // −log σ(±x), computed as max(∓x, 0) + log(1 + exp(−|x|)) so that it cannot overflow.
     let losses = logits.iter().zip(&real).map(|(&x, &real)| {
         let against = f64::from(if real { -x } else { x });
         against.max(0.0) + (-against.abs()).exp().ln_1p()
@@ -98,10 +98,10 @@ pub fn evaluate_sets(logits: &[f32], targets: &[Vec<LabelId>], labels: &LabelSet
     Ok(SplitReport::new(loss, targets.len(), Scores::LabelSets(scores)))
 }
 
-/// [`evaluate_sets`] with a threshold of each label's own. The report has the scores at a half besides.
+/// [`evaluate_sets`] with a threshold for each label. The report also has the scores at a threshold of 0.5.
 ///
 /// # Shapes
-/// - `logits`, `above`: row-major `[examples, labels]`; a label is predicted where `above` is at least 0
+/// - `logits`, `above`: row-major `[examples, labels]`; a label is predicted when its number in `above` is at least 0
 /// - `targets`: the labels of each example
 /// - `thresholds`: `[labels]`, probabilities
 ///
@@ -126,7 +126,7 @@ pub fn evaluate_sets_at(
     Ok(SplitReport { scores: Scores::LabelSets(scores), ..report })
 }
 
-/// Whether each label is right for each row, row-major `[rows, num_labels]`.
+/// Whether each row has each label, row-major `[rows, num_labels]`.
 fn as_flags(targets: &[Vec<LabelId>], num_labels: usize) -> Vec<bool> {
     let mut flags = vec![false; targets.len() * num_labels];
     for (row, target) in targets.iter().enumerate() {
@@ -135,7 +135,7 @@ fn as_flags(targets: &[Vec<LabelId>], num_labels: usize) -> Vec<bool> {
     flags
 }
 
-/// The scores of predictions alone: a label is predicted where its logit is at least 0.
+/// The scores that need only the predictions. A label is predicted when its logit is at least 0.
 fn set_scores(logits: &[f32], real: &[bool], labels: &LabelSet) -> LabelSetScores {
     let predicted: Vec<bool> = logits.iter().map(|logit| *logit >= 0.0).collect();
     let scores = multi_label_scores(&predicted, real, labels.len());
@@ -152,7 +152,7 @@ fn set_scores(logits: &[f32], real: &[bool], labels: &LabelSet) -> LabelSetScore
     }
 }
 
-/// Scores numbers.
+/// Scores predicted numbers, of a regression.
 ///
 /// # Shapes
 /// - `predictions`, `targets`: `[examples]`
@@ -171,10 +171,10 @@ pub fn evaluate_numbers(predictions: &[f32], targets: &[f64]) -> Result<SplitRep
     Ok(SplitReport::new(loss, targets.len(), Scores::Numbers(scores)))
 }
 
-/// The report of answers from exact match and F1 of each question.
+/// The report of question answering, from the exact match and the F1 of each question.
 ///
 /// # Errors
-/// When the loss is NaN or infinite, as it is where a logit is.
+/// When the loss is NaN or infinite. It is if a logit is.
 pub fn evaluate_answers(loss: f64, each: &[(f64, f64)], language: AnswerLanguage) -> Result<SplitReport, Error> {
     check_loss(loss)?;
     let mean = |score: fn(&(f64, f64)) -> f64| each.iter().map(score).sum::<f64>() / each.len().max(1) as f64;
@@ -183,22 +183,22 @@ pub fn evaluate_answers(loss: f64, each: &[(f64, f64)], language: AnswerLanguage
     Ok(SplitReport::new(loss, each.len(), Scores::Answers(scores)))
 }
 
-/// Predictions of one kind, counted.
+/// Counts of predictions of one kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counts {
-    /// How many are right.
+    /// Number of correct predictions.
     pub correct: usize,
-    /// How many there are.
+    /// Number of predictions.
     pub total: usize,
-    /// The sum of their cross-entropies.
+    /// Sum of the cross-entropies.
     pub loss_sum: f64,
 }
 
-/// The report of masked tokens and, where they were predicted, of the next sentences of all rows. The loss is the sum of
-/// both means.
+/// The report of masked-token predictions and, if there are any, of next-sentence predictions. The loss is the sum of the
+/// mean losses of both.
 ///
 /// # Errors
-/// When a loss is NaN or infinite, as it is where a logit is.
+/// When the loss is NaN or infinite. It is if a logit is.
 pub fn evaluate_masked(masked: Counts, next: Option<Counts>, examples: usize) -> Result<SplitReport, Error> {
     let mean = |sum: f64, count: usize| sum / count.max(1) as f64;
     let masked_loss = mean(masked.loss_sum, masked.total);
@@ -218,7 +218,7 @@ pub fn evaluate_masked(masked: Counts, next: Option<Counts>, examples: usize) ->
 mod tests {
     use super::*;
 
-    /// Predictions 0, 0, 1, 1 of targets 0, 1, 1, 1.
+    /// The predictions are 0, 0, 1, 1 and the targets 0, 1, 1, 1.
     #[test]
     fn a_split_by_hand() {
         let labels = LabelSet::new(["a", "b"]).expect("two names");
@@ -229,13 +229,13 @@ mod tests {
         assert_eq!((a.precision, a.recall, a.support), (0.5, 1.0, 1));
         assert_eq!((b.precision, b.recall, b.support), (1.0, 2.0 / 3.0, 3));
         assert!((report.score("macro_f1").expect("labels have it") - (2.0 / 3.0 + 0.8) / 2.0).abs() < 1e-12);
-        // −ln σ(d) for the differences d = 2, −1, 1, 3 of the right logit to the other.
+        // −ln σ(d), where d = 2, −1, 1, 3 is the right logit minus the other.
         let loss = [2.0f64, -1.0, 1.0, 3.0].map(|d| (1.0 + (-d).exp()).ln()).iter().sum::<f64>() / 4.0;
         assert!((report.loss - loss).abs() < 1e-9);
         let Scores::Labels(scores) = report.scores else { panic!("labels") };
         let [low, high] = scores.accuracy_interval;
         assert!(0.0 < low && low < 0.75 && 0.75 < high && high < 1.0);
-        // All three rows of b have a higher probability of b than the row of a. (2 · 1) / √(4 · 3) = 1 / √3.
+        // All three rows of b have a higher probability of b than the row of a. The MCC is (2 · 1) / √(4 · 3) = 1 / √3.
         assert_eq!(scores.roc_auc, Some(1.0));
         assert!((scores.mcc - 1.0 / 3f64.sqrt()).abs() < 1e-12, "{}", scores.mcc);
     }
@@ -273,7 +273,7 @@ mod tests {
         assert!((sets.loss - loss).abs() < 1e-9);
         let Scores::LabelSets(scores) = &sets.scores else { panic!("sets of labels") };
         assert_eq!(scores.roc_auc, Some(0.75), "the first label's rows are equal, the second's in order");
-        // With a threshold above the first label's logits, neither row has it.
+        // The first label's threshold is above its logits, so it is predicted for neither row.
         let above = [-0.5, -1.0, -0.5, 1.0];
         let own = evaluate_sets_at((&[1.0, -1.0, 1.0, 1.0], &above), &[vec![0], vec![1]], &labels, &[0.8, 0.5]);
         let own = own.expect("finite");

@@ -10,40 +10,40 @@ use crate::{
     TrainReport,
 };
 
-/// What a report's page shows.
+/// The content of a report's HTML page.
 #[derive(Clone, Copy, Debug)]
 pub struct Page<'a> {
-    /// The numbers.
+    /// The scores.
     pub report: &'a Report,
     /// The learning curves; empty in an evaluation.
     pub epochs: &'a [EpochScores],
-    /// What the model is wrong about: a table with a header, separated by tabs.
+    /// The model's mistakes, as tab-separated values with a header.
     pub errors: &'a str,
-    /// What the audit of the data found, a line each; empty where there was none.
+    /// The findings of the data audit, one per line; empty if there was no audit.
     pub audit: &'a str,
-    /// Every setting, as TOML; empty where there is none.
+    /// All settings of the training as TOML; empty in an evaluation.
     pub settings: &'a str,
-    /// What the training ran on, in a line; empty where it is not known.
+    /// A line about the machine that the training ran on; empty if it is not known.
     pub machine: &'a str,
 }
 
-/// The scores of a validation.
+/// The scores of one validation during a training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EpochScores {
-    /// Epochs made until then; a part of one where the model was validated within it.
+    /// Number of epochs until the validation; a fraction if the model was validated within an epoch.
     pub epoch: f64,
-    /// Mean loss over the batches since the validation before.
+    /// Mean training loss since the previous validation.
     pub train_loss: f64,
     /// The learning rate of the last update.
     pub learning_rate: f64,
-    /// Mean of the gradients' norms over the updates since the validation before.
+    /// Mean gradient norm of the updates since the previous validation.
     pub gradient_norm: f64,
-    /// The validation's numbers by name, its loss among them.
+    /// The scores of the validation by name, including the loss.
     pub validation: BTreeMap<String, f64>,
 }
 
 impl Page<'_> {
-    /// One page without scripts or outside resources, for light and dark screens and for paper.
+    /// Renders one page without scripts or external resources, for light and dark screens and for print.
     pub fn to_html(&self) -> String {
         let report = self.report;
         let mut page = String::new();
@@ -57,7 +57,7 @@ impl Page<'_> {
         }
         let errors = ErrorTable::new(self.errors);
         let last = report.splits.keys().max();
-        // What the model was not chosen by comes first.
+        // The test split comes before validation, on which the checkpoint was selected.
         for (name, split) in report.splits.iter().rev() {
             put(&mut page, format_args!("<h2>{name}</h2>\n"));
             split_section(&mut page, split, errors.as_ref().filter(|_| Some(name) == last));
@@ -87,7 +87,7 @@ impl Page<'_> {
     }
 }
 
-/// Losses, scores, rate and gradient norm over the epochs; nothing before the first validation.
+/// Writes charts of losses, scores, learning rate and gradient norm over the epochs; nothing before the first validation.
 pub(crate) fn curves(page: &mut String, epochs: &[EpochScores]) {
     if epochs.is_empty() {
         return;
@@ -132,7 +132,7 @@ fn cost(page: &mut String, train: &TrainReport, backend: &str) {
     );
 }
 
-/// `errors` are those of this split, if it is the one that they are of.
+/// `errors` is given if the mistakes are listed for this split.
 fn split_section(page: &mut String, split: &SplitReport, errors: Option<&ErrorTable<'_>>) {
     put(page, format_args!("<ul class=\"cards\">\n<li><strong>{}</strong>examples</li>\n", split.examples));
     let named = split.named().into_iter().map(|(name, score)| (name.replace('_', " "), score));
@@ -173,7 +173,7 @@ fn split_section(page: &mut String, split: &SplitReport, errors: Option<&ErrorTa
     }
 }
 
-/// From which probability on each label is predicted, and what the scores would be at a half.
+/// Writes the threshold of each label, and the scores with a threshold of 0.5 for all labels.
 fn thresholds(page: &mut String, labels: &[LabelReport], at_half: &ThresholdScores) {
     let ThresholdScores { thresholds, accuracy, micro_f1, macro_f1 } = at_half;
     page.push_str(
@@ -188,7 +188,7 @@ fn thresholds(page: &mut String, labels: &[LabelReport], at_half: &ThresholdScor
     page.push_str("</table></details>\n");
 }
 
-/// The numbers that are not in the training's log.
+/// Scores that are not in the training log.
 fn other_scores(split: &SplitReport) -> Vec<(String, f64)> {
     let named = |name: &str, score: f64| (name.to_owned(), score);
     match &split.scores {
@@ -202,16 +202,16 @@ fn other_scores(split: &SplitReport) -> Vec<(String, f64)> {
     }
 }
 
-/// The most labels whose table has a column for each prediction.
+/// The largest number of labels for which the table has a column per predicted label.
 const MATRIX_COLUMNS: usize = 30;
 
-/// The most labels that the table shows.
+/// The largest number of labels that the table shows.
 const LABEL_ROWS: usize = 200;
 
-/// The most confusions that are listed.
+/// The largest number of confusions that are listed.
 const CONFUSION_ROWS: usize = 50;
 
-/// A row a label; of very many labels, those with the lowest F1.
+/// Writes a table with one row per label. If there are very many labels, only those with the lowest F1 are shown.
 fn label_table(
     page: &mut String,
     labels: &[LabelReport],
@@ -333,7 +333,7 @@ mod tests {
                 && page.contains("seed = 42 # &lt;&amp;")
         );
         assert_eq!(page.matches("<svg").count(), 5, "loss, scores, rate, gradient norm and calibration");
-        // The cell of the true label's row and the predicted one's column leads to the first such error.
+        // The cell in the row of the true label and the column of the predicted label links to the first such error.
         assert_eq!(page.matches("<a href=\"#error-1\">0</a>").count(), 1, "{page}");
         assert!(page.contains("<tr id=\"error-1\">"));
         assert!(
@@ -358,7 +358,7 @@ mod tests {
         Page { report: &report, epochs: &[], errors: "", audit: "", settings: "", machine: "" }.to_html()
     }
 
-    /// The page of 4,000 labels had 157 MB.
+    /// Regression test: the page of 4,000 labels was 157 MB.
     #[test]
     fn a_page_of_many_labels_is_small() {
         for num_labels in [40, 300, 4_000] {

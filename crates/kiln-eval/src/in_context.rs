@@ -1,18 +1,18 @@
-//! A passage of a text with some of what is around it, for the table of errors.
+//! A passage of a text with the text around it, for the table of errors.
 
 use std::ops::Range;
 
 use crate::charts::escape;
 
-/// The column of a table of errors that has passages in context.
+/// Name of the column of an error table that shows passages in context.
 pub(crate) const CONTEXT: &str = "context";
-/// Stand before and behind the passage. They are rare; a text's own are left out.
+/// The marks before and after the passage. They are rare; where a text contains them, they are removed.
 const MARKS: [char; 2] = ['⟦', '⟧'];
-/// Characters before the passage, and as many behind it.
+/// Number of characters shown before the passage, and after it.
 const AROUND: usize = 24;
 
-/// A passage of a text as `…⟦passage⟧…`, in one line with up to 24 characters before and behind it: for the column `context`
-/// of a table of errors. `passage` is a range of bytes.
+/// Formats a passage of a text as `…⟦passage⟧…`, in one line with up to 24 characters before and after it, for the column
+/// `context` of an error table. `passage` is a range of bytes.
 ///
 /// # Panics
 /// When the passage is not in the text.
@@ -31,7 +31,7 @@ pub fn in_context(text: &str, passage: Range<usize>) -> String {
     format!("{}{left}{open}{middle}{close}{right}{}", dots(start > 0), dots(end < text.len()))
 }
 
-/// What [`in_context`] has written, as HTML with the passage marked.
+/// Converts the output of [`in_context`] to HTML with the passage in a `mark` element.
 pub(crate) fn marked(cell: &str) -> String {
     let [open, close] = MARKS;
     match cell.split_once(open).and_then(|(before, rest)| Some((before, rest.split_once(close)?))) {

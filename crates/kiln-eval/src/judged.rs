@@ -3,7 +3,7 @@ use kiln_schema::{LabelId, TagScheme};
 
 use crate::TagSet;
 
-/// What a model made of each row of a data set: enough to score it on any selection of the rows.
+/// A model's predictions for the rows of a data set, in a form that can be scored on any selection of the rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judged {
     metric: &'static str,
@@ -12,7 +12,7 @@ pub struct Judged {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Rows {
-    /// The score is a mean: of each row, a sum and what it counts.
+    /// The score is a weighted mean over rows.
     Means(Vec<Mean>),
     /// The score is an F1 over all rows.
     Counts(Vec<SpanCounts>),
@@ -34,7 +34,7 @@ struct SpanCounts {
 }
 
 impl SpanCounts {
-    /// 1 where there is nothing to find and nothing was found.
+    /// F1, or 1 if there is nothing to find and nothing was predicted.
     fn f1(self) -> f64 {
         match self.predicted + self.real {
             0 => 1.0,
@@ -44,29 +44,29 @@ impl SpanCounts {
 }
 
 impl Judged {
-    /// One label a row, by accuracy.
+    /// One label per row, scored by accuracy.
     pub fn labels(predictions: &[LabelId], targets: &[LabelId]) -> Self {
         let mean = |(prediction, target)| Mean { sum: f64::from(u8::from(prediction == target)), weight: 1.0 };
         Self { metric: "accuracy", rows: Rows::Means(predictions.iter().zip(targets).map(mean).collect()) }
     }
 
-    /// Any number of labels a row, by micro F1.
+    /// Any number of labels per row, scored by micro F1.
     pub fn label_sets(predictions: &[Vec<LabelId>], targets: &[Vec<LabelId>]) -> Self {
         Self { metric: "micro_f1", rows: Rows::Counts(counts(predictions, targets)) }
     }
 
-    /// A number a row, by Pearson's correlation.
+    /// One number per row, scored by Pearson's correlation.
     pub fn numbers(predictions: Vec<f64>, targets: Vec<f64>) -> Self {
         Self { metric: "pearson", rows: Rows::Numbers { predictions, targets } }
     }
 
-    /// The F1 of each answer.
+    /// One answer per row, scored by the mean of the given F1 scores.
     pub fn answers(f1: impl IntoIterator<Item = f64>) -> Self {
         let rows = f1.into_iter().map(|sum| Mean { sum, weight: 1.0 }).collect();
         Self { metric: "f1", rows: Rows::Means(rows) }
     }
 
-    /// Tags of texts: by the F1 of the entities or words that they make, plain ones by accuracy.
+    /// Tags of texts, scored by the F1 of the entities or words that they mark; plain tags are scored by accuracy.
     pub fn tags(predictions: &[Vec<LabelId>], targets: &[Vec<LabelId>], TagSet { labels, scheme }: TagSet<'_>) -> Self {
         let named = |tags: &Vec<LabelId>| -> Vec<&str> { tags.iter().map(|tag| labels.name(*tag)).collect() };
         let rows = match scheme {
@@ -95,7 +95,7 @@ impl Judged {
         self.metric
     }
 
-    /// How many rows there are.
+    /// Number of rows.
     pub fn len(&self) -> usize {
         match &self.rows {
             Rows::Means(rows) => rows.len(),
@@ -104,12 +104,12 @@ impl Judged {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The score of some rows, each of which may come more than once.
+    /// The score of a selection of rows, which may contain a row more than once.
     pub fn score(&self, rows: &[usize]) -> f64 {
         match &self.rows {
             Rows::Means(means) => {
@@ -133,7 +133,7 @@ impl Judged {
         }
     }
 
-    /// How good the model is on one row: more is better.
+    /// The score of one row: higher is better.
     pub(crate) fn row_score(&self, row: usize) -> f64 {
         match &self.rows {
             Rows::Means(rows) if rows[row].weight > 0.0 => rows[row].sum / rows[row].weight,
@@ -143,7 +143,7 @@ impl Judged {
         }
     }
 
-    /// Whether the model is right about a row; none where there is no right and wrong.
+    /// Whether the model is right about a row; `None` for numbers, which are not right or wrong.
     pub fn is_right(&self, row: usize) -> Option<bool> {
         match &self.rows {
             Rows::Numbers { .. } => None,
@@ -152,7 +152,7 @@ impl Judged {
     }
 }
 
-/// What two lists of distinct items a row have in common.
+/// Counts the items that predictions and targets share in each row. A row's items are distinct.
 fn counts<T: PartialEq>(predictions: &[Vec<T>], targets: &[Vec<T>]) -> Vec<SpanCounts> {
     let count = |(predicted, real): (&Vec<T>, &Vec<T>)| SpanCounts {
         correct: predicted.iter().filter(|item| real.contains(item)).count(),

@@ -1,5 +1,6 @@
-//! Logits and targets to a report: numbers for each split, an HTML page, the most confident mistakes.
-//! It computes and formats; whoever calls it writes the files.
+//! Evaluation reports from logits and targets: scores for each split, an HTML page, and the most confident mistakes.
+//!
+//! This crate computes and formats; the caller writes the files.
 //!
 //! ```
 //! use kiln_eval::evaluate;

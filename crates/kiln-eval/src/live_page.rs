@@ -2,25 +2,25 @@ use crate::EpochScores;
 use crate::charts::escape;
 use crate::html::{curves, put};
 
-/// A training under way, for a page that is looked at meanwhile.
+/// The state of a running training, for a page that follows it.
 #[derive(Clone, Debug, Default)]
 pub struct LivePage {
-    /// What is trained.
+    /// Title of the page.
     pub title: String,
-    /// Optimizer updates so far.
+    /// Number of optimizer updates so far.
     pub step: usize,
-    /// Those of the whole training.
+    /// Number of optimizer updates of the whole training.
     pub total_steps: usize,
-    /// The last update's loss.
+    /// Loss of the last update.
     pub loss: f64,
-    /// The last update's learning rate.
+    /// Learning rate of the last update.
     pub learning_rate: f64,
     /// The validations so far.
     pub epochs: Vec<EpochScores>,
 }
 
 impl LivePage {
-    /// One page without scripts or outside resources, which the browser loads again every few seconds.
+    /// Renders one page without scripts or external resources. The browser reloads it every three seconds.
     pub fn to_html(&self) -> String {
         let Self { title, step, total_steps, loss, learning_rate, epochs } = self;
         let style = include_str!("page.css");

@@ -12,11 +12,11 @@ pub struct Mistake {
     pub target: LabelId,
     /// The predicted label.
     pub prediction: LabelId,
-    /// Its probability.
+    /// The probability of the predicted label.
     pub probability: f64,
 }
 
-/// The wrong predictions, the most confident first: mislabelled rows and a model's blind spots are at the top.
+/// The wrong predictions, the most confident first, at most `most`. Mislabelled rows and systematic errors are at the top.
 ///
 /// # Shapes
 /// - `logits`: row-major `[examples, labels]`
@@ -41,8 +41,8 @@ pub fn mistakes(logits: &[f32], targets: &[LabelId], most: usize) -> Vec<Mistake
     mistakes
 }
 
-/// Mistakes as a table with a header: row (from 1), probability, predicted and true label, text, second text of a pair.
-/// Tabs and line ends within a text become spaces.
+/// Writes mistakes as tab-separated values with a header: row (from 1), probability, predicted label, true label, text, and
+/// the second text of a pair. Tabs and line breaks within a text become spaces.
 pub fn to_tsv(mistakes: &[Mistake], examples: &[Example], labels: &LabelSet) -> String {
     let mut table = String::from("row\tprobability\tprediction\ttarget\ttext\ttext_pair\n");
     for mistake in mistakes {

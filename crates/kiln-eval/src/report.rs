@@ -21,47 +21,47 @@ pub struct Report {
     pub train: Option<TrainReport>,
 }
 
-/// The cost of a training.
+/// Time, speed and memory of a training.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct TrainReport {
-    /// Passes over the data.
+    /// Number of epochs.
     pub epochs: usize,
-    /// The epoch whose weights are kept, from 1.
+    /// The epoch whose weights are kept, counted from 1.
     pub best_epoch: usize,
-    /// Optimizer updates.
+    /// Number of optimizer updates.
     pub steps: usize,
-    /// Wall time of the epochs, validation included, and of a frozen encoder or a teacher.
+    /// Wall time in seconds of the epochs with their validation, and of the frozen encoder or the teacher.
     pub seconds: f64,
-    /// Of `seconds`, what a frozen encoder took; 0 when its features were cached or it trains.
+    /// The part of `seconds` in the frozen encoder; 0 when its features were cached or the encoder is trained.
     pub encoder_seconds: f64,
-    /// Of `seconds`, what a teacher took; 0 when its outputs were cached or there is none.
+    /// The part of `seconds` in the teacher; 0 when its outputs were cached or there is no teacher.
     #[serde(skip_serializing_if = "is_zero")]
     pub teacher_seconds: f64,
-    /// Of `seconds`, what the updates took.
+    /// The part of `seconds` in the updates.
     pub update_seconds: f64,
-    /// Training examples over `update_seconds`; an example counts once an epoch.
+    /// Training examples per second of `update_seconds`; an example counts once per epoch.
     pub examples_per_second: f64,
-    /// Their real tokens over `update_seconds`.
+    /// Tokens without padding per second of `update_seconds`.
     pub tokens_per_second: f64,
-    /// Examples that a frozen encoder ran over, over `encoder_seconds`; 0 when there were none.
+    /// Examples per second of `encoder_seconds` in the frozen encoder; 0 when it encoded none.
     pub encoder_examples_per_second: f64,
     /// Share of padding among the tokens of the training batches.
     pub padding_share: f64,
-    /// The processes that trained together; none where there was one.
+    /// The processes that trained together; absent when there was only one process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ranks: Option<RanksReport>,
-    /// The process's largest resident memory; 0 if it is not known.
+    /// Peak resident memory of the process; 0 if it is not known.
     pub peak_rss_bytes: u64,
 }
 
 /// Processes that trained one model together.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RanksReport {
-    /// How many there were at the end.
+    /// Number of processes at the end.
     pub ranks: usize,
-    /// How they added up their gradients: `exact` or `fast`.
+    /// How the gradients were summed: `exact` or `fast`.
     pub reduce: String,
-    /// Bytes that the first of them sent, over the updates that it made with the others.
+    /// Mean number of bytes that the first process sent per update with the others.
     pub bytes_sent_per_update: u64,
 }
 

@@ -4,20 +4,20 @@ use serde::Serialize;
 
 use crate::{ByLength, CalibrationReport, Confusions};
 
-/// How a model does on one split.
+/// The scores of a model on one split.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SplitReport {
-    /// Mean loss, of the logits before any calibration.
+    /// Mean loss, before any calibration.
     pub loss: f64,
-    /// Rows.
+    /// Number of rows.
     pub examples: usize,
-    /// Of labels of whole texts, how far their probabilities are from the truth.
+    /// Calibration of the probabilities, for labels of whole texts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationReport>,
-    /// Whether long texts are harder than short ones; of the split that the mistakes are listed of.
+    /// Scores by text length, for the split whose mistakes are listed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by_length: Option<ByLength>,
-    /// The task's own scores.
+    /// The scores of the task.
     #[serde(flatten)]
     pub scores: Scores,
 }
@@ -27,27 +27,27 @@ pub struct SplitReport {
 #[serde(untagged)]
 #[allow(clippy::large_enum_variant, reason = "there is one for each split")]
 pub enum Scores {
-    /// Of one label a row.
+    /// Single-label classification.
     Labels(LabelScores),
-    /// Of several labels a row.
+    /// Multi-label classification.
     LabelSets(LabelSetScores),
-    /// Of a number a row.
+    /// Regression.
     Numbers(NumberScores),
-    /// Of a tag a unit.
+    /// Tagging.
     Tags(TagScores),
-    /// Of passages.
+    /// Question answering.
     Answers(AnswerScores),
-    /// Of masked tokens.
+    /// Masked language modelling.
     Masked(MaskedScores),
 }
 
 impl SplitReport {
-    /// The scores alone.
+    /// A report without calibration and without scores by length.
     pub(crate) fn new(loss: f64, examples: usize, scores: Scores) -> Self {
         Self { loss, examples, calibration: None, by_length: None, scores }
     }
 
-    /// The numbers that a table and the training's log show, by the names that reports and recipes have for them.
+    /// The main scores, as the training log shows them, by their names in reports and recipes.
     pub fn named(&self) -> Vec<(&'static str, f64)> {
         let mut named = vec![("loss", self.loss)];
         named.extend(match &self.scores {
@@ -77,12 +77,12 @@ impl SplitReport {
         named
     }
 
-    /// The number of that name, if the task has it.
+    /// The main score with a name, if the task has it.
     pub fn score(&self, name: &str) -> Option<f64> {
         self.named().into_iter().find(|(known, _)| *known == name).map(|(_, score)| score)
     }
 
-    /// The scores of each label, where there are labels.
+    /// The scores of each label; empty for tasks without labels.
     pub fn labels(&self) -> &[LabelReport] {
         match &self.scores {
             Scores::Labels(scores) => &scores.labels,
@@ -93,12 +93,12 @@ impl SplitReport {
     }
 }
 
-/// The scores of one label a row.
+/// The scores of single-label classification.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LabelScores {
     /// Share of right predictions.
     pub accuracy: f64,
-    /// 95 % interval of the accuracy over samples of this size (Wilson).
+    /// 95 % confidence interval of the accuracy (Wilson).
     pub accuracy_interval: [f64; 2],
     /// Mean F1 over the labels.
     pub macro_f1: f64,
@@ -106,19 +106,19 @@ pub struct LabelScores {
     pub macro_precision: f64,
     /// Mean recall over the labels.
     pub macro_recall: f64,
-    /// Area under the ROC curve; with more than two labels, the mean over one label against all others. Absent where it is
-    /// undefined, as where a label has no row.
+    /// Area under the ROC curve. With more than two labels, it is the mean over the labels of one against all others. Absent
+    /// if it is undefined, such as when a label has no row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roc_auc: Option<f64>,
     /// Matthews' correlation coefficient, −1 to 1.
     pub mcc: f64,
-    /// Difference between confidence and accuracy, weighted over ten bins of confidence.
+    /// Expected calibration error: mean difference between confidence and accuracy in ten bins, weighted by their size.
     pub calibration_error: f64,
-    /// Those bins, from the lowest confidence to the highest.
+    /// The ten bins, from the lowest confidence to the highest.
     pub reliability: Vec<Reliability>,
-    /// In the order of the logits.
+    /// The scores of each label, in the order of the logits.
     pub labels: Vec<LabelReport>,
-    /// Which labels are predicted for which.
+    /// The confusion matrix or the largest confusions.
     #[serde(flatten)]
     pub confusions: Confusions,
 }
@@ -126,11 +126,11 @@ pub struct LabelScores {
 /// The predictions whose confidence is in one range.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Reliability {
-    /// How many there are.
+    /// Number of predictions.
     pub examples: u64,
-    /// Their mean confidence.
+    /// Mean confidence of the predictions.
     pub confidence: f64,
-    /// The share of them that is right.
+    /// Share of right predictions.
     pub accuracy: f64,
 }
 
@@ -140,10 +140,10 @@ impl From<ConfidenceBin> for Reliability {
     }
 }
 
-/// The scores of several labels a row.
+/// The scores of multi-label classification.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LabelSetScores {
-    /// Share of rows whose labels are all right.
+    /// Share of rows whose set of labels is predicted exactly.
     pub accuracy: f64,
     /// F1 over all pairs of row and label.
     pub micro_f1: f64,
@@ -153,22 +153,22 @@ pub struct LabelSetScores {
     pub micro_recall: f64,
     /// Mean F1 over the labels.
     pub macro_f1: f64,
-    /// Mean area under the ROC curve over the labels; absent where a label is right for all rows or for none.
+    /// Mean area under the ROC curve over the labels; absent if all rows or no row have some label.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub roc_auc: Option<f64>,
-    /// Present where labels have thresholds of their own: these, and the scores without them.
+    /// The labels' own thresholds and the scores without them; absent if the labels have no thresholds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_half: Option<ThresholdScores>,
-    /// In the order of the logits.
+    /// The scores of each label, in the order of the logits.
     pub labels: Vec<LabelReport>,
 }
 
-/// What thresholds changed: the scores of the same probabilities with a half for all labels.
+/// Thresholds of labels, and the scores of the same probabilities with a threshold of 0.5 for all labels.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ThresholdScores {
-    /// The probability from which on each label is predicted, in the order of the logits.
+    /// The lowest probability at which each label is predicted, in the order of the logits.
     pub thresholds: Vec<f64>,
-    /// Share of rows whose labels are all right.
+    /// Share of rows whose set of labels is predicted exactly.
     pub accuracy: f64,
     /// F1 over all pairs of row and label.
     pub micro_f1: f64,
@@ -176,7 +176,7 @@ pub struct ThresholdScores {
     pub macro_f1: f64,
 }
 
-/// The scores of numbers.
+/// The scores of regression.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct NumberScores {
     /// Pearson's correlation.
@@ -187,58 +187,58 @@ pub struct NumberScores {
     pub mean_squared_error: f64,
 }
 
-/// The scores of tags.
+/// The scores of tagging.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TagScores {
-    /// How the tags are read.
+    /// How tags form entities or words.
     pub tag_scheme: TagScheme,
     /// Share of units with the right tag.
     pub accuracy: f64,
     /// Mean F1 over the tags.
     pub macro_f1: f64,
-    /// The scores of the entities or words that the tags make; absent for plain tags.
+    /// The scores of the entities or words that the tags form; absent for plain tags.
     #[serde(flatten)]
     pub spans: Option<SpanScores>,
-    /// Units.
+    /// Number of units.
     pub units: usize,
-    /// Of entities, each label in alphabetical order; of plain tags, each tag in the order of the logits.
+    /// Scores of each entity label in alphabetical order, or of each plain tag in the order of the logits. Empty for words.
     pub labels: Vec<LabelReport>,
 }
 
-/// The scores of entities, as seqeval counts them, or of words, as the bakeoffs of SIGHAN do.
+/// The scores of entities, counted as by seqeval, or of words, counted as in the SIGHAN bakeoffs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct SpanScores {
     /// Share of predicted entities that are right.
     pub entity_precision: f64,
     /// Share of true entities that are predicted.
     pub entity_recall: f64,
-    /// Harmonic mean of both.
+    /// Harmonic mean of precision and recall.
     pub entity_f1: f64,
 }
 
-/// The scores of answers, from 0 to 1.
+/// The scores of question answering, from 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct AnswerScores {
-    /// Share of answers that equal a true one.
+    /// Share of predicted answers that equal a true answer.
     pub exact_match: f64,
-    /// Mean F1 against the most similar true answer.
+    /// Mean F1 of the predicted answers, each with the most similar true answer.
     pub f1: f64,
-    /// By which language's rules answers are compared.
+    /// The language whose rules are used to compare answers.
     pub answer_language: AnswerLanguage,
 }
 
-/// The scores of masked tokens, and of next sentences.
+/// The scores of masked language modelling and next-sentence prediction.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MaskedScores {
-    /// Share of the masked tokens that are predicted.
+    /// Share of the masked tokens that are predicted correctly.
     pub masked_accuracy: f64,
-    /// Their mean cross-entropy.
+    /// Mean cross-entropy of the masked tokens.
     pub masked_loss: f64,
-    /// `exp(masked_loss)`: among how many equally likely tokens the model would have to choose.
+    /// `exp(masked_loss)`: the number of equally likely tokens that would give the same loss.
     pub perplexity: f64,
-    /// Masked tokens.
+    /// Number of masked tokens.
     pub masked: usize,
-    /// Share of rows for which it is predicted whether the second segment follows the first.
+    /// Share of rows with a correct next-sentence prediction; absent if the model has no such head.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_sentence_accuracy: Option<f64>,
 }
@@ -246,15 +246,15 @@ pub struct MaskedScores {
 /// The scores of one label.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct LabelReport {
-    /// Its name.
+    /// The label's name.
     pub label: String,
-    /// Share of its predictions that are right.
+    /// Share of the label's predictions that are right.
     pub precision: f64,
-    /// Share of its targets that are predicted.
+    /// Share of the label's targets that are predicted.
     pub recall: f64,
-    /// Harmonic mean of both.
+    /// Harmonic mean of precision and recall.
     pub f1: f64,
-    /// Its targets.
+    /// Number of the label's targets.
     pub support: u64,
 }
 

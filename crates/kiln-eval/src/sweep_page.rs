@@ -1,19 +1,19 @@
 use crate::charts::escape;
 use crate::html::put;
 
-/// What the page of a sweep shows.
+/// The content of the HTML page of a sweep.
 #[derive(Clone, Copy, Debug)]
 pub struct SweepPage<'a> {
     /// The name of the score.
     pub metric: &'a str,
     /// Names of the columns; the one called `score` is also shown as a bar.
     pub header: &'a [&'a str],
-    /// A row for each candidate, the best first.
+    /// One row per candidate, the best first.
     pub rows: &'a [Vec<String>],
 }
 
 impl SweepPage<'_> {
-    /// One page without scripts or outside resources, for light and dark screens and for paper.
+    /// Renders one page without scripts or external resources, for light and dark screens and for print.
     pub fn to_html(&self) -> String {
         let style = include_str!("page.css");
         let mut page = String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");

@@ -5,19 +5,19 @@ use crate::error::check_loss;
 use crate::evaluate::label_reports;
 use crate::{Error, LabelReport, Scores, SpanScores, SplitReport, TagScores};
 
-/// A set of tags and how they are read.
+/// A set of tags and the scheme that defines their meaning.
 #[derive(Clone, Copy, Debug)]
 pub struct TagSet<'a> {
     /// The tags, in the order of the logits.
     pub labels: &'a LabelSet,
-    /// How they are read.
+    /// How tags form entities or words.
     pub scheme: TagScheme,
 }
 
-/// Scores a tag for each unit of each text, and the entities or words that the tags make.
+/// Scores the tags of each text's units, and the entities or words that the tags form.
 ///
 /// # Errors
-/// When the loss is NaN or infinite, as it is where a logit is.
+/// When the loss is NaN or infinite. It is if a logit is.
 ///
 /// # Panics
 /// When the lengths do not fit.
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(json["tag_scheme"], "segmentation");
     }
 
-    /// Parts of speech were scored as words, of which every unit is one.
+    /// Regression test: parts of speech were scored as words of one unit each.
     #[test]
     fn plain_tags_have_scores_of_tags_alone() {
         let scored = report(&["NOUN", "VERB", "NN-SHORT"], &[vec![0, 0, 2, 1]], &[vec![0, 1, 2, 1]]);
@@ -94,7 +94,7 @@ mod tests {
         assert_eq!((json["tag_scheme"].as_str(), json["accuracy"].as_f64()), (Some("plain"), Some(0.75)));
         assert!(json.as_object().expect("an object").keys().all(|key| !key.starts_with("entity")), "{json}");
         assert_eq!(scored.score("entity_f1"), None);
-        // F1 of NOUN 2/3, of VERB 2/3, of NN-SHORT 1.
+        // F1 is 2/3 for NOUN, 2/3 for VERB and 1 for NN-SHORT.
         assert!((scored.score("macro_f1").expect("tags have it") - 7.0 / 9.0).abs() < 1e-12);
         let [noun, verb, short] = scored.labels() else { panic!("three tags") };
         assert_eq!((noun.label.as_str(), noun.precision, verb.recall, short.f1), ("NOUN", 0.5, 0.5, 1.0));
