@@ -1,4 +1,4 @@
-//! Adapters held against peft's and bitsandbytes' numbers.
+//! Adapters, compared with results of peft and bitsandbytes.
 
 use std::error::Error as _;
 use std::path::{Path, PathBuf};
@@ -47,7 +47,7 @@ impl Reference {
         self.assets.join("reference/peft").join(name)
     }
 
-    /// The base under the reference's head, without dropout.
+    /// The base model with the reference's head, without dropout.
     fn plain_model(&self, in_file: InFile, device: &Device) -> TaskModel {
         let config = PretrainedConfig { in_file, num_labels: 2, ..PretrainedConfig::default() };
         let folder = self.without_dropout();
@@ -64,7 +64,7 @@ impl Reference {
         TaskModel { network, config: pretrained.config }
     }
 
-    /// The base's folder with a config that drops nothing.
+    /// The base model's folder with a config without dropout.
     fn without_dropout(&self) -> tempfile::TempDir {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let json = std::fs::read(self.model_folder().join("config.json")).expect("it has a config");
@@ -87,14 +87,14 @@ fn classifier(model: &TaskModel) -> &SequenceClassifier {
     model
 }
 
-/// How a step is computed.
+/// Options of the training steps.
 #[derive(Clone, Copy, Debug)]
 struct How {
     precision: Precision,
     is_checkpointed: bool,
 }
 
-/// The losses and norms of the reference's steps, and the model after them.
+/// Repeats the reference's steps, and returns the losses and norms with the trained model.
 fn train(reference: &Reference, model: SequenceClassifier, how: How) -> (Vec<[f64; 2]>, SequenceClassifier) {
     let device = Flex::device(0).autodiff();
     let trainable = Trainable { scope: Scope::Adapters { pooler: false }, weight_decay: 0.0, ..Trainable::default() };
@@ -155,7 +155,7 @@ fn logits_losses_and_merged_weights_are_peft_s() {
     }
 }
 
-/// The bytes of everything but adapters and head.
+/// The bytes of all parameters except adapters and head.
 fn base_bytes(model: &SequenceClassifier) -> Vec<u8> {
     let parameters = parameters_where(&model.bert, &|name| !name.contains("lora_"));
     parameters.iter().flat_map(|parameter| &parameter.values).flat_map(|value| value.to_le_bytes()).collect()
@@ -178,7 +178,7 @@ fn bf16_goes_the_way_of_f32() {
     }
 }
 
-/// What is read and written again is what peft wrote.
+/// An adapter that is read and saved again equals the one that peft wrote.
 #[test]
 fn a_saved_adapter_is_peft_s() {
     let Some(reference) = Reference::new() else { return };
@@ -206,7 +206,7 @@ fn a_saved_adapter_is_peft_s() {
         }
         let again = load_adapted_model(&base, saved.path(), &device).expect(name).module;
         assert!(reference.logits(&again) == reference.logits(&model), "{name}: to the bit");
-        // Merged it is a plain model.
+        // A merged adapter leaves a plain model.
         merge_adapter(&mut model);
         let plain = tempfile::tempdir().expect("a temporary folder");
         save_model(plain.path(), &model).expect("it is writable");
@@ -237,7 +237,7 @@ fn packed_matrices_are_bitsandbytes() {
                 Absmax::Plain(absmax) => assert_eq!(*absmax, expected.numbers("weight.absmax"), "{name}"),
                 Absmax::Nested { codes, absmax, offset } => {
                     assert!(*codes == expected.bytes("weight.absmax"), "{name}");
-                    // The mean is summed in another order.
+                    // The sum of the mean has another order.
                     tiny::assert_close(absmax, &expected.numbers("weight.nested_absmax"), 1e-6, &name);
                     let wanted = json["quant_states"][&name]["nested_offset"].as_f64().expect("a number");
                     assert!((f64::from(*offset) - wanted).abs() < 1e-7, "{name}: {offset}, not {wanted}");
@@ -281,7 +281,7 @@ fn quantized_models_are_bitsandbytes() {
         assert!(bytes * 7 < dense * 4, "{bytes} bytes, of {dense} parameters");
         tiny::assert_close(&reference.logits(&model), &expected.numbers(key), 1e-5, key);
     }
-    // An adapter on a quantized base.
+    // An adapter on a quantized base model.
     let base = reference.without_dropout();
     let folder = reference.adapter("lora");
     let mut model = load_adapted_model(base.path(), &folder.join("trained"), &device).expect("an adapter").module;
@@ -296,8 +296,8 @@ fn quantized_models_are_bitsandbytes() {
     assert!(!initial.network.has_adapters());
 }
 
-/// peft matches names that begin with the whole model's prefix, or without it where the encoder stands alone; its configs often
-/// name layers of other encoders too.
+/// peft matches names with the prefix of the whole model, or without it for an encoder alone. Its configs often also name
+/// layers of other encoders.
 #[test]
 fn an_adapter_of_an_encoder_alone_is_named_without_the_prefix() {
     let device = Flex::device(0);
@@ -340,7 +340,7 @@ fn an_adapter_of_an_encoder_alone_is_named_without_the_prefix() {
     assert!(message.contains("leave out every layer") && message.contains("layer.0.attention.self.query"), "{message}");
 }
 
-/// Several adapters on clones of one base share its weights.
+/// Several adapters on clones of one base model share its weights.
 #[test]
 fn clones_with_adapters_share_the_base() {
     let device = Flex::device(0);
@@ -350,7 +350,7 @@ fn clones_with_adapters_share_the_base() {
     let adapter = AdapterConfig { target_modules: Modules::named(&["dense"]), ..Default::default() };
     let mut clones = [bert.clone(), bert.clone()];
     for clone in &mut clones {
-        // Attention's output, both of the feed-forward block, and the pooler.
+        // The attention output, both layers of the feed-forward block, and the pooler.
         assert_eq!(attach(clone, &config, &adapter, &device).expect("there are such layers"), 2 * 3 + 1);
     }
     let unknown = AdapterConfig { target_modules: Modules::named(&["q_lin"]), ..Default::default() };

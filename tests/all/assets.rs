@@ -1,5 +1,5 @@
-//! Where reference models, data and numbers are: `KILN_ASSETS`, by default `../shared` beside the checkout.
-//! Without them a test that needs them says so and passes, unless `KILN_REQUIRE_ASSETS=1`.
+//! The folder of reference models, data and numbers: `KILN_ASSETS`, by default `../shared` next to the checkout.
+//! Without it, a test that needs it prints a message and passes, unless `KILN_REQUIRE_ASSETS=1`.
 
 use std::path::{Path, PathBuf};
 
@@ -17,5 +17,5 @@ pub fn assets() -> Option<PathBuf> {
     None
 }
 
-/// The models that have reference numbers.
+/// The models with reference numbers.
 pub const MODELS: [&str; 2] = ["all-MiniLM-L6-v2", "multilingual-e5-small-zh"];

@@ -1,4 +1,4 @@
-//! What a token contributes to a decision, against what changes when its embedding does.
+//! Attributions of tokens, compared with the effect of changing their embeddings.
 
 use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -9,13 +9,13 @@ use kiln_train::attributions;
 use crate::classifier::classifier;
 use crate::tiny::{encodings, inputs, numbers};
 
-/// How much the second label is preferred to the first for a row.
+/// The second label's logit minus the first label's, for a row.
 fn preference(model: &SequenceClassifier, row: usize, device: &Device) -> f64 {
     let logits = numbers(model.forward(inputs(&[row], device)));
     f64::from(logits[1]) - f64::from(logits[0])
 }
 
-/// The model with the word embedding of one token longer by a share.
+/// The model with the word embedding of one token scaled by `1 + share`.
 fn stretched(model: &SequenceClassifier, token: usize, share: f32, device: &Device) -> SequenceClassifier {
     let mut model = model.clone();
     let words = &mut model.bert.embeddings.word_embeddings;

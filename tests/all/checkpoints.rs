@@ -1,4 +1,4 @@
-//! Hugging Face's layouts in and out: prefixes, shards, half precision, pickles, damage.
+//! Loading and saving Hugging Face layouts: prefixes, shards, half precision, pickles and damaged files.
 
 use std::path::Path;
 
@@ -144,7 +144,7 @@ fn missing_tensors_are_all_named() {
     assert!(message.contains("[40, 24]") && message.contains("[41, 24]"), "{message}");
 }
 
-/// A head of transformers' is saved as its class, any other beside the encoder; both come back the same.
+/// A head that transformers has is saved as its class, and any other head next to the encoder. Both load unchanged.
 #[test]
 fn model_folders_come_back() {
     let device = Flex::device(0);
@@ -173,7 +173,7 @@ fn model_folders_come_back() {
             let config = std::fs::read_to_string(folder.path().join("config.json")).expect("it was written");
             let native = pooling == Pooling::Pooler && !hidden;
             assert_eq!(config.contains("BertForSequenceClassification"), native, "{config}");
-            // transformers' `AutoModel` classes refuse a `model_type` that they do not know.
+            // The `AutoModel` classes of transformers refuse an unknown `model_type`.
             assert_eq!(config.contains(r#""model_type": "bert""#), native, "{config}");
             assert_eq!(config.contains(r#""model_type": "kiln-bert""#), !native, "{config}");
             assert_eq!(folder.path().join("head.safetensors").exists(), !native);
@@ -184,7 +184,7 @@ fn model_folders_come_back() {
             };
             assert_eq!((names, problem_type), (labels, ProblemType::MultiLabelClassification));
             if !native {
-                // As earlier versions wrote it.
+                // The format of earlier versions.
                 let earlier = config.replace("KilnModel", "BertModel").replace("kiln-bert", "bert");
                 std::fs::write(folder.path().join("config.json"), earlier).expect("it is writable");
                 load_model(folder.path(), &device).expect("it is read too");
@@ -240,7 +240,7 @@ fn model_folders_of_the_other_tasks_come_back() {
     assert_eq!(logits(&loaded), logits(&model));
 }
 
-/// A sequence classifier of transformers' layout, whose config goes through `change`.
+/// A sequence classifier in the layout of transformers, with its config modified by `change`.
 fn classifier_folder(num_labels: usize, change: impl FnOnce(&mut serde_json::Value)) -> tempfile::TempDir {
     let device = Flex::device(0);
     let mut model = classifier(Pooling::Pooler, &device);
@@ -304,7 +304,7 @@ fn labels_and_problem_type_default_as_in_transformers() {
     }
 }
 
-/// A tagger without the names of its labels keeps transformers' names of them.
+/// A tagger without label names gets the default names of transformers.
 #[test]
 fn a_tagger_without_names_has_those_of_transformers() {
     let folder = classifier_folder(3, |config| {
@@ -338,8 +338,8 @@ fn a_head_s_entry_that_is_malformed_is_named() {
     assert!(message.contains("BertForMultipleChoice") && message.contains("`kiln_head`"), "{message}");
 }
 
-/// `tests/fixtures/tiny-pickle` holds these weights as `torch.save` wrote them; the script
-/// beside them computes their sines in double precision.
+/// `tests/fixtures/tiny-pickle` contains these weights as `torch.save` wrote them. The script
+/// next to them computes their sines in double precision.
 #[test]
 fn pickles_are_read() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny-pickle");
@@ -358,7 +358,7 @@ fn sharded_pickles_are_read() {
     assert!(loads_as_tiny(folder.path(), 1e-4).is_empty());
 }
 
-/// As `torch.load` gives them, whatever their strides; `make_views.py` made them.
+/// Tensors with any strides are read as `torch.load` reads them. `make_views.py` made the file.
 #[test]
 fn views_in_pickles_are_read() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/tiny-pickle/views.bin");
@@ -376,7 +376,7 @@ fn views_in_pickles_are_read() {
     }
 }
 
-/// Opening a pipe waits for a writer: without the check of what a path leads to, this test does not end.
+/// Opening a pipe waits for a writer, so this test would not end without the check of the file type.
 #[cfg(unix)]
 #[test]
 fn pipes_are_refused() {

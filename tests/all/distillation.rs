@@ -1,4 +1,4 @@
-//! A teacher's part in the loss, on tiny models: what a file keeps of a teacher, for each head, and gradients of layers.
+//! Distillation on tiny models: the cached outputs of a teacher for each head, the loss, and the gradients of layers.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -32,7 +32,7 @@ fn config(folder: &Path, matching: Option<Matching>) -> TeacherConfig {
     TeacherConfig { batch_size: 2, folder: folder.to_owned(), hash, columns: None, matching, max_bytes: 1 << 20 }
 }
 
-/// Waves in a head's weights: its fresh ones are drawn from a stream that all tests share.
+/// Sine waves as weights. Random weights would come from a stream that all tests share.
 fn waves(count: usize, step: f32) -> Vec<f32> {
     (0..count).map(|at| (at as f32 * step).sin() * 0.5).collect()
 }
@@ -45,12 +45,12 @@ fn student(step: f32) -> SequenceClassifier {
     model
 }
 
-/// What a batch's loss is under a set with a teacher.
+/// The loss of a batch under an objective.
 fn loss<S: LogitSet>(objective: &Objective<S>, model: &S::Model, rows: &[usize]) -> f64 {
     objective.loss(model, rows, &Flex::device(0)).sum.into_scalar::<f64>()
 }
 
-/// A set whose teacher is this model, by the file that is written of it.
+/// An objective with this model as the teacher, through its cached outputs.
 fn taught<S: LogitSet>(teacher: &S::Model, set: (S, S), config: &TeacherConfig, alpha: f64) -> Objective<S> {
     let compute = |progress: &mut dyn FnMut(usize)| {
         TeacherOutputs::compute(teacher, &set.0, config, &Flex::device(0), progress).expect("the folder is writable")
@@ -63,7 +63,7 @@ fn taught<S: LogitSet>(teacher: &S::Model, set: (S, S), config: &TeacherConfig, 
     Objective::new(set.1).with_distillation(Distillation { outputs, temperature: 2.0, alpha })
 }
 
-/// A teacher that is the student itself is followed already: what is left is the labels' share.
+/// If the student is its own teacher, only the labels' share of the loss remains.
 fn assert_agrees_with_itself<S: LogitSet + Clone>(model: &S::Model, set: S, matching: Option<Matching>) {
     let folder = tempfile::tempdir().expect("a folder");
     let rows: Vec<usize> = (0..set.rows()).rev().collect();
@@ -97,7 +97,7 @@ fn a_student_that_is_its_teacher_has_nothing_to_learn_of_it() {
             .expect("the fixture is whole")
             .with_max_length(12)
             .expect("it is enough");
-    // Windows that own different numbers of units, and one that owns none of a text.
+    // Windows with different numbers of own units, and one without units.
     let texts = ["房间".repeat(12), "房".to_owned(), String::new()];
     let windows = texts.iter().map(|text| tokenizer.encode_units(text, &characters(text)).expect("known")).collect();
     let tags = vec![[0, 1].repeat(12), vec![2], vec![]];
@@ -122,12 +122,12 @@ fn a_student_that_is_its_teacher_has_nothing_to_learn_of_it() {
     assert_agrees_with_itself(&answerer, set, all_layers());
 }
 
-/// The loss of another teacher is the divergence of logits that are computed here.
+/// The loss with another teacher contains the divergence of the logits, which this test computes itself.
 #[test]
 fn a_teacher_s_part_is_the_divergence_of_its_logits() {
     let folder = tempfile::tempdir().expect("a folder");
     let (teacher, model) = (student(0.4), student(0.9));
-    // A row more has no label.
+    // One more row has no label.
     let more = encoded().with_unlabelled(vec![tiny::encodings()[2].clone()]);
     let objective = taught(&teacher, (more.clone(), more.clone()), &config(folder.path(), None), 0.25);
     let (rows, device) = ([5, 0, 3], Flex::device(0));
@@ -141,7 +141,7 @@ fn a_teacher_s_part_is_the_divergence_of_its_logits() {
     let BatchLoss { right, sum } = objective.loss(&model, &[5], &device);
     assert!(right.is_none() && sum.into_scalar::<f64>() > 0.0, "a batch may have no label at all");
 
-    // Another order of the teacher's labels, or another teacher, is another file.
+    // Another order of the teacher's labels and another teacher each have their own file.
     let turned = TeacherConfig { columns: Some(vec![1, 2, 0]), ..config(folder.path(), None) };
     let objective = taught(&teacher, (more.clone(), more.clone()), &turned, 0.25);
     assert!((loss(&objective, &model, &rows) - expected).abs() > 1e-3);
@@ -160,7 +160,7 @@ fn a_damaged_file_is_computed_anew_and_a_large_one_refused() {
     let all = config(folder.path(), None);
     assert!(!compute(&all).expect("it is writable"));
     let file = std::fs::read_dir(folder.path()).expect("it is there").next().expect("a file").expect("listed").path();
-    // Three labels of five rows in four bytes each.
+    // Three labels for each of five rows, with four bytes each.
     assert_eq!(file.metadata().expect("it is there").len(), 60);
     std::fs::write(&file, [0; 59]).expect("it is writable");
     assert!(!compute(&all).expect("it is writable"));
@@ -169,7 +169,7 @@ fn a_damaged_file_is_computed_anew_and_a_large_one_refused() {
     assert!(matches!(error, Error::TeacherOutputs { bytes: 60, most: 59 }), "{error}");
 }
 
-/// An encoder of another width, with waves in its weights.
+/// An encoder of another width, with sine waves as weights.
 fn narrow_bert() -> Bert {
     let (device, folder) = (Flex::device(0), tempfile::tempdir().expect("a folder"));
     let config = BertConfig { hidden_size: 16, num_attention_heads: 4, num_hidden_layers: 1, ..tiny::config() };
@@ -183,7 +183,7 @@ fn narrow_bert() -> Bert {
     load_bert(&config, &Weights::from_file(&path).expect("it was written"), &device).expect("it is whole").module
 }
 
-/// A student of one narrow layer, which is held against two wide ones, and one that keeps a layer of its teacher.
+/// A student with one narrow layer, whose teacher has two wide ones, and a student that keeps one layer of its teacher.
 fn students() -> [(SequenceClassifier, Matching); 2] {
     let device = Flex::device(0);
     let mut narrow = student(0.9);
@@ -199,8 +199,8 @@ fn students() -> [(SequenceClassifier, Matching); 2] {
     [(narrow, relations), (short, Matching::of(&config(24, 1), &tiny::config()))]
 }
 
-/// Gradients of layers are the same whether the encoder does its part of the backward pass or the graph does, and the first
-/// layer's come from the teacher too.
+/// The gradients of layers are the same with gradient checkpointing and with the plain graph, including those from the
+/// teacher.
 #[test]
 fn gradients_of_layers_are_the_same_with_gradient_checkpointing() {
     for (mut model, matching) in students() {
@@ -229,7 +229,7 @@ fn gradients_of_layers_are_the_same_with_gradient_checkpointing() {
     }
 }
 
-/// Two encoders' worth of updates bring a student's layers nearer to its teacher's.
+/// Training brings the student's layers nearer to the teacher's.
 #[test]
 fn a_student_comes_nearer_to_its_teacher() {
     for (mut model, matching) in students() {
@@ -255,7 +255,7 @@ fn a_student_comes_nearer_to_its_teacher() {
     }
 }
 
-/// Layers that are kept compute what they did, in their order.
+/// Kept layers have the weights of the checkpoint.
 #[test]
 fn kept_layers_are_the_checkpoint_s() {
     let device = Flex::device(0);

@@ -1,4 +1,4 @@
-//! Tiny checkpoints of each family, held against what transformers computes from them.
+//! Tiny checkpoints of each family, compared with the results of transformers.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::assets::assets;
 use crate::tiny;
 
-/// Each with the names of its folder's parts under `reference/families`.
+/// The folders under `reference/families`.
 pub const FOLDERS: [&str; 8] =
     ["bert", "albert", "roberta", "xlm-roberta", "distilbert", "electra", "ernie", "modernbert"];
 const TOLERANCE: f32 = 1e-4;
@@ -32,7 +32,7 @@ impl Expected {
         Self(std::fs::read(path).expect("the reference is there"))
     }
 
-    /// Whole numbers and the shape of a tensor, none if there is none of that name.
+    /// The integers and the shape of a tensor; `None` if there is no tensor with that name.
     pub fn ids(&self, name: &str) -> Option<(Vec<i32>, [usize; 2])> {
         let file = SafeTensors::deserialize(&self.0).expect("it is whole");
         let tensor = file.tensor(name).ok()?;
@@ -62,7 +62,7 @@ impl Expected {
         Inputs::new(&ids, &mask, &types, shape, device)
     }
 
-    /// The hidden states of real tokens: those of padding are nobody's.
+    /// Compares the hidden states of real tokens. Those of padding are not used.
     fn hidden_states(&self, prefix: &str, found: &[f32], what: &str) {
         let (mask, _) = self.ids(&format!("{prefix}attention_mask")).expect("there is a mask");
         let expected = self.numbers(&format!("{prefix}last_hidden_state"));
@@ -119,7 +119,7 @@ fn hidden_states_and_logits_are_transformers_and_a_saved_folder_is_the_one_that_
     }
 }
 
-/// The same tensors, and the same config but for what Kiln adds.
+/// Checks that two folders have the same tensors, and the same config except for Kiln's additions.
 fn check_same(before: &Path, after: &Path, name: &str) {
     let [old, new] = [before, after].map(|folder| Weights::from_folder(folder).expect("it has weights"));
     assert_eq!(old.names().collect::<Vec<_>>(), new.names().collect::<Vec<_>>(), "{name}");
@@ -131,14 +131,14 @@ fn check_same(before: &Path, after: &Path, name: &str) {
         serde_json::from_slice(&json).expect("it is JSON")
     });
     for (key, value) in old.as_object().expect("it is an object") {
-        // What is not given is the default.
+        // A missing value is the default.
         if !value.is_null() || new.get(key).is_some() {
             assert_eq!(new.get(key), Some(value), "{name}: {key}");
         }
     }
 }
 
-/// Also where the embeddings have another width, and where weights stay in their file.
+/// Includes embeddings of another width, and weights that stay in their file.
 #[test]
 fn vectors_are_as_wide_as_hidden_states() {
     let Some(assets) = assets() else { return };
@@ -307,7 +307,7 @@ fn follow_ten_steps(folder: &Path) {
     tiny::assert_close(&found, &after, 1e-3, "logits after");
 }
 
-/// A fresh head on tokens and one on answers: the class that the folder names, and what comes back from it.
+/// Checks a fresh tagging head and a fresh answer head: the class in the saved config, and the model after loading.
 fn check_token_heads(folder: &Path, config: &PretrainedConfig, name: &str) {
     let device = Flex::device(0);
     let labels = LabelSet::new(["O", "B-A", "I-A", "B-B"]).expect("four names");
@@ -323,14 +323,14 @@ fn check_token_heads(folder: &Path, config: &PretrainedConfig, name: &str) {
         let again = load_model(saved.path(), &device).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(again.unused.is_empty(), "{name}: {:?}", again.unused);
         let found = again.module.config.extra["architectures"][0].as_str().expect("a name").to_owned();
-        // A frozen encoder leaves no fresh layer untrained: without a pre-trained one ModernBERT's head is Kiln's own.
+        // A frozen encoder gets no fresh layers. Without a pre-trained head, ModernBERT then has Kiln's own head.
         let is_native = !(config.frozen && name == "modernbert");
         assert_eq!(found.ends_with(class), is_native, "{found}");
         assert_eq!(parameters(again.module.network.bert()), parameters(model.network.bert()), "{name} {class}");
     }
 }
 
-/// Every family's encoder becomes a model of every task that transformers has a class for, and comes back from its folder.
+/// Every family's encoder becomes a model of every task that transformers has a class for, and loads from its folder.
 #[test]
 fn fresh_heads_are_saved_under_the_family_s_own_classes() {
     let Some(assets) = assets() else { return };

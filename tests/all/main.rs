@@ -1,4 +1,4 @@
-//! What crosses crates, one concern a file.
+//! Tests across crates, with one topic per file.
 
 mod assets;
 mod tiny;

@@ -1,4 +1,4 @@
-//! Offsets count characters of the text as it was given: of tokens as transformers has them, of tags and of answers.
+//! Offsets count characters of the original text, for tokens (as in transformers), tags and answers.
 
 use std::path::Path;
 
@@ -48,12 +48,12 @@ fn fresh(num_labels: usize) -> PretrainedConfig {
         in_file: InFile::Nothing,
         hidden_layers: vec![],
         num_labels,
-        // Large enough for tags that change from unit to unit.
+        // Large enough that tags change from unit to unit.
         head_initializer_range: Some(0.5),
     }
 }
 
-/// The family's encoder under another head, saved and read again.
+/// A predictor with the family's encoder and another head, after saving and loading.
 fn predictor(family: &Path, network: impl FnOnce(&Path) -> TaskModel) -> Predictor {
     let saved = tempfile::tempdir().expect("a temporary folder");
     save_model(saved.path(), &network(family)).expect("it is writable");
@@ -61,7 +61,7 @@ fn predictor(family: &Path, network: impl FnOnce(&Path) -> TaskModel) -> Predict
     Predictor::from_folder(saved.path(), &Flex::device(0)).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The passages of a prediction, each held against the text at its offsets.
+/// The passages of a prediction. Each is compared with the text at its offsets.
 fn passages(text: &str, list: &Value, what: &str) -> String {
     let passage = |passage: &Value| {
         let at = |key: &str| passage[key].as_u64().expect("a number") as usize;
@@ -102,7 +102,7 @@ fn tags_are_where_their_units_are() {
                     assert_eq!(json["text"], text.as_str(), "{what}");
                     let list = if tag_scheme == TagScheme::Plain { &json["tags"] } else { &json["entities"] };
                     let joined = without_spaces(&passages(&text, list, &what));
-                    // Of entities some characters are outside.
+                    // Some characters are outside entities.
                     assert!(tag_scheme == TagScheme::Entities || joined == without_spaces(&text), "{what} {text:?}");
                 }
             }

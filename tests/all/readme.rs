@@ -1,4 +1,4 @@
-//! Every command in a `sh` block of the README runs unchanged, from the top of the checkout.
+//! Runs every command in a `sh` block of the README unchanged, from the root of the checkout.
 
 use std::path::Path;
 use std::process::Command;
@@ -21,7 +21,7 @@ fn the_readme_s_commands_run() {
         assert!(output.status.success(), "`{command}`: {}\n{out}\n{err}", output.status);
         assert!(!out.is_empty(), "`{command}` prints its result");
         if command == "cargo xtask pipeline" {
-            // The run's folder is printed last. It would pile up in the checkout.
+            // The last line is the run's folder. It is removed, so that runs do not pile up in the checkout.
             let run = root.join(out.lines().last().expect("it prints some lines"));
             for name in ["report.json", "report.html", "errors.tsv", "metrics.jsonl", "run.toml", "model/config.json"] {
                 assert!(run.join(name).is_file(), "{}: {name}", run.display());

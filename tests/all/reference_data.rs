@@ -1,4 +1,4 @@
-//! What is known of real data: duplicates and leaks of ChnSentiCorp, and the padding of its batches.
+//! Known properties of real data: duplicates and leaks of ChnSentiCorp, and the padding of its batches.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Taggers: windows of a long text, the tag schemes of model folders, and damaged weights.
+//! Taggers: windows of long texts, tag schemes of model folders, and damaged weights.
 
 use burn::module::Param;
 use burn::tensor::{Tensor, TensorData};
@@ -26,13 +26,13 @@ fn tagger(crf: Option<Crf>) -> TokenClassifier {
         initializer_range: 0.3,
     };
     let mut head = head.init(&device);
-    // Not drawn: the device's random numbers are shared by all tests.
+    // Not random, because all tests share the random numbers of the device.
     let weight: Vec<f32> = (0..24 * TAGS).map(|at| (at as f32 * 1.7).sin() * 0.3).collect();
     head.classifier.weight = Some(Param::from_data(TensorData::new(weight, [24, TAGS]), &device));
     TokenClassifier { bert: Bert { pooler: None, ..tiny::bert(&device) }, head, crf }
 }
 
-/// Texts of 46 characters and of one, in windows of ten.
+/// Texts of 46 characters and of one character, in windows of ten.
 fn windows() -> Vec<Vec<UnitWindow>> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../crates/kiln-tokenize/tests/tiny");
     let tokenizer = Tokenizer::from_folder(folder.as_ref()).expect("the fixture is whole");
@@ -41,14 +41,14 @@ fn windows() -> Vec<Vec<UnitWindow>> {
     texts.iter().map(|text| tokenizer.encode_units(text, &characters(text)).expect("known")).collect()
 }
 
-/// Each window was decoded as if it were a text of its own, with the scores of a text's first and last tag.
+/// Regression test: each window was decoded as a text of its own, with the scores for a text's first and last tag.
 #[test]
 fn a_crf_decodes_a_text_as_a_whole() {
     let device = Flex::device(0);
     let numbers = |values: &[f32], shape: &[usize]| TensorData::new(values.to_vec(), shape.to_vec());
     let crf = Crf {
         start_transitions: Param::from_data(numbers(&[30.0, 0.0, 0.0], &[TAGS]), &device),
-        // Tag 0 follows none, so that a whole text has it once, and each window of its own once more.
+        // Tag 0 cannot follow any tag. A whole text has it once, and separate windows would have it once each.
         transitions: Param::from_data(
             numbers(&[-30.0, -0.3, 0.2, -30.0, 0.3, 0.1, -30.0, 0.1, -0.4], &[TAGS, TAGS]),
             &device,
@@ -88,7 +88,7 @@ fn folders_without_a_scheme_have_that_of_their_labels() {
             other => panic!("{:?}", other.task()),
         };
         assert_eq!(scheme(), TagScheme::Segmentation, "as it was saved");
-        // As transformers writes it.
+        // The format of transformers.
         let path = folder.path().join("config.json");
         let mut config: serde_json::Value =
             serde_json::from_slice(&std::fs::read(&path).expect("it was written")).expect("it is JSON");

@@ -1,4 +1,4 @@
-//! A BERT so small that a training step of it takes milliseconds, in odd sizes, without dropout.
+//! A tiny BERT with odd sizes and without dropout. A training step takes milliseconds.
 
 use burn::tensor::Device;
 use kiln_bert::{Bert, BertConfig, Inputs, NamedParameter, Weights, load_bert, parameters, save};
@@ -18,7 +18,7 @@ pub fn config() -> BertConfig {
     }
 }
 
-/// Weights that follow from their index alone, so that every device and every process has the same.
+/// Weights that depend only on their index, so that they are the same on every device and in every process.
 pub fn weights() -> Vec<NamedParameter> {
     let fresh = parameters(&config().init(&device()));
     fresh

@@ -1,4 +1,4 @@
-//! A tokenizer beside a model: long texts of the real vocabularies, limits of the model, and texts with white space around them.
+//! Tokenizers with models: long texts with real vocabularies, limits of the model, and texts with surrounding white space.
 
 use std::fs;
 use std::path::Path;
@@ -67,7 +67,7 @@ fn long_texts_of_real_vocabularies_have_the_tokens_of_the_whole() {
     for model in ["all-MiniLM-L6-v2", "multilingual-e5-small-zh", "bert-base-chinese-tokenizer"] {
         let tokenizer = Tokenizer::from_folder(&assets.join("models").join(model)).expect("the model is whole");
         for seed in 0..4 {
-            // With and without white space, and of a few kinds only.
+            // Texts with and without white space, and of only a few parts.
             let without: Vec<&str> = PARTS.into_iter().filter(|part| !part.contains(char::is_whitespace)).collect();
             let some = &PARTS[seed as usize * 7..][..6];
             for parts in [&PARTS[..], &without, some] {
@@ -95,7 +95,7 @@ fn fixture(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/kiln-tokenize/tests").join(name)
 }
 
-/// A folder of a tiny model with one of the tiny tokenizers, whose limit of 512 tokens is beyond the model's 16 positions.
+/// A folder of a tiny model with a tiny tokenizer, whose limit of 512 tokens exceeds the model's 16 positions.
 fn folder(tokenizer: &str, network: Network, config: BertConfig) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     save_model(folder.path(), &TaskModel { network, config }).expect("it is writable");
@@ -127,7 +127,7 @@ fn masked_lm(device: &Device) -> Network {
     Network::MaskedLm { model: MaskedLm { bert, cls } }
 }
 
-/// The rows of a file come trimmed, a text by itself may not.
+/// The rows of a file are trimmed, but a single text may not be.
 #[test]
 fn white_space_around_a_text_changes_no_answer() {
     let device = Flex::device(0);

@@ -1,4 +1,5 @@
-//! The loop on a tiny model: every tensor learns, accumulation is exact, a resumed run is the uninterrupted one.
+//! The training loop on a tiny model: every tensor learns, accumulation is exact, and a resumed run equals an uninterrupted
+//! one.
 
 mod damaged;
 mod cached;
@@ -68,7 +69,7 @@ fn uneven_batches_accumulate_to_the_whole_batch() {
     let (parts_norm, parts) = step(&[&[4, 0], &[2], &[1, 3]]);
     assert!((whole_norm / parts_norm - 1.0).abs() < 1e-5, "{whole_norm} and {parts_norm}");
     for (name, whole) in whole {
-        // A key's bias has no influence on the loss; its gradient is rounding, and Adam makes a full step of it.
+        // A key's bias does not affect the loss. Its gradient is rounding noise, which Adam scales to a full step.
         if !name.ends_with("key.bias") {
             tiny::assert_close(&whole.values, &parts[&name].values, 1e-4, &name);
         }
@@ -89,7 +90,7 @@ fn gradient_checkpointing_changes_no_bit() {
     }
 }
 
-/// Dropout is drawn anew while training, and off in evaluation.
+/// Dropout is random in training, and disabled in evaluation.
 #[test]
 fn dropout_is_for_training_alone() {
     let plain = Flex::device(0);
@@ -107,7 +108,7 @@ fn dropout_is_for_training_alone() {
     assert_eq!(first, second);
 }
 
-/// Three updates an epoch, three epochs.
+/// A configuration with three epochs of three updates.
 fn config() -> TrainConfig {
     TrainConfig { epochs: 3, batch_size: 2, learning_rate: 1e-2, ..TrainConfig::default() }
 }
@@ -117,7 +118,7 @@ fn set() -> Encoded {
     Encoded::new(tiny::encodings(), Targets::Labels(TARGETS.to_vec(), labels), 0)
 }
 
-/// The head's fresh weights would be random; all runs must start from the same.
+/// A model with a fixed head. All runs must start from the same weights, and fresh ones would be random.
 fn model() -> SequenceClassifier {
     let mut model = classifier(Pooling::Cls, &Flex::device(0));
     let waves = parameters(&model.head).into_iter().map(|parameter| {
@@ -157,7 +158,7 @@ fn go_on(_: Event) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// Ends a training after some updates.
+/// Stops a training after some updates.
 fn stop_after(updates: usize) -> impl FnMut(Event) -> ControlFlow<()> {
     move |event| match event {
         Event::Step { step, .. } if step >= updates => ControlFlow::Break(()),
@@ -165,7 +166,7 @@ fn stop_after(updates: usize) -> impl FnMut(Event) -> ControlFlow<()> {
     }
 }
 
-/// All that a report says but times.
+/// The reports without their times.
 fn without_times(epochs: &[EpochReport]) -> Vec<EpochReport> {
     epochs.iter().map(|report| EpochReport { seconds: 0.0, train_seconds: 0.0, ..report.clone() }).collect()
 }
@@ -184,7 +185,7 @@ fn a_resumed_run_is_the_uninterrupted_one_to_the_bit() {
     assert!(expected.steps == 6 && expected.epochs.len() == 3);
     assert!(expected.epochs[..2].iter().all(|report| report.learning_rate > 0.0), "{:?}", expected.epochs);
 
-    // Stopped within the first epoch, after its last update, and within the second.
+    // The run stops within the first epoch, after its last update, and within the second epoch.
     for updates in [1, 2, 3] {
         let part = fit(parted.path(), updates > 1, &config, stop_after(updates));
         assert!(part.end == End::Interrupted && part.steps == updates);
@@ -195,7 +196,7 @@ fn a_resumed_run_is_the_uninterrupted_one_to_the_bit() {
     assert_eq!(read(whole.path(), "best.safetensors"), read(parted.path(), "best.safetensors"));
 }
 
-/// Takes the checkpoint that a kill in the fifth update would leave, and goes on from it.
+/// Copies the checkpoint that a kill in the fifth update would leave, and resumes from it.
 #[test]
 fn a_killed_run_goes_on_from_the_last_saved_update() {
     let whole = tempfile::tempdir().expect("a folder");
@@ -251,7 +252,7 @@ fn a_time_limit_ends_the_epoch_and_the_training() {
     let config = TrainConfig { max_hours: 1e-12, ..config() };
     let fitted = fit(folder.path(), false, &config, go_on);
     assert_eq!((fitted.end, fitted.steps, fitted.epochs.len(), fitted.best_epoch), (End::OutOfTime, 1, 1, 1));
-    // It is over, with another limit too.
+    // The training remains ended, even with another limit.
     let resumed = fit(folder.path(), true, &TrainConfig { max_hours: 9.0, ..config }, go_on);
     assert_eq!((resumed.end, resumed.steps), (End::OutOfTime, 1));
     assert_eq!(by_name(&fitted.model), by_name(&resumed.model));
@@ -281,7 +282,7 @@ fn a_run_with_other_settings_is_not_resumed() {
     assert!(error.to_string().contains("trained on 5 rows an epoch; now there are 4"), "{error}");
 }
 
-/// A set whose loss is no number from its fifth batch on.
+/// A set whose loss is NaN from the fifth batch on.
 struct Diverging(Encoded, std::cell::Cell<usize>);
 
 impl Dataset for Diverging {
@@ -338,7 +339,7 @@ fn a_diverged_run_keeps_its_checkpoints_and_says_what_to_do() {
     assert_eq!(saved, Some((read("last.safetensors"), read("best.safetensors"))));
 }
 
-/// A set outside of Kiln gets the encoder's gradients with gradient checkpointing too.
+/// Gradient checkpointing also works with a training set that is implemented outside Kiln.
 #[test]
 fn gradient_checkpointing_trains_the_same_weights() {
     let trained = |layer_inputs: Option<LayerInputs>| {

@@ -1,4 +1,4 @@
-//! Twenty steps of full fine-tuning without randomness against PyTorch's.
+//! Twenty steps of full fine-tuning without randomness, compared with PyTorch.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -67,7 +67,7 @@ fn follow(assets: &Path, name: &str, precision: Precision) {
     let tensor = |name: &str| tensors.read(name).expect("floats").expect("the reference has it");
     let mut model = model(&folder, &tensor("head.weight"), &tensor("head.bias"), &device);
     model.bert.products.precision = precision;
-    // bf16 has three significant digits, and every layer rounds; what matters is that training goes the same way.
+    // bf16 has three significant digits and every layer rounds, so only the course of the training is compared.
     let (allowed_loss, allowed_norm, [before, after]): (fn(f64) -> f64, f64, [f32; 2]) = match precision {
         Precision::F32 => (|_| 2e-3, 1e-2, [1e-4, 2e-2]),
         _ => (|loss| 3e-2 * loss, 5e-2, [2e-2, 5e-2]),
@@ -101,7 +101,7 @@ fn follow(assets: &Path, name: &str, precision: Precision) {
     tiny::assert_close(&logits(&model), &tensor("logits_after"), after, "logits after");
 }
 
-/// The checkpoint without dropout or pooler, under the reference's head; PyTorch holds a weight as `[out, in]`.
+/// The checkpoint without dropout or pooler, with the reference's head. PyTorch stores a weight as `[out, in]`.
 fn model(folder: &Path, weight: &[f32], bias: &[f32], device: &burn::tensor::Device) -> SequenceClassifier {
     let config = BertConfig::from_folder(folder).expect("a supported config");
     let config = BertConfig { hidden_dropout_prob: 0.0, attention_probs_dropout_prob: 0.0, ..config };

@@ -1,4 +1,4 @@
-//! The process that starts workers, watches their time, and gathers what they find.
+//! The process that starts workers, limits their time, and collects their findings.
 
 mod summary;
 
@@ -19,17 +19,17 @@ use crate::worker::Message;
 
 use summary::Summary;
 
-/// A case that takes more processor time is run once more by itself, and is a finding when it takes [`PATIENCE`] then.
+/// A case with more processor time runs again alone, and is a finding if it then takes longer than [`PATIENCE`].
 const TIME_LIMIT: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What waits takes no processor time: so many times the limit is too long for anything, however busy the machine is.
+/// Waiting uses no processor time, so a case is also stopped after this many times its limit in wall time.
 const BUSY: u32 = 6;
-/// Before a reader's first case its seeds are made.
+/// The limit before a case begins, while the seeds of its reader are made.
 const START: Duration = Duration::from_secs(60);
 
-/// Returns whether nothing was found.
+/// Runs the fuzzer. Returns true if there are no findings.
 pub fn run(args: &Args) -> anyhow::Result<bool> {
-    // Paths stand in some inputs: a name of the same length keeps their places.
+    // Some inputs contain paths. A folder name of constant length keeps the offsets in them.
     let scratch = args.scratch.join(format!("{:010}", std::process::id()));
     std::fs::create_dir_all(&scratch).with_context(|| format!("{}: cannot be made", scratch.display()))?;
     let args = Args { scratch: std::path::absolute(&scratch)?, kiln: std::path::absolute(&args.kiln)?, ..args.clone() };
@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> anyhow::Result<bool> {
     result
 }
 
-/// Runs one case and shows it.
+/// Runs one case and prints its report.
 fn one(args: &Args, number: u64) -> anyhow::Result<bool> {
     let report = watch_one(args, number)?;
     println!("{}", summary::shown(&report));
@@ -67,7 +67,7 @@ fn campaign(args: &Args) -> anyhow::Result<bool> {
             started.elapsed() < deadline
         });
         let Some(Stopped { number, why }) = stopped else { break };
-        // It ends by itself only where it cannot go on, as when a seed is refused.
+        // A worker ends on its own only on a fatal error, such as a refused seed.
         let Some(number) = number.filter(|_| why != FAILED) else {
             bail!("no case could be run: {why}\n{}", worker.errors());
         };
@@ -89,7 +89,7 @@ fn campaign(args: &Args) -> anyhow::Result<bool> {
     Ok(summary.is_clean())
 }
 
-/// Runs a case in a worker of its own.
+/// Runs a case in its own worker.
 fn watch_one(args: &Args, number: u64) -> anyhow::Result<Report> {
     let mut worker = Worker::start(&Args { case: Some(number), ..args.clone() }, number)?;
     worker.limit = PATIENCE;
@@ -121,12 +121,12 @@ fn lost(args: &Args, number: u64, kind: &str, particulars: &str) -> Report {
 }
 
 const TIMEOUT: &str = "timeout";
-/// How the exit code of an error is shown.
+/// The exit status of a worker that ended with an error.
 const FAILED: &str = "exit status: 1";
 
-/// Why a worker runs no more.
+/// The reason why a worker has stopped.
 struct Stopped {
-    /// The case it was at; none before the first.
+    /// The current case; `None` before the first one.
     number: Option<u64>,
     why: String,
 }
@@ -134,9 +134,9 @@ struct Stopped {
 struct Worker {
     child: Child,
     lines: Receiver<String>,
-    /// What it writes to standard error.
+    /// The file with its standard error.
     errors: PathBuf,
-    /// What a case may take.
+    /// The time limit of a case.
     limit: Duration,
 }
 
@@ -165,7 +165,7 @@ impl Worker {
         Ok(Self { child, lines, errors, limit: TIME_LIMIT })
     }
 
-    /// Hands on reports until `report` has had enough (none), or the worker stops.
+    /// Passes on reports until `report` returns false, which gives `None`, or the worker stops.
     fn watch(&mut self, report: &mut dyn FnMut(Report) -> bool) -> Option<Stopped> {
         let mut number = None;
         let mut limit = START;
@@ -206,13 +206,13 @@ impl Worker {
         self.child.wait().ok();
     }
 
-    /// The end of what it wrote to standard error.
+    /// The last lines of its standard error.
     fn errors(&self) -> String {
         tail(&self.errors)
     }
 }
 
-/// The time of a case, by the wall and, where the system tells, by the processor.
+/// The wall time of a case, and its processor time where the system reports it.
 struct Clock {
     wall: Instant,
     processor: Option<Duration>,
@@ -230,7 +230,7 @@ impl Clock {
     }
 }
 
-/// What all threads of a process have used, from Linux's `/proc`, which counts hundredths of a second.
+/// Processor time of all threads of a process, from Linux's `/proc` in hundredths of a second.
 fn processor_time(child: &Child) -> Option<Duration> {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).ok()?;
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();

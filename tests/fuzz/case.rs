@@ -1,4 +1,4 @@
-//! One case: an input that follows from two numbers, and what came of it.
+//! One case: an input that two numbers determine, and its outcome.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -14,31 +14,31 @@ use crate::mutate::{Mutant, mutant};
 use crate::readers::{Answer, Context, Input, Judged, Reader, shares};
 use crate::seed::Seed;
 
-/// A reader may hold this many bytes for each byte of its input, beside [`FREE`].
+/// A reader may allocate this many bytes for each byte of its input, in addition to [`FREE`].
 const MULTIPLE: usize = 64;
-/// What any reader may hold: threads, buffers, the tables of a tokenizer.
+/// Bytes that any reader may allocate, for threads, buffers and the tables of a tokenizer.
 const FREE: usize = 64 << 20;
 
-/// What came of a case.
+/// The report of a case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     pub number: u64,
     pub reader: String,
     pub seed: String,
-    /// The file and its changes.
+    /// Description of the file and its changes.
     pub what: String,
     pub outcome: Outcome,
-    /// The most bytes held at once beyond those before.
+    /// Peak number of bytes allocated during the case.
     pub peak: usize,
     pub input: usize,
 }
 
-/// How a reader took an input.
+/// The judged outcome of a case.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     Accepted,
     Refused(String),
-    /// A fault: its kind and its particulars.
+    /// A bug, with its kind and its details.
     Finding(String, String),
 }
 
@@ -55,7 +55,7 @@ impl Cases {
         Self { campaign, context, readers: shares(), seeds: HashMap::new() }
     }
 
-    /// The reader that a case is for.
+    /// The reader of a case.
     pub fn reader(&self, number: u64) -> &'static Reader {
         self.readers[(number % self.readers.len() as u64) as usize]
     }
@@ -65,7 +65,7 @@ impl Cases {
         self.context.scratch.join("input")
     }
 
-    /// Seeds of a reader, each with its answer: a seed that is refused would make every case of its worthless.
+    /// The seeds of a reader with their answers. A refused seed is an error, because its cases would test nothing.
     fn seeds(&mut self, reader: &'static Reader) -> anyhow::Result<&[(Seed, Answer)]> {
         if !self.seeds.contains_key(reader.name) {
             let mut seeds = Vec::new();
@@ -82,12 +82,12 @@ impl Cases {
         Ok(&self.seeds[reader.name])
     }
 
-    /// Every seed of a reader has its turn.
+    /// Selects the seed of a case, so that the seeds of a reader alternate.
     fn turn(&self, number: u64) -> usize {
         number as usize / self.readers.len() + number as usize
     }
 
-    /// The seed of a case, without having it read.
+    /// The seed of a case, without reading it.
     pub fn seed(&self, number: u64) -> anyhow::Result<Seed> {
         std::fs::create_dir_all(&self.context.scratch)?;
         let mut seeds = (self.reader(number).seeds)(&self.context)?;
@@ -100,7 +100,7 @@ impl Cases {
         self.seeds(self.reader(number)).map(|_| ())
     }
 
-    /// Makes the input of a case, has it read, and judges what comes of it.
+    /// Writes the input of a case, reads it, and judges the outcome.
     pub fn run(&mut self, number: u64) -> anyhow::Result<Report> {
         let reader = self.reader(number);
         let campaign = self.campaign;
@@ -137,7 +137,7 @@ impl Cases {
     }
 }
 
-/// What a reader did.
+/// The result of a reader.
 #[derive(Clone, Debug, PartialEq)]
 enum Taken {
     Answered(Answer),
@@ -145,7 +145,7 @@ enum Taken {
     Panicked(String),
 }
 
-/// On a thread of rayon's pool, as the command line reads: its stack is smaller than the main thread's.
+/// Reads on a thread of rayon's pool, as the command line does. Its stack is smaller than that of the main thread.
 fn read(reader: &Reader, input: &Input<'_>) -> Taken {
     let result = catch_unwind(AssertUnwindSafe(|| rayon::scope(|_| (reader.read)(input))));
     match result {
@@ -164,7 +164,7 @@ fn judge(reader: &Reader, seed: &Seed, mutant: &Mutant, expected: &Answer, answe
     }
 }
 
-/// An error names the file that was changed, or the folder where one is missing.
+/// Checks that an error names the changed file or the input's folder.
 fn judge_message(message: &str, mutant: &Mutant, folder: &Path) -> Outcome {
     let name = mutant.path.rsplit('/').next().unwrap_or_default();
     let is_named = message.contains(name)
@@ -174,10 +174,10 @@ fn judge_message(message: &str, mutant: &Mutant, folder: &Path) -> Outcome {
     if is_named { Outcome::Refused(shown) } else { Outcome::Finding("unnamed file".to_owned(), shown) }
 }
 
-/// Where the last panic was, as the hook noted it.
+/// The message of the last panic, set by the panic hook.
 static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
 
-/// Notes panics, in place of printing them.
+/// Installs a panic hook that stores panics instead of printing them.
 pub fn note_panics() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(ToString::to_string).unwrap_or_default();

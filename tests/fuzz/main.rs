@@ -1,9 +1,9 @@
 //! A mutation fuzzer over everything that Kiln reads: `cargo xtask fuzz`, whose options are below.
 //!
-//! A case is a number. With the campaign's seed it decides the reader, a small input that the reader accepts, and one to
-//! three changes to one of its files. The reader must refuse the result with an error that names the file, or read it and
-//! give an answer that can be right. Cases run in another process, whose memory and time are limited, so that one that
-//! breaks down costs no more than itself.
+//! A case is a number. Together with the campaign's seed, it determines the reader, a small valid input, and one to three
+//! changes to one of the input's files. The reader must either refuse the result with an error that names the file, or read
+//! it and return a plausible result. Cases run in another process with limited memory and time, so that a crash does not
+//! affect other cases.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program speaks to whoever runs it")]
 
 mod campaign;
@@ -19,33 +19,33 @@ use std::process::ExitCode;
 use clap::Parser;
 use peak_alloc::PeakAlloc;
 
-/// Counts what a case holds at its most.
+/// Tracks the peak memory of a case.
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// What it is asked for.
+/// The options of the fuzzer.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "fuzz")]
 pub struct Args {
-    /// How long to go on; the case that runs then is finished
+    /// Seconds to run; the last case is finished
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Decides, with a case's number, what is changed and how
+    /// Seed of the changes
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// A reader: the cases of others are left out
+    /// Run only the cases of this reader
     #[arg(long, value_parser = readers::READERS.map(|reader| reader.name))]
     only: Option<String>,
-    /// One case, whose input is kept
+    /// Run only this case, and keep its input
     #[arg(long)]
     case: Option<u64>,
-    /// The first case
+    /// Number of the first case
     #[arg(long, default_value_t = 0)]
     first: u64,
-    /// The command line's binary
+    /// Path of the `kiln` binary
     #[arg(long)]
     kiln: PathBuf,
-    /// For inputs; a folder in it is made and removed
+    /// Folder for inputs; a subfolder is made and removed
     #[arg(long)]
     scratch: PathBuf,
     /// Run cases and print their reports as lines of JSON

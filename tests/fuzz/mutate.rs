@@ -1,4 +1,4 @@
-//! Mutations: a file's bytes and a seeded generator to other bytes, by what the file is.
+//! Mutations: random changes to the bytes of a file that suit its format.
 
 pub mod bytes;
 mod parquet;
@@ -13,23 +13,23 @@ use rand::{RngExt, SeedableRng};
 
 use crate::seed::{Seed, SeedFile};
 
-/// Other bytes for a file, and what is known about them.
+/// New bytes of a file, and the known effects of the change.
 #[derive(Clone, Debug, Default)]
 pub struct Change {
     pub bytes: Vec<u8>,
-    /// In words.
+    /// A description of the change.
     pub what: String,
-    /// Whether the file's end is missing.
+    /// Whether the end of the file is missing.
     pub truncated: bool,
-    /// Whether text is no longer UTF-8.
+    /// Whether the text is no longer valid UTF-8.
     pub invalid_utf8: bool,
     /// Whether a tensor of the model has another shape.
     pub reshaped: bool,
-    /// Something that is no plain file.
+    /// A special file instead of a regular one.
     pub special: Option<Special>,
 }
 
-/// What may lie where a file should.
+/// A special file that replaces a regular one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Special {
     Folder,
@@ -48,17 +48,17 @@ impl Change {
 pub struct Mutant {
     /// The file, relative to the input's folder.
     pub path: String,
-    /// The changes, one behind another; only where there is a single one are its consequences known.
+    /// The changes in order. The effect on the seed is known only if there is a single change.
     pub changes: Vec<Change>,
 }
 
 impl Mutant {
-    /// The bytes in the end.
+    /// The last change, which has the final bytes.
     pub fn last(&self) -> &Change {
         self.changes.last().expect("a mutant has at least one change")
     }
 
-    /// The only change.
+    /// The change, if it is the only one.
     pub fn only(&self) -> Option<&Change> {
         if let [change] = self.changes.as_slice() { Some(change) } else { None }
     }
@@ -69,7 +69,7 @@ impl Mutant {
     }
 }
 
-/// The mutant of a case's number. It follows from the seed's files, the campaign's seed and the number alone.
+/// The mutant of a case. It depends only on the seed's files, the campaign's seed and the case's number.
 pub fn mutant(seed: &Seed, campaign: u64, number: u64) -> Mutant {
     let mut rng = StdRng::seed_from_u64(campaign ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15));
     let files: Vec<&SeedFile> = seed.files.iter().filter(|file| file.mutable).collect();
@@ -90,9 +90,9 @@ pub fn mutant(seed: &Seed, campaign: u64, number: u64) -> Mutant {
     Mutant { path: file.path.clone(), changes }
 }
 
-/// By what a file's name says it is; one change in four is to plain bytes.
+/// Changes a file by the format in its name. One change in four ignores the format.
 fn mutate(path: &str, bytes: &[u8], rng: &mut StdRng) -> Change {
-    // Some changes cannot be made everywhere.
+    // Some changes are not possible for every file, so several are tried.
     for _ in 0..8 {
         let by_kind = rng.random_bool(0.75);
         let change = match path.rsplit('.').next() {

@@ -1,4 +1,4 @@
-//! What is fuzzed: each reader has seeds, and a function that reads an input and uses what was read.
+//! The readers that are fuzzed. Each has seeds, and a function that reads an input and uses the result.
 
 mod commands;
 mod models;
@@ -16,54 +16,54 @@ use crate::seed::Seed;
 /// A reader or a group of them.
 pub struct Reader {
     pub name: &'static str,
-    /// How many cases of [`shares`] it gets.
+    /// Its number of cases in each round of [`shares`].
     pub share: usize,
-    /// Inputs that it accepts.
+    /// Valid inputs.
     pub seeds: fn(&Context) -> anyhow::Result<Vec<Seed>>,
-    /// An error is a refusal; it must name the file.
+    /// Reads an input. An error means that the input is refused, and must name the file.
     pub read: fn(&Input<'_>) -> anyhow::Result<Answer>,
-    /// What is wrong with an answer to a mutant, as far as that can be known.
+    /// Finds a problem in the answer to a mutant, as far as it can be known.
     pub judge: fn(&Judged<'_>) -> Option<String>,
-    /// Whether it is read a second time, to see that the answer is the same.
+    /// Whether each input is read twice, to check that the answers are equal.
     pub repeated: bool,
 }
 
-/// Where things are.
+/// Paths and settings of a campaign.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The command line's binary.
+    /// The `kiln` binary.
     pub kiln: PathBuf,
-    /// For inputs and what comes of them.
+    /// Folder for inputs and outputs.
     pub scratch: PathBuf,
-    /// Whether a single case is run, which may take longer.
+    /// Whether only a single case runs, which may take longer.
     pub alone: bool,
 }
 
 /// An input on disk.
 pub struct Input<'a> {
     pub folder: &'a Path,
-    /// The name of its seed.
+    /// The name of the input's seed.
     pub seed: &'static str,
     pub context: &'a Context,
 }
 
-/// What came of an input that was accepted.
+/// The result of reading an input that was accepted.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// Of all that was read and computed.
+    /// A hash of everything that was read and computed.
     pub fingerprint: u64,
-    /// Rows, where there are any.
+    /// Number of rows; 0 if the input has none.
     pub rows: usize,
-    /// What cannot be right whatever the input was.
+    /// A problem that no input can justify.
     pub problem: Option<String>,
 }
 
-/// A mutant's answer beside that of its seed.
+/// The answer to a mutant, with the answer to its seed.
 pub struct Judged<'a> {
     pub mutant: &'a Mutant,
     pub answer: &'a Answer,
     pub seed: &'a Answer,
-    /// The bytes of the changed file as the seed has it.
+    /// The bytes of the changed file before the change.
     pub original: &'a [u8],
 }
 
@@ -79,14 +79,14 @@ pub const READERS: [Reader; 9] = [
     commands::COMMANDS,
 ];
 
-/// The reader of each case, over and over: so that every reader has its share of any range of numbers.
+/// The readers of successive cases, repeated without end. Each reader has its share of any range of case numbers.
 pub fn shares() -> Vec<&'static Reader> {
     let most = READERS.iter().map(|reader| reader.share).max().unwrap_or(0);
     let round = |turn: usize| READERS.iter().filter(move |reader| turn < reader.share);
     (0..most).flat_map(round).collect()
 }
 
-/// A hash of what a value looks like, in memory that does not grow with it.
+/// A hash of a value's `Debug` output, in constant memory.
 pub fn fingerprint(value: &impl Debug) -> u64 {
     struct Hash(DefaultHasher);
     impl fmt::Write for Hash {
@@ -100,12 +100,12 @@ pub fn fingerprint(value: &impl Debug) -> u64 {
     hash.0.finish()
 }
 
-/// Nothing is known but what holds for every answer.
+/// Finds no problem, for readers without a check of their own.
 fn judge_nothing(_: &Judged<'_>) -> Option<String> {
     None
 }
 
-/// The folder of a package of the workspace.
+/// The path of a file in the workspace.
 fn workspace_file(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }

@@ -1,4 +1,4 @@
-//! Seeds: small, whole inputs that a reader accepts, in memory.
+//! Seeds: small, valid inputs in memory.
 
 use std::io;
 use std::path::Path;
@@ -11,17 +11,17 @@ use crate::mutate::{Mutant, Special};
 pub struct Seed {
     pub name: &'static str,
     pub files: Vec<SeedFile>,
-    /// Whether its files may be pipes: then one that nobody writes to is waited for.
+    /// Whether the reader accepts pipes. Reading a pipe without a writer would never end.
     pub piped: bool,
 }
 
 /// A file of a seed.
 #[derive(Clone, Debug)]
 pub struct SeedFile {
-    /// Relative to the input's folder.
+    /// The path, relative to the input's folder.
     pub path: String,
     pub bytes: Vec<u8>,
-    /// Whether it is one of those that are changed.
+    /// Whether cases may change the file.
     pub mutable: bool,
 }
 
@@ -30,17 +30,17 @@ impl Seed {
         Self { name, files: Vec::new(), piped: false }
     }
 
-    /// The same, whose files may be pipes.
+    /// Marks the seed as one whose files may be pipes.
     pub fn piped(self) -> Self {
         Self { piped: true, ..self }
     }
 
-    /// The same with a file that is changed.
+    /// Adds a file that cases may change.
     pub fn with(self, path: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         self.file(path, bytes, true)
     }
 
-    /// The same with a file that stays as it is.
+    /// Adds a file that no case changes.
     pub fn beside(self, path: impl Into<String>, bytes: impl Into<Vec<u8>>) -> Self {
         self.file(path, bytes, false)
     }
@@ -50,7 +50,7 @@ impl Seed {
         self
     }
 
-    /// Adds all files of another seed, in a folder.
+    /// Adds all files of another seed in a subfolder. No case changes them.
     pub fn beside_folder(mut self, folder: &str, other: &Self) -> Self {
         for file in &other.files {
             self = self.beside(format!("{folder}/{}", file.path), file.bytes.clone());
@@ -58,7 +58,7 @@ impl Seed {
         self
     }
 
-    /// Bytes of all files, one of them changed.
+    /// Size of all files in bytes, with the mutant's file if there is one.
     pub fn len(&self, mutant: Option<&Mutant>) -> usize {
         let of_file = |file: &SeedFile| match mutant {
             Some(mutant) if mutant.path == file.path => mutant.last().bytes.len(),
@@ -67,7 +67,7 @@ impl Seed {
         self.files.iter().map(of_file).sum()
     }
 
-    /// Writes the files into an empty folder, one of them changed.
+    /// Writes the files into an empty folder, with the mutant's file if there is one.
     pub fn write(&self, folder: &Path, mutant: Option<&Mutant>) -> io::Result<()> {
         if folder.exists() {
             std::fs::remove_dir_all(folder)?;
@@ -88,7 +88,7 @@ impl Seed {
     }
 }
 
-/// Where the system has no such thing, there is no file at all.
+/// Makes a special file. On a system without such files, nothing is made.
 fn make_special(path: &Path, special: Special) -> io::Result<()> {
     match special {
         Special::Folder => std::fs::create_dir(path),

@@ -1,4 +1,4 @@
-//! The process that runs cases, one after another, under a limit on its memory.
+//! The process that runs cases one after another, with limited memory.
 
 use std::io::Write as _;
 
@@ -8,20 +8,20 @@ use crate::Args;
 use crate::case::{Cases, Report, note_panics};
 use crate::readers::Context;
 
-/// Address space of a worker, and of the commands that it runs.
+/// The limit of the address space of a worker and of the commands that it runs.
 #[cfg(target_os = "linux")]
 const MEMORY_LIMIT: u64 = 4 << 30;
 
 /// A line of a worker's output.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Message {
-    /// A case begins.
+    /// A case has begun.
     Begin(u64),
-    /// It ended.
+    /// A case has ended.
     End(Report),
 }
 
-/// Runs the cases from `--first`, without end, or the one of `--case`.
+/// Runs the case `--case`, or all cases from `--first` without an end.
 pub fn run(args: &Args) -> anyhow::Result<bool> {
     #[cfg(target_os = "linux")]
     nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_AS, MEMORY_LIMIT, MEMORY_LIMIT)?;

@@ -1,1 +1,1 @@
-//! Nothing: the tests are in `all/`.
+//! This library is empty. The tests are in `all/`.

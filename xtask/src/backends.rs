@@ -1,5 +1,5 @@
-//! The backends that are not compiled in by default and that need no card: ndarray, and wgpu on Vulkan's software adapter.
-//! CUDA shares wgpu's path but for the last step, the compiler of the kernels; its types are checked where clippy runs.
+//! Tests of the backends that are not compiled in by default and need no GPU: ndarray, and wgpu on Vulkan's software
+//! adapter. CUDA shares the code path of wgpu except for the kernel compiler; clippy checks its types.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,10 +8,10 @@ use anyhow::{Result, bail};
 
 use crate::workspace::{self, cargo};
 
-/// Debian's package with the software adapter.
+/// Debian package of the software adapter.
 const DRIVER: &str = "mesa-vulkan-drivers";
 
-/// Runs the tests on ndarray, and on wgpu where there is an adapter.
+/// Runs the tests on ndarray, and on wgpu if there is an adapter.
 pub fn run() -> Result<()> {
     let mut features = vec!["kiln-backend/ndarray"];
     if has_adapter() {
@@ -26,19 +26,19 @@ pub fn run() -> Result<()> {
     run_tests(&features.join(","))
 }
 
-/// Forward parity with PyTorch and a training step, of the package that needs no crates that read data sets. Burn has other
-/// features than in the other steps and is compiled anew, without optimization: the tests compute little.
+/// Tests forward parity with PyTorch and a training step, in packages that need no crates for reading data sets. Burn has
+/// other features than in the other steps, so it is compiled again, without optimization because the tests are small.
 fn run_tests(features: &str) -> Result<()> {
     let mut command = cargo(["test", "--release", "--test=backends", "--package=kiln-train", "--package=kiln-backend"]);
     command.args(["--features", features, "--config", r#"profile.release.package."*".opt-level=0"#]);
     if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
-        // The driver wants a folder for its sockets.
+        // The driver needs a folder for its sockets.
         command.env("XDG_RUNTIME_DIR", std::env::temp_dir());
     }
     workspace::run(&mut command)
 }
 
-/// Whether Vulkan finds a driver, which is installed where this may be done.
+/// Whether Vulkan finds a driver. Installs one if it is missing and permissions allow it.
 fn has_adapter() -> bool {
     let found = || {
         let folders = ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"];
@@ -46,7 +46,7 @@ fn has_adapter() -> bool {
     };
     if !found() && cfg!(target_os = "linux") {
         for arguments in [["update", "-qq"].as_slice(), &["install", "-y", "-qq", DRIVER]] {
-            // Without the right to install, there is no adapter: the caller says so.
+            // Without the permission to install, there is no adapter, which the caller reports.
             let installed = Command::new("apt-get").args(arguments).env("DEBIAN_FRONTEND", "noninteractive").status();
             if !installed.is_ok_and(|status| status.success()) {
                 break;

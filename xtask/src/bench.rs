@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: the same work by Kiln and, if asked, by PyTorch, onnxruntime and OpenVINO, alternately in one go, each in
-//! a process of its own.
+//! `cargo xtask bench`: the same work by Kiln and optionally by PyTorch, onnxruntime and OpenVINO. Each side has its own
+//! process, and the sides alternate.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -31,27 +31,27 @@ pub struct Args {
     /// Threads of each side
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Folder with `models` and `data`; without it the works on real reviews are left out
+    /// Folder with `models` and `data`; without it, measures on real reviews are left out
     #[arg(long)]
     assets: Option<PathBuf>,
-    /// Only measures whose name holds this, or another `--only`
+    /// Only measures whose name contains this; may be repeated
     #[arg(long)]
     only: Vec<String>,
-    /// Put the figures into the README of `kiln-kernels`
+    /// Write the figures into the README of `kiln-kernels`
     #[arg(long)]
     keep: bool,
-    /// Measure on a graphics card; PyTorch needs one of NVIDIA's
+    /// Measure on a GPU; PyTorch needs one from NVIDIA
     #[arg(long, conflicts_with_all = ["keep", "profile"])]
     card: Option<Card>,
-    /// Compute on both sides as a processor does that has no more than these instructions
+    /// Limit both sides to these processor instructions
     #[arg(long, conflicts_with_all = ["card", "profile"])]
     instructions: Option<Instructions>,
-    /// Only the time of each operation of a forward pass
+    /// Only measure the time of each operation in a forward pass
     #[arg(long)]
     profile: bool,
 }
 
-/// A backend of graphics cards; its feature has the same name.
+/// A GPU backend. Its feature has the same name.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Card {
     Cuda,
@@ -67,17 +67,17 @@ impl Card {
     }
 }
 
-/// Instructions of most processors, for measures on one that has more.
+/// Common instruction sets, for measures on a processor that has more.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Instructions {
     Avx2,
-    /// With products of bytes.
+    /// AVX2 with dot products of bytes.
     Avx2Vnni,
     Avx512,
 }
 
 impl Instructions {
-    /// As our workers know them, as PyTorch does, and as oneDNN does, which computes for PyTorch and OpenVINO.
+    /// The names in our workers, in PyTorch, and in oneDNN, which PyTorch and OpenVINO use.
     fn names(self) -> [&'static str; 3] {
         match self {
             Self::Avx2 => ["avx2", "avx2", "AVX2"],
@@ -86,7 +86,7 @@ impl Instructions {
         }
     }
 
-    /// Has a process use no others.
+    /// Limits a process to these instructions.
     fn limit(self, command: &mut Command) {
         let [ours, torch, onednn] = self.names();
         command.env("KILN_BENCH_INSTRUCTIONS", ours).env("ATEN_CPU_CAPABILITY", torch);
@@ -105,14 +105,14 @@ enum Part {
     Serve(serve::Args),
 }
 
-/// The peers' packages; the first file's are also those of `cargo xtask ci clients`.
+/// The packages of the peers. `cargo xtask ci clients` also uses those of the first file.
 const REQUIREMENTS: [&str; 2] =
     ["crates/kiln-train/benches/peers/requirements.txt", "crates/kiln-train/benches/peers/openvino.txt"];
 
-/// A side's seconds, or MB, one a round.
+/// Seconds or MB of one side, one per round.
 type Samples = Vec<f64>;
 
-/// What was measured of one comparison.
+/// The measurements of one comparison.
 struct Measured {
     name: &'static str,
     peer: &'static str,
@@ -176,9 +176,9 @@ pub fn run(args: &Args) -> Result<()> {
 struct Sides<'a> {
     args: &'a Args,
     worker: PathBuf,
-    /// Python with the peers; none where they are not asked for.
+    /// Python with the peers' packages; `None` if they are not measured.
     python: Option<PathBuf>,
-    /// Of the peers' models.
+    /// Cache folder of the peers' models.
     cache: PathBuf,
 }
 
@@ -194,7 +194,7 @@ impl Sides<'_> {
         Worker::start(command, self.args, &self.cache).map(Some)
     }
 
-    /// Has both do their work in turn. The first round warms caches and allocators up; a long one has time to do so itself.
+    /// Lets both sides work in turn. The first round of short work only warms up caches and allocators.
     fn compare(&self, measure: Measure) -> Result<Measured> {
         let Measure { name, ours: our_work, peer, theirs: their_work, rounds, real } = measure;
         let (mut ours, mut theirs) = (self.ours()?, self.theirs(peer)?);
@@ -209,7 +209,7 @@ impl Sides<'_> {
         Ok(measured)
     }
 
-    /// The peak memory of both.
+    /// Measures the peak memory of both sides.
     fn compare_memory(&self, name: &'static str, work: &str) -> Result<Measured> {
         let mut measured = Measured { name, peer: PyTorch.name(), unit: "MB", ours: vec![], theirs: vec![] };
         measured.ours.push(peak_memory(self.ours()?, work)?);
@@ -220,14 +220,14 @@ impl Sides<'_> {
     }
 }
 
-/// A process that does what it is asked, one line a time.
+/// A process that reads one request per line and answers it.
 struct Worker {
     process: Child,
     requests: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
-/// Threads that spin after their work do so for less than this.
+/// A pause before each request, longer than threads spin after their work.
 const PAUSE: Duration = Duration::from_millis(300);
 
 impl Worker {
@@ -263,13 +263,13 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // It has nothing to lose, and may have ended already.
+        // The worker has no state to save, and may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// In MB, of a process that has done nothing else.
+/// Peak memory of a process in MB, after three runs of the work.
 fn peak_memory(mut worker: Worker, work: &str) -> Result<f64> {
     for _ in 0..3 {
         worker.ask(work)?;
@@ -277,7 +277,7 @@ fn peak_memory(mut worker: Worker, work: &str) -> Result<f64> {
     worker.ask("memory f32")
 }
 
-/// The programs that measure ours.
+/// Builds the programs that measure Kiln.
 fn build<const N: usize>(names: [&str; N], card: Option<Card>) -> Result<[PathBuf; N]> {
     let mut build = cargo(["build", "--workspace", "--exclude=xtask", "--release"]);
     build.args(card.map(|card| format!("--features=kiln-backend/{}", card.name())));
@@ -291,7 +291,7 @@ fn build<const N: usize>(names: [&str; N], card: Option<Card>) -> Result<[PathBu
     Ok(found.try_into().expect("a program for each name"))
 }
 
-/// The table that a program prints.
+/// Runs a program and returns the table that it prints.
 fn table(program: &Path, args: &Args) -> Result<String> {
     let mut command = Command::new(program);
     if let Some(instructions) = args.instructions {

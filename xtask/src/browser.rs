@@ -1,4 +1,4 @@
-//! The page of `kiln serve` in a real browser: Debian's Chromium, installed where it is not there and may be.
+//! Tests the page of `kiln serve` in Debian's Chromium, which is installed if it is missing and permissions allow it.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ const SCRIPT: &str = "crates/kiln-serve/tests/browser/page.py";
 
 pub fn run() -> Result<()> {
     if let Err(error) = install() {
-        // As the tests that need more than the checkout: where they must run, it is an error that they cannot.
+        // As for tests that need assets: if they are required, it is an error that they cannot run.
         if std::env::var_os("KILN_REQUIRE_ASSETS").is_some() {
             return Err(error.context(format!("{SCRIPT} needs Debian's packages chromium and chromium-driver")));
         }

@@ -6,15 +6,15 @@ use anyhow::{Context, Result, bail};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// All when none is named.
+    /// The checks to run; all by default.
     #[arg(value_parser = STEPS.map(|(name, _)| name))]
     steps: Vec<String>,
 }
 
 type Step = fn() -> Result<()>;
 
-/// The checks by name, the cheapest first. They share one target folder and one profile, so that what one has compiled the
-/// next need not.
+/// The checks by name, the cheapest first. They share one target folder and one profile, so that a later check does not
+/// compile again what an earlier one has compiled.
 const STEPS: [(&str, Step); 13] = [
     ("fmt", || workspace::run(&mut cargo(["fmt", "--all", "--check"]))),
     ("tidy", tidy::run),
@@ -31,7 +31,7 @@ const STEPS: [(&str, Step); 13] = [
     ("backends", backends::run),
 ];
 
-/// Runs the checks up to the first that fails, and ends with a table of what they took.
+/// Runs the checks, stops at the first failure, and prints a table of their times.
 pub fn run(args: &Args) -> Result<()> {
     let mut times = Vec::with_capacity(STEPS.len());
     let is_asked = |name: &str| args.steps.is_empty() || args.steps.iter().any(|step| step == name);
@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// All steps but the last have passed.
+/// Prints the time of each step and its outcome. All steps before the last have passed.
 fn print_times(times: &[(&str, Duration)], last: &str) {
     eprintln!();
     for (at, (name, time)) in times.iter().enumerate() {
@@ -60,12 +60,12 @@ fn print_times(times: &[(&str, Duration)], last: &str) {
     eprintln!("{:<10} {:>7.1} s", "all", sum.as_secs_f64());
 }
 
-/// The crates without this program: what it depends on gives `serde` further features, and together with the crates it would
-/// have all of burn compiled once more.
+/// All packages except this program. Its dependencies enable further features of `serde`, so that all of burn would be
+/// compiled again if they were built together.
 const CRATES: [&str; 2] = ["--workspace", "--exclude=xtask"];
 const XTASK: [&str; 1] = ["--package=xtask"];
 
-/// All targets, and the fuzzer by name: it is no test that `cargo test` runs, so it is not among them.
+/// Checks all targets, and the fuzzer by name: `--all-targets` does not include it, because `cargo test` does not run it.
 fn clippy() -> Result<()> {
     let last = ["--", "-D", "warnings"];
     check_each_half("clippy", &["--all-targets"], &last)?;
@@ -79,7 +79,7 @@ fn test() -> Result<()> {
     Ok(())
 }
 
-/// What only reads the code reads it for every backend, so that the cards' types are checked too.
+/// Steps that only check the code enable every backend, so that the GPU backends are type-checked too.
 const EVERY_BACKEND: [&str; 1] = ["--features=kiln/ndarray,kiln/cuda,kiln/wgpu"];
 
 fn check_each_half(command: &str, options: &[&str], last: &[&str]) -> Result<()> {
@@ -87,14 +87,14 @@ fn check_each_half(command: &str, options: &[&str], last: &[&str]) -> Result<()>
     check(command, &[&XTASK[..], options, last].concat())
 }
 
-/// `DOCS_RS` has the build scripts do without CUDA's own files.
+/// With `DOCS_RS`, the build scripts do not need CUDA's files.
 fn check(command: &str, arguments: &[&str]) -> Result<()> {
     let mut check = cargo([&[command, "--release"], arguments].concat());
     workspace::run(check.env("DOCS_RS", "1").env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// Runs the examples that the workspace has, without arguments. They are built all at once: built package by package,
-/// each would compile its dependencies with other features.
+/// Runs all examples of the workspace, without arguments. They are built together, because a build of a single package
+/// would compile its dependencies with other features.
 fn run_examples() -> Result<()> {
     let mut examples =
         workspace::programs(cargo(["build", "--workspace", "--exclude=xtask", "--examples", "--release"]))?;

@@ -1,5 +1,5 @@
-//! Kiln held against Python's packages: hubs' own clients against the hub on loopback and against the caches that Kiln fills,
-//! transformers against the folders that Kiln saves and loads, and the clients of models against a running `kiln serve`.
+//! Compatibility tests with Python packages: the hubs' own clients with a hub on loopback and with the caches that Kiln
+//! fills, transformers with the folders that Kiln saves and loads, and model clients with a running `kiln serve`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,9 +9,9 @@ use anyhow::{Context, Result, bail};
 use crate::python;
 use crate::workspace::{self, Program, cargo};
 
-/// A script, the packages that it needs, and the programs that it is given.
+/// A Python script, the packages that it needs, and the programs whose paths it gets as arguments.
 struct Check {
-    /// The folder of the packages below the target folder.
+    /// Folder of the virtual environment in the target folder.
     environment: &'static str,
     requirements: &'static str,
     script: &'static str,
@@ -55,11 +55,11 @@ pub fn run() -> Result<()> {
 }
 
 impl Check {
-    /// The Python that has the packages; none where it cannot be installed and need not be.
+    /// The Python with the packages; `None` if they cannot be installed and are not required.
     fn install(&self, target: &Path) -> Result<Option<PathBuf>> {
         match python::environment(&target.join(self.environment), &[self.requirements]) {
             Ok(python) => Ok(Some(python)),
-            // As the tests that need more than the checkout: where they must run, it is an error that they cannot.
+            // As for tests that need assets: if they are required, it is an error that they cannot run.
             Err(error) if std::env::var_os("KILN_REQUIRE_ASSETS").is_some() => {
                 Err(error.context(format!("{} needs python3 with venv, and a registry with its packages", self.script)))
             }

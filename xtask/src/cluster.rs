@@ -1,4 +1,4 @@
-//! Predictions that several processes share, on Ballista: the crate's own tests, its example, and real processes with faults.
+//! Tests of distributed prediction on Ballista: the crate's own tests, its example, and real processes with faults.
 
 use std::process::Command;
 
@@ -6,12 +6,12 @@ use anyhow::{Context, Result};
 
 use crate::workspace::{self, cargo};
 
-/// The whole workspace, as in the other steps, so that what does not use the engine is not compiled again.
+/// The whole workspace, as in the other steps, so that crates without the engine are not compiled again.
 const WORKSPACE: [&str; 4] = ["--release", "--workspace", "--exclude=xtask", "--features=kiln/cluster"];
 
 /// Runs the tests that need the engine.
 pub fn run() -> Result<()> {
-    // All at once: built alone, the example would have what it stands on compiled once more.
+    // Built together: a build of the example alone would compile its dependencies again with other features.
     let targets = ["--no-run", "--lib", "--example=functions", "--test=cluster"];
     let programs = workspace::programs(cargo([&["test"], &WORKSPACE[..], &targets].concat()))?;
     for name in ["functions", "kiln_cluster"] {
@@ -19,7 +19,7 @@ pub fn run() -> Result<()> {
         let program = program.with_context(|| format!("no program `{name}` was built"))?;
         workspace::run(Command::new(&program.path).current_dir(workspace::root().join("crates/kiln-cluster")))?;
     }
-    // One test after another: each has processes enough.
+    // One test at a time, because each starts several processes.
     let tests = ["--test=cluster", "--", "--test-threads=1"];
     workspace::run(&mut cargo([&["test"], &WORKSPACE[..], &tests].concat()))
 }

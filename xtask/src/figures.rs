@@ -1,14 +1,14 @@
-//! Measured figures: files `benches/figures*.md` of a crate, which the bench writes, and each one's text between two marks of
+//! Measured figures. The bench writes them to `benches/figures*.md` of a crate, and the same text is between two marks in
 //! the crate's README.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// The figures of all benches but those that have a file of their own.
+/// The figures of all benches without a file of their own.
 pub const FIGURES: &str = "benches/figures.md";
 
-/// Puts figures into a crate's file, `benches/figures*.md`, and into its README.
+/// Writes figures to a crate's file, `benches/figures*.md`, and into its README.
 pub fn keep(package: &Path, file: &str, figures: &str) -> Result<()> {
     let readme = package.join("README.md");
     let text = std::fs::read_to_string(&readme).with_context(|| format!("cannot read {}", readme.display()))?;
@@ -20,7 +20,7 @@ pub fn keep(package: &Path, file: &str, figures: &str) -> Result<()> {
     std::fs::write(&readme, text).with_context(|| format!("cannot write {}", readme.display()))
 }
 
-/// READMEs that say other figures than the bench has written.
+/// READMEs whose figures differ from those that the bench has written.
 pub fn problems(root: &Path) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     let crates = root.join("crates");
@@ -59,12 +59,12 @@ fn files(package: &Path) -> impl Iterator<Item = String> {
     figures.map(|name| format!("benches/{name}"))
 }
 
-/// What stands around a file's figures.
+/// The marks before and after a file's figures.
 fn marks(file: &str) -> [String; 2] {
     [format!("<!-- {file} -->\n"), format!("<!-- end of {file} -->\n")]
 }
 
-/// A README up to the figures, the figures, and what follows.
+/// The text of a README before the figures, the figures, and the text after them.
 fn parts<'a>(readme: &'a str, file: &str) -> Option<[&'a str; 3]> {
     let [start, end] = marks(file);
     let start = readme.find(&start)? + start.len();

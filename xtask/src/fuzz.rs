@@ -6,25 +6,25 @@ use crate::workspace;
 
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
-    /// How long to go on; a minute when left out
+    /// Seconds to run; 60 by default
     #[arg(long, value_name = "N")]
     seconds: Option<u64>,
-    /// Decides, with a case's number, what is changed and how; the same as in `ci` when left out
+    /// Seed of the changes; the one of `ci` by default
     #[arg(long, value_name = "S")]
     seed: Option<u64>,
-    /// A reader, such as `parquet`: the cases of others are left out
+    /// Run only the cases of this reader, such as `parquet`
     #[arg(long, value_name = "READER")]
     only: Option<String>,
-    /// The first case
+    /// Number of the first case
     #[arg(long, value_name = "N")]
     first: Option<u64>,
-    /// One case, which prints where its input lies
+    /// Run only this case, and print the path of its input
     #[arg(long, value_name = "N")]
     case: Option<u64>,
 }
 
-/// Builds the fuzzer and `kiln`, and runs the one on the other. Both are built together with all packages, so that no
-/// dependency is compiled with other features.
+/// Builds the fuzzer and `kiln`, and runs the fuzzer. Both are built together with all packages, so that no dependency is
+/// compiled again with other features.
 pub fn run(args: &Args) -> Result<()> {
     let build = ["build", "--workspace", "--exclude=xtask", "--bins", "--test=fuzz", "--release"];
     let programs = workspace::programs(workspace::cargo(build))?;

@@ -1,5 +1,5 @@
-//! `cargo xtask pipeline` builds and runs Kiln; `cargo xtask ci` checks the whole workspace, `cargo xtask tidy` what no
-//! compiler checks.
+//! Development tasks: `cargo xtask pipeline` builds and runs Kiln, `cargo xtask ci` checks the whole workspace, and
+//! `cargo xtask tidy` runs the checks that no compiler has.
 #![expect(clippy::print_stderr, reason = "a command line speaks to whoever runs it")]
 
 mod backends;
@@ -32,21 +32,21 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Builds `kiln` in release and runs `kiln pipeline`.
+    /// Builds `kiln` in release mode and runs `kiln pipeline`.
     Pipeline(pipeline::Args),
-    /// Runs every check, or those named, the cheapest first, up to the first that fails.
+    /// Runs all checks or the named ones, the cheapest first, and stops at the first failure.
     Ci(ci::Args),
-    /// Changes small inputs at random, and has every reader take or refuse them.
+    /// Fuzzes every reader with random changes to small inputs.
     Fuzz(fuzz::Args),
-    /// Measures Kiln, and with `--peers` PyTorch beside it; writes `target/bench/report.md`.
+    /// Benchmarks Kiln, with `--peers` also PyTorch, onnxruntime and OpenVINO; writes `target/bench/report.md`.
     Bench(bench::Args),
-    /// Makes the sample's checkpoint anew from raw text; takes about two hours.
+    /// Trains the sample's checkpoint again from raw text; takes about two hours.
     SampleModel(sample_model::Args),
-    /// Fine-tunes the sample's checkpoint and, beside it, its architecture from random weights; draws the curve of its card.
+    /// Fine-tunes the sample's checkpoint and random weights on growing training sets; draws the learning curve.
     SampleCurve(sample_curve::Args),
-    /// Trains students with half and a quarter of a teacher's layers, with the teacher and without; draws their scores and speeds.
+    /// Trains students with half and a quarter of a teacher's layers, with and without the teacher; draws scores and speeds.
     Students(students::Args),
-    /// Runs the project's own checks of its sources, its crate map and its files.
+    /// Checks the project's own rules for sources, crate map and files.
     Tidy,
 }
 

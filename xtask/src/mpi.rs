@@ -1,4 +1,4 @@
-//! Trainings that several processes share, under Open MPI, which is installed where it is not there and may be.
+//! Tests of training in several processes under Open MPI, which is installed if it is missing and permissions allow it.
 
 use std::process::{Command, Stdio};
 
@@ -6,13 +6,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::workspace::{self, cargo};
 
-/// Debian's packages: the library, the launcher, and what reads the library's header.
+/// Debian packages: the library, the launcher, and libclang, which reads the library's header.
 const PACKAGES: [&str; 3] = ["libopenmpi-dev", "openmpi-bin", "libclang-dev"];
 
-/// The whole workspace, as in the other steps, so that what does not use MPI is not compiled again.
+/// The whole workspace, as in the other steps, so that crates without MPI are not compiled again.
 const WORKSPACE: [&str; 4] = ["--release", "--workspace", "--exclude=xtask", "--features=kiln/mpi"];
 
-/// Runs what the processes exchange, and the trainings.
+/// Runs the tests of the exchange between processes, and those of training.
 pub fn run() -> Result<()> {
     if let Err(error) = install() {
         let packages = PACKAGES.join(", ");
@@ -22,7 +22,7 @@ pub fn run() -> Result<()> {
         eprintln!("SKIPPED the tests of MPI, which need Debian's packages {packages}: {error:#}");
         return Ok(());
     }
-    // Together with the tests: built alone, the example would have what it stands on compiled once more.
+    // Built with the tests: a build of the example alone would compile its dependencies again with other features.
     let targets = ["--example=sums", "--test=ranks"];
     let programs = workspace::programs(cargo([&["build"], &WORKSPACE[..], &targets].concat()))?;
     let sums = programs.iter().find(|program| program.name == "sums").context("no program `sums` was built")?;
@@ -30,7 +30,7 @@ pub fn run() -> Result<()> {
         let options = ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-np", ranks];
         workspace::run(Command::new("mpirun").args(options).arg(&sums.path))?;
     }
-    // One test after another: each has processes enough.
+    // One test at a time, because each starts several processes.
     let tests = ["--test=ranks", "--", "--test-threads=1"];
     workspace::run(&mut cargo([&["test"], &WORKSPACE[..], &tests].concat()))
 }

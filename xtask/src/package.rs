@@ -1,5 +1,5 @@
-//! Whether each crate's package holds all that its sources include: a file may lie in the checkout and be left out by
-//! `.gitignore` or a manifest's `include`, or lie outside the crate's folder.
+//! Checks that each crate's package contains all files that its sources include. A file in the checkout is missing from the
+//! package if `.gitignore` or the manifest's `include` leaves it out, or if it is outside the crate's folder.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::workspace;
 pub fn run() -> Result<()> {
     let mut problems = Vec::new();
     for package in workspace::metadata()?.workspace_packages() {
-        // An empty list of registries is `publish = false`.
+        // An empty list of registries means `publish = false`.
         if package.publish.as_ref().is_none_or(|registries| !registries.is_empty()) {
             problems.extend(missing_files(package)?);
         }
@@ -26,7 +26,7 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// What the package's sources include and its archive lacks.
+/// Files that the package's sources include and its archive does not contain.
 fn missing_files(package: &Package) -> Result<Vec<String>> {
     let mut list = workspace::cargo(["package", "--list", "--allow-dirty", "--package", package.name.as_str()]);
     let output = list.stderr(std::process::Stdio::inherit()).output().context("cannot run cargo")?;
@@ -53,7 +53,7 @@ fn missing_files(package: &Package) -> Result<Vec<String>> {
             }
         }
     }
-    // Targets of the checkout that the archive would lack.
+    // Targets of the checkout that the archive does not contain.
     for target in &package.targets {
         if let Ok(source) = target.src_path.as_std_path().strip_prefix(folder)
             && !files.contains(source)
@@ -76,7 +76,7 @@ fn included_files(source: &Path, text: &str) -> Vec<PathBuf> {
             match literals.split_first()? {
                 // `concat!(env!("CARGO_MANIFEST_DIR"), "/data/x")`
                 (&"CARGO_MANIFEST_DIR", rest) => Some(normal(Path::new(rest.concat().trim_start_matches('/')))),
-                // What a build script writes is no file of the package.
+                // A build script's output is not a file of the package.
                 (&"OUT_DIR", _) => None,
                 (first, _) => Some(normal(&folder.join(first))),
             }
@@ -84,7 +84,7 @@ fn included_files(source: &Path, text: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Without `.`, and with `..` taken as far as it goes.
+/// Removes `.` from a path, and resolves `..` where possible.
 fn normal(path: &Path) -> PathBuf {
     let mut parts: Vec<Component<'_>> = Vec::new();
     for part in path.components() {

@@ -7,10 +7,10 @@ use crate::workspace;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// What computes; `kiln`'s own default when left out.
+    /// Compute backend; `kiln`'s default if not given.
     #[arg(long)]
     backend: Option<Backend>,
-    /// What `kiln pipeline` is given.
+    /// Arguments for `kiln pipeline`.
     #[arg(last = true)]
     kiln_args: Vec<OsString>,
 }
@@ -33,7 +33,7 @@ impl Backend {
         }
     }
 
-    /// The feature of `kiln` that holds it, where the default ones do not.
+    /// The feature of `kiln` with this backend, unless it is a default feature.
     fn feature(self) -> Option<&'static str> {
         match self {
             Self::Flex => None,
@@ -42,7 +42,7 @@ impl Backend {
     }
 }
 
-/// Builds `kiln`, and becomes `kiln pipeline`.
+/// Builds `kiln` and replaces this process with `kiln pipeline`.
 pub fn run(args: &Args) -> Result<()> {
     let mut build = workspace::cargo(["build", "--release", "--package", "kiln"]);
     if let Some(feature) = args.backend.and_then(Backend::feature) {
@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
     become_program(&mut kiln)
 }
 
-/// Replaces this process, so that an interrupt and the exit code are the program's alone.
+/// Replaces this process, so that the program itself gets interrupts and sets the exit code.
 #[cfg(unix)]
 fn become_program(command: &mut Command) -> Result<()> {
     let error = std::os::unix::process::CommandExt::exec(command);

@@ -1,4 +1,4 @@
-//! Python packages for what is measured or tried against Python's: pinned, in a virtual environment of their own.
+//! Virtual environments with pinned Python packages, for benchmarks and compatibility tests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::workspace;
 
-/// The Python of a virtual environment in `folder` that has the packages of `requirements`, files of the workspace. What each
-/// of them asked for when it was installed is noted in the folder under its name.
+/// Installs the packages of `requirements`, files of the workspace, into a virtual environment in `folder`, and returns its
+/// Python. A copy of each installed requirements file is kept in the folder.
 pub fn environment(folder: &Path, requirements: &[&str]) -> Result<PathBuf> {
     let python = folder.join("bin/python");
     for requirements in requirements {

@@ -1,4 +1,4 @@
-//! What the sample's checkpoint is worth: fine-tuned on few and on many reviews, and its architecture from random weights beside it.
+//! Measures the value of the sample's checkpoint, by fine-tuning it and random weights on few and on many reviews.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,16 @@ use crate::workspace::{self, cargo, run};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A folder with `data/chnsenticorp`: `train.tsv` and `dev.tsv`
+    /// A folder with `train.tsv` and `dev.tsv` in `data/chnsenticorp`
     #[arg(long)]
     assets: PathBuf,
 }
 
-/// Labelled reviews, and the epochs for which they are trained on.
+/// Numbers of labelled reviews, each with its number of epochs.
 const SIZES: [(usize, usize); 3] = [(200, 10), (1_000, 10), (9_600, 3)];
 const SEEDS: [u64; 3] = [1, 2, 3];
 const STARTS: [&str; 2] = ["pretrained", "random"];
-/// Each start is given all of them, as what suits the one need not suit the other.
+/// Learning rates. Each start is trained with all of them, because their best rates may differ.
 const RATES: [&str; 3] = ["1e-4", "2e-4", "4e-4"];
 
 const RECIPE: &str = r#"task = "sequence-classification"
@@ -65,7 +65,7 @@ pub fn measure(args: &Args) -> Result<()> {
             write!(table, "| {size}, {epochs} epochs | {rate} |")?;
             for (start, best) in STARTS.iter().zip(&mut best) {
                 let runs = trained(&kiln, &folder.join("recipe.toml"), start, &settings, &folder)?;
-                // The last epoch's: none is picked by what it is judged on.
+                // The score of the last epoch, so that no epoch is selected by its score.
                 let accuracies = runs.iter().map(|run| last_validation(run)).collect::<Result<Seeds>>()?;
                 write!(table, " {} |", shown(&accuracies))?;
                 if best.is_empty() || mean(&accuracies) > mean(best) {
@@ -95,7 +95,7 @@ pub fn measure(args: &Args) -> Result<()> {
     draw(&workspace::root().join("datasets/sample/learning-curve.svg"), &curves)
 }
 
-/// A run's folder for each seed.
+/// Trains with each seed, and returns the folders of the runs.
 fn trained(kiln: &Path, recipe: &Path, start: &str, settings: &[String], folder: &Path) -> Result<Vec<PathBuf>> {
     let one = |seed: u64| {
         let out = folder.join("run");
@@ -125,7 +125,7 @@ fn test(run: &Path) -> Result<f64> {
     report["splits"]["test"]["accuracy"].as_f64().context("a test has an accuracy")
 }
 
-/// Accuracy over the number of reviews, at each start's best rate: a line through the means, a bar from the lowest seed to the highest.
+/// Draws accuracy over the number of reviews, at each start's best rate: a line through the means, and bars over the seeds.
 fn draw(path: &Path, curves: &[Vec<(f64, Seeds)>; 2]) -> Result<()> {
     let area = SVGBackend::new(path, (640, 400)).into_drawing_area();
     area.fill(&WHITE)?;

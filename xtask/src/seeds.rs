@@ -1,4 +1,4 @@
-//! Scores of the same training with several seeds.
+//! Scores of one training with several seeds.
 
 /// One score per seed, from 0 to 1.
 pub type Seeds = Vec<f64>;
@@ -13,7 +13,7 @@ pub fn range(seeds: &Seeds) -> (f64, f64) {
     (extreme(f64::min), extreme(f64::max))
 }
 
-/// Mean, lowest and highest score in per cent.
+/// Formats the mean, lowest and highest score in per cent.
 pub fn shown(seeds: &Seeds) -> String {
     let (least, most) = range(seeds);
     format!("{:.1} % ({:.1}–{:.1})", 100.0 * mean(seeds), 100.0 * least, 100.0 * most)

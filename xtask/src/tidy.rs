@@ -1,4 +1,4 @@
-//! What no compiler checks: the crate map, the sources' own rules, and the files that must be there.
+//! Checks that no compiler has: the crate map, rules for sources, and the required files.
 
 mod architecture;
 mod contributing;
@@ -20,7 +20,7 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// Each begins with the file that it is in.
+/// The problems, each with its file at the beginning.
 fn problems() -> Result<Vec<String>> {
     let metadata = workspace::metadata()?;
     let map = workspace::root().join("crates/README.md");

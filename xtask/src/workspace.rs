@@ -10,10 +10,10 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
 }
 
-/// The cargo that runs this program, in the workspace's folder.
+/// A call of the cargo that runs this program, in the workspace's folder.
 ///
-/// It does not see what cargo told this program of its own package: some build scripts look at these variables, and
-/// what depends on them would be compiled anew whenever cargo is called in another way than before.
+/// The variables that cargo sets for this program's own package are removed. Some build scripts read them, so that their
+/// packages would be compiled again after each call without them.
 pub fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     for (name, _) in std::env::vars_os() {
@@ -25,7 +25,7 @@ pub fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command
     command
 }
 
-/// Runs a command that shares this program's terminal.
+/// Runs a command in this program's terminal.
 pub fn run(command: &mut Command) -> Result<()> {
     let shown = shown(command);
     let status = command.status().with_context(|| format!("cannot run `{shown}`"))?;
@@ -35,7 +35,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// A program that a build has made.
+/// An executable from a build.
 pub struct Program {
     /// Folder name of its package.
     pub package: String,
@@ -43,7 +43,7 @@ pub struct Program {
     pub path: PathBuf,
 }
 
-/// Runs a build and returns the programs that it has made.
+/// Runs a build and returns its executables.
 pub fn programs(mut build: Command) -> Result<Vec<Program>> {
     build.arg("--message-format=json-render-diagnostics").stderr(Stdio::inherit());
     let output = build.output().context("cannot run cargo")?;
@@ -64,14 +64,14 @@ pub fn programs(mut build: Command) -> Result<Vec<Program>> {
     Ok(programs)
 }
 
-/// The workspace's packages, without what they depend on.
+/// The metadata of the workspace's packages, without dependencies.
 pub fn metadata() -> Result<Metadata> {
     let mut command = MetadataCommand::new();
     command.current_dir(root()).no_deps();
     command.exec().context("cannot read the workspace")
 }
 
-/// A command as one would type it.
+/// A command as it would be typed.
 pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_stem().unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args());

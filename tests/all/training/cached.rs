@@ -1,8 +1,8 @@
-//! Hidden states from a file stand in for a frozen encoder.
+//! Cached hidden states replace a frozen encoder.
 
 use super::*;
 
-/// A tagger on hidden states that were computed once has the weights of one whose encoder runs in each epoch.
+/// A head trained on cached hidden states has the same weights as one whose encoder runs in each epoch.
 #[test]
 fn cached_hidden_states_stand_in_for_a_frozen_encoder() {
     let device = Flex::device(0);
@@ -30,14 +30,14 @@ fn cached_hidden_states_stand_in_for_a_frozen_encoder() {
     assert!(cached && second == 0, "nothing is computed again");
     assert!(compute(&TokenFeaturesConfig { max_bytes: 100, ..config.clone() }, &mut second).is_none(), "the limit");
 
-    // A head on the mean of all tokens, so that every hidden state counts.
+    // The head uses the mean of all tokens, so that every hidden state matters.
     let trained = |known: Option<std::sync::Arc<dyn kiln_bert::KnownStates>>| {
         let mut model = SequenceClassifier { pooling: Pooling::Mean, ..frozen() };
         model.bert.known_states = known;
         try_fit((&set(), model), (runs.path(), false), &self::config(), go_on).expect("it trains")
     };
     let expected = trained(None);
-    // The encoder that the states stand in for is not asked.
+    // With cached states, the encoder does not run.
     let found = trained(Some(std::sync::Arc::new(features)));
     let (expected_head, found_head) = (by_name(&expected.model), by_name(&found.model));
     for (name, parameter) in expected_head {

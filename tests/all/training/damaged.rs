@@ -1,8 +1,8 @@
-//! A checkpoint that was changed by hand is refused.
+//! A modified checkpoint is refused.
 
 use super::*;
 
-/// A checkpoint of two updates whose tensors and note were changed by hand.
+/// The error of resuming from a checkpoint of two updates, after a change of its tensors and its note.
 fn resumed_after(change: impl FnOnce(&mut Vec<NamedParameter>, &mut String)) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     fit(folder.path(), false, &config(), stop_after(2));

@@ -1,4 +1,4 @@
-//! What `[train]` offers besides the plain loop: validation within an epoch, an average of the weights, adversaries, R-Drop.
+//! Options of `[train]`: validation within an epoch, averaged weights, adversarial training and R-Drop.
 
 use burn::module::Param;
 use burn::nn::Embedding;
@@ -14,7 +14,7 @@ struct ToyEmbeddings {
     word_embeddings: Embedding,
 }
 
-/// The mean of three words' embeddings under a linear layer: `generate.py` has the same.
+/// A linear layer on the mean of three word embeddings, as in `generate.py`.
 #[derive(Module, Debug)]
 struct Toy {
     embeddings: ToyEmbeddings,
@@ -81,7 +81,7 @@ impl EvaluationSet<Toy> for ToySet {
     }
 }
 
-/// Four updates with AdamW, clipped, with and without adversaries and an average: `generate.py` has made them with PyTorch.
+/// Four clipped AdamW updates with and without adversarial training and averaging equal those of PyTorch (`generate.py`).
 #[test]
 fn adversaries_and_averages_are_pytorch_s() {
     let cases: Vec<Value> = serde_json::from_str(include_str!("toy.json")).expect("it is JSON");
@@ -125,7 +125,7 @@ fn adversaries_and_averages_are_pytorch_s() {
     }
 }
 
-/// Three updates an epoch: validated after every second one, across epochs, and at the end.
+/// With three updates per epoch, the model is validated after every second update, across epochs, and at the end.
 #[test]
 fn a_model_is_validated_every_so_many_updates_and_at_the_end() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -138,7 +138,7 @@ fn a_model_is_validated_every_so_many_updates_and_at_the_end() {
     let found = set().report(&set().output(&fitted.model, 2, &Flex::device(0))).expect("finite");
     assert_eq!(found.score("loss"), best.validation.get("loss").copied(), "the best is kept");
 
-    // Less often than an epoch ends.
+    // The interval is longer than an epoch.
     let folder = tempfile::tempdir().expect("a folder");
     let fitted = fit(folder.path(), false, &TrainConfig { eval_steps: 5, ..config() }, go_on);
     assert_eq!(fitted.epochs.iter().map(|report| report.step).collect::<Vec<_>>(), [5, 9]);
@@ -173,7 +173,7 @@ fn runs_with_each_option_are_resumed_to_the_bit() {
     }
 }
 
-/// Averages that are missing, or of another shape, are a damaged checkpoint.
+/// A checkpoint is damaged if averages are missing or have another shape.
 #[test]
 fn an_average_belongs_to_the_weights() {
     let average = "average.bert.encoder.layer.1.output.dense.bias";
@@ -198,7 +198,7 @@ fn an_average_belongs_to_the_weights() {
     }
 }
 
-/// Without dropout both passes of R-Drop agree, so that nothing is added; with it, their disagreement is.
+/// Without dropout, both passes of R-Drop agree and nothing is added. With dropout, their divergence is added.
 #[test]
 fn r_drop_adds_the_disagreement_of_two_passes() {
     let plain = Flex::device(0);

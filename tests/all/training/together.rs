@@ -1,4 +1,5 @@
-//! Processes that train together, with threads in their place: the result is that of one, and what differs is refused.
+//! Training in several processes, with threads in their place. The result is that of one process, and differing runs are
+//! refused.
 
 use std::sync::{Arc, Barrier, Mutex};
 
@@ -6,7 +7,7 @@ use kiln_train::{Reduce, Reduction, check_ranks, check_same};
 
 use super::*;
 
-/// One of several threads that speak as processes do.
+/// One of several threads that communicate like processes.
 #[derive(Debug)]
 struct Rank {
     rank: usize,
@@ -20,7 +21,7 @@ struct Shared {
 }
 
 impl Rank {
-    /// What all threads say, by rank.
+    /// Exchanges messages, and returns those of all threads by rank.
     fn all(&self, mine: Vec<u8>) -> Vec<Vec<u8>> {
         let message = |rank: usize| self.shared.messages[rank].lock().expect("no thread has panicked");
         *message(self.rank) = mine;
@@ -53,7 +54,7 @@ impl Reduction for Rank {
     }
 
     fn exchange(&self, values: &[f32], sent: &[usize], received: &[usize]) -> Vec<f32> {
-        // Where each part begins, then the parts.
+        // The start of each part, followed by the parts.
         let starts = (0..=sent.len()).map(|rank| sent[..rank].iter().sum::<usize>() as f32);
         let message: Vec<f32> = starts.chain(values.iter().copied()).collect();
         let of_rank = |(message, count): (Vec<u8>, &usize)| {
@@ -85,7 +86,7 @@ impl Reduction for Rank {
     }
 }
 
-/// Runs one thread for each rank, and returns what each gives.
+/// Runs one thread per rank, and returns their results.
 fn together<T: Send>(ranks: usize, run: impl Fn(&Rank) -> T + Sync) -> Vec<T> {
     let messages = (0..ranks).map(|_| Mutex::default()).collect();
     let shared = Arc::new(Shared { barrier: Barrier::new(ranks), messages });
@@ -99,7 +100,7 @@ fn together<T: Send>(ranks: usize, run: impl Fn(&Rank) -> T + Sync) -> Vec<T> {
     })
 }
 
-/// How a training went in one process.
+/// The result of a training in one process.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     parameters: BTreeMap<String, NamedParameter>,
@@ -108,7 +109,7 @@ struct Outcome {
     steps: usize,
 }
 
-/// A training of these processes; the first one's checkpoints are in the folder.
+/// Trains in several processes. The first process keeps its checkpoints in the folder.
 fn train(
     ranks: usize,
     (folder, resume): (&Path, bool),
@@ -131,7 +132,7 @@ fn train(
     })
 }
 
-/// Updates of four batches and of one.
+/// A configuration with updates of four batches and of one batch.
 fn shared_config() -> TrainConfig {
     TrainConfig { batch_size: 1, gradient_accumulation_steps: 4, ..config() }
 }
@@ -156,7 +157,7 @@ fn the_result_does_not_depend_on_the_number_of_processes() {
     }
 }
 
-/// A training of the plain loop.
+/// Trains in a single process.
 fn fit_alone(config: &TrainConfig, is_checkpointed: bool) -> Outcome {
     let folder = tempfile::tempdir().expect("a folder");
     let mut model = model();
@@ -166,7 +167,7 @@ fn fit_alone(config: &TrainConfig, is_checkpointed: bool) -> Outcome {
     Outcome { parameters: by_name(&fitted.model), epochs, end: fitted.end, steps: fitted.steps }
 }
 
-/// Any process may be told to end: all of them do, and any number of them goes on.
+/// If one process is stopped, all stop. Any number of processes can resume.
 #[test]
 fn all_processes_end_when_one_is_told_to_and_others_go_on() {
     let (config, folder) = (shared_config(), tempfile::tempdir().expect("a folder"));
@@ -206,7 +207,7 @@ fn processes_that_would_not_train_the_same_are_refused() {
     for error in together(3, |rank| check_ranks(rank, 2).expect_err("one has nothing to do").to_string()) {
         assert!(error.starts_with("3 processes train together, and an update has 2 batches"), "{error}");
     }
-    // Only the first one finds the checkpoint.
+    // Only the first process resumes from the checkpoint.
     let (config, folder) = (shared_config(), tempfile::tempdir().expect("a folder"));
     train(2, (folder.path(), false), &config, (false, Some((0, 1))));
     let errors = together(2, |reduction| {

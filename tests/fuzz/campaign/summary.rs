@@ -1,16 +1,16 @@
-//! What a campaign found, in the end.
+//! The summary of a campaign's findings.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::case::{Outcome, Report};
 
-/// Counts by reader, and the findings that look alike in one group.
+/// Counts by reader, and the findings in groups of similar ones.
 #[derive(Default)]
 pub struct Summary {
     readers: BTreeMap<String, Counts>,
     groups: BTreeMap<String, Vec<Report>>,
-    /// Cases that took long once and not when they were run again.
+    /// Number of cases that were slow once, but not when they ran again.
     pub slow: usize,
 }
 
@@ -68,7 +68,7 @@ impl Summary {
     }
 }
 
-/// A finding in one line.
+/// Formats a report in one line.
 pub fn shown(report: &Report) -> String {
     let Report { number, reader, seed, what, outcome, .. } = report;
     let outcome = match outcome {
@@ -79,10 +79,10 @@ pub fn shown(report: &Report) -> String {
     format!("case {number} ({reader}, {seed}; {what}): {outcome}")
 }
 
-/// Findings that have the same words but for numbers and names are of one kind.
+/// A key for grouping: findings whose messages differ only in numbers and symbols have the same key.
 fn likeness(reader: &str, kind: &str, particulars: &str) -> String {
     let words: String = particulars.chars().filter(|char| char.is_ascii_alphabetic() || ":.".contains(*char)).collect();
-    // The place of a panic tells the rest.
+    // A panic is identified by its place in the source.
     let place = if kind == "panic" { particulars.split(": ").next().unwrap_or_default().to_owned() } else { words };
     format!("{reader} {kind} {}", place.chars().take(80).collect::<String>())
 }

@@ -1,11 +1,11 @@
-//! Damage to any file: bits, extremes of integers, ranges removed, repeated or appended.
+//! Changes to any file: flipped bits, extreme integers, and ranges that are removed, repeated or appended.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::{Change, pick};
 
-/// Integers at which counts, lengths and offsets go wrong, in 8 bytes.
+/// Integers of 8 bytes that often break counts, lengths and offsets.
 const INTEGERS: [i64; 18] = [
     0,
     1,
@@ -58,7 +58,7 @@ fn set_byte(bytes: &[u8], rng: &mut StdRng) -> Change {
     Change::new(changed, format!("byte {at} set to {value:#04x}"))
 }
 
-/// A little-endian integer at an aligned place, as FlatBuffers, zip and safetensors have them.
+/// Replaces an aligned little-endian integer, as in FlatBuffers, zip and safetensors.
 fn integer(bytes: &[u8], rng: &mut StdRng) -> Change {
     let width = *pick(rng, &[2, 4, 8]);
     let at = rng.random_range(0..bytes.len()) / width * width;
@@ -69,7 +69,7 @@ fn integer(bytes: &[u8], rng: &mut StdRng) -> Change {
     Change::new(changed, format!("{width} bytes at {at} set to {value}"))
 }
 
-/// Leaves the beginning of a file.
+/// Keeps only the beginning of a file.
 pub fn truncate(bytes: &[u8], rng: &mut StdRng) -> Change {
     let length = rng.random_range(0..bytes.len());
     Change { truncated: true, ..Change::new(bytes[..length].to_vec(), format!("cut off at byte {length}")) }

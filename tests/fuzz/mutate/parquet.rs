@@ -1,4 +1,4 @@
-//! Damage to the footer of Parquet files, whose integers are variable-length in Thrift's compact protocol.
+//! Changes to the metadata of Parquet files, whose integers have variable length in Thrift's compact protocol.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -7,13 +7,13 @@ use super::{Change, pick};
 
 const MAGIC: &[u8] = b"PAR1";
 
-/// Replaces an integer of the footer, and corrects the footer's length.
+/// Replaces an integer of the footer or of a page header, and corrects the footer's length.
 pub fn mutate(bytes: &[u8], rng: &mut StdRng) -> Option<Change> {
     let (body, tail) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
     let length = u32::from_le_bytes(*tail.first_chunk()?) as usize;
     let (pages, footer) = body.split_at_checked(body.len().checked_sub(length)?)?;
     let in_footer = rng.random_bool(0.8);
-    // The headers of pages lie between the data.
+    // Page headers are between the data.
     let part = if in_footer { footer } else { pages };
     if part.is_empty() {
         return None;
@@ -46,7 +46,7 @@ pub fn mutate(bytes: &[u8], rng: &mut StdRng) -> Option<Change> {
     Some(Change::new(whole, format!("the integer at {at} of the {where_} is {name}")))
 }
 
-/// Seven bits a byte, the lowest first.
+/// Encodes an integer with seven bits per byte, lowest first.
 fn varint(mut value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while value >= 0x80 {

@@ -1,11 +1,11 @@
-//! Damage to PyTorch's files: a zip archive, stored without compression, whose pickle holds shapes, strides and offsets.
+//! Changes to PyTorch files: an uncompressed zip archive with a pickle of shapes, strides and offsets.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::{Change, pick};
 
-/// Changes an integer or a byte of the pickle, and corrects the archive's checksums so that the change is looked at.
+/// Changes an integer or a byte of the pickle, and corrects the checksums of the archive so that the change is read.
 pub fn mutate(bytes: &[u8], rng: &mut StdRng) -> Option<Change> {
     let mut changed = bytes.to_vec();
     let header =
@@ -18,7 +18,7 @@ pub fn mutate(bytes: &[u8], rng: &mut StdRng) -> Option<Change> {
     let what = if rng.random_bool(0.7) { integer(pickle, rng)? } else { byte(pickle, rng)? };
     let sum = crc32fast::hash(pickle).to_le_bytes();
     changed[entry + 16..entry + 20].copy_from_slice(&sum);
-    // Where the sizes follow the data, so does the checksum.
+    // If the sizes follow the data, so does the checksum.
     match u16_at(bytes, header + 6)? & 8 {
         0 => changed[header + 14..header + 18].copy_from_slice(&sum),
         _ => {
@@ -29,7 +29,7 @@ pub fn mutate(bytes: &[u8], rng: &mut StdRng) -> Option<Change> {
     Some(Change::new(changed, format!("pickle: {what}")))
 }
 
-/// An operand of `K` (one byte), `M` (two) or `J` (four).
+/// Replaces an operand of `K` (one byte), `M` (two) or `J` (four).
 fn integer(pickle: &mut [u8], rng: &mut StdRng) -> Option<String> {
     let places: Vec<usize> = (0..pickle.len().saturating_sub(5)).filter(|&at| b"KMJ".contains(&pickle[at])).collect();
     let at = *places.get(rng.random_range(0..places.len().max(1)))?;
@@ -55,7 +55,7 @@ fn find(bytes: &[u8], signature: &[u8], is_meant: impl Fn(usize) -> bool) -> Opt
     places.find(|(at, _)| is_meant(*at)).map(|(at, _)| at)
 }
 
-/// The name in a header that has its length at `length` and itself at `start`.
+/// The name in a header, with its length at offset `length` and its text at offset `start`.
 fn name(bytes: &[u8], header: usize, length: usize, start: usize) -> Option<&[u8]> {
     let length = usize::from(u16_at(bytes, header + length)?);
     bytes.get(header + start..header + start + length)

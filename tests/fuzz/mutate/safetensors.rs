@@ -1,4 +1,4 @@
-//! Damage to safetensors files: their header as JSON, its size, and the numbers behind it.
+//! Changes to safetensors files: the JSON header, its size, and the numbers after it.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Change, pick, tree};
 
-/// A file taken apart.
+/// A parsed file.
 struct File {
     header: Map<String, Value>,
     data: Vec<u8>,
@@ -27,19 +27,19 @@ impl File {
         write(&Value::Object(self.header.clone()).to_string(), &self.data)
     }
 
-    /// The bytes of a tensor.
+    /// The byte range of a tensor.
     fn range(&self, name: &str) -> Option<std::ops::Range<usize>> {
         let offsets = self.header.get(name)?.get("data_offsets")?;
         Some(offsets.get(0)?.as_u64()? as usize..offsets.get(1)?.as_u64()? as usize)
     }
 }
 
-/// A header and what follows it, as one file.
+/// A file with a header and data.
 pub fn write(header: &str, data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
 }
 
-/// Changes a file; none where it is none.
+/// Changes a file; `None` if it is not a safetensors file.
 pub fn mutate(bytes: &[u8], rng: &mut StdRng) -> Option<Change> {
     let file = File::parse(bytes).filter(|file| !file.names().is_empty())?;
     match rng.random_range(0..10) {
@@ -65,7 +65,7 @@ fn size(bytes: &[u8], rng: &mut StdRng) -> Option<Change> {
     Some(Change::new(changed, format!("a header of {size} bytes")))
 }
 
-/// The text beside the tensors: a checkpoint's progress, which is TOML.
+/// Changes the metadata text: the progress of a checkpoint, which is TOML.
 fn note(mut file: File, rng: &mut StdRng) -> Option<Change> {
     let (_, note) = file.header.get_mut("__metadata__")?.as_object_mut()?.iter_mut().next()?;
     let change = tree::mutate_toml(note.as_str()?.as_bytes(), rng)?;
@@ -73,7 +73,7 @@ fn note(mut file: File, rng: &mut StdRng) -> Option<Change> {
     Some(Change::new(file.write(), format!("note: {}", change.what)))
 }
 
-/// One number of an f32 tensor, or all of them.
+/// Replaces one number of an f32 tensor, or all of them.
 fn numbers(mut file: File, rng: &mut StdRng) -> Option<Change> {
     let name = pick(rng, &file.names()).clone();
     let range = file.range(&name)?;
@@ -93,7 +93,7 @@ fn numbers(mut file: File, rng: &mut StdRng) -> Option<Change> {
     Some(Change::new(file.write(), format!("{which} of {name} is {number}")))
 }
 
-/// Another shape of as many numbers, which no model has.
+/// Gives a tensor a wrong shape with the same number of values.
 fn reshape(mut file: File, rng: &mut StdRng) -> Option<Change> {
     let name = pick(rng, &file.names()).clone();
     let shape = file.header.get_mut(&name)?.get_mut("shape")?;
@@ -105,11 +105,11 @@ fn reshape(mut file: File, rng: &mut StdRng) -> Option<Change> {
     };
     *shape = json!(new);
     let changed = Change::new(file.write(), format!("{name} is {new:?}, not {old:?}"));
-    // A pooler may be left unread.
+    // Some models do not read the pooler.
     Some(Change { reshaped: !name.contains("pooler"), ..changed })
 }
 
-/// Two tensors that take each other's names, one that is renamed, or one that is left out.
+/// Swaps the names of two tensors, renames a tensor, or removes one.
 fn names(mut file: File, rng: &mut StdRng) -> Option<Change> {
     let names = file.names();
     let (first, second) = (pick(rng, &names).clone(), pick(rng, &names).clone());
@@ -130,7 +130,7 @@ fn names(mut file: File, rng: &mut StdRng) -> Option<Change> {
     Some(Change::new(file.write(), what))
 }
 
-/// A copy of a tensor with other numbers under another name, such as the old one of the same parameter.
+/// Adds a copy of a tensor with other numbers under another name, such as an older name of the parameter.
 fn add(mut file: File, rng: &mut StdRng) -> Option<Change> {
     let name = pick(rng, &file.names()).clone();
     let mut info = file.header.get(&name)?.clone();

@@ -1,14 +1,14 @@
-//! Damage to lines of text: endings, marks, encodings, delimiters, numbers, lines that are huge.
+//! Changes to lines of text: line endings, byte order marks, encodings, delimiters, numbers and huge lines.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::{Change, pick};
 
-/// Bytes of a line that is far longer than any text should be.
+/// Size in bytes of a line that is far longer than any real text.
 const HUGE: usize = 1 << 20;
 
-/// What a cell or a word may be replaced by.
+/// Replacements for a cell or a word.
 const CELLS: [&str; 22] = [
     "",
     "0",
@@ -34,7 +34,7 @@ const CELLS: [&str; 22] = [
     "O",
 ];
 
-/// Changes a text file. A file that was UTF-8 and no longer is has `invalid_utf8` set.
+/// Changes a text file. Sets `invalid_utf8` if the change makes it invalid UTF-8.
 pub fn mutate(bytes: &[u8], rng: &mut StdRng) -> Change {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return super::bytes::mutate(bytes, rng);
@@ -149,7 +149,7 @@ fn encoding(text: &str, rng: &mut StdRng) -> Change {
     }
 }
 
-/// A random place between two characters.
+/// A random byte offset between two characters.
 fn place(text: &str, rng: &mut StdRng) -> usize {
     let at = rng.random_range(0..=text.len());
     (at..=text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(text.len())

@@ -1,4 +1,4 @@
-//! Damage to JSON and TOML documents: values at their extremes, of other types, keys removed, renamed or given twice.
+//! Changes to JSON and TOML documents: extreme values, other types, and keys that are removed, renamed or duplicated.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Change, pick};
 
-/// Values in the words of JSON, also those that no document should have.
+/// Values in JSON syntax, including invalid ones.
 const JSON: [&str; 44] = [
     "0",
     "-1",
@@ -54,7 +54,7 @@ const JSON: [&str; 44] = [
     "[[]]",
 ];
 
-/// The same of TOML.
+/// Values in TOML syntax, including invalid ones.
 const TOML: [&str; 27] = [
     "0",
     "-1",
@@ -85,7 +85,7 @@ const TOML: [&str; 27] = [
     "1979-05-27",
 ];
 
-/// Words of Kiln's and transformers' files: as keys and as values they reach further than random ones.
+/// Words from the files of Kiln and transformers. As keys and values, they reach more code than random words.
 const WORDS: [&str; 66] = [
     "vocab_size",
     "hidden_size",
@@ -155,13 +155,13 @@ const WORDS: [&str; 66] = [
     "epochs",
 ];
 
-/// How a tree is written: its extremes, and the text of the whole.
+/// The syntax of a document: its replacement values, and how a tree is written.
 struct Language {
     values: &'static [&'static str],
     write: fn(&Value) -> Option<String>,
 }
 
-/// Changes a JSON document; none where it is none.
+/// Changes a JSON document; `None` if it is invalid.
 pub fn mutate_json(bytes: &[u8], rng: &mut StdRng) -> Option<Change> {
     let language = Language { values: &JSON, write: |tree| serde_json::to_string_pretty(tree).ok() };
     mutate(serde_json::from_slice(bytes).ok()?, &language, rng)
@@ -185,10 +185,10 @@ pub fn mutate_toml(bytes: &[u8], rng: &mut StdRng) -> Option<Change> {
     mutate(serde_json::to_value(table).ok()?, &language, rng)
 }
 
-/// Bytes that one repetition may add.
+/// The largest number of bytes that one repetition may add.
 const LARGEST: usize = 16 << 20;
 
-/// Stands for a text that no tree can hold until the tree is written.
+/// A placeholder in the tree for text that is not a valid value. It is replaced when the tree is written.
 const HOLE: &str = "@@hole@@";
 
 fn mutate(mut tree: Value, language: &Language, rng: &mut StdRng) -> Option<Change> {
@@ -212,7 +212,7 @@ fn mutate(mut tree: Value, language: &Language, rng: &mut StdRng) -> Option<Chan
     Some(Change::new(text, what))
 }
 
-/// JSON pointers of all values but the root.
+/// Collects the JSON pointers of all values except the root.
 fn collect(value: &Value, path: String, paths: &mut Vec<String>) {
     let escaped = |key: &str| key.replace('~', "~0").replace('/', "~1");
     match value {
@@ -237,7 +237,7 @@ fn collect(value: &Value, path: String, paths: &mut Vec<String>) {
     }
 }
 
-/// What goes into the hole, and what was done.
+/// The text that replaces [`HOLE`], and a description of the change.
 type Done = Option<(String, String)>;
 
 fn any_value(language: &Language, rng: &mut StdRng) -> String {
@@ -255,7 +255,7 @@ fn replace(tree: &mut Value, path: &str, language: &Language, rng: &mut StdRng) 
     Some((new, format!("{path} = {shown}")))
 }
 
-/// Another number beside the old one, or the same in other words.
+/// Replaces a number with a near one, or with another notation of it.
 fn arithmetic(tree: &mut Value, path: &str, rng: &mut StdRng) -> Done {
     let value = tree.pointer_mut(path)?;
     let number = value.as_f64()?;
@@ -299,7 +299,7 @@ fn rename(tree: &mut Value, path: &str, rng: &mut StdRng) -> Done {
     Some((String::new(), format!("{path} renamed to {new:?}")))
 }
 
-/// A new key, or an old one a second time.
+/// Adds a new key, or an existing key a second time.
 fn insert(tree: &mut Value, path: &str, language: &Language, rng: &mut StdRng) -> Done {
     let (Value::Object(map), key) = parent(tree, path)? else { return None };
     let value = any_value(language, rng);
@@ -309,13 +309,13 @@ fn insert(tree: &mut Value, path: &str, language: &Language, rng: &mut StdRng) -
         let shown: String = value.chars().take(60).collect();
         return Some((value, format!("{word:?} = {shown} beside {path}")));
     }
-    // As a key the hole takes the key's own name.
+    // The placeholder is a key here, and is replaced with the name of the existing key.
     map.insert(HOLE.to_owned(), map.get(&key)?.clone());
     Some((format!("{key:?}"), format!("{path} twice")))
 }
 
-/// A value and many copies of it, each under a key of its own. Behind other changes that could fill the memory, so what
-/// would be larger than [`LARGEST`] is not made.
+/// Repeats a value many times; in an object, each copy has its own key. After earlier changes the copies could fill the
+/// memory, so nothing larger than [`LARGEST`] is made.
 fn repeat(tree: &mut Value, path: &str, rng: &mut StdRng) -> Done {
     let count = *pick(rng, &[1, 2, 100, 10_000]);
     let copy = path.len() + tree.pointer(path)?.to_string().len();

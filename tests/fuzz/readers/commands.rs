@@ -1,4 +1,4 @@
-//! Recipes, overrides and run folders, through the command line's binary.
+//! Recipes, overrides and run folders, read by the `kiln` binary.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -11,11 +11,12 @@ use crate::seed::Seed;
 pub const COMMANDS: Reader =
     Reader { name: "commands", share: 1, seeds, read: run, judge: judge_nothing, repeated: false };
 
-/// Characters of a line that someone reads.
+/// The largest number of characters in a line of output.
 const LONGEST_LINE: usize = 8_192;
 
-/// A command that takes longer is stopped, by itself or not: before the campaign stops the case.
+/// A command that takes longer is stopped, before the campaign stops the case.
 const LIMIT: Duration = Duration::from_secs(8);
+/// The limit when a case runs alone.
 const LIMIT_ALONE: Duration = Duration::from_secs(80);
 
 const RECIPE: &str = r#"task = "sequence-classification"
@@ -91,11 +92,11 @@ fn seeds(context: &Context) -> anyhow::Result<Vec<Seed>> {
 fn run(input: &Input<'_>) -> anyhow::Result<Answer> {
     let set = std::fs::read(input.folder.join("set.txt")).unwrap_or_default();
     let set = String::from_utf8_lossy(&set);
-    // An argument has no zeros, and a command line is not endless.
+    // Arguments cannot contain NUL, and the length of a command line is limited.
     let set = set.lines().map(|line| line.replace('\0', "")).filter(|line| line.len() < 50_000);
     let set: Vec<String> = set.flat_map(|line| ["--set".to_owned(), line]).collect();
     let set: Vec<&str> = set.iter().map(String::as_str).collect();
-    // However many epochs a recipe asks for, they are no fault.
+    // A recipe with many epochs is valid, so the number of epochs is overridden.
     let train = ["train", "--recipe", "recipe.toml", "--out", "run", "--set", "train.epochs=1"];
     let arguments: Vec<&str> = match input.seed {
         "audit" => vec!["data", "audit", "--recipe", "recipe.toml"],
@@ -108,7 +109,7 @@ fn run(input: &Input<'_>) -> anyhow::Result<Answer> {
     Ok(Answer { fingerprint: fingerprint(&shown), rows: 0, problem: None })
 }
 
-/// Runs a command in the input's folder; an error is what it wrote. One that breaks down is a panic of this program too.
+/// Runs a command in the input's folder. Returns its output, as an error if it failed. Panics if the command crashed.
 fn kiln(context: &Context, arguments: &[&str]) -> anyhow::Result<String> {
     let output = context.scratch.join("output.txt");
     let open = || std::fs::File::create(&output);
@@ -131,7 +132,7 @@ fn kiln(context: &Context, arguments: &[&str]) -> anyhow::Result<String> {
         if started.elapsed() > limit {
             child.kill()?;
             child.wait()?;
-            // The campaign ends this worker, and runs the case alone.
+            // Waits until the campaign ends this worker and runs the case alone.
             if !context.alone {
                 loop {
                     std::thread::sleep(LIMIT);

@@ -1,4 +1,4 @@
-//! Model folders: config, weights in each layout, heads and tokenizers, used for predictions and vectors.
+//! Model folders: config, weights in each layout, heads and tokenizers. The models predict and embed.
 
 mod families;
 mod folders;
@@ -36,13 +36,13 @@ fn seeds(_: &Context) -> anyhow::Result<Vec<Seed>> {
     ])
 }
 
-/// Texts that a model is asked about: none, short, long, in several scripts.
+/// Texts for the models: empty, short and long, in several scripts.
 const TEXTS: [&str; 6] =
     ["房间 Clean!", "", "un-able cafe\u{301} 😀 👨‍👩‍👧", "\u{200b}\u{0}\t", "[CLS] [MASK] 房 [SEP]", "间"];
 
 fn read_model(input: &Input<'_>) -> anyhow::Result<Answer> {
     let device = Flex::device(0);
-    // It refuses pickles with code in them and shards outside of the folder; a model on disk is read without it.
+    // This check refuses pickles with code and shards outside the folder. Reading a model on disk does not include it.
     let location = Location::Directory(input.folder.to_owned());
     let pulled = pull(&location, &PullConfig::default(), &mut |_| ()).map(|_| ());
     if input.seed == "pickle" {
@@ -78,7 +78,7 @@ fn embed(input: &Input<'_>, device: &Device) -> anyhow::Result<Answer> {
     Ok(Answer { fingerprint: fingerprint(&vectors), rows: vectors.len(), problem })
 }
 
-/// Errors of a text, which name it: that finite weights give no finite output for it, and that it has no mask.
+/// Adds the folder to errors that name a text instead: outputs that are not finite, and texts without a mask.
 fn in_folder(error: kiln_predict::Error, folder: &Path) -> anyhow::Error {
     match error {
         kiln_predict::Error::NotFinite { .. } | kiln_predict::Error::NoMask { .. } => {
@@ -88,11 +88,11 @@ fn in_folder(error: kiln_predict::Error, folder: &Path) -> anyhow::Error {
     }
 }
 
-/// A score that is no number, or a probability that is none; an entity or answer outside of its text.
+/// Finds a score that is not a number, a probability outside its range, or a passage that ends before it starts.
 fn problem(value: &Value) -> Option<String> {
     match value {
         Value::Object(map) => {
-            // A regression's number may be any, and an answer's score is a sum over windows, as in transformers.
+            // A regression may return any number, and an answer's score is a sum over windows, as in transformers.
             let of_probability = ["label", "labels", "token", "start"].iter().any(|key| map.contains_key(*key));
             let most = if of_probability && !map.contains_key("answer") { 1.000_001 } else { f64::MAX };
             let least = if of_probability { 0.0 } else { f64::MIN };
@@ -118,7 +118,7 @@ fn shorten(value: &Value) -> String {
     value.to_string().chars().take(200).collect()
 }
 
-/// Weights that are cut off or of another shape are not read, and an index is not believed against its shards.
+/// Finds loaded weights that are truncated or have another shape, and a changed index that changes predictions.
 fn judge_model(judged: &Judged<'_>) -> Option<String> {
     let change = judged.mutant.only()?;
     let weights = judged.mutant.path.ends_with(".safetensors");

@@ -1,4 +1,4 @@
-//! Tables, tagged texts, questions, raw text, Parquet and Arrow.
+//! Tables, tagged texts, questions, raw text, Parquet and Arrow files.
 
 use std::fmt::Debug;
 use std::path::Path;
@@ -85,12 +85,12 @@ fn rows<T: Record + Debug>(source: Source) -> anyhow::Result<Answer> {
     Ok(Answer { fingerprint: fingerprint(&(&items, labels.names())), rows: items.len(), problem: None })
 }
 
-/// No line of a table may vanish, and no row may come of nothing; what is not UTF-8 is not read as something else.
+/// Finds lost lines of a table, rows without a line, and invalid UTF-8 that was read.
 fn judge_table(judged: &Judged<'_>) -> Option<String> {
     let by_line = judged.mutant.path.ends_with(".tsv") || judged.mutant.path.ends_with(".jsonl");
     if let (true, Ok(text)) = (by_line, std::str::from_utf8(&judged.mutant.last().bytes)) {
         let visible = |line: &&str| line.chars().any(|char| !char.is_whitespace() && char != '\u{feff}');
-        // A line may end in a carriage return alone, where all do.
+        // Lines may end with a lone carriage return, if all of them do.
         let (least, most) = (text.split('\n').filter(visible).count(), text.split(['\n', '\r']).count());
         if !(least..=most).contains(&judged.answer.rows) {
             return Some(format!("{} rows of {least} lines with text", judged.answer.rows));
@@ -99,7 +99,7 @@ fn judge_table(judged: &Judged<'_>) -> Option<String> {
     judge_text(judged)
 }
 
-/// What is not UTF-8 is not read as something else.
+/// Finds invalid UTF-8 that was read.
 fn judge_text(judged: &Judged<'_>) -> Option<String> {
     let invalid = judged.mutant.only().is_some_and(|change| change.invalid_utf8);
     invalid.then(|| "bytes that are not UTF-8 were read".to_owned())
@@ -114,7 +114,7 @@ fn corpus_seeds(_: &Context) -> anyhow::Result<Vec<Seed>> {
     Ok(vec![seed("text", "corpus.txt", CORPUS_TEXT), seed("rows", "corpus.tsv", TSV)])
 }
 
-/// Sentences, a vocabulary of them, and the rows of a token store.
+/// Reads a corpus, builds a token store with its rows, and trains a vocabulary.
 fn read_corpus(input: &Input<'_>) -> anyhow::Result<Answer> {
     const MAX_TOKENS: usize = 6;
     let file = if input.seed == "text" { "corpus.txt" } else { "corpus.tsv" };
@@ -137,7 +137,7 @@ fn read_corpus(input: &Input<'_>) -> anyhow::Result<Answer> {
         Ok(Passage::Sentence(text)) => Some(text),
         _ => None,
     });
-    // That there is too little text is no fault of the file's.
+    // Too little text for a vocabulary is not an error of the file.
     let vocabulary = VocabularyConfig { size: 40, min_count: 1, lower_case: true }.train(texts);
     let size = vocabulary.map_or(0, |tokenizer| tokenizer.vocab_size());
     Ok(Answer { fingerprint: fingerprint(&(shapes, size)), rows: store.rows(), problem })
@@ -172,7 +172,7 @@ fn arrow_seeds(_: &Context) -> anyhow::Result<Vec<Seed>> {
     ])
 }
 
-/// Two columns of text of each seed: the labels are read as text, so that no type is left out.
+/// Reads two columns of each seed as text, labels included, so that all types are covered.
 fn read_columnar(input: &Input<'_>) -> anyhow::Result<Answer> {
     let (text, label) = match input.seed {
         "reviews" | "folder" => ("sentence", "stars"),
@@ -186,12 +186,12 @@ fn read_columnar(input: &Input<'_>) -> anyhow::Result<Answer> {
     rows::<Example<Vec<LabelId>>>(Source { split, ..Source::new(path, columns) })
 }
 
-/// A dangling link is there too.
+/// Whether a path exists. A dangling link exists, too.
 fn is_there(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// A single change may not lose rows or make some. A stream may end behind any of its messages.
+/// Checks that a single change neither loses nor adds rows. A stream may end after any of its messages.
 fn judge_rows(judged: &Judged<'_>) -> Option<String> {
     let change = judged.mutant.only()?;
     let lost = judged.answer.rows != judged.seed.rows;

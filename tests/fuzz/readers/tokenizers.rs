@@ -1,4 +1,5 @@
-//! Tokenizers: `vocab.txt`, `vocab.json` with `merges.txt`, `tokenizer.json` of WordPiece, Unigram and BPE, `tokenizer_config.json`.
+//! Tokenizers: `vocab.txt`, `vocab.json` with `merges.txt`, `tokenizer.json` of WordPiece, Unigram and BPE, and
+//! `tokenizer_config.json`.
 
 use kiln_tokenize::{ContextConfig, Tokenizer, characters, words};
 use serde_json::{Value, json};
@@ -81,7 +82,7 @@ fn bpe() -> Value {
     })
 }
 
-/// The same vocabulary in RoBERTa's files.
+/// The same vocabulary in RoBERTa's file format.
 fn roberta() -> Seed {
     let merge = |merge: &Value| format!("{} {}\n", merge[0].as_str().unwrap_or(""), merge[1].as_str().unwrap_or(""));
     let model = &bpe()["model"];
@@ -96,7 +97,7 @@ fn roberta() -> Seed {
         .with("added_tokens.json", r#"{"<mask>": 14, "<new>": 15}"#)
 }
 
-/// Normalizers, pre-tokenizers and decoders of every kind, one behind another.
+/// Normalizers, pre-tokenizers and decoders of every kind, in sequences.
 fn parts() -> Value {
     json!({
         "version": "1.0",
@@ -119,7 +120,7 @@ fn parts() -> Value {
     })
 }
 
-/// Everything a tokenizer can be asked for; one that was saved answers the same.
+/// Uses every function of a tokenizer, and checks that a saved tokenizer gives the same results.
 fn read_tokenizer(input: &Input<'_>) -> anyhow::Result<Answer> {
     let tokenizer = Tokenizer::from_folder(input.folder)?;
     let encoded = encode(&tokenizer)?;
@@ -129,7 +130,7 @@ fn read_tokenizer(input: &Input<'_>) -> anyhow::Result<Answer> {
     }
     std::fs::create_dir_all(&folder)?;
     tokenizer.save(&folder)?;
-    // Whatever it says, it is the tokenizer's own file.
+    // Any error is a problem, because the tokenizer wrote the file itself.
     let saved = Tokenizer::from_folder(&folder).map_err(anyhow::Error::from).and_then(|saved| encode(&saved));
     let problem = match saved {
         Ok(saved) if saved == encoded => None,
@@ -152,7 +153,7 @@ fn encode(tokenizer: &Tokenizer) -> anyhow::Result<u64> {
     let pieces = tokenizer.pieces(&TEXTS)?;
     let rows = pieces.iter().map(|pieces| tokenizer.assemble(pieces, Some(&pieces[..pieces.len().min(3)])));
     let rows = rows.collect::<Result<Vec<_>, _>>()?;
-    // Its words are for the eye alone, and a decoder may have none for an id.
+    // Decoded text is only for display, and a decoder may have no text for an id.
     let decoded: Vec<Option<String>> = pieces.iter().map(|ids| tokenizer.decode(ids).ok()).collect();
     let tokens: Vec<_> = (0..20).map(|id| (tokenizer.token(id), tokenizer.is_special(id))).collect();
     Ok(fingerprint(&(encodings, windows, contexts, pieces, rows, decoded, tokens, tokenizer.mask_token_id())))

@@ -1,4 +1,4 @@
-//! What a training leaves behind: checkpoints to resume from, and cached features of a frozen encoder.
+//! Files of a training: checkpoints to resume from, and cached features of a frozen encoder.
 
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -57,7 +57,7 @@ fn head() -> ClassificationHead {
     head
 }
 
-/// Trains for two epochs of four updates, up to one of them.
+/// Trains for two epochs of four updates, and stops at the update `stop_at`.
 fn fit(folder: &Path, resume: bool, stop_at: usize) -> anyhow::Result<Fitted<ClassificationHead>> {
     let (set, device) = (set()?, Flex::device(0));
     let config = TrainConfig { epochs: 2, batch_size: 2, ..TrainConfig::default() };
@@ -71,7 +71,7 @@ fn fit(folder: &Path, resume: bool, stop_at: usize) -> anyhow::Result<Fitted<Cla
     Ok(fitted)
 }
 
-/// A training that stopped within its second epoch.
+/// The checkpoint of a training that stopped within its second epoch.
 fn checkpoint_seeds(context: &Context) -> anyhow::Result<Vec<Seed>> {
     let folder = context.scratch.join("checkpoints");
     std::fs::create_dir_all(&folder)?;
@@ -81,7 +81,7 @@ fn checkpoint_seeds(context: &Context) -> anyhow::Result<Vec<Seed>> {
     Ok(vec![Seed::new("stopped").with("last.safetensors", last).with("best.safetensors", best)])
 }
 
-/// The same checkpoint whenever it is made.
+/// Replaces the times in a checkpoint, so that each run makes the same one.
 fn without_times(bytes: &[u8]) -> Option<Vec<u8>> {
     let (size, rest) = bytes.split_first_chunk::<8>()?;
     let (header, data) = rest.split_at_checked(u64::from_le_bytes(*size) as usize)?;
@@ -96,7 +96,7 @@ fn without_times(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn resume(input: &Input<'_>) -> anyhow::Result<Answer> {
-    // The input stays as it is, so that it can be read again.
+    // Works on a copy, so that the input can be read again.
     let folder = input.context.scratch.join("resumed");
     std::fs::create_dir_all(&folder)?;
     for file in ["last.safetensors", "best.safetensors"] {
@@ -107,7 +107,7 @@ fn resume(input: &Input<'_>) -> anyhow::Result<Answer> {
         }
     }
     let fitted = fit(&folder, true, usize::MAX).map_err(|error| match error.downcast_ref() {
-        // The checkpoint's numbers were large, and that training cannot go on is told without a file.
+        // The checkpoint had large numbers, so that the training diverged. That error names no file.
         Some(kiln_train::Error::Diverged { .. } | kiln_train::Error::DivergedInValidation { .. }) => {
             error.context("last.safetensors")
         }
@@ -131,7 +131,7 @@ fn judge_checkpoint(judged: &Judged<'_>) -> Option<String> {
     steps.then(|| format!("{} updates, and there are {}", judged.answer.rows, judged.seed.rows))
 }
 
-/// The classifier's features of a few texts.
+/// Computes the classifier's features for a few texts.
 fn compute(model: &Path, cache: &Path) -> anyhow::Result<Answer> {
     let device = Flex::device(0);
     let predictor = Predictor::from_folder(model, &device)?;
@@ -164,7 +164,7 @@ fn read_features(input: &Input<'_>) -> anyhow::Result<Answer> {
     compute(&input.folder.join("model"), &input.folder.join("features"))
 }
 
-/// A damaged cache is computed anew.
+/// Checks that features of a damaged cache are computed again.
 fn judge_features(judged: &Judged<'_>) -> Option<String> {
     let other = judged.answer.fingerprint != judged.seed.fingerprint;
     other.then(|| "damaged features were taken from the cache".to_owned())

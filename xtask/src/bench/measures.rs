@@ -1,10 +1,10 @@
-//! What is measured, and against whom.
+//! The list of measures and peers.
 
 use std::path::PathBuf;
 
 use crate::workspace;
 
-/// One comparison: what each side is asked to do.
+/// One comparison, with the work of each side.
 #[derive(Clone, Copy)]
 pub struct Measure {
     pub name: &'static str,
@@ -12,11 +12,11 @@ pub struct Measure {
     pub peer: Peer,
     pub theirs: &'static str,
     pub rounds: usize,
-    /// Whether it needs the assets.
+    /// Whether the work needs the assets.
     pub real: bool,
 }
 
-/// Whom we are measured against.
+/// A library that Kiln is compared with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
     PyTorch,
@@ -83,7 +83,7 @@ pub const MEASURES: [Measure; 35] = [
     real("epoch over 2,000 reviews, bf16, theirs f32 and shuffled", "epoch bf16", PyTorch, "shuffled f32", 1),
 ];
 
-/// Batches that fill a graphics card, measured on cards alone.
+/// Batches that fill a GPU, measured only on GPUs.
 pub const LARGE: [Measure; 5] = [
     fresh("forward of 64 × 128 tokens, f32", "forward64 f32", PyTorch, 9),
     fresh("forward of 64 × 128 tokens, bf16", "forward64 bf16", PyTorch, 9),
@@ -93,29 +93,29 @@ pub const LARGE: [Measure; 5] = [
 ];
 
 impl Measure {
-    /// Whether it is measured with fewer instructions than the processor has: onnxruntime takes all that it finds, and bf16
-    /// needs the newest.
+    /// Whether this is also measured with a limited instruction set. onnxruntime always uses all instructions, and bf16
+    /// needs the newest ones.
     pub fn is_for_fewer_instructions(&self) -> bool {
         self.peer != OnnxRuntime && ![self.ours, self.theirs].iter().any(|work| work.ends_with("bf16"))
     }
 
-    /// Whether both sides have it on a graphics card too.
+    /// Whether both Kiln and the peer can run this on a GPU.
     pub fn is_for_cards(&self) -> bool {
         self.peer == PyTorch && !self.ours.ends_with("int8")
     }
 }
 
-/// The same work on both sides, on a base model with fresh weights.
+/// A measure with the same work on both sides, on a base model with fresh weights.
 const fn fresh(name: &'static str, work: &'static str, peer: Peer, rounds: usize) -> Measure {
     Measure { name, ours: work, peer, theirs: work, rounds, real: false }
 }
 
-/// On a real model and real reviews.
+/// A measure on a real model and real reviews.
 const fn real(name: &'static str, ours: &'static str, peer: Peer, theirs: &'static str, rounds: usize) -> Measure {
     Measure { name, ours, peer, theirs, rounds, real: true }
 }
 
-/// Peak memory after some work, in processes that do nothing else: its name, the work, and whether it needs the assets.
+/// Measures of peak memory, in processes that do nothing else: name, work, and whether the work needs the assets.
 pub const MEMORY: [(&str, &str, bool); 3] = [
     ("peak memory of a training step of 8 × 128 tokens, f32", "step f32", false),
     ("peak memory of the same under LoRA, f32", "lora f32", false),

@@ -1,4 +1,4 @@
-//! What was measured, as a line, a table and a picture.
+//! The report of the measurements as lines, a table and a chart.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use plotters::prelude::*;
 
 use super::Measured;
 
-/// Theirs ÷ ours: how many times faster, or smaller, ours is.
+/// The peer's value ÷ Kiln's: how many times faster or smaller Kiln is.
 fn ratio(measured: &Measured) -> Option<f64> {
     Some(median(&measured.theirs)? / median(&measured.ours)?)
 }
@@ -44,7 +44,7 @@ fn sides(measured: &Measured) -> [String; 2] {
     })
 }
 
-/// When and where it was measured, and a table.
+/// Date and machine of the measurements, and their table.
 pub fn figures(all: &[Measured], threads: usize) -> String {
     let mut text = format!("{}, {threads} threads a side. ", machine());
     text.push_str("Medians, with the lowest and the highest round; the ratio is theirs ÷ ours.\n\n");
@@ -58,7 +58,7 @@ pub fn figures(all: &[Measured], threads: usize) -> String {
     text
 }
 
-/// Writes `report.md` and `ratios.svg`; returns the path of the former.
+/// Writes `report.md` and `ratios.svg`, and returns the path of `report.md`.
 pub fn write(folder: &Path, all: &[Measured], products: &str, threads: usize) -> Result<PathBuf> {
     std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
     let mut text = format!("# Kiln against its peers\n\n{}", figures(all, threads));
@@ -72,7 +72,7 @@ pub fn write(folder: &Path, all: &[Measured], products: &str, threads: usize) ->
     Ok(path)
 }
 
-/// Day and processor, as far as this machine tells.
+/// Date and processor, as far as the system reports them.
 pub fn machine() -> String {
     let date = Command::new("date").arg("+%Y-%m-%d").output().ok();
     let date = date.and_then(|output| String::from_utf8(output.stdout).ok()).unwrap_or_default();
@@ -81,7 +81,7 @@ pub fn machine() -> String {
     format!("{}, {}", date.trim(), processor.map_or("a processor without a name", |(_, name)| name))
 }
 
-/// A bar for each ratio, and a line at 1, where both sides are equally fast.
+/// Draws a bar for each ratio, and a line at 1, where both sides are equal.
 fn draw(path: &Path, all: &[Measured]) -> Result<()> {
     let bars: Vec<(String, f64)> = all
         .iter()

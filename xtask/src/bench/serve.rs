@@ -1,5 +1,5 @@
-//! `cargo xtask bench serve`: a running `kiln serve` under load and faults and, with `--peers`, litserve beside it, with
-//! onnxruntime's and with OpenVINO's int8. The client runs on the same machine for every side.
+//! `cargo xtask bench serve`: a running `kiln serve` under load and faults, and with `--peers` also litserve with int8 in
+//! onnxruntime and in OpenVINO. The client runs on the same machine for every side.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -37,15 +37,15 @@ pub struct Args {
     /// Rounds of each signal
     #[arg(long, default_value_t = 50)]
     rounds: usize,
-    /// Requests after which memory is compared with that after 1,000
+    /// Requests after which memory is compared with the memory after 1,000
     #[arg(long, default_value_t = 100_000)]
     requests: usize,
-    /// Put the figures into the README of `kiln-serve`
+    /// Write the figures into the README of `kiln-serve`
     #[arg(long)]
     keep: bool,
 }
 
-/// What is measured with: our program, a model, and requests of one real review each.
+/// The inputs of the measurements: the `kiln` program, a model, and requests with one real review each.
 struct Bench<'a> {
     args: &'a Args,
     program: PathBuf,
@@ -91,7 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// A classifier of reviews on the small multilingual encoder, trained once.
+/// The model folder of a review classifier on the small multilingual encoder. It is trained once.
 fn classifier(program: &Path, args: &Args, folder: &Path) -> Result<PathBuf> {
     let model = folder.join("run/model");
     if model.join("config.json").exists() {
@@ -114,7 +114,7 @@ fn classifier(program: &Path, args: &Args, folder: &Path) -> Result<PathBuf> {
     Ok(model)
 }
 
-/// Real texts in the file's order.
+/// Real review texts in the order of the file.
 fn reviews(args: &Args) -> Result<Vec<String>> {
     let path = args.assets.join("data/chnsenticorp/dev.tsv");
     let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -122,7 +122,7 @@ fn reviews(args: &Args) -> Result<Vec<String>> {
 }
 
 impl Bench<'_> {
-    /// A line of the report.
+    /// Adds a line to the report and prints it.
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
         eprintln!("{line}");
         writeln!(self.report, "{line}").expect("a string takes any text");
@@ -137,13 +137,13 @@ impl Bench<'_> {
         Load { connections, rate, time: Duration::from_secs(self.args.seconds), count: usize::MAX }
     }
 
-    /// A side's texts a second, after a round that warms it up.
+    /// The outcome of a load at saturation, after a warm-up.
     fn saturation(&self, side: &Side, requests: &[Vec<u8>]) -> Outcome {
         Load { time: Duration::from_secs(2), ..self.load(None) }.run(side.address, requests);
         self.load(None).run(side.address, requests)
     }
 
-    /// Returns the peer's texts a second.
+    /// Measures a peer, and returns its texts per second.
     fn peer(&mut self, engine: &str, python: &Path, folder: &Path) -> Result<f64> {
         let script = workspace::root().join("crates/kiln-serve/benches/peers/litserve_peer.py");
         let assets = std::path::absolute(&self.args.assets)?;
@@ -181,7 +181,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// One text of 20 tokens, one request after the other: what HTTP takes beside the model.
+    /// Measures the time of HTTP without the model, with sequential requests of one text of 20 tokens.
     fn overhead(&mut self) -> Result<()> {
         let side = self.start("int8")?;
         let request =
@@ -197,7 +197,7 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Twice the sustainable load, and probes of health meanwhile.
+    /// Measures health probes at twice the sustainable load.
     fn overload(&mut self) -> Result<()> {
         let side = self.start("int8")?;
         let speed = self.saturation(&side, &self.requests).per_second();

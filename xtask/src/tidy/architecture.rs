@@ -1,4 +1,4 @@
-//! The table of `crates/README.md` against the workspace, so that neither can drift alone.
+//! Compares the table in `crates/README.md` with the workspace, so that they stay in sync.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,14 +6,14 @@ use cargo_metadata::{DependencyKind, Metadata};
 
 /// A row of the table.
 struct Row {
-    /// None for what stands beside the layers.
+    /// The layer; `None` for a package outside the layers.
     layer: Option<u8>,
     charter: String,
-    /// None: every crate.
+    /// The crates that may be imported; `None` for all crates.
     imports: Option<BTreeSet<String>>,
 }
 
-/// What the rules ask of a package.
+/// The properties of a package that the rules use.
 pub struct Member {
     pub name: String,
     pub description: String,
@@ -22,7 +22,7 @@ pub struct Member {
 
 pub struct Dependency {
     pub name: String,
-    /// Neither for tests nor for a build script.
+    /// Whether it is a normal dependency, not one of tests or a build script.
     pub normal: bool,
 }
 
@@ -42,7 +42,7 @@ pub fn members(metadata: &Metadata) -> Vec<Member> {
         .collect()
 }
 
-/// Where the table and the workspace differ, or the workspace breaks a rule.
+/// The differences between the table and the workspace, and the rules that the workspace breaks.
 pub fn problems(map: &str, members: &[Member]) -> Vec<String> {
     let (table, mut problems) = parse(map);
     for name in table.keys().filter(|name| members.iter().all(|member| member.name != **name)) {
@@ -75,7 +75,7 @@ fn member_problems(member: &Member, row: &Row, table: &BTreeMap<String, Row>) ->
             problems.push(format!("`{name}` imports `{}` of a higher layer", dependency.name));
         }
     }
-    // What only tests use counts too: they are compiled as often.
+    // Dependencies of tests count too, because they are compiled as often.
     for dependency in dependencies {
         if let Some(rule) = broken_rule(name, row.layer, &dependency.name) {
             problems.push(format!("`{name}` depends on `{}`: {rule}", dependency.name));
@@ -84,7 +84,7 @@ fn member_problems(member: &Member, row: &Row, table: &BTreeMap<String, Row>) ->
     problems
 }
 
-/// Which rule of other people's crates a dependency breaks.
+/// The rule for third-party crates that a dependency breaks.
 fn broken_rule(name: &str, layer: Option<u8>, dependency: &str) -> Option<&'static str> {
     match dependency.split('-').next() {
         Some("burn") if layer.is_some_and(|layer| layer < 2) || name == "xtask" => {
@@ -98,7 +98,7 @@ fn broken_rule(name: &str, layer: Option<u8>, dependency: &str) -> Option<&'stat
     }
 }
 
-/// The rows by crate, and what is wrong with them.
+/// The rows by crate, and the problems in the table.
 fn parse(map: &str) -> (BTreeMap<String, Row>, Vec<String>) {
     let mut table = BTreeMap::new();
     let mut problems = Vec::new();
@@ -166,7 +166,7 @@ mod tests {
         ]
     }
 
-    /// The only problem, once `dependency` is added to `name`.
+    /// The single problem after adding `dependency` to `name`.
     fn problem_with(name: &str, dependency: &str) -> String {
         let mut members = members();
         let member = members.iter_mut().find(|member| member.name == name).expect("a member");

@@ -1,4 +1,4 @@
-//! "Add a task" of `CONTRIBUTING.md` names every file that names a task.
+//! Checks that "Add a task" in `CONTRIBUTING.md` names every file that names a task.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::sources::rust_files;
 
-/// Files that name one task name them all.
+/// Names of one task. A file that names this task is taken to name all tasks.
 const NAMES: [&str; 3] = ["Task::QuestionAnswering", "Network::QuestionAnswering", "Self::QuestionAnswering"];
 
 pub fn problems(root: &Path) -> Result<Vec<String>> {
@@ -28,7 +28,7 @@ fn section(guide: &str) -> &str {
     section.find("\n## ").map_or(section, |end| &section[..end])
 }
 
-/// Files that name a task and are not in the guide. What the guide says of `<task>.rs` holds for its neighbours.
+/// Files that name a task and are not in the guide. A `<task>.rs` in the guide covers all files of its folder.
 fn unlisted(section: &str, sources: &[(String, String)]) -> Vec<String> {
     let is_test = |path: &str| ["/tests/", "/examples/", "/benches/"].iter().any(|folder| path.contains(folder));
     let is_named = |path: &str| {
@@ -44,7 +44,7 @@ fn unlisted(section: &str, sources: &[(String, String)]) -> Vec<String> {
     unlisted.map(|(path, _)| problem(path)).collect()
 }
 
-/// Files that the guide names and that are not there.
+/// Files that the guide names and that do not exist.
 fn missing(section: &str, root: &Path) -> Vec<String> {
     let paths = section.split('`').skip(1).step_by(2).filter(|path| path.starts_with("crates/") && !path.contains('<'));
     let missing = paths.filter(|path| !root.join(path).exists());

@@ -1,11 +1,11 @@
-//! The files that must be there, and those that must not.
+//! Checks the files at the top of the workspace, the data set cards, and the packages' manifests.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use cargo_metadata::{Metadata, TargetKind};
 
-/// All that lies at the top, apart from dot-files and what is not committed.
+/// The names in the root folder, without dot-files and uncommitted files.
 const TOP_LEVEL: [&str; 13] = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
@@ -63,7 +63,7 @@ pub fn problems(root: &Path, metadata: &Metadata) -> Result<Vec<String>> {
     Ok(problems)
 }
 
-/// What lies in a folder.
+/// The names of the entries in a folder.
 fn names(folder: &Path) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut names: Vec<String> =

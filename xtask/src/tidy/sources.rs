@@ -1,15 +1,15 @@
-//! Rules of the sources that neither rustc nor clippy has.
+//! Rules for sources that neither rustc nor clippy checks.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// A file with more lines holds more than one concept.
+/// The largest number of lines of a file. A longer file has more than one concept.
 const MOST_LINES: usize = 400;
-/// Without blank lines.
+/// The largest number of lines of an example, without blank lines.
 const MOST_EXAMPLE_LINES: usize = 70;
 
-/// What stands nowhere. Taken apart, so that this file may stand too.
+/// Text that no source may contain, with the reason. It is split here, so that this file passes its own check.
 const NEVER: [(&str, &str); 5] = [
     (concat!("to", "do!("), "finish it, or leave it out and say so"),
     (concat!("unimple", "mented!("), "finish it, or leave it out and say so"),
@@ -18,10 +18,10 @@ const NEVER: [(&str, &str); 5] = [
     (concat!("allow(dead", "_code"), "what nothing uses is deleted"),
 ];
 
-/// Only programs print, read the environment and end the process: a library is told, and answers.
+/// Only programs print, read the environment and end the process. Libraries take arguments and return results.
 const COMMAND_LINE: [&str; 6] = ["print!(", "println!(", "env::var", "env::args", "process::exit", "process::abort"];
 
-/// The programs; the library `kiln` reads the environment in one file.
+/// The programs, and the one file in which the library `kiln` reads the environment.
 const PROGRAMS: [&str; 3] = ["crates/kiln/src/bin/", "crates/kiln/src/environment.rs", "xtask/"];
 
 pub fn problems(root: &Path) -> Result<Vec<String>> {
@@ -36,7 +36,7 @@ pub fn problems(root: &Path) -> Result<Vec<String>> {
     Ok(problems)
 }
 
-/// `path` is relative to the workspace.
+/// The problems of a file. `path` is relative to the workspace.
 fn file_problems(path: &str, text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     let (lines, most, what) = if path.contains("/examples/") {

@@ -1,11 +1,11 @@
-//! Classifiers of encoders whose configs and layers are not BERT's.
+//! Classifiers with encoders whose configs and layers differ from BERT's.
 
 use serde_json::json;
 
 use super::folders::{HIDDEN, INTERMEDIATE, LAYERS, POSITIONS, Tensor, VOCAB_SIZE, folder, labels, linear, with};
 use crate::seed::Seed;
 
-/// ModernBERT: one global layer and one local.
+/// ModernBERT with one global and one local layer.
 pub fn modernbert() -> Seed {
     let weight = |name: &str, shape: &[usize]| -> Tensor { (format!("{name}.weight"), shape.to_vec()) };
     let mut tensors = vec![
@@ -38,7 +38,7 @@ pub fn modernbert() -> Seed {
     folder("modernbert", &with(more, &labels(&["a", "b", "c"])), &tensors)
 }
 
-/// ALBERT: two steps through one layer, and narrow embeddings.
+/// ALBERT with one layer that is applied twice, and narrow embeddings.
 pub fn albert() -> Seed {
     const EMBEDDING: usize = 6;
     let norm =

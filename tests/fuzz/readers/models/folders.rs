@@ -1,4 +1,4 @@
-//! Model folders of a BERT of two layers, as transformers and Kiln write them, made without either.
+//! Model folders of a BERT with two layers, in the layouts of transformers and Kiln, made without either.
 
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ pub(super) const INTERMEDIATE: usize = 12;
 pub(super) const POSITIONS: usize = 32;
 pub(super) const LAYERS: usize = 2;
 
-/// A tensor's name and shape.
+/// Name and shape of a tensor.
 pub(super) type Tensor = (String, Vec<usize>);
 
 pub(super) fn linear(name: &str, from: usize, to: usize) -> [Tensor; 2] {
@@ -45,7 +45,7 @@ fn encoder(prefix: &str) -> Vec<Tensor> {
     tensors
 }
 
-/// A safetensors file whose numbers follow from their places.
+/// A safetensors file whose numbers are a function of their position.
 fn file(tensors: &[Tensor]) -> Vec<u8> {
     let mut header = Map::new();
     let mut data: Vec<u8> = Vec::new();
@@ -96,7 +96,7 @@ pub(super) fn folder(name: &'static str, more: &Value, tensors: &[Tensor]) -> Se
         .with("tokenizer_config.json", tokenizer)
 }
 
-/// One label of three.
+/// A single-label classifier with three labels.
 pub fn classifier() -> Seed {
     let more =
         json!({"architectures": ["BertForSequenceClassification"], "problem_type": "single_label_classification"});
@@ -104,20 +104,20 @@ pub fn classifier() -> Seed {
     folder("classifier", &with(more, &labels(&["a", "b", "c"])), &tensors)
 }
 
-/// Kiln's own head, in a file of its own.
+/// A model with a head of Kiln, which has its own file.
 fn own_head(name: &'static str, head: &Value, names: &[&str], tensors: &[Tensor]) -> Seed {
     let more = with(json!({"architectures": ["BertModel"], "kiln_head": head}), &labels(names));
     folder(name, &more, &encoder("")).with("head.safetensors", file(tensors))
 }
 
-/// The mean of the hidden states under an extra layer.
+/// A classifier on the mean of the hidden states, with an extra layer.
 pub fn mean_head() -> Seed {
     let head = json!({"task": "sequence-classification", "pooling": "mean", "hidden_layers": [5]});
     let tensors = [linear("hidden_layers.0", HIDDEN, 5), linear("classifier", 5, 2)].concat();
     own_head("mean_head", &head, &["no", "yes"], &tensors)
 }
 
-/// Tags with a conditional random field.
+/// A tagger with a conditional random field.
 pub fn crf_tagger() -> Seed {
     let head = json!({"task": "token-classification", "crf": true, "units": "characters"});
     let mut tensors = linear("classifier", HIDDEN, 3).to_vec();
@@ -128,20 +128,20 @@ pub fn crf_tagger() -> Seed {
     own_head("crf", &head, &["O", "B-A", "I-A"], &tensors)
 }
 
-/// Tags as transformers has them.
+/// A tagger in the layout of transformers.
 pub fn tagger() -> Seed {
     let more = json!({"architectures": ["BertForTokenClassification"]});
     let tensors = [encoder("bert."), linear("classifier", HIDDEN, 3).to_vec()].concat();
     folder("tagger", &with(more, &labels(&["O", "B-A", "I-A"])), &tensors)
 }
 
-/// Starts and ends of answers.
+/// A question answering model.
 pub fn answers() -> Seed {
     let tensors = [encoder("bert."), linear("qa_outputs", HIDDEN, 2).to_vec()].concat();
     folder("answers", &json!({"architectures": ["BertForQuestionAnswering"]}), &tensors)
 }
 
-/// Masked tokens.
+/// A masked language model.
 pub fn masked() -> Seed {
     let mut tensors = encoder("bert.");
     tensors.extend(linear("cls.predictions.transform.dense", HIDDEN, HIDDEN));
@@ -164,7 +164,7 @@ pub fn shards() -> Seed {
     seed.with("model.safetensors.index.json", json!({"metadata": {}, "weight_map": map}).to_string())
 }
 
-/// What `torch.save` wrote: an encoder of another size.
+/// An encoder of another size, written by `torch.save`.
 pub fn pickle() -> anyhow::Result<Seed> {
     let weights = std::fs::read(workspace_file("tests/fixtures/tiny-pickle/pytorch_model.bin"))?;
     let sizes = json!({"vocab_size": 37, "hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 40,

@@ -1,4 +1,4 @@
-//! A load of HTTP requests from threads of this process: the same for every side.
+//! Generates a load of HTTP requests from threads of this process, in the same way for every side.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,13 +6,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// A connection that is kept open; made anew where it has ended.
+/// A connection that is kept open. It is opened again when it has been closed.
 pub struct Connection {
     address: SocketAddr,
     stream: Option<BufReader<TcpStream>>,
 }
 
-/// How long a server may be silent.
+/// Timeout for the answer of a server.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 impl Connection {
@@ -20,7 +20,7 @@ impl Connection {
         Self { address, stream: None }
     }
 
-    /// Status and body.
+    /// Sends a request, and returns the status and the body of the response.
     pub fn send(&mut self, request: &[u8]) -> io::Result<(u16, Vec<u8>)> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
@@ -59,7 +59,7 @@ fn read(stream: &mut impl BufRead) -> io::Result<(u16, Vec<u8>, bool)> {
     Ok((status, body, is_kept))
 }
 
-/// A POST of JSON.
+/// A POST request with JSON.
 pub fn post(path: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     format!(
@@ -72,14 +72,14 @@ pub fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").into_bytes()
 }
 
-/// What came of a load.
+/// The outcome of a load.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Seconds of each answer of 200, from when its request was due.
+    /// Latency in seconds of each response with status 200, from the time its request was due.
     pub seconds: Vec<f64>,
-    /// Answers of 429.
+    /// Number of responses with status 429.
     pub refused: usize,
-    /// Other answers, and connections that broke.
+    /// Number of other responses and of broken connections.
     pub wrong: usize,
     pub time: Duration,
 }
@@ -89,7 +89,7 @@ impl Outcome {
         self.seconds.len() as f64 / self.time.as_secs_f64()
     }
 
-    /// In milliseconds.
+    /// A percentile of the latency in milliseconds.
     pub fn percentile(&self, share: f64) -> f64 {
         let mut sorted = self.seconds.clone();
         sorted.sort_by(f64::total_cmp);
@@ -102,15 +102,15 @@ impl Outcome {
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     pub connections: usize,
-    /// Requests a second, whatever comes back; none: each connection sends its next one after an answer.
+    /// Requests per second, independent of the responses. `None`: each connection sends the next request after a response.
     pub rate: Option<f64>,
     pub time: Duration,
-    /// The most requests.
+    /// The largest number of requests.
     pub count: usize,
 }
 
 impl Load {
-    /// Sends requests in turn.
+    /// Sends the requests in turn.
     pub fn run(self, address: SocketAddr, requests: &[Vec<u8>]) -> Outcome {
         let (next, outcome) = (AtomicUsize::new(0), Mutex::new(Outcome::default()));
         let start = Instant::now();

@@ -1,4 +1,4 @@
-//! What a server does when it is killed, told to end or to reload, and left alone by its clients, all under load.
+//! Fault tests of a server under load: signals to kill, terminate and reload it, and clients that disconnect.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -13,21 +13,21 @@ use anyhow::{Result, ensure};
 use super::client::{Connection, Load, get};
 use super::side::{Side, kiln};
 
-/// What came of some rounds.
+/// The outcome of the rounds.
 #[derive(Debug, Default)]
 pub struct Faults {
     pub rounds: usize,
     pub answers: usize,
-    /// Answers that differ from those of a server at rest.
+    /// Number of responses that differ from those of an idle server.
     pub wrong: usize,
-    /// Requests that had been sent for a while when the server was told to end or to reload, and got no answer of 200.
+    /// Number of requests that were sent at least [`BEFORE`] the signal and got no response with status 200.
     pub lost: usize,
 }
 
-/// A request that was sent so long before the signal was accepted before it.
+/// A request that was sent this long before the signal counts as accepted before it.
 const BEFORE: Duration = Duration::from_millis(50);
 
-/// Rounds of a signal under load. The server is a new one each round, unless the signal leaves it running.
+/// Runs rounds of a signal under load. Each round has a new server, unless the signal leaves it running.
 pub fn rounds(program: &Path, model: &Path, requests: &[Vec<u8>], signal: &str, rounds: usize) -> Result<Faults> {
     let mut side = Side::start(&mut kiln(program, model, "int8"), 2)?;
     let mut expected = BTreeMap::new();
@@ -78,8 +78,8 @@ pub fn rounds(program: &Path, model: &Path, requests: &[Vec<u8>], signal: &str, 
     Ok(faults)
 }
 
-/// Milliseconds of `/health` at p99 beside 1,000 idle connections, and whether clients that vanish in the middle of a body
-/// leave anything behind.
+/// The p99 latency of `/health` in milliseconds with 1,000 idle connections and 500 clients that disconnect in the middle of
+/// a body, and the number of connections that are open afterwards.
 pub fn idle_and_vanishing(side: &Side, request: &[u8]) -> Result<(f64, f64)> {
     let idle = (0..1_000).map(|_| TcpStream::connect(side.address)).collect::<std::io::Result<Vec<_>>>()?;
     for at in 0..500 {

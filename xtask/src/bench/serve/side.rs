@@ -1,4 +1,4 @@
-//! A server that is measured: ours or a peer's, as a process of its own.
+//! A server that is measured, Kiln's or a peer's, in its own process.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -13,12 +13,12 @@ use super::client::{Connection, get};
 pub struct Side {
     process: Child,
     pub address: SocketAddr,
-    /// From its start to its first answer of 200.
+    /// Time from the start of the process to the first response with status 200.
     pub start_time: Duration,
 }
 
 impl Side {
-    /// Starts a program that writes its address as the first line, `http://host:port`.
+    /// Starts a program that prints its address, `http://host:port`, as its first line.
     pub fn start(command: &mut Command, threads: usize) -> Result<Self> {
         let start = Instant::now();
         for name in ["RAYON_NUM_THREADS", "OMP_NUM_THREADS"] {
@@ -50,7 +50,7 @@ impl Side {
         Ok(())
     }
 
-    /// Megabytes that are resident.
+    /// Resident memory in megabytes.
     pub fn memory(&self) -> Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("there is no VmRSS")?;
@@ -71,7 +71,7 @@ impl Side {
         Ok(())
     }
 
-    /// Its exit code, once it ends by itself.
+    /// Waits until the process ends, and returns its exit code.
     pub fn end(&mut self) -> Result<Option<i32>> {
         let start = Instant::now();
         loop {
@@ -86,8 +86,8 @@ impl Side {
 
 impl Drop for Side {
     fn drop(&mut self) {
-        // They have nothing to lose, and may have ended already. A peer's processes outlive the one that started them, and
-        // would take the others' time.
+        // The processes have no state to save, and may have ended already. A peer's child processes would outlive it and
+        // slow down the other measurements, so the whole group is killed.
         let group = format!("-{}", self.process.id());
         let _ = Command::new("kill").args(["-s", "KILL", "--", &group]).stderr(Stdio::null()).status();
         let _ = self.process.wait();
