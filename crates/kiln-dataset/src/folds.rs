@@ -81,7 +81,7 @@ mod tests {
         let copies = ["a", "a", "A!"].map(example);
         assert_eq!(
             folds(&copies, 2, 0).expect_err("one text").to_string(),
-            "2 folds of 1 distinct texts; expected at least 2 folds, and a text for each"
+            "2 folds of 1 distinct texts; expected at least 2 folds, and at least one text per fold"
         );
         assert!(folds(&["a", "b"].map(example), 1, 0).is_err());
         assert_eq!(folds(&["a", "b"].map(example), 2, 0).expect("a text each").iter().sum::<usize>(), 1);

@@ -99,8 +99,8 @@ mod tests {
             let good = r#"{"text": "a", "label": 0}"#;
             file("a.jsonl", format!("{good}\n{line}\n")).with_header("text", "label").fault()
         };
-        assert_eq!(fault("{\"text\": \"a\""), "a.jsonl, line 2: expected one JSON object a line");
-        assert_eq!(fault("[1]"), "a.jsonl, line 2: expected one JSON object a line");
+        assert_eq!(fault("{\"text\": \"a\""), "a.jsonl, line 2: expected one JSON object per line");
+        assert_eq!(fault("[1]"), "a.jsonl, line 2: expected one JSON object per line");
         assert_eq!(
             fault(r#"{"text": "a", "lable": 0}"#),
             "a.jsonl, line 2: there is no column `label` (did you mean `lable`?): the columns are `lable`, `text`"

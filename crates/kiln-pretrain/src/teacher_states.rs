@@ -315,7 +315,7 @@ mod tests {
         let square = all.iter().map(|value| value * value).sum::<f32>() / all.len() as f32;
         assert!((square - 1.0).abs() < 1e-2, "{square}");
         let error = |result: Result<_, Error>| result.expect_err("it is refused").to_string();
-        assert!(error(place.compute(&teacher, 10, &device)).contains("have 10 numbers, expected at most as many"));
+        assert!(error(place.compute(&teacher, 10, &device)).contains("size is 10, expected at most"));
         let wide = bert(128, &device);
         assert!(error(place.compute(&wide, 128, &device)).contains("bytes on disk, expected at most 1000"));
     }

@@ -89,7 +89,7 @@ mod tests {
             format!("{error}{source}")
         };
         for (name, content, expected) in [
-            ("merges.txt", None, "merges.txt` is not there"),
+            ("merges.txt", None, "merges.txt` is missing"),
             (
                 "merges.txt",
                 Some("#version: 0.2\nl e\nl  e\n"),

@@ -205,7 +205,7 @@ mod tests {
         };
         assert!(check(Path::new("x"), json(999).as_bytes()).is_ok());
         let refused = check(Path::new("x"), json(1_000).as_bytes()).expect_err("one step too many").to_string();
-        assert!(refused.contains("normalizer has 1001 steps, expected 1000"), "{refused}");
+        assert!(refused.contains("normalizer has 1001 steps, expected at most 1000"), "{refused}");
     }
 
     #[test]

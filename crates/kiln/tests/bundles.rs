@@ -111,7 +111,7 @@ fn a_bundle_answers_as_its_model_does() {
     }
     let bundle = FOLDER.join("int8");
     let (code, _, message) = fail(&["predict", "--model", text(&bundle), "--text", "好", "--precision", "f32"]);
-    assert!(code == 2 && message.contains("the bundle computes in int8, not in f32"), "{code}: {message}");
+    assert!(code == 2 && message.contains("precision is int8, not f32"), "{code}: {message}");
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn every_file_that_differs_is_named() {
     fs::write(path("note.txt"), "").expect("it is writable");
     let (code, stdout, message) = fail(&["verify", text(bundle.path())]);
     assert_eq!((code, stdout.as_str()), (1, "changed  model.safetensors\nextra    note.txt\nmissing  vocab.txt\n"));
-    assert!(message.contains("3 files differ"), "{message}");
+    assert!(message.contains("in 3 files"), "{message}");
     let (_, stdout, _) = fail(&["verify", text(bundle.path()), "--json"]);
     let differences: Value = serde_json::from_str(&stdout).expect("JSON");
     assert_eq!(differences["changed"], serde_json::json!(["model.safetensors"]));

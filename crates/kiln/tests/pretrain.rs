@@ -177,7 +177,7 @@ fn hidden_states_of_a_teacher_are_learnt_from_raw_text() {
         ("distill.hidden=false", 2, "`distill.hidden` needs to be true with raw text"),
         ("distill.temperature=3.0", 2, "`distill.temperature` needs a task with labels"),
         ("next_sentence=true", 2, "`next_sentence = false`"),
-        ("model.size=small", 1, "expected at most as many as the teacher's, 256"),
+        ("model.size=small", 1, "expected at most the teacher's, 256"),
     ] {
         let output = train("refused", &["--set", setting]);
         let message = String::from_utf8_lossy(&output.stderr);

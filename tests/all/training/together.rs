@@ -202,7 +202,7 @@ fn processes_that_would_not_train_the_same_are_refused() {
     });
     for error in errors {
         let lines: Vec<&str> = error.lines().skip(1).map(str::trim).collect();
-        assert_eq!(lines, ["rank 1 has another train.seed: 7, rank 0 has 42", "rank 2 has another data.train"]);
+        assert_eq!(lines, ["rank 1 has a different train.seed: 7, rank 0 has 42", "rank 2 has a different data.train"]);
     }
     for error in together(3, |rank| check_ranks(rank, 2).expect_err("one has nothing to do").to_string()) {
         assert!(error.starts_with("3 processes train together, and an update has 2 batches"), "{error}");

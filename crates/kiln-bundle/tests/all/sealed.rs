@@ -201,7 +201,7 @@ fn malformed_manifests_are_refused() {
     sealed.write(MANIFEST, manifest.to_string().as_bytes());
     assert!(sealed.malformed().contains("expected 64 hexadecimal digits"), "{}", sealed.malformed());
     sealed.write(MANIFEST, &vec![b'['; 17 << 20]);
-    assert!(sealed.malformed().contains("16777216 at most"), "{}", sealed.malformed());
+    assert!(sealed.malformed().contains("expected at most 16777216"), "{}", sealed.malformed());
     sealed.write(MANIFEST, &vec![b'['; 1 << 20]);
     assert!(sealed.malformed().contains("invalid JSON"), "{}", sealed.malformed());
     fs::remove_file(sealed.bundle().join(MANIFEST)).expect("it is there");

@@ -25,7 +25,7 @@ fn bodies_texts_and_tokens() {
     let long_body = server.post("/embed", &json!({ "inputs": "房".repeat(1_000) }));
     assert!(long_body.status == 413 && long_body.body.contains("2000 bytes"), "{}", long_body.body);
     let texts = server.post("/embed", &json!({ "inputs": ["a", "a", "a", "a"] }));
-    assert!(texts.status == 422 && texts.body.contains("found 4 texts, expected 3"), "{}", texts.body);
+    assert!(texts.status == 422 && texts.body.contains("found 4 texts, expected at most 3"), "{}", texts.body);
 
     let long = json!({ "inputs": "房".repeat(63) });
     let refused = server.post("/embed", &long);
