@@ -107,7 +107,9 @@ fn layers_that_the_config_leaves_out_are_counted() {
     let more = BertConfig { num_hidden_layers: 3, ..tiny::config() };
     let message = load_bert(&more, &weights, &Flex::device(0)).expect_err("it has two").to_string();
     assert!(
-        message.contains("`num_hidden_layers`") && message.contains("requires 3 layers") && message.contains("2 layers"),
+        message.contains("`num_hidden_layers`")
+            && message.contains("requires 3 layers")
+            && message.contains("2 layers"),
         "{message}"
     );
 }
