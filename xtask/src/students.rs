@@ -26,7 +26,7 @@ pub struct Args {
     /// Trainings at a time, of one thread each
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// Of the data sets this one alone: `chnsenticorp`, `resume-ner` or `afqmc`
+    /// Only this data set: `chnsenticorp`, `resume-ner` or `afqmc`
     #[arg(long)]
     only: Option<String>,
 }
@@ -37,7 +37,7 @@ const LAYERS: [&[usize]; 2] = [&[1, 3, 5, 7, 9, 11], &[3, 7, 11]];
 /// The students with one number of layers.
 struct Students {
     layers: usize,
-    /// The teacher's time of evaluation over theirs.
+    /// Speed relative to the teacher.
     speed: f64,
     with_teacher: Seeds,
     alone: Seeds,

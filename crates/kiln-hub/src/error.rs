@@ -103,7 +103,7 @@ pub enum Error {
         attempts: Vec<Error>,
     },
     /// Two hubs have different files of the same name.
-    #[error("{file} differs between files: {} in {}, {} in {}", first.1, first.0, second.1, second.0)]
+    #[error("{file} differs between hubs: {} in {}, {} in {}", first.1, first.0, second.1, second.0)]
     Contradiction {
         /// The file.
         file: String,

@@ -6,11 +6,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-/// The settings that all recipes share.
+/// The settings that all recipes share. `{test}` is a placeholder for the test file.
 const RECIPE: &str = r#"
 model.source = "dir:{assets}/models/multilingual-e5-small-zh"
 model.encoder = "full"
 train.precision = "bf16"
+data.test = "{assets}/{test}"
 "#;
 
 pub struct DataSet {
@@ -19,17 +20,18 @@ pub struct DataSet {
     pub key: &'static str,
     /// The name of the score in `report.json`.
     pub score: &'static str,
-    /// A recipe with `{assets}` and `{folder}` as placeholders for folders.
+    /// The rest of its recipe, with `{assets}` and `{folder}` as placeholders for folders.
     recipe: &'static str,
-    train: &'static str,
+    /// The test file, in the folder of assets.
     pub test: &'static str,
-    division: Option<Division>,
+    /// The file whose rows are divided, and how.
+    division: Option<(&'static str, Division)>,
     pub teacher: &'static [&'static str],
     pub student: &'static [&'static str],
     pub seeds: &'static [u64],
 }
 
-/// How many rows of `train` keep their labels; the remaining rows become texts without labels.
+/// How many rows of a file keep their labels; the remaining rows become texts without labels.
 #[derive(Clone, Copy)]
 struct Division {
     labelled: usize,
@@ -46,16 +48,14 @@ task = "sequence-classification"
 model.pooling = "mean"
 data.train = "{folder}/train.tsv"
 data.validation = "{folder}/validation.tsv"
-data.test = "{assets}/data/chnsenticorp/dev.tsv"
 data.header = false
 data.text = 0
 data.label = 1
 train.metric = "accuracy"
 train.batch_size = 16
 "#,
-        train: "data/chnsenticorp/train.tsv",
         test: "data/chnsenticorp/dev.tsv",
-        division: Some(Division { labelled: 4_000, validation: 600 }),
+        division: Some(("data/chnsenticorp/train.tsv", Division { labelled: 4_000, validation: 600 })),
         teacher: &["train.epochs=2", "train.learning_rate=5e-5"],
         student: &["train.epochs=3", "train.learning_rate=1e-4"],
         seeds: &[1, 2, 3],
@@ -68,13 +68,11 @@ train.batch_size = 16
 task = "token-classification"
 data.train = "{assets}/data/resume-ner/train.char.bmes"
 data.validation = "{assets}/data/resume-ner/dev.char.bmes"
-data.test = "{assets}/data/resume-ner/test.char.bmes"
 data.format = "conll"
 train.metric = "entity_f1"
 train.batch_size = 16
 train.max_length = 192
 "#,
-        train: "data/resume-ner/train.char.bmes",
         test: "data/resume-ner/test.char.bmes",
         division: None,
         teacher: &["train.epochs=3", "train.learning_rate=2e-4"],
@@ -90,7 +88,6 @@ task = "sequence-classification"
 model.pooling = "mean"
 data.train = "{folder}/train.tsv"
 data.validation = "{folder}/validation.tsv"
-data.test = "{assets}/data/afqmc/dev.txt"
 data.format = "tsv"
 data.header = false
 data.text = 0
@@ -99,9 +96,8 @@ data.label = 2
 train.metric = "macro_f1"
 train.batch_size = 32
 "#,
-        train: "data/afqmc/train.txt",
         test: "data/afqmc/dev.txt",
-        division: Some(Division { labelled: 33_334, validation: 1_000 }),
+        division: Some(("data/afqmc/train.txt", Division { labelled: 33_334, validation: 1_000 })),
         teacher: &["train.epochs=4", "train.learning_rate=5e-5"],
         student: &["train.epochs=3", "train.learning_rate=1e-4"],
         seeds: &[1],
@@ -111,10 +107,11 @@ train.batch_size = 32
 impl DataSet {
     /// Writes `recipe.toml` and the divided data. Returns whether there are texts without labels, in `raw.txt`.
     pub fn prepare(&self, assets: &Path, folder: &Path) -> Result<bool> {
-        let recipe = [self.recipe, RECIPE].concat().replace("{assets}", &assets.display().to_string());
+        let recipe = [self.recipe, RECIPE].concat().replace("{test}", self.test);
+        let recipe = recipe.replace("{assets}", &assets.display().to_string());
         fs::write(folder.join("recipe.toml"), recipe.replace("{folder}", &folder.display().to_string()))?;
-        let Some(division) = self.division else { return Ok(false) };
-        Ok(divide(&assets.join(self.train), &assets.join(self.test), division, folder)? > 0)
+        let Some((train, division)) = self.division else { return Ok(false) };
+        Ok(divide(&assets.join(train), &assets.join(self.test), division, folder)? > 0)
     }
 }
 

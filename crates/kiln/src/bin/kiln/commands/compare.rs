@@ -67,7 +67,8 @@ fn judge<B: Backend>(arguments: &CompareArgs, folder: &Path, input: &Input, devi
 
 /// The test file of the recipe next to a model, or its validation file.
 fn test_file(model: &Path) -> anyhow::Result<PathBuf> {
-    let missing = || UsageError(format!("{}: its recipe names no test file; expected --data", model.display()));
+    let missing =
+        || UsageError(format!("{}: no recipe next to it names a test file; expected --data", model.display()));
     let recipe = recipe_beside(model)?.ok_or_else(missing)?;
     match &recipe.data.files {
         Files::Splits(splits) => match splits.test.as_ref().unwrap_or(&splits.validation) {
