@@ -86,7 +86,7 @@ pub enum Error {
     },
     /// The processes no longer have the same weights.
     #[error(
-        "rank {rank} at update {step} has other weights than rank 0 at update {first_step}: a process computed a wrong result, \
+        "rank {rank} at update {step} has weights different from those of rank 0 at update {first_step}: a process computed a wrong result, \
          or has read another checkpoint"
     )]
     RanksDiverged {

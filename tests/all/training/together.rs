@@ -216,6 +216,6 @@ fn processes_that_would_not_train_the_same_are_refused() {
         let fit = Fit { train, validation: train, config, fingerprint, device, checkpoints, resume, reduction };
         fit.run(model(), &mut |_| ControlFlow::Continue(())).expect_err("they differ").to_string()
     });
-    let expected = "rank 1 at update 0 has other weights than rank 0 at update 1";
+    let expected = "rank 1 at update 0 has weights different from those of rank 0 at update 1";
     assert!(errors.iter().all(|error| error.starts_with(expected)), "{errors:?}");
 }

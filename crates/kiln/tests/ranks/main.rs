@@ -88,7 +88,7 @@ fn processes_with_other_data_or_without_work_are_refused() {
     let same = place.command("train", "run", &[]);
     let command = [&["-np", "1"], &words(&same)[..], &[":", "-np", "1"], &words(&same)[..], &other].concat();
     let (code, log) = place.mpirun(&command);
-    assert!(code == Some(2) && log.contains("rank 1 has another data.train"), "{log}");
+    assert!(code == Some(2) && log.contains("rank 1 has a different data.train"), "{log}");
     let (code, log) = place.together(5, "train", "run", &[]);
     assert!(code == Some(2) && log.contains("5 processes train together, and an update has 4 batches"), "{log}");
     assert_eq!(log.matches("error:").count(), 1, "{log}");
