@@ -9,7 +9,14 @@ pub(crate) struct Delimited {
     dialect: Dialect,
     columns: Columns,
     picks: Picks,
+    /// Whether the next record could be a header that is read as data.
+    maybe_header: bool,
 }
+
+/// Names that columns of texts and labels usually have, in lower case.
+const USUAL_NAMES: &str = "text texts text_a text_b text_pair pair text1 text2 sentence sentences sentence1 sentence2 premise \
+    hypothesis question question1 question2 query content comment review label labels class category target sentiment intent \
+    score 文本 内容 评论 标签 类别 情感";
 
 /// The rules for dividing a record into fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +37,21 @@ impl Delimited {
         } else {
             Picks::by_indices(&source.columns, lines.path())?
         };
-        Ok(Self { lines, dialect, columns: source.columns.clone(), picks })
+        Ok(Self { lines, dialect, columns: source.columns.clone(), picks, maybe_header: !source.header })
+    }
+
+    /// Refuses a first row in which all requested columns, at least two, hold usual column names.
+    fn check_first(&mut self, line: u64, fields: &[String]) -> Result<(), Error> {
+        if !std::mem::take(&mut self.maybe_header) {
+            return Ok(());
+        }
+        let picks = [Some(self.picks.text), self.picks.text_pair, self.picks.label].into_iter().flatten();
+        let cells: Vec<String> = picks.filter_map(|at| fields.get(at)).map(|cell| cell.trim().to_owned()).collect();
+        let is_name = |cell: &String| USUAL_NAMES.split_whitespace().any(|name| name == cell.to_lowercase());
+        if cells.len() > 1 && cells.iter().all(is_name) {
+            return Err(Error::HeaderAsRow { place: self.lines.place_of(line), cells });
+        }
+        Ok(())
     }
 }
 
@@ -40,6 +61,7 @@ impl Iterator for Delimited {
     fn next(&mut self) -> Option<Self::Item> {
         next_record(&mut self.lines, self.dialect).transpose().map(|record| {
             let (line, mut fields) = record?;
+            self.check_first(line, &fields)?;
             let count = fields.len();
             let few = |index: usize| Error::FewFields { place: self.lines.place_of(line), index, fields: count };
             let field = |index: usize| fields.get(index).cloned().ok_or_else(|| few(index));
@@ -120,6 +142,17 @@ fn quoted_fields(mut line: String, lines: &mut Lines) -> Result<Vec<String>, Err
 #[cfg(test)]
 mod tests {
     use crate::testing::{cell, file};
+
+    #[test]
+    fn a_header_is_not_read_as_a_row() {
+        let fault = file("a.csv", "\n\"Text\", label\n好,1\n").fault();
+        let expected = "a.csv, line 2: found `Text`, `label`, which are column names: set `header = true`";
+        assert!(fault.starts_with(expected), "{fault}");
+        assert!(file("a.tsv", "标签\t文本\n").fault().contains("`标签`, `文本`"));
+        // Texts that are such words, with other labels or in other rows.
+        assert_eq!(file("a.csv", "text,1\ntext,label\n").cells(), [cell(1, "text", "1"), cell(2, "text", "label")]);
+        assert_eq!(file("a.csv", "text,label\na,1\n").with_header("text", "label").cells(), [cell(2, "a", "1")]);
+    }
 
     #[test]
     fn quotes_in_a_tsv_are_text() {

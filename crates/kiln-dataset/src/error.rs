@@ -107,6 +107,14 @@ pub enum Error {
         /// The index of the second column.
         second: usize,
     },
+    /// The first row of a file that is read without a header holds column names.
+    #[error("{place}: found {}, which are column names: set `header = true` or remove the line", list(cells))]
+    HeaderAsRow {
+        /// The row.
+        place: Place,
+        /// The cells of the requested columns.
+        cells: Vec<String>,
+    },
     /// A row has too few fields.
     #[error("{place}: there is no column {index}: the row has {fields} field{} (columns count from 0)", plural(*fields))]
     FewFields {
@@ -250,7 +258,7 @@ pub enum Error {
         expected: &'static str,
     },
     /// There are too few rows for a split to get one.
-    #[error("{rows} rows are too few: no row is left for {split}")]
+    #[error("found {rows} row{}, expected more: no row is left for {split}", plural(*rows))]
     TooFewRows {
         /// The number of rows.
         rows: usize,
