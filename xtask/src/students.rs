@@ -86,7 +86,7 @@ impl Bench {
         let teacher = self.run_of("teacher");
 
         let mut waiting = Vec::new();
-        for layers in LAYERS {
+        for (layers, epochs_and_rate) in LAYERS.into_iter().zip(self.data.students) {
             for &seed in self.data.seeds {
                 let common = [format!("train.seed={seed}"), format!("student.layers={layers:?}")];
                 let mut distilled = vec![
@@ -97,8 +97,8 @@ impl Bench {
                 if has_unlabelled {
                     distilled.push(format!("distill.unlabelled=[\"{}/raw.txt\"]", self.folder.display()));
                 }
-                waiting.push((student(layers, seed, true), [&common[..], &distilled].concat()));
-                waiting.push((student(layers, seed, false), common.to_vec()));
+                waiting.push((student(layers, seed, true), epochs_and_rate, [&common[..], &distilled].concat()));
+                waiting.push((student(layers, seed, false), epochs_and_rate, common.to_vec()));
             }
         }
         let waiting = Mutex::new(waiting.into_iter());
@@ -106,8 +106,8 @@ impl Bench {
             let work = || -> Result<()> {
                 loop {
                     let next = waiting.lock().expect("no thread has panicked").next();
-                    let Some((name, settings)) = next else { return Ok(()) };
-                    self.train(&name, self.data.student, &settings)?;
+                    let Some((name, epochs_and_rate, settings)) = next else { return Ok(()) };
+                    self.train(&name, epochs_and_rate, &settings)?;
                 }
             };
             let workers: Vec<_> = (0..jobs.max(1)).map(|_| scope.spawn(work)).collect();

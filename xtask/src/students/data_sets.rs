@@ -14,6 +14,13 @@ train.precision = "bf16"
 data.test = "{assets}/{test}"
 "#;
 
+/// The settings of a data set whose rows are divided.
+const DIVIDED: &str = r#"
+data.train = "{folder}/train.tsv"
+data.validation = "{folder}/validation.tsv"
+data.header = false
+"#;
+
 pub struct DataSet {
     pub name: &'static str,
     /// Its folder in `data`.
@@ -27,7 +34,8 @@ pub struct DataSet {
     /// The file whose rows are divided, and how.
     division: Option<(&'static str, Division)>,
     pub teacher: &'static [&'static str],
-    pub student: &'static [&'static str],
+    /// The settings of students of six layers, and of three.
+    pub students: [&'static [&'static str]; 2],
     pub seeds: &'static [u64],
 }
 
@@ -46,9 +54,6 @@ pub static DATA_SETS: [DataSet; 3] = [
         recipe: r#"
 task = "sequence-classification"
 model.pooling = "mean"
-data.train = "{folder}/train.tsv"
-data.validation = "{folder}/validation.tsv"
-data.header = false
 data.text = 0
 data.label = 1
 train.metric = "accuracy"
@@ -57,7 +62,7 @@ train.batch_size = 16
         test: "data/chnsenticorp/dev.tsv",
         division: Some(("data/chnsenticorp/train.tsv", Division { labelled: 4_000, validation: 600 })),
         teacher: &["train.epochs=2", "train.learning_rate=5e-5"],
-        student: &["train.epochs=3", "train.learning_rate=1e-4"],
+        students: [&["train.epochs=3", "train.learning_rate=1e-4"]; 2],
         seeds: &[1, 2, 3],
     },
     DataSet {
@@ -76,7 +81,7 @@ train.max_length = 192
         test: "data/resume-ner/test.char.bmes",
         division: None,
         teacher: &["train.epochs=3", "train.learning_rate=2e-4"],
-        student: &["train.epochs=10", "train.learning_rate=4e-4"],
+        students: [&["train.epochs=10", "train.learning_rate=4e-4"]; 2],
         seeds: &[1, 2, 3],
     },
     DataSet {
@@ -86,10 +91,7 @@ train.max_length = 192
         recipe: r#"
 task = "sequence-classification"
 model.pooling = "mean"
-data.train = "{folder}/train.tsv"
-data.validation = "{folder}/validation.tsv"
 data.format = "tsv"
-data.header = false
 data.text = 0
 data.text_pair = 1
 data.label = 2
@@ -99,15 +101,16 @@ train.batch_size = 32
         test: "data/afqmc/dev.txt",
         division: Some(("data/afqmc/train.txt", Division { labelled: 33_334, validation: 1_000 })),
         teacher: &["train.epochs=4", "train.learning_rate=5e-5"],
-        student: &["train.epochs=3", "train.learning_rate=1e-4"],
-        seeds: &[1],
+        students: [&["train.epochs=3", "train.learning_rate=1e-4"], &["train.epochs=6", "train.learning_rate=2e-4"]],
+        seeds: &[1, 2, 3],
     },
 ];
 
 impl DataSet {
     /// Writes `recipe.toml` and the divided data. Returns whether there are texts without labels, in `raw.txt`.
     pub fn prepare(&self, assets: &Path, folder: &Path) -> Result<bool> {
-        let recipe = [self.recipe, RECIPE].concat().replace("{test}", self.test);
+        let divided = if self.division.is_some() { DIVIDED } else { "" };
+        let recipe = [self.recipe, divided, RECIPE].concat().replace("{test}", self.test);
         let recipe = recipe.replace("{assets}", &assets.display().to_string());
         fs::write(folder.join("recipe.toml"), recipe.replace("{folder}", &folder.display().to_string()))?;
         let Some((train, division)) = self.division else { return Ok(false) };
