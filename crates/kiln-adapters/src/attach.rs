@@ -3,7 +3,7 @@ use burn::tensor::{Device, Tensor};
 use kiln_bert::{Adapter, Bert, BertConfig, Linear, SentenceHead};
 
 use crate::modules::Targets;
-use crate::{AdapterConfig, Error, Variant};
+use crate::{AdapterConfig, Error};
 
 /// Attaches a fresh adapter to each layer that the config selects, and returns the number of these layers. Fresh adapters
 /// do not change what the encoder computes. Their weights are drawn from the device's random stream.
@@ -57,7 +57,7 @@ fn attach_where(
         let (rank, scale) = targets.shape(&name);
         let mut adapter = Adapter::new(linear.shape(), rank, scale, device);
         adapter.dropout = config.dropout;
-        if config.variant == Variant::Dora {
+        if config.variant.has_norms() {
             let norms: Tensor<1> = linear.dense_weight().square().sum_dim(0).sqrt().squeeze_dim(0);
             adapter.lora_magnitude_vector = Some(Param::from_tensor(norms));
         }

@@ -49,6 +49,8 @@ pub enum Variant {
     Rslora,
     /// LoRA with a trained norm of the summed weight for each output (Liu et al., 2024).
     Dora,
+    /// DoRA with the scale of rsLoRA.
+    Rsdora,
 }
 
 impl Default for AdapterConfig {

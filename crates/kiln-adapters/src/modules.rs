@@ -147,7 +147,17 @@ impl Variant {
     /// The scale of the product of both factors.
     pub(crate) fn scale(self, rank: usize, alpha: f64) -> f64 {
         let rank = rank as f64;
-        alpha / if self == Self::Rslora { rank.sqrt() } else { rank }
+        alpha / if self.is_rank_stabilized() { rank.sqrt() } else { rank }
+    }
+
+    /// Whether the scale is α/√r, as in rsLoRA, and not α/r.
+    pub(crate) fn is_rank_stabilized(self) -> bool {
+        matches!(self, Self::Rslora | Self::Rsdora)
+    }
+
+    /// Whether norms are trained, as in DoRA.
+    pub(crate) fn has_norms(self) -> bool {
+        matches!(self, Self::Dora | Self::Rsdora)
     }
 }
 
@@ -274,5 +284,6 @@ mod tests {
         assert_eq!(Variant::Lora.scale(4, 16.0), 4.0);
         assert_eq!(Variant::Dora.scale(4, 16.0), 4.0);
         assert_eq!(Variant::Rslora.scale(4, 16.0), 8.0);
+        assert_eq!(Variant::Rsdora.scale(4, 16.0), 8.0);
     }
 }

@@ -116,8 +116,8 @@ impl PeftConfig {
             rank_pattern: adapter.rank_pattern.clone(),
             alpha_pattern: adapter.alpha_pattern.clone(),
             modules_to_save: Some(modules_to_save.iter().map(|&name| name.to_owned()).collect()),
-            use_rslora: adapter.variant == Variant::Rslora,
-            use_dora: adapter.variant == Variant::Dora,
+            use_rslora: adapter.variant.is_rank_stabilized(),
+            use_dora: adapter.variant.has_norms(),
             extra,
         }
     }
@@ -154,7 +154,7 @@ impl PeftConfig {
             (false, false) => Variant::Lora,
             (false, true) => Variant::Rslora,
             (true, false) => Variant::Dora,
-            (true, true) => return unsupported("use_dora", "true".to_owned(), "one of `use_dora` and `use_rslora`"),
+            (true, true) => Variant::Rsdora,
         };
         let train_pooler = self.modules_to_save.iter().flatten().any(|module| module == "pooler");
         Ok(AdapterConfig {

@@ -679,11 +679,11 @@ def check_adapters(root):
         keys = {} if config is BertConfig else {"pad_token_id": 0, "type_vocab_size": 2}
         keys = MODERN | {"pad_token_id": 0} if config is transformers.ModernBertConfig else keys
         base = write(root, f"base of {name}", fresh(kind, config, **keys))
-        for variant in ["lora", "rslora", "dora"]:
+        for variant in ["lora", "rslora", "dora", "rsdora"]:
             with case(f"in peft: {variant} of {name}"):
                 in_peft(root, f"{variant} of {name}", base, head, {"variant": variant, "target_modules": targets})
         with case(f"from peft: {name}"):
-            settings = LoraConfig(task_type=task_type, r=3, target_modules=targets, use_dora=True)
+            settings = LoraConfig(task_type=task_type, r=3, target_modules=targets, use_dora=True, use_rslora=True)
             from_peft(root, name, base, kind, settings, texts=TRAINED[head][2])
 
     base = write(root, "base of choices", fresh(BertForSequenceClassification, BertConfig))
