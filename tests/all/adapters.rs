@@ -18,7 +18,7 @@ use kiln_heads::{
 use kiln_kernels::{Precision, Storage};
 use kiln_schema::{LabelSet, ProblemType};
 use kiln_train::{AdamW, GradientSum, Scope, Trainable};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::assets::assets;
@@ -338,6 +338,34 @@ fn an_adapter_of_an_encoder_alone_is_named_without_the_prefix() {
     let beyond = AdapterConfig { layers_to_transform: vec![2], ..Default::default() };
     let message = attach(&mut bert.clone(), &config, &beyond, &device).expect_err("it has two layers").to_string();
     assert!(message.contains("leave out every layer") && message.contains("layer.0.attention.self.query"), "{message}");
+}
+
+/// What peft saved in full would be lost, and other initializations would be added twice.
+#[test]
+fn an_adapter_that_changes_more_than_its_layers_is_refused() {
+    let device = Flex::device(0);
+    let (mut bert, config) = (tiny::bert(&device), tiny::config());
+    let adapter = AdapterConfig::default();
+    attach(&mut bert, &config, &adapter, &device).expect("there are queries");
+    let parameters = || adapter_parameters(&bert, &config, false);
+    let peft = PeftConfig::new(&adapter, "base", None, &[]);
+    let read = |peft: &PeftConfig, parameters| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        AdapterFile::write(folder.path(), peft, parameters).expect("it is writable");
+        let file = AdapterFile::open(folder.path())?;
+        load_adapter(tiny::bert(&device), &config, &file, &device).map(|_| ())
+    };
+    read(&peft, parameters()).expect("it is whole");
+    let name = "bert.encoder.layer.0.output.LayerNorm.weight";
+    let trained = kiln_bert::NamedParameter { name: name.to_owned(), ..parameters().remove(0) };
+    let message = read(&peft, [parameters(), vec![trained]].concat()).expect_err("a norm").to_string();
+    assert!(message.contains(name) && message.contains("trained in full"), "{message}");
+    for (value, is_read) in [(json!("gaussian"), true), (json!(null), true), (json!("pissa_niter_4"), false)] {
+        let mut peft = peft.clone();
+        peft.extra.insert("init_lora_weights".to_owned(), value);
+        let result = read(&peft, parameters()).map_err(|error| error.to_string());
+        assert!(result.is_ok() == is_read && result.err().is_none_or(|error| error.contains("pissa_niter_4")));
+    }
 }
 
 /// Several adapters on clones of one base model share its weights.

@@ -60,6 +60,17 @@ pub enum Error {
         /// What Kiln supports.
         expected: &'static str,
     },
+    /// A parameter of the encoder is in the file, so it was trained in full.
+    #[error(
+        "{}: holds the encoder's `{name}`, which was trained in full; Kiln loads adapters, a pooler and a head",
+        path.display()
+    )]
+    TrainedInFull {
+        /// The file.
+        path: PathBuf,
+        /// The name of the parameter.
+        name: String,
+    },
     /// Tensors of an adapter that belong to no layer of the encoder.
     #[error("{}: the encoder has no layer for {} tensors of the adapter: {}", path.display(), names.len(), names.join(", "))]
     NoLayer {

@@ -1,5 +1,6 @@
 //! peft's adapter folders: `adapter_config.json` and `adapter_model.safetensors`.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -137,6 +138,15 @@ impl PeftConfig {
                 return unsupported(key, found.to_string(), if key == "bias" { "`none`" } else { "`LORA`" });
             }
         }
+        // Other initializations, such as PiSSA, also change the base's weights, each time peft loads the adapter.
+        let keeps_base = |init: &Value| match init {
+            Value::String(name) => ["gaussian", "eva", "orthogonal"].contains(&name.as_str()),
+            other => matches!(other, Value::Null | Value::Bool(_)),
+        };
+        if let Some(found) = self.extra.get("init_lora_weights").filter(|init| !keeps_base(init)) {
+            let expected = "one that keeps the base's weights: true, false, `gaussian`, `eva` or `orthogonal`";
+            return unsupported("init_lora_weights", found.to_string(), expected);
+        }
         for key in [
             "fan_in_fan_out",
             "layer_replication",
@@ -145,6 +155,7 @@ impl PeftConfig {
             "lora_bias",
             "use_qalora",
             "use_bdlora",
+            "alora_invocation_tokens",
         ] {
             if let Some(found) = self.extra.get(key).filter(|found| !is_default(found)) {
                 return unsupported(key, found.to_string(), "peft's default of it");
@@ -238,8 +249,8 @@ pub fn adapter_parameters(bert: &Bert, encoder: &BertConfig, with_pooler: bool) 
 /// ignored.
 ///
 /// # Errors
-/// When a targeted layer has no tensors in the file, or tensors of the wrong shape, or when the encoder has no layer for
-/// some of the adapter's tensors.
+/// When a targeted layer has no tensors in the file, or tensors of the wrong shape, when the encoder has no layer for some
+/// of the adapter's tensors, or when other parameters of the encoder were trained in full.
 pub fn load_adapter(bert: Bert, encoder: &BertConfig, file: &AdapterFile, device: &Device) -> Result<Bert, Error> {
     let mut bert = bert;
     // In an adapter for an encoder without a head, tensor names lack the family's prefix.
@@ -261,9 +272,15 @@ pub fn load_adapter(bert: Bert, encoder: &BertConfig, file: &AdapterFile, device
         is_wanted.then(|| tensor_name(encoder, name))
     };
     let Loaded { module, unused } = load_as(bert, &file.weights, &name)?;
-    let names: Vec<String> = unused.into_iter().filter(|name| is_of_adapter(name)).collect();
-    match names.is_empty() {
-        true => Ok(module),
-        false => Err(Error::NoLayer { path: file.weights.path().to_owned(), names }),
+    let path = || file.weights.path().to_owned();
+    let (of_adapter, others): (Vec<String>, Vec<String>) = unused.into_iter().partition(|name| is_of_adapter(name));
+    if !of_adapter.is_empty() {
+        return Err(Error::NoLayer { path: path(), names: of_adapter });
+    }
+    let parameters = parameters_where(&module, &|_| true).into_iter();
+    let of_encoder: HashSet<String> = parameters.map(|p| tensor_name(encoder, &p.name)).collect();
+    match others.into_iter().find(|name| of_encoder.contains(name)) {
+        Some(name) => Err(Error::TrainedInFull { path: path(), name }),
+        None => Ok(module),
     }
 }

@@ -35,7 +35,10 @@ pub fn answer_scores(prediction: &str, answers: &[&str], language: AnswerLanguag
     let predicted = segments(prediction, language);
     answers.iter().fold((0.0, 0.0), |(exact, f1), answer| {
         let expected = segments(answer, language);
-        let same = predicted == expected;
+        let same = match language {
+            AnswerLanguage::English => predicted == expected,
+            AnswerLanguage::Chinese => without_punctuation(prediction) == without_punctuation(answer),
+        };
         (f64::max(exact, f64::from(u8::from(same))), f64::max(f1, overlap_f1(&predicted, &expected, language)))
     })
 }
@@ -85,8 +88,20 @@ fn longest_shared_passage(a: &[String], b: &[String]) -> usize {
     longest
 }
 
-/// The characters that the CMRC 2018 script removes, in addition to white space.
-const CHINESE_PUNCTUATION: &str = "-:_*^/\\~`+=，。：？！“”；’《》…·、「」（）－～『』";
+/// The characters that the CMRC 2018 script removes. Its list also has `……`, which never equals a single character.
+const CHINESE_PUNCTUATION: &str = "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』";
+
+/// The characters that NLTK's `word_tokenize`, which the CMRC 2018 script uses, always takes as words of their own.
+const SINGLE_WORDS: &str = "!\"#$%&'();<>?@[]{}";
+
+/// The text that exact match compares in Chinese. Only white space at its edges is removed.
+fn without_punctuation(text: &str) -> String {
+    text.trim().to_lowercase().chars().filter(|char| !CHINESE_PUNCTUATION.contains(*char)).collect()
+}
+
+fn is_chinese(char: char) -> bool {
+    ('\u{4e00}'..='\u{9fa5}').contains(&char)
+}
 
 fn segments(text: &str, language: AnswerLanguage) -> Vec<String> {
     match language {
@@ -98,18 +113,21 @@ fn segments(text: &str, language: AnswerLanguage) -> Vec<String> {
         AnswerLanguage::Chinese => {
             let mut segments: Vec<String> = Vec::new();
             let mut inside = false;
-            for char in text.to_lowercase().chars() {
-                if char.is_whitespace() || CHINESE_PUNCTUATION.contains(char) {
-                    // Unlike white space, removed punctuation does not separate words.
-                    inside &= !char.is_whitespace();
-                    continue;
-                }
-                let joins = char.is_alphanumeric() && !('\u{4e00}'..='\u{9fa5}').contains(&char);
+            // Unlike white space, removed punctuation does not separate words.
+            let plain = without_punctuation(text);
+            let mut chars = plain.chars().peekable();
+            while let Some(char) = chars.next() {
+                let joins_next = match (char, chars.peek()) {
+                    (',', next) => next.is_some_and(|next| next.is_ascii_digit()),
+                    ('.', next) => next.is_some_and(|next| next.is_alphanumeric() && !is_chinese(*next)),
+                    _ => !char.is_whitespace() && !is_chinese(char) && !SINGLE_WORDS.contains(char),
+                };
                 match segments.last_mut() {
-                    Some(last) if inside && joins => last.push(char),
+                    Some(last) if inside && joins_next => last.push(char),
+                    _ if char.is_whitespace() => {}
                     _ => segments.push(char.to_string()),
                 }
-                inside = joins;
+                inside = joins_next;
             }
             segments
         }
@@ -153,7 +171,14 @@ mod tests {
         let (exact, f1) = scores("在北京市", &["北京市内"]);
         assert_eq!(exact, 0.0);
         assert!((f1 - 0.75).abs() < 1e-12);
-        assert_eq!(scores("1998年 Rust", &["1998年rust"]), (1.0, 1.0));
+        assert_eq!(scores("1998年 Rust", &["1998年rust"]), (0.0, 1.0), "white space counts in exact match only");
+        assert_eq!(scores(" 1998年", &["1998年"]), (1.0, 1.0));
+        // Numbers are whole words.
+        assert_eq!(
+            segments("11.42亿元，3,500(v1.2) 3,", AnswerLanguage::Chinese),
+            ["11.42", "亿", "元", "3,500", "(", "v1.2", ")", "3", ","]
+        );
+        assert!((scores("11.42", &["11.42亿元"]).1 - 0.5).abs() < 1e-12);
         // Both characters occur, but not next to each other.
         assert!((scores("北大京", &["北京"]).1 - 2.0 * (1.0 / 3.0) * 0.5 / (1.0 / 3.0 + 0.5)).abs() < 1e-12);
     }
