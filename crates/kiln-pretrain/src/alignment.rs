@@ -5,6 +5,7 @@ use std::ops::Range;
 use kiln_tokenize::{Tokenizer, is_cjk};
 
 use crate::Error;
+use crate::masking::{SPACE_MARK, marks_spaces};
 
 /// Turns the ids of a tokenizer back into text.
 #[derive(Clone, Debug)]
@@ -13,8 +14,6 @@ pub(crate) struct Speller<'a> {
     /// Whether the vocabulary marks a space before a token with `▁`. Otherwise, tokens without `##` begin a word.
     marks_spaces: bool,
 }
-
-const SPACE: char = '▁';
 
 /// The text of a special token, such as `[UNK]`.
 const UNKNOWN: char = '\u{fffd}';
@@ -28,8 +27,8 @@ impl<'a> Speller<'a> {
         if tokenizer.is_byte_level() {
             return Err(Error::ByteLevel);
         }
-        let mut tokens = (0..tokenizer.vocab_size() as u32).filter_map(|id| tokenizer.token(id));
-        Ok(Self { tokenizer, marks_spaces: tokens.any(|token| token.starts_with(SPACE)) })
+        let tokens: Vec<String> = (0..tokenizer.vocab_size() as u32).filter_map(|id| tokenizer.token(id)).collect();
+        Ok(Self { tokenizer, marks_spaces: marks_spaces(tokens.iter().map(String::as_str), SPACE_MARK) })
     }
 
     /// The text of the ids, and the range of its characters that belongs to each id.
@@ -41,7 +40,7 @@ impl<'a> Speller<'a> {
             let is_text = !self.tokenizer.is_special(id);
             let part = if is_text { self.tokenizer.token_text(id) } else { UNKNOWN.to_string() };
             let begins_word = match self.marks_spaces {
-                true => token.starts_with(SPACE),
+                true => token.starts_with(SPACE_MARK),
                 // WordPiece does not keep the spaces between Chinese characters.
                 false => {
                     !token.starts_with("##")

@@ -52,12 +52,10 @@ pub enum Error {
     },
     /// Next-sentence prediction needs a second document, and there is none.
     #[error(
-        "`next_sentence` needs two documents with enough text for a row of two tokens; the corpus has {with_rows} \
-         among {documents} documents. Separate documents by a blank line, or set `next_sentence = false`"
+        "`next_sentence` needs training rows of two documents, each with enough text for a row of two tokens; found one \
+         such document among {documents}. Separate documents by a blank line, or set `next_sentence = false`"
     )]
     NoOtherDocument {
-        /// Number of documents with at least one row.
-        with_rows: u64,
         /// Number of all documents.
         documents: u64,
     },

@@ -81,7 +81,7 @@ impl MaskingConfig {
         let space_mark = if tokenizer.is_byte_level() { BYTE_LEVEL_SPACE } else { SPACE_MARK };
         let tokens: Vec<[String; 2]> =
             ids.map(|id| [tokenizer.token(id).unwrap_or_default(), tokenizer.token_text(id)]).collect();
-        let marks_spaces = tokens.iter().any(|[token, _]| token.starts_with(space_mark));
+        let marks_spaces = marks_spaces(tokens.iter().map(|[token, _]| token.as_str()), space_mark);
         let is_spaced = |token: &str| !marks_spaces || token.starts_with(space_mark);
         let joins = tokens.iter().map(|[token, text]| joins(token, text, is_spaced(token))).collect();
         let words: HashSet<Vec<u32>> = tokenizer.pieces(&self.words)?.into_iter().collect();
@@ -92,10 +92,21 @@ impl MaskingConfig {
 }
 
 /// SentencePiece's mark of a space.
-const SPACE_MARK: char = '▁';
+pub(crate) const SPACE_MARK: char = '▁';
 
 /// The mark of a space in a byte-level vocabulary.
 const BYTE_LEVEL_SPACE: char = 'Ġ';
+
+/// Whether the tokens of a vocabulary mark the spaces before them. A WordPiece vocabulary, which marks continuations
+/// instead, may have the mark as an ordinary character.
+pub(crate) fn marks_spaces<'a>(tokens: impl Iterator<Item = &'a str>, mark: char) -> bool {
+    let (mut spaces, mut continuations) = (0, 0);
+    for token in tokens {
+        spaces += usize::from(token.starts_with(mark));
+        continuations += usize::from(token.starts_with("##"));
+    }
+    spaces > continuations
+}
 
 /// How a token joins the token before it. `text` is the token's text, and `is_spaced` is whether a space may precede it.
 fn joins(token: &str, text: &str, is_spaced: bool) -> Joins {
@@ -218,6 +229,13 @@ mod tests {
         });
         assert_eq!(joins("æĪ¿", "房", false), Joins::Characters);
         assert_eq!([joins("Ġa", "a", true), joins("æĪ", "�", false)], [Joins::No, Joins::No]);
+    }
+
+    #[test]
+    fn a_word_piece_vocabulary_may_have_the_mark_of_a_space() {
+        let marks = |tokens: &[&str]| marks_spaces(tokens.iter().copied(), SPACE_MARK);
+        assert!(marks(&["▁un", "▁able", "##"]));
+        assert!(!marks(&["▁", "##able", "un"]) && !marks(&["un"]));
     }
 
     /// 15 % of the tokens are chosen. Of these, 80 % are masked, 10 % are drawn from five ids, one of which is the same, and

@@ -10,6 +10,7 @@ use kiln_heads::{MaskedLm, MaskedLmOutput, cross_entropy_sum, inputs};
 use kiln_tokenize::{Encoding, by_length, pad};
 use kiln_train::{BatchLoss, Dataset, EvaluationSet, TrainingSet};
 
+use crate::drawing::check_documents;
 use crate::{Distillation, Drawing, Drawn, Error, TokenStore};
 
 /// The rows of a store, masked anew in each epoch.
@@ -79,11 +80,11 @@ impl PretrainingSet {
         if store.rows() < expected {
             return Err(Error::TooFewRows { rows: store.rows(), expected });
         }
-        if drawing.next_sentence && store.documents_with_rows() < 2 {
-            let (with_rows, documents) = (store.documents_with_rows(), store.documents());
-            return Err(Error::NoOtherDocument { with_rows, documents });
+        let set = Self { store, drawing, part, distillation: None, counted: RefCell::default() };
+        if set.drawing.next_sentence {
+            check_documents(&set)?;
         }
-        Ok(Self { store, drawing, part, distillation: None, counted: RefCell::default() })
+        Ok(set)
     }
 
     /// Adds a teacher's hidden states to the loss. The model has to keep the outputs of its layers in training.
@@ -101,7 +102,7 @@ impl PretrainingSet {
     }
 
     /// The index in the store of the row at a position of this set.
-    fn row(&self, index: usize) -> usize {
+    pub(crate) fn row(&self, index: usize) -> usize {
         match self.part {
             Part::All => index,
             Part::Kept { every } => index + index / (every - 1),
@@ -120,7 +121,7 @@ impl PretrainingSet {
     /// # Errors
     /// When the store cannot be read.
     pub fn draw(&self, number: usize) -> Result<Drawn, Error> {
-        self.drawing.draw(&self.store, self.numbered(number), number)
+        self.drawing.draw(self, self.numbered(number), number)
     }
 
     fn drawn(&self, numbers: &[usize]) -> Vec<Drawn> {
@@ -275,7 +276,7 @@ impl EvaluationSet<MaskedLm> for PretrainingSet {
 const BLOCK_BATCHES: usize = 16;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::HashSet;
 
     use kiln_dataset::Passage;
@@ -285,7 +286,7 @@ mod tests {
     use crate::{MaskingConfig, TokenStoreConfig};
 
     /// Each document has its own character, in four sentences of six.
-    fn sets(documents: u32, next_sentence: bool) -> Result<(PretrainingSet, PretrainingSet), Error> {
+    pub(crate) fn sets(documents: u32, next_sentence: bool) -> Result<(PretrainingSet, PretrainingSet), Error> {
         let character = |document| char::from_u32(0x4e00 + document).expect("a character of Chinese");
         let sentence = |document| character(document).to_string().repeat(6);
         let config = VocabularyConfig { size: documents as usize + 6, min_count: 1, lower_case: true };
@@ -383,7 +384,7 @@ mod tests {
     #[test]
     fn a_document_without_a_row_is_no_other_document() {
         let error = set_of(&[60, 1], true).expect_err("one document has rows").to_string();
-        assert!(error.contains("has 1 among 2 documents") && error.contains("blank line"), "{error}");
+        assert!(error.contains("found one such document among 2") && error.contains("blank line"), "{error}");
         let set = set_of(&[60, 1, 2], true).expect("two documents have rows");
         for number in 0..set.rows() {
             set.draw(number).expect("there is another document");
@@ -393,7 +394,7 @@ mod tests {
 
     #[test]
     fn too_little_text_is_refused() {
-        assert!(sets(1, true).expect_err("no other document").to_string().contains("has 1 among 1 documents"));
+        assert!(sets(1, true).expect_err("no other document").to_string().contains("next_sentence = false"));
         assert!(sets(0, false).expect_err("nothing").to_string().contains("0 rows"));
     }
 }

@@ -29,7 +29,6 @@ struct Counts {
     sentences: u64,
     rows: u64,
     documents: u64,
-    documents_with_rows: u64,
 }
 
 /// Settings of a [`TokenStore`].
@@ -106,8 +105,6 @@ struct StoreWriter {
     first_sentence: u64,
     /// Number of tokens in the current row.
     row_tokens: usize,
-    /// Whether the current document already has a row.
-    has_row: bool,
 }
 
 impl StoreWriter {
@@ -120,7 +117,6 @@ impl StoreWriter {
             counts: Counts::default(),
             first_sentence: 0,
             row_tokens: 0,
-            has_row: false,
             config: config.clone(),
         })
     }
@@ -142,7 +138,6 @@ impl StoreWriter {
     fn end_document(&mut self) -> io::Result<()> {
         self.end_row()?;
         self.counts.documents += 1;
-        self.has_row = false;
         Ok(())
     }
 
@@ -153,7 +148,6 @@ impl StoreWriter {
             let record = [self.first_sentence, sentences, documents, self.row_tokens as u64];
             record.iter().try_for_each(|number| self.rows.write_all(&number.to_le_bytes()))?;
             self.counts.rows += 1;
-            self.counts.documents_with_rows += u64::from(!std::mem::replace(&mut self.has_row, true));
         }
         self.first_sentence = self.counts.sentences;
         self.row_tokens = 0;
@@ -183,11 +177,6 @@ impl TokenStore {
     /// Number of documents.
     pub fn documents(&self) -> u64 {
         self.counts.documents
-    }
-
-    /// Number of documents with enough text for a row.
-    pub fn documents_with_rows(&self) -> u64 {
-        self.counts.documents_with_rows
     }
 
     /// Number of tokens, without special tokens.
@@ -270,7 +259,6 @@ mod tests {
     fn rows_are_neighbouring_sentences_of_one_document() {
         let store = store(6, &[&["房间", "房房房", "间", "间间"], &["房"], &["间间间间间间间"]]);
         assert_eq!((store.rows(), store.documents(), store.tokens()), (3, 3, 16));
-        assert_eq!(store.documents_with_rows(), 2, "the second document has a single token");
         let read = |row| store.row(row).expect("it can be read");
         assert_eq!(read(0), TokenRow { document: 0, tokens: vec![5, 6, 5, 5, 5, 6], starts: vec![0, 2, 5] });
         assert_eq!(read(1), TokenRow { document: 0, tokens: vec![6, 6], starts: vec![0] });

@@ -117,10 +117,10 @@ fn what_cannot_be_trained_on_is_named() {
     let (_, message) = refused("", "");
     assert!(message.contains("0 rows"), "{message}");
     let (_, message) = refused("一句话很短。\n又一句话。\n", "train.max_length = 12");
-    assert!(message.contains("has 1 among 1 documents") && message.contains("blank line"), "{message}");
+    assert!(message.contains("found one such document among 1") && message.contains("blank line"), "{message}");
     // The second document is too short for a row.
     let (code, message) = refused(&format!("{}\n一\n", "一句话很短。\n".repeat(60)), "train.max_length = 12");
-    assert!(code == Some(1) && message.contains("has 1 among 2 documents"), "{message}");
+    assert!(code == Some(1) && message.contains("found one such document among 2"), "{message}");
     let (code, message) = refused("一", "masking.share = 1.5");
     assert!(code == Some(2) && message.contains("masking.share"), "{message}");
     let (code, message) = refused("一", "model.encoder = \"frozen\"");
