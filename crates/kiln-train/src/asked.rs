@@ -55,7 +55,11 @@ impl AskedSet {
     pub fn new(questions: Vec<Question>, windows: Vec<Vec<ContextWindow>>, pad_token_id: u32) -> Self {
         assert_eq!(questions.len(), windows.len(), "windows for each question");
         let passages = |question: &Question| -> Vec<_> {
-            let passage = |answer: &kiln_schema::Answer| answer.start..answer.start + answer.text.chars().count();
+            // No token covers white space at the edge of an answer.
+            let passage = |answer: &kiln_schema::Answer| {
+                let start = answer.start + answer.text.chars().take_while(|char| char.is_whitespace()).count();
+                start..start + answer.text.trim().chars().count()
+            };
             question.answers.iter().map(passage).collect()
         };
         let mut targets = Vec::new();
@@ -175,5 +179,29 @@ impl EvaluationSet<QuestionAnswerer> for AskedSet {
         }
         let loss = loss_sum / self.targets.len().max(1) as f64;
         evaluate_answers(loss, &self.scores(output), self.language)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kiln_schema::Answer;
+    use kiln_tokenize::{ContextConfig, Tokenizer};
+
+    use super::*;
+
+    #[test]
+    fn white_space_around_an_answer_is_no_part_of_its_tokens() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../kiln-tokenize/tests/tiny");
+        let tokenizer = Tokenizer::from_folder(folder.as_ref()).expect("the fixture is whole");
+        let target = |text: &str, start| {
+            let answers = vec![Answer { text: text.to_owned(), start }];
+            let (question, context) = ("房".to_owned(), "房 间 房".to_owned());
+            let question = Question { id: "1".to_owned(), question, context, answers };
+            let pairs = [(question.question.as_str(), question.context.as_str())];
+            let windows = tokenizer.encode_contexts(pairs, ContextConfig::default()).expect("known");
+            AskedSet::new(vec![question], windows, 0).targets[0]
+        };
+        assert_eq!(target(" 间 ", 1), target("间", 2));
+        assert_ne!(target("间", 2), (0, 0));
     }
 }

@@ -41,7 +41,8 @@ pub struct EpochReport {
     pub step: usize,
     /// Mean loss over the training targets, computed with dropout and before the update of each batch.
     pub train_loss: f64,
-    /// Share of the training targets that were predicted correctly; absent if this is not counted.
+    /// Share of the training targets that were predicted correctly; absent if this is not counted. For answers, only the
+    /// start counts. With a CRF, the label of the highest emission counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub train_accuracy: Option<f64>,
     /// Learning rate of the last update.

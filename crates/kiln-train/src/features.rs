@@ -109,8 +109,8 @@ impl Features {
 pub struct FeatureCache {
     /// The folder, with one file for each combination of model, data, maximum length and pooling.
     pub folder: PathBuf,
-    /// A hash of the encoder's weights file.
-    pub weights_hash: String,
+    /// A hash of the encoder's weights and config.
+    pub encoder_hash: String,
 }
 
 /// How features are computed.
@@ -190,10 +190,10 @@ fn hex(hash: Sha256) -> String {
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A hash of everything that features depend on: the encoder's weights, its precision, the pooling, and all tokens.
+/// A hash of everything that features depend on: the encoder, its precision, the pooling, and all tokens.
 fn key(cache: &FeatureCache, model: &SequenceClassifier, rows: &Encoded) -> String {
     let mut hash = Sha256::new();
-    hash.update(format!("features 2 {} {:?} {:?}", cache.weights_hash, model.pooling, model.bert.products.precision));
+    hash.update(format!("features 2 {} {:?} {:?}", cache.encoder_hash, model.pooling, model.bert.products.precision));
     for encoding in rows.encodings() {
         hash.update((encoding.input_ids.len() as u64).to_le_bytes());
         for (id, segment) in encoding.input_ids.iter().zip(&encoding.token_type_ids) {

@@ -334,8 +334,10 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
     /// The reason to end the training, or none to continue.
     fn end(&self, progress: &Progress) -> Option<End> {
         let patience = self.config.early_stopping_patience;
+        // Epochs since the last validation say nothing about improvement.
+        let judged = progress.reports.last().map_or(0, |report| report.epoch.min(progress.epoch));
         let is_stalled =
-            patience > 0 && progress.best.is_some_and(|best| progress.epoch >= best.epoch.saturating_add(patience));
+            patience > 0 && progress.best.is_some_and(|best| judged >= best.epoch.saturating_add(patience));
         match () {
             () if progress.epoch >= self.config.epochs => Some(End::Complete),
             // An epoch that the time limit ended is validated first.

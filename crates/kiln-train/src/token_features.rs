@@ -141,10 +141,10 @@ fn row(encoding: &Encoding) -> Row {
     encoding.input_ids.iter().copied().zip(encoding.token_type_ids.iter().copied()).collect()
 }
 
-/// A hash of everything that hidden states depend on: the encoder's weights, its precision, and all tokens of all rows.
+/// A hash of everything that hidden states depend on: the encoder, its precision, and all tokens of all rows.
 fn key(cache: &FeatureCache, bert: &Bert, encodings: &[Encoding]) -> String {
     let mut hash = Sha256::new();
-    hash.update(format!("tokens 1 {} {:?}", cache.weights_hash, bert.products.precision));
+    hash.update(format!("tokens 1 {} {:?}", cache.encoder_hash, bert.products.precision));
     for encoding in encodings {
         hash.update((encoding.input_ids.len() as u64).to_le_bytes());
         for (id, segment) in row(encoding) {

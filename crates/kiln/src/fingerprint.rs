@@ -13,6 +13,7 @@ use crate::recipe::{Files, Recipe};
 
 /// The name of the hash of the checkpoint's weights among the contents.
 pub const WEIGHTS: &str = "model.source (weights)";
+pub const DESCRIPTIONS: &str = "model.source (config and tokenizer)";
 
 /// The prefix of the names of the hashes of a teacher's files.
 pub const TEACHER: &str = "distill.teacher";
@@ -76,7 +77,7 @@ fn contents(
         _ => Vec::new(),
     };
     contents.insert(WEIGHTS.to_owned(), sha256(weights)?);
-    contents.insert("model.source (config and tokenizer)".to_owned(), sha256(descriptions(checkpoint)?)?);
+    contents.insert(DESCRIPTIONS.to_owned(), sha256(descriptions(checkpoint)?)?);
     if let Some(teacher) = teacher {
         contents.insert(format!("{TEACHER} (weights)"), sha256(weights_of(teacher)?)?);
         contents.insert(format!("{TEACHER} (config and tokenizer)"), sha256(descriptions(teacher)?)?);

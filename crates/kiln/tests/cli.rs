@@ -200,9 +200,10 @@ fn pre_training_goes_on_as_if_it_had_not_been_interrupted() {
 #[test]
 fn a_frozen_encoder_runs_once() {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let seconds = |name: &str| {
-        let out = folder.path().join(name);
-        let output = train(&out, &["--set", "model.encoder=frozen", "--set", "train.max_length=48"]);
+    let path = |name: &str| folder.path().join(name);
+    let seconds = |name: &str, source: &str| {
+        let (out, source) = (path(name), format!("model.source={source}"));
+        let output = train(&out, &["--set", "model.encoder=frozen", "--set", "train.max_length=48", "--set", &source]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let report: Value =
             serde_json::from_slice(&fs::read(out.join("report.json")).expect("it is there")).expect("JSON");
@@ -211,10 +212,17 @@ fn a_frozen_encoder_runs_once() {
             fs::read(out.join("model/head.safetensors")).ok(),
         )
     };
-    let (first, head) = seconds("first");
-    let (second, same_head) = seconds("second");
-    assert!(first > 0.0 && second == 0.0, "{first} s, then {second} s");
-    assert!(head.is_some() && head == same_head);
+    let (first, head) = seconds("first", "sample");
+    let (second, same_head) = seconds("second", "sample");
+    assert!(first > 0.0 && second == 0.0 && head.is_some() && head == same_head, "{first} s, then {second} s");
+    // The same weights under another config are another encoder.
+    fs::create_dir(path("other")).expect("it is writable");
+    for name in ["config.json", "model.safetensors", "vocab.txt"] {
+        fs::copy(FOLDER.join("cache/sample/model").join(name), path("other").join(name)).expect("the sample has it");
+    }
+    let config = fs::read_to_string(path("other/config.json")).expect("it was copied");
+    fs::write(path("other/config.json"), config.replace("_layers\": 5", "_layers\": 1")).expect("it is writable");
+    assert!(seconds("third", &format!("dir:{}", text(&path("other")))).0 > 0.0);
 }
 
 /// For token classification and question answering, whose heads read every token.

@@ -16,7 +16,7 @@ fn cached_hidden_states_stand_in_for_a_frozen_encoder() {
     let rows: Vec<&kiln_tokenize::Encoding> = encodings.iter().collect();
     let config = TokenFeaturesConfig {
         batch_size: 2,
-        cache: FeatureCache { folder: cache.path().to_owned(), weights_hash: "tiny".to_owned() },
+        cache: FeatureCache { folder: cache.path().to_owned(), encoder_hash: "tiny".to_owned() },
         max_bytes: 1 << 20,
     };
     let compute = |config: &TokenFeaturesConfig, computed: &mut usize| {

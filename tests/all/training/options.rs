@@ -142,6 +142,12 @@ fn a_model_is_validated_every_so_many_updates_and_at_the_end() {
     let folder = tempfile::tempdir().expect("a folder");
     let fitted = fit(folder.path(), false, &TrainConfig { eval_steps: 5, ..config() }, go_on);
     assert_eq!(fitted.epochs.iter().map(|report| report.step).collect::<Vec<_>>(), [5, 9]);
+
+    // Only a validation ends a training early, not an epoch without one.
+    let folder = tempfile::tempdir().expect("a folder");
+    let patient = TrainConfig { eval_steps: 5, epochs: 5, early_stopping_patience: 1, ..config() };
+    let fitted = fit(folder.path(), false, &patient, go_on);
+    assert!(fitted.epochs.len() > 1 && fitted.epochs[1].step == 10, "{:?}", fitted.epochs);
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn compute(model: &Path, cache: &Path) -> anyhow::Result<Answer> {
     let texts = ["房间", "clean", "un-able 间", "!"];
     let encodings = predictor.tokenizer().encode_all(texts.map(|text| (text, None)))?;
     let rows = Encoded::new(encodings, Targets::Labels(vec![0, 1, 2, 0], labels.clone()), 0);
-    let cache = FeatureCache { folder: cache.to_owned(), weights_hash: "0".to_owned() };
+    let cache = FeatureCache { folder: cache.to_owned(), encoder_hash: "0".to_owned() };
     let config = FeaturesConfig { batch_size: 2, cache: Some(cache) };
     let (features, _) = Features::compute(model, &rows, &config, &device, &mut |_| ())?;
     let logits = features.output(&model.head, 4, &device);

@@ -132,8 +132,8 @@ fn cache(plan: &Plan<'_>) -> Option<FeatureCache> {
     if !plan.keeps_features {
         return None;
     }
-    let weights_hash = plan.weights_hash()?;
-    Some(FeatureCache { folder: cache_folder().join("features"), weights_hash })
+    let encoder_hash = plan.encoder_hash()?;
+    Some(FeatureCache { folder: cache_folder().join("features"), encoder_hash })
 }
 
 pub(crate) fn origin(is_cached: bool, seconds: f64) -> String {

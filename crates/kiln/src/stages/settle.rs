@@ -17,7 +17,7 @@ use super::save::RunFolder;
 use super::teacher::{TeacherFolder, settle_teacher};
 use crate::environment::pull_config;
 use crate::fetch::{fetch, fetch_data, fetch_files};
-use crate::fingerprint::{Folders, WEIGHTS, fingerprint};
+use crate::fingerprint::{DESCRIPTIONS, Folders, WEIGHTS, fingerprint};
 use crate::recipe::{DataPath, Distill, Files, Model, Recipe, Student, available};
 use crate::{Fold, Observer, RunOptions, UsageError};
 
@@ -135,11 +135,14 @@ impl Plan<'_> {
         format!("# kiln {version}, backend {}\n{hashes}\n{}\n", self.backend, self.pinned.to_toml())
     }
 
-    /// The hash of the encoder's weights; `None` if they are random, because no file holds them.
-    pub fn weights_hash(&self) -> Option<String> {
+    /// The hashes of the encoder's weights and configs; `None` if the weights are random, because no file holds them.
+    pub fn encoder_hash(&self) -> Option<String> {
         let Model { initialize, size, .. } = &self.recipe.model;
-        let is_pretrained = *initialize == Start::Pretrained && size.is_none();
-        self.fingerprint.contents.get(WEIGHTS).filter(|_| is_pretrained).cloned()
+        if *initialize != Start::Pretrained || size.is_some() {
+            return None;
+        }
+        let hash = |name| self.fingerprint.contents.get(name);
+        Some(format!("{} {}", hash(WEIGHTS)?, hash(DESCRIPTIONS)?))
     }
 }
 
