@@ -92,7 +92,7 @@ fn longest_shared_passage(a: &[String], b: &[String]) -> usize {
 const CHINESE_PUNCTUATION: &str = "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』";
 
 /// The characters that NLTK's `word_tokenize`, which the CMRC 2018 script uses, always takes as words of their own.
-const SINGLE_WORDS: &str = "!\"#$%&'();<>?@[]{}";
+const SINGLE_WORDS: &str = "!\"#$%&'();<>?@[]{}–—―‘«»„";
 
 /// The text that exact match compares in Chinese. Only white space at its edges is removed.
 fn without_punctuation(text: &str) -> String {
