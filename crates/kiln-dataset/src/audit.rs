@@ -295,7 +295,17 @@ train: 2 rows repeat an earlier one
 train: 1 text repeats an earlier one but for case, width, spaces and punctuation";
         let summary = small().summary();
         assert!(summary.starts_with(expected), "{summary}");
+        assert!(summary.contains("\ntrain: no row of 1 label: `mixed`\n"), "{summary}");
         assert!(small().to_string().contains("validation           4"), "{}", small());
+    }
+
+    #[test]
+    fn a_long_list_of_labels_without_rows_is_cut() {
+        let splits = Splits { train: vec![example("a", 0)], validation: vec![example("b", 0)], test: None };
+        let labels: Vec<String> = (0..30).map(|label| label.to_string()).collect();
+        let summary = audit(&splits, &labels, None).summary();
+        assert!(summary.contains("train: no row of 29 labels: `1`, `2`, "), "{summary}");
+        assert!(summary.contains("`20` and 9 more"), "{summary}");
     }
 
     #[test]

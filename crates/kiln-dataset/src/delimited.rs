@@ -9,14 +9,14 @@ pub(crate) struct Delimited {
     dialect: Dialect,
     columns: Columns,
     picks: Picks,
-    /// Whether the next record could be a header that is read as data.
-    maybe_header: bool,
+    /// The most fields that a row may have; none before the first row is read.
+    width: Option<usize>,
 }
 
-/// Names that columns of texts and labels usually have, in lower case.
-const USUAL_NAMES: &str = "text texts text_a text_b text_pair pair text1 text2 sentence sentences sentence1 sentence2 premise \
-    hypothesis question question1 question2 query content comment review label labels class category target sentiment intent \
-    score 文本 内容 评论 标签 类别 情感";
+/// Names that columns usually have, in lower case.
+const USUAL_NAMES: &str = "id idx guid index text texts text_a text_b text_pair pair text1 text2 sentence sentences \
+    sentence1 sentence2 premise hypothesis question question1 question2 query content comment review label labels class \
+    category target sentiment intent score 文本 内容 评论 标签 类别 情感";
 
 /// The rules for dividing a record into fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,31 +27,60 @@ pub(crate) enum Dialect {
     Tsv,
 }
 
+impl Dialect {
+    fn separator(self) -> char {
+        match self {
+            Self::Csv => ',',
+            Self::Tsv => '\t',
+        }
+    }
+}
+
 impl Delimited {
     pub(crate) fn open(source: &Source, dialect: Dialect) -> Result<Self, Error> {
         let mut lines = Lines::open(source)?;
+        let mut width = None;
         let picks = if source.header {
             let (line, names) = next_record(&mut lines, dialect)?.unwrap_or((1, Vec::new()));
+            width = Some(names.len());
             let names: Vec<String> = names.iter().map(|name| name.trim().to_owned()).collect();
             Picks::by_names(&source.columns, &names, &lines.place_of(line))?
         } else {
             Picks::by_indices(&source.columns, lines.path())?
         };
-        Ok(Self { lines, dialect, columns: source.columns.clone(), picks, maybe_header: !source.header })
+        Ok(Self { lines, dialect, columns: source.columns.clone(), picks, width })
     }
 
-    /// Refuses a first row in which all requested columns, at least two, hold usual column names.
-    fn check_first(&mut self, line: u64, fields: &[String]) -> Result<(), Error> {
-        if !std::mem::take(&mut self.maybe_header) {
-            return Ok(());
+    fn check(&mut self, line: u64, fields: &[String]) -> Result<(), Error> {
+        match self.width {
+            Some(width) => self.check_width(width, line, fields),
+            None => {
+                // Rows of a TSV file without a header may have further columns, as those of STS-B. A tab in a text is rare.
+                self.width = Some(if self.dialect == Dialect::Csv { fields.len() } else { usize::MAX });
+                self.check_first(line, fields)
+            }
         }
-        let picks = [Some(self.picks.text), self.picks.text_pair, self.picks.label].into_iter().flatten();
-        let cells: Vec<String> = picks.filter_map(|at| fields.get(at)).map(|cell| cell.trim().to_owned()).collect();
-        let is_name = |cell: &String| USUAL_NAMES.split_whitespace().any(|name| name == cell.to_lowercase());
-        if cells.len() > 1 && cells.iter().all(is_name) {
+    }
+
+    /// Refuses a first row in which at least two cells, and all those of the requested columns, are usual column names.
+    fn check_first(&self, line: u64, fields: &[String]) -> Result<(), Error> {
+        let is_name = |cell: &str| USUAL_NAMES.split_whitespace().any(|name| name == cell.trim().to_lowercase());
+        let mut picks = [Some(self.picks.text), self.picks.text_pair, self.picks.label].into_iter().flatten();
+        let cells = fields.iter().filter(|cell| is_name(cell)).map(|cell| cell.trim().to_owned());
+        let cells: Vec<String> = cells.collect();
+        if cells.len() > 1 && picks.all(|at| fields.get(at).is_some_and(|cell| is_name(cell))) {
             return Err(Error::HeaderAsRow { place: self.lines.place_of(line), cells });
         }
         Ok(())
+    }
+
+    /// Refuses a row with more fields than expected: a text that contains the separator moves the fields after it.
+    fn check_width(&self, expected: usize, line: u64, fields: &[String]) -> Result<(), Error> {
+        if fields.iter().skip(expected).all(|field| field.trim().is_empty()) {
+            return Ok(());
+        }
+        let separator = self.dialect.separator();
+        Err(Error::ManyFields { place: self.lines.place_of(line), fields: fields.len(), expected, separator })
     }
 }
 
@@ -61,7 +90,7 @@ impl Iterator for Delimited {
     fn next(&mut self) -> Option<Self::Item> {
         next_record(&mut self.lines, self.dialect).transpose().map(|record| {
             let (line, mut fields) = record?;
-            self.check_first(line, &fields)?;
+            self.check(line, &fields)?;
             let count = fields.len();
             let few = |index: usize| Error::FewFields { place: self.lines.place_of(line), index, fields: count };
             let field = |index: usize| fields.get(index).cloned().ok_or_else(|| few(index));
@@ -146,12 +175,43 @@ mod tests {
     #[test]
     fn a_header_is_not_read_as_a_row() {
         let fault = file("a.csv", "\n\"Text\", label\n好,1\n").fault();
-        let expected = "a.csv, line 2: found `Text`, `label`, which are column names: set `header = true`";
-        assert!(fault.starts_with(expected), "{fault}");
+        let expected = "a.csv, line 2: found `Text`, `label`, which are column names: \
+                        set `header = true` or `--header`, or remove the line";
+        assert_eq!(fault, expected);
         assert!(file("a.tsv", "标签\t文本\n").fault().contains("`标签`, `文本`"));
+        // For prediction, one column is enough.
+        let texts = |name, content| {
+            let mut file = file(name, content);
+            file.source.columns.label = None;
+            file
+        };
+        assert!(texts("a.csv", "id,text\n1,好\n").fault().contains("found `id`, `text`, which"));
+        assert!(texts("a.tsv", "text\tn\tlabel\n").fault().contains("found `text`, `label`, which"));
+        assert_eq!(texts("a.csv", "好,text,label\n").cells(), [cell(1, "好", "")]);
+        assert_eq!(texts("a.csv", "text\ntext\n").cells(), [cell(1, "text", ""), cell(2, "text", "")]);
         // Texts that are such words, with other labels or in other rows.
         assert_eq!(file("a.csv", "text,1\ntext,label\n").cells(), [cell(1, "text", "1"), cell(2, "text", "label")]);
         assert_eq!(file("a.csv", "text,label\na,1\n").with_header("text", "label").cells(), [cell(2, "a", "1")]);
+    }
+
+    #[test]
+    fn a_row_has_no_more_fields_than_the_first() {
+        let content = "text,label\n好,1\n书很好,书很精彩464,1\n";
+        assert_eq!(
+            file("a.csv", content).with_header("text", "label").fault(),
+            "a.csv, line 3: found 3 fields, expected 2 as in the first row: \
+             if a text contains a comma, put the text in double quotes; otherwise remove the extra fields"
+        );
+        assert_eq!(
+            file("a.tsv", "text\tlabel\n\n很\t好\t1\n").with_header("text", "label").fault(),
+            "a.tsv, line 3: found 3 fields, expected 2 as in the first row: \
+             if a text contains a tab, replace the tab; otherwise remove the extra fields"
+        );
+        assert_eq!(file("a.tsv", "好\t1\n很好\t1\tx\n").cells(), [cell(1, "好", "1"), cell(2, "很好", "1")]);
+        // Trailing separators, and rows that are shorter than the first.
+        assert_eq!(file("a.csv", "a,1\nb,0,, \n").cells(), [cell(1, "a", "1"), cell(2, "b", "0")]);
+        assert_eq!(file("a.csv", "a,1,x,\nb,0\n").cells(), [cell(1, "a", "1"), cell(2, "b", "0")]);
+        assert_eq!(file("a.csv", "a,1\n\"b, c\",0\n").cells(), [cell(1, "a", "1"), cell(2, "b, c", "0")]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use kiln_schema::{LabelSetError, Split};
 
+use crate::wording::{asked, encoding_hint, hex, hint, list, plural, separator_hint};
 use crate::{Column, Encoding, Format};
 
 /// An error that occurs when data is read, split or written.
@@ -108,11 +109,14 @@ pub enum Error {
         second: usize,
     },
     /// The first row of a file that is read without a header holds column names.
-    #[error("{place}: found {}, which are column names: set `header = true` or remove the line", list(cells))]
+    #[error(
+        "{place}: found {}, which are column names: set `header = true` or `--header`, or remove the line",
+        list(cells)
+    )]
     HeaderAsRow {
         /// The row.
         place: Place,
-        /// The cells of the requested columns.
+        /// The cells that are usual column names.
         cells: Vec<String>,
     },
     /// A row has too few fields.
@@ -124,6 +128,18 @@ pub enum Error {
         index: usize,
         /// The number of fields in the row.
         fields: usize,
+    },
+    /// A row has more fields than the first row of the file.
+    #[error("{place}: found {fields} fields, expected {expected} as in the first row: {}", separator_hint(*separator))]
+    ManyFields {
+        /// The row.
+        place: Place,
+        /// The number of fields in the row.
+        fields: usize,
+        /// The number of fields in the first row, which may be the header.
+        expected: usize,
+        /// The separator of the fields.
+        separator: char,
     },
     /// A column name was given for a file without names, or an index for a format whose columns have no order.
     #[error("{}: column {column}: {why}", path.display())]
@@ -303,56 +319,6 @@ impl fmt::Display for Place {
         };
         write!(f, "{}, {unit} {}", self.path.display(), self.line)
     }
-}
-
-/// The name most similar to `word`, if it is similar enough to be a misspelling.
-fn nearest<'a>(word: &str, names: &'a [String]) -> Option<&'a str> {
-    let word = word.trim().to_lowercase();
-    let allowed = (word.chars().count() / 3).max(1);
-    names
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(&word, &name.trim().to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= allowed && *distance < name.chars().count())
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name.as_str())
-}
-
-fn hint(word: &str, names: &[String]) -> String {
-    nearest(word, names).map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default()
-}
-
-/// The names, cut to the first twenty: a data set can have thousands of labels.
-fn list(names: &[String]) -> String {
-    const SHOWN: usize = 20;
-    if names.is_empty() {
-        return "none".to_owned();
-    }
-    let shown: Vec<_> = names.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
-    let more = names.len().saturating_sub(SHOWN);
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-    shown.join(", ") + &rest
-}
-
-fn asked(split: Option<&str>) -> String {
-    match split {
-        Some(split) => format!("there is no split `{split}`"),
-        None => "no split is selected".to_owned(),
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ")
-}
-
-fn encoding_hint(likely: Option<Encoding>) -> String {
-    match likely {
-        Some(likely) => format!("the file looks like {likely}: set `encoding = \"{}\"`", likely.name()),
-        None => "the file is damaged, or in an encoding to be named: `gbk`, `windows-1252`, `utf-16le`".to_owned(),
-    }
-}
-
-fn plural(count: usize) -> &'static str {
-    if count == 1 { "" } else { "s" }
 }
 
 #[cfg(test)]

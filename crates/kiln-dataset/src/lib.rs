@@ -50,6 +50,7 @@ mod vectors;
 mod sentences;
 mod corpus;
 mod error;
+mod wording;
 #[cfg(test)]
 mod testing;
 

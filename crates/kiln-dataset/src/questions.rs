@@ -3,6 +3,8 @@ use std::fmt;
 use kiln_schema::{Answer, Question};
 use serde::{Deserialize, Serialize};
 
+use crate::lines::Lines;
+use crate::wording::counted;
 use crate::{Error, Source};
 
 /// A file in the format of SQuAD 1.1 or 2.0. CMRC 2018 has the same layout.
@@ -40,10 +42,14 @@ struct Found {
 
 /// Reads the questions of a file unchanged. [`mend_answers`] corrects their offsets.
 pub(crate) fn read(source: &Source) -> Result<Vec<Question>, Error> {
+    let mut lines = Lines::open(source)?;
+    let mut json = String::new();
+    while let Some(line) = lines.next_line()? {
+        json.push_str(&line);
+        json.push('\n');
+    }
     let path = &source.path;
-    let bytes = kiln_files::read(path).map_err(|source| Error::Read { path: path.clone(), source })?;
-    let file: File =
-        serde_json::from_slice(&bytes).map_err(|source| Error::Questions { path: path.clone(), source })?;
+    let file: File = serde_json::from_str(&json).map_err(|source| Error::Questions { path: path.clone(), source })?;
     let mut questions = Vec::new();
     for paragraph in file.data.into_iter().flat_map(|article| article.paragraphs) {
         for asked in paragraph.qas {
@@ -102,12 +108,12 @@ impl fmt::Display for OffsetAudit {
         let (wrong, mended) = (self.wrong.len(), self.mended());
         write!(
             f,
-            "{} answers, {wrong} with a wrong offset: {mended} corrected, {} that cannot be located",
-            self.answers,
+            "{}, {wrong} with a wrong offset: {mended} corrected, {} that cannot be located",
+            counted("answer", self.answers),
             wrong - mended
         )?;
         if self.dropped_questions > 0 {
-            write!(f, ", and {} questions left out", self.dropped_questions)?;
+            write!(f, ", and {} left out", counted("question", self.dropped_questions))?;
         }
         for wrong in self.wrong.iter().filter(|wrong| wrong.mended.is_none()) {
             write!(
@@ -195,11 +201,47 @@ mod tests {
     }
 
     #[test]
+    fn counts_agree_with_their_nouns() {
+        let audit = |answers, dropped_questions| OffsetAudit { answers, wrong: vec![], dropped_questions }.to_string();
+        let counts = "0 with a wrong offset: 0 corrected, 0 that cannot be located";
+        assert_eq!(audit(1, 1), format!("1 answer, {counts}, and 1 question left out"));
+        assert_eq!(audit(2, 2), format!("2 answers, {counts}, and 2 questions left out"));
+    }
+
+    #[test]
+    fn every_encoding_of_a_text_file_is_read() {
+        let json = "{\"data\": [{\"paragraphs\": [{\"context\": \"北京是首都，北京很大\",\r\n\"qas\": [\r\n\
+                    {\"id\": \"1\", \"question\": \"首都是哪里？\", \"answers\": []}]}]}]}";
+        let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+        let (gbk, _, _) = encoding_rs::GBK.encode(json);
+        let cases = [
+            (json.as_bytes().to_vec(), None),
+            (format!("\u{feff}{json}").into_bytes(), None),
+            (utf16(&format!("\u{feff}{json}")), None),
+            (utf16(json), Some(crate::Encoding::Utf16Le)),
+            (gbk.to_vec(), None),
+            (gbk.to_vec(), Some(crate::Encoding::Gbk)),
+            (json.replace("\r\n", "\r").into_bytes(), None),
+        ];
+        for (bytes, encoding) in cases {
+            let mut file = file("a.json", &bytes);
+            (file.source.format, file.source.encoding) = (Some(crate::Format::Squad), encoding);
+            let (questions, _) = read_all::<Question>(std::slice::from_ref(&file.source), None).expect("a question");
+            assert_eq!(questions[0].question, "首都是哪里？", "{encoding:?}");
+        }
+        let mut damaged = file("a.json", b"{\n\"data\": \"\xff\"}");
+        damaged.source.format = Some(crate::Format::Squad);
+        let error = read_all::<Question>(std::slice::from_ref(&damaged.source), None).expect_err("no text");
+        assert!(error.to_string().contains("a.json, line 2: the bytes ff 22 7d are not UTF-8"), "{error}");
+    }
+
+    #[test]
     fn what_is_no_question_file_is_said() {
-        let mut file = file("a.json", r#"{"data": [{"paragraphs": [{"context": 3}]}]}"#);
+        let mut file = file("a.json", "\u{feff}{\"data\":\n [{\"paragraphs\": [{\"context\": 3}]}]}");
         file.source.format = Some(crate::Format::Squad);
         let error = read_all::<Question>(std::slice::from_ref(&file.source), None).expect_err("no question");
         assert!(error.to_string().contains("a.json"), "{error}");
-        assert!(std::error::Error::source(&error).expect("why").to_string().contains("expected a string"));
+        let why = std::error::Error::source(&error).expect("why").to_string();
+        assert!(why.contains("expected a string") && why.contains("at line 2"), "{why}");
     }
 }

@@ -110,7 +110,7 @@ pub(crate) const FLAG_SEPARATOR: &str = "\u{1f}";
 
 /// A column, by index or by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a column's name, or its index from 0")]
 pub enum Column {
     /// An index, from 0.
     Index(usize),

@@ -71,7 +71,7 @@ pub(crate) fn read(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>
     while let Some(line) = reader.next()? {
         let is_blank = line.text.trim().is_empty();
         let ends_text = match layout {
-            Layout::UnitPerLine if is_blank || line.text.starts_with("-DOCSTART-") => true,
+            Layout::UnitPerLine if is_blank || line.text.starts_with(DOCUMENT_START) => true,
             Layout::UnitPerLine => {
                 add_unit(&mut open, &line, &reader)?;
                 false
@@ -132,34 +132,64 @@ fn add_words(open: &mut OpenText, line: &NumberedLine) {
     }
 }
 
+/// The line that starts a document in the files of CoNLL 2003.
+const DOCUMENT_START: &str = "-DOCSTART-";
+
 /// The number of lines used to detect the layout.
 const LOOK_AHEAD: usize = 64;
 
 /// Detects the layout. It is one text per line if any line has several units separated by spaces, a tab, and as many
-/// tags. Otherwise it is one unit per line if any line has a tab, or if every line ends in a tag. Otherwise it is words
-/// separated by spaces.
+/// tags. Otherwise it is one unit per line if any line has a tab or starts a document, if most lines end in a tag, or if
+/// blank lines part lines of two columns, with hardly any of one and none of more. Otherwise it is words separated by
+/// spaces.
+///
+/// A few lines without a tag do not change the layout, so that they are reported.
 fn layout<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> Layout {
     let filled = || lines.clone().filter(|line| !line.trim().is_empty());
-    let columns = |part: &str| part.split(' ').filter(|column| !column.is_empty()).count();
     let whole = |line: &str| {
-        line.split_once('\t').is_some_and(|(units, tags)| columns(units) > 1 && columns(units) == columns(tags))
+        line.split_once('\t')
+            .is_some_and(|(units, tags)| columns(units).count() > 1 && columns(units).count() == columns(tags).count())
     };
     if filled().any(whole) {
-        Layout::TextPerLine
-    } else if filled().any(|line| line.contains('\t')) || filled().all(|line| columns(line) > 1 && is_tag(line)) {
+        return Layout::TextPerLine;
+    }
+    let count = filled().count();
+    let tagged = filled().filter(|line| ends_in_tag(line)).count();
+    let pairs = filled().filter(|line| columns(line).count() == 2).count();
+    let longer = filled().any(|line| columns(line).count() > 2);
+    let parted = filled().count() < lines.clone().count();
+    if filled().any(|line| line.contains('\t') || line.starts_with(DOCUMENT_START))
+        || 2 * tagged > count
+        || (parted && !longer && 8 * pairs >= 7 * count)
+    {
         Layout::UnitPerLine
     } else {
         Layout::Segmented
     }
 }
 
-/// Whether the last column of a line looks like an ASCII tag.
-fn is_tag(line: &str) -> bool {
-    let last = line.split(' ').rfind(|column| !column.is_empty()).unwrap_or_default();
-    last == "O"
-        || last.starts_with(['B', 'I', 'M', 'E', 'S'])
-            && last.is_ascii()
-            && (last.len() == 1 || last[1..].starts_with(['-', '_']))
+fn columns(line: &str) -> impl DoubleEndedIterator<Item = &str> {
+    line.split(' ').filter(|column| !column.is_empty())
+}
+
+/// Whether the last column of a line looks like a tag. Of two columns, the last may also be an ASCII word, such as a part
+/// of speech.
+fn ends_in_tag(line: &str) -> bool {
+    let starts_ascii = |word: &str| word.starts_with(|char: char| char.is_ascii_alphanumeric());
+    match columns(line).collect::<Vec<_>>()[..] {
+        [_, last] => is_tag(last) || starts_ascii(last),
+        [_, .., last] => is_tag(last),
+        _ => false,
+    }
+}
+
+/// Whether a word is `O` or a prefix, or a prefix joined to a label, as in `B-PER`, `b_地名` and `LOC-B`.
+fn is_tag(word: &str) -> bool {
+    let is_prefix = |part: &str| part.len() == 1 && "OBIMELSU".contains(&part.to_ascii_uppercase());
+    let joined = |prefix: &str, label: &str| is_prefix(prefix) && !label.is_empty();
+    is_prefix(word)
+        || word.split_once(['-', '_']).is_some_and(|(prefix, label)| joined(prefix, label))
+        || word.rsplit_once(['-', '_']).is_some_and(|(label, prefix)| joined(prefix, label))
 }
 
 /// A text that is being read. It needs little more memory than the finished text.
@@ -284,6 +314,53 @@ mod tests {
         assert_eq!(shown("a.conll", segmented)[1], "我爱你 = 我/S 爱/B 你/E");
         let spans = r#"{"text": "我在北京。", "entities": [{"start": 2, "end": 4, "label": "LOC"}]}"#;
         assert_eq!(shown("a.jsonl", spans), ["我在北京。 = 我/O 在/O 北/B-LOC 京/I-LOC 。/O"]);
+    }
+
+    #[test]
+    fn tags_after_a_space_are_no_words() {
+        let tagged = [
+            "中 B-地名\n国 I-地名\n\n好 O\n",
+            "张 U-PER\n中 B-LOC\n国 L-LOC\n",
+            "中 b-loc\n国 i-loc\n好 o\n",
+            "中 LOC-B\n国 LOC_I\n好 O\n",
+            "北京 NR\n是 VC\n首都 NN\n\n大 VA\n。 PU\n",
+            "北京 专名\n是 动词\n\n他 代词\n",
+            "EU NNP B-ORG\nrejects VBZ O\n",
+            "-DOCSTART-\n\nEU NNP X\nrejects VBZ Y\n",
+        ];
+        for content in tagged {
+            assert_eq!(layout(content.lines()), Layout::UnitPerLine, "{content}");
+        }
+        let words = "-DOCSTART-\n\nEU NNP X\nrejects VBZ Y\n";
+        assert_eq!(shown("a.conll", words), ["EU rejects = EU/X rejects/Y"]);
+    }
+
+    #[test]
+    fn segmented_texts_are_no_tagged_units() {
+        let segmented = [
+            "共同  创造  美好\n我 爱你\n你 好\n谢谢 你\n".to_owned(),
+            "你 好\n谢谢\n再见\n".to_owned(),
+            "你 好\n谢谢 你\n".to_owned(),
+            "我 在 NBA\n他 看 CBA\n看 NBA\n真 好\n".to_owned(),
+            "今天 去 K - T\n他 要 e-mail\n我 和 你\n他 来 了\n".to_owned(),
+            "我\u{3000}爱你\n".to_owned(),
+            "你 好\n".repeat(40) + "我们 都 很 好\n",
+        ];
+        for content in segmented {
+            assert_eq!(layout(content.lines()), Layout::Segmented, "{content}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_its_tag_is_reported_and_does_not_change_the_layout() {
+        let tags = [["B-LOC", "O"], ["NR", "VC"], ["B-地名", "O"], ["X B-LOC", "X O"]];
+        for [first, second] in tags {
+            let file = file("a.conll", format!("北 {first}\n的\n好 {second}\n"));
+            let fault = read::<TaggedText>(std::slice::from_ref(&file.source), None).expect_err("no tag").to_string();
+            assert!(fault.ends_with("line 2: found `的`, expected a unit and its tag, separated by a tab or spaces"));
+        }
+        let named = "北京 专名\n是 动词\n\n".repeat(4) + "的\n";
+        assert_eq!(layout(named.lines()), Layout::UnitPerLine);
     }
 
     #[test]

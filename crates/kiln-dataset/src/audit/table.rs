@@ -1,5 +1,7 @@
 use std::fmt;
 
+use crate::wording::{counted, list};
+
 use super::{Audit, Finding, LabelCount, Overlap, SplitAudit};
 
 impl Audit {
@@ -7,7 +9,7 @@ impl Audit {
     pub fn summary(&self) -> String {
         let sizes: Vec<_> = self.splits.iter().map(|split| format!("{} {}", split.split, rows(split.rows))).collect();
         let labels = self.splits.first().map_or(0, |split| split.labels.len());
-        let mut lines = vec![format!("{}; {labels} labels", sizes.join(", "))];
+        let mut lines = vec![format!("{}; {}", sizes.join(", "), counted("label", labels))];
         lines.extend(self.overlaps.iter().filter_map(overlap_line));
         lines.extend(self.splits.iter().flat_map(split_lines));
         if lines.len() == 1 {
@@ -44,9 +46,9 @@ fn split_lines(audit: &SplitAudit) -> Vec<String> {
     line(audit.near_duplicates.count, format!("{} but for {LOOSE}", repeat("text", audit.near_duplicates.count)));
     line(audit.conflicts.count, format!("{} with more than one label", texts(audit.conflicts.count)));
     line(audit.empty.count, format!("{} with an empty text", rows(audit.empty.count)));
-    let missing: Vec<_> = audit.labels.iter().filter(|label| label.rows == 0).collect();
-    let names: Vec<_> = missing.iter().take(SHOWN).map(|label| format!("`{}`", label.label)).collect();
-    line(missing.len(), format!("no row of {} labels: {}", missing.len(), names.join(", ")));
+    let missing = audit.labels.iter().filter(|label| label.rows == 0);
+    let missing: Vec<String> = missing.map(|label| label.label.clone()).collect();
+    line(missing.len(), format!("no row of {}: {}", counted("label", missing.len()), list(&missing)));
     if let Some(lengths) = &audit.lengths {
         let share = 100.0 * lengths.longer_share;
         let fate = if lengths.windowed { "go through overlapping windows" } else { "are cut" };
@@ -165,8 +167,4 @@ fn texts(count: usize) -> String {
 
 fn repeat(what: &str, count: usize) -> String {
     format!("{} {} an earlier one", counted(what, count), if count == 1 { "repeats" } else { "repeat" })
-}
-
-fn counted(what: &str, count: usize) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
