@@ -4,7 +4,7 @@ use anyhow::bail;
 use kiln_dataset::{Audit, write_splits};
 use kiln_files::is_same_file;
 use kiln_hub::PullConfig;
-use kiln_schema::{Example, ProblemType, Split, Task};
+use kiln_schema::{Example, Split};
 use kiln_tokenize::Tokenizer;
 
 use crate::environment::{HubOptions, pull_config};
@@ -78,11 +78,9 @@ pub fn split(
     observer: &mut dyn Observer,
 ) -> Result<Vec<WrittenSplit>, Error> {
     let mut run = || {
-        if recipe.task != Task::SequenceClassification
-            || recipe.model.problem_type != ProblemType::SingleLabelClassification
-        {
-            let task = recipe.task;
-            bail!(UsageError(format!("`kiln data split` writes rows with one label; the task is {task}")));
+        if !recipe.has_one_label() {
+            let kind = recipe.kind();
+            bail!(UsageError(format!("`kiln data split` writes rows with one label; the recipe's task is {kind}")));
         }
         let (files, _) = fetch_data(&recipe.data, &pull_config(hub, &recipe.hub.fallback), observer)?;
         for split in ["train", "validation", "test"] {

@@ -2,7 +2,7 @@
 //!
 //! The structs define the keys, and there is no second list of them: suggestions for a misspelt key come from the keys that
 //! serde accepts. The range of a value is checked by a function that deserializes the field (`checked`). Conditions on
-//! several keys are checked where the section is resolved (`data`).
+//! several keys are a list of `Rule`s, or are checked where the section is resolved (`data`).
 
 mod checked;
 mod data;
@@ -161,17 +161,13 @@ impl Recipe {
         if let Source::Location(Location::Directory(path)) = &mut model.source {
             *path = folder.join(&path);
         }
-        for rule in
-            rules(&file, &model).into_iter().chain(distill::rules(&file, &model)).chain(train::rules(&file, &model))
-        {
+        let rules = rules(&file, &model).into_iter().chain(data::rules(&file, &model));
+        for rule in rules.chain(distill::rules(&file, &model)).chain(train::rules(&file, &model)) {
             rule.check(&places)?;
         }
         let pretrains = file.task == Task::MaskedLm;
         file.train.check(metrics(file.task, model.problem_type), &places)?;
         let data = file.data.resolve(&folder, pretrains, &places)?;
-        for rule in data_rules(file.task, &model, &data) {
-            rule.check(&places)?;
-        }
         let next_sentence = pretrains && file.next_sentence.unwrap_or(true);
         let masking = file.masking.unwrap_or_default().in_folder(&folder);
         let adapter = file.adapter.unwrap_or_default();
@@ -204,6 +200,21 @@ impl Recipe {
         let mut settings = BTreeMap::new();
         flatten(String::new(), value, &mut settings);
         settings
+    }
+
+    /// Whether each text has one label.
+    pub(crate) fn has_one_label(&self) -> bool {
+        is_of(self.task, &self.model, ProblemType::SingleLabelClassification)
+    }
+
+    /// The task in messages, with the problem type of a sequence classifier.
+    pub(crate) fn kind(&self) -> String {
+        match self.task {
+            Task::SequenceClassification => {
+                format!("{} with `model.problem_type = \"{}\"`", self.task, self.model.problem_type.name())
+            }
+            task => task.to_string(),
+        }
     }
 
     fn file(&self) -> RecipeFile {
@@ -286,29 +297,6 @@ fn rules(file: &RecipeFile, model: &Model) -> [Rule; 5] {
             is_set: file.adapter.is_some(),
             is_allowed: model.encoder.has_adapter(),
             needs: "`model.encoder = \"lora\"` or `\"qlora\"`",
-        },
-    ]
-}
-
-fn data_rules(task: Task, model: &Model, data: &Data) -> [Rule; 3] {
-    [
-        Rule {
-            key: "data.label",
-            is_set: !data.columns.flags.is_empty(),
-            is_allowed: is_of(task, model, ProblemType::MultiLabelClassification),
-            needs: "`model.problem_type = \"multi_label_classification\"` when it lists several columns",
-        },
-        Rule {
-            key: "data.tag_scheme",
-            is_set: data.tag_scheme.is_some(),
-            is_allowed: task == Task::TokenClassification,
-            needs: "`task = \"token-classification\"`",
-        },
-        Rule {
-            key: "data.answer_language",
-            is_set: data.answer_language.is_some(),
-            is_allowed: task == Task::QuestionAnswering,
-            needs: "`task = \"question-answering\"`",
         },
     ]
 }

@@ -3,10 +3,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use kiln_backend::Backend;
-use kiln_dataset::{Place, Placed, folds};
+use kiln_dataset::{Format, Place, Placed, folds};
 use kiln_files::is_same_file;
 use kiln_metrics::{argmax, label_issues, softmax};
-use kiln_schema::{Example, LabelSet, ProblemType, Splits, Task};
+use kiln_schema::{Example, LabelSet, Splits};
 use kiln_train::Features;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -80,8 +80,8 @@ const NEIGHBOURS: usize = 3;
 /// rows to `options.out`. After correction, the recipe can name this file as `data.train`.
 ///
 /// # Errors
-/// The same as for [`train`](crate::train). Also when the task is not classification with one label per text, or when the
-/// table would overwrite the recipe's data.
+/// The same as for [`train`](crate::train). Also when the task is not classification with one label per text, when the name
+/// of the table is that of another format, or when the table would overwrite the recipe's data.
 pub fn suspects<B: Backend>(
     recipe: &Recipe,
     options: &RunOptions,
@@ -109,19 +109,27 @@ pub fn suspects<B: Backend>(
 
 /// The file to write; an error for a recipe that is not supported.
 fn checked<'a>(recipe: &Recipe, options: &'a RunOptions) -> anyhow::Result<&'a Path> {
-    let problem_type = recipe.model.problem_type;
-    if recipe.task != Task::SequenceClassification || problem_type != ProblemType::SingleLabelClassification {
-        let task = recipe.task;
-        bail!(UsageError(format!(
-            "`kiln data suspects` needs one label per text; the recipe's task is {task}, {problem_type:?}"
-        )));
+    if !recipe.has_one_label() {
+        let kind = recipe.kind();
+        bail!(UsageError(format!("`kiln data suspects` needs one label per text; the recipe's task is {kind}")));
     }
     if recipe.distill.is_some() {
         let message =
             "`kiln data suspects` takes no `[distill]`: a teacher may know the labels of rows that are held out";
         bail!(UsageError(message.to_owned()));
     }
-    Ok(options.out.as_deref().ok_or_else(|| UsageError("expected --out, the table to write".to_owned()))?)
+    let out = options.out.as_deref().ok_or_else(|| UsageError("expected --out, the table to write".to_owned()))?;
+    // Training would read the table in the format of its name. A name without a known ending is an error there.
+    match Format::from_path(out) {
+        Ok(format) if format != Format::Tsv => {
+            let (path, format) = (out.display(), format!("{format:?}").to_lowercase());
+            bail!(UsageError(format!(
+                "--out {path}: found a name for the format {format}, expected a name that ends in `.tsv`: \
+                 the table has tab-separated values"
+            )))
+        }
+        _ => Ok(out),
+    }
 }
 
 fn find(plan: &mut Plan<'_>, (count, out): (usize, &Path), observer: &mut dyn Observer) -> anyhow::Result<Suspects> {
@@ -148,8 +156,12 @@ fn find(plan: &mut Plan<'_>, (count, out): (usize, &Path), observer: &mut dyn Ob
     let others = (0..parts.len()).filter(|&row| !is_suspect[row]).map(|row| checked.row(row));
     let table = table::to_tsv(&plan.recipe.data, &suspects, others);
     kiln_files::write(out, table.as_bytes()).with_context(|| format!("{}: cannot be written", out.display()))?;
-    if let Some(keys) = table::keys_to_change(&plan.recipe.data) {
-        observer.note(&format_args!("to train on {}, change {keys} in the recipe: it is a UTF-8 TSV", out.display()));
+    if let (false, Some(keys)) = (suspects.is_empty(), table::keys_to_remove(&plan.recipe.data)) {
+        observer.note(&format_args!(
+            "before you train on {}, remove {keys} from the recipe: the table is a TSV in UTF-8, and Kiln finds the format \
+             of each file by its name and the encoding by its bytes",
+            out.display()
+        ));
     }
     let right = checked.predictions.iter().zip(&checked.targets).filter(|(prediction, target)| prediction == target);
     let accuracy = right.count() as f64 / parts.len() as f64;

@@ -107,6 +107,30 @@ fn flipped_labels_come_first_and_the_table_is_trained_on_again() {
     assert_eq!(serde_json::from_str::<Value>(&again).expect("JSON"), found);
 }
 
+/// The recipe's own files are in another format and encoding than the table.
+#[test]
+fn the_table_is_trained_on_after_the_keys_that_are_named_are_removed() {
+    let place = Workplace::new();
+    for name in ["train", "dev"] {
+        let rows = fs::read_to_string(place.path(&format!("{name}.tsv"))).expect("it was written").replace('\t', ",");
+        let units = "\u{feff}".encode_utf16().chain(rows.encode_utf16());
+        fs::write(place.path(&format!("{name}.csv")), units.flat_map(u16::to_le_bytes).collect::<Vec<_>>())
+            .expect("small");
+    }
+    let without = fs::read_to_string(place.path("recipe.toml")).expect("it was written").replace(".tsv", ".csv");
+    let with = without.replace("[data]\n", "[data]\nformat = \"csv\"\nencoding = \"utf-16le\"\n");
+    fs::write(place.path("recipe.toml"), with).expect("it is writable");
+    let output = place.kiln(&[&SUSPECTS[..], &["--folds", "2"]].concat());
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    let note = "before you train on suspects.tsv, remove data.format and data.encoding from the recipe";
+    assert!(output.status.success() && message.contains(note), "{message}");
+    fs::write(place.path("recipe.toml"), without).expect("it is writable");
+    let set = ["--set", "data.train=suspects.tsv", "--set", "train.epochs=1"];
+    let report = place.succeed(&[&["train", "--recipe", "recipe.toml", "--out", "run", "--json"], &set[..]].concat());
+    let report: Value = serde_json::from_str(&report).expect("JSON");
+    assert_eq!(report["splits"]["validation"]["examples"], 60);
+}
+
 #[test]
 fn what_cannot_be_searched_is_refused() {
     let place = Workplace::new();
@@ -119,6 +143,24 @@ fn what_cannot_be_searched_is_refused() {
     };
     refused(&["--folds", "1"], &["--folds", "at least 2"]);
     refused(&["--set", "task=token-classification", "--set", "model.pooling=cls"], &["token-classification"]);
+    for (problem_type, message) in [
+        ("regression", "sequence-classification with `model.problem_type = \"regression\"`"),
+        ("multi_label_classification", "with `model.problem_type = \"multi_label_classification\"`"),
+    ] {
+        let set = format!("model.problem_type={problem_type}");
+        refused(&["--set", &set], &["one label per text", message]);
+        let output = place.kiln(&["data", "split", "--recipe", "recipe.toml", "--out", "splits", "--set", &set]);
+        let split = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && split.contains(message), "{split}");
+    }
+    for (name, format) in [("out.csv", "csv"), ("out.PARQUET", "parquet"), ("out.json", "jsonl")] {
+        let output = place.kiln(&["data", "suspects", "--recipe", "recipe.toml", "--out", name]);
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        let expected =
+            format!("error: --out {name}: found a name for the format {format}, expected a name that ends in `.tsv`");
+        assert!(output.status.code() == Some(2) && message.starts_with(&expected), "{message}");
+        assert!(!place.path(name).exists());
+    }
     let output = place.kiln(&["data", "suspects", "--recipe", "recipe.toml", "--out", "train.tsv"]);
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.code() == Some(2) && message.contains("train.tsv is an input"), "{message}");

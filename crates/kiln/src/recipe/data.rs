@@ -1,3 +1,5 @@
+mod rules;
+
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::RecipeError;
 use super::document::Places;
+
+pub(super) use rules::rules;
 
 /// `[data]`: the data files, and how they are read.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,7 +30,7 @@ pub struct Data {
     pub header: bool,
     /// The columns of the texts and labels.
     pub columns: Columns,
-    /// The label set; when absent, the sorted labels of the training split.
+    /// The label set; when absent, the sorted labels of all splits.
     pub labels: Option<LabelSet>,
     /// The separator of the labels in a cell, when a row may have several.
     pub label_separator: char,
@@ -139,7 +143,7 @@ impl<'de> Deserialize<'de> for DataPath {
 
 /// `data.label`: a column, or the names of several columns that hold 0 or 1.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a column, or a list of column names")]
 enum Labelled {
     InColumn(Column),
     InColumns(Vec<String>),

@@ -4,6 +4,7 @@ use kiln_train::{LrScheduler, Metric};
 
 use super::*;
 
+mod columns;
 mod refused;
 
 /// A recipe without any key that has a default.
@@ -190,6 +191,14 @@ fn a_teacher_and_a_student_are_read() {
     assert_eq!((distill.temperature, distill.alpha, distill.hidden), (2.0, 0.5, false));
     assert_eq!(distill.teacher.to_string(), format!("dir:{}", here("runs/1").display()));
     assert_eq!(distill.unlabelled, [local(here("raw.txt"))]);
+}
+
+#[test]
+fn messages_name_the_task_and_the_problem_type() {
+    let kind = |setting: &str| good(SHORT, &[setting]).kind();
+    let expected = "sequence-classification with `model.problem_type = \"regression\"`";
+    assert_eq!(kind("model.problem_type=regression"), expected);
+    assert_eq!(kind("task=token-classification"), "token-classification");
 }
 
 #[test]

@@ -216,7 +216,7 @@ impl Train {
 
 /// `train.class_weights`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected \"balanced\", or a list of one number per label")]
 pub enum ClassWeights {
     Named(Balanced),
     Given(Vec<f64>),

@@ -41,8 +41,9 @@ pub(super) fn to_tsv(data: &Data, suspects: &[Suspect], others: impl Iterator<It
     table
 }
 
-/// The keys that must change before the recipe can read the table; `None` if it already can.
-pub(super) fn keys_to_change(data: &Data) -> Option<String> {
+/// The keys to remove before the recipe can read the table; `None` if it already can. Another value would be wrong for the
+/// recipe's other files.
+pub(super) fn keys_to_remove(data: &Data) -> Option<String> {
     let is_other_format = data.format.is_some_and(|format| format != Format::Tsv);
     let is_other_encoding = data.encoding.is_some_and(|encoding| encoding != Encoding::Utf8);
     let keys: Vec<&str> = [(is_other_format, "data.format"), (is_other_encoding, "data.encoding")]
@@ -198,8 +199,8 @@ mod tests {
 
     #[test]
     fn another_format_or_encoding_is_named() {
-        assert_eq!(keys_to_change(&data("")), None);
-        let keys = keys_to_change(&data("format = \"csv\"\nencoding = \"gbk\""));
+        assert_eq!(keys_to_remove(&data("")), None);
+        let keys = keys_to_remove(&data("format = \"csv\"\nencoding = \"gbk\""));
         assert_eq!(keys.as_deref(), Some("data.format and data.encoding"));
     }
 }

@@ -33,9 +33,10 @@ fn a_text_file_has_a_text_a_line() {
     assert_eq!(texts_read(&RUN, "reviews.txt", table, &[]), ["很好", "太差"]);
     let whole = texts_read(&RUN, "reviews.txt", table, &["--format", "text"]);
     assert_eq!(whole, ["id\ttext\tlabel", "1\t很好\tpositive", "2\t太差\tnegative"]);
+    let rows = table.replace("text\tlabel", "一般\tlabel");
     assert_eq!(
-        texts_read(&RUN, "reviews.txt", table, &["--no-header", "--text-column", "1"]),
-        ["text", "很好", "太差"]
+        texts_read(&RUN, "reviews.txt", &rows, &["--no-header", "--text-column", "1"]),
+        ["一般", "很好", "太差"]
     );
 }
 
@@ -120,7 +121,7 @@ fn an_evaluation_may_do_without_a_header() {
     let named = accuracy(&["eval", "--model", text(&RUN), "--data", text(&sample_file("test.tsv")), "--json"]);
     let bare = accuracy(&["eval", "--model", text(&RUN), "--data", text(&file), "--no-header", "--json"]);
     assert_eq!(named, bare);
-    let folder = folder_with("named.tsv", &format!("a\tb\tc\n{rows}"));
+    let folder = folder_with("named.tsv", &format!("a\tb\tc\td\n{rows}"));
     let other = folder.path().join("named.tsv");
     let columns = ["--text-column", "0", "--label", "b", "--json"];
     assert_eq!(named, accuracy(&[&["eval", "--model", text(&RUN), "--data", text(&other)][..], &columns].concat()));
@@ -191,6 +192,30 @@ fn masks_and_vectors_of_a_text_file() {
     succeed(&["embed", "--model", text(&RUN), "--file", text(&path("a.txt")), "--out", text(&out)]);
     let vectors = fs::read(out).expect("it was written");
     assert!(String::from_utf8_lossy(&vectors[..128]).contains("'shape': (2, "));
+}
+
+/// Row numbers of the output are not line numbers of the file, so the user is told.
+#[test]
+fn skipped_blank_lines_are_counted() {
+    let folder = folder_with("a.txt", "\n很好\n\n  \n太差\n\n");
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("a.tsv"), "text\tn\n\n很好\t1\n").expect("a small file");
+    let log = |command: &str, file: &str, out: &str| {
+        let (file, out) = (path(file), path(out));
+        let arguments = [command, "--model", text(&RUN), "--file", text(&file), "--out", text(&out)];
+        let output = kiln(&arguments).output().expect("the binary runs");
+        assert!(output.status.success() && output.stdout.is_empty());
+        let log = String::from_utf8(output.stderr).expect("UTF-8");
+        log.replace(&format!("{}/", text(folder.path())), "")
+    };
+    assert_eq!(log("embed", "a.txt", "v.npy"), "a.txt: skipped 3 blank lines\n2 vectors of 192 → v.npy\n");
+    assert_eq!(log("embed", "a.tsv", "v.npy"), "a.tsv: skipped 1 blank line\n1 vector of 192 → v.npy\n");
+    assert_eq!(log("predict", "a.tsv", "p.jsonl"), "a.tsv: skipped 1 blank line\n1 row → p.jsonl\n");
+    fs::write(path("b.txt"), "很好\n太差\n").expect("a small file");
+    assert_eq!(log("predict", "b.txt", "p.jsonl"), "2 rows → p.jsonl\n");
+    for command in ["embed", "predict"] {
+        assert!(succeed(&[command, "--help"]).contains("blank lines are skipped"), "{command}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod files;
 mod outputs;
+mod pairs;
 #[cfg(unix)]
 mod prompt;
 #[cfg(unix)]

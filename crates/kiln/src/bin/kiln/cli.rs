@@ -298,7 +298,7 @@ pub struct EmbedArgs {
     /// A second text: print the cosine similarity of both vectors instead
     #[arg(long, allow_hyphen_values = true, requires = "text")]
     pub text_pair: Option<String>,
-    /// A file of any length, or - for stdin; a .txt file has one text per line
+    /// A file of any length, or - for stdin; a .txt file has one text per line; blank lines are skipped
     #[arg(long, requires = "out")]
     pub file: Option<PathBuf>,
     /// File for the vectors: .parquet with the columns text and embedding, or .npy

@@ -25,6 +25,11 @@ pub fn result(text: impl fmt::Display) -> Result<(), OutputError> {
     stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).map_err(OutputError)
 }
 
+/// A number of things, such as `1 row` or `2 rows`.
+pub fn counted(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// The first characters of a text, for one line of a result.
 pub fn beginning(text: &str) -> String {
     const CHARACTERS: usize = 60;
@@ -160,6 +165,11 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thing_has_no_plural() {
+        assert_eq!([0, 1, 2].map(|count| counted(count, "row")), ["0 rows", "1 row", "2 rows"]);
+    }
 
     #[test]
     fn long_causes_lose_their_middle() {

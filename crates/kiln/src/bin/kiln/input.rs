@@ -10,13 +10,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use kiln::{UsageError, recipe_beside};
+use kiln::{Recipe, UsageError, recipe_beside};
 use kiln_dataset::{Column, Columns, Format, Row, Source, read, rows};
 use kiln_schema::{Question, TaggedText, Task};
 use tempfile::TempDir;
 
 use crate::cli::ColumnArgs;
-use choice::Choice;
+use crate::console;
+use choice::{Choice, TRAINED_ON_PAIRS};
 
 /// A file to read.
 #[derive(Debug)]
@@ -32,11 +33,14 @@ pub struct Input {
 type Texts = Box<dyn Iterator<Item = anyhow::Result<Row>>>;
 
 impl Input {
-    /// Texts or pairs of texts for a model of this task. `model` is the model's folder.
-    pub fn texts(model: &Path, file: &Path, arguments: &ColumnArgs, task: Task) -> anyhow::Result<Self> {
+    /// Texts or pairs of texts. `model` is the model's folder. `task` is the task of the head that reads the texts; without
+    /// one, for vectors and tokens, single texts are as good as pairs.
+    pub fn texts(model: &Path, file: &Path, arguments: &ColumnArgs, task: Option<Task>) -> anyhow::Result<Self> {
         let input = Self::open(file)?;
         let recipe = recipe_beside(model)?;
-        let choice = Choice { input: &input, recipe: recipe.as_ref(), arguments, task };
+        let needs_pairs = task == Some(Task::SequenceClassification);
+        let task = task.unwrap_or(Task::SequenceClassification);
+        let choice = Choice { input: &input, recipe: recipe.as_ref(), arguments, task, needs_pairs };
         let source = choice.for_texts()?;
         Ok(Self { source, ..input })
     }
@@ -46,7 +50,7 @@ impl Input {
         let input = Self::open(file)?;
         let recipe = recipe_beside(model)?;
         let task = recipe.as_ref().map_or(Task::SequenceClassification, |recipe| recipe.task);
-        let choice = Choice { input: &input, recipe: recipe.as_ref(), arguments, task };
+        let choice = Choice { input: &input, recipe: recipe.as_ref(), arguments, task, needs_pairs: true };
         let source = choice.for_labels(label)?;
         Ok(Self { source, ..input })
     }
@@ -95,19 +99,24 @@ impl Input {
         })
     }
 
-    /// Passes all rows to `each`, up to `rows_at_a_time` at once, and returns their number.
+    /// Whether each row is one line, so that the other lines are blank. Rows of CSV may have several lines.
+    fn has_a_line_for_each_row(&self) -> anyhow::Result<bool> {
+        Ok(matches!(self.source.format()?, Format::Text | Format::Tsv | Format::Jsonl))
+    }
+
+    /// Passes all rows to `each`, up to `rows_at_a_time` at once, and returns their number. Blank
+    /// lines are skipped.
     pub fn for_each_chunk(
         &self,
         rows_at_a_time: usize,
         mut each: impl FnMut(&[(&str, Option<&str>)]) -> anyhow::Result<()>,
     ) -> anyhow::Result<usize> {
         let mut rows = self.rows()?;
-        let mut count = 0;
+        let (mut count, mut last_line) = (0, 0);
         loop {
             let chunk: Vec<Row> = rows.by_ref().take(rows_at_a_time).collect::<Result<_, _>>()?;
-            if chunk.is_empty() {
-                break;
-            }
+            let Some(last) = chunk.last() else { break };
+            last_line = last.line as usize;
             let texts: Vec<(&str, Option<&str>)> =
                 chunk.iter().map(|row| (row.text.as_str(), row.text_pair.as_deref())).collect();
             each(&texts)?;
@@ -116,7 +125,23 @@ impl Input {
         if count == 0 {
             bail!("{}: there are no rows", self.name);
         }
+        if self.has_a_line_for_each_row()? {
+            let skipped = last_line.saturating_sub(count + usize::from(self.source.header));
+            if skipped > 0 {
+                console::log(format_args!("{}: skipped {}", self.name, console::counted(skipped, "blank line")));
+            }
+        }
         Ok(count)
+    }
+}
+
+/// Warns of a single text for a model that was trained on pairs, as its recipe shows. Without a recipe, there is no warning.
+pub fn warn_of_single_text(model: &Path) {
+    let recipe = recipe_beside(model).ok().flatten();
+    let is_pair =
+        |recipe: &Recipe| recipe.task == Task::SequenceClassification && recipe.data.columns.text_pair.is_some();
+    if recipe.as_ref().is_some_and(is_pair) {
+        console::warn(format_args!("there is no --text-pair, but {TRAINED_ON_PAIRS}"));
     }
 }
 

@@ -56,7 +56,7 @@ impl Transfers {
                 self.log(&format!("{error}{cause}; trying {next} instead"));
             }
             Progress::Planned { files, size } => {
-                self.log(&format!("downloading {}, {}", counted(files), HumanBytes(size)));
+                self.log(&format!("downloading {}, {}", console::counted(files, "file"), HumanBytes(size)));
                 self.tenths = 0;
                 if stderr().is_terminal() {
                     self.bars.get_or_insert_with(Bars::new).all.set_length(size);
@@ -102,8 +102,4 @@ impl Drop for Transfers {
             bars.all.finish_and_clear();
         }
     }
-}
-
-fn counted(files: usize) -> String {
-    if files == 1 { "one file".to_owned() } else { format!("{files} files") }
 }

@@ -131,6 +131,15 @@ fn values_of_the_wrong_kind_are_refused_by_name() {
     ] {
         assert_eq!(message_with(old, new), expected);
     }
+    for (setting, expected) in [
+        ("train.class_weights=balance", "expected \"balanced\", or a list of one number per label"),
+        ("data.text=-1", "expected a column's name, or its index from 0"),
+        ("data.text=true", "expected a column's name, or its index from 0"),
+        ("data.label=[1, 2]", "expected a column, or a list of column names"),
+    ] {
+        let (key, _) = setting.split_once('=').expect("an assignment");
+        assert_eq!(message(SHORT, &[setting]), format!("--set {setting}: `{key}`: {expected}"));
+    }
     let several = message(SHORT, &["data.label=[\"a\", \"b\"]"]);
     assert!(several.contains("`data.label` needs `model.problem_type = \"multi_label_classification\"`"), "{several}");
     for (line, expected) in [

@@ -92,7 +92,7 @@ pub struct TextArgs {
     /// The second text of a pair, or the context of a question
     #[arg(long, allow_hyphen_values = true, requires = "text")]
     pub text_pair: Option<String>,
-    /// A file of any length, or - for stdin; a .txt file has one text per line
+    /// A file of any length, or - for stdin; a .txt file has one text per line; blank lines are skipped
     #[arg(long)]
     pub file: Option<PathBuf>,
     /// File for the predictions of --file, as JSON Lines; by default, or with -, stdout

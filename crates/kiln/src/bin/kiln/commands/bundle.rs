@@ -49,11 +49,11 @@ pub fn run<B: Backend>(arguments: &BundleArgs, json: bool, device: &Device) -> a
     }
     if let Some(check) = &manifest.check {
         console::result(format_args!(
-            "{}: {:.4} in f32, {:.4} in the bundle, {} examples: it loses {:.2} points",
+            "{}: {:.4} in f32, {:.4} in the bundle, {}: it loses {:.2} points",
             check.metric,
             check.f32,
             check.bundle,
-            check.examples,
+            console::counted(check.examples, "example"),
             check.loss()
         ))?;
     }
@@ -64,7 +64,7 @@ pub fn run<B: Backend>(arguments: &BundleArgs, json: bool, device: &Device) -> a
 fn calibration_texts(model: &Path, file: &Path, columns: &ColumnArgs) -> anyhow::Result<Vec<(String, Option<String>)>> {
     const MOST: usize = 256;
     let task = recipe_beside(model)?.map_or(Task::SequenceClassification, |recipe| recipe.task);
-    let rows = Input::texts(model, file, columns, task)?.rows()?.collect::<anyhow::Result<Vec<Row>>>()?;
+    let rows = Input::texts(model, file, columns, Some(task))?.rows()?.collect::<anyhow::Result<Vec<Row>>>()?;
     if rows.is_empty() {
         bail!("{}: there are no rows", file.display());
     }
@@ -74,9 +74,10 @@ fn calibration_texts(model: &Path, file: &Path, columns: &ColumnArgs) -> anyhow:
 
 /// A text about the calibration: the chosen smoothing and its effect.
 fn in_words(smoothed: &Smoothed) -> String {
+    let texts = console::counted(smoothed.texts, "text");
     let calibrated = match smoothed.scales {
-        ActivationScales::Dynamic => format!("calibrated on {} texts", smoothed.texts),
-        ActivationScales::Static => format!("calibrated on {} texts, static scales", smoothed.texts),
+        ActivationScales::Dynamic => format!("calibrated on {texts}"),
+        ActivationScales::Static => format!("calibrated on {texts}, static scales"),
     };
     let error = |strength: Option<f64>| {
         let candidate = smoothed.candidates.iter().find(|candidate| candidate.strength == strength);
@@ -135,11 +136,11 @@ pub fn verified(arguments: &VerifyArgs, json: bool) -> anyhow::Result<()> {
             console::result(format_args!("{:<8} {}", difference.kind.name(), difference.name))?;
         }
     }
-    bail!("{folder}: the bundle differs from its manifest in {} files", differences.len());
+    bail!("{folder}: the bundle differs from its manifest in {}", console::counted(differences.len(), "file"));
 }
 
 fn summary(manifest: &Manifest) -> String {
     let bytes: u64 = manifest.files.values().map(|file| file.bytes).sum();
     let megabytes = bytes as f64 / 1e6;
-    format!("{} files of {megabytes:.1} MB, sha256 {}", manifest.files.len(), manifest.sha256)
+    format!("{} of {megabytes:.1} MB, sha256 {}", console::counted(manifest.files.len(), "file"), manifest.sha256)
 }

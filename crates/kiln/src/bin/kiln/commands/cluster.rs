@@ -63,7 +63,9 @@ pub fn run<B: Backend>(arguments: &ClusterRunArgs, json: bool, device: &Device) 
     }
     let left_out = if bad_rows > 0 { format!(", {bad_rows} left out and listed in _bad") } else { String::new() };
     let before = if skipped > 0 { format!(", {skipped} of them written before") } else { String::new() };
-    console::log(format_args!("{rows} rows{left_out}, {shards} shards{before} → {}", config.output));
+    let [rows, shards] =
+        [(rows as usize, "row"), (shards, "shard")].map(|(count, thing)| console::counted(count, thing));
+    console::log(format_args!("{rows}{left_out}, {shards}{before} → {}", config.output));
     Ok(())
 }
 

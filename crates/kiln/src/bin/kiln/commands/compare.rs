@@ -94,7 +94,7 @@ fn changed_rows(a: &Judged, b: &Judged) -> String {
 
 fn print(comparison: &Comparison) -> anyhow::Result<()> {
     let Comparison { metric, a, b, difference, interval: [low, high], examples, .. } = comparison;
-    console::result(format_args!("{metric} on {examples} rows: a {a:.4}, b {b:.4}"))?;
+    console::result(format_args!("{metric} on {}: a {a:.4}, b {b:.4}", console::counted(*examples, "row")))?;
     console::result(format_args!(
         "difference {difference:+.4}, within {low:+.4} to {high:+.4} (95 %, paired bootstrap)"
     ))?;

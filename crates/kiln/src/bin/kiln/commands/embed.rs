@@ -7,7 +7,6 @@ use kiln::{ModelFolders, UsageError, open_embedder};
 use kiln_backend::Backend;
 use kiln_dataset::VectorWriter;
 use kiln_predict::cosine;
-use kiln_schema::Task;
 use serde_json::json;
 
 use crate::cli::EmbedArgs;
@@ -40,14 +39,15 @@ pub fn run<B: Backend>(arguments: &EmbedArgs, json: bool, device: &Device) -> an
             console::json(&json!({ "text": text, "embedding": embedding }))
         }
         (None, _, Some(file), Some(out)) => {
-            let input = Input::texts(&folder, file, &arguments.columns, Task::SequenceClassification)?;
+            let input = Input::texts(&folder, file, &arguments.columns, None)?;
             let mut writer = VectorWriter::create(out, embedder.width())?;
             let count = input.for_each_chunk(CHUNK, |texts| {
                 let names: Vec<&str> = texts.iter().map(|(text, _)| *text).collect();
                 Ok(writer.write(&names, &embedder.embed(texts)?)?)
             })?;
             writer.finish()?;
-            console::log(format_args!("{count} vectors of {} → {}", embedder.width(), out.display()));
+            let vectors = console::counted(count, "vector");
+            console::log(format_args!("{vectors} of {} → {}", embedder.width(), out.display()));
             Ok(())
         }
         _ => bail!(UsageError("expected --text, with or without --text-pair, or --file with --out".to_owned())),

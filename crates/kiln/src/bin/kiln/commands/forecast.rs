@@ -6,7 +6,7 @@ use kiln_backend::Backend;
 use std::time::Duration;
 
 use crate::cli::{Cli, ForecastArgs};
-use crate::console;
+use crate::console::{self, counted};
 use crate::observer::Console;
 
 pub fn run<B: Backend>(arguments: &ForecastArgs, cli: &Cli) -> anyhow::Result<()> {
@@ -25,7 +25,8 @@ fn print(forecast: &Forecast, epochs: usize) -> anyhow::Result<()> {
         seconds.epoch
     ))?;
     let total = format!("{:#} ({:.1} s)", duration(seconds.total), seconds.total);
-    console::result(format_args!("total   {total} for {epochs} epochs, {steps} updates"))?;
+    let [epochs, steps] = [(epochs, "epoch"), (*steps, "update")].map(|(count, thing)| counted(count, thing));
+    console::result(format_args!("total   {total} for {epochs}, {steps}"))?;
     console::result(format_args!("memory  {} at most", HumanBytes(forecast.peak_rss_bytes)))?;
     console::result(format_args!("disk    {}", HumanBytes(forecast.disk_bytes)))?;
     let fits = "it fits into the memory and the disk space that are free now";

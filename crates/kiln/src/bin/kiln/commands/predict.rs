@@ -15,7 +15,7 @@ use kiln_schema::{ProblemType, Task};
 use super::prompt::{self, in_words};
 use crate::cli::{FillMaskArgs, PredictArgs, TextArgs};
 use crate::console;
-use crate::input::{Input, refuse_to_overwrite};
+use crate::input::{Input, refuse_to_overwrite, warn_of_single_text};
 use crate::observer::Console;
 
 pub fn run<B: Backend>(arguments: &PredictArgs, json: bool, device: &Device) -> anyhow::Result<()> {
@@ -108,9 +108,14 @@ pub const CHUNK: usize = 1024;
 impl Answers<'_> {
     fn answer_all(&self, folder: &Path, arguments: &TextArgs) -> anyhow::Result<()> {
         match (&arguments.text, &arguments.file) {
-            (Some(text), _) => self.answer(text, arguments.text_pair.as_deref()),
+            (Some(text), _) => {
+                if arguments.text_pair.is_none() {
+                    warn_of_single_text(folder);
+                }
+                self.answer(text, arguments.text_pair.as_deref())
+            }
             (None, Some(file)) => {
-                let input = Input::texts(folder, file, &arguments.columns, self.predictor.task())?;
+                let input = Input::texts(folder, file, &arguments.columns, Some(self.predictor.task()))?;
                 let rows_at_a_time = CHUNK.max(arguments.batch_size);
                 match arguments.out.as_deref().filter(|out| *out != Path::new("-")) {
                     Some(out) => self.write(&input, rows_at_a_time, out),
@@ -142,7 +147,7 @@ impl Answers<'_> {
             file.write_all(&line).with_context(cannot_write)
         })?;
         file.finish().with_context(cannot_write)?;
-        console::log(format_args!("{count} rows → {}", out.display()));
+        console::log(format_args!("{} → {}", console::counted(count, "row"), out.display()));
         Ok(())
     }
 

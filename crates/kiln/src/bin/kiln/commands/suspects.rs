@@ -1,5 +1,7 @@
 //! `kiln data suspects`: finds labels that are likely wrong.
 
+use std::path::Path;
+
 use kiln::{Recipe, RunOptions, Suspects};
 use kiln_backend::Backend;
 
@@ -36,9 +38,31 @@ fn print(found: &Suspects) -> anyhow::Result<()> {
     if more > 0 {
         console::result(format_args!("… and {more} more"))?;
     }
-    Ok(console::result(format_args!(
-        "{} labels are likely wrong: the first rows of {}",
-        suspects.len(),
-        path.display()
-    ))?)
+    Ok(console::result(summary(suspects.len(), path))?)
+}
+
+/// How many labels are likely wrong, and where their rows are.
+fn summary(suspects: usize, path: &Path) -> String {
+    let path = path.display();
+    match suspects {
+        0 => format!("no label is likely wrong; {path} has all rows"),
+        1 => format!("1 label is likely wrong: the first row of {path}"),
+        _ => format!("{suspects} labels are likely wrong: the first rows of {path}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_counts_labels() {
+        let summaries = [0, 1, 2].map(|suspects| summary(suspects, Path::new("x.tsv")));
+        let expected = [
+            "no label is likely wrong; x.tsv has all rows",
+            "1 label is likely wrong: the first row of x.tsv",
+            "2 labels are likely wrong: the first rows of x.tsv",
+        ];
+        assert_eq!(summaries, expected);
+    }
 }

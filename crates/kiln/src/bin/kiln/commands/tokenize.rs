@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use anyhow::bail;
 use kiln::UsageError;
 use kiln::fetch::fetch_model;
-use kiln_schema::Task;
 use kiln_tokenize::{TokenList, Tokenizer};
 
 use crate::cli::TokenizeArgs;
@@ -26,7 +25,7 @@ pub fn run(arguments: &TokenizeArgs, json: bool) -> anyhow::Result<()> {
     match (text, file) {
         (Some(text), _) => show(text, text_pair.as_deref()),
         (None, Some(file)) => {
-            let input = Input::texts(&folder, file, columns, Task::SequenceClassification)?;
+            let input = Input::texts(&folder, file, columns, None)?;
             let count = input.for_each_chunk(CHUNK, |rows| rows.iter().try_for_each(|(text, pair)| show(text, *pair)));
             count.map(drop)
         }

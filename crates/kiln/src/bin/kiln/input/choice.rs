@@ -12,12 +12,17 @@ use super::Input;
 use crate::cli::ColumnArgs;
 use crate::console;
 
+/// Why the second text of a pair must not be missing.
+pub const TRAINED_ON_PAIRS: &str = "the model was trained on pairs of texts";
+
 /// A file, and everything that determines how it is read.
 pub struct Choice<'a> {
     pub input: &'a Input,
     pub recipe: Option<&'a Recipe>,
     pub arguments: &'a ColumnArgs,
     pub task: Task,
+    /// Whether a model that was trained on pairs may not read single texts.
+    pub needs_pairs: bool,
 }
 
 impl Choice<'_> {
@@ -51,6 +56,10 @@ impl Choice<'_> {
             Some(format) => format,
             None => self.text_or_table(&columns)?,
         };
+        if format == Format::Text && self.needs_pairs && columns.text_pair.is_some() {
+            let file = &self.input.name;
+            console::warn(format_args!("{file}: each line is a single text, but {TRAINED_ON_PAIRS}"));
+        }
         let mut source = self.with_format(Some(format));
         source.keeps_white_space = matches!(self.task, Task::TokenClassification | Task::QuestionAnswering);
         self.place(&mut source, columns)?;
@@ -141,7 +150,7 @@ impl Choice<'_> {
         let first = head(source)?;
         match (source.format()?, first) {
             (Format::Text, _) => columns = Columns { text: Column::Index(0), text_pair: None, ..columns },
-            (Format::Jsonl, Some(keys)) => self.place_in_object(&mut columns, &keys),
+            (Format::Jsonl, Some(keys)) => self.place_in_object(&mut columns, &keys)?,
             (Format::Csv | Format::Tsv, Some(cells)) => {
                 source.header = self.has_header(&columns, &cells);
                 self.place_in_table(&mut columns, &cells, source.header)?;
@@ -196,26 +205,15 @@ impl Choice<'_> {
         if !is_there(&columns.text) && cells.len() == 1 {
             columns.text = Column::Index(0);
         }
-        let is_unlabelled = columns.label.is_none() && columns.flags.is_empty();
-        if is_unlabelled && self.task != Task::QuestionAnswering {
-            columns.text_pair = columns.text_pair.take().filter(is_there);
+        if matches!(columns.text, Column::Name(_)) && self.arguments.text_column.is_none() && !is_there(&columns.text) {
+            let expected = "--text-column, or --no-header where the first row is data";
+            return Err(self.no_column(&columns.text, ("first row is", cells), expected));
         }
-        if let (Column::Name(name), None) = (&columns.text, &self.arguments.text_column)
-            && !is_there(&columns.text)
-        {
-            let message = format!(
-                "{}: there is no column `{name}`: the first row is `{}`; \
-                 expected --text-column, or --no-header where the first row is data",
-                self.input.name,
-                cells.join("`, `")
-            );
-            bail!(UsageError(message));
-        }
-        Ok(())
+        self.keep_pair(columns, is_there, ("first row is", cells))
     }
 
     /// Sets the columns for rows that are JSON objects. `keys` are the keys of the first row.
-    fn place_in_object(&self, columns: &mut Columns, keys: &[String]) {
+    fn place_in_object(&self, columns: &mut Columns, keys: &[String]) -> anyhow::Result<()> {
         let asks = self.task == Task::QuestionAnswering;
         let place = |column: &Column, usual: &str| -> Column {
             let is_there = |name: &str| keys.iter().any(|key| key == name);
@@ -229,14 +227,38 @@ impl Choice<'_> {
             [only] => Column::from(only.as_str()),
             _ => place(&columns.text, if asks { "question" } else { "text" }),
         };
-        let pair = columns.text_pair.take().map(|pair| place(&pair, if asks { "context" } else { "text_pair" }));
-        columns.text_pair = pair.filter(|pair| asks || columns.label.is_some() || named_in(pair, keys));
+        columns.text_pair =
+            columns.text_pair.take().map(|pair| place(&pair, if asks { "context" } else { "text_pair" }));
         columns.label = columns.label.take().map(|label| place(&label, "label"));
+        let is_there = |column: &Column| matches!(column, Column::Name(name) if keys.contains(name));
+        self.keep_pair(columns, is_there, ("keys of the first row are", keys))
     }
-}
 
-fn named_in(column: &Column, keys: &[String]) -> bool {
-    matches!(column, Column::Name(name) if keys.contains(name))
+    /// Keeps the column of the second text if it is there. For rows with labels and for questions, it is kept in any case,
+    /// and a missing one is an error when the rows are read.
+    fn keep_pair(
+        &self,
+        columns: &mut Columns,
+        is_there: impl Fn(&Column) -> bool,
+        found: (&str, &[String]),
+    ) -> anyhow::Result<()> {
+        let is_labelled = columns.label.is_some() || !columns.flags.is_empty();
+        let Some(pair) =
+            columns.text_pair.take_if(|pair| !is_labelled && self.task != Task::QuestionAnswering && !is_there(pair))
+        else {
+            return Ok(());
+        };
+        if self.needs_pairs && self.arguments.text_pair_column.is_none() {
+            return Err(self.no_column(&pair, found, &format!("--text-pair-column: {TRAINED_ON_PAIRS}")));
+        }
+        Ok(())
+    }
+
+    /// An error for a column that is not in the file. `found` are the words for what is there instead, and its names.
+    fn no_column(&self, column: &Column, (what, names): (&str, &[String]), expected: &str) -> anyhow::Error {
+        let (file, names) = (&self.input.name, names.join("`, `"));
+        UsageError(format!("{file}: there is no column {column}: the {what} `{names}`; expected {expected}")).into()
+    }
 }
 
 /// The columns that are given by name.
