@@ -54,6 +54,18 @@ pub enum Error {
         /// Every file that differs, by name.
         differences: Vec<Difference>,
     },
+    /// The checkpoint pools in a way that is not supported.
+    #[error(
+        "{}: the pooling mode `{mode}` is not supported, only `cls` and `mean`. To use another pooling than the model was \
+         trained with, give --pooling to `kiln serve`; for a bundle, change this file",
+        path.display()
+    )]
+    Pooling {
+        /// The file that names the mode.
+        path: PathBuf,
+        /// The mode, or several joined by ` + `.
+        mode: String,
+    },
     /// The bundle to calibrate is not int8.
     #[error("calibration needs int8")]
     NotInt8,

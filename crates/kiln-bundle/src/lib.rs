@@ -23,6 +23,7 @@
 mod manifest;
 mod read;
 mod origin;
+mod vectors;
 mod smoothing;
 mod weights;
 mod seal;

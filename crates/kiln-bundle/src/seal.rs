@@ -3,18 +3,18 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use kiln_files::FolderWriter;
-use kiln_heads::{Calibration, Pooling};
+use kiln_heads::Calibration;
 use kiln_kernels::Precision;
 use kiln_predict::Predictor;
 use kiln_tokenize::Tokenizer;
 
 use crate::bundle::{REPORT, embed_config};
-use crate::manifest::{Check, MANIFEST, Manifest, Vectors};
+use crate::manifest::{Check, MANIFEST, Manifest};
 use crate::origin::Origin;
 use crate::smoothing::Smoothing;
 use crate::verify::{entry_of, is_bundle, names};
 use crate::weights::ModelWeights;
-use crate::{Error, Model};
+use crate::{Error, Model, Vectors};
 
 /// Configuration for making a bundle.
 #[derive(Clone, Copy, Debug, Default)]
@@ -46,7 +46,8 @@ impl SealConfig {
     /// Makes a bundle in a temporary folder next to `out`.
     ///
     /// # Errors
-    /// When the model cannot be loaded, `out` exists and is not an empty folder, or a file cannot be written.
+    /// When the model cannot be loaded, its pooling is not supported, `out` exists and is not an empty folder, or a file
+    /// cannot be written.
     pub fn prepare(self, model: &Path, out: &Path, device: &Device) -> Result<Sealing, Error> {
         if is_bundle(model) {
             return Err(Error::Sealed { folder: model.to_owned() });
@@ -77,7 +78,7 @@ impl SealConfig {
         };
         let labels = labels.map(|labels| labels.names().to_vec()).unwrap_or_default();
         let kiln = env!("CARGO_PKG_VERSION").to_owned();
-        let (vectors, base, sha256) = (vectors_of(&origin.model)?, origin.base, String::new());
+        let (vectors, base, sha256) = (Vectors::of_checkpoint(&origin.model, None)?, origin.base, String::new());
         let (smoothing, check) = (None, None);
         let mut manifest = Manifest { kiln, task, precision, labels, vectors, base, files, sha256, smoothing, check };
         manifest.sha256 = manifest.digest();
@@ -119,9 +120,9 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 pub(crate) fn load(folder: &Path, device: &Device) -> Result<Model, Error> {
     match Predictor::from_folder(folder, device) {
         Ok(predictor) => Ok(Model::Predictor(predictor)),
-        Err(kiln_predict::Error::Model(kiln_heads::Error::NoHead { .. })) => {
-            Ok(Model::Encoder(embed_config(vectors_of(folder)?, Precision::F32).load(folder, device)?))
-        }
+        Err(kiln_predict::Error::Model(kiln_heads::Error::NoHead { .. })) => Ok(Model::Encoder(
+            embed_config(Vectors::of_checkpoint(folder, None)?, Precision::F32).load(folder, device)?,
+        )),
         Err(error) => Err(error.into()),
     }
 }
@@ -138,19 +139,4 @@ fn tokenizer(model: &Model) -> &Tokenizer {
         Model::Predictor(predictor) => predictor.tokenizer(),
         Model::Encoder(embedder) => embedder.tokenizer(),
     }
-}
-
-/// How vectors are computed: from the checkpoint's sentence-transformers files, or else the mean without normalization.
-fn vectors_of(folder: &Path) -> Result<Vectors, Error> {
-    let path = folder.join("1_Pooling/config.json");
-    let config = kiln_files::read_if_present(&path).map_err(Error::read(&path))?;
-    let config: serde_json::Value = config.and_then(|json| serde_json::from_slice(&json).ok()).unwrap_or_default();
-    let pooling = match config["pooling_mode_cls_token"] == true {
-        true => Pooling::Cls,
-        false => Pooling::Mean,
-    };
-    let modules = folder.join("modules.json");
-    let modules = kiln_files::read_if_present(&modules).map_err(Error::read(modules))?;
-    let normalize = modules.is_some_and(|json| String::from_utf8_lossy(&json).contains("models.Normalize"));
-    Ok(Vectors { pooling, normalize })
 }

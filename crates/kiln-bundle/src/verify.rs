@@ -42,7 +42,10 @@ impl DifferenceKind {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is {}", self.name, self.kind.name())
+        match self.kind {
+            DifferenceKind::Missing | DifferenceKind::Changed => write!(f, "{} is {}", self.name, self.kind.name()),
+            DifferenceKind::Extra => write!(f, "{} is not in the manifest", self.name),
+        }
     }
 }
 

@@ -162,7 +162,7 @@ impl Batches<'_> {
             }
         }
         let computed = |(text, masks): (&&Prepared, Result<Vec<MaskPrediction>, Error>)| {
-            let prediction = Prediction::Filled(filled(&text.text, &mask, masks?));
+            let prediction = Prediction::Filled(filled((text.text(), text.text_pair()), &mask, masks?));
             Ok(Computed { prediction, logits: Vec::new() })
         };
         self.texts.iter().zip(masks).map(computed).collect()
@@ -170,11 +170,11 @@ impl Batches<'_> {
 }
 
 /// Replaces each mask of a text by its most probable token.
-fn filled(text: &str, mask: &str, masks: Vec<MaskPrediction>) -> FilledPrediction {
+fn filled((text, text_pair): (&str, Option<&str>), mask: &str, masks: Vec<MaskPrediction>) -> FilledPrediction {
     let mut filled = text.to_owned();
     for found in &masks {
         let best = found.tokens.first().map_or("", |token| token.text.as_str());
         filled = filled.replacen(mask, best, 1);
     }
-    FilledPrediction { text: text.to_owned(), filled, masks }
+    FilledPrediction { text: text.to_owned(), text_pair: text_pair.map(str::to_owned), filled, masks }
 }

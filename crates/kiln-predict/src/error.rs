@@ -23,7 +23,7 @@ pub enum Error {
     /// A question has no context.
     #[error("`{question}` has no context; a question is answered from a second text")]
     NoContext {
-        /// The question.
+        /// The beginning of the question.
         question: String,
     },
     /// A text has no mask to fill.
@@ -31,7 +31,7 @@ pub enum Error {
     NoMask {
         /// The mask token.
         mask: String,
-        /// The text.
+        /// The beginning of the text.
         text: String,
     },
     /// The vocabulary has no mask token.

@@ -147,9 +147,12 @@ pub struct AnswerPrediction {
 pub struct FilledPrediction {
     /// The text with its masks.
     pub text: String,
+    /// The second text of a pair with its masks, which come after those of the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_pair: Option<String>,
     /// The text with each mask replaced by its most probable token.
     pub filled: String,
-    /// The predictions for the masks, in the order of the text.
+    /// The predictions for the masks, in the order of the texts.
     pub masks: Vec<MaskPrediction>,
 }
 

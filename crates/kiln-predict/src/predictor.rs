@@ -204,7 +204,7 @@ pub(crate) fn check_finite<'a>(text: &str, logits: impl IntoIterator<Item = &'a 
 }
 
 /// The beginning of a text, for an error message.
-fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     const CHARACTERS: usize = 40;
     match text.char_indices().nth(CHARACTERS) {
         None => text.to_owned(),
@@ -326,5 +326,29 @@ mod tests {
     fn messages_quote_the_beginning_of_a_text() {
         assert_eq!(excerpt("房间"), "房间");
         assert_eq!(excerpt(&"房".repeat(41)), "房".repeat(40) + "…");
+        let long = "房".repeat(1_000);
+        for network in networks(1.0, &config()).into_iter().skip(2) {
+            let (task, folder) = (network.task(), saved(network, config()));
+            let predictor = Predictor::from_folder(folder.path(), &Flex::device(0)).expect("it is whole");
+            let message = predictor.prepare(&long, None).expect_err("no context or no mask").to_string();
+            assert!(message.contains(&excerpt(&long)) && message.chars().count() < 120, "{task}: {message}");
+        }
+    }
+
+    #[test]
+    fn overlapping_windows_count_once() {
+        let long = "房间".repeat(300);
+        for network in networks(1.0, &config()).into_iter().skip(1).take(2) {
+            let (task, folder) = (network.task(), saved(network, config()));
+            let predictor = Predictor::from_folder(folder.path(), &Flex::device(0)).expect("it is whole");
+            // Two special tokens for tags; for an answer the question and three special tokens.
+            let (prepared, more) = match task {
+                Task::TokenClassification => (predictor.prepare(&long, None), 2),
+                _ => (predictor.prepare("好", Some(&long)), 4),
+            };
+            let prepared = prepared.expect("a good text");
+            assert!(prepared.rows() > 1 && prepared.tokens() > 600 + more, "{task}: {}", prepared.tokens());
+            assert_eq!(prepared.own_tokens(), 600 + more, "{task}");
+        }
     }
 }

@@ -3,6 +3,7 @@ use std::ops::Range;
 use kiln_heads::{Network, Units};
 use kiln_tokenize::{ContextConfig, ContextWindow, Encoding, UnitWindow, characters, words};
 
+use crate::predictor::excerpt;
 use crate::{Error, PIPELINE_MAX_LENGTH, Predictor};
 
 /// A tokenized text or pair, ready to be computed in any batch.
@@ -43,6 +44,16 @@ impl Prepared {
     /// The number of tokens in all rows, including special tokens: a measure of the cost.
     pub fn tokens(&self) -> usize {
         self.encodings().map(|encoding| encoding.input_ids.len()).sum()
+    }
+
+    /// The number of tokens of the text itself, including special tokens. The overlap of windows counts once, and so does a
+    /// question.
+    pub fn own_tokens(&self) -> usize {
+        match &self.rows {
+            Rows::Whole(encoding) => encoding.input_ids.len(),
+            Rows::Units { windows, .. } => windows.first().map_or(0, |window| window.encoding.full_length),
+            Rows::Context(windows) => windows.first().map_or(0, |window| window.encoding.full_length),
+        }
     }
 
     /// The number of rows in a batch.
@@ -108,7 +119,7 @@ impl Predictor {
                 Rows::Units { units, windows }
             }
             Network::QuestionAnswering { .. } => {
-                let context = text_pair.ok_or_else(|| Error::NoContext { question: text.to_owned() })?;
+                let context = text_pair.ok_or_else(|| Error::NoContext { question: excerpt(text) })?;
                 // The same window length as in transformers' question-answering pipeline.
                 let config = ContextConfig { max_length: PIPELINE_MAX_LENGTH, ..ContextConfig::default() };
                 let windows = tokenizer.encode_context(text, context, config)?;
@@ -122,7 +133,7 @@ impl Predictor {
                 let mask_token_id = tokenizer.mask_token_id().expect("`from_folder` has looked for it");
                 if !encoding.input_ids.contains(&mask_token_id) {
                     let mask = tokenizer.token(mask_token_id).unwrap_or_default();
-                    return Err(Error::NoMask { mask, text: text.to_owned() });
+                    return Err(Error::NoMask { mask, text: excerpt(text) });
                 }
                 Rows::Whole(encoding)
             }

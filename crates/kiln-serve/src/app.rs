@@ -107,7 +107,7 @@ impl App {
                 let message = || format!("no model of that name is served; there is {}", names.join(", "));
                 let model = model.ok_or_else(|| not_found(message()))?;
                 let task = model.ability().task();
-                let message = || format!("the model `{}` gives no {what}: its task is {task}", model.name);
+                let message = || format!("the model `{}` does not give {what}: its task is {task}", model.name);
                 fits(model).then(|| model.clone()).ok_or_else(|| not_found(message()))
             }
         }
@@ -204,22 +204,24 @@ impl Preparation {
     fn work(&self, text: &Text, at: usize, count: usize) -> Result<TextWork, Refusal> {
         let Self { model, question, truncate, text_tokens } = self;
         let which = if count == 1 { "the text".to_owned() } else { format!("text {at}") };
-        let too_long = |tokens: &str, most: usize, advice: &str| {
-            let message = format!("{which} has {tokens} tokens, and the model `{}` takes {most}{advice}", model.name);
+        let too_long = |tokens: &str, limit: String| {
+            let message = format!("{which} has {tokens} tokens, and {limit}");
             Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, Reason::TooLarge, message)
         };
+        let of_server = || format!("this server takes {text_tokens} (--max-text-tokens)");
         let has_windows = model.has_windows() && question.kind == Kind::Answer;
         if has_windows && bytes_of(text) / MOST_BYTES_PER_TOKEN > *text_tokens {
-            return Err(too_long("too many", *text_tokens, ""));
+            return Err(too_long("too many", of_server()));
         }
         let prepared = model.prepare(&text.text, text.text_pair.as_deref(), question.kind);
         let prepared = prepared.map_err(|error| Refusal::unprocessable(format!("{which}: {error}")))?;
         if let Some(tokens) = prepared.cut_from().filter(|_| !truncate) {
-            let advice = "; with `truncate` the rest is cut off";
-            return Err(too_long(&format!("at least {tokens}"), model.tokenizer().max_length(), advice));
+            let most = model.tokenizer().max_length();
+            let limit = format!("the model `{}` takes {most}; with `truncate` the rest is cut off", model.name);
+            return Err(too_long(&format!("at least {tokens}"), limit));
         }
-        if prepared.tokens() > *text_tokens {
-            return Err(too_long(&prepared.tokens().to_string(), *text_tokens, ""));
+        if prepared.own_tokens() > *text_tokens {
+            return Err(too_long(&prepared.own_tokens().to_string(), of_server()));
         }
         let prepared = match question.top {
             Some(top) => prepared.with_top(top),

@@ -7,9 +7,11 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::app::{App, Question};
-use crate::inputs::Text;
+use crate::inputs::{Text, kind};
 use crate::model::{Model, Outcome};
 use crate::refusal::{Reason, Refusal};
 
@@ -126,10 +128,50 @@ async fn read(body: Body, app: &App) -> Result<Vec<u8>, Refusal> {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(bytes).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => Refusal::unprocessable(format!("unexpected body: {error}")),
-        _ => Refusal::bad_request(format!("the body is not JSON: {error}")),
-    })
+    // serde would also accept a list of the fields in their order.
+    let is_object = bytes.trim_ascii_start().starts_with(b"{");
+    let error = match serde_json::from_slice(bytes) {
+        Ok(body) if is_object => return Ok(body),
+        Ok(_) => None,
+        Err(error) => Some(error),
+    };
+    // Some values of a wrong type are syntax errors for serde_json, so the body is parsed again without the types.
+    let value: Value = serde_json::from_slice(bytes)
+        .map_err(|error| Refusal::bad_request(format!("the body is not JSON: {error}")))?;
+    let Some(error) = error.filter(|_| is_object) else {
+        let message = format!("unexpected body: found {}, expected an object", kind(&value));
+        return Err(Refusal::unprocessable(message));
+    };
+    let (line, column) = (error.line(), error.column());
+    let reason = T::deserialize(value).err().unwrap_or(error).to_string();
+    let message = format!("unexpected body: {} (line {line}, column {column})", in_words(&reason));
+    Err(Refusal::unprocessable(message))
+}
+
+/// A message of serde without the names of Rust's types, and with only the beginning of the client's value.
+fn in_words(message: &str) -> String {
+    /// The longest part of a message that is not shortened, in characters.
+    const MOST: usize = 80;
+    let (found, expected) = message.rsplit_once(", expected ").unwrap_or((message, ""));
+    let found = match found.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &found[..end]),
+        None => found.to_owned(),
+    };
+    let expected = match expected {
+        "" => return found,
+        "usize" => "a whole number, 0 or more",
+        "a string" | "string or map" => "a text",
+        "a sequence" => "a list",
+        "a boolean" => "true or false",
+        name if name.starts_with("struct ") => "an object",
+        other => other,
+    };
+    format!("{found}, expected {expected}")
+}
+
+/// Deserializes a field for which `null` means the same as leaving it out.
+pub fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// The middleware renders the body, in the form that the clients of the route expect.
@@ -146,4 +188,56 @@ impl IntoResponse for Refusal {
 pub fn json(value: &impl serde::Serialize) -> Result<Response, Refusal> {
     let bytes = serde_json::to_vec(value).map_err(|_| Refusal::internal())?;
     Ok(([(header::CONTENT_TYPE, "application/json")], bytes).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Body {
+        texts: Vec<String>,
+        most: Option<usize>,
+        #[serde(default, deserialize_with = "or_default")]
+        format: Format,
+        #[serde(default, deserialize_with = "or_default")]
+        is_raw: bool,
+    }
+
+    #[derive(Debug, Default, PartialEq, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Format {
+        #[default]
+        Float,
+        Base64,
+    }
+
+    #[test]
+    fn null_counts_as_absent() {
+        let body = r#" {"texts": ["a"], "most": null, "format": null, "is_raw": null}"#;
+        let expected = Body { texts: vec!["a".to_owned()], most: None, format: Format::Float, is_raw: false };
+        assert_eq!(parse(body.as_bytes()), Ok(expected));
+    }
+
+    #[test]
+    fn a_wrong_type_is_not_called_a_syntax_error() {
+        let long = format!("{{\"texts\": \"{}\"}}", "房".repeat(1_000));
+        let shortened = format!("unexpected body: invalid type: string \"{}…, expected a list", "房".repeat(58));
+        for (body, status, expected) in [
+            (r#"{"texts": []"#, 400, "the body is not JSON: EOF"),
+            ("", 400, "the body is not JSON: EOF"),
+            (r#"[["a"], 3, "float", true]"#, 422, "unexpected body: found a list, expected an object"),
+            ("3", 422, "unexpected body: found a number, expected an object"),
+            ("{}", 422, "unexpected body: missing field `texts` (line 1, column 2)"),
+            (r#"{"texts": [], "format": 5}"#, 422, "expected a text (line 1, column"),
+            (r#"{"texts": [], "format": "hex"}"#, 422, "unknown variant `hex`, expected `float` or `base64`"),
+            (r#"{"texts": [], "most": -1}"#, 422, "invalid value: integer `-1`, expected a whole number, 0 or more"),
+            (r#"{"texts": [], "is_raw": "yes"}"#, 422, "invalid type: string \"yes\", expected true or false"),
+            (long.as_str(), 422, shortened.as_str()),
+        ] {
+            let refusal = parse::<Body>(body.as_bytes()).expect_err(body);
+            assert_eq!(refusal.status.as_u16(), status, "{body}: {}", refusal.message);
+            assert!(refusal.message.contains(expected), "{body}: {}", refusal.message);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a server cannot start or reload its models.
 #[derive(Debug, thiserror::Error)]
@@ -15,13 +15,8 @@ pub enum Error {
         source: Box<kiln_predict::Error>,
     },
     /// A bundle differs from its manifest, or cannot be loaded.
-    #[error("{}", folder.display())]
-    Bundle {
-        /// Its folder.
-        folder: PathBuf,
-        /// Why.
-        source: Box<kiln_bundle::Error>,
-    },
+    #[error(transparent)]
+    Bundle(Box<kiln_bundle::Error>),
     /// A loaded model cannot compute the probe text.
     #[error("{}: the model failed on a test input: {reason}", folder.display())]
     Probe {
@@ -82,4 +77,16 @@ pub enum Error {
     /// The threads cannot be started.
     #[error("cannot start the server's threads")]
     Threads(#[source] io::Error),
+}
+
+impl Error {
+    /// An error of a bundle or of a folder's sentence-transformers files.
+    pub(crate) fn bundle(folder: &Path, error: kiln_bundle::Error) -> Self {
+        match error {
+            // It may not name the folder.
+            kiln_bundle::Error::Predict(source) => Self::Model { folder: folder.to_owned(), source: Box::new(source) },
+            // The others name the folder or a file in it.
+            error => Self::Bundle(Box::new(error)),
+        }
+    }
 }

@@ -44,33 +44,37 @@ pub fn predict(inputs: &Value) -> Result<Inputs, Refusal> {
 
 /// Parses a text or a list of texts. `field` is the name of the field, for errors.
 pub fn plain(inputs: &Value, field: &str) -> Result<Vec<Text>, Refusal> {
-    let text = |value: &Value, field: &str| Ok(Text { text: string(value, field)?, text_pair: None });
     match inputs {
-        Value::Array(items) => (0..).zip(items).map(|(at, item)| text(item, &format!("{field}[{at}]"))).collect(),
-        input => Ok(vec![text(input, field)?]),
+        Value::Array(items) => (0..).zip(items).map(|(at, item)| single(item, &format!("{field}[{at}]"))).collect(),
+        input => Ok(vec![single(input, field)?]),
     }
+}
+
+/// Parses a single text. `field` is the name of the field, for errors.
+pub fn single(value: &Value, field: &str) -> Result<Text, Refusal> {
+    Ok(Text { text: string(value, field)?, text_pair: None })
 }
 
 /// Parses a text, or a list of one or two texts.
 fn listed(value: &Value, field: &str) -> Result<Text, Refusal> {
     match value.as_array().map(Vec::as_slice) {
-        Some([text]) => Ok(Text { text: string(text, &format!("{field}[0]"))?, text_pair: None }),
+        Some([text]) => single(text, &format!("{field}[0]")),
         Some([text, pair]) => Ok(Text {
             text: string(text, &format!("{field}[0]"))?,
             text_pair: Some(string(pair, &format!("{field}[1]"))?),
         }),
-        Some(other) if !other.iter().all(Value::is_number) => Err(Refusal::unprocessable(format!(
+        Some(other) if other.is_empty() || !other.iter().all(Value::is_number) => Err(Refusal::unprocessable(format!(
             "{field}: found {} texts, expected one, or the two of a pair",
             other.len()
         ))),
         Some(_) => Err(Refusal::bad_request(format!("{field}: {TOKEN_IDS}"))),
-        None => Ok(Text { text: string(value, field)?, text_pair: None }),
+        None => single(value, field),
     }
 }
 
 fn one(value: &Value, field: &str) -> Result<Text, Refusal> {
     let Value::Object(object) = value else {
-        return Ok(Text { text: string(value, field)?, text_pair: None });
+        return single(value, field);
     };
     for [first, second] in [["text", "text_pair"], ["question", "context"]] {
         if let Some(text) = object.get(first) {
@@ -106,7 +110,8 @@ fn string(value: &Value, field: &str) -> Result<String, Refusal> {
     }
 }
 
-fn kind(value: &Value) -> &'static str {
+/// What a value is, for errors.
+pub fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
@@ -153,7 +158,14 @@ mod tests {
         ] {
             assert_eq!(predict(&value), Ok(Inputs { texts: expected, is_list }), "{value}");
         }
-        assert_eq!(predict(&json!(["a", "b", "c"])).expect_err("three texts are no pair").status.as_u16(), 422);
+        for (value, expected) in [
+            (json!([]), "inputs: found 0 texts, expected one, or the two of a pair"),
+            (json!([[]]), "inputs[0]: found 0 texts, expected one, or the two of a pair"),
+            (json!(["a", "b", "c"]), "inputs: found 3 texts, expected one, or the two of a pair"),
+        ] {
+            let refusal = predict(&value).expect_err("it is neither one text nor a pair");
+            assert_eq!((refusal.status.as_u16(), refusal.message.as_str()), (422, expected));
+        }
     }
 
     #[test]

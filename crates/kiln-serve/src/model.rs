@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use kiln_bundle::{Bundle, is_bundle};
+use kiln_bundle::{Bundle, Vectors, is_bundle};
 use kiln_heads::{AdapterBase, Network, Pooling};
 use kiln_kernels::Precision;
 use kiln_predict::{Computed, EmbedConfig, Embedder, Predictor, Prepared};
@@ -32,8 +32,8 @@ pub struct Model {
 pub struct Details {
     /// The precision of the matrix products: `f32`, `bf16` or `int8`.
     pub precision: &'static str,
-    /// How the hidden states are pooled into a vector.
-    pub pooling: Pooling,
+    /// How vectors are computed by default.
+    pub vectors: Vectors,
     /// SHA-256 of the files of a bundle. Other models have none.
     pub sha256: Option<String>,
     /// The source of the base model, if it is known.
@@ -90,7 +90,7 @@ impl Model {
     /// sets the precision.
     ///
     /// # Errors
-    /// When a file is missing, changed or damaged, or the probe fails.
+    /// When a file is missing, changed or damaged, the pooling is not supported, or the probe fails.
     pub fn from_folder(name: String, folder: &Path, config: ModelConfig, device: &Device) -> Result<Self, Error> {
         let model = match is_bundle(folder) {
             true => Self::from_bundle(name, folder, config, device)?,
@@ -106,10 +106,11 @@ impl Model {
     }
 
     fn from_bundle(name: String, folder: &Path, config: ModelConfig, device: &Device) -> Result<Self, Error> {
-        let failed = |source| Error::Bundle { folder: folder.to_owned(), source: Box::new(source) };
+        let failed = |error| Error::bundle(folder, error);
         let bundle = Bundle::open(folder, device).map_err(failed)?;
-        let pooling = config.pooling.unwrap_or(bundle.manifest.vectors.pooling);
-        let embedder = bundle.embedder(pooling, false).map_err(failed)?;
+        let vectors = bundle.manifest.vectors;
+        let vectors = Vectors { pooling: config.pooling.unwrap_or(vectors.pooling), ..vectors };
+        let embedder = bundle.embedder(vectors.pooling, false).map_err(failed)?;
         let predictor = match bundle.model {
             kiln_bundle::Model::Predictor(predictor) => Some(predictor.with_batch_size(BATCH_SIZE)),
             kiln_bundle::Model::Encoder(_) => None,
@@ -117,7 +118,7 @@ impl Model {
         let manifest = bundle.manifest;
         let details = Details {
             precision: folder::precision_name(manifest.precision),
-            pooling,
+            vectors,
             sha256: Some(manifest.sha256),
             source: manifest.base.source,
             license: manifest.base.license,
@@ -126,8 +127,9 @@ impl Model {
     }
 
     fn from_plain(name: String, folder: &Path, config: ModelConfig, device: &Device) -> Result<Self, Error> {
+        let details = Self::details(folder, config)?;
         let embedder = |embed: EmbedConfig| embed.load(folder, device);
-        Self::computed_as(name, folder, config, Predictor::from_folder(folder, device), embedder)
+        Self::computed_as(name, details, config.precision, Predictor::from_folder(folder, device), embedder)
             .map_err(|source| Error::Model { folder: folder.to_owned(), source: Box::new(source) })
     }
 
@@ -144,10 +146,11 @@ impl Model {
     ) -> Result<Vec<Self>, Error> {
         let failed = |folder: &Path, source| Error::Model { folder: folder.to_owned(), source: Box::new(source) };
         let shared = AdapterBase::from_folder(base, device).map_err(|source| failed(base, source.into()))?;
+        let details = Self::details(base, config)?;
         let load = |(name, adapter): &(String, PathBuf)| {
             let embedder = |embed: EmbedConfig| embed.on_base(&shared, adapter, device);
             let predictor = Predictor::on_base(&shared, adapter, device);
-            let model = Self::computed_as(name.clone(), base, config, predictor, embedder)
+            let model = Self::computed_as(name.clone(), details.clone(), config.precision, predictor, embedder)
                 .map_err(|source| failed(adapter, source))?;
             model.probe().map_err(|reason| Error::Probe { folder: adapter.clone(), reason })?;
             Ok(model)
@@ -155,27 +158,32 @@ impl Model {
         adapters.iter().map(load).collect()
     }
 
+    /// The metadata of a model folder.
+    fn details(folder: &Path, config: ModelConfig) -> Result<Details, Error> {
+        let vectors = Vectors::of_checkpoint(folder, config.pooling).map_err(|error| Error::bundle(folder, error))?;
+        Ok(folder::details(folder, config.precision, vectors))
+    }
+
     /// A model that is not a bundle. Without a head it computes only vectors.
     fn computed_as(
         name: String,
-        folder: &Path,
-        config: ModelConfig,
+        details: Details,
+        precision: Precision,
         predictor: Result<Predictor, kiln_predict::Error>,
         embedder: impl FnOnce(EmbedConfig) -> Result<Embedder, kiln_predict::Error>,
     ) -> Result<Self, kiln_predict::Error> {
-        let pooling = config.pooling.unwrap_or_else(|| folder::pooling(folder));
+        let pooling = details.vectors.pooling;
         let (predictor, embedder) = match predictor {
             Ok(predictor) => {
-                let predictor = predictor.with_precision(config.precision).with_batch_size(BATCH_SIZE);
+                let predictor = predictor.with_precision(precision).with_batch_size(BATCH_SIZE);
                 let embedder = predictor.embedder(pooling, false)?;
                 (Some(predictor), embedder)
             }
             Err(kiln_predict::Error::Model(kiln_heads::Error::NoHead { .. })) => {
-                (None, embedder(EmbedConfig { pooling, normalize: false, precision: config.precision })?)
+                (None, embedder(EmbedConfig { pooling, normalize: false, precision })?)
             }
             Err(error) => return Err(error),
         };
-        let details = Details { pooling, ..folder::details(folder, config.precision) };
         Ok(Self { name, predictor, embedder, details })
     }
 
@@ -226,6 +234,12 @@ impl Model {
     pub fn is_multi_label(&self) -> bool {
         let multi = ProblemType::MultiLabelClassification;
         matches!(self.network(), Some(Network::SequenceClassification { problem_type, .. }) if *problem_type == multi)
+    }
+
+    /// The temperature by which the logits of a classifier are divided.
+    pub fn temperature(&self) -> f64 {
+        let calibration = self.predictor.as_ref().and_then(Predictor::calibration);
+        calibration.map_or(1.0, |calibration| calibration.temperature)
     }
 
     /// Whether long texts are read in windows.

@@ -35,7 +35,7 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     let key = key_of(&app, &request, route);
     let unfinished = Unfinished(&app);
     let mut response = match &key {
-        _ if is_preflight(&app, &request) => preflight(),
+        _ if is_preflight(&app, &request) => preflight(request.headers()),
         Err(refusal) => axum::response::IntoResponse::into_response(refusal.clone()),
         Ok(_) => match CatchPanic(pin!(next.run(request))).await {
             Some(response) => response,
@@ -48,7 +48,7 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
     };
     std::mem::forget(unfinished);
 
-    let refusal = response.extensions_mut().remove::<Refusal>();
+    let refusal = response.extensions_mut().remove::<Refusal>().map(|refusal| refusal.of_family(family));
     if let Some(refusal) = &refusal {
         response = refusal.response(family);
     }
@@ -113,13 +113,15 @@ fn is_preflight(app: &App, request: &Request) -> bool {
         && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
-fn preflight() -> Response {
+/// Allows the headers that the page wants to send.
+fn preflight(asked: &HeaderMap) -> Response {
     let mut response = Response::new(axum::body::Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
-    let names = HeaderValue::from_static("authorization, content-type, x-request-id");
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names);
+    if let Some(names) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, names.clone());
+    }
     response
 }
 

@@ -88,6 +88,12 @@ impl Refusal {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, Reason::Internal, message)
     }
 
+    /// The refusal with the status that the clients of a route expect. OpenAI's clients expect 400 for any invalid request.
+    pub fn of_family(self, family: Family) -> Self {
+        let is_invalid = family == Family::OpenAi && self.status == StatusCode::UNPROCESSABLE_ENTITY;
+        if is_invalid { Self { status: StatusCode::BAD_REQUEST, ..self } } else { self }
+    }
+
     /// The response, in the form that the clients of a route expect.
     pub fn response(&self, family: Family) -> Response<Body> {
         let mut response = Response::new(Body::from(family.body(self).to_string()));
@@ -178,6 +184,13 @@ mod tests {
         ] {
             assert_eq!(Family::of(path).body(&refusal), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn an_invalid_request_has_status_400_for_openai() {
+        let status = |family| Refusal::unprocessable("wrong").of_family(family).status.as_u16();
+        assert_eq!([Family::OpenAi, Family::Tei, Family::HuggingFace].map(status), [400, 422, 422]);
+        assert_eq!(Refusal::internal().of_family(Family::OpenAi), Refusal::internal());
     }
 
     #[test]

@@ -15,7 +15,9 @@ mod health;
 mod hugging_face;
 mod labels;
 mod open_ai;
+mod schemas;
 mod tei;
+mod unsupported;
 mod vectors;
 
 /// All routes, with their names in logs and metrics.

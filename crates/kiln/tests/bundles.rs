@@ -212,6 +212,11 @@ fn every_file_that_differs_is_named() {
     let (code, _, message) = fail(&["predict", "--model", text(bundle.path()), "--text", "好"]);
     assert!(code == 1 && message.contains("model.safetensors is changed"), "{code}: {message}");
 
+    let extended = copy_of("f32");
+    fs::write(extended.path().join("note.txt"), "").expect("it is writable");
+    let (_, _, message) = fail(&["verify", text(extended.path())]);
+    assert!(message.ends_with("the bundle differs from its manifest in 1 file\n"), "{message}");
+
     fs::write(path("manifest.json"), "{").expect("it is writable");
     let (code, _, message) = fail(&["verify", text(bundle.path())]);
     assert!(code == 1 && message.contains("manifest.json: invalid JSON"), "{code}: {message}");
@@ -219,6 +224,26 @@ fn every_file_that_differs_is_named() {
     assert!(code == 1 && message.contains("it is not a bundle"), "{code}: {message}");
     let (code, _, _) = fail(&["verify", text(&FOLDER.join("absent"))]);
     assert_eq!(code, 1);
+}
+
+/// Other vectors than those that the model was trained for would be wrong without a sign of it.
+#[test]
+fn a_pooling_that_is_not_supported_is_named() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (model, out) = (folder.path().join("model"), folder.path().join("bundle"));
+    fs::create_dir_all(model.join("1_Pooling")).expect("a folder");
+    for entry in fs::read_dir(FOLDER.join("run/model")).expect("a model") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, model.join(path.file_name().expect("a name"))).expect("it is writable");
+    }
+    let pooling = model.join("1_Pooling/config.json");
+    fs::write(&pooling, r#"{"pooling_mode_mean_tokens": false, "pooling_mode_max_tokens": true}"#).expect("writable");
+    let arguments = ["bundle", "--model", text(&model), "--out", text(&out), "--precision", "f32"];
+    let (code, _, message) = fail(&arguments);
+    let expected = format!("error: {}: the pooling mode `max` is not supported", pooling.display());
+    assert!(code == 1 && message.starts_with(&expected) && !out.exists(), "{code}: {message}");
+    fs::write(&pooling, r#"{"pooling_mode_mean_tokens": false, "pooling_mode_cls_token": true}"#).expect("writable");
+    assert_eq!(json(&arguments)["vectors"]["pooling"], "cls");
 }
 
 /// The encoder of the damaged model has a weight too large to share an 8-bit scale with the others of its row.

@@ -262,6 +262,23 @@ fn idle_connections_and_clients_that_vanish_leave_nothing_behind() {
     eventually("only the connection that asks is open", || open() == 1.0);
 }
 
+#[test]
+fn a_changed_bundle_is_not_served_and_is_named_once() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let copy = folder.path().join("changed");
+    std::fs::create_dir(&copy).expect("a folder");
+    for entry in std::fs::read_dir(&*BUNDLE).expect("a bundle") {
+        let path = entry.expect("an entry").path();
+        std::fs::copy(&path, copy.join(path.file_name().expect("a name"))).expect("it is writable");
+    }
+    std::fs::write(copy.join("extra"), "").expect("it is writable");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kiln"));
+    let output = command.args(["serve", text(&copy), "--port", "0"]).output().expect("the binary runs");
+    let reason = "the bundle differs from its manifest: extra is not in the manifest";
+    let expected = format!("error: {}: {reason}\n", copy.display());
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(1), expected.as_str()));
+}
+
 /// The commands of the systemd unit and of the container image, with the bundle, the keys and the port of this test.
 fn deployed() -> [Vec<String>; 2] {
     let unit = deploy("kiln.service");

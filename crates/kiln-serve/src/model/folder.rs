@@ -2,26 +2,17 @@
 
 use std::path::Path;
 
-use kiln_heads::Pooling;
+use kiln_bundle::Vectors;
 use kiln_kernels::Precision;
 use serde_json::Value;
 
 use super::Details;
 
-/// The pooling in the sentence-transformers files, or the mean without such files.
-pub fn pooling(folder: &Path) -> Pooling {
-    let config = json(&folder.join("1_Pooling/config.json"));
-    match config.get("pooling_mode_cls_token").and_then(Value::as_bool) {
-        Some(true) => Pooling::Cls,
-        _ => Pooling::Mean,
-    }
-}
-
-pub fn details(folder: &Path, precision: Precision) -> Details {
+pub fn details(folder: &Path, precision: Precision, vectors: Vectors) -> Details {
     let config = json(&folder.join("config.json"));
     let precision = precision_name(precision);
     let source = config.get("_name_or_path").and_then(Value::as_str).filter(|name| !name.is_empty());
-    Details { precision, pooling: Pooling::Mean, sha256: None, source: source.map(str::to_owned), license: None }
+    Details { precision, vectors, sha256: None, source: source.map(str::to_owned), license: None }
 }
 
 pub fn precision_name(precision: Precision) -> &'static str {

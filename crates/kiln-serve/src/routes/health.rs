@@ -24,14 +24,20 @@ pub struct HealthState {
     ready: Option<bool>,
 }
 
-#[utoipa::path(get, path = "/v2/health/live", tag = "Health", responses((status = 200, body = HealthState)))]
+#[utoipa::path(
+    get, path = "/v2/health/live", tag = "Health",
+    responses((status = 200, description = "The server is live", body = HealthState))
+)]
 pub async fn live() -> Result<Response, Refusal> {
     json(&HealthState { live: Some(true), ready: None })
 }
 
 #[utoipa::path(
     get, path = "/v2/health/ready", tag = "Health",
-    responses((status = 200, body = HealthState), (status = 503, description = "The server is shutting down"))
+    responses(
+        (status = 200, description = "The server is ready", body = HealthState),
+        (status = 503, description = "The server is shutting down"),
+    )
 )]
 pub async fn ready(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     if app.is_draining() {
@@ -42,7 +48,12 @@ pub async fn ready(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
 
 #[utoipa::path(
     get, path = "/metrics", tag = "Health",
-    responses((status = 200, description = "Counters in the text format of OpenMetrics", content_type = "text/plain"))
+    responses(
+        (
+            status = 200, description = "Counters in the text format of OpenMetrics", body = String,
+            content_type = "application/openmetrics-text",
+        ),
+    )
 )]
 pub async fn metrics(State(app): State<Arc<App>>) -> Response {
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -57,7 +68,10 @@ pub struct ServerMetadata {
     extensions: [&'static str; 0],
 }
 
-#[utoipa::path(get, path = "/v2", tag = "Health", responses((status = 200, body = ServerMetadata)))]
+#[utoipa::path(
+    get, path = "/v2", tag = "Health",
+    responses((status = 200, description = "Metadata of the server", body = ServerMetadata))
+)]
 pub async fn server() -> Result<Response, Refusal> {
     json(&ServerMetadata { name: "kiln", version: env!("CARGO_PKG_VERSION"), extensions: [] })
 }
@@ -101,7 +115,11 @@ impl ModelMetadata {
 
 #[utoipa::path(
     get, path = "/v2/models/{name}", tag = "Health", params(("name" = String, Path, description = "The model's name")),
-    responses((status = 200, body = ModelMetadata), (status = 404, description = "No such model"))
+    operation_id = "kserve_model",
+    responses(
+        (status = 200, description = "Metadata of the model", body = ModelMetadata),
+        (status = 404, description = "No such model"),
+    )
 )]
 pub async fn model(State(app): State<Arc<App>>, Name(name): Name) -> Result<Response, Refusal> {
     json(&ModelMetadata::new(&*app.model(Some(&name), |_| true, "answers")?))
@@ -110,7 +128,10 @@ pub async fn model(State(app): State<Arc<App>>, Name(name): Name) -> Result<Resp
 #[utoipa::path(
     get, path = "/v2/models/{name}/ready", tag = "Health",
     params(("name" = String, Path, description = "The model's name")),
-    responses((status = 200, body = HealthState), (status = 404, description = "No such model"), (status = 503, description = "The server is shutting down"))
+    responses(
+        (status = 200, description = "The model is ready", body = HealthState),
+        (status = 404, description = "No such model"), (status = 503, description = "The server is shutting down"),
+    )
 )]
 pub async fn model_ready(State(app): State<Arc<App>>, Name(name): Name) -> Result<Response, Refusal> {
     app.model(Some(&name), |_| true, "answers")?;

@@ -7,10 +7,12 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::labels::{Function, answers, labels};
-use super::vectors::VectorConfig;
+use super::schemas::{TaskResponse, hugging_face_inputs};
+use super::unsupported;
+use super::vectors::{VectorConfig, embedding_model};
 use crate::app::Question;
-use crate::call::{Call, json as json_response};
-use crate::inputs::{self, Inputs, Text};
+use crate::call::{Call, json as json_response, or_default};
+use crate::inputs::{self, Inputs};
 use crate::model::{Ability, Kind, Model};
 use crate::refusal::Refusal;
 
@@ -18,17 +20,22 @@ use crate::refusal::Refusal;
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({"inputs": "房间很干净"}))]
 pub struct HuggingFaceRequest {
-    /// A text; a pair `{"text", "text_pair"}`; a question `{"question", "context"}`; a list of these; or
-    /// `{"source_sentence", "sentences"}` for similarities.
-    #[schema(value_type = Object)]
+    #[schema(schema_with = hugging_face_inputs)]
     inputs: Value,
     /// Parameters of the task.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     parameters: Parameters,
     /// Whether texts that are too long are truncated. Clients for feature extraction send it here.
     truncate: Option<bool>,
-    /// Whether vectors are normalized to length 1.
+    /// Whether vectors are normalized to length 1. The default is that of the model: true if its `modules.json` of
+    /// sentence-transformers, or the manifest of its bundle, says so.
     normalize: Option<bool>,
+    /// Only `right`, the default: a text that is too long is cut off at its end.
+    #[schema(value_type = Option<String>)]
+    truncation_direction: Option<Value>,
+    /// Not supported: put the prompt before the text.
+    #[schema(value_type = Option<String>)]
+    prompt_name: Option<Value>,
 }
 
 /// The parameters of all tasks. Unknown parameters are ignored.
@@ -41,8 +48,39 @@ pub struct Parameters {
     function_to_apply: Option<Function>,
     /// Whether texts that are too long are truncated.
     truncate: Option<bool>,
-    /// Whether vectors are normalized to length 1.
+    /// Whether vectors are normalized to length 1. The default is that of the model.
     normalize: Option<bool>,
+    /// Only `right`, the default: a text that is too long is cut off at its end.
+    #[schema(value_type = Option<String>)]
+    truncation_direction: Option<Value>,
+    /// Not supported: put the prompt before the text.
+    #[schema(value_type = Option<String>)]
+    prompt_name: Option<Value>,
+    /// Not supported: the labels are those of the model.
+    #[schema(value_type = Option<Vec<String>>)]
+    candidate_labels: Option<Value>,
+    /// Not supported: the tokens for a mask are those of the whole vocabulary.
+    #[schema(value_type = Option<Vec<String>>)]
+    targets: Option<Value>,
+}
+
+impl HuggingFaceRequest {
+    /// Refuses parameters that are not supported and would change the results.
+    fn check(&self) -> Result<(), Refusal> {
+        let parameters = &self.parameters;
+        unsupported::check(self.truncation_direction.as_ref(), self.prompt_name.as_ref(), "")?;
+        let (direction, prompt) = (parameters.truncation_direction.as_ref(), parameters.prompt_name.as_ref());
+        unsupported::check(direction, prompt, "parameters.")?;
+        if parameters.candidate_labels.is_some() {
+            let message = "zero-shot classification is not supported; the labels are those of the model";
+            return Err(Refusal::unprocessable(format!("parameters.candidate_labels: {message}")));
+        }
+        if parameters.targets.is_some() {
+            let message = "a choice of tokens is not supported; leave it out, and ask for more tokens with `top_k`";
+            return Err(Refusal::unprocessable(format!("parameters.targets: {message}")));
+        }
+        Ok(())
+    }
 }
 
 /// The largest `top_k`.
@@ -51,7 +89,7 @@ const MOST_TOP: usize = 1_000;
 #[utoipa::path(
     post, path = "/", tag = "Hugging Face", request_body = HuggingFaceRequest,
     responses(
-        (status = 200, description = "As the task's client expects: labels, entities, an answer, tokens for a mask, or vectors", body = Object),
+        (status = 200, description = "As the task's client expects: labels, entities, an answer, tokens for a mask, vectors, or similarities", body = TaskResponse),
         (status = 400, description = "The body is not JSON, or has token ids"), (status = 404, description = "No such model"),
         (status = 422, description = "Another shape than expected, or a text that is too long"),
         (status = 429, description = "The queue is full: `retry-after` says when to try again"),
@@ -59,8 +97,8 @@ const MOST_TOP: usize = 1_000;
     )
 )]
 pub async fn answer(call: Call<HuggingFaceRequest>) -> Result<Response, Refusal> {
-    let model = call.app.model(call.model.as_deref(), |_| true, "answers")?;
-    let HuggingFaceRequest { inputs, parameters, truncate, normalize } = &call.body;
+    let HuggingFaceRequest { inputs, parameters, truncate, normalize, .. } = &call.body;
+    call.body.check()?;
     let top = parameters.top_k.map(|top| match top {
         1..=MOST_TOP => Ok(top),
         _ => Err(Refusal::unprocessable(format!("parameters.top_k: found {top}, expected 1 to {MOST_TOP}"))),
@@ -68,11 +106,13 @@ pub async fn answer(call: Call<HuggingFaceRequest>) -> Result<Response, Refusal>
     let top = top.transpose()?;
     let truncate = truncate.or(parameters.truncate);
     if inputs.get("source_sentence").is_some() {
-        return similarities(&call, &model, truncate).await;
+        return similarities(&call, truncate).await;
     }
+    let model = call.app.model(call.model.as_deref(), |_| true, "answers")?;
     let Inputs { texts, is_list } = inputs::hugging_face(inputs)?;
     if model.ability() == Ability::Vectors {
-        let config = VectorConfig { normalize: normalize.or(parameters.normalize).unwrap_or(false), dimensions: None };
+        let normalize = normalize.or(parameters.normalize).unwrap_or(model.details.vectors.normalize);
+        let config = VectorConfig { normalize, dimensions: None };
         let question = Question { kind: Kind::Vector, truncate, top: None };
         let answered = call.answer(&model, texts, question).await?;
         return json_response(&config.vectors(answered.outcomes)?);
@@ -89,15 +129,12 @@ pub async fn answer(call: Call<HuggingFaceRequest>) -> Result<Response, Refusal>
 }
 
 /// The cosine similarity of the source sentence with each sentence.
-async fn similarities(
-    call: &Call<HuggingFaceRequest>,
-    model: &std::sync::Arc<Model>,
-    truncate: Option<bool>,
-) -> Result<Response, Refusal> {
+async fn similarities(call: &Call<HuggingFaceRequest>, truncate: Option<bool>) -> Result<Response, Refusal> {
+    let model = embedding_model(&call.app, call.model.as_deref())?;
     let inputs = &call.body.inputs;
-    let mut texts: Vec<Text> = inputs::plain(&inputs["source_sentence"], "inputs.source_sentence")?;
+    let mut texts = vec![inputs::single(&inputs["source_sentence"], "inputs.source_sentence")?];
     texts.extend(inputs::plain(&inputs["sentences"], "inputs.sentences")?);
-    let answered = call.answer(model, texts, Question { kind: Kind::Vector, truncate, top: None }).await?;
+    let answered = call.answer(&model, texts, Question { kind: Kind::Vector, truncate, top: None }).await?;
     let vectors = VectorConfig { normalize: true, dimensions: None }.vectors(answered.outcomes)?;
     let Some((source, others)) = vectors.split_first() else { return json_response(&json!([])) };
     json_response(&others.iter().map(|other| kiln_predict::cosine(source, other)).collect::<Vec<f64>>())
@@ -145,9 +182,15 @@ impl Shape<'_> {
     /// The tokens for a mask, or a list of tokens for each mask if there are several.
     fn candidates(&self, filled: &FilledPrediction) -> Value {
         let mask = self.model.mask_token().unwrap_or_default();
+        let masks_of_text = if mask.is_empty() { 0 } else { filled.text.matches(&mask).count() };
         let candidates = |(at, found): (usize, &kiln_predict::MaskPrediction)| -> Value {
+            // The masks of the second text of a pair come after those of the first.
+            let (text, at) = match &filled.text_pair {
+                Some(pair) if at >= masks_of_text => (pair, at - masks_of_text),
+                _ => (&filled.text, at),
+            };
             let candidate = |token: &kiln_predict::TokenPrediction| {
-                let sequence = with_mask_filled(&filled.text, &mask, at, &token.text);
+                let sequence = with_mask_filled(text, &mask, at, &token.text);
                 json!({ "score": token.score, "token": token.id, "token_str": token.text, "sequence": sequence })
             };
             found.tokens.iter().map(candidate).collect()

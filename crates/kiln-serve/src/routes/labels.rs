@@ -26,16 +26,18 @@ pub enum Function {
     None,
 }
 
-/// The labels of a text, best first. Without `function`, the model's own function is applied.
+/// The labels of a text, best first. Without `function`, the model's own function is applied. A function that gives
+/// probabilities is applied to the calibrated logits.
 pub fn labels(model: &Model, computed: &Computed, function: Option<Function>) -> Vec<Label> {
     let named = |scores: Vec<f64>| model.labels().iter().cloned().zip(scores).collect::<Vec<_>>();
-    let logits = || computed.logits.iter().map(|&logit| f64::from(logit));
+    let logits = computed.logits.iter().map(|&logit| f64::from(logit));
+    let calibrated = logits.clone().map(|logit| logit / model.temperature());
     let scores: Vec<(String, f64)> = match (function, &computed.prediction) {
-        (Some(Function::None), _) => named(logits().collect()),
-        (Some(Function::Sigmoid), _) => named(logits().map(sigmoid).collect()),
-        (Some(Function::Softmax), _) => named(softmax(logits())),
-        (None, Prediction::Label(label)) => label.scores.clone(),
-        (None, Prediction::Labels(labels)) => labels.scores.clone(),
+        (Some(Function::None), _) => named(logits.collect()),
+        (None | Some(Function::Softmax), Prediction::Label(label)) => label.scores.clone(),
+        (None | Some(Function::Sigmoid), Prediction::Labels(labels)) => labels.scores.clone(),
+        (Some(Function::Sigmoid), _) => named(calibrated.map(sigmoid).collect()),
+        (Some(Function::Softmax), _) => named(softmax(calibrated)),
         (None, Prediction::Number(number)) => named(vec![number.score]),
         (None, _) => Vec::new(),
     };

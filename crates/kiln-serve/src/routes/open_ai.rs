@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::vectors::VectorConfig;
+use super::schemas::texts;
+use super::vectors::{VectorConfig, embedding_model};
 use crate::app::{App, Question};
-use crate::call::{Call, Name, json};
+use crate::call::{Call, Name, json, or_default};
 use crate::inputs;
 use crate::model::{Kind, Model};
 use crate::refusal::{Reason, Refusal};
@@ -22,17 +23,19 @@ use crate::refusal::{Reason, Refusal};
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({"input": "房间很干净"}))]
 pub struct EmbeddingsRequest {
-    /// A text or a list of texts. Token ids are refused.
-    #[schema(value_type = Object)]
+    #[schema(schema_with = texts)]
     input: Value,
     /// The name of a model that `/v1/models` lists. If only one model is served, any name selects it, because OpenAI's
-    /// clients must send a name and often send that of another service.
+    /// clients must send a name and often send that of another service. The default is the first model that computes only
+    /// vectors, or else the first model.
     model: Option<String>,
     /// `float`, or `base64` for little-endian f32 numbers in base64.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     encoding_format: EncodingFormat,
     /// The number of dimensions to keep.
     dimensions: Option<usize>,
+    /// Whether texts that are too long are truncated. OpenAI's API has no such field.
+    truncate: Option<bool>,
 }
 
 /// The encoding of a vector.
@@ -96,17 +99,17 @@ pub struct Usage {
     )
 )]
 pub async fn embeddings(call: Call<EmbeddingsRequest>) -> Result<Response, Refusal> {
-    embed(&call).await.map_err(as_bad_request)
-}
-
-async fn embed(call: &Call<EmbeddingsRequest>) -> Result<Response, Refusal> {
-    let EmbeddingsRequest { input, model, encoding_format, dimensions } = &call.body;
+    let EmbeddingsRequest { input, model, encoding_format, dimensions, truncate } = &call.body;
     let name = model.as_deref().filter(|_| call.app.models().len() > 1);
-    let model = call.app.model(name, |_| true, "vectors")?;
+    let model = embedding_model(&call.app, name)?;
     let config = VectorConfig { normalize: true, dimensions: *dimensions };
     config.check(model.width())?;
     let texts = inputs::plain(input, "input")?;
-    let answered = call.answer(&model, texts, Question { kind: Kind::Vector, truncate: None, top: None }).await?;
+    if texts.is_empty() {
+        return Err(Refusal::bad_request("input: found an empty list, expected a text or a list of texts"));
+    }
+    let question = Question { kind: Kind::Vector, truncate: *truncate, top: None };
+    let answered = call.answer(&model, texts, question).await?;
     let tokens = answered.tokens;
     let item = |(index, vector): (usize, Vec<f32>)| EmbeddingItem {
         object: "embedding",
@@ -125,14 +128,6 @@ async fn embed(call: &Call<EmbeddingsRequest>) -> Result<Response, Refusal> {
         model: model.name.clone(),
         usage: Usage { prompt_tokens: tokens, total_tokens: tokens },
     })
-}
-
-/// Replaces 422 with 400, which OpenAI's clients expect for an invalid request.
-fn as_bad_request(refusal: Refusal) -> Refusal {
-    match refusal.status {
-        StatusCode::UNPROCESSABLE_ENTITY => Refusal { status: StatusCode::BAD_REQUEST, ..refusal },
-        _ => refusal,
-    }
 }
 
 /// The models that are served.
@@ -162,7 +157,7 @@ impl ModelItem {
     }
 }
 
-#[utoipa::path(get, path = "/v1/models", tag = "OpenAI", responses((status = 200, body = ModelList)))]
+#[utoipa::path(get, path = "/v1/models", tag = "OpenAI", responses((status = 200, description = "The models that are served", body = ModelList)))]
 pub async fn models(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     let data = app.models().iter().map(|model| ModelItem::new(model)).collect();
     json(&ModelList { object: "list", data })
@@ -170,7 +165,8 @@ pub async fn models(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
 
 #[utoipa::path(
     get, path = "/v1/models/{name}", tag = "OpenAI", params(("name" = String, Path, description = "The model's name")),
-    responses((status = 200, body = ModelItem), (status = 404, description = "No such model"))
+    operation_id = "openai_model",
+    responses((status = 200, description = "The model", body = ModelItem), (status = 404, description = "No such model"))
 )]
 pub async fn model(State(app): State<Arc<App>>, Name(name): Name) -> Result<Response, Refusal> {
     let models = app.models();

@@ -10,10 +10,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::labels::{Function, answers, labels, sigmoid};
-use super::vectors::VectorConfig;
+use super::labels::{Function, Label, answers, labels, sigmoid};
+use super::schemas::{texts, texts_to_predict};
+use super::unsupported;
+use super::vectors::{VectorConfig, embedding_model};
 use crate::app::{App, Question};
-use crate::call::{Call, json};
+use crate::call::{Call, json, or_default};
 use crate::inputs::{self, Inputs, Text};
 use crate::model::{Ability, Kind, Model};
 use crate::refusal::Refusal;
@@ -22,14 +24,16 @@ use crate::refusal::Refusal;
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({"inputs": "房间很干净"}))]
 pub struct PredictRequest {
-    /// A text; a list of one text or of a pair (`["a", "b"]`); or a list of such lists.
-    #[schema(value_type = Object)]
+    #[schema(schema_with = texts_to_predict)]
     inputs: Value,
     /// Whether texts that are too long are truncated.
     truncate: Option<bool>,
     /// Whether scores are logits instead of probabilities.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     raw_scores: bool,
+    /// Only `right`, the default: a text that is too long is cut off at its end.
+    #[schema(value_type = Option<String>)]
+    truncation_direction: Option<Value>,
     /// The model's name. The default is the first model that classifies.
     model: Option<String>,
 }
@@ -37,7 +41,7 @@ pub struct PredictRequest {
 #[utoipa::path(
     post, path = "/predict", tag = "text-embeddings-inference", request_body = PredictRequest,
     responses(
-        (status = 200, description = "The labels of the text, the best first; a list of these for a list", body = Vec<super::labels::Label>),
+        (status = 200, description = "The labels of the text, the best first; a list of these for a list", body = Predictions),
         (status = 404, description = "No model classifies"), (status = 413, description = "The body is too long"),
         (status = 422, description = "Another shape than expected, or a text that is too long"),
         (status = 429, description = "The queue is full"),
@@ -45,25 +49,35 @@ pub struct PredictRequest {
 )]
 pub async fn predict(call: Call<PredictRequest>) -> Result<Response, Refusal> {
     let classifies = |model: &Model| matches!(model.ability(), Ability::Labels | Ability::Number);
-    let PredictRequest { inputs, truncate, raw_scores, model } = &call.body;
+    let PredictRequest { inputs, truncate, raw_scores, truncation_direction, model } = &call.body;
+    unsupported::check(truncation_direction.as_ref(), None, "")?;
     let model = call.app.model(model.as_deref(), classifies, "labels")?;
     let Inputs { texts, is_list } = inputs::predict(inputs)?;
     let question = Question { kind: Kind::Answer, truncate: *truncate, top: None };
     let computed = answers(call.answer(&model, texts, question).await?.outcomes)?;
     let function = raw_scores.then_some(Function::None);
-    let predictions: Vec<_> = computed.iter().map(|computed| labels(&model, computed, function)).collect();
-    match predictions.as_slice() {
-        [only] if !is_list => json(only),
-        all => json(&all),
-    }
+    let mut predictions: Vec<_> = computed.iter().map(|computed| labels(&model, computed, function)).collect();
+    json(&match predictions.pop() {
+        Some(only) if !is_list => Predictions::One(only),
+        last => Predictions::Several(predictions.into_iter().chain(last).collect()),
+    })
+}
+
+/// The labels of one text or of several.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum Predictions {
+    /// The labels of a text, the best first.
+    One(Vec<Label>),
+    /// The labels of each text of a list of lists.
+    Several(Vec<Vec<Label>>),
 }
 
 /// Texts to embed.
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({"inputs": "房间很干净"}))]
 pub struct EmbedRequest {
-    /// A text or a list of texts.
-    #[schema(value_type = Object)]
+    #[schema(schema_with = texts)]
     inputs: Value,
     /// Whether texts that are too long are truncated.
     truncate: Option<bool>,
@@ -71,6 +85,12 @@ pub struct EmbedRequest {
     normalize: Option<bool>,
     /// The number of dimensions to keep.
     dimensions: Option<usize>,
+    /// Only `right`, the default: a text that is too long is cut off at its end.
+    #[schema(value_type = Option<String>)]
+    truncation_direction: Option<Value>,
+    /// Not supported: put the prompt before the text.
+    #[schema(value_type = Option<String>)]
+    prompt_name: Option<Value>,
     /// The model's name. The default is the first model that computes only vectors, or else the first model.
     model: Option<String>,
 }
@@ -85,22 +105,14 @@ pub struct EmbedRequest {
     )
 )]
 pub async fn embed(call: Call<EmbedRequest>) -> Result<Response, Refusal> {
-    let EmbedRequest { inputs, truncate, normalize, dimensions, model } = &call.body;
+    let EmbedRequest { inputs, truncate, normalize, dimensions, truncation_direction, prompt_name, model } = &call.body;
+    unsupported::check(truncation_direction.as_ref(), prompt_name.as_ref(), "")?;
     let model = embedding_model(&call.app, model.as_deref())?;
     let config = VectorConfig { normalize: normalize.unwrap_or(true), dimensions: *dimensions };
     config.check(model.width())?;
     let texts = inputs::plain(inputs, "inputs")?;
     let question = Question { kind: Kind::Vector, truncate: *truncate, top: None };
     json(&config.vectors(call.answer(&model, texts, question).await?.outcomes)?)
-}
-
-/// The model with that name. Without a name, the first model that computes only vectors, or else the first model.
-fn embedding_model(app: &App, name: Option<&str>) -> Result<Arc<Model>, Refusal> {
-    let is_embedder = |model: &Model| model.ability() == Ability::Vectors;
-    match name {
-        None => app.model(None, is_embedder, "vectors").or_else(|_| app.model(None, |_| true, "vectors")),
-        name => app.model(name, |_| true, "vectors"),
-    }
 }
 
 /// A query and texts to rank by relevance.
@@ -114,11 +126,14 @@ pub struct RerankRequest {
     /// Whether pairs that are too long are truncated.
     truncate: Option<bool>,
     /// Whether scores are the model's raw output. By default a sigmoid maps them to values between 0 and 1.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     raw_scores: bool,
     /// Whether the response has the texts.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     return_text: bool,
+    /// Only `right`, the default: a text that is too long is cut off at its end.
+    #[schema(value_type = Option<String>)]
+    truncation_direction: Option<Value>,
     /// The model's name. The default is the first model that predicts a number.
     model: Option<String>,
 }
@@ -143,7 +158,8 @@ pub struct Rank {
     )
 )]
 pub async fn rerank(call: Call<RerankRequest>) -> Result<Response, Refusal> {
-    let RerankRequest { query, texts, truncate, raw_scores, return_text, model } = &call.body;
+    let RerankRequest { query, texts, truncate, raw_scores, return_text, truncation_direction, model } = &call.body;
+    unsupported::check(truncation_direction.as_ref(), None, "")?;
     let model = call.app.model(model.as_deref(), |model| model.ability() == Ability::Number, "a number for a pair")?;
     let pair = |text: &String| Text { text: query.clone(), text_pair: Some(text.clone()) };
     let question = Question { kind: Kind::Answer, truncate: *truncate, top: None };
@@ -162,11 +178,13 @@ pub async fn rerank(call: Call<RerankRequest>) -> Result<Response, Refusal> {
 #[derive(Debug, Deserialize, ToSchema)]
 #[schema(example = json!({"inputs": "房间很干净"}))]
 pub struct TokenizeRequest {
-    /// A text or a list of texts.
-    #[schema(value_type = Object)]
+    #[schema(schema_with = texts)]
     inputs: Value,
     /// Whether special tokens are listed. The default is true.
     add_special_tokens: Option<bool>,
+    /// Not supported: put the prompt before the text.
+    #[schema(value_type = Option<String>)]
+    prompt_name: Option<Value>,
     /// The model's name. The default is the first model.
     model: Option<String>,
 }
@@ -191,7 +209,8 @@ pub struct Token {
     responses((status = 200, description = "The tokens of each text", body = Vec<Vec<Token>>))
 )]
 pub async fn tokenize(call: Call<TokenizeRequest>) -> Result<Response, Refusal> {
-    let TokenizeRequest { inputs, add_special_tokens, model } = &call.body;
+    let TokenizeRequest { inputs, add_special_tokens, prompt_name, model } = &call.body;
+    unsupported::check(None, prompt_name.as_ref(), "")?;
     let model = call.app.model(model.as_deref(), |_| true, "tokens")?;
     let texts = inputs::plain(inputs, "inputs")?;
     let (with_special, most) = (add_special_tokens.unwrap_or(true), call.app.config.limits.texts);
@@ -287,7 +306,10 @@ pub struct ModelInfo {
     license: Option<String>,
 }
 
-#[utoipa::path(get, path = "/info", tag = "text-embeddings-inference", responses((status = 200, body = Info)))]
+#[utoipa::path(
+    get, path = "/info", tag = "text-embeddings-inference",
+    responses((status = 200, description = "The server and its models", body = Info))
+)]
 pub async fn info(State(app): State<Arc<App>>) -> Result<Response, Refusal> {
     let models = app.models();
     let first = models.first().ok_or_else(Refusal::internal)?;
@@ -315,7 +337,7 @@ fn model_type(model: &Model) -> ModelType {
         Ability::Number => ModelType::Reranker(labels()),
         Ability::Labels | Ability::Tags => ModelType::Classifier(labels()),
         Ability::Answers | Ability::Masks | Ability::Vectors => ModelType::Embedding {
-            pooling: match model.details.pooling {
+            pooling: match model.details.vectors.pooling {
                 Pooling::Cls => "cls",
                 Pooling::Mean => "mean",
                 Pooling::Pooler => "pooler",

@@ -1,5 +1,17 @@
-use crate::model::Outcome;
+use std::sync::Arc;
+
+use crate::app::App;
+use crate::model::{Ability, Model, Outcome};
 use crate::refusal::Refusal;
+
+/// The model with that name. Without a name, the first model that computes only vectors, or else the first model.
+pub fn embedding_model(app: &App, name: Option<&str>) -> Result<Arc<Model>, Refusal> {
+    let is_embedder = |model: &Model| model.ability() == Ability::Vectors;
+    match name {
+        None => app.model(None, is_embedder, "vectors").or_else(|_| app.model(None, |_| true, "vectors")),
+        name => app.model(name, |_| true, "vectors"),
+    }
+}
 
 /// Post-processing of the vectors of a request.
 #[derive(Clone, Copy, Debug)]

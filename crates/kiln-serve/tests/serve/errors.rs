@@ -16,10 +16,38 @@ fn bodies_that_are_no_json_or_of_a_wrong_shape() {
         ("/embed", &[JSON], "{}", 422, "missing field `inputs`"),
         ("/embed", &[JSON], "{\"inputs\": {\"a\": 1}}", 422, "inputs: found an object, expected a text"),
         ("/predict", &[JSON], "{\"inputs\": [[\"a\", \"b\", \"c\"]]}", 422, "inputs[0]: found 3 texts"),
-        ("/rerank", &[JSON], "{\"query\": \"a\", \"texts\": 3}", 422, "expected a sequence"),
+        ("/rerank", &[JSON], "{\"query\": \"a\", \"texts\": 3}", 422, "invalid type: integer `3`, expected a list"),
         ("/", &[JSON], "{\"inputs\": \"a\", \"parameters\": {\"top_k\": 0}}", 422, "top_k: found 0"),
         ("/", &[JSON], "{\"inputs\": \"a\", \"parameters\": {\"top_k\": -1}}", 422, "unexpected body"),
         ("/v1/embeddings", &[JSON], "{\"input\": null}", 400, "input: found null"),
+        ("/v1/embeddings", &[JSON], "{}", 400, "missing field `input`"),
+        ("/v1/embeddings", &[JSON], "{\"input\": []}", 400, "input: found an empty list"),
+        (
+            "/v1/embeddings",
+            &[JSON],
+            "{\"input\": \"a\", \"dimensions\": -1}",
+            400,
+            "expected a whole number, 0 or more",
+        ),
+        ("/v1/embeddings", &[JSON], "{\"input\": \"a\", \"encoding_format\": \"hex\"}", 400, "unknown variant `hex`"),
+        ("/v1/embeddings", &[JSON], "{\"input\": \"a\", \"encoding_format\": 5}", 400, "unexpected body: invalid type"),
+        (
+            "/",
+            &[JSON],
+            "{\"inputs\": \"a\", \"parameters\": {\"function_to_apply\": 5}}",
+            422,
+            "unexpected body: invalid",
+        ),
+        ("/", &[JSON], "{\"inputs\": \"a\", \"parameters\": 5}", 422, "expected an object"),
+        ("/", &[JSON], "[\"a\", {}, true, false]", 422, "unexpected body: found a list, expected an object"),
+        ("/predict", &[JSON], "{\"inputs\": []}", 422, "inputs: found 0 texts, expected one, or the two of a pair"),
+        (
+            "/predict",
+            &[JSON],
+            "{\"inputs\": [[]]}",
+            422,
+            "inputs[0]: found 0 texts, expected one, or the two of a pair",
+        ),
         ("/", &[], "{\"inputs\": \"a\"}", 415, "content-type: application/json"),
         ("/", &[("content-type", "application/x-www-form-urlencoded")], "a=b", 415, "application/json"),
         ("/", &[JSON, ("content-encoding", "gzip")], "{\"inputs\": \"a\"}", 415, "content-encoding"),
@@ -33,6 +61,12 @@ fn bodies_that_are_no_json_or_of_a_wrong_shape() {
             "/" => assert!(error.is_string()),
             _ => assert!(error.is_string() && answer.json()["error_type"] == "Validation"),
         }
+    }
+    for body in [
+        "{\"inputs\": \"a\", \"parameters\": null}",
+        "{\"inputs\": \"a\", \"parameters\": {\"function_to_apply\": null}}",
+    ] {
+        assert_eq!(send(address, "POST", "/", &[JSON], body).status, 200, "{body}");
     }
     let nested = format!("{{\"inputs\": {}{}}}", "[".repeat(10_000), "]".repeat(10_000));
     assert_eq!(send(address, "POST", "/embed", &[JSON], &nested).status, 400);
@@ -68,7 +102,8 @@ fn routes_methods_and_models_that_are_not_there() {
     let unknown = shared().post("/embed", &json!({ "inputs": "a", "model": "nothing" }));
     assert!(unknown.status == 404 && unknown.body.contains("reviews"), "it names those there are: {}", unknown.body);
     let other_task = shared().post("/rerank", &json!({ "query": "a", "texts": ["b"], "model": "names" }));
-    assert!(other_task.status == 404 && other_task.body.contains("token-classification"), "{}", other_task.body);
+    let expected = "the model `names` does not give a number for a pair: its task is token-classification";
+    assert!(other_task.status == 404 && other_task.body.contains(expected), "{}", other_task.body);
 }
 
 #[test]
@@ -121,4 +156,54 @@ fn the_metrics_count_and_the_log_has_no_text() {
     assert!(events.contains("\"request\":\"trace-1\",\"method\":\"POST\",\"route\":\"/predict\",\"status\":200"));
     assert!(events.contains("\"model\":\"reviews\",\"texts\":1,\"tokens\":7"), "{events}");
     assert!(!events.contains(secret));
+}
+
+/// Ignoring these parameters would give other results than their client expects.
+#[test]
+fn parameters_that_are_not_supported_are_refused() {
+    for (path, parameters, expected) in [
+        ("/embed", json!({ "truncation_direction": "Left" }), "truncation_direction: only `right` is supported"),
+        ("/embed", json!({ "prompt_name": "query" }), "prompt_name: prompts are not supported"),
+        ("/predict", json!({ "truncation_direction": "left" }), "truncation_direction: only `right` is supported"),
+        ("/tokenize", json!({ "prompt_name": "query" }), "prompt_name: prompts are not supported"),
+        (
+            "/rerank",
+            json!({ "query": "a", "texts": ["a"], "truncation_direction": "left" }),
+            "only `right` is supported",
+        ),
+        (
+            "/models/vectors",
+            json!({ "truncation_direction": "left" }),
+            "truncation_direction: only `right` is supported",
+        ),
+        ("/models/vectors", json!({ "prompt_name": "query" }), "prompt_name: prompts are not supported"),
+        ("/models/vectors", json!({ "parameters": { "prompt_name": "query" } }), "parameters.prompt_name: prompts are"),
+        ("/", json!({ "parameters": { "candidate_labels": ["a"] } }), "parameters.candidate_labels: zero-shot"),
+        ("/models/masks", json!({ "parameters": { "targets": ["a"] } }), "parameters.targets: a choice of tokens"),
+    ] {
+        let mut body = parameters;
+        body["inputs"] = json!("房[MASK]");
+        let answer = shared().post(path, &body);
+        assert_eq!(answer.status, 422, "{path} {body}: {}", answer.body);
+        assert!(answer.body.contains(expected), "{path} {body}: {}", answer.body);
+    }
+    for (path, parameters) in [
+        ("/embed", json!({ "truncation_direction": "Right", "prompt_name": null })),
+        ("/models/vectors", json!({ "truncation_direction": "right", "parameters": { "prompt_name": null } })),
+        ("/models/masks", json!({ "parameters": { "targets": null, "candidate_labels": null } })),
+    ] {
+        let mut body = parameters;
+        body["inputs"] = json!("房[MASK]");
+        shared().ask(path, &body);
+    }
+}
+
+#[test]
+fn messages_have_only_the_beginning_of_a_text() {
+    let long = "房".repeat(10_000);
+    for path in ["/models/masks", "/models/answers"] {
+        let answer = shared().post(path, &json!({ "inputs": long }));
+        assert!(answer.status == 422 && answer.body.chars().count() < 200, "{path}: {}", answer.body);
+        assert!(answer.body.contains(&format!("`{}…`", "房".repeat(40))), "{path}: {}", answer.body);
+    }
 }

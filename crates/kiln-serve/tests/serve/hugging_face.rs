@@ -1,8 +1,13 @@
 //! The routes of Hugging Face's clients.
 
+use kiln_backend::{Backend, Flex};
+use kiln_bundle::SealConfig;
+use kiln_heads::Pooling;
+use kiln_kernels::Precision;
+use kiln_serve::{Model, ModelConfig};
 use serde_json::{Value, json};
 
-use crate::running::shared;
+use crate::running::{Running, copy_of, load, shared};
 
 fn sum(labels: &Value) -> f64 {
     labels.as_array().expect("a list").iter().map(|label| label["score"].as_f64().expect("a number")).sum()
@@ -29,9 +34,49 @@ fn functions_are_applied_to_the_logits() {
         shared().ask("/models/reviews", &json!({ "inputs": "房间", "parameters": parameters }))[0].clone()
     };
     assert!((sum(&ask("softmax")) - 1.0).abs() < 1e-9);
+    let default = shared().ask("/models/reviews", &json!({ "inputs": "房间" }));
+    assert_eq!(ask("softmax"), default[0]);
     for (raw, sigmoid) in ask("none").as_array().expect("a list").iter().zip(ask("sigmoid").as_array().expect("one")) {
         let (raw, sigmoid) = (raw["score"].as_f64().expect("a logit"), sigmoid["score"].as_f64().expect("a share"));
         assert!((1.0 / (1.0 + (-raw).exp()) - sigmoid).abs() < 1e-9);
+    }
+}
+
+/// The model's own function gives the calibrated probabilities, named or not. The other one is calibrated too.
+#[test]
+fn functions_are_calibrated() {
+    const TEMPERATURE: f64 = 2.5;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let of = |name: &str| {
+        let copy = folder.path().join(name);
+        copy_of(name, &copy);
+        std::fs::write(copy.join("calibration.json"), json!({ "temperature": TEMPERATURE }).to_string())
+            .expect("it is writable");
+        (name.to_owned(), copy)
+    };
+    let models = ["reviews", "topics"].map(of);
+    let server = Running::with(|_| {}, move || load(&models));
+    for (name, own, other) in [("reviews", "softmax", "sigmoid"), ("topics", "sigmoid", "softmax")] {
+        let path = format!("/models/{name}");
+        let ask = |function: Value| {
+            let parameters = json!({ "function_to_apply": function });
+            server.ask(&path, &json!({ "inputs": "房间", "parameters": parameters }))[0].clone()
+        };
+        assert_eq!(ask(json!(own)), ask(json!(null)), "{name}");
+        let uncalibrated =
+            shared().ask(&path, &json!({ "inputs": "房间", "parameters": { "function_to_apply": own } }));
+        assert_ne!(ask(json!(own)), uncalibrated[0], "{name}");
+        let scores = |labels: &Value| -> Vec<f64> {
+            labels.as_array().expect("a list").iter().map(|label| label["score"].as_f64().expect("a number")).collect()
+        };
+        let logits: Vec<f64> = scores(&ask(json!("none"))).iter().map(|logit| logit / TEMPERATURE).collect();
+        let sum: f64 = logits.iter().map(|logit| logit.exp()).sum();
+        for (function, scores) in [(own, scores(&ask(json!(own)))), (other, scores(&ask(json!(other))))] {
+            for (score, logit) in scores.iter().zip(&logits) {
+                let expected = if function == "softmax" { logit.exp() / sum } else { 1.0 / (1.0 + (-logit).exp()) };
+                assert!((score - expected).abs() < 1e-6, "{name} {function}: {score}, expected {expected}");
+            }
+        }
     }
 }
 
@@ -90,6 +135,14 @@ fn masks_get_candidates() {
     }
     let two = shared().ask("/models/masks", &json!({ "inputs": "[MASK]间[MASK]好" }));
     assert_eq!((two.as_array().expect("a list").len(), two[1].as_array().expect("a list").len()), (2, 5));
+    let pair = json!({ "text": "[MASK]间", "text_pair": "很[MASK]好" });
+    let filled = shared().ask("/models/masks", &json!({ "inputs": pair, "parameters": { "top_k": 2 } }));
+    for (mask, [before, after]) in [(0, ["", "间"]), (1, ["很", "好"])] {
+        for candidate in filled[mask].as_array().expect("two tokens") {
+            let token = candidate["token_str"].as_str().expect("a token");
+            assert_eq!(candidate["sequence"], format!("{before}{token}{after}"));
+        }
+    }
     let none = shared().post("/models/masks", &json!({ "inputs": "房间" }));
     assert!(none.status == 422 && none.body.contains("[MASK]"), "{}", none.body);
 }
@@ -104,6 +157,53 @@ fn vectors_and_similarities() {
     let inputs = json!({ "source_sentence": "房间", "sentences": ["房间", "酒店"] });
     let cosines = shared().ask("/models/vectors", &json!({ "inputs": inputs }));
     assert!((cosines[0].as_f64().expect("a number") - 1.0).abs() < 1e-5 && cosines[1].as_f64() < Some(1.0));
+    // Without a name, the model for vectors is chosen, as on the other routes for vectors.
+    assert_eq!(shared().ask("/", &json!({ "inputs": inputs })), cosines);
+    let (openai, tei) = (json!({ "input": "房间" }), json!({ "inputs": "房间" }));
+    let embedded = shared().ask("/v1/embeddings", &openai);
+    assert_eq!(
+        (&embedded["model"], &embedded["data"][0]["embedding"]),
+        (&json!("vectors"), &shared().ask("/embed", &tei)[0])
+    );
+}
+
+#[test]
+fn the_source_of_similarities_is_one_text() {
+    for source in [json!(["房间", "酒店"]), json!([]), json!(null), json!({ "text": "房间" })] {
+        let inputs = json!({ "source_sentence": source, "sentences": ["房间", "酒店"] });
+        let answer = shared().post("/models/vectors", &json!({ "inputs": inputs }));
+        assert_eq!(answer.status, 422, "{source}: {}", answer.body);
+        assert!(answer.body.contains("inputs.source_sentence: found"), "{source}: {}", answer.body);
+    }
+}
+
+/// `normalize` has the default of the model, which is in the checkpoint's files or in the manifest of a bundle.
+#[test]
+fn vectors_are_normalized_as_the_model_says() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (model, bundle) = (folder.path().join("model"), folder.path().join("bundle"));
+    copy_of("vectors", &model);
+    let modules = json!([{ "type": "sentence_transformers.models.Normalize" }]).to_string();
+    std::fs::write(model.join("modules.json"), modules).expect("it is writable");
+    SealConfig::default().seal(&model, &bundle, &Flex::device(0)).expect("it is whole");
+    let models = [("model".to_owned(), model.clone()), ("bundle".to_owned(), bundle)];
+    let server = Running::with(|_| {}, move || load(&models));
+    let plain = shared().ask("/models/vectors", &json!({ "inputs": "房间" }));
+    let normalized = shared().ask("/models/vectors", &json!({ "inputs": "房间", "normalize": true }));
+    assert_ne!(plain, normalized);
+    for path in ["/models/model", "/models/bundle"] {
+        assert_eq!(server.ask(path, &json!({ "inputs": "房间" })), normalized, "{path}");
+        assert_eq!(server.ask(path, &json!({ "inputs": "房间", "normalize": false })), plain, "{path}");
+    }
+
+    std::fs::create_dir(model.join("1_Pooling")).expect("a folder");
+    let pooling = json!({ "pooling_mode_mean_tokens": false, "pooling_mode_lasttoken": true }).to_string();
+    std::fs::write(model.join("1_Pooling/config.json"), pooling).expect("it is writable");
+    let message = load(&[("model".to_owned(), model.clone())]).expect_err("its pooling is not supported").to_string();
+    assert!(message.contains("1_Pooling/config.json: the pooling mode `lasttoken`"), "{message}");
+    assert!(message.contains("--pooling"), "{message}");
+    let config = ModelConfig { precision: Precision::F32, pooling: Some(Pooling::Cls) };
+    Model::from_folder("model".to_owned(), &model, config, &Flex::device(0)).expect("the pooling is given");
 }
 
 /// The prediction for a text is the same alone and with other texts.

@@ -41,6 +41,10 @@ fn errors_are_nested_and_token_ids_are_refused() {
     assert_eq!((status, &error["code"]), (404, &json!("model_not_found")));
     let (status, error) = refused(json!({ "input": "房".repeat(100), "model": "vectors" }));
     assert!(status == 400 && error["message"].as_str().is_some_and(|text| text.contains("takes 64")), "{error}");
+    // The message advises `truncate`.
+    shared().ask("/v1/embeddings", &json!({ "input": "房".repeat(100), "model": "vectors", "truncate": true }));
+    let null = json!({ "input": "房间", "model": "vectors", "encoding_format": null, "dimensions": null });
+    assert!(shared().ask("/v1/embeddings", &null)["data"][0]["embedding"].is_array());
 }
 
 /// Clients must send a name, and clients for another service send the name of its model.

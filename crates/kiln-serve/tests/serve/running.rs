@@ -1,7 +1,7 @@
 //! Servers for tests.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::JoinHandle;
 
@@ -29,6 +29,16 @@ pub static MODELS: LazyLock<(tempfile::TempDir, Vec<(String, PathBuf)>)> = LazyL
     let models = untrained(folder.path()).expect("it is writable");
     (folder, models)
 });
+
+/// Copies the folder of a model, for a test that changes it.
+pub fn copy_of(name: &str, to: &Path) {
+    let (_, folder) = MODELS.1.iter().find(|(known, _)| known == name).expect("there is such a model");
+    std::fs::create_dir(to).expect("it is writable");
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        std::fs::copy(&path, to.join(path.file_name().expect("a name"))).expect("it is writable");
+    }
+}
 
 pub fn config() -> ServeConfig {
     ServeConfig { threads: Some(2), ..ServeConfig::new(([127, 0, 0, 1], 0).into()) }
