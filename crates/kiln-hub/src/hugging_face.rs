@@ -66,7 +66,8 @@ pub(crate) fn pull(
     let verified = gather(&mut files, ask, declared, progress)?;
 
     // The reference is written last, so that offline a branch never leads to an incomplete snapshot.
-    if files.remote.is_some() && files.commit != repo.revision() {
+    let is_noted = || std::fs::read(&reference).is_ok_and(|commit| commit == files.commit.as_bytes());
+    if files.remote.is_some() && files.commit != repo.revision() && !is_noted() {
         disk::write(&reference, files.commit.as_bytes())?;
     }
     Ok(Gathered { address: files.address(), folder: files.snapshot, commit: Some(files.commit), verified })
@@ -128,7 +129,8 @@ impl Files for Cached<'_> {
             Entry::File { size, digest } => (size, digest),
             Entry::Nothing { certain } => {
                 if certain {
-                    disk::write(&absent, b"")?;
+                    // The note only saves a request. A cache may be read-only.
+                    let _ = disk::write(&absent, b"");
                 }
                 return Ok(None);
             }

@@ -70,8 +70,18 @@ impl Listing {
         Ok(())
     }
 
-    /// Requests one listing and adds its entries. Returns their number.
+    /// Requests one listing, again if the connection breaks off, and adds its entries. Returns their number.
     fn add(&mut self, client: &Client, ask: Ask<'_>, url: &Url) -> Result<usize, Error> {
+        for attempt in 1..client.attempts() {
+            match self.try_add(client, ask, url) {
+                Err(Error::Request { .. }) => client.pause(attempt),
+                other => return other,
+            }
+        }
+        self.try_add(client, ask, url)
+    }
+
+    fn try_add(&mut self, client: &Client, ask: Ask<'_>, url: &Url) -> Result<usize, Error> {
         let answer = client.get(url, 0)?;
         let status = answer.response.status();
         let address = answer.url.shown();

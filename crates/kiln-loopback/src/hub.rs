@@ -37,6 +37,8 @@ pub struct State {
     pub cuts: Vec<usize>,
     /// The same, but the connection stays open.
     pub stalls: Vec<usize>,
+    /// The number of the next listings that end after half of their bytes.
+    pub cut_listings: usize,
     /// Faults that replace the next replies.
     pub faults: Vec<Fault>,
     /// Whether range requests are ignored.
@@ -139,6 +141,7 @@ impl State {
             shortened: Vec::new(),
             cuts: Vec::new(),
             stalls: Vec::new(),
+            cut_listings: 0,
             faults: Vec::new(),
             no_ranges: false,
             pace: None,

@@ -20,10 +20,10 @@ pub(crate) fn reply(state: &mut State, request: &Request, content_host: &str) ->
     }
     match route {
         "" => Some(data(&json!({"Path": "owner", "Name": "name"}))),
-        "/repo/files" if !is_dataset => Some(listing(state, target, usize::MAX)),
+        "/repo/files" if !is_dataset => Some(sent(state, listing(state, target, usize::MAX))),
         "/repo/tree" if is_dataset => {
             let size = query(target, "PageSize").and_then(|size| size.parse().ok()).unwrap_or(100);
-            Some(listing(state, target, size))
+            Some(sent(state, listing(state, target, size)))
         }
         "/repo" => {
             let name = query(target, "FilePath")?;
@@ -37,6 +37,14 @@ pub(crate) fn reply(state: &mut State, request: &Request, content_host: &str) ->
         }
         _ => None,
     }
+}
+
+/// A listing with the configured fault.
+fn sent(state: &mut State, reply: Reply) -> Reply {
+    let is_cut = state.cut_listings > 0;
+    state.cut_listings -= usize::from(is_cut);
+    let cut = is_cut.then_some(reply.body.len() / 2);
+    Reply { cut, ..reply }
 }
 
 fn listing(state: &State, target: &str, page_size: usize) -> Reply {

@@ -40,6 +40,17 @@ fn the_cache_has_the_standard_layout_and_only_what_is_needed() {
     assert_eq!(tree(&root), expected);
 }
 
+/// A cache may be read-only. A file in place of a folder refuses writes to all users.
+#[test]
+fn a_cache_that_cannot_note_what_is_absent_is_read() {
+    let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
+    let first = pull_from(&hub, SOURCE, cache.path()).expect("a whole checkpoint");
+    let root = cache.path().join(FOLDER);
+    fs::remove_dir_all(root.join(".no_exist")).expect("a folder");
+    fs::write(root.join(".no_exist"), "").expect("it is writable");
+    assert_eq!(pull_from(&hub, SOURCE, cache.path()).expect("what is cached"), first);
+}
+
 #[test]
 fn a_second_pull_asks_for_the_commit_alone_and_an_offline_one_for_nothing() {
     let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));

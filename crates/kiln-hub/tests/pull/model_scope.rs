@@ -33,6 +33,15 @@ fn files_land_verified_and_are_not_fetched_twice() {
 }
 
 #[test]
+fn a_listing_that_breaks_off_is_requested_again() {
+    for (cuts, is_whole) in [(3, true), (4, false)] {
+        let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
+        hub.change(|state| state.cut_listings = cuts);
+        assert_eq!(pull_from(&hub, SOURCE, cache.path()).is_ok(), is_whole, "{cuts} of 4");
+    }
+}
+
+#[test]
 fn a_moved_branch_brings_what_changed() {
     let (hub, cache) = (Hub::start(), tempfile::tempdir().expect("a folder"));
     pull_from(&hub, SOURCE, cache.path()).expect("a whole checkpoint");
