@@ -100,11 +100,11 @@ async fn published(
     let job_file = output.join(&format!("{JOBS}/{}.json", job.name()));
     job_file.write(serde_json::to_vec(&job).unwrap_or_default()).await?;
 
-    let before = finished(&output, &job.shards).await?;
+    let before = finished(&output, &job).await?;
     let skipped = before.iter().flatten().count();
     let work = Work { config, output: &output, job: &job, job_file: &job_file, tell };
     let outcome = work.compute_rest(&before, opener, stores).await;
-    let receipts = finished(&output, &job.shards).await?;
+    let receipts = finished(&output, &job).await?;
     let count = receipts.iter().flatten().count();
     let Some(receipts) = receipts.into_iter().collect::<Option<Vec<Receipt>>>() else {
         let reason = outcome.err().map_or("the engine did not compute the others".to_owned(), |error| error.in_words());
@@ -119,7 +119,7 @@ async fn published(
 }
 
 /// The receipts of the finished shards. `None` for a shard that is not finished.
-async fn finished(output: &Place, shards: &[Shard]) -> Result<Vec<Option<Receipt>>, Error> {
+async fn finished(output: &Place, job: &Job) -> Result<Vec<Option<Receipt>>, Error> {
     let sizes = output.sizes().await?;
     let known = |shard: &Shard| {
         let (shard, size) = (shard.clone(), sizes.get(&shard.data_file()).copied());
@@ -127,13 +127,13 @@ async fn finished(output: &Place, shards: &[Shard]) -> Result<Vec<Option<Receipt
         async move {
             match size {
                 Some(size) if is_noted => {
-                    Ok(shard::receipt(output, &shard).await?.filter(|receipt| receipt.bytes == size))
+                    Ok(shard::receipt(output, job, &shard).await?.filter(|receipt| receipt.bytes == size))
                 }
                 _ => Ok(None),
             }
         }
     };
-    futures::stream::iter(shards.iter().map(known)).buffered(16).try_collect().await
+    futures::stream::iter(job.shards.iter().map(known)).buffered(16).try_collect().await
 }
 
 fn manifest(name: String, job: &Job, receipts: &[Receipt]) -> Manifest {

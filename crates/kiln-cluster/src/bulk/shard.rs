@@ -20,7 +20,7 @@ use object_store::buffered::BufWriter;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
-use crate::bulk::job::{Job, Receipt, Shard};
+use crate::bulk::job::{BadRows, Job, Receipt, Shard};
 use crate::bulk::plan::file_id;
 use crate::bulk::reader::Reader;
 use crate::bulk::rows::{Answering, BadRow, with_answers};
@@ -35,7 +35,7 @@ const ROWS_OF_A_GROUP: usize = 8192;
 /// Computes a shard and writes it, then its bad rows, and its receipt last. A shard that has a receipt is left unchanged.
 pub(crate) async fn write(stores: &Stores, job: &Job, shard: &Shard, model: &Model) -> Result<Receipt, Error> {
     let output = stores.place(&job.output)?;
-    if let Some(receipt) = receipt(&output, shard).await? {
+    if let Some(receipt) = receipt(&output, job, shard).await? {
         return Ok(receipt);
     }
     let mut source = Source::open(stores, shard).await?;
@@ -72,9 +72,11 @@ pub(crate) async fn write(stores: &Stores, job: &Job, shard: &Shard, model: &Mod
 }
 
 /// The receipt of a shard. `None` if it does not exist or is damaged.
-pub(crate) async fn receipt(output: &Place, shard: &Shard) -> Result<Option<Receipt>, Error> {
+pub(crate) async fn receipt(output: &Place, job: &Job, shard: &Shard) -> Result<Option<Receipt>, Error> {
     let bytes = output.join(&shard.receipt_file()).read_if_present().await?;
-    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    let receipt: Option<Receipt> = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    // An earlier job may have set rows aside that make this one fail.
+    Ok(receipt.filter(|receipt| receipt.bad_rows == 0 || job.bad_rows == BadRows::SetAside))
 }
 
 /// Reads the row groups of a shard.

@@ -36,7 +36,9 @@ impl Stores {
     /// Parses an address (`s3://…`, `file://…`) or a local path.
     pub(crate) fn place(&self, text: &str) -> Result<Place, Error> {
         let url = match text.contains("://") {
-            true => Url::parse(text).map_err(|error| Error::place(text, error.to_string()))?,
+            // A pattern is a part of the path.
+            true => Url::parse(&text.replace('?', "%3F").replace('#', "%23"))
+                .map_err(|error| Error::place(text, error.to_string()))?,
             false => {
                 let path =
                     std::path::absolute(FilePath::new(text)).map_err(|error| Error::place(text, error.to_string()))?;
