@@ -38,18 +38,31 @@ const BERT_CLASSES: [&str; 9] = [
     "DPRQuestionEncoderTokenizer",
 ];
 
+/// Classes with a `vocab.txt` that they read in another way.
+const OTHER_CLASSES: [&str; 4] = ["BertJapaneseTokenizer", "BertweetTokenizer", "PhobertTokenizer", "KoBertTokenizer"];
+
 /// Model types whose default tokenizer class is `BertTokenizer`.
 const BERT_MODELS: [&str; 9] =
     ["bert", "convbert", "distilbert", "electra", "ernie", "layoutlm", "megatron-bert", "mobilebert", "nezha"];
 
+fn model_config(folder: &Path) -> Result<ModelConfig, Error> {
+    Ok(match read_if_present(&folder.join("config.json"))? {
+        // The code that reads the model reports a damaged `config.json`.
+        Some(json) => serde_json::from_slice(&json).unwrap_or_default(),
+        None => ModelConfig::default(),
+    })
+}
+
 impl Class {
+    /// The named class, if it is known not to read `vocab.txt` as `BertTokenizer` does.
+    pub fn other_than_bert(folder: &Path, config: &TokenizerConfig) -> Result<Option<String>, Error> {
+        let named = config.settings.tokenizer_class.clone().or(model_config(folder)?.tokenizer_class);
+        Ok(named.filter(|class| OTHER_CLASSES.contains(&class.strip_suffix("Fast").unwrap_or(class))))
+    }
+
     /// The class named in `tokenizer_config.json` or in `config.json`, otherwise the default of the model type.
     pub fn of(folder: &Path, config: &TokenizerConfig) -> Result<Self, Error> {
-        let model = match read_if_present(&folder.join("config.json"))? {
-            // The code that reads the model reports a damaged `config.json`.
-            Some(json) => serde_json::from_slice(&json).unwrap_or_default(),
-            None => ModelConfig::default(),
-        };
+        let model = model_config(folder)?;
         let named = config.settings.tokenizer_class.as_deref().or(model.tokenizer_class.as_deref());
         Ok(match (named, model.model_type.as_deref()) {
             // The class in the files is ignored.

@@ -19,6 +19,17 @@ pub enum Error {
         /// The missing file.
         path: PathBuf,
     },
+    /// There is a `vocab.txt`, but its tokenizer class is not BERT's. The file does not describe how other classes split texts.
+    #[error(
+        "`{}` is read as that of `BertTokenizer`, but `tokenizer_class` is `{class}`: save `tokenizer.json` with transformers",
+        path.display()
+    )]
+    NotBert {
+        /// `vocab.txt`.
+        path: PathBuf,
+        /// The class.
+        class: String,
+    },
     /// There is a byte-level BPE vocabulary, but its tokenizer class is not RoBERTa's. The files do not describe how other
     /// classes split texts.
     #[error(

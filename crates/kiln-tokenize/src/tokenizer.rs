@@ -299,6 +299,9 @@ fn read_pipeline(folder: &Path, config: &TokenizerConfig) -> Result<(PathBuf, to
     }
     let path = folder.join("vocab.txt");
     if let Some(vocab) = read_if_present(&path)? {
+        if let Some(class) = Class::other_than_bert(folder, config)? {
+            return Err(Error::NotBert { path, class });
+        }
         return built(path, |path| {
             let mut pipeline = tokenizers::Tokenizer::new(wordpiece::from_vocab(folder, &vocab, config)?);
             added::add(&mut pipeline, Class::Bert, folder, config)?;

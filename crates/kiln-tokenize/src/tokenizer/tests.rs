@@ -257,6 +257,10 @@ fn which_of_a_folder_s_files_counts() {
     copy("tiny", "vocab.txt");
     let failed = Tokenizer::from_folder(folder.path()).expect_err("a pair has 3 special tokens").to_string();
     assert!(failed.contains("tokenizer_config.json") && failed.contains("model_max_length"), "{failed}");
+    let class = r#"{"tokenizer_class": "BertJapaneseTokenizer"}"#;
+    fs::write(folder.path().join("tokenizer_config.json"), class).expect("it is writable");
+    let failed = Tokenizer::from_folder(folder.path()).expect_err("characters are divided").to_string();
+    assert!(failed.contains("`tokenizer_class` is `BertJapaneseTokenizer`"), "{failed}");
 }
 
 #[test]
