@@ -299,6 +299,7 @@ fn labels_and_problem_type_default_as_in_transformers() {
         (vec![("id2label", json!(["a", "b"]))], "`id2label`: it is [\"a\",\"b\"]"),
         (vec![("id2label", json!({"0": "a", "2": "b"}))], "`id2label`: there is no name for id 1"),
         (vec![("problem_type", json!("ranking"))], "`problem_type`"),
+        (vec![("problem_type", json!("regression"))], "`problem_type`: found a regression of 2 numbers"),
         (vec![("classifier_dropout", json!(2))], "`classifier_dropout` is 2"),
     ] {
         let message = read(2, &changes).expect_err(key).to_string();

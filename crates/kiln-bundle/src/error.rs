@@ -57,7 +57,7 @@ pub enum Error {
     /// The checkpoint pools in a way that is not supported.
     #[error(
         "{}: the pooling mode `{mode}` is not supported, only `cls` and `mean`. To use another pooling than the model was \
-         trained with, give --pooling to `kiln serve`; for a bundle, change this file",
+         trained with, give --pooling; to make a bundle, change this file",
         path.display()
     )]
     Pooling {
@@ -65,6 +65,14 @@ pub enum Error {
         path: PathBuf,
         /// The mode, or several joined by ` + `.
         mode: String,
+    },
+    /// The checkpoint computes vectors with a module that is not supported.
+    #[error("{}: the module `{kind}` is not supported, only `Transformer`, `Pooling` and `Normalize`", path.display())]
+    Module {
+        /// `modules.json`.
+        path: PathBuf,
+        /// The name of the module's class.
+        kind: String,
     },
     /// The bundle to calibrate is not int8.
     #[error("calibration needs int8")]

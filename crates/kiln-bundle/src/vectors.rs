@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use kiln_heads::Pooling;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{Error, Vectors};
@@ -19,11 +20,25 @@ impl Vectors {
             Some(pooling) => pooling,
             None => stored_pooling(folder)?,
         };
-        let modules = folder.join("modules.json");
-        let modules = kiln_files::read_if_present(&modules).map_err(Error::read(modules))?;
-        let normalize = modules.is_some_and(|json| String::from_utf8_lossy(&json).contains(".Normalize\""));
-        Ok(Self { pooling, normalize })
+        let path = folder.join("modules.json");
+        let json = kiln_files::read_if_present(&path).map_err(Error::read(&path))?;
+        let modules: Vec<Module> = match json {
+            Some(json) => serde_json::from_slice(&json).map_err(|error| Error::read(&path)(error.into()))?,
+            None => Vec::new(),
+        };
+        let kinds: Vec<&str> = modules.iter().filter_map(|module| module.kind.rsplit('.').next()).collect();
+        if let Some(kind) = kinds.iter().find(|kind| !["Transformer", "Pooling", "Normalize"].contains(kind)) {
+            return Err(Error::Module { path, kind: (*kind).to_owned() });
+        }
+        Ok(Self { pooling, normalize: kinds.contains(&"Normalize") })
     }
+}
+
+/// An entry of `modules.json`.
+#[derive(Deserialize)]
+struct Module {
+    #[serde(rename = "type")]
+    kind: String,
 }
 
 fn stored_pooling(folder: &Path) -> Result<Pooling, Error> {
@@ -92,6 +107,12 @@ mod tests {
             assert!(message.contains(mode) && message.contains(POOLING), "{json}: {message}");
             assert_eq!(of(Some(Pooling::Cls)).expect("it is overridden").pooling, Pooling::Cls);
         }
+        write("{}");
+        let modules =
+            r#"[{"type": "sentence_transformers.models.Pooling"}, {"type": "sentence_transformers.models.Dense"}]"#;
+        fs::write(folder.path().join("modules.json"), modules).expect("it is writable");
+        let message = of(None).expect_err("a layer after the pooling").to_string();
+        assert!(message.contains("modules.json: the module `Dense` is not supported"), "{message}");
         write("{");
         assert!(matches!(of(None), Err(Error::Read { .. })), "it is not JSON");
     }

@@ -215,13 +215,18 @@ impl ModelReader<'_> {
 
     /// The problem type. As in transformers, the default is regression for one logit.
     fn problem_type(&self, labels: &LabelSet) -> Result<ProblemType, Error> {
-        match self.config.extra.get("problem_type") {
-            None | Some(Value::Null) if labels.len() == 1 => Ok(ProblemType::Regression),
-            None | Some(Value::Null) => Ok(ProblemType::default()),
+        let problem_type = match self.config.extra.get("problem_type") {
+            None | Some(Value::Null) if labels.len() == 1 => ProblemType::Regression,
+            None | Some(Value::Null) => ProblemType::default(),
             Some(name) => {
-                ProblemType::deserialize(name).map_err(|error| self.bad_key("problem_type", error.to_string()))
+                ProblemType::deserialize(name).map_err(|error| self.bad_key("problem_type", error.to_string()))?
             }
+        };
+        if problem_type == ProblemType::Regression && labels.len() > 1 {
+            let found = format!("found a regression of {} numbers, expected one number", labels.len());
+            return Err(self.bad_key("problem_type", found));
         }
+        Ok(problem_type)
     }
 
     /// The labels of `id2label`, whose keys must be 0, 1, 2 …. Without it there are `num_labels` labels, 2 by default, with

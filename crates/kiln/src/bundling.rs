@@ -3,7 +3,7 @@ use std::path::Path;
 use anyhow::bail;
 use burn::tensor::Device;
 use kiln_backend::Backend;
-use kiln_bundle::{ActivationScales, Bundle, Check, Manifest, Model, SealConfig, is_bundle};
+use kiln_bundle::{ActivationScales, Bundle, Check, Manifest, Model, SealConfig, Vectors, is_bundle};
 use kiln_dataset::Source;
 use kiln_eval::SplitReport;
 use kiln_heads::Pooling;
@@ -67,6 +67,22 @@ pub fn open_predictor<B: Backend>(
     let predictor = open()?;
     warn_of_layers(predictor.unused(), observer);
     Ok(predictor)
+}
+
+/// How a model folder or a bundle computes vectors: as its manifest or its sentence-transformers files say, otherwise by
+/// the mean without normalization. `pooling` replaces their pooling.
+///
+/// # Errors
+/// When a file cannot be read, or the checkpoint computes vectors in a way that is not supported.
+pub fn stored_vectors(model: &Path, pooling: Option<Pooling>) -> Result<Vectors, Error> {
+    let read = || -> anyhow::Result<Vectors> {
+        if !is_bundle(model) {
+            return Ok(Vectors::of_checkpoint(model, pooling)?);
+        }
+        let vectors = Manifest::read(model)?.vectors;
+        Ok(Vectors { pooling: pooling.unwrap_or(vectors.pooling), ..vectors })
+    };
+    Ok(read()?)
 }
 
 /// Opens a model folder or a bundle for text embeddings.

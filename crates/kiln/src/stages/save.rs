@@ -1,7 +1,9 @@
 //! Writes the run's folder: `model/`, `adapter/`, `checkpoints/`, `metrics.jsonl`, `report.json`, `report.html`,
 //! `errors.tsv`, `run.toml`.
 
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, bail};
 use kiln_eval::{EpochScores, Page, Report, TrainReport};
@@ -84,9 +86,19 @@ pub(crate) struct RunFolder {
     pub path: PathBuf,
     /// Whether the training resumes from the checkpoint in the folder.
     pub resume: bool,
+    /// Locked while this process trains in the folder.
+    lock: OnceLock<File>,
 }
 
+/// Files that a run writes. Without a `run.toml` they are of something else.
+const RESULTS: [&str; 5] =
+    ["model/config.json", "adapter/adapter_config.json", "metrics.jsonl", "report.json", "errors.tsv"];
+
 impl RunFolder {
+    pub fn new(path: PathBuf, resume: bool) -> Self {
+        Self { path, resume, lock: OnceLock::new() }
+    }
+
     /// The requested folder, or the first free `runs/NAME-N`. A folder that holds a run is an error, unless the run is to
     /// be resumed and has the same settings and files. Nothing is written.
     pub fn choose(
@@ -108,22 +120,34 @@ impl RunFolder {
                 "{place} holds a run already; choose another --out, or continue that run with --resume"
             ))),
             (true, false) => bail!(UsageError(format!("{place} has no run to resume: there is no run.toml"))),
-            (false, false) => Ok(Self { path, resume: false }),
+            (false, false) => match RESULTS.iter().find(|name| path.join(name).exists()) {
+                Some(name) => bail!(UsageError(format!(
+                    "{place} has `{name}` but no run.toml: a run would overwrite it; choose another --out"
+                ))),
+                None => Ok(Self::new(path, false)),
+            },
             (true, true) => {
                 let resume = is_resumable(&path.join("checkpoints"), fingerprint)?;
                 if !resume {
                     observer.note(&format_args!("{place} holds no checkpoint yet: training starts from the beginning"));
                 }
-                Ok(Self { path, resume })
+                Ok(Self::new(path, resume))
             }
         }
     }
 
-    /// Creates the folder and its subfolders.
+    /// Creates the folder and its subfolders, and locks the folder until the value is dropped.
     pub fn create(&self) -> anyhow::Result<()> {
         for path in [self.model(), self.checkpoints()] {
             std::fs::create_dir_all(&path).with_context(|| format!("{}: cannot be made", path.display()))?;
         }
+        let path = self.checkpoints().join(".lock");
+        let lock = File::create(&path).with_context(|| format!("{}: cannot be made", path.display()))?;
+        // Some file systems have no locks.
+        if let Err(TryLockError::WouldBlock) = lock.try_lock() {
+            bail!(UsageError(format!("another process is training in {}; choose another --out", self.path.display())));
+        }
+        self.lock.get_or_init(|| lock);
         Ok(())
     }
 

@@ -57,7 +57,7 @@ pub(crate) fn hold_out_each(
         let sizes = format!("{} of {folds}: train [{}], held out [{}]", fold + 1, train.len(), held.len());
         observer.stage("fold", "kiln-train", &sizes);
         let path = folder.join(format!("fold-{}", fold + 1));
-        plan.folder = RunFolder { path: path.clone(), resume: false };
+        plan.folder = RunFolder::new(path.clone(), false);
         plan.folder.create()?;
         let of_fold = all.held_out_logits(plan, (&train, &held), observer)?;
         std::fs::remove_dir_all(&path).with_context(|| format!("{}: cannot be deleted", path.display()))?;

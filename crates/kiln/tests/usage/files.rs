@@ -194,6 +194,35 @@ fn masks_and_vectors_of_a_text_file() {
     assert!(String::from_utf8_lossy(&vectors[..128]).contains("'shape': (2, "));
 }
 
+/// The files of sentence-transformers, and the manifest of a bundle, say how vectors are computed.
+#[test]
+fn vectors_are_those_of_the_checkpoint() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (model, bundle) = (folder.path().join("model"), folder.path().join("bundle"));
+    fs::create_dir_all(model.join("1_Pooling")).expect("it is writable");
+    for entry in fs::read_dir(RUN.join("model")).expect("a folder") {
+        let entry = entry.expect("a file");
+        fs::copy(entry.path(), model.join(entry.file_name())).expect("it is writable");
+    }
+    let embed = |model: &Path, more: &[&str]| {
+        succeed(&[&["embed", "--model", text(model), "--text", "很好"][..], more].concat())
+    };
+    let [mean, cls] = ["mean", "cls"].map(|pooling| embed(&model, &["--pooling", pooling]));
+    assert_eq!(embed(&model, &[]), mean);
+    fs::write(model.join("1_Pooling/config.json"), r#"{"pooling_mode_cls_token": true}"#).expect("it is writable");
+    assert_eq!(embed(&model, &[]), cls);
+    let modules = r#"[{"type": "sentence_transformers.models.Normalize"}]"#;
+    fs::write(model.join("modules.json"), modules).expect("it is writable");
+    let normalized = embed(&RUN, &["--pooling", "cls", "--normalize"]);
+    assert_eq!(embed(&model, &[]), normalized);
+    succeed(&["bundle", "--model", text(&model), "--out", text(&bundle)]);
+    assert_eq!(embed(&bundle, &[]), normalized);
+    fs::write(model.join("1_Pooling/config.json"), r#"{"pooling_mode_max_tokens": true}"#).expect("it is writable");
+    let (code, message) = fail(&["embed", "--model", text(&model), "--text", "很好"]);
+    assert!(code == 1 && message.contains("the pooling mode `max` is not supported"), "{message}");
+    assert_eq!(embed(&model, &["--pooling", "cls"]), normalized);
+}
+
 /// Row numbers of the output are not line numbers of the file, so the user is told.
 #[test]
 fn skipped_blank_lines_are_counted() {

@@ -37,6 +37,29 @@ fn an_output_is_never_its_own_input() {
     }
 }
 
+#[test]
+fn a_run_overwrites_nothing_and_has_its_folder_to_itself() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (recipe, out) = (sample_recipe(), folder.path().join("run"));
+    let train = ["train", "--recipe", text(&recipe), "--out", text(&out), "--set", "train.epochs=1"];
+    // A checkpoint that could be the base model.
+    fs::create_dir_all(out.join("model")).expect("it is writable");
+    fs::write(out.join("model/config.json"), "{}").expect("it is writable");
+    let (code, message) = fail(&train);
+    assert!(code == 2 && message.contains("has `model/config.json` but no run.toml"), "{message}");
+    assert_eq!(fs::read_to_string(out.join("model/config.json")).expect("it is there"), "{}");
+    fs::remove_file(out.join("model/config.json")).expect("it is there");
+    // Another process, here this one, trains in the folder.
+    fs::create_dir_all(out.join("checkpoints")).expect("it is writable");
+    let lock = File::create(out.join("checkpoints/.lock")).expect("it is writable");
+    lock.try_lock().expect("nobody holds it");
+    let (code, message) = fail(&train);
+    assert!(code == 2 && message.contains("another process is training in"), "{message}");
+    assert!(!out.join("run.toml").exists());
+    drop(lock);
+    succeed(&train);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_link_stays_a_link_and_a_device_a_device() {

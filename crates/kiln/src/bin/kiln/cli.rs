@@ -304,10 +304,11 @@ pub struct EmbedArgs {
     /// File for the vectors: .parquet with the columns text and embedding, or .npy
     #[arg(long, requires = "file")]
     pub out: Option<PathBuf>,
-    /// How the hidden states of a text are pooled into one vector
-    #[arg(long, value_enum, default_value_t = Pooled::Mean)]
-    pub pooling: Pooled,
-    /// Scale each vector to length 1
+    /// How the hidden states of a text are pooled into one vector; by default as the checkpoint's sentence-transformers
+    /// files or the bundle say, otherwise mean
+    #[arg(long, value_enum)]
+    pub pooling: Option<Pooled>,
+    /// Scale each vector to length 1, also where the model's files do not say so
     #[arg(long)]
     pub normalize: bool,
     #[command(flatten)]

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use burn::tensor::Device;
 use kiln::fetch::fetch_model;
-use kiln::{ModelFolders, UsageError, open_embedder};
+use kiln::{ModelFolders, UsageError, open_embedder, stored_vectors};
 use kiln_backend::Backend;
 use kiln_dataset::VectorWriter;
 use kiln_predict::cosine;
@@ -20,7 +20,8 @@ pub fn run<B: Backend>(arguments: &EmbedArgs, json: bool, device: &Device) -> an
         refuse_to_overwrite(out, std::slice::from_ref(file))?;
     }
     let folder = fetch_model(&arguments.model.model, &arguments.model.hub.options(), &mut Console::default())?;
-    let vectors = (arguments.pooling.into(), arguments.normalize);
+    let stored = stored_vectors(&folder, arguments.pooling.map(Into::into))?;
+    let vectors = (stored.pooling, stored.normalize || arguments.normalize);
     let adapter = arguments.model.adapter.folder();
     let model = ModelFolders { model: &folder, adapter: adapter.as_deref() };
     let embedder = open_embedder::<B>(model, arguments.precision.precision, vectors, device)?;
