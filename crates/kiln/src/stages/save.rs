@@ -136,11 +136,16 @@ impl RunFolder {
         }
     }
 
-    /// Creates the folder and its subfolders, and locks the folder until the value is dropped.
+    /// Creates the folder and its subfolders.
     pub fn create(&self) -> anyhow::Result<()> {
         for path in [self.model(), self.checkpoints()] {
             std::fs::create_dir_all(&path).with_context(|| format!("{}: cannot be made", path.display()))?;
         }
+        Ok(())
+    }
+
+    /// Locks the folder until this value is dropped.
+    pub fn lock(&self) -> anyhow::Result<()> {
         let path = self.checkpoints().join(".lock");
         let lock = File::create(&path).with_context(|| format!("{}: cannot be made", path.display()))?;
         // Some file systems have no locks.

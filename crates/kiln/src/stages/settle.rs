@@ -117,12 +117,13 @@ impl Plan<'_> {
         &self.checkpoint.tokenizer
     }
 
-    /// Creates the run's folder and writes the recipe into it, in the first process only.
+    /// Creates and locks the run's folder, and writes the recipe into it, in the first process only.
     pub fn begin(&self) -> anyhow::Result<()> {
         if !self.is_first() {
             return Ok(());
         }
         self.folder.create()?;
+        self.folder.lock()?;
         self.folder.write_recipe(&self.settings())
     }
 

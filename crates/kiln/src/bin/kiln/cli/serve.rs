@@ -46,7 +46,8 @@ pub struct ServeArgs {
     /// Truncate texts that are too long, unless a request says otherwise; by default they are rejected
     #[arg(long)]
     pub truncate: bool,
-    /// How hidden states are pooled into vectors; by default as in the bundle
+    /// How hidden states are pooled into vectors; by default as the bundle or the checkpoint's sentence-transformers files
+    /// say
     #[arg(long, value_enum)]
     pub pooling: Option<Pooled>,
     /// Return probabilities without a model's calibration
