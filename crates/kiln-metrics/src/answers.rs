@@ -117,17 +117,17 @@ fn segments(text: &str, language: AnswerLanguage) -> Vec<String> {
             let plain = without_punctuation(text);
             let mut chars = plain.chars().peekable();
             while let Some(char) = chars.next() {
-                let joins_next = match (char, chars.peek()) {
+                let joins = match (char, chars.peek()) {
                     (',', next) => next.is_some_and(|next| next.is_ascii_digit()),
                     ('.', next) => next.is_some_and(|next| next.is_alphanumeric() && !is_chinese(*next)),
                     _ => !char.is_whitespace() && !is_chinese(char) && !SINGLE_WORDS.contains(char),
                 };
                 match segments.last_mut() {
-                    Some(last) if inside && joins_next => last.push(char),
+                    Some(last) if inside && joins => last.push(char),
                     _ if char.is_whitespace() => {}
                     _ => segments.push(char.to_string()),
                 }
-                inside = joins_next;
+                inside = joins;
             }
             segments
         }

@@ -44,7 +44,7 @@ pub(crate) fn hold_out_each(
         let targets = examples.iter().map(|example| example.target).collect();
         Encoded::new(encodings, LabelId::targets(targets, &rows.labels), plan.tokenizer().pad_token_id())
     });
-    // The cache is keyed by the checkpoint's weights, and an encoder with an adapter may have other weights.
+    // The cache is keyed by the checkpoint's files, and an encoder with an adapter may have other weights.
     plan.keeps_features = plan.recipe.model.encoder == Encoder::Frozen;
     let model = described.pretrained.model;
     let vectors = features(plan, &encoded, &model, observer)?.features;
