@@ -7,7 +7,7 @@ use kiln_heads::{AdapterBase, Pooling, in_batches, inputs, pool};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_tokenize::{Encoding, Tokenizer, lengths, pad};
 
-use crate::predictor::{BATCH_SIZE, check_finite, tokenizer_of, trimmed};
+use crate::predictor::{BATCH_SIZE, check_finite, fitted, trimmed};
 use crate::prepared::Rows;
 use crate::{Error, Prepared};
 
@@ -35,7 +35,8 @@ pub struct EmbedConfig {
 }
 
 impl EmbedConfig {
-    /// Reads the encoder and the tokenizer of a checkpoint with any head.
+    /// Reads the encoder and the tokenizer of a checkpoint with any head. The maximum length of a text is that of
+    /// sentence-transformers, if the checkpoint has its files.
     ///
     /// # Errors
     /// When a file is missing or damaged, the tokenizer does not fit the model, or `pooling` needs a pooler and the
@@ -87,7 +88,7 @@ impl EmbedConfig {
         config: &BertConfig,
         device: &Device,
     ) -> Result<Embedder, Error> {
-        let tokenizer = Arc::new(tokenizer_of(folder, config)?);
+        let tokenizer = Arc::new(fitted(Tokenizer::from_sentence_folder(folder)?, config)?);
         let (device, folder) = (device.clone(), folder.to_owned());
         Embedder { bert, unused, tokenizer, config: self, device, folder }.checked()
     }

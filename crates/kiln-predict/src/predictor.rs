@@ -69,7 +69,7 @@ impl Predictor {
     }
 
     fn of(Loaded { module: model, unused }: Loaded<TaskModel>, folder: &Path, device: &Device) -> Result<Self, Error> {
-        let tokenizer = tokenizer_of(folder, &model.config)?;
+        let tokenizer = fitted(Tokenizer::from_folder(folder)?, &model.config)?;
         if matches!(model.network, Network::MaskedLm { .. }) && tokenizer.mask_token_id().is_none() {
             return Err(Error::NoMaskToken { folder: folder.to_owned() });
         }
@@ -179,14 +179,14 @@ impl Predictor {
     }
 }
 
-/// Reads the tokenizer of a model folder, checks it against the model's embeddings, and limits it to the model's positions.
-pub(crate) fn tokenizer_of(folder: &Path, config: &BertConfig) -> Result<Tokenizer, Error> {
+/// Checks a tokenizer against the model's embeddings, and limits it to the model's positions.
+pub(crate) fn fitted(tokenizer: Tokenizer, config: &BertConfig) -> Result<Tokenizer, Error> {
     let limits = ModelLimits {
         vocab_size: config.vocab_size,
         type_vocab_size: config.type_vocab_size,
         max_position_embeddings: config.max_sequence_length(),
     };
-    Ok(Tokenizer::from_folder(folder)?.for_model(limits)?)
+    Ok(tokenizer.for_model(limits)?)
 }
 
 /// Removes surrounding white space, as when the rows of a data set are read. So the result for a text does not depend on

@@ -4,7 +4,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use tokenizers::AddedToken;
+use tokenizers::{AddedToken, TruncationDirection};
 
 use crate::Error;
 use crate::file::read_if_present;
@@ -62,6 +62,25 @@ impl TokenizerConfig {
         Some(config)
     }
 
+    /// Whether the model has token types as an input: as `model_input_names` says, otherwise as the class does.
+    pub fn has_token_types(&self) -> bool {
+        match &self.settings.model_input_names {
+            Some(names) => names.iter().any(|name| name == "token_type_ids"),
+            None => {
+                let class = self.settings.tokenizer_class.as_deref();
+                !class.is_some_and(|class| class.strip_suffix("Fast").unwrap_or(class) == "DistilBertTokenizer")
+            }
+        }
+    }
+
+    /// The end at which texts that are too long are truncated.
+    pub fn truncation(&self) -> TruncationDirection {
+        match self.settings.truncation_side.as_deref() {
+            Some("left") => TruncationDirection::Left,
+            _ => TruncationDirection::Right,
+        }
+    }
+
     /// The longest encoding, special tokens included.
     pub fn max_length(&self) -> usize {
         match self.settings.model_max_length {
@@ -90,6 +109,10 @@ pub(crate) struct Settings {
     pub add_prefix_space: Option<bool>,
     /// For RoBERTa's pipeline: whether the offsets of a token exclude the space before it.
     pub trim_offsets: Option<bool>,
+    /// The inputs of the model. Without `token_type_ids`, all token types are 0.
+    pub model_input_names: Option<Vec<String>>,
+    /// `left` if a text that is too long loses its first tokens.
+    pub truncation_side: Option<String>,
     /// Tokens that are matched before a text is split, by id.
     pub added_tokens_decoder: Option<BTreeMap<u32, Added>>,
     /// A float, because 10³⁰ means "none".

@@ -127,12 +127,11 @@ impl Tokenizer {
             let both = self.pipeline.post_process(question, Some(from_ids(part, 1)), true);
             both.map_err(|source| cannot_encode(context, source))
         })?;
-        self.check_types(both.get_type_ids())?;
         let real = both.get_special_tokens_mask().iter().enumerate().filter(|(_, special)| **special == 0);
         let first = real.map(|(at, _)| at).nth(question_tokens).unwrap_or(both.len());
         let encoding = Encoding {
             input_ids: both.get_ids().to_vec(),
-            token_type_ids: both.get_type_ids().to_vec(),
+            token_type_ids: self.type_ids(&both)?,
             full_length: both.len(),
             full_length_is_exact: true,
         };

@@ -40,6 +40,7 @@ mod batch;
 mod bucketing;
 
 mod save;
+mod sentences;
 
 mod error;
 mod file;

@@ -51,11 +51,15 @@ impl Tokenizer {
         self.with_max_length(max_length)
     }
 
-    /// Returns an error for a token type without an embedding in the model.
-    pub(crate) fn check_types(&self, token_type_ids: &[u32]) -> Result<(), Error> {
-        let Some(type_vocab_size) = self.type_vocab_size else { return Ok(()) };
-        match token_type_ids.iter().copied().find(|id| *id as usize >= type_vocab_size) {
-            None => Ok(()),
+    /// The token types of an encoding, or an error for a type without an embedding in the model.
+    pub(crate) fn type_ids(&self, encoding: &tokenizers::Encoding) -> Result<Vec<u32>, Error> {
+        let type_ids = encoding.get_type_ids();
+        if !self.has_token_types {
+            return Ok(vec![0; type_ids.len()]);
+        }
+        let type_vocab_size = self.type_vocab_size.unwrap_or(usize::MAX);
+        match type_ids.iter().copied().find(|id| *id as usize >= type_vocab_size) {
+            None => Ok(type_ids.to_vec()),
             Some(type_id) => Err(Error::TypeBeyondModel { path: self.source.clone(), type_id, type_vocab_size }),
         }
     }

@@ -35,7 +35,8 @@ impl Tokenizer {
     /// Lists the tokens of a text or of a pair.
     ///
     /// # Errors
-    /// When a word is out of vocabulary and the tokenizer has no unknown token.
+    /// When a word is out of vocabulary and the tokenizer has no unknown token, or when the model has no embedding for the
+    /// second text's token type.
     pub fn list(&self, text: &str, text_pair: Option<&str>) -> Result<TokenList, Error> {
         let tokenize = |text: &str| {
             self.guard(|| self.pipeline.encode_char_offsets(text, false).map_err(|source| cannot_encode(text, source)))
@@ -68,7 +69,7 @@ impl Tokenizer {
             input_ids: list.get_ids().to_vec(),
             tokens: list.get_tokens().to_vec(),
             offsets: mask.iter().map(|special| offset(special).into()).collect(),
-            token_type_ids: list.get_type_ids().to_vec(),
+            token_type_ids: self.type_ids(&list)?,
             special_tokens_mask: mask.to_vec(),
             sequence_ids: mask.iter().map(sequence_id).collect(),
         })

@@ -25,14 +25,13 @@ impl Tokenizer {
             let whole = self.pipeline.post_process(from_ids(first, 0), second_ids, true);
             whole.map_err(|source| cannot_encode("", source))
         })?;
-        self.check_types(whole.get_type_ids())?;
         let special = whole.get_special_tokens_mask();
         let after = |start: usize| special[start..].iter().position(|&special| special == 0).map(|at| start + at);
         let first_place = after(0).unwrap_or(special.len());
         let second_place = after((first_place + first.len()).min(special.len())).unwrap_or(special.len());
         let encoding = Encoding {
             input_ids: whole.get_ids().to_vec(),
-            token_type_ids: whole.get_type_ids().to_vec(),
+            token_type_ids: self.type_ids(&whole)?,
             full_length: whole.len(),
             full_length_is_exact: true,
         };

@@ -1,6 +1,6 @@
 use kiln_files::guarded;
 use rayon::prelude::*;
-use tokenizers::{NormalizedString, Normalizer, Token};
+use tokenizers::{NormalizedString, Normalizer, Token, TruncationDirection};
 
 use crate::counting::Count;
 use crate::tokenizer::cannot_encode;
@@ -42,11 +42,15 @@ pub(crate) enum Extent {
 }
 
 impl Tokenizer {
-    /// Tokenizes a text as far as needed. The result is a prefix of the tokens of the whole text.
+    /// Tokenizes a text as far as needed. The result is a prefix of the tokens of the whole text, or all of them.
     pub(crate) fn read(&self, text: &str, extent: Extent) -> Result<Reading, Error> {
         if text.len() <= LONG {
             let encoding = self.tokenize(text)?;
             return Ok(Reading { tokens: encoding.len(), whole: true, encoding });
+        }
+        if self.truncation == TruncationDirection::Left {
+            let ids = self.read_ids(text)?;
+            return Ok(Reading { encoding: from_ids(&ids, 0), tokens: ids.len(), whole: true });
         }
         let (Extent::Tokens(keep) | Extent::Counted(keep)) = extent;
         let (mut ids, whole) = self.first_ids(text, keep)?;

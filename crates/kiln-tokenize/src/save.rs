@@ -9,14 +9,18 @@ use tokenizers::{ModelWrapper, NormalizerWrapper, PreTokenizerWrapper};
 use crate::class::Class;
 use crate::config::TokenizerConfig;
 use crate::file::write;
+use crate::reading::from_ids;
 use crate::{Error, Tokenizer, pipeline};
+
+/// The class that uses `tokenizer.json` unchanged. Others build the pipeline anew.
+const AS_IT_IS: &str = "PreTrainedTokenizerFast";
 
 impl Tokenizer {
     /// Writes `tokenizer.json` and `tokenizer_config.json` for transformers, and also `vocab.txt` and
     /// `special_tokens_map.json` if the tokenizer was read with them. The folder must exist.
     ///
-    /// The configuration keeps its other keys: only `model_max_length`, `pad_token` if it is absent, `tokenizer_class` and
-    /// the keys from which transformers builds BERT's normalizer are set.
+    /// The configuration keeps its other keys: only `model_max_length`, `pad_token` and `model_input_names` if they are
+    /// absent, `tokenizer_class` and the keys from which transformers builds BERT's normalizer are set.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -34,13 +38,29 @@ impl Tokenizer {
     }
 
     fn saved_config(&self) -> Map<String, Value> {
+        let mut config = self.bert_config();
+        // In transformers 5, this class has no token types unless the configuration says so.
+        let is_stated = !self.has_token_types || config["tokenizer_class"] == AS_IT_IS && self.distinguishes_texts();
+        if is_stated {
+            let inputs = ["input_ids", "attention_mask", "token_type_ids"];
+            let inputs = &inputs[..if self.has_token_types { 3 } else { 2 }];
+            config.entry("model_input_names").or_insert_with(|| inputs.into());
+        }
+        config
+    }
+
+    /// Whether the template gives the second text of a pair a token type of its own.
+    fn distinguishes_texts(&self) -> bool {
+        let pair = self.pipeline.post_process(from_ids(&[0], 0), Some(from_ids(&[0], 1)), true);
+        pair.is_ok_and(|pair| pair.get_type_ids().iter().any(|type_id| *type_id > 0))
+    }
+
+    fn bert_config(&self) -> Map<String, Value> {
         let mut config = self.config.clone();
         config.insert("model_max_length".to_owned(), self.max_length.into());
         config.entry("pad_token").or_insert_with(|| self.pipeline.id_to_token(self.pad_token_id).into());
-        // Other classes rebuild the pipeline; this one uses `tokenizer.json` unchanged.
-        let as_it_is = "PreTrainedTokenizerFast";
         let Some(normalizer) = self.bert_normalizer() else {
-            config.insert("tokenizer_class".to_owned(), as_it_is.into());
+            config.insert("tokenizer_class".to_owned(), AS_IT_IS.into());
             return config;
         };
         // transformers 5 builds BERT's normalizer from these keys and ignores that of `tokenizer.json`.
@@ -49,7 +69,7 @@ impl Tokenizer {
         config.insert("strip_accents".to_owned(), normalizer.strip_accents.into());
         let class = config.get("tokenizer_class").and_then(Value::as_str);
         if !self.is_rebuilt_by_bert(&config) {
-            config.insert("tokenizer_class".to_owned(), as_it_is.into());
+            config.insert("tokenizer_class".to_owned(), AS_IT_IS.into());
         } else if class.is_none_or(|class| Class::named(class) != Class::Bert) {
             config.insert("tokenizer_class".to_owned(), "BertTokenizer".into());
         }
@@ -87,6 +107,8 @@ impl Tokenizer {
 mod tests {
     use std::fs;
     use std::path::PathBuf;
+
+    use serde_json::json;
 
     use super::*;
 
@@ -147,7 +169,7 @@ mod tests {
         let (source, target) = (source.expect("a temporary folder"), target.expect("a temporary folder"));
         let json = fs::read_to_string(fixture("tiny-unigram").join("tokenizer.json")).expect("the fixture is there");
         let mut json: Value = serde_json::from_str(&json).expect("it is JSON");
-        json["added_tokens"] = serde_json::json!([]);
+        json["added_tokens"] = json!([]);
         fs::write(source.path().join("tokenizer.json"), json.to_string()).expect("it is writable");
 
         let tokenizer = Tokenizer::from_folder(source.path()).expect("the vocabulary has `<pad>`");
@@ -155,6 +177,41 @@ mod tests {
         let again = Tokenizer::from_folder(target.path()).expect("what was saved is whole");
         assert!(tokenizer.is_special(tokenizer.pad_token_id()) && again.is_special(again.pad_token_id()));
         assert_eq!(ids(&again, "房间<pad>clean", None), ids(&tokenizer, "房间<pad>clean", None));
+    }
+
+    /// transformers 5 gives a saved tokenizer of this class no token types without `model_input_names`.
+    #[test]
+    fn the_inputs_of_the_model_are_saved() {
+        let saved_inputs = |fixture_name: &str, config: Value| {
+            let (source, target) = (tempfile::tempdir(), tempfile::tempdir());
+            let (source, target) = (source.expect("a temporary folder"), target.expect("a temporary folder"));
+            let whole = Tokenizer::from_folder(&fixture(fixture_name)).expect("the fixture is whole");
+            whole.save(source.path()).expect("the folder is writable");
+            let path = source.path().join("tokenizer.json");
+            let file = fs::read_to_string(&path).expect("it was saved");
+            // A text is not cleaned, which `BertTokenizer` cannot do.
+            fs::write(path, file.replace(r#""clean_text":true"#, r#""clean_text":false"#)).expect("it is writable");
+            fs::write(source.path().join("tokenizer_config.json"), config.to_string()).expect("it is writable");
+            let tokenizer = Tokenizer::from_folder(source.path()).expect("the folder is whole");
+            tokenizer.save(target.path()).expect("the folder is writable");
+            let json = fs::read(target.path().join("tokenizer_config.json")).expect("it was saved");
+            let saved: Value = serde_json::from_slice(&json).expect("it is JSON");
+            let again = Tokenizer::from_folder(target.path()).expect("what was saved is whole");
+            let types = |tokenizer: &Tokenizer| tokenizer.encode("房", Some("间")).expect("it encodes").token_type_ids;
+            assert_eq!(types(&tokenizer), types(&again), "{config}");
+            (saved["tokenizer_class"] == AS_IT_IS, saved["model_input_names"].clone(), types(&again))
+        };
+        let (with, without) =
+            (json!(["input_ids", "attention_mask", "token_type_ids"]), json!(["input_ids", "attention_mask"]));
+        let (pair, zero) = (vec![0, 0, 0, 1, 1], vec![0; 5]);
+        assert_eq!(saved_inputs("tiny", json!({})), (true, with, pair.clone()));
+        let bert = json!({"tokenizer_class": "BertTokenizer"});
+        assert_eq!(saved_inputs("tiny", bert), (false, Value::Null, pair));
+        let one = json!({"tokenizer_class": "BertTokenizer", "model_input_names": &without});
+        assert_eq!(saved_inputs("tiny", one), (false, without.clone(), zero.clone()));
+        let distilled = json!({"tokenizer_class": "DistilBertTokenizerFast"});
+        assert_eq!(saved_inputs("tiny", distilled), (false, without, zero));
+        assert_eq!(saved_inputs("tiny-unigram", json!({})).1, Value::Null, "its template gives every token type 0");
     }
 
     #[test]
@@ -172,7 +229,7 @@ mod tests {
         tokenizer.save(target.path()).expect("the folder is writable");
         let read = |name: &str| fs::read_to_string(target.path().join(name)).expect("it was saved");
         let saved: Value = serde_json::from_str(&read("tokenizer_config.json")).expect("it is JSON");
-        let expected = serde_json::json!({
+        let expected = json!({
             "do_lower_case": false, "model_max_length": 512, "cls_token": {"content": "[CLS]"}, "x": [1],
             "tokenizer_class": "BertTokenizer", "tokenize_chinese_chars": true, "strip_accents": null, "pad_token": "!"
         });

@@ -39,6 +39,10 @@ pub struct Tokenizer {
     pub(crate) pad_token_id: u32,
     /// The largest id plus one.
     pub(crate) vocab_size: usize,
+    /// Whether the model has token types as an input. Otherwise all are 0.
+    pub(crate) has_token_types: bool,
+    /// The end at which texts that are too long are truncated.
+    pub(crate) truncation: TruncationDirection,
     /// The number of token types of the model, if a model is known.
     pub(crate) type_vocab_size: Option<usize>,
     /// The file that errors name.
@@ -65,14 +69,23 @@ impl Tokenizer {
     /// - `XLMRobertaTokenizer`, `CamembertTokenizer` and `AlbertTokenizer` also build their own pipelines.
     /// - With any other class, or none, `tokenizer.json` is used unchanged.
     ///
-    /// The maximum length is `model_max_length` of `tokenizer_config.json`, otherwise 512. Truncation and padding settings
-    /// in `tokenizer.json` are ignored.
+    /// The maximum length is `model_max_length` of `tokenizer_config.json`, otherwise 512. Its `truncation_side` and
+    /// `model_input_names` are followed too. Truncation and padding settings in `tokenizer.json` are ignored.
     ///
     /// # Errors
     /// When the folder has no tokenizer, a file cannot be read or parsed, or a special token is not in the vocabulary.
     pub fn from_folder(folder: &Path) -> Result<Self, Error> {
+        Self::read_folder(folder, |_| Ok(()))
+    }
+
+    /// [`Tokenizer::from_folder`] with a change of the pipeline.
+    pub(crate) fn read_folder(
+        folder: &Path,
+        change: impl FnOnce(&mut tokenizers::Tokenizer) -> tokenizers::Result<()>,
+    ) -> Result<Self, Error> {
         let config = TokenizerConfig::read(folder)?;
         let (source, mut pipeline) = read_pipeline(folder, &config)?;
+        change(&mut pipeline).map_err(|cause| Error::Pipeline { path: source.clone(), source: cause })?;
         let mut companions = Vec::new();
         for name in COMPANIONS {
             if let Some(bytes) = read_if_present(&folder.join(name))? {
@@ -104,8 +117,10 @@ impl Tokenizer {
     pub(crate) fn new(
         mut pipeline: tokenizers::Tokenizer,
         source: PathBuf,
-        TokenizerConfig { keys: config, special_tokens, .. }: TokenizerConfig,
+        config: TokenizerConfig,
     ) -> Result<Self, Error> {
+        let (has_token_types, truncation) = (config.has_token_types(), config.truncation());
+        let TokenizerConfig { keys: config, special_tokens, .. } = config;
         let broken = |reason| Error::Broken { path: source.clone(), reason };
         pipeline.with_padding(None);
         pipeline.with_truncation(None).expect("only a stride can be refused");
@@ -128,6 +143,8 @@ impl Tokenizer {
             max_length: 0,
             pad_token_id: 0,
             vocab_size,
+            has_token_types,
+            truncation,
             type_vocab_size: None,
             source,
             cuts,
@@ -169,6 +186,7 @@ impl Tokenizer {
     ///
     /// A pair is truncated as by transformers' `longest_first`: first at the end of the longer text, then at the end of
     /// both. A text of more than 32 KiB is read only as far as needed, and [`Encoding::full_length`] is then a lower bound.
+    /// With `"truncation_side": "left"`, texts are truncated at their starts and read as a whole.
     ///
     /// # Errors
     /// When a word is out of vocabulary and the tokenizer has no unknown token, or when the model has no embedding for the
@@ -203,7 +221,7 @@ impl Tokenizer {
         let lengths = (first.tokens, second.as_ref().map_or(0, |second| second.tokens));
         let kept = longest_first(lengths, room);
         let cut = |mut encoding: tokenizers::Encoding, kept| {
-            encoding.truncate(kept, 0, TruncationDirection::Right);
+            encoding.truncate(kept, 0, self.truncation);
             // Otherwise the post-processor combines all overflowing parts of both texts into further encodings.
             encoding.take_overflowing();
             encoding
@@ -217,10 +235,9 @@ impl Tokenizer {
         });
         let encoding = self
             .guard(|| self.pipeline.post_process(first, second, true).map_err(|source| cannot_encode(text, source)))?;
-        self.check_types(encoding.get_type_ids())?;
         Ok(Encoding {
             input_ids: encoding.get_ids().to_vec(),
-            token_type_ids: encoding.get_type_ids().to_vec(),
+            token_type_ids: self.type_ids(&encoding)?,
             full_length: lengths.0 + lengths.1 + special_tokens,
             full_length_is_exact,
         })

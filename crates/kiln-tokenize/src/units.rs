@@ -119,7 +119,7 @@ impl Tokenizer {
         let at = |unit: usize| first + tokens.start(unit) - tokens.start(range.start);
         let encoding = Encoding {
             input_ids: whole.get_ids().to_vec(),
-            token_type_ids: whole.get_type_ids().to_vec(),
+            token_type_ids: self.type_ids(&whole)?,
             full_length: tokens.ids.len() + self.special_tokens(false),
             full_length_is_exact: true,
         };

@@ -95,6 +95,7 @@ fn an_encoder_without_a_head_makes_vectors() {
         fs::write(encoder.join(path.file_name().expect("a name")), bytes).expect("it is writable");
     }
     fs::write(encoder.join("modules.json"), r#"[{"type": "sentence_transformers.models.Normalize"}]"#).expect("small");
+    fs::write(encoder.join("sentence_bert_config.json"), r#"{"max_seq_length": 6}"#).expect("small");
     fs::write(encoder.join("README.md"), "---\nlicense: mit\n---\n").expect("small");
     let device = Flex::device(0);
     let manifest = SealConfig::default().seal(&encoder, &out, &device).expect("it is whole");
@@ -102,8 +103,10 @@ fn an_encoder_without_a_head_makes_vectors() {
     assert_eq!(manifest.base.license.as_deref(), Some("mit"));
     let bundle = Bundle::open(&out, &device).expect("it is whole");
     let Model::Encoder(embedder) = &bundle.model else { panic!("it has no head") };
-    let texts = [("房间很干净", None), ("服务不好", None)];
-    let vectors = embedder.embed(&texts).expect("two texts");
+    assert_eq!(embedder.tokenizer().max_length(), 6);
+    let texts = [("房间很干净", None), ("服务不好", None), ("房间很干", None)];
+    let vectors = embedder.embed(&texts).expect("three texts");
+    assert_eq!(vectors[..embedder.width()], vectors[2 * embedder.width()..], "only four characters are read");
     let again = bundle.embedder(Pooling::Mean, true).expect("it needs no pooler").embed(&texts);
     assert_eq!(again.expect("the same"), vectors);
     assert!(bundle.predictor().is_none());

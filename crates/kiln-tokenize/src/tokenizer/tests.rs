@@ -98,6 +98,21 @@ fn pairs_are_truncated_longest_first() {
     assert_eq!(ids(&odd, &"房".repeat(90), Some(&"间".repeat(80))), [2, 5, 5, 5, 3, 6, 6, 3]);
 }
 
+/// As `AutoTokenizer` of transformers 5.23.0 truncates.
+#[test]
+fn the_configuration_can_truncate_at_the_start() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::copy(fixture("tiny").join("vocab.txt"), folder.path().join("vocab.txt")).expect("it is readable");
+    let config = r#"{"truncation_side": "left", "model_max_length": 6}"#;
+    fs::write(folder.path().join("tokenizer_config.json"), config).expect("it is writable");
+    let tokenizer = Tokenizer::from_folder(folder.path()).expect("the folder is whole");
+    assert_eq!(ids(&tokenizer, "房房间clean cafe!", None), [2, 6, 7, 8, 11, 3]);
+    assert_eq!(ids(&tokenizer, "房房间clean cafe", Some("!")), [2, 7, 8, 3, 11, 3]);
+    let long = format!("{}房间", "clean ".repeat(20_000));
+    let encoding = tokenizer.encode(&long, Some("!")).expect("it encodes");
+    assert_eq!((encoding.input_ids, encoding.full_length), (vec![2, 5, 6, 3, 11, 3], 20_006));
+}
+
 /// The truncation of the tokenizers library stops reading a text at the maximum length, so it cannot compare two texts that
 /// are both longer. Such pairs are skipped.
 #[test]
