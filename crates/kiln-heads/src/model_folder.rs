@@ -62,8 +62,10 @@ pub enum Units {
     /// Characters, as in Chinese data sets.
     Characters,
     /// Words, with each Chinese character as a word.
-    #[default]
     Words,
+    /// The words of the tokenizer, as in transformers: for checkpoints that do not state their units.
+    #[default]
+    Tokens,
 }
 
 impl Network {

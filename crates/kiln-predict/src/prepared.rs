@@ -111,11 +111,15 @@ impl Predictor {
             Network::SequenceClassification { .. } => Rows::Whole(tokenizer.encode(text, text_pair)?),
             Network::TokenClassification { units, .. } => {
                 text = given.0;
-                let units = match units {
-                    Units::Characters => characters(text),
-                    Units::Words => words(text),
+                let in_units = |units: Vec<Range<usize>>| -> Result<_, Error> {
+                    let windows = tokenizer.encode_units(text, &units)?;
+                    Ok((units, windows))
                 };
-                let windows = tokenizer.encode_units(text, &units)?;
+                let (units, windows) = match units {
+                    Units::Characters => in_units(characters(text))?,
+                    Units::Words => in_units(words(text))?,
+                    Units::Tokens => tokenizer.encode_by_tokens(text)?,
+                };
                 Rows::Units { units, windows }
             }
             Network::QuestionAnswering { .. } => {

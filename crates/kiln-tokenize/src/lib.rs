@@ -31,6 +31,7 @@ mod reading;
 mod limits;
 mod listing;
 mod units;
+mod token_units;
 mod context;
 mod counting;
 mod pieces;

@@ -7,6 +7,7 @@ use tokenizers::{
     Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer,
     PreTokenizerWrapper,
 };
+use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
 use crate::config::SpecialToken;
 use crate::reading::{Extent, from_ids};
@@ -92,14 +93,18 @@ impl Tokenizer {
         units: &[Range<usize>],
         known: &mut KnownUnits<'a>,
     ) -> Result<Vec<UnitWindow>, Error> {
-        let tokens = self.units_tokens(text, units, known)?;
+        self.windows(text, &self.units_tokens(text, units, known)?)
+    }
+
+    /// Divides the tokens of a text into windows.
+    pub(crate) fn windows(&self, text: &str, tokens: &UnitTokens) -> Result<Vec<UnitWindow>, Error> {
         let room = self.max_length - self.special_tokens(false);
         let mut windows = Vec::new();
         let mut start = 0;
         loop {
             let end = tokens.fill(start, room);
-            windows.push(self.window(text, &tokens, start..end)?);
-            if end == units.len() {
+            windows.push(self.window(text, tokens, start..end)?);
+            if end == tokens.ends.len() {
                 break;
             }
             // The next window starts a quarter of the units before the end of this one, but always after its start.
@@ -223,15 +228,16 @@ impl Tokenizer {
 const SPACE_MARK: char = '▁';
 
 /// The concatenated ids of all units of a text.
-struct UnitTokens {
-    ids: Vec<u32>,
+#[derive(Debug, Default)]
+pub(crate) struct UnitTokens {
+    pub ids: Vec<u32>,
     /// The position after the last id of each unit.
-    ends: Vec<usize>,
+    pub ends: Vec<usize>,
 }
 
 impl UnitTokens {
     /// The position of a unit's first id. For the number of units it is the number of ids.
-    fn start(&self, unit: usize) -> usize {
+    pub fn start(&self, unit: usize) -> usize {
         unit.checked_sub(1).map_or(0, |before| self.ends[before])
     }
 
@@ -252,15 +258,15 @@ fn share_out(windows: &mut [UnitWindow]) {
     }
 }
 
-/// The characters of a text as byte ranges, without white space. Combining accents, variation selectors and characters
-/// joined by a zero-width joiner belong to the character before them.
+/// The characters of a text as byte ranges, without white space. Combining marks, invisible format characters and
+/// characters joined by a zero-width joiner belong to the character before them.
 pub fn characters(text: &str) -> Vec<Range<usize>> {
     let mut units: Vec<Range<usize>> = Vec::new();
     let mut joins = false;
     for (start, char) in text.char_indices() {
         let end = start + char.len_utf8();
         match units.last_mut() {
-            Some(last) if last.end == start && (is_modifier(char) || joins) => last.end = end,
+            Some(last) if last.end == start && (is_modifier(char) || is_format(char) || joins) => last.end = end,
             _ if char.is_whitespace() => {}
             _ => units.push(start..end),
         }
@@ -269,9 +275,19 @@ pub fn characters(text: &str) -> Vec<Range<usize>> {
     units
 }
 
-/// Whether a character only modifies the one before it.
+/// Whether a character only modifies the one before it: a combining mark such as an accent or an Indic vowel sign, a
+/// zero-width joiner or non-joiner, or the tone of an emoji's skin.
 pub fn is_modifier(char: char) -> bool {
-    matches!(char, '\u{300}'..='\u{36f}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' | '\u{1f3fb}'..='\u{1f3ff}')
+    if char < '\u{300}' || is_cjk(char) && !matches!(char, '\u{3099}' | '\u{309a}') {
+        return false;
+    }
+    char.general_category_group() == GeneralCategoryGroup::Mark
+        || matches!(char, '\u{200c}' | '\u{200d}' | '\u{1f3fb}'..='\u{1f3ff}')
+}
+
+/// Whether a character is invisible and only guides the layout, such as a soft hyphen.
+fn is_format(char: char) -> bool {
+    char >= '\u{ad}' && !is_cjk(char) && char.general_category() == GeneralCategory::Format
 }
 
 /// The words of a text as byte ranges: runs of letters and digits, and each Chinese character, Japanese kana and punctuation
@@ -316,6 +332,9 @@ mod tests {
         assert_eq!(shown(text, &characters(text)), ["房", "e\u{301}", "!\u{fe0f}", "👩\u{200d}🔬", "a", "b"]);
         let text = "我 love Rust2024, 真的";
         assert_eq!(shown(text, &words(text)), ["我", "love", "Rust2024", ",", "真", "的"]);
+        let text = "नमस्ते क्\u{200d}ष สวัสดีครับ cafe\u{301} co\u{ad}operate か\u{3099}x";
+        let expected = ["नमस्ते", "क्\u{200d}ष", "สวัสดีครับ", "cafe\u{301}", "co\u{ad}operate", "か\u{3099}", "x"];
+        assert_eq!(shown(text, &words(text)), expected);
         assert!(characters(" \n").is_empty() && words("").is_empty());
     }
 
