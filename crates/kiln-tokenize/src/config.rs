@@ -68,7 +68,7 @@ impl TokenizerConfig {
             Some(names) => names.iter().any(|name| name == "token_type_ids"),
             None => {
                 let class = self.settings.tokenizer_class.as_deref();
-                !class.is_some_and(|class| class.strip_suffix("Fast").unwrap_or(class) == "DistilBertTokenizer")
+                class.is_none_or(|class| class.strip_suffix("Fast").unwrap_or(class) != "DistilBertTokenizer")
             }
         }
     }

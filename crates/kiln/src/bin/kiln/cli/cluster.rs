@@ -92,10 +92,11 @@ pub struct RunArgs {
     /// What to do with rows that have no text, or one that the model cannot read
     #[arg(long, value_enum, default_value_t)]
     pub bad_rows: BadRows,
-    /// How the hidden states of a text are pooled into one vector
-    #[arg(long, value_enum, default_value_t = Pooled::Mean)]
-    pub pooling: Pooled,
-    /// Scale each vector to length 1
+    /// How the hidden states of a text are pooled into one vector; by default as the checkpoint's sentence-transformers
+    /// files or the bundle say, otherwise mean
+    #[arg(long, value_enum)]
+    pub pooling: Option<Pooled>,
+    /// Scale each vector to length 1, also where the model's files do not say so
     #[arg(long)]
     pub normalize: bool,
     /// Row groups are combined into shards of up to this many rows

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use kiln::environment::store_settings;
 use kiln::fetch::fetch_model;
 use kiln::recipe::Precision;
-use kiln::{ModelFolders, model_identity, open_embedder, open_predictor};
+use kiln::{ModelFolders, model_identity, open_embedder, open_predictor, stored_vectors};
 use kiln_backend::Backend;
 use kiln_cluster::{Columns, ExecutorConfig, Model, ModelOpener, RunConfig, RunOutcome, SchedulerConfig, Stores, Task};
 
@@ -45,13 +45,22 @@ pub fn executor<B: Backend>(arguments: &ExecutorArgs, _json: bool, device: &Devi
         heartbeat: seconds(arguments.heartbeat),
         patience: seconds(arguments.patience),
     };
-    let opener = opener::<B>(&arguments.model, arguments.precision.precision, device)?;
+    let folder = fetched(&arguments.model)?;
+    let opener = opener::<B>(folder, &arguments.model, arguments.precision.precision, device)?;
     Ok(kiln_cluster::executor(&config, opener, Stores::new(store_settings()))?)
 }
 
 pub fn run<B: Backend>(arguments: &ClusterRunArgs, json: bool, device: &Device) -> anyhow::Result<()> {
-    let config = run_config(arguments);
-    let opener = opener::<B>(&arguments.model, arguments.precision.precision, device)?;
+    let folder = fetched(&arguments.model)?;
+    let task = match arguments.task {
+        ClusterTask::Predict => Task::Predict,
+        ClusterTask::Embed => {
+            let stored = stored_vectors(&folder, arguments.pooling.map(Into::into))?;
+            Task::Embed { pooling: stored.pooling, normalize: stored.normalize || arguments.normalize }
+        }
+    };
+    let config = run_config(arguments, task);
+    let opener = opener::<B>(folder, &arguments.model, arguments.precision.precision, device)?;
     let tell = |finished: usize, total: usize| console::log(format_args!("{finished} of {total} shards"));
     let RunOutcome { manifest, skipped } = kiln_cluster::run(&config, opener, Stores::new(store_settings()), &tell)?;
     let (rows, bad_rows, shards) = (manifest.rows, manifest.bad_rows, manifest.shards.len());
@@ -69,11 +78,7 @@ pub fn run<B: Backend>(arguments: &ClusterRunArgs, json: bool, device: &Device) 
     Ok(())
 }
 
-fn run_config(arguments: &ClusterRunArgs) -> RunConfig {
-    let task = match arguments.task {
-        ClusterTask::Predict => Task::Predict,
-        ClusterTask::Embed => Task::Embed { pooling: arguments.pooling.into(), normalize: arguments.normalize },
-    };
+fn run_config(arguments: &ClusterRunArgs, task: Task) -> RunConfig {
     let (text, text_pair) = (arguments.text_column.clone(), arguments.text_pair_column.clone());
     RunConfig {
         inputs: arguments.input.clone(),
@@ -91,9 +96,17 @@ fn seconds(count: usize) -> Duration {
     Duration::from_secs(count as u64)
 }
 
+fn fetched(model: &ModelArgs) -> anyhow::Result<PathBuf> {
+    Ok(fetch_model(&model.model, &model.hub.options(), &mut Console::default())?)
+}
+
 /// Opens the model as `kiln predict` and `kiln embed` do.
-fn opener<B: Backend>(model: &ModelArgs, precision: Option<Precision>, device: &Device) -> anyhow::Result<ModelOpener> {
-    let folder = fetch_model(&model.model, &model.hub.options(), &mut Console::default())?;
+fn opener<B: Backend>(
+    folder: PathBuf,
+    model: &ModelArgs,
+    precision: Option<Precision>,
+    device: &Device,
+) -> anyhow::Result<ModelOpener> {
     let adapter = model.adapter.folder();
     let folders = ModelFolders { model: &folder, adapter: adapter.as_deref() };
     let identity = model_identity::<B>(folders, precision).context("the model cannot be read")?;
