@@ -80,10 +80,13 @@ async fn published(
         output: output.address(),
         shards: vec![],
     };
-    job.shards = plan::shards(&stores, &config.inputs, &job, config.rows_per_shard).await?;
-    if let Some(shard) = job.shards.iter().find(|shard| shard.file.address.starts_with(&format!("{}/", job.output))) {
-        return Err(Error::place(&shard.file.address, "lies in the output's folder, expected one beside the input"));
+    for input in &config.inputs {
+        if stores.reads(input, &output.join("shard.parquet"))? {
+            let reason = format!("its files would be among those of the input `{input}`, expected a folder beside it");
+            return Err(Error::place(job.output, reason));
+        }
     }
+    job.shards = plan::shards(&stores, &config.inputs, &job, config.rows_per_shard).await?;
     // The published id does not depend on the output folder.
     let name = Job { output: String::new(), ..job.clone() }.name();
     let manifest_file = output.join(MANIFEST);

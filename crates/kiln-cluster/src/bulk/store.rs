@@ -65,28 +65,51 @@ impl Stores {
 
     /// The files of a path, a folder, a pattern or an address, sorted.
     pub(crate) async fn files(&self, text: &str) -> Result<Vec<(Place, ObjectMeta)>, Error> {
-        let place = self.place(text)?;
-        let pattern = place.path.to_string();
-        let fixed = pattern.split('/').take_while(|part| !is_pattern(part)).collect::<Vec<_>>().join("/");
-        if fixed == pattern
+        let Input { place, prefix, pattern } = self.input(text)?;
+        if pattern.is_none()
             && let Ok(meta) = place.store.head(&place.path).await
         {
             return Ok(vec![(place, meta)]);
         }
-        let prefix = Path::parse(&fixed).map_err(|error| Error::place(text, error.to_string()))?;
         let listed: Vec<ObjectMeta> =
             place.store.list(Some(&prefix)).try_collect().await.map_err(Error::store(text))?;
-        let asked = pattern_of(&pattern).map_err(|error| Error::place(text, error.to_string()))?;
-        let is_meant = |meta: &ObjectMeta| match fixed == pattern {
-            true => is_data(&prefix, &meta.location),
-            false => matches(&asked, meta.location.as_ref()),
-        };
+        let is_meant = |meta: &ObjectMeta| takes(&prefix, pattern.as_ref(), &meta.location);
         let mut files: Vec<ObjectMeta> = listed.into_iter().filter(is_meant).collect();
         files.sort_by(|a, b| a.location.cmp(&b.location));
         if files.is_empty() {
             return Err(Error::place(text, "found no file there, expected Parquet files (.parquet)"));
         }
         Ok(files.into_iter().map(|meta| (Place { path: meta.location.clone(), ..place.clone() }, meta)).collect())
+    }
+
+    /// Whether a file would be one of [`Stores::files`].
+    pub(crate) fn reads(&self, text: &str, file: &Place) -> Result<bool, Error> {
+        let Input { place, prefix, pattern } = self.input(text)?;
+        Ok(place.origin == file.origin && takes(&prefix, pattern.as_ref(), &file.path))
+    }
+
+    fn input(&self, text: &str) -> Result<Input, Error> {
+        let place = self.place(text)?;
+        let path = place.path.to_string();
+        let fixed = path.split('/').take_while(|part| !is_pattern(part)).collect::<Vec<_>>().join("/");
+        let prefix = Path::parse(&fixed).map_err(|error| Error::place(text, error.to_string()))?;
+        let pattern = (fixed != path).then(|| pattern_of(&path)).transpose();
+        Ok(Input { place, prefix, pattern: pattern.map_err(|error| Error::place(text, error.to_string()))? })
+    }
+}
+
+/// Input files: a path, a folder or a pattern.
+struct Input {
+    place: Place,
+    /// The file, or the folder below which the files are.
+    prefix: Path,
+    pattern: Option<Pattern>,
+}
+
+fn takes(prefix: &Path, pattern: Option<&Pattern>, path: &Path) -> bool {
+    match pattern {
+        None => path.prefix_matches(prefix) && is_data(prefix, path),
+        Some(pattern) => matches(pattern, path.as_ref()),
     }
 }
 

@@ -64,10 +64,12 @@ fn columns_that_are_missing_or_no_text_are_named() {
         assert!(ended.code == Some(1) && ended.log.contains(expected), "{options:?}: {}", ended.log);
     }
     let texts = || Arc::new(StringArray::from(vec!["好"]));
-    tables::write_columns(&place.path("in/out/b.parquet"), vec![("text", texts())]);
-    let ended = place.run("in/out", &["--input", "in/out"]);
-    assert!(ended.code == Some(1) && ended.log.contains("lies in the output's folder"), "{}", ended.log);
-    std::fs::remove_dir_all(place.path("in/out")).expect("it is there");
+    for (input, output) in [("in", "in/out"), ("in/*/*.parquet", "in/out"), ("in/", "in")] {
+        let ended = place.run(output, &["--input", input]);
+        let expected = format!("among those of the input `{input}`");
+        assert!(ended.code == Some(1) && ended.log.contains(&expected), "{}", ended.log);
+        assert!(!place.path("in/out").exists(), "nothing is written");
+    }
     tables::write_columns(&place.path("in/a.parquet"), vec![("text", texts()), ("kiln_prediction", texts())]);
     let ended = place.run("out", &[]);
     assert!(ended.log.contains("found a column `kiln_prediction` already"), "{}", ended.log);
