@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::Error;
-use crate::writer::{folder_of, sync_folder};
+use crate::writer::{PREFIX, folder_of, sync_folder};
 
 /// A folder that is being written. [`finish`](Self::finish) gives it its final name. If the writer is dropped before
 /// that, its files are deleted and nothing is created at the path.
@@ -19,20 +19,22 @@ impl FolderWriter {
     /// Creates a temporary folder next to the final path.
     ///
     /// # Errors
-    /// When something other than an empty folder already exists at the path, or when the parent folder is absent or not
-    /// writable.
+    /// When something other than an empty folder already exists at the path, or a mount point, or when the parent folder is
+    /// absent or not writable.
     pub fn create(path: &Path) -> io::Result<Self> {
         match fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.is_dir() && is_mounted(path, &metadata)? => return Err(Error::MountPoint.into()),
             Ok(metadata) if metadata.is_dir() && fs::read_dir(path)?.next().is_none() => {}
             Ok(_) => return Err(Error::Occupied.into()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
         let mut builder = tempfile::Builder::new();
+        builder.prefix(PREFIX);
         // Temporary folders normally give access only to their owner. This one has the permissions of any new folder.
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-        let temporary = builder.prefix(".kiln-").tempdir_in(folder_of(path))?;
+        let temporary = builder.tempdir_in(folder_of(path))?;
         Ok(Self { temporary, destination: path.to_owned() })
     }
 
@@ -55,9 +57,28 @@ impl FolderWriter {
     }
 }
 
+/// Whether another file system is mounted at the folder.
+#[cfg(unix)]
+fn is_mounted(path: &Path, metadata: &fs::Metadata) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(metadata.dev() != fs::metadata(folder_of(path))?.dev())
+}
+
+#[cfg(not(unix))]
+fn is_mounted(_: &Path, _: &fs::Metadata) -> io::Result<bool> {
+    Ok(false)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_mount_point_is_refused_before_anything_is_written() {
+        let message = FolderWriter::create(Path::new("/proc")).expect_err("it is mounted").to_string();
+        assert!(message.starts_with("it is a mount point"), "{message}");
+    }
 
     #[test]
     fn a_folder_appears_when_it_is_whole() {

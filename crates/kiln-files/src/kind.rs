@@ -18,6 +18,9 @@ pub enum Error {
     /// The path to write a folder to is not empty.
     #[error("the path exists already; expected no file, or an empty folder")]
     Occupied,
+    /// The path to write a folder to is a mount point, which cannot be replaced.
+    #[error("it is a mount point, which cannot be replaced; expected the path of a folder in it")]
+    MountPoint,
 }
 
 impl From<Error> for io::Error {
@@ -27,6 +30,7 @@ impl From<Error> for io::Error {
             Error::Folder => io::ErrorKind::IsADirectory,
             Error::NoSeek => io::ErrorKind::NotSeekable,
             Error::Occupied => io::ErrorKind::AlreadyExists,
+            Error::MountPoint => io::ErrorKind::ResourceBusy,
         };
         Self::new(kind, error)
     }

@@ -29,4 +29,4 @@ pub use kind::{Error, Kind};
 pub use map::Mapped;
 pub use open::{open, read, read_if_present, read_to_string};
 pub use same::is_same_file;
-pub use writer::{FileWriter, write};
+pub use writer::{FileWriter, remove_unfinished, write};

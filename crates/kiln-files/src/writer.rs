@@ -6,6 +6,9 @@ use tempfile::TempPath;
 
 use crate::{Error, Kind};
 
+/// How the names of temporary files and folders begin.
+pub(crate) const PREFIX: &str = ".kiln-";
+
 /// Writes a file atomically; see [`FileWriter`].
 ///
 /// # Errors
@@ -153,9 +156,25 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 /// A temporary file with the permissions of any new file. Temporary files normally give access only to their owner.
 fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
+    builder.prefix(PREFIX);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(folder)
+}
+
+/// Deletes the temporary files that writers in this folder left behind when their process was killed. Files that are being
+/// written are deleted too, so the caller must be the only writer.
+///
+/// # Errors
+/// When the folder cannot be read, or a file in it cannot be deleted.
+pub fn remove_unfinished(folder: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() && entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Makes a name survive a power failure, where the system supports it.
@@ -195,6 +214,16 @@ mod tests {
             entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn what_a_killed_writer_leaves_can_be_removed() {
+        let folder = folder();
+        fs::write(folder.path().join("whole"), "1").expect("a small file");
+        std::mem::forget(FileWriter::create(&folder.path().join("a")).expect("the folder is writable"));
+        assert!(names(&folder)[0].starts_with(PREFIX));
+        remove_unfinished(folder.path()).expect("the folder is writable");
+        assert_eq!(names(&folder), ["whole"]);
     }
 
     #[test]

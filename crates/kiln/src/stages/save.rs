@@ -144,7 +144,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Locks the folder until this value is dropped.
+    /// Locks the folder until this value is dropped, and deletes the unfinished checkpoints of a killed process.
     pub fn lock(&self) -> anyhow::Result<()> {
         let path = self.checkpoints().join(".lock");
         let lock = File::create(&path).with_context(|| format!("{}: cannot be made", path.display()))?;
@@ -153,7 +153,10 @@ impl RunFolder {
             bail!(UsageError(format!("another process is training in {}; choose another --out", self.path.display())));
         }
         self.lock.get_or_init(|| lock);
-        Ok(())
+        // No other process writes here now.
+        let checkpoints = self.checkpoints();
+        kiln_files::remove_unfinished(&checkpoints)
+            .with_context(|| format!("{}: an unfinished file cannot be deleted", checkpoints.display()))
     }
 
     pub fn model(&self) -> PathBuf {

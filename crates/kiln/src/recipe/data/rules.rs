@@ -8,9 +8,11 @@ use super::Labelled;
 pub fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
     const HAS_COLUMNS: &str = "`task = \"sequence-classification\"` or `\"masked-lm\"`: \
                                data for the other tasks has columns and keys with fixed names";
+    const HAS_LABELS: &str = "`task = \"sequence-classification\"`: raw text has one column";
     let (data, task) = (&file.data, file.task);
     let asks = task == Task::QuestionAnswering;
-    let has_columns = !asks && task != Task::TokenClassification;
+    let has_labels_in_columns = task == Task::SequenceClassification;
+    let has_columns = has_labels_in_columns || task == Task::MaskedLm;
     let is_other = |column: &Column, index: usize, name: &str| *column != index.into() && *column != name.into();
     let label_is_other = match &data.label {
         Some(Labelled::InColumn(label)) => is_other(label, 1, "label"),
@@ -27,6 +29,13 @@ pub fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
         ("data.label_separator", data.label_separator.is_some()),
     ];
     let of_columns = of_columns.map(|(key, is_set)| Rule { key, is_set, is_allowed: has_columns, needs: HAS_COLUMNS });
+    let of_labels = [
+        ("data.text_pair", data.text_pair.is_some()),
+        ("data.label", label_is_other),
+        ("data.label_separator", data.label_separator.is_some()),
+    ];
+    let is_allowed = has_labels_in_columns || !has_columns;
+    let of_labels = of_labels.map(|(key, is_set)| Rule { key, is_set, is_allowed, needs: HAS_LABELS });
     let others = [
         Rule {
             key: "data.label",
@@ -37,8 +46,8 @@ pub fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
         Rule {
             key: "data.labels",
             is_set: data.labels.is_some(),
-            is_allowed: !asks,
-            needs: "a `task` with labels; `question-answering` has none",
+            is_allowed: !asks && task != Task::MaskedLm,
+            needs: "a `task` with labels; `question-answering` and `masked-lm` have none",
         },
         Rule {
             key: "data.tag_scheme",
@@ -53,5 +62,5 @@ pub fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
             needs: "`task = \"question-answering\"`",
         },
     ];
-    of_columns.into_iter().chain(others).collect()
+    of_columns.into_iter().chain(of_labels).chain(others).collect()
 }

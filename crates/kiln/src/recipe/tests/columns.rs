@@ -28,7 +28,13 @@ fn keys_that_a_task_does_not_read_are_refused() {
     }
     let message =
         parse(SHORT, &[ANSWERS, "data.labels=[\"a\", \"b\"]"]).expect_err("answers have no labels").to_string();
-    assert!(message.ends_with("`data.labels` needs a `task` with labels; `question-answering` has none"), "{message}");
+    let expected = "`data.labels` needs a `task` with labels; `question-answering` and `masked-lm` have none";
+    assert!(message.ends_with(expected), "{message}");
+    for setting in ["data.text_pair=b", "data.label=c", "data.label_separator=;", "data.labels=[\"a\", \"b\"]"] {
+        let message = parse(SHORT, &["task=masked-lm", setting]).expect_err("raw text has no labels").to_string();
+        assert!(message.starts_with(&format!("--set {setting}: ")), "{message}");
+    }
+    good(SHORT, &["task=masked-lm", "data.text=content", "data.label=label"]);
     good(SHORT, &[TAGS, "data.labels=[\"O\", \"B-X\"]"]);
 }
 
