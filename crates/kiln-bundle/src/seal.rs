@@ -101,7 +101,7 @@ impl Sealing {
     pub fn finish(mut self, check: Option<Check>) -> Result<Manifest, Error> {
         self.manifest.check = check;
         self.write_manifest()?;
-        let path = self.path().to_owned();
+        let path = self.folder.destination().to_owned();
         self.folder.finish().map_err(Error::write(path))?;
         Ok(self.manifest)
     }

@@ -82,7 +82,7 @@ pub struct LabelCount {
 }
 
 impl Audit {
-    /// The number of validation and test rows whose text was used to train or to select a model: rows that are also in
+    /// The number of validation and test rows whose text, or whose context, was used to train or to select a model: rows that are also in
     /// train, and test rows that are also in validation. A row that is in both counts twice.
     pub fn leaks(&self) -> usize {
         self.overlaps.iter().map(|overlap| overlap.rows.count).sum()
@@ -111,10 +111,17 @@ pub fn audit<T: Item>(splits: &Splits<Vec<T>>, labels: &[String], lengths: Optio
 struct Part<'a, T> {
     split: Split,
     examples: &'a [T],
+    texts: Index,
+    /// The texts that must not occur in two splits, if they are others.
+    sources: Option<Index>,
+}
+
+/// The texts of a split.
+struct Index {
     /// The exact and the loose key of each row.
     keys: Vec<(Key, Key)>,
     /// The rows of each text, by exact key.
-    texts: HashMap<Key, Seen>,
+    seen: HashMap<Key, Seen>,
     /// The first row for each loose key.
     near: HashMap<Key, u32>,
 }
@@ -128,19 +135,26 @@ struct Seen {
 
 impl<'a, T: Item> Part<'a, T> {
     fn new(split: Split, examples: &'a [T]) -> Self {
-        let key = |example: &T| (key::exact(example.texts()), key::loose(example.texts()));
-        let keys = examples.iter().map(key).collect();
-        let mut part = Self { split, examples, keys, texts: HashMap::new(), near: HashMap::new() };
-        for ((row, example), (exact, loose)) in (0u32..).zip(examples).zip(&part.keys) {
-            let seen = part.texts.entry(*exact).or_insert(Seen { first: row, conflict: false });
-            seen.conflict |= examples[seen.first as usize].labels() != example.labels();
-            part.near.entry(*loose).or_insert(row);
-        }
-        part
+        let has_sources = examples.first().is_some_and(|example| example.source() != example.texts());
+        let sources = has_sources.then(|| Index::new(examples, T::source));
+        Self { split, examples, texts: Index::new(examples, T::texts), sources }
     }
 
-    fn rows(&self) -> impl Iterator<Item = (&T, &(Key, Key))> {
-        self.examples.iter().zip(&self.keys)
+    fn sources(&self) -> &Index {
+        self.sources.as_ref().unwrap_or(&self.texts)
+    }
+}
+
+impl Index {
+    fn new<T: Item>(examples: &[T], texts: impl Fn(&T) -> (&str, Option<&str>)) -> Self {
+        let key = |example: &T| (key::exact(texts(example)), key::loose(texts(example)));
+        let mut index = Self { keys: examples.iter().map(key).collect(), seen: HashMap::new(), near: HashMap::new() };
+        for ((row, example), (exact, loose)) in (0u32..).zip(examples).zip(&index.keys) {
+            let seen = index.seen.entry(*exact).or_insert(Seen { first: row, conflict: false });
+            seen.conflict |= examples[seen.first as usize].labels() != example.labels();
+            index.near.entry(*loose).or_insert(row);
+        }
+        index
     }
 }
 
@@ -150,11 +164,11 @@ fn audit_part<T: Item>(part: &Part<'_, T>, labels: &[String]) -> SplitAudit {
     let mut conflicts = Finding::default();
     let mut empty = Finding::default();
     let mut counts = vec![0; labels.len()];
-    for (row, (example, (exact, loose))) in (0u32..).zip(part.rows()) {
+    for (row, (example, (exact, loose))) in (0u32..).zip(part.examples.iter().zip(&part.texts.keys)) {
         for label in example.labels() {
             counts[*label] += 1;
         }
-        let seen = &part.texts[exact];
+        let seen = &part.texts.seen[exact];
         if seen.first != row {
             duplicates.add(|| show(example));
         } else {
@@ -162,7 +176,7 @@ fn audit_part<T: Item>(part: &Part<'_, T>, labels: &[String]) -> SplitAudit {
             if seen.conflict {
                 conflicts.add(|| show(example));
             }
-            let first = part.near[loose];
+            let first = part.texts.near[loose];
             if first != row {
                 near_duplicates.add(|| format!("{} ~ {}", show(&part.examples[first as usize]), show(example)));
             }
@@ -182,7 +196,7 @@ fn audit_part<T: Item>(part: &Part<'_, T>, labels: &[String]) -> SplitAudit {
     SplitAudit {
         split: part.split,
         rows: part.examples.len(),
-        distinct: part.texts.len(),
+        distinct: part.texts.seen.len(),
         duplicates,
         near_duplicates,
         conflicts,
@@ -194,14 +208,14 @@ fn audit_part<T: Item>(part: &Part<'_, T>, labels: &[String]) -> SplitAudit {
 
 fn overlap<T: Item>(part: &Part<'_, T>, with: &Part<'_, T>) -> Overlap {
     let mut overlap = Overlap { split: part.split, with: with.split, rows: Finding::default(), near: 0, relabelled: 0 };
-    for (example, (exact, loose)) in part.rows() {
-        match with.texts.get(exact) {
+    for (example, (exact, loose)) in part.examples.iter().zip(&part.sources().keys) {
+        match with.sources().seen.get(exact) {
             Some(seen) => {
                 overlap.rows.add(|| show(example));
                 overlap.relabelled +=
                     usize::from(with.examples[seen.first as usize].labels() != example.labels() && !seen.conflict);
             }
-            None => overlap.near += usize::from(with.near.contains_key(loose)),
+            None => overlap.near += usize::from(with.sources().near.contains_key(loose)),
         }
     }
     overlap
@@ -239,7 +253,7 @@ fn show<T: Item>(example: &T) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kiln_schema::{Example, LabelId};
+    use kiln_schema::{Example, LabelId, Question};
 
     use super::*;
 
@@ -289,10 +303,10 @@ mod tests {
     fn the_summary_says_what_is_wrong() {
         let expected = "\
 train 6 rows, validation 4 rows, test 1 row; 3 labels
-validation: 2 rows also in train, 1 of them under another label; 1 more but for case, width, spaces and punctuation
+validation: 2 rows also in train, 1 of them under another label; 1 more that differ only in case, width, spaces and punctuation
 test: 1 row also in validation
 train: 2 rows repeat an earlier one
-train: 1 text repeats an earlier one but for case, width, spaces and punctuation";
+train: 1 text repeats an earlier one, which differs only in case, width, spaces and punctuation";
         let summary = small().summary();
         assert!(summary.starts_with(expected), "{summary}");
         assert!(summary.contains("\ntrain: no row of 1 label: `mixed`\n"), "{summary}");
@@ -306,6 +320,22 @@ train: 1 text repeats an earlier one but for case, width, spaces and punctuation
         let summary = audit(&splits, &labels, None).summary();
         assert!(summary.contains("train: no row of 29 labels: `1`, `2`, "), "{summary}");
         assert!(summary.contains("`20` and 9 more"), "{summary}");
+    }
+
+    /// As [`drop_leaks`](crate::drop_leaks) counts them.
+    #[test]
+    fn questions_with_the_same_context_are_leaks() {
+        let question = |question: &str, context: &str| Question {
+            id: question.to_owned(),
+            question: question.to_owned(),
+            context: context.to_owned(),
+            answers: Vec::new(),
+        };
+        let train = vec![question("a", "x"), question("b", "x"), question("c", "y")];
+        let splits = Splits { train, validation: vec![question("d", "x")], test: Some(vec![question("a", "z")]) };
+        let found = audit(&splits, &[], None);
+        assert_eq!((found.leaks(), found.splits[0].duplicates.count), (1, 0));
+        assert_eq!(crate::drop_leaks(splits).1, 2, "both questions on the context of validation");
     }
 
     #[test]

@@ -139,9 +139,9 @@ const DOCUMENT_START: &str = "-DOCSTART-";
 const LOOK_AHEAD: usize = 64;
 
 /// Detects the layout. It is one text per line if any line has several units separated by spaces, a tab, and as many
-/// tags. Otherwise it is one unit per line if any line has a tab or starts a document, if most lines end in a tag, or if
-/// blank lines part lines of two columns, with hardly any of one and none of more. Otherwise it is words separated by
-/// spaces.
+/// tags. Otherwise it is one unit per line if any line has a tab or starts a document, or if most lines end in a tag. It is
+/// also one unit per line if there are blank lines, at least seven of eight lines have two columns, and none has more.
+/// Otherwise it is words separated by spaces.
 ///
 /// A few lines without a tag do not change the layout, so that they are reported.
 fn layout<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> Layout {
@@ -269,7 +269,7 @@ fn read_spans(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>, Err
                 return Err(fault(span, "a span with `start`, `end` and `label`"));
             };
             if start >= end || end > units.len() || tags[start..end].iter().any(|tag| tag != "O") {
-                return Err(fault(span, "a span of characters within the text, and none over another"));
+                return Err(fault(span, "a span of characters within the text that does not overlap another"));
             }
             for (at, tag) in tags[start..end].iter_mut().enumerate() {
                 *tag = format!("{}-{label}", if at == 0 { 'B' } else { 'I' });

@@ -44,7 +44,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 pub(crate) fn encoding_hint(likely: Option<Encoding>) -> String {
     match likely {
         Some(likely) => format!("the file looks like {likely}: set `encoding = \"{}\"`", likely.name()),
-        None => "the file is damaged, or in an encoding to be named: `gbk`, `windows-1252`, `utf-16le`".to_owned(),
+        None => "the file is damaged or has another encoding: set `encoding`, for example to `gbk`, `windows-1252` or `utf-16le`".to_owned(),
     }
 }
 

@@ -16,13 +16,13 @@ pub(crate) fn calibration_section(page: &mut String, calibration: &CalibrationRe
         Some(temperature) => put(
             page,
             format_args!(
-                "<p>Logits are divided by {temperature:.4}, which fits the validation split best; no predicted label changes. \
+                "<p>Logits are divided by {temperature:.4}, the best value on the validation split; no predicted label changes. \
                  The loss above is that before calibration.</p>\n"
             ),
         ),
-        None => {
-            page.push_str("<p>No temperature fits the validation split best: probabilities stay as they are.</p>\n")
-        }
+        None => page.push_str(
+            "<p>No temperature improves the probabilities on the validation split, so they are unchanged.</p>\n",
+        ),
     }
     page.push_str(
         "<div class=\"scroll\"><table><tr><th>probabilities</th><th>calibration error</th><th>Brier score</th><th>negative log-likelihood</th></tr>\n",
@@ -35,7 +35,7 @@ pub(crate) fn calibration_section(page: &mut String, calibration: &CalibrationRe
         put(page, format_args!("<td>{negative_log_likelihood:.4}</td></tr>\n"));
     }
     page.push_str(
-        "</table></div>\n<table><tr><th>least score</th><th>answered</th><th>accuracy of the answers</th></tr>\n",
+        "</table></div>\n<table><tr><th>minimum score</th><th>answered</th><th>accuracy of the answers</th></tr>\n",
     );
     for row in coverage {
         let accuracy = row.accuracy.map_or_else(|| "–".to_owned(), |accuracy| format!("{accuracy:.4}"));

@@ -42,9 +42,7 @@ pub(crate) fn errors_section(page: &mut String, errors: &ErrorTable<'_>, split: 
     let shown: Vec<usize> = (0..columns.len()).filter(|&at| is_filled(at)).collect();
     put(
         page,
-        format_args!(
-            "<h2>errors</h2>\n<p>What the model is most wrong about in {split}; some of it may be wrong labels.</p>\n"
-        ),
+        format_args!("<h2>errors</h2>\n<p>The worst mistakes in {split}; some of the labels may be wrong.</p>\n"),
     );
     page.push_str("<div class=\"scroll\"><table class=\"errors\"><tr>");
     for &at in &shown {

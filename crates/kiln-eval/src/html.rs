@@ -176,10 +176,8 @@ fn split_section(page: &mut String, split: &SplitReport, errors: Option<&ErrorTa
 /// Writes the threshold of each label, and the scores with a threshold of 0.5 for all labels.
 fn thresholds(page: &mut String, labels: &[LabelReport], at_half: &ThresholdScores) {
     let ThresholdScores { thresholds, accuracy, micro_f1, macro_f1 } = at_half;
-    page.push_str(
-        "<p>A label is predicted from its own probability on, which has the highest F1 on the validation split. ",
-    );
-    put(page, format_args!("With a half for all, the accuracy would be {accuracy:.4}, "));
+    page.push_str("<p>Each label has its own threshold, the one with the highest F1 on the validation split. ");
+    put(page, format_args!("With 0.5 for all labels, the accuracy would be {accuracy:.4}, "));
     put(page, format_args!("macro F1 {macro_f1:.4} and micro F1 {micro_f1:.4}.</p>\n"));
     page.push_str("<details><summary>thresholds</summary><table><tr><th>label</th><th>threshold</th></tr>\n");
     for (label, threshold) in labels.iter().zip(thresholds) {

@@ -22,6 +22,7 @@ mod confusions;
 mod evaluate;
 mod calibration;
 mod tags;
+mod tsv;
 mod mistakes;
 mod report;
 mod judged;
@@ -55,3 +56,4 @@ pub use split_report::{
 };
 pub use sweep_page::SweepPage;
 pub use tags::{TagSet, evaluate_tags};
+pub use tsv::tsv;

@@ -1,7 +1,7 @@
-use std::fmt::Write;
-
 use kiln_metrics::{argmax, softmax};
 use kiln_schema::{Example, LabelId, LabelSet};
+
+use crate::tsv;
 
 /// A wrong prediction.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -42,25 +42,20 @@ pub fn mistakes(logits: &[f32], targets: &[LabelId], most: usize) -> Vec<Mistake
 }
 
 /// Writes mistakes as tab-separated values with a header: row (from 1), probability, predicted label, true label, text, and
-/// the second text of a pair. Tabs and line breaks within a text become spaces.
+/// the second text of a pair. Tabs and line breaks within a cell become spaces.
 pub fn to_tsv(mistakes: &[Mistake], examples: &[Example], labels: &LabelSet) -> String {
-    let mut table = String::from("row\tprobability\tprediction\ttarget\ttext\ttext_pair\n");
-    for mistake in mistakes {
+    let cells = |mistake: &Mistake| {
         let (text, pair) = examples[mistake.row].texts();
-        let flat = |text: &str| text.replace(['\t', '\n', '\r'], " ");
-        writeln!(
-            table,
-            "{}\t{:.4}\t{}\t{}\t{}\t{}",
-            mistake.row + 1,
-            mistake.probability,
-            labels.name(mistake.prediction),
-            labels.name(mistake.target),
-            flat(text),
-            flat(pair.unwrap_or_default()),
-        )
-        .expect("a string takes any text");
-    }
-    table
+        [
+            (mistake.row + 1).to_string(),
+            format!("{:.4}", mistake.probability),
+            labels.name(mistake.prediction).to_owned(),
+            labels.name(mistake.target).to_owned(),
+            text.to_owned(),
+            pair.unwrap_or_default().to_owned(),
+        ]
+    };
+    tsv(["row", "probability", "prediction", "target", "text", "text_pair"], mistakes.iter().map(cells))
 }
 
 #[cfg(test)]

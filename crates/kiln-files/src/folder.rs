@@ -43,6 +43,11 @@ impl FolderWriter {
         self.temporary.path()
     }
 
+    /// The final path.
+    pub fn destination(&self) -> &Path {
+        &self.destination
+    }
+
     /// Renames the folder to its final path. Its files must be on disk already, as after [`write`](crate::write).
     ///
     /// # Errors

@@ -55,6 +55,18 @@ impl Calibration {
         }
     }
 
+    /// The logits of the calibrated probabilities. With thresholds, the logits of the thresholds are subtracted: a label is
+    /// predicted if the difference is at least 0.
+    ///
+    /// # Shapes
+    /// - `logits`: row-major `[rows, num_labels]`; the result has the same shape
+    pub fn calibrated<'a>(&self, logits: &'a [f32]) -> Cow<'a, [f32]> {
+        if self.temperature == 1.0 {
+            return self.above_thresholds(logits);
+        }
+        self.above_thresholds(logits).iter().map(|logit| (f64::from(*logit) / self.temperature) as f32).collect()
+    }
+
     /// The logits minus those of the thresholds. A label is predicted if the difference is at least 0.
     ///
     /// # Shapes
@@ -95,9 +107,9 @@ mod tests {
     fn a_label_is_predicted_from_its_threshold_on() {
         // At temperature 2, the probability 3/4 has the logit 2 ln 3 = 2.197.
         let calibration = Calibration { temperature: 2.0, thresholds: Some(vec![0.75, 0.5]) };
-        let above = calibration.above_thresholds(&[2.2, 0.0, 2.19, -0.1]);
+        let above = calibration.calibrated(&[2.2, 0.0, 2.19, -0.1]);
         assert_eq!(above.iter().map(|logit| *logit >= 0.0).collect::<Vec<_>>(), [true, true, false, false]);
         let none = Calibration { temperature: 2.0, thresholds: None };
-        assert_eq!(none.above_thresholds(&[1.0, -1.0]).as_ref(), [1.0, -1.0]);
+        assert_eq!(none.calibrated(&[1.0, -1.0]).as_ref(), [0.5, -0.5]);
     }
 }

@@ -29,7 +29,7 @@ pub(crate) fn find(files: &mut Gatherer<'_>) -> Result<(), Error> {
             return Ok(());
         }
     }
-    Err(files.missing("model.safetensors, pytorch_model.bin or, of either, an .index.json"))
+    Err(files.missing("model.safetensors or pytorch_model.bin, or the .index.json of one of them"))
 }
 
 /// Finds a `tokenizer.json`, or else a plain vocabulary with its added tokens.

@@ -236,7 +236,7 @@ impl Error {
 }
 
 fn asked(retry_after: &Option<Duration>) -> String {
-    retry_after.map_or_else(String::new, |wait| format!(", to be asked again in {} s", wait.as_secs()))
+    retry_after.map_or_else(String::new, |wait| format!("; retry after {} s", wait.as_secs()))
 }
 
 /// Joins the messages of errors, each with its causes.

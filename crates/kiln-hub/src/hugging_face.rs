@@ -66,9 +66,7 @@ pub(crate) fn pull(
     let verified = gather(&mut files, ask, declared, progress)?;
 
     // The reference is written last, so that offline a branch never leads to an incomplete snapshot.
-    // A cache that is up to date may be read-only.
-    let is_noted = || std::fs::read(&reference).is_ok_and(|commit| commit == files.commit.as_bytes());
-    if files.remote.is_some() && files.commit != repo.revision() && !is_noted() {
+    if files.remote.is_some() && files.commit != repo.revision() {
         disk::write(&reference, files.commit.as_bytes())?;
     }
     Ok(Gathered { address: files.address(), folder: files.snapshot, commit: Some(files.commit), verified })

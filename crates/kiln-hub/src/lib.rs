@@ -3,7 +3,6 @@
 //!
 //! The cache of Hugging Face is shared with Python's `huggingface_hub`, and the cache of ModelScope with Python's
 //! `modelscope`.
-//! `modelscope`.
 //!
 //! ```
 //! use kiln_hub::{Location, Source};
@@ -17,7 +16,8 @@
 //!
 //! [`pull`] gets a checkpoint, and [`pull_file`] a file of a data set; see `examples/pull.rs`.
 //!
-//! This crate reads no environment variables. The caller passes their values in [`PullConfig`].
+//! This crate reads no environment variables but that of the home folder. The caller passes the values of others in
+//! [`PullConfig`].
 #![deny(missing_docs)]
 
 mod dataset;

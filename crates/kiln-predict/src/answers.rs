@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use kiln_heads::Passage;
 use kiln_metrics::softmax;
 use kiln_tokenize::ContextWindow;
@@ -30,21 +32,22 @@ pub fn pipeline_answer(
         let text: String = characters[passage.start..passage.end].iter().collect();
         text.to_lowercase()
     };
-    let mut candidates: Vec<(String, Passage)> = Vec::new();
+    let mut candidates: Vec<Passage> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
     let mut null = 1.0;
     for (window, logits) in windows.iter().zip(logits) {
         let probabilities = logits.each_ref().map(|logits| window_probabilities(logits, window));
         null = f64::min(null, probabilities[0][0] * probabilities[1][0]);
         for passage in pipeline_passages(window, &probabilities, max_answer_length) {
-            let text = text_of(&passage);
-            match candidates.iter_mut().find(|(known, _)| *known == text) {
-                Some((_, known)) => known.score += passage.score,
-                None => candidates.push((text, passage)),
+            let place = *places.entry(text_of(&passage)).or_insert(candidates.len());
+            match candidates.get_mut(place) {
+                Some(known) => known.score += passage.score,
+                None => candidates.push(passage),
             }
         }
     }
     // Of equally good passages, the first is used.
-    let best = candidates.into_iter().map(|(_, passage)| passage).reduce(|a, b| if b.score > a.score { b } else { a });
+    let best = candidates.into_iter().reduce(|a, b| if b.score > a.score { b } else { a });
     prediction(question, context, best.unwrap_or(Passage::none(null)))
 }
 

@@ -171,10 +171,13 @@ impl Batches<'_> {
 
 /// Replaces each mask of a text by its most probable token.
 fn filled((text, text_pair): (&str, Option<&str>), mask: &str, masks: Vec<MaskPrediction>) -> FilledPrediction {
-    let mut filled = text.to_owned();
-    for found in &masks {
-        let best = found.tokens.first().map_or("", |token| token.text.as_str());
-        filled = filled.replacen(mask, best, 1);
+    let mut parts = text.split(mask);
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    let mut found = masks.iter();
+    for part in parts {
+        let best = found.next().map(|mask| mask.tokens.first().map_or("", |token| token.text.as_str()));
+        filled.push_str(best.unwrap_or(mask));
+        filled.push_str(part);
     }
     FilledPrediction { text: text.to_owned(), text_pair: text_pair.map(str::to_owned), filled, masks }
 }

@@ -113,6 +113,16 @@ impl App {
         }
     }
 
+    /// Checks the number of texts of a request.
+    pub fn check_count(&self, texts: usize) -> Result<(), Refusal> {
+        let most = self.config.limits.texts;
+        if texts > most {
+            let message = format!("found {texts} texts, expected at most {most}");
+            return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, Reason::TooLarge, message));
+        }
+        Ok(())
+    }
+
     /// Tokenizes texts, after checking that the queue has room.
     pub async fn tokenize(
         &self,
@@ -120,11 +130,8 @@ impl App {
         texts: Vec<Text>,
         question: Question,
     ) -> Result<Tokenized, Refusal> {
-        let Limits { texts: most_texts, text_tokens, .. } = self.config.limits;
-        if texts.len() > most_texts {
-            let message = format!("found {} texts, expected at most {most_texts}", texts.len());
-            return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, Reason::TooLarge, message));
-        }
+        self.check_count(texts.len())?;
+        let text_tokens = self.config.limits.text_tokens;
         self.queue.has_room().map_err(refused)?;
         let bytes: usize = texts.iter().map(bytes_of).sum();
         let truncate = question.truncate.unwrap_or(self.config.truncate);

@@ -107,14 +107,14 @@ impl Metrics {
         registry.register("refusals", "Requests refused, by reason", self.refusals.clone());
         registry.register("texts", "Texts computed", self.texts.clone());
         registry.register("tokens", "Tokens computed, without padding", self.tokens.clone());
-        registry.register("padding_tokens", "Padding computed beside them", self.padding_tokens.clone());
+        registry.register("padding_tokens", "Padding tokens computed", self.padding_tokens.clone());
         registry.register("batches", "Batches computed", self.batches.clone());
         registry.register("batch_texts", "Texts of a batch", self.batch_texts.clone());
         let compute = self.compute_seconds.clone();
         registry.register_with_unit("compute", "Time spent computing batches", Unit::Seconds, compute);
         registry.register("queued_tokens", "Tokens that wait", self.queued_tokens.clone());
         registry.register("panics", "Panics while computing or answering", self.panics.clone());
-        registry.register("vanished", "Requests whose client left before its answer", self.vanished.clone());
+        registry.register("vanished", "Requests whose client disconnected before the response", self.vanished.clone());
         registry.register("connections", "Open connections", self.connections.clone());
         let refused = self.refused_connections.clone();
         registry.register("refused_connections", "Connections refused because too many were open", refused);

@@ -74,11 +74,7 @@ impl Server {
         }
         let keys = config.key_file.as_deref().map(Keys::from_file).transpose()?;
         let tls = config.tls.as_ref().map(tls::config).transpose()?.map(|config| Arc::new(RwLock::new(config)));
-        let mut builder = rayon::ThreadPoolBuilder::new().thread_name(|at| format!("compute-{at}"));
-        if let Some(threads) = config.threads {
-            builder = builder.num_threads(threads);
-        }
-        let pool = builder.build().map_err(|error| Error::Threads(std::io::Error::other(error)))?;
+        let pool = pool("compute", &config)?;
         let models = pool.install(|| checked(load()?))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(IO_THREADS)
@@ -152,6 +148,15 @@ impl std::fmt::Debug for Server {
     }
 }
 
+/// Threads that compute with the models.
+fn pool(name: &'static str, config: &ServeConfig) -> Result<rayon::ThreadPool, Error> {
+    let mut builder = rayon::ThreadPoolBuilder::new().thread_name(move |at| format!("{name}-{at}"));
+    if let Some(threads) = config.threads {
+        builder = builder.num_threads(threads);
+    }
+    builder.build().map_err(|error| Error::Threads(std::io::Error::other(error)))
+}
+
 /// The state that a reload needs.
 struct Reload {
     app: Arc<App>,
@@ -172,7 +177,8 @@ impl Reload {
 
     fn swap(&self) -> Result<Vec<String>, Error> {
         let certificate = self.app.config.tls.as_ref().map(tls::config).transpose()?;
-        let models = checked((self.load)()?)?;
+        // The worker keeps a thread of its pool.
+        let models = pool("load", &self.app.config)?.install(|| checked((self.load)()?))?;
         let names = models.iter().map(|model| model.name.clone()).collect();
         self.app.swap(models);
         if let (Some(tls), Some(certificate)) = (&self.tls, certificate) {

@@ -67,10 +67,12 @@ fn contents(
     let mut contents = BTreeMap::new();
     let words = recipe.masking.words.as_ref().map(|path| ("masking.words".to_owned(), path));
     for (key, path) in by_key(files).into_iter().chain(numbered("distill.unlabelled", unlabelled)).chain(words) {
-        // A missing file is reported later, when it is read.
         if path.is_file() {
             contents.insert(key, sha256([path])?);
+        } else if path.is_dir() {
+            contents.insert(key, sha256(saved_files(path)?)?);
         }
+        // A missing file is reported later, when it is read.
     }
     let weights = match (recipe.model.initialize, recipe.model.size) {
         (Start::Pretrained, None) => weights_of(checkpoint)?,
@@ -92,6 +94,20 @@ pub fn weights_of(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 /// The configs of a model and of its tokenizer, and the vocabulary.
 pub fn descriptions(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     files_in(folder, |name| has_ending(name, &["json", "txt", "model"]))
+}
+
+/// The files of a folder that `save_to_disk` of Python's `datasets` wrote, and of its splits, without its caches.
+fn saved_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let is_cache = |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"cache-"));
+    let mut files = files_in(folder, |path| has_ending(path, &["arrow", "json"]) && !is_cache(path))?;
+    let entries = std::fs::read_dir(folder).with_context(|| format!("{}: cannot be read", folder.display()))?;
+    let mut splits: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    splits.retain(|path| path.join("state.json").is_file());
+    splits.sort();
+    for split in splits {
+        files.extend(saved_files(&split)?);
+    }
+    Ok(files)
 }
 
 fn by_key(files: &Files<PathBuf>) -> Vec<(String, &PathBuf)> {
@@ -199,5 +215,24 @@ mod tests {
             let expected = format!("{key}: the file's contents have changed");
             assert_eq!(before.differences(&print(&[])), [expected]);
         }
+    }
+
+    #[test]
+    fn a_folder_of_data_has_the_hash_of_its_files() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("it is writable");
+            std::fs::write(path, text).expect("it is writable");
+        };
+        write("dataset_dict.json", "{}");
+        write("train/state.json", "{}");
+        write("train/data-00000-of-00001.arrow", "rows");
+        let hash = || sha256(saved_files(folder.path()).expect("it is readable")).expect("they are readable");
+        let before = hash();
+        write("train/cache-1.arrow", "other rows");
+        assert_eq!(hash(), before);
+        write("train/data-00000-of-00001.arrow", "more rows");
+        assert_ne!(hash(), before);
     }
 }

@@ -74,7 +74,7 @@ pub fn forecast<B: Backend>(
         let out = Some(folder.path().join("run"));
         let options = RunOptions { out, resume: false, ..options.clone() };
         let mut plan = settle::<B>(&rehearsal, &options, &device, observer)?;
-        plan.keeps_features = false;
+        plan.cache = folder.path().join("cache");
         let rehearsal = tasks::rehearse(&plan, observer)?;
         anyhow::Ok(rehearsal.forecast(recipe))
     };
@@ -108,7 +108,7 @@ pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn 
     let mut stopwatch = Instant::now();
     let mut lap = || std::mem::replace(&mut stopwatch, Instant::now()).elapsed().as_secs_f64();
     let rows = task.read(plan, observer)?;
-    let Tokens { tokens, longest, audit, .. } = task.encode(plan, &rows, observer)?;
+    let Tokens { tokens, num_rows, longest, audit, .. } = task.encode(plan, &rows, observer)?;
     let batch_size = plan.recipe.train.batch_size;
     let picked = tokens.as_ref().map(|split, tokens| match split {
         Split::Train => spread(tokens, batch_size.saturating_mul(BATCHES)),
@@ -127,7 +127,7 @@ pub(crate) fn rehearse<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn 
     // The sample is encoded again, without reports.
     let Tokens { encoded, .. } = task.encode(plan, &sample, &mut ())?;
     let described = task.model(plan, &sample)?;
-    check_fits(plan, &described, longest, tokens.train.len())?;
+    check_fits(plan, &described, longest, num_rows)?;
     plan.begin()?;
     let Pretrained { model, config, .. } = described.pretrained;
     let learner = Learner { model, teacher: described.teacher };

@@ -29,7 +29,9 @@ pub fn peak_rss_bytes() -> u64 {
 pub fn available_bytes() -> Option<u64> {
     // A container's limit may be lower than the machine's memory.
     let limit = read_number("/sys/fs/cgroup/memory.max").zip(read_number("/sys/fs/cgroup/memory.current"));
-    let limit = limit.map(|(max, current)| max.saturating_sub(current));
+    // Cached files count as used, but the kernel drops those that were not read lately when memory is needed.
+    let cached = std::fs::read_to_string("/sys/fs/cgroup/memory.stat").ok().and_then(|stat| cached_bytes(&stat));
+    let limit = limit.map(|(max, current)| max.saturating_sub(current.saturating_sub(cached.unwrap_or(0))));
     let machine = std::fs::read_to_string("/proc/meminfo").ok()?;
     let machine = machine.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let machine = machine.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024;
@@ -45,12 +47,23 @@ pub fn machine() -> String {
     format!("Kiln {version}, {system}, {processor}, {} threads", rayon::current_num_threads())
 }
 
+/// The bytes of cached files in `memory.stat` of a control group that can be dropped.
+fn cached_bytes(stat: &str) -> Option<u64> {
+    stat.lines().find_map(|line| line.strip_prefix("inactive_file "))?.trim().parse().ok()
+}
+
 fn read_number(path: &str) -> Option<u64> {
     std::fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn cached_files_are_found_in_the_statistics_of_a_group() {
+        let stat = "anon 4096\nfile 12288\ninactive_file 8192\nactive_file 4096\n";
+        assert_eq!((super::cached_bytes(stat), super::cached_bytes("anon 1\n")), (Some(8192), None));
+    }
+
     #[cfg(unix)]
     #[test]
     fn memory_that_was_touched_is_counted() {

@@ -73,6 +73,8 @@ pub(crate) trait Stages {
 /// Encoded rows.
 pub(crate) struct Tokens<E> {
     pub encoded: E,
+    /// Number of training rows.
+    pub num_rows: usize,
     /// Number of tokens of the longest training row.
     pub longest: usize,
     /// The audit's findings, one per line.
@@ -101,14 +103,14 @@ pub(crate) struct Learner<M> {
 /// Runs all stages of a task.
 pub(crate) fn run<T: Stages>(task: &T, plan: &Plan<'_>, observer: &mut dyn Observer) -> anyhow::Result<Trained> {
     let rows = task.read(plan, observer)?;
-    let Tokens { encoded, longest, audit, tokens } = task.encode(plan, &rows, observer)?;
+    let Tokens { encoded, num_rows, longest, audit, .. } = task.encode(plan, &rows, observer)?;
     let (rows, encoded) = match plan.fold {
         Some(fold) => task.hold_out(rows, encoded, fold)?,
         None => (rows, encoded),
     };
     let described = task.model(plan, &rows)?;
     model::describe(plan, &described, longest, observer);
-    fits::check_fits(plan, &described, longest, tokens.train.len())?;
+    fits::check_fits(plan, &described, longest, num_rows)?;
     plan.begin()?;
     let Pretrained { model, config, .. } = described.pretrained;
     let learner = Learner { model, teacher: described.teacher };

@@ -65,6 +65,8 @@ pub struct Run {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_score: Option<f64>,
     #[serde(skip)]
+    metric: &'static str,
+    #[serde(skip)]
     seconds: f64,
 }
 
@@ -106,7 +108,11 @@ pub fn sweep<B: Backend>(
     }
     candidates.sort_by(|a, b| sweeping.rung(b).cmp(&sweeping.rung(a)).then_with(|| sweeping.order(a, b)));
     sweeping.compare_with_best(&mut candidates);
-    let swept = Swept { path: sweeping.folder, metric: sweeping.metric.name(), candidates, seconds };
+    let runs = candidates.iter().flat_map(|candidate| &candidate.runs);
+    // A run that diverged has no report.
+    let scored = runs.clone().find(|run| run.score.is_some()).or(runs.clone().next());
+    let metric = scored.map_or(sweeping.recipe.metric().name(), |run| run.metric);
+    let swept = Swept { path: sweeping.folder, metric, candidates, seconds };
     table::write(&swept)?;
     Ok(swept)
 }
@@ -119,7 +125,6 @@ struct Sweeping<'a> {
     folder: PathBuf,
     recipe: Recipe,
     sweep: Sweep,
-    metric: Metric,
     seeds: Vec<u64>,
     candidates: Vec<Candidate>,
 }
@@ -144,8 +149,7 @@ impl<'a> Sweeping<'a> {
         let candidates = settings.into_iter().map(|settings| Candidate { settings, ..Candidate::default() }).collect();
         let no_folder = || UsageError("expected --out, the sweep's folder".to_owned());
         let folder = options.out.clone().ok_or_else(no_folder)?;
-        let metric = recipe.metric();
-        let sweeping = Self { file, overrides, options, folder, recipe, sweep, metric, seeds, candidates };
+        let sweeping = Self { file, overrides, options, folder, recipe, sweep, seeds, candidates };
         sweeping.begin()?;
         Ok(sweeping)
     }
@@ -252,14 +256,26 @@ impl<'a> Sweeping<'a> {
         let report = kiln_files::read_if_present(&file).with_context(cannot)?;
         let report: Value =
             report.map(|json| serde_json::from_slice(&json)).transpose().with_context(cannot)?.unwrap_or_default();
-        let score = |split: Split| report["splits"][split.name()][self.metric.name()].as_f64();
+        let metric = self.metric(&report);
+        let of_split = |split: Split| report["splits"][split.name()].get(metric.name());
+        if !report.is_null() && of_split(Split::Validation).is_none() {
+            bail!("{}: found no `splits.validation.{}`", file.display(), metric.name());
+        }
+        let score = |split| of_split(split).and_then(Value::as_f64);
         let seconds = report["train"]["seconds"].as_f64().unwrap_or(0.0);
-        Ok(Run { path, seed, fold, score: score(Split::Validation), test_score: score(Split::Test), seconds })
+        let (score, test_score) = (score(Split::Validation), score(Split::Test));
+        Ok(Run { path, seed, fold, metric: metric.name(), score, test_score, seconds })
+    }
+
+    /// The metric that selected a run's checkpoint. It may depend on a tag scheme that the run inferred.
+    fn metric(&self, report: &Value) -> Metric {
+        let inferred = &report["splits"][Split::Validation.name()]["tag_scheme"];
+        self.recipe.metric_of(serde_json::from_value(inferred.clone()).ok().or(self.recipe.data.tag_scheme))
     }
 
     /// Compares the runs of the first candidate with those of the other candidates of the same rung.
     fn compare_with_best(&self, candidates: &mut [Candidate]) {
-        let sign = if self.metric == Metric::Loss { -1.0 } else { 1.0 };
+        let sign = if self.recipe.metric() == Metric::Loss { -1.0 } else { 1.0 };
         let scores = |candidate: &Candidate| {
             let scores: Option<Vec<f64>> = candidate.runs.iter().map(|run| Some(run.score? * sign)).collect();
             scores.filter(|scores| scores.len() >= 3)
@@ -274,7 +290,7 @@ impl<'a> Sweeping<'a> {
     /// Sorts better candidates first, and diverged ones last.
     fn order(&self, a: &Candidate, b: &Candidate) -> std::cmp::Ordering {
         let rank = |candidate: &Candidate| match candidate.score {
-            Some(score) if self.metric == Metric::Loss => -score,
+            Some(score) if self.recipe.metric() == Metric::Loss => -score,
             Some(score) => score,
             None => f64::NEG_INFINITY,
         };

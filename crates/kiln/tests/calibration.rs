@@ -190,7 +190,7 @@ fn several_labels_are_predicted_from_their_thresholds_on() {
         assert!(own - at_half >= least, "{split}: {own} with thresholds, {at_half} without");
     }
     let page = fs::read_to_string(run.join("report.html")).expect("it was written");
-    assert!(page.contains("With a half for all, the accuracy would be"));
+    assert!(page.contains("With 0.5 for all labels, the accuracy would be"));
 
     let file = folder.join("texts.txt");
     let texts: Vec<&str> = rows[400..480].iter().map(|row| row.split('\t').next().expect("a text")).collect();

@@ -174,6 +174,25 @@ fn each_fold_is_validated_on_once_and_features_are_computed_once() {
     }
 }
 
+/// Without `data.tag_scheme`, each run infers it, and with it the metric.
+#[test]
+fn a_sweep_over_plain_tags_ranks_by_accuracy() {
+    let place = Workplace::new("");
+    let lines = ["房间\tNOUN", "很\tADV", "好\tADJ"].join("\n");
+    for (name, texts) in [("tags.conll", 8), ("dev.conll", 2)] {
+        fs::write(place.path(name), format!("{lines}\n\n").repeat(texts)).expect("a small file");
+    }
+    let recipe = "task = \"token-classification\"\n[model]\nsource = \"sample\"\nencoder = \"frozen\"\n[data]\n\
+                  train = \"tags.conll\"\nvalidation = \"dev.conll\"\n[train]\nepochs = 2\nbatch_size = 4\n\
+                  [sweep]\n\"train.learning_rate\" = [1e-9, 5e-2]\n";
+    fs::write(place.path("recipe.toml"), recipe).expect("a small file");
+    place.succeed(&["sweep", "--recipe", "recipe.toml", "--out", "out"]);
+    let json = place.json("out");
+    assert_eq!(json["metric"], "accuracy");
+    let candidates = json["candidates"].as_array().expect("a list");
+    assert!(candidates.iter().all(|candidate| candidate["score"].is_number()), "{json}");
+}
+
 #[test]
 fn what_cannot_be_swept_over_is_refused_before_anything_is_trained() {
     for (sweep, words) in [

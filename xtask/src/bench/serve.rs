@@ -197,19 +197,20 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Measures health probes at twice the sustainable load.
+    /// Measures health probes beside many connections that ask for twice the sustainable load.
     fn overload(&mut self) -> Result<()> {
         let side = self.start("int8")?;
         let speed = self.saturation(&side, &self.requests).per_second();
-        // More connections than can be answered in time, so that the queue fills.
-        let load = Load { connections: 8 * CONNECTIONS, ..self.load(Some(2.0 * speed)) };
+        let connections = 8 * CONNECTIONS;
+        let load = Load { connections, ..self.load(Some(2.0 * speed)) };
         let probe = Load { connections: 1, ..self.load(Some(100.0)) };
         let (outcome, probes) = std::thread::scope(|scope| {
             let probes = scope.spawn(|| probe.run(side.address, &[get("/health")]));
             (load.run(side.address, &self.requests), probes.join().expect("it does not panic"))
         });
         let (p50, p99, wrong) = (probes.percentile(0.5), probes.percentile(0.99), outcome.wrong + probes.wrong);
-        self.line(format_args!("| `/health` at twice the sustainable load: p50 and p99 | {p50:.1} ms, {p99:.1} ms |"));
+        let beside = format!("`/health` beside {connections} connections that ask for twice the sustainable load");
+        self.line(format_args!("| {beside}: p50 and p99 | {p50:.1} ms, {p99:.1} ms |"));
         let (done, refused) = (outcome.seconds.len(), outcome.refused);
         self.line(format_args!("| meanwhile: answers 200, 429, others | {done}, {refused}, {wrong} |"));
         Ok(())

@@ -88,11 +88,11 @@ fn member_problems(member: &Member, row: &Row, table: &BTreeMap<String, Row>) ->
 fn broken_rule(name: &str, layer: Option<u8>, dependency: &str) -> Option<&'static str> {
     match dependency.split('-').next() {
         Some("burn") if layer.is_some_and(|layer| layer < 2) || name == "xtask" => {
-            Some("burn stands in layer 2 and above")
+            Some("only crates of layer 2 and above depend on burn")
         }
-        Some("polars") if name != "kiln-dataset" => Some("Polars stands in kiln-dataset alone"),
+        Some("polars") if name != "kiln-dataset" => Some("only kiln-dataset depends on Polars"),
         _ if ["hf-hub", "ureq", "reqwest"].contains(&dependency) && name != "kiln-hub" => {
-            Some("the network stands in kiln-hub alone")
+            Some("only kiln-hub uses the network")
         }
         _ => None,
     }
@@ -190,7 +190,7 @@ mod tests {
             ("| Rows | schema |", "| Rows | – |", "`kiln-dataset` imports `kiln-schema`, which its row does not name"),
             ("| BERT |", "| Bert |", "the charter of `kiln-bert` is not its package's description, \"BERT.\""),
             ("| 0 | `kiln-s", "| 2 | `kiln-s", "`kiln-dataset` imports `kiln-schema` of a higher layer"),
-            ("| 2 |", "| 1 |", "`kiln-bert` depends on `burn`: burn stands in layer 2 and above"),
+            ("| 2 |", "| 1 |", "`kiln-bert` depends on `burn`: only crates of layer 2 and above depend on burn"),
             ("| 2 |", "| two |", "found the layer \"two\", expected a number or –"),
             ("| Checks |", "|", "found 3 cells, expected 4"),
             ("| – | `xtask`", "| – | `kiln-x` | X | – |\n| – | `xtask`", "`kiln-x` is no crate of the workspace"),
@@ -207,10 +207,14 @@ mod tests {
     fn a_wrong_import_fails() {
         for (name, dependency, expected) in [
             ("kiln-bert", "kiln-schema", "`kiln-bert` imports `kiln-schema`, which its row does not name"),
-            ("kiln-schema", "burn-flex", "`kiln-schema` depends on `burn-flex`: burn stands in layer 2 and above"),
-            ("xtask", "burn", "`xtask` depends on `burn`: burn stands in layer 2 and above"),
-            ("kiln-bert", "polars-core", "`kiln-bert` depends on `polars-core`: Polars stands in kiln-dataset alone"),
-            ("kiln-dataset", "ureq", "`kiln-dataset` depends on `ureq`: the network stands in kiln-hub alone"),
+            (
+                "kiln-schema",
+                "burn-flex",
+                "`kiln-schema` depends on `burn-flex`: only crates of layer 2 and above depend on burn",
+            ),
+            ("xtask", "burn", "`xtask` depends on `burn`: only crates of layer 2 and above depend on burn"),
+            ("kiln-bert", "polars-core", "`kiln-bert` depends on `polars-core`: only kiln-dataset depends on Polars"),
+            ("kiln-dataset", "ureq", "`kiln-dataset` depends on `ureq`: only kiln-hub uses the network"),
         ] {
             assert_eq!(problem_with(name, dependency), format!("crates/README.md: {expected}"));
         }

@@ -29,7 +29,7 @@ fn overlap_line(overlap: &Overlap) -> Option<String> {
         line += &format!(", {relabelled} of them under another label");
     }
     if *near > 0 {
-        line += &format!("; {near} more but for {LOOSE}");
+        line += &format!("; {near} more that differ only in {LOOSE}");
     }
     Some(line)
 }
@@ -43,7 +43,10 @@ fn split_lines(audit: &SplitAudit) -> Vec<String> {
         }
     };
     line(audit.duplicates.count, repeat("row", audit.duplicates.count));
-    line(audit.near_duplicates.count, format!("{} but for {LOOSE}", repeat("text", audit.near_duplicates.count)));
+    line(
+        audit.near_duplicates.count,
+        format!("{}, which differs only in {LOOSE}", repeat("text", audit.near_duplicates.count)),
+    );
     line(audit.conflicts.count, format!("{} with more than one label", texts(audit.conflicts.count)));
     line(audit.empty.count, format!("{} with an empty text", rows(audit.empty.count)));
     let missing = audit.labels.iter().filter(|label| label.rows == 0);

@@ -9,7 +9,7 @@ use super::{health, hugging_face, open_ai, tei};
 
 #[derive(OpenApi)]
 #[openapi(
-    info(title = "Kiln", description = "Models on one's own machine: the routes of the clients that are there already."),
+    info(title = "Kiln", description = "Serves models on your own machine, with the routes of existing clients."),
     paths(
         hugging_face::answer,
         tei::predict,

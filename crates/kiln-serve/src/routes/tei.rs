@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 use kiln_heads::Pooling;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,7 @@ use crate::app::{App, Question};
 use crate::call::{Call, json, or_default};
 use crate::inputs::{self, Inputs, Text};
 use crate::model::{Ability, Kind, Model};
-use crate::refusal::Refusal;
+use crate::refusal::{Reason, Refusal};
 
 /// Texts to classify.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -150,6 +151,9 @@ pub struct Rank {
     score: f64,
 }
 
+/// The query is repeated for each text, up to this many times the limit of a body in all.
+const REPEATED_BODIES: usize = 8;
+
 #[utoipa::path(
     post, path = "/rerank", tag = "text-embeddings-inference", request_body = RerankRequest,
     responses(
@@ -161,6 +165,12 @@ pub async fn rerank(call: Call<RerankRequest>) -> Result<Response, Refusal> {
     let RerankRequest { query, texts, truncate, raw_scores, return_text, truncation_direction, model } = &call.body;
     unsupported::check(truncation_direction.as_ref(), None, "")?;
     let model = call.app.model(model.as_deref(), |model| model.ability() == Ability::Number, "a number for a pair")?;
+    call.app.check_count(texts.len())?;
+    let most = REPEATED_BODIES.saturating_mul(call.app.config.limits.body_bytes);
+    if query.len().saturating_mul(texts.len()) > most {
+        let message = format!("a query of {} bytes is too long for {} texts", query.len(), texts.len());
+        return Err(Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, Reason::TooLarge, message));
+    }
     let pair = |text: &String| Text { text: query.clone(), text_pair: Some(text.clone()) };
     let question = Question { kind: Kind::Answer, truncate: *truncate, top: None };
     let computed = answers(call.answer(&model, texts.iter().map(pair).collect(), question).await?.outcomes)?;

@@ -56,6 +56,10 @@ fn rerank_orders_by_score() {
     }
     let shares = shared().ask("/rerank", &json!({ "query": "房间", "texts": texts }));
     assert!(shares[0]["score"].as_f64() < Some(1.0) && shares[0]["text"].is_null());
+    // Each text would get a copy of the query.
+    let large = json!({ "query": "房".repeat(1 << 20), "texts": vec![""; 2_000], "truncate": true });
+    let refused = shared().post("/rerank", &large);
+    assert!(refused.status == 422 && refused.body.contains("too long for 2000 texts"), "{}", refused.body);
 }
 
 #[test]

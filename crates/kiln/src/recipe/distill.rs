@@ -81,7 +81,7 @@ pub(super) fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
             key: "distill",
             is_set: file.distill.is_some(),
             is_allowed: is_full && (file.task != Task::MaskedLm || file.next_sentence == Some(false)),
-            needs: "`model.encoder = \"full\"`, and of raw text `next_sentence = false`",
+            needs: "`model.encoder = \"full\"`, and for raw text also `next_sentence = false`",
         },
     ];
     if let Some(Distill { alpha, temperature, hidden, unlabelled, .. }) = &file.distill {
@@ -91,13 +91,13 @@ pub(super) fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
                 key: "distill.hidden",
                 is_set: is_raw && !hidden,
                 is_allowed: false,
-                needs: "to be true with raw text, of which a teacher's hidden states are learnt",
+                needs: "to be true for raw text, where the student learns the teacher's hidden states",
             },
             Rule {
                 key: "distill.temperature",
                 is_set: *temperature != two(),
                 is_allowed: !is_raw,
-                needs: "a task with labels: with raw text no logits are compared",
+                needs: "a task with labels: for raw text no logits are compared",
             },
             Rule {
                 key: "distill.unlabelled",
@@ -109,7 +109,7 @@ pub(super) fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
                 key: "distill.alpha",
                 is_set: *alpha == 0.0,
                 is_allowed: !model.crf,
-                needs: "to be above 0 with `model.crf`, whose transitions are learnt from labels alone",
+                needs: "to be above 0 with `model.crf`, whose transitions are learned only from labels",
             },
         ]);
     }

@@ -23,7 +23,7 @@ pub enum RecipeError {
 impl fmt::Display for RecipeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Read { path, .. } => write!(f, "cannot read the recipe {}", path.display()),
+            Self::Read { path, .. } => write!(f, "cannot read {}", path.display()),
             Self::Invalid { place, what } => write!(f, "{place}: {what}"),
         }
     }

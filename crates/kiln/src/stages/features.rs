@@ -14,7 +14,6 @@ use kiln_train::{
 
 use super::settle::Plan;
 use crate::Observer;
-use crate::environment::cache_folder;
 use crate::recipe::Encoder;
 
 /// Maximum bytes of cached hidden states for one run; about ten million tokens of bert-base.
@@ -133,7 +132,7 @@ fn cache(plan: &Plan<'_>) -> Option<FeatureCache> {
         return None;
     }
     let encoder_hash = plan.encoder_hash()?;
-    Some(FeatureCache { folder: cache_folder().join("features"), encoder_hash })
+    Some(FeatureCache { folder: plan.cache.join("features"), encoder_hash })
 }
 
 pub(crate) fn origin(is_cached: bool, seconds: f64) -> String {

@@ -86,6 +86,8 @@ pub(crate) struct RunFolder {
     pub path: PathBuf,
     /// Whether the training resumes from the checkpoint in the folder.
     pub resume: bool,
+    /// Whether the folder may hold a run already, which is resumed.
+    may_hold_run: bool,
     /// Locked while this process trains in the folder.
     lock: OnceLock<File>,
 }
@@ -96,7 +98,7 @@ const RESULTS: [&str; 5] =
 
 impl RunFolder {
     pub fn new(path: PathBuf, resume: bool) -> Self {
-        Self { path, resume, lock: OnceLock::new() }
+        Self { path, resume, may_hold_run: resume, lock: OnceLock::new() }
     }
 
     /// The requested folder, or the first free `runs/NAME-N`. A folder that holds a run is an error, unless the run is to
@@ -131,7 +133,7 @@ impl RunFolder {
                 if !resume {
                     observer.note(&format_args!("{place} holds no checkpoint yet: training starts from the beginning"));
                 }
-                Ok(Self::new(path, resume))
+                Ok(Self { may_hold_run: true, ..Self::new(path, resume) })
             }
         }
     }
@@ -151,6 +153,10 @@ impl RunFolder {
         // Some file systems have no locks.
         if let Err(TryLockError::WouldBlock) = lock.try_lock() {
             bail!(UsageError(format!("another process is training in {}; choose another --out", self.path.display())));
+        }
+        // Another process may have trained here since the folder was chosen.
+        if !self.may_hold_run && self.path.join("run.toml").exists() {
+            bail!(UsageError(format!("{} holds a run by now; choose another --out", self.path.display())));
         }
         self.lock.get_or_init(|| lock);
         // No other process writes here now.

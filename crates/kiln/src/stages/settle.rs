@@ -15,7 +15,7 @@ use kiln_train::{Alone, Fingerprint, Reduction};
 
 use super::save::RunFolder;
 use super::teacher::{TeacherFolder, settle_teacher};
-use crate::environment::pull_config;
+use crate::environment::{cache_folder, pull_config};
 use crate::fetch::{fetch, fetch_data, fetch_files};
 use crate::fingerprint::{DESCRIPTIONS, Folders, WEIGHTS, fingerprint};
 use crate::recipe::{DataPath, Distill, Files, Model, Recipe, Student, available};
@@ -46,6 +46,8 @@ pub(crate) struct Plan<'a> {
     pub precision: Precision,
     /// Whether the features of a frozen encoder are cached for later runs.
     pub keeps_features: bool,
+    /// The folder of cached features and of a teacher's outputs.
+    pub cache: PathBuf,
     /// The processes that train together.
     pub reduction: &'a dyn Reduction,
 }
@@ -102,6 +104,7 @@ pub(crate) fn settle<'a, B: Backend>(
         device,
         precision,
         keeps_features,
+        cache: cache_folder(),
         reduction: &Alone,
     })
 }
@@ -191,8 +194,8 @@ fn checkpoint(recipe: &Recipe, config: &PullConfig, observer: &mut dyn Observer)
 fn check_layers(layers: &[usize], config: &BertConfig) -> Result<(), UsageError> {
     let found = config.num_hidden_layers;
     if !config.family().has_independent_layers() {
-        let message = "student.layers: the layers of model.source share their weights or attend by their number, so that none \
-                       can be left out";
+        let message = "student.layers: the layers of model.source share their weights, or alternate local and global \
+                       attention, so that none can be left out";
         return Err(UsageError(message.to_owned()));
     }
     match layers.iter().find(|layer| **layer >= found) {

@@ -12,7 +12,6 @@ use kiln_tokenize::{Encoding, Tokenizer};
 use kiln_train::{Distillation, LogitSet, Matching, Objective, TeacherConfig, TeacherOutputs};
 
 use super::settle::{Plan, fitted_tokenizer};
-use crate::environment::cache_folder;
 use crate::fetch::{fetch, model_in};
 use crate::fingerprint::TEACHER;
 use crate::{Observer, Recipe, UsageError};
@@ -155,7 +154,7 @@ pub(crate) fn check_tokens<'a>(
 
 /// The folder of a teacher's outputs.
 pub(crate) fn outputs_folder(plan: &Plan<'_>) -> PathBuf {
-    let folder = if plan.keeps_features { cache_folder() } else { plan.folder.path.clone() };
+    let folder = if plan.keeps_features { &plan.cache } else { &plan.folder.path };
     folder.join("teacher")
 }
 

@@ -1,12 +1,10 @@
 //! Question answering: questions and the passages that answer them.
 
-use std::fmt::Write as _;
-
 use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Format, Source, Unplaced, mend_answers, read};
-use kiln_eval::{Judged, in_context};
+use kiln_eval::{Judged, in_context, tsv};
 use kiln_heads::{Calibration, Network, QuestionAnswerer};
 use kiln_metrics::AnswerLanguage;
 use kiln_predict::Predictor;
@@ -75,8 +73,8 @@ impl Stages for AnswerTask {
         };
         let (longest, audit) = audit_rows(plan, rows, lengths, observer)?;
         let sum = |windows: &Vec<ContextWindow>| windows.iter().map(|window| window.encoding.input_ids.len()).sum();
-        let tokens = encoded.as_ref().map(|_, items| items.iter().map(sum).collect());
-        Ok(Tokens { encoded, longest, audit, tokens })
+        let tokens: Splits<Vec<usize>> = encoded.as_ref().map(|_, items| items.iter().map(sum).collect());
+        Ok(Tokens { encoded, num_rows: tokens.train.len(), longest, audit, tokens })
     }
 
     fn pick(&self, rows: &Rows<Question>, picked: &Splits<Vec<usize>>) -> Rows<Question> {
@@ -169,19 +167,16 @@ fn errors(output: &Answered, set: &AskedSet) -> String {
     order.sort_by(|&a, &b| {
         scores[a].1.total_cmp(&scores[b].1).then(output.answers[b].score.total_cmp(&output.answers[a].score))
     });
-    let mut table = String::from("id\tf1\tscore\tprediction\ttarget\tquestion\tcontext\n");
-    for at in order.into_iter().take(MISTAKES) {
+    let cells = |at: usize| {
         let (question, answer) = (&set.questions()[at], &output.answers[at]);
-        let flat = |text: &str| text.replace(['\t', '\n', '\r'], " ");
         let right = question.answers.first();
-        let target = right.map_or("", |right| &right.text);
+        let target = right.map_or(String::new(), |right| right.text.clone());
         let context = right.and_then(|right| passage(&question.context, right)).unwrap_or_default();
-        let (prediction, target, asked) = (flat(&answer.text), flat(target), flat(&question.question));
-        let (id, f1, score) = (&question.id, scores[at].1, answer.score);
-        writeln!(table, "{id}\t{f1:.4}\t{score:.4}\t{prediction}\t{target}\t{asked}\t{context}")
-            .expect("a string takes any text");
-    }
-    table
+        let [f1, score] = [scores[at].1, answer.score].map(|number| format!("{number:.4}"));
+        [question.id.clone(), f1, score, answer.text.clone(), target, question.question.clone(), context]
+    };
+    let columns = ["id", "f1", "score", "prediction", "target", "question", "context"];
+    tsv(columns, order.into_iter().take(MISTAKES).map(cells))
 }
 
 /// A right answer with its surrounding context; `None` if it is not in the context.

@@ -72,6 +72,7 @@ impl Stages for MaskedLmTask {
         observer.stage("mask", "kiln-pretrain", &format_args!("rows {sizes}, ≤ {max_length} tokens each"));
         let tokens = Splits { train: vec![], validation: vec![], test: None };
         Ok(Tokens {
+            num_rows: train.rows(),
             encoded: Splits { train, validation, test: None },
             longest: max_length,
             audit: String::new(),

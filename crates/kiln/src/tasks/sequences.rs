@@ -1,13 +1,12 @@
 //! Sequence classification: texts and pairs with one label, several, or a number.
 
-use std::fmt::Write as _;
 use std::marker::PhantomData;
 
 use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Item, Record, Source, read};
-use kiln_eval::{Judged, mistakes, to_tsv};
+use kiln_eval::{Judged, mistakes, to_tsv, tsv};
 use kiln_heads::{Calibration, Network, SequenceClassifier};
 use kiln_metrics::argmax;
 use kiln_predict::Predictor;
@@ -121,15 +120,12 @@ impl Target for f64 {
 fn worst<T>(mut rows: Vec<(f64, String, String)>, examples: &[Example<T>]) -> String {
     let mut order: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].0 > 0.0).collect();
     order.sort_by(|&a, &b| rows[b].0.total_cmp(&rows[a].0));
-    let mut table = String::from("row\tprediction\ttarget\ttext\ttext_pair\n");
-    for row in order.into_iter().take(MISTAKES) {
-        let (_, said, target) = std::mem::take(&mut rows[row]);
+    let cells = |row: usize| {
+        let (_, prediction, target) = std::mem::take(&mut rows[row]);
         let (text, pair) = examples[row].texts();
-        let flat = |text: &str| text.replace(['\t', '\n', '\r'], " ");
-        writeln!(table, "{}\t{said}\t{target}\t{}\t{}", row + 1, flat(text), flat(pair.unwrap_or_default()))
-            .expect("a string takes any text");
-    }
-    table
+        [(row + 1).to_string(), prediction, target, text.to_owned(), pair.unwrap_or_default().to_owned()]
+    };
+    tsv(["row", "prediction", "target", "text", "text_pair"], order.into_iter().take(MISTAKES).map(cells))
 }
 
 /// The model's result for each row, from its logits and their calibration.
@@ -141,7 +137,7 @@ fn judge<T: Target>(
 where
     Example<T>: Item,
 {
-    let logits = calibration.map_or(logits.into(), |calibration| calibration.above_thresholds(logits));
+    let logits = calibration.map_or(logits.into(), |calibration| calibration.calibrated(logits));
     Judgement::new(T::errors(&logits, examples, labels), T::judged(&logits, examples, labels), examples)
 }
 
@@ -213,7 +209,7 @@ where
         };
         let (longest, audit) = audit_rows(plan, &rows.labelled, lengths, observer)?;
         let tokens = encoded.as_ref().map(|_, rows| kiln_tokenize::lengths(rows));
-        Ok(Tokens { encoded, longest, audit, tokens })
+        Ok(Tokens { encoded, num_rows: tokens.train.len(), longest, audit, tokens })
     }
 
     fn pick(&self, rows: &Self::Rows, picked: &Splits<Vec<usize>>) -> Self::Rows {

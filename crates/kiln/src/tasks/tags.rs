@@ -1,12 +1,10 @@
 //! Token classification: named entities, word segmentation, parts of speech.
 
-use std::fmt::Write as _;
-
 use anyhow::bail;
 use burn::module::Module;
 use burn::tensor::Device;
 use kiln_dataset::{Source, read};
-use kiln_eval::{Judged, TagSet, in_context};
+use kiln_eval::{Judged, TagSet, in_context, tsv};
 use kiln_heads::{Calibration, Network, Tags, TokenClassifier, Units};
 use kiln_predict::Predictor;
 use kiln_schema::{LabelId, LabelSet, Splits, TagScheme, TagSchemeError, TaggedText};
@@ -76,8 +74,8 @@ impl Stages for TagTask {
         };
         let (longest, audit) = audit_rows(plan, rows, lengths, observer)?;
         let sum = |windows: &Vec<UnitWindow>| windows.iter().map(|window| window.encoding.input_ids.len()).sum();
-        let tokens = encoded.as_ref().map(|_, items| items.iter().map(sum).collect());
-        Ok(Tokens { encoded, longest, audit, tokens })
+        let tokens: Splits<Vec<usize>> = encoded.as_ref().map(|_, items| items.iter().map(sum).collect());
+        Ok(Tokens { encoded, num_rows: tokens.train.len(), longest, audit, tokens })
     }
 
     fn pick(&self, rows: &TaggedRows, picked: &Splits<Vec<usize>>) -> TaggedRows {
@@ -223,14 +221,13 @@ fn errors(output: &Tags, texts: &[TaggedText], labels: &LabelSet) -> String {
         }
     }
     wrong.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut table = String::from("row\tprobability\tprediction\ttarget\tunit\tcontext\n");
-    for (score, row, unit, tag, target) in wrong.into_iter().take(MISTAKES) {
+    let cells = |(score, row, unit, tag, target): (f64, usize, usize, LabelId, LabelId)| {
         let text = &texts[row];
         let place = text.units[unit].clone();
-        let (unit, context) = (&text.text[place.clone()], in_context(&text.text, place));
-        let (tag, target) = (labels.name(tag), labels.name(target));
-        writeln!(table, "{}\t{score:.4}\t{tag}\t{target}\t{unit}\t{context}", row + 1)
-            .expect("a string takes any text");
-    }
-    table
+        let (unit, context) = (text.text[place.clone()].to_owned(), in_context(&text.text, place));
+        let [tag, target] = [tag, target].map(|tag| labels.name(tag).to_owned());
+        [(row + 1).to_string(), format!("{score:.4}"), tag, target, unit, context]
+    };
+    let columns = ["row", "probability", "prediction", "target", "unit", "context"];
+    tsv(columns, wrong.into_iter().take(MISTAKES).map(cells))
 }

@@ -341,7 +341,7 @@ fn a_teacher_and_a_student_need_what_they_can_work_with() {
     }
     let lora = message(SHORT, &["distill.teacher=sample", "model.encoder=lora"]);
     assert!(
-        lora.contains("`distill` needs `model.encoder = \"full\"`, and of raw text `next_sentence = false`"),
+        lora.contains("`distill` needs `model.encoder = \"full\"`, and for raw text also `next_sentence = false`"),
         "{lora}"
     );
     let crf = ["task=token-classification", "model.crf=true", "distill.teacher=sample", "distill.alpha=0"];

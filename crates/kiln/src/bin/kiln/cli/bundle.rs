@@ -12,7 +12,7 @@ use super::{ColumnArgs, ModelArgs};
 pub struct BundleArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Folder of the bundle; must not exist
+    /// Folder of the bundle; must not exist, or be empty
     #[arg(long)]
     pub out: PathBuf,
     /// Precision of the bundle's weights and matrix products

@@ -80,7 +80,7 @@ pub struct LimitArgs {
     /// Maximum tokens of a text that is read in windows; a longer one gets status 422
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = Limits::default().text_tokens)]
     pub max_text_tokens: usize,
-    /// Maximum tokens in the queue, for all requests together; more get status 429
+    /// Maximum tokens in the queue, for all requests together; further requests get status 429, and a larger one 413
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = Limits::default().queue_tokens)]
     pub max_queue_tokens: usize,
     /// Maximum open connections; more get status 503
