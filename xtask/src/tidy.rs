@@ -15,7 +15,7 @@ pub fn run() -> Result<()> {
         eprintln!("{problem}");
     }
     if !problems.is_empty() {
-        bail!("{} problems found", problems.len());
+        bail!("problems found: {}", problems.len());
     }
     Ok(())
 }
