@@ -1,7 +1,7 @@
 use kiln_eval::SplitReport;
 use serde::{Deserialize, Serialize};
 
-use crate::{LrScheduler, Scope, Trainable};
+use crate::{Error, LrScheduler, Scope, Trainable};
 
 /// Hyperparameters and settings of the training loop.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +88,18 @@ impl TrainConfig {
             head_rate: self.head_learning_rate.map_or(1.0, |rate| rate / self.learning_rate),
         }
     }
+
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let counts = [
+            ("epochs", self.epochs),
+            ("batch_size", self.batch_size),
+            ("gradient_accumulation_steps", self.gradient_accumulation_steps),
+        ];
+        match counts.into_iter().find(|(_, count)| *count == 0) {
+            Some((setting, _)) => Err(Error::Zero { setting }),
+            None => Ok(()),
+        }
+    }
 }
 
 /// How processes that train together sum their gradients.
@@ -169,5 +181,17 @@ impl Metric {
         let value = report.score(self.name())?;
         let score = if self == Self::Loss { -value } else { value };
         Some(if score.is_nan() { f64::NEG_INFINITY } else { score })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_at_least_one() {
+        let of_zero = TrainConfig { batch_size: 0, ..TrainConfig::default() };
+        assert_eq!(of_zero.check().expect_err("no rows").to_string(), "`batch_size` is 0, expected at least 1");
+        assert!(TrainConfig::default().check().is_ok());
     }
 }

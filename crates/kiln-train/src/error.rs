@@ -103,6 +103,12 @@ pub enum Error {
         /// The split.
         split: kiln_schema::Split,
     },
+    /// A number in the configuration is 0.
+    #[error("`{setting}` is 0, expected at least 1")]
+    Zero {
+        /// The name of the number in [`TrainConfig`](crate::TrainConfig).
+        setting: &'static str,
+    },
     /// The task does not have the metric.
     #[error("this task has no metric `{metric}`; expected one of {known}")]
     NoMetric {

@@ -75,7 +75,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
     /// Only the first process returns the best model. The others return the last one.
     ///
     /// # Errors
-    /// When a split is empty, the loss diverges, a checkpoint cannot be written or read, or a checkpoint belongs to another
+    /// When a split is empty, a count in the configuration is 0, the loss diverges, a checkpoint cannot be written or read, or a checkpoint belongs to another
     /// run. When there are more processes than batches per update, or when the weights of the processes differ.
     pub fn run(
         &self,
@@ -115,6 +115,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
 
     /// The initial state: the given model, or that of the checkpoint.
     fn start(&self, model: S::Model) -> Result<Running<S::Model>, Error> {
+        self.config.check()?;
         check_ranks(self.reduction, self.config.gradient_accumulation_steps)?;
         for (split, rows) in [(Split::Train, self.train.rows()), (Split::Validation, self.validation.rows())] {
             if rows == 0 {
@@ -352,7 +353,7 @@ impl<S: TrainingSet, V: EvaluationSet<S::Model>> Fit<'_, S, V> {
         let folder = self.checkpoints.display();
         match progress.best {
             Some(best) => format!("the best epoch so far, {}, is kept in {folder}/best.safetensors", best.epoch),
-            None => "no epoch was complete".to_owned(),
+            None => "there was no validation yet".to_owned(),
         }
     }
 
