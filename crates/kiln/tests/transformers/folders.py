@@ -381,14 +381,16 @@ def check_heads(root):
 
 
 def check_unnamed_tags(folder, model):
-    """A tagger's tags without names keep those that transformers gives them."""
-    text = "the apple is red"
-    encoded = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt")
-    with torch.no_grad():
-        ids = model(**encoded).logits[0, 1:-1].argmax(1).tolist()
-    ours = predictions(folder, "--text", text)
-    tags = [(tag["text"], tag["tag"]) for tag in ours["tags"]]
-    assert tags == [(word, f"LABEL_{id}") for word, id in zip(text.split(), ids)], f"{ours} and {ids}"
+    """A tagger's tags without names keep those that transformers gives them. The units are the tokenizer's words."""
+    for text in ["the apple is red", "Apples 10€, a-box! かな x\u00ady"]:
+        encoded = AutoTokenizer.from_pretrained(folder)(text, return_tensors="pt", return_offsets_mapping=True)
+        words, spans = encoded.word_ids(), encoded.pop("offset_mapping")[0].tolist()
+        with torch.no_grad():
+            ids = model(**encoded).logits[0].argmax(1).tolist()
+        first = [at for at, word in enumerate(words) if word is not None and word != words[at - 1]]
+        ours = predictions(folder, "--text", text)
+        tags = [(tag["start"], tag["tag"]) for tag in ours["tags"]]
+        assert tags == [(spans[at][0], f"LABEL_{ids[at]}") for at in first], f"{ours}, {ids} and {words}"
 
 
 def check_configs(root):
