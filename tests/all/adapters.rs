@@ -189,7 +189,7 @@ fn a_saved_adapter_is_peft_s() {
         let mut model = load_adapted_model(&base, &folder, &device).expect(name).module;
         let adapter = AdapterFile::open(&folder).and_then(|file| file.adapter()).expect(name);
         let saved = tempfile::tempdir().expect("a temporary folder");
-        save_adapter(saved.path(), &model, &adapter, "somewhere").expect("it is writable");
+        save_adapter(saved.path(), &model, &adapter, "somewhere", 64).expect("it is writable");
         let [old, new] = [folder.as_path(), saved.path()]
             .map(|folder| Weights::from_file(&folder.join("adapter_model.safetensors")).expect("it has weights"));
         assert_eq!(old.names().collect::<Vec<_>>(), new.names().collect::<Vec<_>>(), "{name}");

@@ -22,15 +22,24 @@ const TASK_KEYS: [&str; 7] =
 const QUANTIZATION: &str = "quantization";
 const NF4: &str = "nf4";
 
+/// The key of the task file for the maximum length of the training, special tokens included.
+const MAX_LENGTH: &str = "model_max_length";
+
 /// Writes the adapters of a model, its head and, if it was trained, its pooler, in the format of peft's
-/// `PeftModel.from_pretrained`. A task file describes the head, because the base's config does not. `base` is the path or
-/// name of the base for peft.
+/// `PeftModel.from_pretrained`. A task file describes the head and has the maximum length of the training, because the
+/// base's files do not. `base` is the path or name of the base for peft.
 ///
 /// A head without a class in transformers is saved in a separate file, and peft loads only the encoder's adapters.
 ///
 /// # Errors
 /// When a file cannot be written.
-pub fn save_adapter(folder: &Path, model: &TaskModel, adapter: &AdapterConfig, base: &str) -> Result<(), Error> {
+pub fn save_adapter(
+    folder: &Path,
+    model: &TaskModel,
+    adapter: &AdapterConfig,
+    base: &str,
+    max_length: usize,
+) -> Result<(), Error> {
     let TaskModel { network, config } = model;
     let family = config.family();
     let class = network.class(family);
@@ -63,7 +72,17 @@ pub fn save_adapter(folder: &Path, model: &TaskModel, adapter: &AdapterConfig, b
     if network.bert().clone().linear_layers().iter().any(|(_, linear)| linear.is_stored()) {
         task.insert(QUANTIZATION.to_owned(), json!(NF4));
     }
+    task.insert(MAX_LENGTH.to_owned(), json!(max_length));
     write_json(&folder.join(TASK_FILE), &task)
+}
+
+/// The maximum length with which an adapter was trained, special tokens included. `None` if the adapter does not say it.
+///
+/// # Errors
+/// When the task file is damaged.
+pub fn trained_max_length(adapter: &Path) -> Result<Option<usize>, Error> {
+    let stated = task_file(adapter)?.and_then(|task| task.get(MAX_LENGTH)?.as_u64());
+    Ok(stated.and_then(|length| usize::try_from(length).ok()))
 }
 
 /// The base checkpoint of adapters. It is read once and is in memory once, for any number of models. These models are for
@@ -131,6 +150,7 @@ impl AdapterBase {
             }),
             None => &self.bert,
         };
+        task.remove(MAX_LENGTH);
         let mut config = self.config.clone();
         config.extra.extend(task);
         Ok((load_adapter(bert.clone(), &config, &file, device)?, config, file))
@@ -153,12 +173,19 @@ pub fn merge_adapter(model: &mut TaskModel) {
     merge(model.network.bert_mut());
 }
 
+fn task_file(adapter: &Path) -> Result<Option<Map<String, Value>>, Error> {
+    let path = adapter.join(TASK_FILE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = kiln_files::read(&path).map_err(|source| kiln_bert::Error::Read { path: path.clone(), source })?;
+    Ok(Some(serde_json::from_slice(&text).map_err(|source| kiln_bert::Error::Json { path, source })?))
+}
+
 /// The config keys that describe an adapter's head: those of its task file, otherwise those that follow from peft's files.
 fn task_of(config: &BertConfig, folder: &Path, file: &AdapterFile) -> Result<Map<String, Value>, Error> {
-    let path = folder.join(TASK_FILE);
-    if path.exists() {
-        let text = kiln_files::read(&path).map_err(|source| kiln_bert::Error::Read { path: path.clone(), source })?;
-        return Ok(serde_json::from_slice(&text).map_err(|source| kiln_bert::Error::Json { path, source })?);
+    if let Some(task) = task_file(folder)? {
+        return Ok(task);
     }
     let mut task = Map::new();
     let named = file.config.task_type.as_deref();

@@ -33,7 +33,7 @@ mod adapted;
 mod calibration;
 mod error;
 
-pub use adapted::{AdapterBase, load_adapted_model, merge_adapter, save_adapter};
+pub use adapted::{AdapterBase, load_adapted_model, merge_adapter, save_adapter, trained_max_length};
 pub use answers::{AnswerConfig, AnswerLogits, Passage, answer_logits, best_answer};
 pub use batches::{in_batches, inputs};
 pub use calibration::Calibration;

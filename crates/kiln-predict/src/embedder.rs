@@ -7,7 +7,7 @@ use kiln_heads::{AdapterBase, Pooling, in_batches, inputs, pool};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_tokenize::{Encoding, Tokenizer, lengths, pad};
 
-use crate::predictor::{BATCH_SIZE, check_finite, fitted, trimmed};
+use crate::predictor::{BATCH_SIZE, as_trained, check_finite, fitted, trimmed};
 use crate::prepared::Rows;
 use crate::{Error, Prepared};
 
@@ -66,7 +66,9 @@ impl EmbedConfig {
     pub fn on_base(self, base: &AdapterBase, adapter: &Path, device: &Device) -> Result<Embedder, Error> {
         let (mut bert, config) = base.encoder(adapter, device)?;
         bert.products.precision = self.precision;
-        self.with(Loaded { module: bert, unused: Vec::new() }, base.folder(), &config, device)
+        let embedder = self.with(Loaded { module: bert, unused: Vec::new() }, base.folder(), &config, device)?;
+        let tokenizer = as_trained(Tokenizer::clone(&embedder.tokenizer), adapter)?;
+        Ok(Embedder { tokenizer: Arc::new(tokenizer), ..embedder })
     }
 
     /// [`EmbedConfig::load`] for a folder whose files do not change. On the CPU, the encoder's weights are packed directly

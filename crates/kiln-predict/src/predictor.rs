@@ -3,7 +3,9 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use kiln_bert::{Bert, BertConfig, Loaded};
-use kiln_heads::{AdapterBase, Calibration, Network, Pooling, TaskModel, load_model, load_model_stored};
+use kiln_heads::{
+    AdapterBase, Calibration, Network, Pooling, TaskModel, load_model, load_model_stored, trained_max_length,
+};
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::{ProblemType, Task};
 use kiln_tokenize::{ModelLimits, Tokenizer};
@@ -55,7 +57,9 @@ impl Predictor {
     /// # Errors
     /// As [`Predictor::from_adapter`].
     pub fn on_base(base: &AdapterBase, adapter: &Path, device: &Device) -> Result<Self, Error> {
-        Self::of(base.model(adapter, device)?, base.folder(), device)?.calibrated_as(adapter)
+        let predictor = Self::of(base.model(adapter, device)?, base.folder(), device)?.calibrated_as(adapter)?;
+        let tokenizer = as_trained(Tokenizer::clone(&predictor.tokenizer), adapter)?;
+        Ok(Self { tokenizer: Arc::new(tokenizer), ..predictor })
     }
 
     /// [`Predictor::from_folder`] for a folder whose files do not change, with the encoder's matrix products in the given
@@ -187,6 +191,17 @@ pub(crate) fn fitted(tokenizer: Tokenizer, config: &BertConfig) -> Result<Tokeni
         max_position_embeddings: config.max_sequence_length(),
     };
     Ok(tokenizer.for_model(limits)?)
+}
+
+/// Limits a base's tokenizer to the maximum length with which an adapter was trained.
+pub(crate) fn as_trained(tokenizer: Tokenizer, adapter: &Path) -> Result<Tokenizer, Error> {
+    Ok(match trained_max_length(adapter)? {
+        Some(trained) => {
+            let max_length = trained.min(tokenizer.max_length());
+            tokenizer.with_max_length(max_length)?
+        }
+        None => tokenizer,
+    })
 }
 
 /// Removes surrounding white space, as when the rows of a data set are read. So the result for a text does not depend on

@@ -270,9 +270,16 @@ fn flatten(key: String, value: serde_json::Value, settings: &mut BTreeMap<String
     }
 }
 
-fn rules(file: &RecipeFile, model: &Model) -> [Rule; 5] {
+fn rules(file: &RecipeFile, model: &Model) -> [Rule; 6] {
     let pretrains = file.task == Task::MaskedLm;
     [
+        Rule {
+            key: "model.encoder",
+            is_set: model.encoder.has_adapter(),
+            is_allowed: model.initialize == Start::Pretrained && model.size.is_none(),
+            needs: "a checkpoint's own weights, to which the adapter is added: neither `model.initialize = \"random\"` nor \
+                    `model.size`",
+        },
         Rule {
             key: "model.crf",
             is_set: model.crf,

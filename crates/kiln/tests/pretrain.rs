@@ -174,7 +174,7 @@ fn hidden_states_of_a_teacher_are_learnt_from_raw_text() {
     assert!(weights("a") != weights("alone"));
 
     for (setting, code, expected) in [
-        ("distill.hidden=false", 2, "`distill.hidden` needs to be true with raw text"),
+        ("distill.hidden=false", 2, "`distill.hidden` needs to be true for raw text"),
         ("distill.temperature=3.0", 2, "`distill.temperature` needs a task with labels"),
         ("next_sentence=true", 2, "`next_sentence = false`"),
         ("model.size=small", 1, "expected at most the teacher's, 256"),

@@ -73,7 +73,7 @@ fn save_network(plan: &Plan<'_>, mut model: TaskModel) -> anyhow::Result<()> {
             Source::Location(Location::Directory(folder)) => folder.display().to_string(),
             Source::Sample => "sample".to_owned(),
         };
-        save_adapter(&plan.folder.adapter(), &model, &adapter, &base)?;
+        save_adapter(&plan.folder.adapter(), &model, &adapter, &base, plan.tokenizer().max_length())?;
         merge_adapter(&mut model);
         model.network.bert_mut().embeddings.read_words();
     }

@@ -296,13 +296,13 @@ pub struct EmbedArgs {
     #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
     pub text: Option<String>,
     /// A second text: print the cosine similarity of both vectors instead
-    #[arg(long, allow_hyphen_values = true, requires = "text")]
+    #[arg(long, allow_hyphen_values = true, requires = "text", conflicts_with = "file")]
     pub text_pair: Option<String>,
     /// A file of any length, or - for stdin; a .txt file has one text per line; blank lines are skipped
     #[arg(long, requires = "out")]
     pub file: Option<PathBuf>,
     /// File for the vectors: .parquet with the columns text and embedding, or .npy
-    #[arg(long, requires = "file")]
+    #[arg(long, requires = "file", conflicts_with = "text")]
     pub out: Option<PathBuf>,
     /// How the hidden states of a text are pooled into one vector; by default as the checkpoint's sentence-transformers
     /// files or the bundle say, otherwise mean
@@ -325,7 +325,7 @@ pub struct TokenizeArgs {
     #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
     pub text: Option<String>,
     /// The second text of a pair
-    #[arg(long, allow_hyphen_values = true, requires = "text")]
+    #[arg(long, allow_hyphen_values = true, requires = "text", conflicts_with = "file")]
     pub text_pair: Option<String>,
     /// A file of any length, or - for stdin; with --json, one object per text
     #[arg(long)]

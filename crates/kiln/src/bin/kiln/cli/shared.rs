@@ -90,13 +90,13 @@ pub struct TextArgs {
     #[arg(long, allow_hyphen_values = true, conflicts_with = "file")]
     pub text: Option<String>,
     /// The second text of a pair, or the context of a question
-    #[arg(long, allow_hyphen_values = true, requires = "text")]
+    #[arg(long, allow_hyphen_values = true, requires = "text", conflicts_with = "file")]
     pub text_pair: Option<String>,
     /// A file of any length, or - for stdin; a .txt file has one text per line; blank lines are skipped
     #[arg(long)]
     pub file: Option<PathBuf>,
     /// File for the predictions of --file, as JSON Lines; by default, or with -, stdout
-    #[arg(long, requires = "file")]
+    #[arg(long, requires = "file", conflicts_with = "text")]
     pub out: Option<PathBuf>,
     /// Number of texts in a batch
     #[arg(long, value_name = "COUNT", value_parser = at_least_one, default_value_t = 32)]

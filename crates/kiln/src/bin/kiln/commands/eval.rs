@@ -1,9 +1,9 @@
 //! `kiln eval`: the metrics of a model on a labelled file.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use burn::tensor::Device;
 use kiln::fetch::fetch_model;
-use kiln::{ModelFolders, evaluate, open_predictor};
+use kiln::{ModelFolders, UsageError, evaluate, open_predictor};
 use kiln_backend::Backend;
 use kiln_eval::SplitReport;
 
@@ -23,6 +23,10 @@ pub fn run<B: Backend>(arguments: &EvalArgs, json: bool, device: &Device) -> any
     if let Some(out) = &arguments.out {
         for name in ["report.json", "report.html", "errors.tsv"] {
             refuse_to_overwrite(&out.join(name), std::slice::from_ref(&arguments.data))?;
+        }
+        if out.join("run.toml").exists() {
+            let out = out.display();
+            bail!(UsageError(format!("{out} holds a run, whose report would be replaced; choose another --out")));
         }
     }
     let model = ModelFolders { model: &folder, adapter: adapter.as_deref() };

@@ -6,7 +6,7 @@ use anyhow::Context;
 use burn::tensor::Device;
 use kiln::UsageError;
 use kiln::fetch::fetch_model;
-use kiln_heads::{Calibration, load_adapted_model, merge_adapter, save_model};
+use kiln_heads::{Calibration, load_adapted_model, merge_adapter, save_model, trained_max_length};
 use kiln_tokenize::Tokenizer;
 use serde_json::json;
 
@@ -33,7 +33,10 @@ pub fn run(arguments: &MergeArgs, json: bool, device: &Device) -> anyhow::Result
 pub fn merge(base: &Path, adapter: &Path, out: &Path, device: &Device) -> anyhow::Result<()> {
     let mut model = load_adapted_model(base, adapter, device)?.module;
     merge_adapter(&mut model);
-    let tokenizer = Tokenizer::from_folder(base)?;
+    let mut tokenizer = Tokenizer::from_folder(base)?;
+    if let Some(max_length) = trained_max_length(adapter)? {
+        tokenizer = tokenizer.with_max_length(max_length)?;
+    }
     std::fs::create_dir_all(out).with_context(|| format!("{}: cannot be made", out.display()))?;
     save_model(out, &model)?;
     if let Some(calibration) = Calibration::read(adapter)? {
