@@ -41,7 +41,9 @@ impl BertConfig {
         };
         let of_kind = self.rope(kind).and_then(|rope| rope.get("rope_theta"));
         let theta = of_kind.or_else(|| self.extra.get(key)).and_then(Value::as_f64).unwrap_or(default);
-        let window = (!is_global).then(|| self.number("local_attention").unwrap_or(128) / 2);
+        // In transformers, `sliding_window` is half of `local_attention`, and has precedence.
+        let stated = || self.number("sliding_window");
+        let window = (!is_global).then(|| stated().unwrap_or(self.number("local_attention").unwrap_or(128) / 2));
         AttentionKind { theta, window }
     }
 
@@ -96,7 +98,7 @@ impl BertConfig {
                 return refused(key, value, "true or false");
             }
         }
-        for key in ["local_attention", "global_attn_every_n_layers"] {
+        for key in ["local_attention", "sliding_window", "global_attn_every_n_layers"] {
             if let Some((key, value)) = given(key).filter(|(_, value)| value.as_u64().is_none_or(|number| number == 0))
             {
                 return refused(key, value, "a number of at least 1");
@@ -131,7 +133,9 @@ impl BertConfig {
         for kind in [GLOBAL, LOCAL] {
             let Some(rope) = self.rope(kind) else { continue };
             let key = |key: &str| format!("rope_parameters.{kind}.{key}");
-            if let Some(found) = rope.get("rope_type").filter(|found| **found != "default") {
+            // The older name of the key is `type`.
+            let kind_of_rope = rope.get("rope_type").or_else(|| rope.get("type"));
+            if let Some(found) = kind_of_rope.filter(|found| **found != "default") {
                 return Err((key("rope_type"), found.to_string(), "\"default\"".to_owned()));
             }
             if let Some(found) = rope.get("rope_theta").filter(|found| !is_theta(found)) {

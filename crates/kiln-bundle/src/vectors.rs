@@ -16,10 +16,6 @@ impl Vectors {
     /// # Errors
     /// When a file cannot be read, or its pooling is not supported.
     pub fn of_checkpoint(folder: &Path, pooling: Option<Pooling>) -> Result<Self, Error> {
-        let pooling = match pooling {
-            Some(pooling) => pooling,
-            None => stored_pooling(folder)?,
-        };
         let path = folder.join("modules.json");
         let json = kiln_files::read_if_present(&path).map_err(Error::read(&path))?;
         let modules: Vec<Module> = match json {
@@ -30,6 +26,14 @@ impl Vectors {
         if let Some(kind) = kinds.iter().find(|kind| !["Transformer", "Pooling", "Normalize"].contains(kind)) {
             return Err(Error::Module { path, kind: (*kind).to_owned() });
         }
+        let pooling = match pooling {
+            Some(pooling) => pooling,
+            None => {
+                let module = modules.iter().find(|module| module.kind.ends_with("Pooling") && !module.path.is_empty());
+                let path = module.map_or(POOLING.to_owned(), |module| format!("{}/config.json", module.path));
+                stored_pooling(&folder.join(path))?
+            }
+        };
         Ok(Self { pooling, normalize: kinds.contains(&"Normalize") })
     }
 }
@@ -39,18 +43,20 @@ impl Vectors {
 struct Module {
     #[serde(rename = "type")]
     kind: String,
+    /// Its folder in the checkpoint.
+    #[serde(default)]
+    path: String,
 }
 
-fn stored_pooling(folder: &Path) -> Result<Pooling, Error> {
-    let path = folder.join(POOLING);
-    let json = kiln_files::read_if_present(&path).map_err(Error::read(&path))?;
+fn stored_pooling(path: &Path) -> Result<Pooling, Error> {
+    let json = kiln_files::read_if_present(path).map_err(Error::read(path))?;
     let Some(json) = json else { return Ok(Pooling::Mean) };
-    let config: Value = serde_json::from_slice(&json).map_err(|error| Error::read(&path)(error.into()))?;
+    let config: Value = serde_json::from_slice(&json).map_err(|error| Error::read(path)(error.into()))?;
     match modes(&config).as_slice() {
         [] => Ok(Pooling::Mean),
         [mode] if mode == "mean" => Ok(Pooling::Mean),
         [mode] if mode == "cls" => Ok(Pooling::Cls),
-        modes => Err(Error::Pooling { path, mode: modes.join(" + ") }),
+        modes => Err(Error::Pooling { path: path.to_owned(), mode: modes.join(" + ") }),
     }
 }
 
@@ -64,8 +70,10 @@ fn modes(config: &Value) -> Vec<String> {
         ("pooling_mode_weightedmean_tokens", "weightedmean"),
         ("pooling_mode_lasttoken", "lasttoken"),
     ];
-    if let Some(mode) = config["pooling_mode"].as_str() {
-        return vec![mode.to_owned()];
+    match &config["pooling_mode"] {
+        Value::String(mode) => return vec![mode.clone()],
+        Value::Array(modes) => return modes.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => {}
     }
     FLAGS.into_iter().filter(|(key, _)| config[key] == true).map(|(_, mode)| mode.to_owned()).collect()
 }
@@ -101,6 +109,7 @@ mod tests {
             (r#"{"pooling_mode_mean_sqrt_len_tokens": true}"#, "`mean_sqrt_len`"),
             (r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#, "`cls + mean`"),
             (r#"{"pooling_mode": "lasttoken"}"#, "`lasttoken`"),
+            (r#"{"pooling_mode": ["cls", "mean"]}"#, "`cls + mean`"),
         ] {
             write(json);
             let message = of(None).expect_err(json).to_string();
@@ -108,11 +117,17 @@ mod tests {
             assert_eq!(of(Some(Pooling::Cls)).expect("it is overridden").pooling, Pooling::Cls);
         }
         write("{}");
+        fs::create_dir(folder.path().join("2_Pooling")).expect("a folder");
+        fs::write(folder.path().join("2_Pooling/config.json"), r#"{"pooling_mode": "cls"}"#).expect("it is writable");
+        let modules = r#"[{"type": "sentence_transformers.models.Pooling", "path": "2_Pooling"}]"#;
+        fs::write(folder.path().join("modules.json"), modules).expect("it is writable");
+        assert_eq!(of(None).expect("another folder").pooling, Pooling::Cls);
         let modules =
             r#"[{"type": "sentence_transformers.models.Pooling"}, {"type": "sentence_transformers.models.Dense"}]"#;
         fs::write(folder.path().join("modules.json"), modules).expect("it is writable");
         let message = of(None).expect_err("a layer after the pooling").to_string();
         assert!(message.contains("modules.json: the module `Dense` is not supported"), "{message}");
+        fs::remove_file(folder.path().join("modules.json")).expect("it was written");
         write("{");
         assert!(matches!(of(None), Err(Error::Read { .. })), "it is not JSON");
     }

@@ -234,8 +234,11 @@ impl ModelReader<'_> {
     fn labels(&self) -> Result<LabelSet, Error> {
         let names = match self.config.extra.get("id2label") {
             Some(Value::Object(id2label)) => {
-                let name = |id: usize| match id2label.get(&id.to_string()).and_then(Value::as_str) {
-                    Some(name) => Ok(name.to_owned()),
+                let name = |id: usize| match id2label.get(&id.to_string()) {
+                    Some(Value::String(name)) => Ok(name.clone()),
+                    // Stars, for example, may be numbers.
+                    Some(name @ (Value::Number(_) | Value::Bool(_))) => Ok(name.to_string()),
+                    Some(other) => Err(self.bad_key("id2label", format!("the name for id {id} is {other}"))),
                     None => Err(self.bad_key("id2label", format!("there is no name for id {id}"))),
                 };
                 (0..id2label.len()).map(name).collect::<Result<Vec<_>, _>>()?

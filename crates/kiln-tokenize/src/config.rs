@@ -83,7 +83,7 @@ impl TokenizerConfig {
 
     /// The longest encoding, special tokens included.
     pub fn max_length(&self) -> usize {
-        match self.settings.model_max_length {
+        match self.settings.model_max_length.or(self.settings.max_len) {
             Some(length) if (1.0..=LONGEST_MAX_LENGTH).contains(&length) => length as usize,
             _ => DEFAULT_MAX_LENGTH,
         }
@@ -117,6 +117,8 @@ pub(crate) struct Settings {
     pub added_tokens_decoder: Option<BTreeMap<u32, Added>>,
     /// A float, because 10³⁰ means "none".
     model_max_length: Option<f64>,
+    /// The older name of `model_max_length`.
+    max_len: Option<f64>,
 }
 
 /// The special tokens that a file declares.
@@ -237,7 +239,8 @@ mod tests {
 
     #[test]
     fn a_maximum_that_stands_for_none_is_the_default() {
-        assert_eq!(settings(r#"{"model_max_length": 77}"#).max_length(), 77);
+        assert_eq!(settings(r#"{"model_max_length": 77, "max_len": 9}"#).max_length(), 77);
+        assert_eq!(settings(r#"{"max_len": 9}"#).max_length(), 9);
         for none in ["1000000000000000019884624838656", "1e30", "0", "-1", "null"] {
             let json = format!(r#"{{"model_max_length": {none}}}"#);
             assert_eq!(settings(&json).max_length(), DEFAULT_MAX_LENGTH, "{none}");
