@@ -82,8 +82,9 @@ pub struct LabelCount {
 }
 
 impl Audit {
-    /// The number of validation and test rows whose text, or whose context, was used to train or to select a model: rows that are also in
-    /// train, and test rows that are also in validation. A row that is in both counts twice.
+    /// The number of validation and test rows whose text was used to train or to select a model: rows that are also in
+    /// train, and test rows that are also in validation. A row that is in both counts twice. The text of a question is its
+    /// context.
     pub fn leaks(&self) -> usize {
         self.overlaps.iter().map(|overlap| overlap.rows.count).sum()
     }
@@ -306,7 +307,7 @@ train 6 rows, validation 4 rows, test 1 row; 3 labels
 validation: 2 rows also in train, 1 of them under another label; 1 more that differ only in case, width, spaces and punctuation
 test: 1 row also in validation
 train: 2 rows repeat an earlier one
-train: 1 text repeats an earlier one, which differs only in case, width, spaces and punctuation";
+train: 1 text repeats an earlier one apart from case, width, spaces and punctuation";
         let summary = small().summary();
         assert!(summary.starts_with(expected), "{summary}");
         assert!(summary.contains("\ntrain: no row of 1 label: `mixed`\n"), "{summary}");

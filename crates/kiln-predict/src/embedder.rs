@@ -48,7 +48,8 @@ impl EmbedConfig {
             load_bert(&config, &weights, device).map_err(kiln_heads::Error::from)?;
         bert.products.precision = self.precision;
         bert.products.packed = Some(PackedWeights::default());
-        self.with(Loaded { module: bert, unused }, folder, &config, device)
+        let tokenizer = Tokenizer::from_sentence_folder(folder)?;
+        self.with(Loaded { module: bert, unused }, tokenizer, (folder, &config), device)
     }
 
     /// [`EmbedConfig::load`] with an adapter of the checkpoint that Kiln or peft has saved.
@@ -66,9 +67,8 @@ impl EmbedConfig {
     pub fn on_base(self, base: &AdapterBase, adapter: &Path, device: &Device) -> Result<Embedder, Error> {
         let (mut bert, config) = base.encoder(adapter, device)?;
         bert.products.precision = self.precision;
-        let embedder = self.with(Loaded { module: bert, unused: Vec::new() }, base.folder(), &config, device)?;
-        let tokenizer = as_trained(Tokenizer::clone(&embedder.tokenizer), adapter)?;
-        Ok(Embedder { tokenizer: Arc::new(tokenizer), ..embedder })
+        let tokenizer = as_trained(Tokenizer::from_sentence_folder(base.folder())?, adapter)?;
+        self.with(Loaded { module: bert, unused: Vec::new() }, tokenizer, (base.folder(), &config), device)
     }
 
     /// [`EmbedConfig::load`] for a folder whose files do not change. On the CPU, the encoder's weights are packed directly
@@ -80,17 +80,17 @@ impl EmbedConfig {
         let config = BertConfig::from_folder(folder).map_err(kiln_heads::Error::from)?;
         let weights = Arc::new(Weights::from_folder(folder).map_err(kiln_heads::Error::from)?);
         let loaded = load_bert_stored(&config, &weights, self.precision, device).map_err(kiln_heads::Error::from)?;
-        self.with(loaded, folder, &config, device)
+        self.with(loaded, Tokenizer::from_sentence_folder(folder)?, (folder, &config), device)
     }
 
     fn with(
         self,
         Loaded { module: bert, unused }: Loaded<Bert>,
-        folder: &Path,
-        config: &BertConfig,
+        tokenizer: Tokenizer,
+        (folder, config): (&Path, &BertConfig),
         device: &Device,
     ) -> Result<Embedder, Error> {
-        let tokenizer = Arc::new(fitted(Tokenizer::from_sentence_folder(folder)?, config)?);
+        let tokenizer = Arc::new(fitted(tokenizer, config)?);
         let (device, folder) = (device.clone(), folder.to_owned());
         Embedder { bert, unused, tokenizer, config: self, device, folder }.checked()
     }

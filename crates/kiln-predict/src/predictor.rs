@@ -41,7 +41,7 @@ impl Predictor {
     pub fn from_folder(folder: &Path, device: &Device) -> Result<Self, Error> {
         let mut loaded = load_model(folder, device)?;
         loaded.module.network.bert_mut().products.packed = Some(PackedWeights::default());
-        Self::of(loaded, folder, device)?.calibrated_as(folder)
+        Self::of(loaded, Tokenizer::from_folder(folder)?, folder, device)?.calibrated_as(folder)
     }
 
     /// Reads a base with its tokenizer, and an adapter that Kiln or peft has saved.
@@ -57,9 +57,8 @@ impl Predictor {
     /// # Errors
     /// As [`Predictor::from_adapter`].
     pub fn on_base(base: &AdapterBase, adapter: &Path, device: &Device) -> Result<Self, Error> {
-        let predictor = Self::of(base.model(adapter, device)?, base.folder(), device)?.calibrated_as(adapter)?;
-        let tokenizer = as_trained(Tokenizer::clone(&predictor.tokenizer), adapter)?;
-        Ok(Self { tokenizer: Arc::new(tokenizer), ..predictor })
+        let tokenizer = as_trained(Tokenizer::from_folder(base.folder())?, adapter)?;
+        Self::of(base.model(adapter, device)?, tokenizer, base.folder(), device)?.calibrated_as(adapter)
     }
 
     /// [`Predictor::from_folder`] for a folder whose files do not change, with the encoder's matrix products in the given
@@ -69,11 +68,17 @@ impl Predictor {
     /// As [`Predictor::from_folder`], except that weights that are not finite are not detected here, but in the computed
     /// logits.
     pub fn from_stored(folder: &Path, precision: Precision, device: &Device) -> Result<Self, Error> {
-        Self::of(load_model_stored(folder, precision, device)?, folder, device)?.calibrated_as(folder)
+        let loaded = load_model_stored(folder, precision, device)?;
+        Self::of(loaded, Tokenizer::from_folder(folder)?, folder, device)?.calibrated_as(folder)
     }
 
-    fn of(Loaded { module: model, unused }: Loaded<TaskModel>, folder: &Path, device: &Device) -> Result<Self, Error> {
-        let tokenizer = fitted(Tokenizer::from_folder(folder)?, &model.config)?;
+    fn of(
+        Loaded { module: model, unused }: Loaded<TaskModel>,
+        tokenizer: Tokenizer,
+        folder: &Path,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let tokenizer = fitted(tokenizer, &model.config)?;
         if matches!(model.network, Network::MaskedLm { .. }) && tokenizer.mask_token_id().is_none() {
             return Err(Error::NoMaskToken { folder: folder.to_owned() });
         }
@@ -193,13 +198,10 @@ pub(crate) fn fitted(tokenizer: Tokenizer, config: &BertConfig) -> Result<Tokeni
     Ok(tokenizer.for_model(limits)?)
 }
 
-/// Limits a base's tokenizer to the maximum length with which an adapter was trained.
+/// Gives a base's tokenizer the maximum length with which an adapter was trained.
 pub(crate) fn as_trained(tokenizer: Tokenizer, adapter: &Path) -> Result<Tokenizer, Error> {
     Ok(match trained_max_length(adapter)? {
-        Some(trained) => {
-            let max_length = trained.min(tokenizer.max_length());
-            tokenizer.with_max_length(max_length)?
-        }
+        Some(max_length) => tokenizer.with_max_length(max_length)?,
         None => tokenizer,
     })
 }

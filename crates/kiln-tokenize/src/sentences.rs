@@ -20,8 +20,8 @@ const FILES: [&str; 6] = [
 /// sentence-transformers' settings of a checkpoint, which have precedence over those of its tokenizer.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(crate) struct SentenceConfig {
-    pub max_seq_length: Option<usize>,
+struct SentenceConfig {
+    max_seq_length: Option<usize>,
     /// Whether texts are lower-cased before they are tokenized.
     do_lower_case: bool,
 }

@@ -28,7 +28,8 @@ impl Tokenizer {
 /// Groups the tokens of a text into units of at most `room` tokens.
 fn divided(text: &str, spans: Spans, by_word_ids: bool, room: usize) -> (Vec<Range<usize>>, UnitTokens) {
     let bytes: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
-    let word_starts: Vec<usize> = words(text).into_iter().map(|word| word.start).collect();
+    let words = if by_word_ids { Vec::new() } else { words(text) };
+    let word_starts: Vec<usize> = words.into_iter().map(|word| word.start).collect();
     let mut units: Vec<Range<usize>> = Vec::new();
     let mut tokens = UnitTokens::default();
     let mut last_word = None;

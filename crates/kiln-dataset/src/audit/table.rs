@@ -43,10 +43,7 @@ fn split_lines(audit: &SplitAudit) -> Vec<String> {
         }
     };
     line(audit.duplicates.count, repeat("row", audit.duplicates.count));
-    line(
-        audit.near_duplicates.count,
-        format!("{}, which differs only in {LOOSE}", repeat("text", audit.near_duplicates.count)),
-    );
+    line(audit.near_duplicates.count, format!("{} apart from {LOOSE}", repeat("text", audit.near_duplicates.count)));
     line(audit.conflicts.count, format!("{} with more than one label", texts(audit.conflicts.count)));
     line(audit.empty.count, format!("{} with an empty text", rows(audit.empty.count)));
     let missing = audit.labels.iter().filter(|label| label.rows == 0);
