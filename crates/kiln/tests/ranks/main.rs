@@ -52,9 +52,17 @@ fn a_frozen_encoder() {
     writes_the_same_bytes(&Place::new(), "train", &["model.encoder=frozen", "model.hidden_layers=[16]"]);
 }
 
+/// An adapter needs a trained base.
 #[test]
 fn lora() {
-    writes_the_same_bytes(&Place::new(), "train", &["model.encoder=lora", "adapter.dropout=0.1"]);
+    let place = Place::new();
+    let (code, log) = place.alone("train", "base", &[]);
+    assert_eq!(code, Some(0), "{log}");
+    let fresh = fs::read_to_string(place.path("recipe.toml")).expect("a small file");
+    let recipe = fresh.replace("model.source = \"sample\"\nmodel.size = \"tiny\"", "model.source = \"dir:base/model\"");
+    assert!(recipe != fresh);
+    fs::write(place.path("recipe.toml"), recipe).expect("a small file");
+    writes_the_same_bytes(&place, "train", &["model.encoder=lora", "adapter.dropout=0.1"]);
 }
 
 /// The word embeddings are also the decoder's weights, so a batch adds two gradients to them.
