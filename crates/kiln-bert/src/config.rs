@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::family::{FAMILIES, Family, Positions, Projection, known_model_types};
+use crate::family::{FAMILIES, Family, Positions, Projection};
 use crate::hidden_act::{HIDDEN_ACTS, HiddenAct};
 use crate::numbers::check_numbers;
 use crate::{Error, Linear};
@@ -140,13 +140,11 @@ impl BertConfig {
             found,
             expected: expected.to_owned(),
         };
-        let family = match json.get("model_type") {
-            None | Some(Value::Null) => FAMILIES[0],
-            Some(found) => found
-                .as_str()
-                .and_then(Family::of_model_type)
-                .ok_or_else(|| unsupported("model_type", found.to_string(), &known_model_types()))?,
-        };
+        let family =
+            Family::of_config(&json).map_err(|(field, found, expected)| unsupported(field, found, &expected))?;
+        if json.get("model_type").is_none_or(Value::is_null) {
+            json.insert("model_type".to_owned(), family.model_type.into());
+        }
         family.rename_keys(&mut json);
         if let Err((field, found, expected)) = check_numbers(&json) {
             return Err(unsupported(family.config_key(field), found, expected));
@@ -342,7 +340,7 @@ mod tests {
         assert_eq!((config.layer_norm_eps, config.max_position_embeddings), (1e-12, 512));
         let again: BertConfig =
             serde_json::from_value(serde_json::to_value(&config).expect("it is JSON")).expect("it was one");
-        assert_eq!(config, again);
+        assert_eq!((&config, config.family().model_type), (&again, "bert"));
         assert_eq!(again.extra["id2label"]["0"], "a");
     }
 

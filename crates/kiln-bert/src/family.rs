@@ -132,7 +132,7 @@ pub const FAMILIES: [&Family; 9] = [
 const OWN_HEAD: &str = "kiln-";
 
 /// The families' `model_type`s, for an error message.
-pub(crate) fn known_model_types() -> String {
+fn known_model_types() -> String {
     let names: Vec<String> = FAMILIES.iter().map(|family| format!("\"{}\"", family.model_type)).collect();
     format!("one of {}", names.join(", "))
 }
@@ -142,6 +142,24 @@ impl Family {
     pub fn of_model_type(model_type: &str) -> Option<&'static Self> {
         let model_type = model_type.strip_prefix(OWN_HEAD).unwrap_or(model_type);
         FAMILIES.into_iter().find(|family| family.model_type == model_type)
+    }
+
+    /// The family that a config names: by `model_type`, otherwise by the class in `architectures`. It is BERT if there is
+    /// neither.
+    ///
+    /// # Errors
+    /// When the family is unknown: the key, its value, and what was expected.
+    pub(crate) fn of_config(config: &Map<String, Value>) -> Result<&'static Self, (&'static str, String, String)> {
+        if let Some(model_type) = config.get("model_type").filter(|model_type| !model_type.is_null()) {
+            let family = model_type.as_str().and_then(Self::of_model_type);
+            return family.ok_or_else(|| ("model_type", model_type.to_string(), known_model_types()));
+        }
+        let Some(class) = config.get("architectures").and_then(|classes| classes.get(0)) else {
+            return Ok(FAMILIES[0]);
+        };
+        let is_of = |family: &&Self| class.as_str().is_some_and(|class| class.starts_with(family.class));
+        let expected = || format!("a class of a supported family, or the key `model_type`: {}", known_model_types());
+        FAMILIES.into_iter().find(is_of).ok_or_else(|| ("architectures", class.to_string(), expected()))
     }
 
     /// The `model_type` of an encoder whose head has no class in transformers.
@@ -224,6 +242,21 @@ fn replace_part(name: String, from: &str, to: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_model_type_the_class_names_the_family() {
+        let of = |config: &str| Family::of_config(&serde_json::from_str(config).expect("JSON"));
+        for (config, model_type) in [
+            (r#"{"architectures": ["RobertaForMaskedLM"]}"#, "roberta"),
+            (r#"{"model_type": null, "architectures": ["XLMRobertaModel"]}"#, "xlm-roberta"),
+            (r#"{"model_type": "bert", "architectures": ["RobertaForMaskedLM"]}"#, "bert"),
+            ("{}", "bert"),
+        ] {
+            assert_eq!(of(config).expect(config).model_type, model_type, "{config}");
+        }
+        let (field, found, expected) = of(r#"{"architectures": ["NezhaModel"]}"#).expect_err("no such family");
+        assert!(field == "architectures" && found == "\"NezhaModel\"" && expected.contains("\"bert\""), "{expected}");
+    }
 
     #[test]
     fn every_name_comes_back() {

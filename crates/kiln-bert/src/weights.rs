@@ -1,5 +1,6 @@
 mod rows;
 mod stored;
+mod tied;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek, SeekFrom};
@@ -105,6 +106,7 @@ impl Weights {
     pub fn from_file(path: &Path) -> Result<Self, Error> {
         let mut tensors = BTreeMap::new();
         let note = read_tensors(path, &mut tensors)?;
+        tied::rename(&mut tensors);
         Ok(Self { path: path.to_owned(), tensors, note })
     }
 
@@ -135,6 +137,7 @@ impl Weights {
                 None => return Err(damaged(path, format!("the tensor `{name}` is not in its shard {shard}"))),
             }
         }
+        tied::rename(&mut tensors);
         Ok(Self { path: path.to_owned(), tensors, note: None })
     }
 

@@ -6,7 +6,7 @@ use kiln_files::FolderWriter;
 use kiln_heads::Calibration;
 use kiln_kernels::Precision;
 use kiln_predict::Predictor;
-use kiln_tokenize::Tokenizer;
+use kiln_tokenize::{PROMPTS_FILE, Tokenizer};
 
 use crate::bundle::{REPORT, embed_config};
 use crate::manifest::{Check, MANIFEST, Manifest};
@@ -63,7 +63,14 @@ impl SealConfig {
         let config = kiln_files::read(&config).map_err(Error::read(config))?;
         let calibration = origin.model.join(Calibration::FILE);
         let calibration = kiln_files::read_if_present(&calibration).map_err(Error::read(&calibration))?;
-        let optional = [(RECIPE, origin.recipe), (REPORT, origin.report), (Calibration::FILE, calibration)];
+        let prompts = origin.model.join(PROMPTS_FILE);
+        let prompts = kiln_files::read_if_present(&prompts).map_err(Error::read(&prompts))?;
+        let optional = [
+            (RECIPE, origin.recipe),
+            (REPORT, origin.report),
+            (Calibration::FILE, calibration),
+            (PROMPTS_FILE, prompts),
+        ];
         let optional = optional.into_iter().filter_map(|(name, bytes)| Some((name, bytes?)));
         for (name, bytes) in optional.chain([("config.json", config)]) {
             write_file(&folder.path().join(name), &bytes)?;

@@ -1,6 +1,7 @@
 use std::path::Path;
 
 use kiln_heads::Pooling;
+use kiln_tokenize::default_prompt;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ impl Vectors {
     /// Without these files it is the mean without normalization. `pooling` replaces the pooling of the file.
     ///
     /// # Errors
-    /// When a file cannot be read, or its pooling is not supported.
+    /// When a file cannot be read, or its pooling is not supported: also if it leaves out a [default prompt](default_prompt).
     pub fn of_checkpoint(folder: &Path, pooling: Option<Pooling>) -> Result<Self, Error> {
         let path = folder.join("modules.json");
         let json = kiln_files::read_if_present(&path).map_err(Error::read(&path))?;
@@ -31,7 +32,7 @@ impl Vectors {
             None => {
                 let module = modules.iter().find(|module| module.kind.ends_with("Pooling") && !module.path.is_empty());
                 let path = module.map_or(POOLING.to_owned(), |module| format!("{}/config.json", module.path));
-                stored_pooling(&folder.join(path))?
+                stored_pooling(&folder.join(path), !default_prompt(folder)?.is_empty())?
             }
         };
         Ok(Self { pooling, normalize: kinds.contains(&"Normalize") })
@@ -48,12 +49,16 @@ struct Module {
     path: String,
 }
 
-fn stored_pooling(path: &Path) -> Result<Pooling, Error> {
+fn stored_pooling(path: &Path, has_prompt: bool) -> Result<Pooling, Error> {
     let json = kiln_files::read_if_present(path).map_err(Error::read(path))?;
     let Some(json) = json else { return Ok(Pooling::Mean) };
     let config: Value = serde_json::from_slice(&json).map_err(|error| Error::read(path)(error.into()))?;
-    match modes(&config).as_slice() {
-        [] => Ok(Pooling::Mean),
+    let mut modes = modes(&config);
+    if has_prompt && config["include_prompt"] == false {
+        modes.push("without the prompt".to_owned());
+    }
+    match modes.as_slice() {
+        [] => Err(Error::Pooling { path: path.to_owned(), mode: "none".to_owned() }),
         [mode] if mode == "mean" => Ok(Pooling::Mean),
         [mode] if mode == "cls" => Ok(Pooling::Cls),
         modes => Err(Error::Pooling { path: path.to_owned(), mode: modes.join(" + ") }),
@@ -62,20 +67,23 @@ fn stored_pooling(path: &Path) -> Result<Pooling, Error> {
 
 /// The names of the modes that a config turns on, as in sentence-transformers. Several modes are concatenated.
 fn modes(config: &Value) -> Vec<String> {
-    const FLAGS: [(&str, &str); 6] = [
-        ("pooling_mode_cls_token", "cls"),
-        ("pooling_mode_mean_tokens", "mean"),
-        ("pooling_mode_max_tokens", "max"),
-        ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len"),
-        ("pooling_mode_weightedmean_tokens", "weightedmean"),
-        ("pooling_mode_lasttoken", "lasttoken"),
+    /// The key, the mode, and whether it is on without the key.
+    const FLAGS: [(&str, &str, bool); 6] = [
+        ("pooling_mode_cls_token", "cls", false),
+        ("pooling_mode_mean_tokens", "mean", true),
+        ("pooling_mode_max_tokens", "max", false),
+        ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len", false),
+        ("pooling_mode_weightedmean_tokens", "weightedmean", false),
+        ("pooling_mode_lasttoken", "lasttoken", false),
     ];
     match &config["pooling_mode"] {
         Value::String(mode) => return vec![mode.clone()],
         Value::Array(modes) => return modes.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
         _ => {}
     }
-    FLAGS.into_iter().filter(|(key, _)| config[key] == true).map(|(_, mode)| mode.to_owned()).collect()
+    let is_on = |key: &str, default: bool| config[key].as_bool().unwrap_or(default);
+    let modes = FLAGS.into_iter().filter(|(key, _, default)| is_on(key, *default)).map(|(_, mode, _)| mode.to_owned());
+    modes.collect()
 }
 
 #[cfg(test)]
@@ -103,11 +111,12 @@ mod tests {
             assert_eq!(of(None).expect(json), Vectors { pooling: expected, normalize: true }, "{json}");
         }
         for (json, mode) in [
-            (r#"{"pooling_mode_max_tokens": true}"#, "`max`"),
-            (r#"{"pooling_mode_lasttoken": true}"#, "`lasttoken`"),
-            (r#"{"pooling_mode_weightedmean_tokens": true}"#, "`weightedmean`"),
-            (r#"{"pooling_mode_mean_sqrt_len_tokens": true}"#, "`mean_sqrt_len`"),
-            (r#"{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": true}"#, "`cls + mean`"),
+            (r#"{"pooling_mode_max_tokens": true}"#, "`mean + max`"),
+            (r#"{"pooling_mode_mean_tokens": false, "pooling_mode_lasttoken": true}"#, "`lasttoken`"),
+            (r#"{"pooling_mode_mean_tokens": false, "pooling_mode_weightedmean_tokens": true}"#, "`weightedmean`"),
+            (r#"{"pooling_mode_mean_tokens": false, "pooling_mode_mean_sqrt_len_tokens": true}"#, "`mean_sqrt_len`"),
+            (r#"{"pooling_mode_cls_token": true}"#, "`cls + mean`"),
+            (r#"{"pooling_mode_mean_tokens": false}"#, "`none`"),
             (r#"{"pooling_mode": "lasttoken"}"#, "`lasttoken`"),
             (r#"{"pooling_mode": ["cls", "mean"]}"#, "`cls + mean`"),
         ] {
@@ -116,7 +125,14 @@ mod tests {
             assert!(message.contains(mode) && message.contains(POOLING), "{json}: {message}");
             assert_eq!(of(Some(Pooling::Cls)).expect("it is overridden").pooling, Pooling::Cls);
         }
+        write(r#"{"include_prompt": false}"#);
+        assert_eq!(of(None).expect("there is no prompt").pooling, Pooling::Mean);
+        let prompts = folder.path().join("config_sentence_transformers.json");
+        fs::write(&prompts, r#"{"prompts": {"a": "b"}, "default_prompt_name": "a"}"#).expect("it is writable");
+        let message = of(None).expect_err("not all tokens are pooled").to_string();
+        assert!(message.contains("`mean + without the prompt`"), "{message}");
         write("{}");
+        assert_eq!(of(None).expect("all tokens are pooled").pooling, Pooling::Mean);
         fs::create_dir(folder.path().join("2_Pooling")).expect("a folder");
         fs::write(folder.path().join("2_Pooling/config.json"), r#"{"pooling_mode": "cls"}"#).expect("it is writable");
         let modules = r#"[{"type": "sentence_transformers.models.Pooling", "path": "2_Pooling"}]"#;

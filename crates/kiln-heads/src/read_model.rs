@@ -226,6 +226,10 @@ impl ModelReader<'_> {
             let found = format!("found a regression of {} numbers, expected one number", labels.len());
             return Err(self.bad_key("problem_type", found));
         }
+        if problem_type == ProblemType::SingleLabelClassification && labels.len() == 1 {
+            let found = "found one label, whose probability is always 1; expected at least 2 labels".to_owned();
+            return Err(self.bad_key("problem_type", found));
+        }
         Ok(problem_type)
     }
 

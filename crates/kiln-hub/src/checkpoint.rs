@@ -2,11 +2,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::gather::Gatherer;
 use crate::{Error, source};
 
 const INDEX: &str = "model.safetensors.index.json";
+/// The modules of sentence-transformers.
+const MODULES: &str = "modules.json";
 const PICKLE_INDEX: &str = "pytorch_model.bin.index.json";
 
 /// Finds exactly the files that are needed to load a checkpoint, small ones first.
@@ -15,6 +18,7 @@ pub(crate) fn find(files: &mut Gatherer<'_>) -> Result<(), Error> {
     find_vocabulary(files)?;
     files.find("tokenizer_config.json")?;
     files.find("special_tokens_map.json")?;
+    find_sentence_files(files)?;
 
     for (single, index) in [("model.safetensors", INDEX), ("pytorch_model.bin", PICKLE_INDEX)] {
         if files.find(single)? {
@@ -49,6 +53,21 @@ fn find_vocabulary(files: &mut Gatherer<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Finds the files of sentence-transformers that say how vectors of texts are computed.
+fn find_sentence_files(files: &mut Gatherer<'_>) -> Result<(), Error> {
+    if !files.find(MODULES)? {
+        return Ok(());
+    }
+    files.find("sentence_bert_config.json")?;
+    files.find("config_sentence_transformers.json")?;
+    // It names the folders of the modules, so it is needed now.
+    files.fetch()?;
+    for folder in module_folders(&files.folder().join(MODULES))? {
+        files.find(&format!("{folder}/config.json"))?;
+    }
+    Ok(())
+}
+
 fn require(files: &mut Gatherer<'_>, name: &str) -> Result<(), Error> {
     if files.find(name)? { Ok(()) } else { Err(files.missing(name)) }
 }
@@ -59,18 +78,38 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+/// An entry of `modules.json`.
+#[derive(Deserialize)]
+struct Module {
+    /// Its folder; empty for the encoder.
+    #[serde(default)]
+    path: String,
+}
+
+/// The folders of the modules after the encoder.
+fn module_folders(modules: &Path) -> Result<Vec<String>, Error> {
+    let parsed: Vec<Module> = parse(modules, "a list of modules with their `path`s")?;
+    let folders = parsed.into_iter().map(|module| module.path).filter(|folder| !folder.is_empty()).collect();
+    check_names(modules, folders)
+}
+
 /// The files named by an index of weights, without duplicates.
-fn shards(index: &Path) -> Result<BTreeSet<String>, Error> {
-    let text = kiln_files::read(index).map_err(Error::io(index))?;
-    let parsed: Index = serde_json::from_slice(&text).map_err(|source| Error::Json {
-        path: index.to_owned(),
-        expected: "a `weight_map` of tensor names to file names",
-        source,
-    })?;
+fn shards(index: &Path) -> Result<Vec<String>, Error> {
+    let parsed: Index = parse(index, "a `weight_map` of tensor names to file names")?;
     let shards: BTreeSet<String> = parsed.weight_map.into_values().collect();
-    match shards.iter().find(|name| !name.split('/').all(source::is_plain)) {
-        Some(name) => Err(Error::UnsafeName { origin: index.to_owned(), name: name.clone() }),
-        None => Ok(shards),
+    check_names(index, shards.into_iter().collect())
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, expected: &'static str) -> Result<T, Error> {
+    let text = kiln_files::read(path).map_err(Error::io(path))?;
+    serde_json::from_slice(&text).map_err(|source| Error::Json { path: path.to_owned(), expected, source })
+}
+
+/// Fails if a name from a file of the repository is not a plain path inside it.
+fn check_names(origin: &Path, names: Vec<String>) -> Result<Vec<String>, Error> {
+    match names.iter().find(|name| !name.split('/').all(source::is_plain)) {
+        Some(name) => Err(Error::UnsafeName { origin: origin.to_owned(), name: name.clone() }),
+        None => Ok(names),
     }
 }
 
@@ -168,6 +207,22 @@ mod tests {
         }
         let names = asked(folder.path(), &["config.json", "tokenizer.json", "model.safetensors"]).expect("a whole one");
         assert!(!names.iter().any(|name| name == "added_tokens.json"), "{names:?}");
+    }
+
+    #[test]
+    fn the_files_of_sentence_transformers_are_found() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let has = ["config.json", "vocab.txt", MODULES, "sentence_bert_config.json", "1_Pooling/config.json"];
+        let has = [&has[..], &["model.safetensors"]].concat();
+        let write = |json: &str| fs::write(folder.path().join(MODULES), json).expect("a small file");
+        write(r#"[{"path": ""}, {"path": "1_Pooling", "type": "Pooling"}, {"path": "2_Normalize"}, {}]"#);
+        let names = asked(folder.path(), &has).expect("a whole checkpoint");
+        let is_asked = |name: &str| names.iter().any(|asked| asked == name);
+        assert!(has.iter().all(|name| is_asked(name)) && is_asked("2_Normalize/config.json"), "{names:?}");
+        write(r#"[{"path": "../secret"}]"#);
+        assert!(matches!(asked(folder.path(), &has), Err(Error::UnsafeName { .. })));
+        write("{}");
+        assert!(asked(folder.path(), &has).expect_err("no list").to_string().contains(MODULES));
     }
 
     #[test]

@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -5,7 +6,7 @@ use burn::tensor::Device;
 use kiln_bert::{Bert, BertConfig, Loaded, Weights, load_bert, load_bert_stored};
 use kiln_heads::{AdapterBase, Pooling, in_batches, inputs, pool};
 use kiln_kernels::{PackedWeights, Precision};
-use kiln_tokenize::{Encoding, Tokenizer, lengths, pad};
+use kiln_tokenize::{Encoding, Tokenizer, default_prompt, lengths, pad};
 
 use crate::predictor::{BATCH_SIZE, as_trained, check_finite, fitted, trimmed};
 use crate::prepared::Rows;
@@ -19,6 +20,8 @@ pub struct Embedder {
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) config: EmbedConfig,
     pub(crate) device: Device,
+    /// Precedes each text.
+    pub(crate) prompt: String,
     /// The folder for error messages.
     pub(crate) folder: PathBuf,
 }
@@ -36,7 +39,7 @@ pub struct EmbedConfig {
 
 impl EmbedConfig {
     /// Reads the encoder and the tokenizer of a checkpoint with any head. The maximum length of a text is that of
-    /// sentence-transformers, if the checkpoint has its files.
+    /// sentence-transformers, if the checkpoint has its files, and its [default prompt](default_prompt) precedes each text.
     ///
     /// # Errors
     /// When a file is missing or damaged, the tokenizer does not fit the model, or `pooling` needs a pooler and the
@@ -91,8 +94,9 @@ impl EmbedConfig {
         device: &Device,
     ) -> Result<Embedder, Error> {
         let tokenizer = Arc::new(fitted(tokenizer, config)?);
+        let prompt = default_prompt(folder)?;
         let (device, folder) = (device.clone(), folder.to_owned());
-        Embedder { bert, unused, tokenizer, config: self, device, folder }.checked()
+        Embedder { bert, unused, tokenizer, config: self, device, prompt, folder }.checked()
     }
 }
 
@@ -140,7 +144,9 @@ impl Embedder {
     /// # Errors
     /// When a text cannot be tokenized, or its vector is not finite.
     pub fn embed(&self, texts: &[(&str, Option<&str>)]) -> Result<Vec<f32>, Error> {
-        let encodings = self.tokenizer.encode_all(trimmed(texts))?;
+        let texts = trimmed(texts);
+        let prompted: Vec<_> = texts.iter().map(|(text, text_pair)| (self.prompted(text), *text_pair)).collect();
+        let encodings = self.tokenizer.encode_all(prompted.iter().map(|(text, text_pair)| (&**text, *text_pair)))?;
         let vectors = self.vectors(&encodings);
         for ((text, _), vector) in texts.iter().zip(vectors.chunks(self.width())) {
             check_finite(text, vector)?;
@@ -154,7 +160,7 @@ impl Embedder {
     /// When the text cannot be tokenized.
     pub fn prepare(&self, text: &str, text_pair: Option<&str>) -> Result<Prepared, Error> {
         let (text, text_pair) = (text.trim(), text_pair.map(str::trim));
-        let rows = Rows::Whole(self.tokenizer.encode(text, text_pair)?);
+        let rows = Rows::Whole(self.tokenizer.encode(&self.prompted(text), text_pair)?);
         Ok(Prepared { text: text.to_owned(), text_pair: text_pair.map(str::to_owned), rows, top: None })
     }
 
@@ -173,6 +179,11 @@ impl Embedder {
             Ok(vector.to_vec())
         };
         texts.iter().zip(vectors.chunks(self.width())).map(checked).collect()
+    }
+
+    /// The text after the prompt.
+    fn prompted<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        if self.prompt.is_empty() { text.into() } else { format!("{}{text}", self.prompt).into() }
     }
 
     /// # Shapes

@@ -8,7 +8,7 @@ use kiln_heads::{
 };
 use kiln_kernels::{PackedWeights, Precision};
 use kiln_schema::{ProblemType, Task};
-use kiln_tokenize::{ModelLimits, Tokenizer};
+use kiln_tokenize::{ModelLimits, Tokenizer, default_prompt};
 use rayon::prelude::*;
 
 use crate::masks::TOP;
@@ -22,7 +22,7 @@ pub struct Predictor {
     calibration: Option<Calibration>,
     unused: Vec<String>,
     tokenizer: Arc<Tokenizer>,
-    /// The folder for error messages.
+    /// The folder with the model.
     folder: PathBuf,
     pub(crate) device: Device,
     /// The number of tokens to predict for each mask.
@@ -116,16 +116,16 @@ impl Predictor {
         Self { calibration: None, ..self }
     }
 
-    /// An embedder with the model's encoder. The weights are shared.
+    /// An embedder with the model's encoder and the folder's [default prompt](default_prompt). The weights are shared.
     ///
     /// # Errors
-    /// When `pooling` needs a pooler and the model has none.
+    /// When `pooling` needs a pooler and the model has none, or the file with the prompt is damaged.
     pub fn embedder(&self, pooling: Pooling, normalize: bool) -> Result<Embedder, Error> {
         let bert = self.model.network.bert().clone();
         let config = EmbedConfig { pooling, normalize, precision: bert.products.precision };
         let (tokenizer, device, folder) = (self.tokenizer.clone(), self.device.clone(), self.folder.clone());
-        let unused = self.unused.clone();
-        Embedder { bert, unused, tokenizer, config, device, folder }.checked()
+        let (unused, prompt) = (self.unused.clone(), default_prompt(&folder)?);
+        Embedder { bert, unused, tokenizer, config, device, prompt, folder }.checked()
     }
 
     /// Sets the precision of the encoder's matrix products, as far as the backend supports it.

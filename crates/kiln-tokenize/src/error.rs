@@ -128,7 +128,9 @@ pub enum Error {
         tried: String,
     },
     /// The special tokens alone exceed the maximum length.
-    #[error("max_length is {max_length}, but the special tokens of a pair of texts already take {special_tokens}")]
+    #[error(
+        "max_length is {max_length}; expected at least {special_tokens}, the number of special tokens of a pair of texts"
+    )]
     MaxLength {
         /// The requested length, in tokens.
         max_length: usize,

@@ -56,6 +56,7 @@ pub use encoding::{Encoding, lengths};
 pub use error::Error;
 pub use limits::ModelLimits;
 pub use listing::TokenList;
+pub use sentences::{PROMPTS_FILE, default_prompt};
 pub use tokenizer::Tokenizer;
 pub use units::{UnitWindow, characters, is_cjk, is_modifier, words};
 pub use vocabulary::VocabularyConfig;

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -24,6 +25,34 @@ struct SentenceConfig {
     max_seq_length: Option<usize>,
     /// Whether texts are lower-cased before they are tokenized.
     do_lower_case: bool,
+}
+
+/// sentence-transformers' file with the prompts of a checkpoint.
+pub const PROMPTS_FILE: &str = "config_sentence_transformers.json";
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PromptConfig {
+    prompts: BTreeMap<String, String>,
+    default_prompt_name: Option<String>,
+}
+
+/// The text that sentence-transformers puts before each text of which it computes an embedding: the prompt named by
+/// `default_prompt_name` in `config_sentence_transformers.json`. It is empty if the folder has no such file or name.
+///
+/// # Errors
+/// When the file cannot be read or parsed, or has no prompt of that name.
+pub fn default_prompt(folder: &Path) -> Result<String, Error> {
+    let path = folder.join(PROMPTS_FILE);
+    let Some(json) = read_if_present(&path)? else { return Ok(String::new()) };
+    let PromptConfig { mut prompts, default_prompt_name } = parse(&path, &json)?;
+    let Some(name) = default_prompt_name else { return Ok(String::new()) };
+    match prompts.remove(&name) {
+        Some(prompt) => Ok(prompt),
+        None => {
+            Err(Error::Broken { path, reason: format!("`default_prompt_name` is `{name}`, which `prompts` lacks") })
+        }
+    }
 }
 
 impl SentenceConfig {
@@ -105,6 +134,25 @@ mod tests {
             write("sentence_bert_config.json", wrong);
             let message = read().expect_err(wrong).to_string();
             assert!(message.contains("sentence_bert_config.json"), "{wrong}: {message}");
+        }
+    }
+
+    #[test]
+    fn the_default_prompt_is_the_named_one() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let with = |json: &str| {
+            fs::write(folder.path().join(PROMPTS_FILE), json).expect("it is writable");
+            default_prompt(folder.path())
+        };
+        assert_eq!(default_prompt(folder.path()).expect("no file"), "");
+        let prompts = r#""prompts": {"query": "query: ", "document": ""}"#;
+        for (name, expected) in [("null", ""), (r#""query""#, "query: "), (r#""document""#, "")] {
+            let json = format!(r#"{{{prompts}, "default_prompt_name": {name}, "similarity_fn_name": "cosine"}}"#);
+            assert_eq!(with(&json).expect("it is there"), expected, "{name}");
+        }
+        for (json, named) in [(r#"{"default_prompt_name": "query"}"#, "`query`"), (r#"{"prompts": 1}"#, PROMPTS_FILE)] {
+            let message = with(json).expect_err(json).to_string();
+            assert!(message.contains(named) && message.contains(PROMPTS_FILE), "{message}");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use kiln_hub::{DatasetFile, Location, PullConfig, PulledFile, Snapshot, Source, pull, pull_file};
 
 use crate::environment::{self, HubOptions, pull_config};
@@ -22,14 +22,23 @@ pub fn fetch(source: &Source, config: &PullConfig, observer: &mut dyn Observer) 
         .map_err(|error| anyhow::Error::from(error).into())
 }
 
-/// The folder of a model for prediction or evaluation. For a run's folder, it is the model inside it. A folder on disk is
-/// not checked here; loading reports what it lacks.
+/// The folder of a model for prediction or evaluation. For a run's folder, it is the model inside it. Other folders on disk
+/// are not checked here; loading reports what they lack.
 ///
 /// # Errors
-/// The same as for [`fetch`].
+/// The same as for [`fetch`], and when a run's folder has no model yet.
 pub fn fetch_model(source: &Source, hub: &HubOptions, observer: &mut dyn Observer) -> Result<PathBuf, Error> {
     match source {
-        Source::Location(Location::Directory(folder)) => Ok(model_in(folder)),
+        Source::Location(Location::Directory(folder)) => {
+            let model = model_in(folder);
+            if model.join("run.toml").exists() && !model.join("config.json").exists() {
+                let place = folder.display();
+                return Err(
+                    anyhow!("{place} is a run without a model: it has not ended. `--resume` continues it").into()
+                );
+            }
+            Ok(model)
+        }
         _ => Ok(fetch(source, &pull_config(hub, &[]), observer)?.folder),
     }
 }

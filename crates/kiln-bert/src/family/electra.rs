@@ -9,6 +9,7 @@ pub(super) const ELECTRA: Family = Family {
     prefix: "electra.",
     class: "Electra",
     projection: Projection::OtherWidth,
+    defaults: r#"{"embedding_size": 128}"#,
     sentence_head: SentenceHead::Own {
         dense: "classifier.dense.",
         norm: None,

@@ -22,7 +22,8 @@ fn the_cache_has_the_standard_layout_and_only_what_is_needed() {
     assert_eq!(fs::read_to_string(root.join("refs/main")).expect("a branch"), COMMIT);
 
     let names = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"];
-    let mut expected = vec!["refs/main".to_owned(), format!(".no_exist/{COMMIT}/special_tokens_map.json")];
+    let absent = ["special_tokens_map.json", "modules.json"].map(|name| format!(".no_exist/{COMMIT}/{name}"));
+    let mut expected = [&["refs/main".to_owned()][..], &absent].concat();
     for name in names {
         let content = hub.file(name);
         let blob = if content.len() > 1000 { sha256(&content) } else { git_blob(&content) };
@@ -38,6 +39,31 @@ fn the_cache_has_the_standard_layout_and_only_what_is_needed() {
     }
     expected.sort();
     assert_eq!(tree(&root), expected);
+}
+
+/// Without these files, vectors would be pooled in another way than the model was trained for.
+#[test]
+fn the_files_of_sentence_transformers_are_pulled_from_both_hubs() {
+    let files = [
+        ("modules.json", r#"[{"path": ""}, {"path": "1_Pooling"}, {"path": "2_Normalize"}]"#),
+        ("sentence_bert_config.json", r#"{"max_seq_length": 256}"#),
+        ("config_sentence_transformers.json", "{}"),
+        ("1_Pooling/config.json", r#"{"pooling_mode_cls_token": true}"#),
+        ("1_Pooling/README.md", "not needed"),
+    ];
+    let hub = Hub::start();
+    hub.change(|state| state.files.extend(files.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()))));
+    for source in [SOURCE, "modelscope:owner/name"] {
+        let cache = tempfile::tempdir().expect("a folder");
+        let folder = pull_from(&hub, source, cache.path()).expect("a whole checkpoint").folder;
+        for (name, text) in &files[..4] {
+            assert_eq!(&fs::read_to_string(folder.join(name)).expect(name), text, "{source}: {name}");
+        }
+        assert!(!folder.join(files[4].0).exists(), "{source}");
+        hub.requests();
+        assert_eq!(pull_offline(&hub, source, cache.path()).expect("what is cached").folder, folder);
+        assert_eq!(hub.requests(), NO_REQUESTS);
+    }
 }
 
 /// A cache may be read-only. A file in place of a folder refuses writes to all users.

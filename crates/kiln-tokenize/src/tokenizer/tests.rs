@@ -151,7 +151,7 @@ fn special_tokens_must_fit() {
     assert_eq!(ids(&tokenizer, "房间", Some("间")), [2, 3, 3]);
     assert_eq!(ids(&tokenizer, "房间", None), [2, 5, 3]);
     let message = tokenizer.with_max_length(2).expect_err("a pair has 3").to_string();
-    assert_eq!(message, "max_length is 2, but the special tokens of a pair of texts already take 3");
+    assert_eq!(message, "max_length is 2; expected at least 3, the number of special tokens of a pair of texts");
 }
 
 #[test]

@@ -209,7 +209,8 @@ fn check_layers(layers: &[usize], config: &BertConfig) -> Result<(), UsageError>
 
 /// Loads the tokenizer of a model, for texts of at most `max_length` tokens.
 pub(crate) fn fitted_tokenizer(folder: &Path, config: &BertConfig, max_length: usize) -> anyhow::Result<Tokenizer> {
-    let tokenizer = Tokenizer::from_folder(folder)?.with_max_length(max_length)?;
+    let tokenizer = Tokenizer::from_folder(folder)?.with_max_length(max_length);
+    let tokenizer = tokenizer.map_err(|error| UsageError(format!("train.{error}")))?;
     let positions = config.max_sequence_length();
     if max_length > positions {
         let place = folder.display();

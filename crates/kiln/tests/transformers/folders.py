@@ -23,6 +23,7 @@ os.environ["RAYON_NUM_THREADS"] = "1"
 import numpy
 import torch
 import transformers
+from safetensors.torch import save_model
 from transformers import (
     AutoModelForMaskedLM,
     AutoModelForPreTraining,
@@ -357,6 +358,19 @@ def check_files(root):
     for name, save in [("sharded", sharded(model)), (".bin", pickled), ("sharded .bin", pickled_in_two)]:
         with case(f"transformers: {name}"):
             compare(f"transformers: {name}", write(root, name, model, save), model, TEXTS + PAIRS)
+
+
+def check_tied(root):
+    """Files with one of the names of a tied parameter, and a config whose class alone names the family."""
+    for family in ["Bert", "Roberta", "DistilBert", "ModernBert"]:
+        name = f"{family}ForMaskedLM"
+        with case(f"transformers: one name of each tied parameter, {name}"):
+            kind, config = getattr(transformers, name), getattr(transformers, f"{family}Config")
+            keys = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64} if family == "DistilBert" else {}
+            model = fresh(kind, config, pad_token_id=0, **keys)
+            folder = write(root, name, model, lambda folder, _: save_model(model, str(folder / "model.safetensors")))
+            edit(folder / "config.json", lambda config: config.pop("model_type"))
+            compare(name, folder, model, TEXTS)
 
 
 def check_heads(root):
@@ -764,6 +778,7 @@ def main():
         checks = [
             check_saved,
             check_files,
+            check_tied,
             check_heads,
             check_configs,
             check_tokenizers,

@@ -209,7 +209,7 @@ fn vectors_are_those_of_the_checkpoint() {
     };
     let [mean, cls] = ["mean", "cls"].map(|pooling| embed(&model, &["--pooling", pooling]));
     assert_eq!(embed(&model, &[]), mean);
-    fs::write(model.join("1_Pooling/config.json"), r#"{"pooling_mode_cls_token": true}"#).expect("it is writable");
+    fs::write(model.join("1_Pooling/config.json"), r#"{"pooling_mode": "cls"}"#).expect("it is writable");
     assert_eq!(embed(&model, &[]), cls);
     let modules = r#"[{"type": "sentence_transformers.models.Normalize"}]"#;
     fs::write(model.join("modules.json"), modules).expect("it is writable");
@@ -217,7 +217,17 @@ fn vectors_are_those_of_the_checkpoint() {
     assert_eq!(embed(&model, &[]), normalized);
     succeed(&["bundle", "--model", text(&model), "--out", text(&bundle)]);
     assert_eq!(embed(&bundle, &[]), normalized);
-    fs::write(model.join("1_Pooling/config.json"), r#"{"pooling_mode_max_tokens": true}"#).expect("it is writable");
+    let prompts = r#"{"prompts": {"query": "为这个句子:"}, "default_prompt_name": "query"}"#;
+    fs::write(model.join("config_sentence_transformers.json"), prompts).expect("it is writable");
+    let prompted =
+        succeed(&["embed", "--model", text(&RUN), "--text", "为这个句子:很好", "--pooling", "cls", "--normalize"]);
+    fs::remove_dir_all(&bundle).expect("it was written");
+    succeed(&["bundle", "--model", text(&model), "--out", text(&bundle)]);
+    for model in [&model, &bundle] {
+        assert_eq!(embed(model, &[]), prompted.replace("为这个句子:很好", "很好"));
+    }
+    fs::remove_file(model.join("config_sentence_transformers.json")).expect("it was written");
+    fs::write(model.join("1_Pooling/config.json"), r#"{"pooling_mode": "max"}"#).expect("it is writable");
     let (code, message) = fail(&["embed", "--model", text(&model), "--text", "很好"]);
     assert!(code == 1 && message.contains("the pooling mode `max` is not supported"), "{message}");
     assert_eq!(embed(&model, &["--pooling", "cls"]), normalized);

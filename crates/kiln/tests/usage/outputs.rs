@@ -57,6 +57,13 @@ fn a_run_overwrites_nothing_and_has_its_folder_to_itself() {
     assert!(code == 2 && message.contains("another process is training in"), "{message}");
     assert!(!out.join("run.toml").exists());
     drop(lock);
+    let (code, message) = fail(&[&train[..], &["--set", "train.max_length=2"]].concat());
+    assert!(code == 2 && message.contains("train.max_length is 2; expected at least 3"), "{message}");
+    // An interrupted run has no model.
+    fs::write(out.join("run.toml"), "").expect("it is writable");
+    let (code, message) = fail(&["predict", "--model", text(&out), "--text", "很好"]);
+    assert!(code == 1 && message.contains("run is a run without a model"), "{message}");
+    fs::remove_file(out.join("run.toml")).expect("it is there");
     succeed(&train);
 }
 

@@ -28,7 +28,7 @@ pub struct ServeArgs {
     /// Port to listen on; 0 selects any free port
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
-    /// File with the API keys of clients, one NAME:KEY per line
+    /// File with the API keys of clients, one NAME:KEY per line; a key has at least 16 characters
     #[arg(long, value_name = "FILE", conflicts_with = "without_keys")]
     pub key_file: Option<PathBuf>,
     /// Accept requests without a key, from anyone who can reach --host
