@@ -9,16 +9,13 @@ use polars_arrow::record_batch::RecordBatch;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::columnar::{Batches, Columnar, Cursor, Features};
-use crate::error::Unit;
+use crate::columnar::{Batches, Features, Table};
 use crate::guard::guarded;
 use crate::ipc_bounds::{check_blocks, check_stream};
-use crate::picks::Picks;
-use crate::{Error, Place, Row, Source};
+use crate::{Error, Source};
 
-/// Iterates over the rows of an Arrow IPC file, or of a folder written by `datasets.save_to_disk`. It reads a record
-/// batch at a time.
-pub(crate) fn rows(source: &Source) -> Result<impl Iterator<Item = Result<Row, Error>> + Send + use<>, Error> {
+/// Opens an Arrow IPC file, or a folder written by `datasets.save_to_disk`. It is read a record batch at a time.
+pub(crate) fn open(source: &Source) -> Result<Table, Error> {
     let (path, files, features) = if source.path.is_dir() {
         let folder = split_folder(source)?;
         let files = data_files(&folder)?;
@@ -28,7 +25,6 @@ pub(crate) fn rows(source: &Source) -> Result<impl Iterator<Item = Result<Row, E
     } else {
         (source.path.clone(), vec![source.path.clone()], None)
     };
-    let place = Place { path: path.clone(), line: 1, unit: Unit::Row };
     let Some(first) = files.first() else {
         return Err(Error::NoRows { paths: vec![path] });
     };
@@ -36,15 +32,14 @@ pub(crate) fn rows(source: &Source) -> Result<impl Iterator<Item = Result<Row, E
     // All files of a folder have the same schema.
     let ipc = Ipc::open(first)?;
     let names: Vec<String> = ipc.schema().iter_names().map(|name| name.to_string()).collect();
-    let picks = Picks::by_names(&source.columns, &names, &place)?;
     let features = features.or_else(|| {
         let json = ipc.metadata()?.get("huggingface")?;
         Some(Features::from_metadata(json))
     });
-    let class_names = picks.label.and_then(|label| features?.class_names(&names[label]));
-    let (projection, picks) = picks.projection();
-    let batches: Batches = Box::new(files.into_iter().flat_map(move |file| batches(file, projection.clone())));
-    Ok(Columnar { path, columns: source.columns.clone(), picks, class_names, batches, cursor: Cursor::default() })
+    let read = |projection: Vec<usize>| -> Result<Batches, Error> {
+        Ok(Box::new(files.into_iter().flat_map(move |file| batches(file, projection.clone()))))
+    };
+    Ok(Table { path, names, features: features.unwrap_or_default(), read: Box::new(read) })
 }
 
 /// The splits of a folder with a `dataset_dict.json`; none for any other path.

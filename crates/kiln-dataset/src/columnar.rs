@@ -1,16 +1,18 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use polars_arrow::array::{
-    Array, BooleanArray, DictionaryArray, Float32Array, Float64Array, Int8Array, Int16Array, Int32Array, Int64Array,
-    UInt8Array, UInt16Array, UInt32Array, UInt64Array, Utf8Array, Utf8ViewArray,
+    Array, BooleanArray, DictionaryArray, FixedSizeListArray, Float32Array, Float64Array, Int8Array, Int16Array,
+    Int32Array, Int64Array, ListArray, StructArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array, Utf8Array,
+    Utf8ViewArray,
 };
 use polars_arrow::datatypes::{ArrowDataType, IntegerType};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::error::Unit;
 use crate::picks::Picks;
-use crate::source::number;
+use crate::source::{number, scalar};
 use crate::{Column, Columns, Error, Place, Row};
 
 /// Columns of equal length, in the order of [`Picks::projection`].
@@ -19,21 +21,42 @@ pub(crate) type Batch = Vec<Box<dyn Array>>;
 /// The source of batches.
 pub(crate) type Batches = Box<dyn Iterator<Item = Result<Batch, Error>> + Send>;
 
-/// Iterates over the rows of column batches. Parquet and Arrow share it.
-pub(crate) struct Columnar {
+/// An opened Parquet or Arrow file.
+pub(crate) struct Table {
     pub(crate) path: PathBuf,
-    pub(crate) columns: Columns,
-    /// The positions of the columns in a batch.
-    pub(crate) picks: Picks,
-    /// The class names, if the label column holds class ids.
-    pub(crate) class_names: Option<Vec<String>>,
-    pub(crate) batches: Batches,
-    pub(crate) cursor: Cursor,
+    /// The names of the columns.
+    pub(crate) names: Vec<String>,
+    pub(crate) features: Features,
+    /// Reads the columns at these positions, which are sorted.
+    pub(crate) read: Box<dyn FnOnce(Vec<usize>) -> Result<Batches, Error>>,
 }
 
-/// The position in the current batch.
-#[derive(Default)]
+impl Table {
+    /// Iterates over the rows.
+    pub(crate) fn rows(self, columns: &Columns) -> Result<Columnar, Error> {
+        let place = Place { path: self.path.clone(), line: 1, unit: Unit::Row };
+        let picks = Picks::by_names(columns, &self.names, &place)?;
+        let class_names = picks.label.and_then(|label| self.features.class_names(&self.names[label]));
+        let (projection, picks) = picks.projection();
+        let cursor = Cursor::new((self.read)(projection)?);
+        Ok(Columnar { path: self.path, columns: columns.clone(), picks, class_names, cursor })
+    }
+}
+
+/// Iterates over the rows of a [`Table`].
+pub(crate) struct Columnar {
+    path: PathBuf,
+    columns: Columns,
+    /// The positions of the columns in a batch.
+    picks: Picks,
+    /// The class names, if the label column holds class ids.
+    class_names: Option<Vec<String>>,
+    cursor: Cursor,
+}
+
+/// A row of a sequence of batches.
 pub(crate) struct Cursor {
+    batches: Batches,
     batch: Batch,
     /// The next row of the batch.
     at: usize,
@@ -41,53 +64,114 @@ pub(crate) struct Cursor {
     row: u64,
 }
 
+impl Cursor {
+    pub(crate) fn new(batches: Batches) -> Self {
+        Self { batches, batch: Batch::new(), at: 0, row: 0 }
+    }
+
+    /// Moves to the next row, and returns its batch, its position in the batch and its number.
+    pub(crate) fn next(&mut self) -> Option<Result<(&Batch, usize, u64), Error>> {
+        while self.batch.first().is_none_or(|column| self.at >= column.len()) {
+            match self.batches.next()? {
+                Ok(batch) => self.batch = batch,
+                Err(error) => return Some(Err(error)),
+            }
+            self.at = 0;
+        }
+        self.at += 1;
+        self.row += 1;
+        Some(Ok((&self.batch, self.at - 1, self.row)))
+    }
+}
+
 impl Iterator for Columnar {
     type Item = Result<Row, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.cursor.batch.first().is_none_or(|column| self.cursor.at >= column.len()) {
-            match self.batches.next()? {
-                Ok(batch) => self.cursor.batch = batch,
-                Err(error) => return Some(Err(error)),
-            }
-            self.cursor.at = 0;
-        }
-        let at = self.cursor.at;
-        self.cursor.at += 1;
-        self.cursor.row += 1;
-        Some(self.row(at))
+        let Self { path, columns, picks, class_names, cursor } = self;
+        let row = cursor.next()?.and_then(|(batch, at, row)| {
+            let reader = Reader { path, columns, picks, class_names: class_names.as_deref(), batch, row };
+            reader.row(at)
+        });
+        Some(row)
     }
 }
 
-impl Columnar {
+/// Reads the rows of a batch.
+struct Reader<'a> {
+    path: &'a Path,
+    columns: &'a Columns,
+    picks: &'a Picks,
+    class_names: Option<&'a [String]>,
+    batch: &'a Batch,
+    row: u64,
+}
+
+impl Reader<'_> {
     fn row(&self, at: usize) -> Result<Row, Error> {
         let cell = |column: &Column, pick: usize| {
-            cell(self.cursor.batch[pick].as_ref(), at).map_err(|found| self.bad_cell(column, found))
+            cell(self.batch[pick].as_ref(), at).map_err(|found| self.bad_cell(column, found))
         };
         let text = cell(&self.columns.text, self.picks.text)?.unwrap_or_default();
         let text_pair = match (&self.columns.text_pair, self.picks.text_pair) {
             (Some(column), Some(pick)) => Some(cell(column, pick)?.unwrap_or_default()),
             _ => None,
         };
-        let label = match (&self.columns.label, self.picks.label) {
-            (Some(column), Some(pick)) => match (cell(column, pick)?, &self.class_names) {
-                (Some(class), Some(names)) => {
-                    class_name(&class, names).map_err(|found| self.bad_cell(column, found))?
+        let (mut label, mut labels) = (None, None);
+        if let (Some(column), Some(pick)) = (&self.columns.label, self.picks.label) {
+            let bad = |found| self.bad_cell(column, found);
+            match value(self.batch[pick].as_ref(), at, self.class_names).map_err(bad)? {
+                Value::Null => {}
+                Value::Array(values) => {
+                    let list =
+                        values.iter().map(|value| scalar(value).ok_or_else(|| bad(format!("a list with {value}"))));
+                    labels = Some(list.collect::<Result<_, _>>()?);
                 }
-                (label, _) => label,
-            },
-            _ if !self.picks.flags.is_empty() => self.columns.flagged(
-                |at, column| cell(column, self.picks.flags[at]),
-                |column, found| self.bad_cell(column, found),
-            )?,
-            _ => None,
-        };
-        Ok(Row::new(text, text_pair, label, self.cursor.row))
+                Value::Object(_) => return Err(bad("a struct".to_owned())),
+                value => label = scalar(&value),
+            }
+        } else if !self.picks.flags.is_empty() {
+            let flag = |at, column: &Column| cell(column, self.picks.flags[at]);
+            labels = Some(self.columns.flagged(flag, |column, found| self.bad_cell(column, found))?);
+        }
+        Ok(Row::new(text, text_pair, label, self.row).with_labels(labels))
     }
 
     fn bad_cell(&self, column: &Column, found: String) -> Error {
-        let place = Place { path: self.path.clone(), line: self.cursor.row, unit: Unit::Row };
+        let place = Place { path: self.path.to_owned(), line: self.row, unit: Unit::Row };
         Error::Cell { place, column: column.clone(), found }
+    }
+}
+
+/// A cell, whose numbers and booleans become text. With class names, ids become the names of their classes. `Err` holds
+/// what is wrong.
+pub(crate) fn value(array: &dyn Array, at: usize, class_names: Option<&[String]>) -> Result<Value, String> {
+    if array.is_null(at) {
+        return Ok(Value::Null);
+    }
+    macro_rules! list {
+        ($array:ty) => {{
+            let values = array.as_any().downcast_ref::<$array>().expect("the data type says so").value(at);
+            (0..values.len()).map(|at| value(values.as_ref(), at, class_names)).collect()
+        }};
+    }
+    match array.dtype() {
+        ArrowDataType::List(_) => list!(ListArray<i32>),
+        ArrowDataType::LargeList(_) => list!(ListArray<i64>),
+        ArrowDataType::FixedSizeList(..) => list!(FixedSizeListArray),
+        ArrowDataType::Struct(_) => {
+            let array = array.as_any().downcast_ref::<StructArray>().expect("the data type says so");
+            let fields = array.fields().iter().zip(array.values());
+            fields.map(|(field, values)| Ok((field.name.to_string(), value(values.as_ref(), at, None)?))).collect()
+        }
+        _ => {
+            let text = cell(array, at)?;
+            let text = match (text, class_names) {
+                (Some(class), Some(names)) => class_name(&class, names)?,
+                (text, _) => text,
+            };
+            Ok(text.into())
+        }
     }
 }
 
@@ -167,15 +251,17 @@ impl Features {
         serde_json::from_str(json).map(|metadata: Metadata| metadata.info).unwrap_or_default()
     }
 
-    /// The class names of a column, if it holds class ids.
+    /// The class names of a column, if it holds class ids or lists of them.
     pub(crate) fn class_names(&self, column: &str) -> Option<Vec<String>> {
         #[derive(Deserialize)]
         struct ClassLabel {
             names: Vec<String>,
             _type: String,
         }
-        let feature = self.features.as_ref()?.get(column)?.clone();
-        let class: ClassLabel = serde_json::from_value(feature).ok()?;
+        let feature = self.features.as_ref()?.get(column)?;
+        // The feature of a list's items is under `feature`; older versions wrote a list with it.
+        let feature = feature.get("feature").or_else(|| feature.get(0)).unwrap_or(feature);
+        let class = ClassLabel::deserialize(feature).ok()?;
         (class._type == "ClassLabel").then_some(class.names)
     }
 }

@@ -95,18 +95,19 @@ impl Iterator for Delimited {
             let few = |index: usize| Error::FewFields { place: self.lines.place_of(line), index, fields: count };
             let field = |index: usize| fields.get(index).cloned().ok_or_else(|| few(index));
             let text_pair = self.picks.text_pair.map(field).transpose()?;
-            let mut label = self.picks.label.map(field).transpose()?;
+            let label = self.picks.label.map(field).transpose()?;
+            let mut labels = None;
             if !self.picks.flags.is_empty() {
                 let bad = |column: &_, found| Error::Cell {
                     place: self.lines.place_of(line),
                     column: Column::clone(column),
                     found,
                 };
-                label = self.columns.flagged(|at, _| field(self.picks.flags[at]).map(Some), bad)?;
+                labels = Some(self.columns.flagged(|at, _| field(self.picks.flags[at]).map(Some), bad)?);
             }
             // Moved out last, without a copy, because a text may be large.
             let text = fields.get_mut(self.picks.text).map(std::mem::take).ok_or_else(|| few(self.picks.text))?;
-            Ok(Row::new(text, text_pair, label, line))
+            Ok(Row::new(text, text_pair, label, line).with_labels(labels))
         })
     }
 }

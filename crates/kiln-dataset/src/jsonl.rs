@@ -1,7 +1,7 @@
 use serde_json::{Map, Value};
 
 use crate::lines::Lines;
-use crate::source::number;
+use crate::source::scalar;
 use crate::{Column, Columns, Error, Row, Source};
 
 /// Iterates over the rows of a JSON Lines file.
@@ -31,32 +31,43 @@ impl Jsonl {
             serde_json::from_str(line).map_err(|source| Error::Json { place: self.lines.place(), source })?;
         let text = self.cell(&object, &self.columns.text)?;
         let text_pair = self.columns.text_pair.as_ref().map(|column| self.cell(&object, column)).transpose()?;
-        let mut label = self.columns.label.as_ref().map(|column| self.cell(&object, column)).transpose()?.flatten();
+        let mut labels = self.columns.label.as_ref().map(|column| self.list(&object, column)).transpose()?.flatten();
+        let label = self.columns.label.as_ref().filter(|_| labels.is_none());
+        let label = label.map(|column| self.cell(&object, column)).transpose()?.flatten();
         if !self.columns.flags.is_empty() {
-            let bad = |column: &Column, found| Error::Cell { place: self.lines.place(), column: column.clone(), found };
-            label = self.columns.flagged(|_, column| self.cell(&object, column), bad)?;
+            let bad = |column: &Column, found| self.bad_cell(column, found);
+            labels = Some(self.columns.flagged(|_, column| self.cell(&object, column), bad)?);
         }
-        Ok(Row::new(text.unwrap_or_default(), text_pair.map(Option::unwrap_or_default), label, self.lines.line()))
+        let text_pair = text_pair.map(Option::unwrap_or_default);
+        Ok(Row::new(text.unwrap_or_default(), text_pair, label, self.lines.line()).with_labels(labels))
+    }
+
+    /// The labels of a cell with a list; none for another cell.
+    fn list(&self, object: &Map<String, Value>, column: &Column) -> Result<Option<Vec<String>>, Error> {
+        let Column::Name(name) = column else { return Ok(None) };
+        let Some(Value::Array(values)) = object.get(name) else { return Ok(None) };
+        let bad = |value: &Value| self.bad_cell(column, format!("a list with {value}"));
+        let labels = values.iter().map(|value| scalar(value).ok_or_else(|| bad(value)));
+        labels.collect::<Result<_, _>>().map(Some)
+    }
+
+    fn bad_cell(&self, column: &Column, found: String) -> Error {
+        Error::Cell { place: self.lines.place(), column: column.clone(), found }
     }
 
     fn cell(&self, object: &Map<String, Value>, column: &Column) -> Result<Option<String>, Error> {
         let Column::Name(name) = column else {
             unreachable!("`open` refuses indices");
         };
-        let found = match object.get(name) {
-            Some(Value::String(text)) => return Ok(Some(text.clone())),
-            Some(Value::Number(value)) if value.is_f64() => return Ok(value.as_f64().map(number)),
-            Some(Value::Number(value)) => return Ok(Some(value.to_string())),
-            Some(Value::Bool(value)) => return Ok(Some(value.to_string())),
-            Some(Value::Null) => return Ok(None),
-            Some(Value::Array(_)) => "an array",
-            Some(Value::Object(_)) => "an object",
+        match object.get(name) {
+            Some(Value::Array(_)) => Err(self.bad_cell(column, "an array".to_owned())),
+            Some(Value::Object(_)) => Err(self.bad_cell(column, "an object".to_owned())),
+            Some(value) => Ok(scalar(value)),
             None => {
                 let columns = object.keys().cloned().collect();
-                return Err(Error::NoColumn { place: self.lines.place(), name: name.clone(), columns });
+                Err(Error::NoColumn { place: self.lines.place(), name: name.clone(), columns })
             }
-        };
-        Err(Error::Cell { place: self.lines.place(), column: column.clone(), found: found.to_owned() })
+        }
     }
 }
 

@@ -1,24 +1,23 @@
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use polars::prelude::{DataType, FileMetadataRef, ParallelStrategy, ParquetReader, PolarsResult, SerReader};
 use polars_arrow::datatypes::ArrowDataType;
 
-use crate::bounds::invalid;
-use crate::columnar::{Batch, Batches, Columnar, Cursor, Features};
+use crate::bounds::{invalid, most_decompressed};
+use crate::columnar::{Batch, Batches, Features, Table};
 use crate::error::Unit;
 use crate::guard::guarded;
 use crate::page_bounds::{Chunk, check_pages};
-use crate::picks::Picks;
-use crate::{Column, Error, Place, Row, Source};
+use crate::{Column, Error, Place, Source};
 
 /// The approximate size in bytes of the decoded columns held in memory.
 const BATCH_BYTES: usize = 16 << 20;
 const BATCH_ROWS: usize = 1 << 16;
 
-/// Iterates over the rows of a Parquet file. It reads a slice of a row group at a time.
-pub(crate) fn rows(source: &Source) -> Result<impl Iterator<Item = Result<Row, Error>> + Send + use<>, Error> {
+/// Opens a Parquet file. It is read a slice of a row group at a time.
+pub(crate) fn open(source: &Source) -> Result<Table, Error> {
     let path = &source.path;
     let cannot_read = |source| Error::Read { path: path.clone(), source };
     let file = kiln_files::open(path).map_err(cannot_read)?;
@@ -28,23 +27,34 @@ pub(crate) fn rows(source: &Source) -> Result<impl Iterator<Item = Result<Row, E
     let metadata = guarded(path, || reader.get_metadata().cloned())?;
 
     let names: Vec<String> = schema.iter_names().map(|name| name.to_string()).collect();
-    let place = Place { path: path.clone(), line: 1, unit: Unit::Row };
-    let picks = Picks::by_names(&source.columns, &names, &place)?;
-    let class_names = picks.label.and_then(|label| {
+    let features = || {
         let pairs = metadata.key_value_metadata().as_ref()?;
         let pair = pairs.iter().find(|pair| pair.key == "huggingface")?;
-        Features::from_metadata(pair.value.as_deref()?).class_names(&names[label])
-    });
-    let (projection, picks) = picks.projection();
-    let mut loaded = Vec::new();
-    for (name, field) in projection.iter().filter_map(|column| schema.get_at_index(*column)) {
-        let column = Column::Name(name.to_string());
-        check_type(field.dtype()).map_err(|found| Error::Cell { place: place.clone(), column, found })?;
-        loaded.push(name.to_string());
-    }
-    check_groups(&metadata, &loaded, size).map_err(|problem| Error::Damaged { path: path.clone(), problem })?;
-    let path = path.clone();
-    let batches: Batches = Box::new(slices(metadata.clone(), loaded.clone()).map(move |slice| {
+        Some(Features::from_metadata(pair.value.as_deref()?))
+    };
+    let (features, path) = (features().unwrap_or_default(), path.clone());
+    let read = move |projection: Vec<usize>| {
+        let mut loaded = Vec::new();
+        for (name, field) in projection.iter().filter_map(|column| schema.get_at_index(*column)) {
+            let column = Column::Name(name.to_string());
+            let place = Place { path: path.clone(), line: 1, unit: Unit::Row };
+            check_type(field.dtype()).map_err(|found| Error::Cell { place, column, found })?;
+            loaded.push(name.to_string());
+        }
+        check_groups(&metadata, &loaded, size).map_err(|problem| Error::Damaged { path: path.clone(), problem })?;
+        Ok(batches(path, file, metadata, (projection, loaded)))
+    };
+    Ok(Table { path: source.path.clone(), names, features, read: Box::new(read) })
+}
+
+/// Reads the columns at the positions `projection`, whose names are `loaded`.
+fn batches(
+    path: PathBuf,
+    file: File,
+    metadata: FileMetadataRef,
+    (projection, loaded): (Vec<usize>, Vec<String>),
+) -> Batches {
+    Box::new(slices(metadata.clone(), loaded.clone()).map(move |slice| {
         let cannot_read = |source| Error::Read { path: path.clone(), source };
         let file = file.try_clone().map_err(cannot_read)?;
         if let Some(group) = slice.begins_group {
@@ -56,15 +66,7 @@ pub(crate) fn rows(source: &Source) -> Result<impl Iterator<Item = Result<Row, E
         let batch = guarded(&path, || read_slice(file, &metadata, &projection, slice))?;
         check_batch(&batch, slice, &path)?;
         Ok(batch)
-    }));
-    Ok(Columnar {
-        path: source.path.clone(),
-        columns: source.columns.clone(),
-        picks,
-        class_names,
-        batches,
-        cursor: Cursor::default(),
-    })
+    }))
 }
 
 /// Rejects types that polars, built here without the features for unused types, does not read or panics on.
@@ -74,6 +76,8 @@ fn check_type(data_type: &ArrowDataType) -> Result<(), String> {
         ArrowDataType::Int32 | ArrowDataType::Int64 | ArrowDataType::UInt32 | ArrowDataType::UInt64 => Ok(()),
         ArrowDataType::Float32 | ArrowDataType::Float64 => Ok(()),
         ArrowDataType::Dictionary(_, values, _) => check_type(values),
+        ArrowDataType::List(items) | ArrowDataType::LargeList(items) => check_type(items.dtype()),
+        ArrowDataType::Struct(fields) => fields.iter().try_for_each(|field| check_type(field.dtype())),
         ArrowDataType::Int8 | ArrowDataType::Int16 | ArrowDataType::UInt8 | ArrowDataType::UInt16 => {
             Err(format!("{data_type:?}, which is not supported in Parquet files: store it with 32 or 64 bits"))
         }
@@ -90,8 +94,8 @@ struct Slice {
     begins_group: Option<usize>,
 }
 
-/// Checks the footer: each column of a row group must have as many values as the group has rows, and the bytes of each
-/// column must be within the file.
+/// Checks the footer: each column of a row group must have as many values as the group has rows, or more if it has lists,
+/// and the bytes of each column must be within the file.
 fn check_groups(metadata: &FileMetadataRef, columns: &[String], size: u64) -> Result<(), String> {
     let mut total = 0usize;
     for (group, at) in metadata.row_groups.iter().zip(1..) {
@@ -100,7 +104,11 @@ fn check_groups(metadata: &FileMetadataRef, columns: &[String], size: u64) -> Re
         for column in columns {
             for chunk in group.columns_under_root_iter(column).into_iter().flatten() {
                 let values = chunk.num_values();
-                if usize::try_from(values) != Ok(rows) {
+                let has_lists = chunk.descriptor().descriptor.max_rep_level > 0;
+                // An empty list also counts as a value.
+                let most =
+                    if has_lists { most_decompressed(chunk.compressed_size().unsigned_abs()) } else { rows as u64 };
+                if !u64::try_from(values).is_ok_and(|values| (rows as u64..=most).contains(&values)) {
                     return Err(format!("row group {at} has {rows} rows, and its column `{column}` {values} values"));
                 }
                 let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
@@ -122,7 +130,7 @@ fn check_group_pages(file: &File, metadata: &FileMetadataRef, group: usize, colu
     let current = &metadata.row_groups[group];
     for column in columns {
         for chunk in current.columns_under_root_iter(column).into_iter().flatten() {
-            let values = u64::try_from(chunk.num_values()).expect("it is the number of rows");
+            let values = u64::try_from(chunk.num_values()).expect("`check_groups` has checked it");
             check_pages(file, &Chunk { bytes: chunk.byte_range(), values }).map_err(|error| match error.kind() {
                 io::ErrorKind::InvalidData => invalid(format!("column `{column}` of row group {}: {error}", group + 1)),
                 _ => error,

@@ -37,7 +37,7 @@ impl Record for Placed<Example> {
         let mut rows = Vec::new();
         each_example(
             source,
-            |label, place| names.required(label, place),
+            |label, place| names.required(label.one(place)?, place),
             |item, place| rows.push(Self { item, place: place() }),
         )?;
         Ok(rows)

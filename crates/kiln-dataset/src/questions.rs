@@ -2,10 +2,13 @@ use std::fmt;
 
 use kiln_schema::{Answer, Question};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::lines::Lines;
+use crate::objects::{Object, objects};
+use crate::source::scalar;
 use crate::wording::counted;
-use crate::{Error, Source};
+use crate::{Error, Format, Source};
 
 /// A file in the format of SQuAD 1.1 or 2.0. CMRC 2018 has the same layout.
 #[derive(Deserialize)]
@@ -42,6 +45,71 @@ struct Found {
 
 /// Reads the questions of a file unchanged. [`mend_answers`] corrects their offsets.
 pub(crate) fn read(source: &Source) -> Result<Vec<Question>, Error> {
+    match source.format()? {
+        Format::Jsonl | Format::Parquet | Format::Arrow => read_rows(source),
+        _ => read_file(source),
+    }
+}
+
+/// The columns of a data set of questions on Hugging Face.
+const COLUMNS: [&str; 5] = ["question", "context", "answers", "id", "is_impossible"];
+
+fn read_rows(source: &Source) -> Result<Vec<Question>, Error> {
+    let mut questions = Vec::new();
+    for object in objects(source, &COLUMNS)? {
+        let Object { cells, place } = object?;
+        let text = |column: &'static str| {
+            let missing = || Error::NoColumn {
+                place: place.clone(),
+                name: column.to_owned(),
+                columns: cells.keys().cloned().collect(),
+            };
+            let cell = cells.get(column).ok_or_else(missing)?;
+            let found = || match cell {
+                Value::Null => "nothing".to_owned(),
+                _ => cell.to_string(),
+            };
+            scalar(cell).ok_or_else(|| Error::Cell { place: place.clone(), column: column.into(), found: found() })
+        };
+        let is_impossible = cells.get("is_impossible").and_then(scalar).is_some_and(|value| value == "true");
+        let answers = match cells.get("answers").filter(|_| !is_impossible) {
+            Some(answers) => listed(answers).ok_or_else(|| Error::Tagged {
+                place: place.clone(),
+                found: answers.to_string(),
+                expected: "`answers` with lists of the same length, `text` and `answer_start`",
+            })?,
+            None => Vec::new(),
+        };
+        let id = cells.get("id").and_then(scalar).unwrap_or_else(|| place.line.to_string());
+        questions.push(Question { id, question: text("question")?, context: text("context")?, answers });
+    }
+    Ok(questions)
+}
+
+/// The answers of a cell: a struct of two lists, or a list of structs.
+fn listed(answers: &Value) -> Option<Vec<Answer>> {
+    let answer = |text: &Value, start: &Value| {
+        let start: i64 = scalar(start)?.parse().ok()?;
+        Some(Answer { text: scalar(text)?, start: known(start) })
+    };
+    match answers {
+        Value::Null => Some(Vec::new()),
+        Value::Array(list) => list.iter().map(|found| answer(found.get("text")?, found.get("answer_start")?)).collect(),
+        _ => {
+            let (texts, starts) = (answers.get("text")?.as_array()?, answers.get("answer_start")?.as_array()?);
+            let pairs = texts.iter().zip(starts).map(|(text, start)| answer(text, start));
+            if texts.len() == starts.len() { pairs.collect() } else { None }
+        }
+    }
+}
+
+/// An offset. An unknown one is −1. `usize::MAX` is never right, so that the answer is searched for like any other with a
+/// wrong offset.
+fn known(start: i64) -> usize {
+    usize::try_from(start).unwrap_or(usize::MAX)
+}
+
+fn read_file(source: &Source) -> Result<Vec<Question>, Error> {
     let mut lines = Lines::open(source)?;
     let mut json = String::new();
     while let Some(line) = lines.next_line()? {
@@ -53,12 +121,7 @@ pub(crate) fn read(source: &Source) -> Result<Vec<Question>, Error> {
     let mut questions = Vec::new();
     for paragraph in file.data.into_iter().flat_map(|article| article.paragraphs) {
         for asked in paragraph.qas {
-            // An unknown offset is −1. `usize::MAX` is never right, so the answer is searched for like any other with a
-            // wrong offset.
-            let answer = |found: Found| Answer {
-                text: found.text,
-                start: usize::try_from(found.answer_start).unwrap_or(usize::MAX),
-            };
+            let answer = |found: Found| Answer { text: found.text, start: known(found.answer_start) };
             let answers = if asked.is_impossible { vec![] } else { asked.answers };
             questions.push(Question {
                 id: asked.id,

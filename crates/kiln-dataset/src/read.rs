@@ -4,19 +4,20 @@ use std::path::PathBuf;
 use kiln_schema::{Example, LabelId, LabelSet, Question, Split, Splits, TaggedText};
 
 use crate::error::Unit;
-use crate::source::FLAG_SEPARATOR;
-use crate::{Error, Format, Item, Place, Row, Source, arrow, questions, rows, tagged};
+use crate::{Column, Error, Format, Item, Place, Row, Source, arrow, questions, rows, tagged};
 
 /// An item that a labelled file can be read into.
 ///
-/// [`Example`]s are read from columns. The label is one name, several names separated by the source's
-/// `label_separator`, or a number. [`Question`]s are read from SQuAD's JSON. [`TaggedText`]s are read from one of these
+/// [`Example`]s are read from columns. The label is one name, or a number. Several labels are a list, or names separated by
+/// the source's `label_separator`. [`Question`]s are read from SQuAD's JSON, or from rows of JSON Lines, Parquet or Arrow
+/// with `question`, `context`, and `answers` with `text` and `answer_start`. [`TaggedText`]s are read from one of these
 /// layouts:
 ///
 /// - one unit and its tag per line, with a blank line between texts
 /// - one text per line: units separated by spaces, a tab, then the tags
 /// - words separated by spaces, whose characters are tagged B, M, E and S
-/// - JSON Lines with `text` and `entities`
+/// - rows of JSON Lines, Parquet or Arrow with a list of `tokens` and a list of `ner_tags` (or `tags`, `labels`,
+///   `pos_tags`), or with `text` and `entities`
 pub trait Record: Item + Sized {
     /// The only label of an item type without classes.
     #[doc(hidden)]
@@ -33,7 +34,7 @@ pub trait Record: Item + Sized {
 
 impl Record for Example<LabelId> {
     fn read(source: &Source, names: &mut Names) -> Result<Vec<Self>, Error> {
-        examples(source, |label, place| names.required(label, place))
+        examples(source, |labels, place| names.required(labels.one(place)?, place))
     }
 
     fn renumber(&mut self, ids: &[LabelId]) {
@@ -44,14 +45,8 @@ impl Record for Example<LabelId> {
 impl Record for Example<Vec<LabelId>> {
     fn read(source: &Source, names: &mut Names) -> Result<Vec<Self>, Error> {
         examples(source, |labels, place| {
-            let labels = labels.unwrap_or_default();
-            let mut buffer = [0; 4];
-            let separator = match source.columns.flags.is_empty() {
-                true => &*source.label_separator.encode_utf8(&mut buffer),
-                false => FLAG_SEPARATOR,
-            };
-            let labels = labels.split(separator).map(str::trim).filter(|label| !label.is_empty());
-            labels.map(|label| names.place(label.to_owned(), place)).collect()
+            let labels = labels.all(source.label_separator);
+            labels.into_iter().map(|label| names.place(label, place)).collect()
         })
     }
 
@@ -69,7 +64,7 @@ impl Record for Example<f64> {
 
     fn read(source: &Source, _: &mut Names) -> Result<Vec<Self>, Error> {
         examples(source, |number, place| {
-            let found = number.ok_or_else(|| Error::NoLabel { place: place() })?;
+            let found = number.one(place)?.ok_or_else(|| Error::NoLabel { place: place() })?;
             let number = found.parse().ok().filter(|number: &f64| number.is_finite());
             number.ok_or_else(|| Error::Number { place: place(), found })
         })
@@ -150,10 +145,34 @@ fn read_all<T: Record>(sources: &[Source], names: &mut Names) -> Result<Vec<T>, 
     Ok(items)
 }
 
+/// The label of a row, or its labels.
+pub(crate) struct LabelCell {
+    label: Option<String>,
+    labels: Option<Vec<String>>,
+    column: Option<Column>,
+}
+
+impl LabelCell {
+    /// The only label, if there is one.
+    pub(crate) fn one(self, place: impl Fn() -> Place) -> Result<Option<String>, Error> {
+        match (self.labels, self.column) {
+            (Some(_), Some(column)) => Err(Error::Cell { place: place(), column, found: "a list".to_owned() }),
+            _ => Ok(self.label),
+        }
+    }
+
+    /// All labels. `separator` separates those of a cell with text.
+    fn all(self, separator: char) -> Vec<String> {
+        let split = |labels: String| labels.split(separator).map(str::to_owned).collect();
+        let labels = self.labels.or_else(|| self.label.map(split)).unwrap_or_default();
+        labels.iter().map(|label| label.trim().to_owned()).filter(|label| !label.is_empty()).collect()
+    }
+}
+
 /// Reads the rows of a source; `target` converts a label cell.
 fn examples<T>(
     source: &Source,
-    target: impl FnMut(Option<String>, &dyn Fn() -> Place) -> Result<T, Error>,
+    target: impl FnMut(LabelCell, &dyn Fn() -> Place) -> Result<T, Error>,
 ) -> Result<Vec<Example<T>>, Error> {
     let mut examples = Vec::new();
     each_example(source, target, |example, _| examples.push(example))?;
@@ -163,7 +182,7 @@ fn examples<T>(
 /// Reads the rows of a source and passes each example with its place to `add`.
 pub(crate) fn each_example<T>(
     source: &Source,
-    mut target: impl FnMut(Option<String>, &dyn Fn() -> Place) -> Result<T, Error>,
+    mut target: impl FnMut(LabelCell, &dyn Fn() -> Place) -> Result<T, Error>,
     mut add: impl FnMut(Example<T>, &dyn Fn() -> Place),
 ) -> Result<(), Error> {
     let path = &source.path;
@@ -175,7 +194,8 @@ pub(crate) fn each_example<T>(
         _ => Unit::Line,
     };
     for row in rows(source)? {
-        let Row { text, text_pair, label, line } = row?;
+        let Row { text, text_pair, label, labels, line } = row?;
+        let label = LabelCell { label, labels, column: source.columns.label.clone() };
         let place = || Place { path: path.clone(), line, unit };
         add(Example { text, text_pair, target: target(label, &place)? }, &place);
     }

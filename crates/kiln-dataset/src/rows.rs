@@ -16,8 +16,8 @@ pub fn rows(source: &Source) -> Result<Box<dyn Iterator<Item = Result<Row, Error
         Format::Csv => until_error(Delimited::open(source, Dialect::Csv)?),
         Format::Tsv => until_error(Delimited::open(source, Dialect::Tsv)?),
         Format::Jsonl => until_error(Jsonl::open(source)?),
-        Format::Parquet => until_error(parquet::rows(source)?),
-        Format::Arrow => until_error(arrow::rows(source)?),
+        Format::Parquet => until_error(parquet::open(source)?.rows(&source.columns)?),
+        Format::Arrow => until_error(arrow::open(source)?.rows(&source.columns)?),
         Format::Text => until_error(text_lines(source)?),
         format @ (Format::Conll | Format::Squad) => {
             return Err(Error::NoColumns { path: source.path.clone(), format });

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::Error;
 
@@ -84,29 +85,26 @@ impl Columns {
         Self { label: None, flags: Vec::new(), ..self.clone() }
     }
 
-    /// Joins the names of the flags that are set in a row with [`FLAG_SEPARATOR`].
+    /// The names of the flags that are set in a row.
     pub(crate) fn flagged<E>(
         &self,
         mut cell: impl FnMut(usize, &Column) -> Result<Option<String>, E>,
         bad: impl Fn(&Column, String) -> E,
-    ) -> Result<Option<String>, E> {
+    ) -> Result<Vec<String>, E> {
         let mut set = Vec::new();
         for (at, name) in self.flags.iter().enumerate() {
             let column = Column::Name(name.clone());
             match cell(at, &column)?.as_deref().map(str::trim) {
                 None | Some("" | "0" | "0.0" | "false" | "False") => {}
-                Some("1" | "1.0" | "true" | "True") => set.push(name.as_str()),
+                Some("1" | "1.0" | "true" | "True") => set.push(name.clone()),
                 Some(other) => {
                     return Err(bad(&column, format!("`{other}`, where 0 or 1 says whether the label is right")));
                 }
             }
         }
-        Ok(Some(set.join(FLAG_SEPARATOR)))
+        Ok(set)
     }
 }
-
-/// The separator between names of flags; no name contains it.
-pub(crate) const FLAG_SEPARATOR: &str = "\u{1f}";
 
 /// A column, by index or by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,6 +171,16 @@ pub enum Format {
 }
 
 impl Format {
+    /// The format of a file of questions: JSON Lines (`.jsonl`), Parquet or Arrow, or else SQuAD's JSON.
+    pub fn of_questions(path: &Path) -> Self {
+        let is_json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("json"));
+        match Self::from_path(path) {
+            Ok(format @ (Self::Parquet | Self::Arrow)) => format,
+            Ok(Self::Jsonl) if !is_json => Self::Jsonl,
+            _ => Self::Squad,
+        }
+    }
+
     /// Infers the format from the ending of the file name, or from the content of a folder written by `save_to_disk`.
     ///
     /// # Errors
@@ -257,6 +265,8 @@ pub struct Row {
     pub text_pair: Option<String>,
     /// The label; none if the cell is empty or there is no label column.
     pub label: Option<String>,
+    /// The labels of a cell with a list, or of the flag columns that are set. `label` is none then.
+    pub labels: Option<Vec<String>>,
     /// The first line of the row in a text file, or the number of the row in a columnar file; from 1.
     pub line: u64,
 }
@@ -265,7 +275,12 @@ impl Row {
     /// Creates a row; an empty label becomes none.
     pub(crate) fn new(text: String, text_pair: Option<String>, label: Option<String>, line: u64) -> Self {
         let label = label.map(trimmed).filter(|label| !label.is_empty());
-        Self { text, text_pair, label, line }
+        Self { text, text_pair, label, labels: None, line }
+    }
+
+    /// The row with several labels.
+    pub(crate) fn with_labels(self, labels: Option<Vec<String>>) -> Self {
+        Self { labels, ..self }
     }
 
     /// Trims the texts, including full-width spaces.
@@ -280,6 +295,16 @@ fn trimmed(mut text: String) -> String {
     let start = text.len() - text.trim_start().len();
     text.drain(..start);
     text
+}
+
+/// A JSON string, number or boolean as text; none for other values.
+pub(crate) fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(value) if value.is_f64() => value.as_f64().map(number),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 /// A number as text. A whole number has no fraction, so that `1` and `1.0` are the same label.

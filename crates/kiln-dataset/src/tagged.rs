@@ -2,11 +2,10 @@ use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 
 use kiln_schema::TaggedText;
-use serde_json::{Map, Value};
 
 use crate::lines::Lines;
 use crate::read::Names;
-use crate::{Error, Format, Source};
+use crate::{Error, Format, Place, Source, tagged_rows};
 
 /// The layout of a file of tagged texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +60,8 @@ impl LookAhead {
 
 /// Reads tagged texts. [`Record`](crate::Record) describes the layouts.
 pub(crate) fn read(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>, Error> {
-    if source.format()? == Format::Jsonl {
-        return read_spans(source, names);
+    if matches!(source.format()?, Format::Jsonl | Format::Parquet | Format::Arrow) {
+        return tagged_rows::read(source, names);
     }
     let mut reader = LookAhead::open(source)?;
     let layout = layout(reader.ahead.iter().map(|line| line.text.as_str()));
@@ -84,10 +83,10 @@ pub(crate) fn read(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>
             Layout::TextPerLine | Layout::Segmented => false,
         };
         if ends_text {
-            texts.extend(open.take(names, &reader.lines)?);
+            texts.extend(open.take(names, |line| reader.lines.place_of(line))?);
         }
     }
-    texts.extend(open.take(names, &reader.lines)?);
+    texts.extend(open.take(names, |line| reader.lines.place_of(line))?);
     Ok(texts)
 }
 
@@ -194,7 +193,7 @@ fn is_tag(word: &str) -> bool {
 
 /// A text that is being read. It needs little more memory than the finished text.
 #[derive(Default)]
-struct OpenText {
+pub(crate) struct OpenText {
     text: String,
     units: Vec<Range<usize>>,
     /// The tag of each unit, as an index of `distinct_tags`.
@@ -213,7 +212,7 @@ struct DistinctTag {
 
 impl OpenText {
     /// Adds a unit. Single characters are joined without a space; other units are separated by one.
-    fn push(&mut self, unit: &str, tag: &str, line: u64) {
+    pub(crate) fn push(&mut self, unit: &str, tag: &str, line: u64) {
         let is_wide = unit.chars().nth(1).is_some();
         if (is_wide || self.ends_wide) && !self.text.is_empty() {
             self.text.push(' ');
@@ -230,55 +229,21 @@ impl OpenText {
         self.ends_wide = is_wide;
     }
 
-    /// Completes the text; none if it has no units.
-    fn take(&mut self, names: &mut Names, lines: &Lines) -> Result<Option<TaggedText>, Error> {
+    /// Completes the text; none if it has no units. `place_of` returns the place of a line.
+    pub(crate) fn take(
+        &mut self,
+        names: &mut Names,
+        place_of: impl Fn(u64) -> Place,
+    ) -> Result<Option<TaggedText>, Error> {
         let Self { text, units, mut tags, distinct_tags, .. } = std::mem::take(self);
         if units.is_empty() {
             return Ok(None);
         }
-        let place = |tag: DistinctTag| names.place(tag.name, || lines.place_of(tag.line));
+        let place = |tag: DistinctTag| names.place(tag.name, || place_of(tag.line));
         let ids = distinct_tags.into_iter().map(place).collect::<Result<Vec<_>, _>>()?;
         tags.iter_mut().for_each(|tag| *tag = ids[*tag]);
         Ok(Some(TaggedText { text, units, tags }))
     }
-}
-
-/// Reads JSON Lines with `text` and `entities` (or `label`): spans of characters. Their characters are tagged B and I.
-fn read_spans(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>, Error> {
-    let mut lines = Lines::open(source)?;
-    let mut texts = Vec::new();
-    while let Some(line) = lines.next_filled_line()? {
-        let place = || lines.place();
-        let object: Map<String, Value> =
-            serde_json::from_str(&line).map_err(|source| Error::Json { place: place(), source })?;
-        let fault = |found: &Value, expected| Error::Tagged { place: place(), found: found.to_string(), expected };
-        let none = Value::Null;
-        let text = object.get("text").unwrap_or(&none);
-        let text = text.as_str().ok_or_else(|| fault(text, "`text`, a string"))?.to_owned();
-        let spans = object.get("entities").or_else(|| object.get("label")).unwrap_or(&none);
-        let spans = spans.as_array().ok_or_else(|| fault(spans, "`entities`, a list of spans"))?;
-        let units: Vec<Range<usize>> = text.char_indices().map(|(at, char)| at..at + char.len_utf8()).collect();
-        let mut tags = vec!["O".to_owned(); units.len()];
-        for span in spans {
-            // A span is `{"start": 0, "end": 2, "label": "X"}` or `[0, 2, "X"]`.
-            let part = |key: &str, at: usize| span.get(key).or_else(|| span.get(at));
-            let number =
-                |key, at| part(key, at).and_then(Value::as_u64).and_then(|number| usize::try_from(number).ok());
-            let label = part("label", 2).and_then(Value::as_str);
-            let (Some(start), Some(end), Some(label)) = (number("start", 0), number("end", 1), label) else {
-                return Err(fault(span, "a span with `start`, `end` and `label`"));
-            };
-            if start >= end || end > units.len() || tags[start..end].iter().any(|tag| tag != "O") {
-                return Err(fault(span, "a span of characters within the text that does not overlap another"));
-            }
-            for (at, tag) in tags[start..end].iter_mut().enumerate() {
-                *tag = format!("{}-{label}", if at == 0 { 'B' } else { 'I' });
-            }
-        }
-        let tags = tags.into_iter().map(|tag| names.place(tag, place)).collect::<Result<_, _>>()?;
-        texts.push(TaggedText { text, units, tags });
-    }
-    Ok(texts)
 }
 
 #[cfg(test)]
@@ -312,8 +277,6 @@ mod tests {
         assert_eq!(shown("a.conll", whole), ["中国， = 中/B-LOC 国/E-LOC ，/O", "好 = 好/O"]);
         let segmented = "共同  创造  美好\n我 爱你\n";
         assert_eq!(shown("a.conll", segmented)[1], "我爱你 = 我/S 爱/B 你/E");
-        let spans = r#"{"text": "我在北京。", "entities": [{"start": 2, "end": 4, "label": "LOC"}]}"#;
-        assert_eq!(shown("a.jsonl", spans), ["我在北京。 = 我/O 在/O 北/B-LOC 京/I-LOC 。/O"]);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
 
-use kiln_dataset::{Column, Columns, Error, Row, Source, read_splits, rows};
-use kiln_schema::Splits;
+use kiln_dataset::{Column, Columns, Error, Row, Source, read, read_splits, rows};
+use kiln_schema::{Example, LabelId, Question, Splits, TaggedText};
 
 fn source(name: &str, text: &str, label: &str) -> Source {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
@@ -75,6 +75,56 @@ fn every_plain_type_becomes_text() {
     }
 }
 
+/// A file of two row groups, and a folder of `save_to_disk`.
+const NESTED: [&str; 2] = ["nested.parquet", "nested"];
+
+#[test]
+fn lists_of_units_and_tags_are_tagged_texts() {
+    for name in NESTED {
+        let (texts, labels) = read::<TaggedText>(&[source(name, "text", "label")], None).expect(name);
+        let shown = |text: &TaggedText| {
+            let tags: Vec<&str> = text.tags.iter().map(|tag| labels.name(*tag)).collect();
+            (text.text.clone(), tags.join(" "))
+        };
+        let expected = [("EU rejects it", "B-ORG O O"), ("Bonn", "B-LOC")];
+        let expected = expected.map(|(text, tags)| (text.to_owned(), tags.to_owned()));
+        assert_eq!(texts.iter().map(shown).collect::<Vec<_>>(), expected, "{name}: the text without units is left out");
+    }
+}
+
+#[test]
+fn a_list_of_classes_is_several_labels_and_not_one() {
+    for name in NESTED {
+        let source = source(name, "text", "topics");
+        let (examples, labels) = read::<Example<Vec<LabelId>>>(std::slice::from_ref(&source), None).expect(name);
+        assert_eq!(labels.names(), ["anger", "fear", "joy"]);
+        let targets: Vec<Vec<LabelId>> = examples.into_iter().map(|example| example.target).collect();
+        assert_eq!(targets, [vec![1, 2], vec![], vec![0]], "{name}");
+        let message = read::<Example>(&[source], None).expect_err("one label").to_string();
+        assert!(message.contains("row 1: column `topics` holds a list"), "{message}");
+    }
+}
+
+#[test]
+fn rows_of_questions_have_their_answers() {
+    for name in NESTED {
+        let (questions, _) = read::<Question>(&[source(name, "text", "label")], None).expect(name);
+        let answers = |question: &Question| {
+            question
+                .answers
+                .iter()
+                .map(|answer| format!("{}@{}", answer.text, answer.start))
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        let shown: Vec<_> = questions.iter().map(|question| (question.id.as_str(), answers(question))).collect();
+        let expected = [("7", "EU@4"), ("8", "Bonn@9 in Bonn@0"), ("9", "")];
+        assert_eq!(shown, expected.map(|(id, answers)| (id, answers.to_owned())), "{name}");
+    }
+    let message = read::<Question>(&[source("types.arrow", "text", "d")], None).expect_err("no questions").to_string();
+    assert!(message.contains("types.arrow, row 1: there is no column `question`"), "{message}");
+}
+
 #[test]
 fn small_integers_in_parquet_are_refused_with_advice() {
     let message = all(&source("types.parquet", "text", "i8")).expect_err("not built in").to_string();
@@ -117,6 +167,7 @@ fn a_changed_byte_is_an_error_or_other_content_and_never_a_panic() {
 #[test]
 fn a_changed_byte_of_a_parquet_page_is_an_error_or_other_content_and_never_a_panic() {
     change_bytes(&source("types.parquet", "f", "b"), pages("types.parquet"));
+    change_bytes(&source("nested.parquet", "text", "topics"), pages("nested.parquet"));
     for name in ["pages-zstd.parquet", "pages-plain.parquet"] {
         change_bytes(&source(name, "text", "n"), pages(name));
         change_bytes(&source(name, "prefixed", "f"), pages(name));

@@ -62,7 +62,7 @@ pub(crate) fn splits<T: Record>(
     let data = &recipe.data;
     let questions = recipe.task == Task::QuestionAnswering;
     let source = |path: &Path| Source {
-        format: data.format.or(questions.then_some(Format::Squad)),
+        format: data.format.or_else(|| questions.then(|| Format::of_questions(path))),
         header: data.header,
         encoding: data.encoding,
         label_separator: data.label_separator,

@@ -145,7 +145,12 @@ pub(crate) fn score(
     source: Source,
     device: &Device,
 ) -> anyhow::Result<Scored> {
-    let source = Source { format: Some(Format::Squad), ..source };
+    let format = match source.format {
+        // Without a recipe beside the model, `.json` has been taken for JSON Lines.
+        None | Some(Format::Jsonl) => Format::of_questions(&source.path),
+        Some(format) => format,
+    };
+    let source = Source { format: Some(format), ..source };
     let (mut questions, _) = read::<Question>(&[source], None)?;
     mend_answers(&mut questions, Unplaced::Keep);
     let windows = encode(predictor.tokenizer(), &questions)?;

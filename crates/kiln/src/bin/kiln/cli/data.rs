@@ -8,7 +8,7 @@ use super::{HubArgs, SetArgs};
 pub enum DataCommand {
     /// Report duplicates, leaks between splits, contradictory labels, label balance and text lengths
     Audit(AuditArgs),
-    /// Write the splits as JSON Lines
+    /// Write the splits of rows with one label each as JSON Lines
     Split(SplitArgs),
     /// Find labels that are likely wrong: cross-validate, and check each row with a model that was not trained on it
     Suspects(SuspectsArgs),
