@@ -30,7 +30,7 @@ pub enum Error {
     /// The format cannot be inferred from the file ending or from the content of the folder.
     #[error(
         "{}: the format is not known from the name: expected .csv, .tsv, .txt, .jsonl, .json, .parquet, .arrow, \
-         or a folder that holds dataset_dict.json or state.json; else name the format",
+         .conll, .bio, .iob, .bmes, or a folder that holds dataset_dict.json or state.json; else name the format",
         path.display()
     )]
     UnknownFormat {
@@ -168,6 +168,30 @@ pub enum Error {
         column: Column,
         /// The type found.
         found: String,
+    },
+    /// Tagged texts cannot be in this format.
+    #[error("{}: tagged texts are not read as {format:?}; expected conll, jsonl, parquet or arrow", path.display())]
+    NoTags {
+        /// The file.
+        path: PathBuf,
+        /// The given format, or the format inferred from the file ending.
+        format: Format,
+    },
+    /// Questions cannot be in this format.
+    #[error("{}: questions are not read as {format:?}; expected squad, jsonl, parquet or arrow", path.display())]
+    NoQuestions {
+        /// The file.
+        path: PathBuf,
+        /// The given format.
+        format: Format,
+    },
+    /// A question has no answers, and is not declared unanswerable.
+    #[error("{}: the question `{id}` has no key `answers`; expected a list, which is empty if nothing answers it", path.display())]
+    NoAnswers {
+        /// The file.
+        path: PathBuf,
+        /// The question's id.
+        id: String,
     },
     /// A line of tagged text is not valid.
     #[error("{place}: found `{found}`, expected {expected}")]

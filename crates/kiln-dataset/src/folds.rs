@@ -20,7 +20,7 @@ pub fn folds<T: Item>(examples: &[T], folds: usize, seed: u64) -> Result<Vec<usi
     if folds < 2 || groups.len() < folds {
         return Err(Error::Folds { folds, texts: groups.len() });
     }
-    let mut strata: BTreeMap<LabelId, Vec<&[u32]>> = BTreeMap::new();
+    let mut strata: BTreeMap<&[LabelId], Vec<&[u32]>> = BTreeMap::new();
     for group in &groups {
         strata.entry(examples[group[0] as usize].stratum()).or_default().push(group);
     }

@@ -18,9 +18,9 @@ pub trait Item {
         &[]
     }
 
-    /// The stratum of the item in a stratified split.
-    fn stratum(&self) -> LabelId {
-        0
+    /// The stratum of the item in a stratified split: the labels that its split should have a share of.
+    fn stratum(&self) -> &[LabelId] {
+        &[]
     }
 }
 
@@ -33,8 +33,8 @@ impl Item for Example<LabelId> {
         std::slice::from_ref(&self.target)
     }
 
-    fn stratum(&self) -> LabelId {
-        self.target
+    fn stratum(&self) -> &[LabelId] {
+        self.labels()
     }
 }
 
@@ -45,6 +45,10 @@ impl Item for Example<Vec<LabelId>> {
 
     fn labels(&self) -> &[LabelId] {
         &self.target
+    }
+
+    fn stratum(&self) -> &[LabelId] {
+        self.labels()
     }
 }
 

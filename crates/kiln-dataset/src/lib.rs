@@ -38,6 +38,7 @@ mod parquet;
 mod rows;
 mod objects;
 mod item;
+mod layout;
 mod tagged;
 mod tagged_rows;
 mod questions;

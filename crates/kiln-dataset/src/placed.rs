@@ -27,7 +27,7 @@ impl<T: Item> Item for Placed<T> {
         self.item.labels()
     }
 
-    fn stratum(&self) -> LabelId {
+    fn stratum(&self) -> &[LabelId] {
         self.item.stratum()
     }
 }

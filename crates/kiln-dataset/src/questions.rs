@@ -31,8 +31,7 @@ struct Paragraph {
 struct Asked {
     id: String,
     question: String,
-    #[serde(default)]
-    answers: Vec<Found>,
+    answers: Option<Vec<Found>>,
     #[serde(default)]
     is_impossible: bool,
 }
@@ -47,7 +46,8 @@ struct Found {
 pub(crate) fn read(source: &Source) -> Result<Vec<Question>, Error> {
     match source.format()? {
         Format::Jsonl | Format::Parquet | Format::Arrow => read_rows(source),
-        _ => read_file(source),
+        Format::Squad => read_file(source),
+        format => Err(Error::NoQuestions { path: source.path.clone(), format }),
     }
 }
 
@@ -72,6 +72,8 @@ fn read_rows(source: &Source) -> Result<Vec<Question>, Error> {
             scalar(cell).ok_or_else(|| Error::Cell { place: place.clone(), column: column.into(), found: found() })
         };
         let is_impossible = cells.get("is_impossible").and_then(scalar).is_some_and(|value| value == "true");
+        let id = cells.get("id").and_then(scalar).unwrap_or_else(|| place.line.to_string());
+        check_answers(source, &id, cells.contains_key("answers") || is_impossible)?;
         let answers = match cells.get("answers").filter(|_| !is_impossible) {
             Some(answers) => listed(answers).ok_or_else(|| Error::Tagged {
                 place: place.clone(),
@@ -80,10 +82,17 @@ fn read_rows(source: &Source) -> Result<Vec<Question>, Error> {
             })?,
             None => Vec::new(),
         };
-        let id = cells.get("id").and_then(scalar).unwrap_or_else(|| place.line.to_string());
         questions.push(Question { id, question: text("question")?, context: text("context")?, answers });
     }
     Ok(questions)
+}
+
+/// Fails if a question of labelled data has no answers. Questions that are only read for prediction need none.
+fn check_answers(source: &Source, id: &str, has_answers: bool) -> Result<(), Error> {
+    match has_answers || source.columns.label.is_none() {
+        true => Ok(()),
+        false => Err(Error::NoAnswers { path: source.path.clone(), id: id.to_owned() }),
+    }
 }
 
 /// The answers of a cell: a struct of two lists, or a list of structs.
@@ -122,12 +131,13 @@ fn read_file(source: &Source) -> Result<Vec<Question>, Error> {
     for paragraph in file.data.into_iter().flat_map(|article| article.paragraphs) {
         for asked in paragraph.qas {
             let answer = |found: Found| Answer { text: found.text, start: known(found.answer_start) };
-            let answers = if asked.is_impossible { vec![] } else { asked.answers };
+            let answers = asked.answers.filter(|_| !asked.is_impossible);
+            check_answers(source, &asked.id, answers.is_some() || asked.is_impossible)?;
             questions.push(Question {
                 id: asked.id,
                 question: asked.question,
                 context: paragraph.context.clone(),
-                answers: answers.into_iter().map(answer).collect(),
+                answers: answers.into_iter().flatten().map(answer).collect(),
             });
         }
     }
@@ -269,6 +279,37 @@ mod tests {
         let counts = "0 with a wrong offset: 0 corrected, 0 that cannot be located";
         assert_eq!(audit(1, 1), format!("1 answer, {counts}, and 1 question left out"));
         assert_eq!(audit(2, 2), format!("2 answers, {counts}, and 2 questions left out"));
+    }
+
+    #[test]
+    fn rows_have_answers_in_two_forms() {
+        let row = |answers: &str| format!(r#"{{"question": "?", "context": "北京是首都"{answers}}}"#);
+        let read = |answers: &str, label: Option<crate::Column>| {
+            let mut file = file("a.jsonl", row(answers));
+            file.source.columns.label = label;
+            let (questions, _) = read_all::<Question>(std::slice::from_ref(&file.source), None)?;
+            let shown = |answer: &Answer| format!("{}@{}", answer.text, answer.start);
+            Ok::<_, Error>((questions[0].id.clone(), questions[0].answers.iter().map(shown).collect::<Vec<_>>()))
+        };
+        for answers in [
+            r#", "answers": {"text": ["首都"], "answer_start": [3]}"#,
+            r#", "answers": [{"text": "首都", "answer_start": 3}]"#,
+        ] {
+            assert_eq!(read(answers, Some(1.into())).expect(answers), ("1".to_owned(), vec!["首都@3".to_owned()]));
+        }
+        for unanswerable in [r#", "answers": null"#, r#", "is_impossible": true"#, r#", "answers": []"#] {
+            assert_eq!(read(unanswerable, Some(1.into())).expect(unanswerable).1, [""; 0], "{unanswerable}");
+        }
+        let uneven =
+            read(r#", "answers": {"text": ["首都"], "answer_start": []}"#, Some(1.into())).expect_err("one text");
+        assert!(uneven.to_string().contains("a.jsonl, line 1: found `{"), "{uneven}");
+        let missing = read("", Some(1.into())).expect_err("no answers").to_string();
+        assert!(
+            missing.ends_with(
+                "the question `1` has no key `answers`; expected a list, which is empty if nothing answers it"
+            )
+        );
+        assert_eq!(read("", None).expect("a question to predict").1, [""; 0]);
     }
 
     #[test]

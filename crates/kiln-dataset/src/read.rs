@@ -293,7 +293,7 @@ fn sort_names(names: &mut [(String, LabelId)]) {
 }
 
 /// The tag of a unit outside all entities.
-const OUTSIDE: &str = "O";
+pub(crate) const OUTSIDE: &str = "O";
 
 #[cfg(test)]
 mod tests {

@@ -19,7 +19,7 @@ pub struct SplitConfig {
     pub validation: f64,
     /// The share of the test split, which is used once at the end; 0 for no test split.
     pub test: f64,
-    /// Whether to stratify: each label has about the same share in each split.
+    /// Whether to stratify: each label, or each set of labels, has about the same share in each split.
     pub stratify: bool,
     /// The seed of the random assignment.
     pub seed: u64,
@@ -57,7 +57,7 @@ impl SplitConfig {
 /// Splits examples at random. The same seed gives the same split.
 ///
 /// Texts that differ only in case, width, spaces and punctuation form a group, which is never divided between splits. A
-/// group is stratified by the label of its first row. Within a split the examples keep their order.
+/// group is stratified by the labels of its first row. Within a split the examples keep their order.
 ///
 /// # Errors
 /// When the config is not valid, or when a requested split would be empty.
@@ -81,9 +81,10 @@ pub fn split<T: Item>(examples: Vec<T>, config: &SplitConfig) -> Result<Splits<V
 /// The split of each example.
 fn assign<T: Item>(examples: &[T], config: &SplitConfig) -> Vec<Split> {
     let groups = groups(examples);
-    let mut strata: BTreeMap<LabelId, Vec<&[u32]>> = BTreeMap::new();
+    // Sorted, so that sets of labels with the same first label are neighbours.
+    let mut strata: BTreeMap<&[LabelId], Vec<&[u32]>> = BTreeMap::new();
     for group in &groups {
-        let stratum = if config.stratify { examples[group[0] as usize].stratum() } else { 0 };
+        let stratum = if config.stratify { examples[group[0] as usize].stratum() } else { &[] };
         strata.entry(stratum).or_default().push(group);
     }
 
@@ -186,6 +187,25 @@ mod tests {
 
     fn keys(examples: &[Example]) -> HashSet<Key> {
         examples.iter().map(|example| key::loose(example.texts())).collect()
+    }
+
+    #[test]
+    fn sets_of_labels_are_stratified() {
+        let row = |at: usize| Example {
+            text: format!("text {at}"),
+            text_pair: None,
+            target: match at % 10 {
+                0 => vec![0, 1],
+                1..=4 => vec![0],
+                _ => vec![],
+            },
+        };
+        for seed in 0..8 {
+            let config = SplitConfig { seed, ..SplitConfig::default() };
+            let splits = split((0..100).map(row).collect(), &config).expect("enough rows");
+            let rare = |rows: &[Example<Vec<LabelId>>]| rows.iter().filter(|row| row.target.contains(&1)).count();
+            assert_eq!((rare(&splits.validation), splits.test.as_deref().map(rare)), (1, Some(1)), "seed {seed}");
+        }
     }
 
     #[test]

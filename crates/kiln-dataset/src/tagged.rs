@@ -3,20 +3,10 @@ use std::ops::Range;
 
 use kiln_schema::TaggedText;
 
+use crate::layout::{DOCUMENT_START, Layout, is_comment, is_untagged, layout};
 use crate::lines::Lines;
-use crate::read::Names;
+use crate::read::{Names, OUTSIDE};
 use crate::{Error, Format, Place, Source, tagged_rows};
-
-/// The layout of a file of tagged texts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Layout {
-    /// One unit per line with its tag in the last column, and a blank line between texts.
-    UnitPerLine,
-    /// One text per line: units separated by spaces, a tab, then tags separated by spaces.
-    TextPerLine,
-    /// One text per line as words separated by spaces. Their characters are tagged B, M, E and S.
-    Segmented,
-}
 
 /// A line and its number, from 1.
 struct NumberedLine {
@@ -60,19 +50,36 @@ impl LookAhead {
 
 /// Reads tagged texts. [`Record`](crate::Record) describes the layouts.
 pub(crate) fn read(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>, Error> {
-    if matches!(source.format()?, Format::Jsonl | Format::Parquet | Format::Arrow) {
-        return tagged_rows::read(source, names);
+    match source.format()? {
+        Format::Jsonl | Format::Parquet | Format::Arrow => return tagged_rows::read(source, names),
+        // Files of this layout often end in `.txt` too.
+        Format::Conll | Format::Tsv => {}
+        format => return Err(Error::NoTags { path: source.path.clone(), format }),
     }
     let mut reader = LookAhead::open(source)?;
-    let layout = layout(reader.ahead.iter().map(|line| line.text.as_str()));
+    let lines = reader.ahead.iter().map(|line| line.text.as_str());
+    let is_untagged = source.columns.label.is_none() && is_untagged(lines.clone());
+    let layout = if is_untagged { Layout::Untagged } else { layout(lines) };
     let mut texts = Vec::new();
     let mut open = OpenText::default();
     while let Some(line) = reader.next()? {
         let is_blank = line.text.trim().is_empty();
+        let is_per_unit = matches!(layout, Layout::UnitPerLine | Layout::ConllU | Layout::Untagged);
+        if is_per_unit && is_comment(&line.text) {
+            continue;
+        }
         let ends_text = match layout {
-            Layout::UnitPerLine if is_blank || line.text.starts_with(DOCUMENT_START) => true,
+            _ if is_per_unit && (is_blank || line.text.starts_with(DOCUMENT_START)) => true,
             Layout::UnitPerLine => {
                 add_unit(&mut open, &line, &reader)?;
+                false
+            }
+            Layout::ConllU => {
+                add_word(&mut open, &line, &reader)?;
+                false
+            }
+            Layout::Untagged => {
+                open.push(line.text.trim(), OUTSIDE, line.number);
                 false
             }
             Layout::TextPerLine if !is_blank => add_text(&mut open, &line, &reader).map(|()| true)?,
@@ -92,7 +99,9 @@ pub(crate) fn read(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>
 
 /// Adds a line of [`Layout::UnitPerLine`].
 fn add_unit(open: &mut OpenText, line: &NumberedLine, reader: &LookAhead) -> Result<(), Error> {
-    let mut columns = line.text.split([' ', '\t']).filter(|column| !column.is_empty());
+    // A unit may contain a space if tabs separate the columns.
+    let separator = if line.text.contains('\t') { '\t' } else { ' ' };
+    let mut columns = line.text.split(separator).map(str::trim).filter(|column| !column.is_empty());
     match (columns.next(), columns.next_back()) {
         (Some(unit), Some(tag)) => {
             open.push(unit, tag, line.number);
@@ -100,6 +109,16 @@ fn add_unit(open: &mut OpenText, line: &NumberedLine, reader: &LookAhead) -> Res
         }
         _ => Err(reader.fault(line, "a unit and its tag, separated by a tab or spaces")),
     }
+}
+
+/// Adds a line of [`Layout::ConllU`]. The lines of contractions (`1-2`) and of omitted words (`1.1`) repeat or add no text.
+fn add_word(open: &mut OpenText, line: &NumberedLine, reader: &LookAhead) -> Result<(), Error> {
+    match line.text.split('\t').collect::<Vec<_>>()[..] {
+        [id, ..] if id.contains(['-', '.']) => {}
+        [_, word, _, part_of_speech, _, _, _, _, _, _] => open.push(word.trim(), part_of_speech.trim(), line.number),
+        _ => return Err(reader.fault(line, "the ten columns of CoNLL-U, separated by tabs")),
+    }
+    Ok(())
 }
 
 /// Adds a line of [`Layout::TextPerLine`].
@@ -131,65 +150,8 @@ fn add_words(open: &mut OpenText, line: &NumberedLine) {
     }
 }
 
-/// The line that starts a document in the files of CoNLL 2003.
-const DOCUMENT_START: &str = "-DOCSTART-";
-
 /// The number of lines used to detect the layout.
 const LOOK_AHEAD: usize = 64;
-
-/// Detects the layout. It is one text per line if any line has several units separated by spaces, a tab, and as many
-/// tags. Otherwise it is one unit per line if any line has a tab or starts a document, or if most lines end in a tag. It is
-/// also one unit per line if there are blank lines, at least seven of eight lines have two columns, and none has more.
-/// Otherwise it is words separated by spaces.
-///
-/// A few lines without a tag do not change the layout, so that they are reported.
-fn layout<'a>(lines: impl Iterator<Item = &'a str> + Clone) -> Layout {
-    let filled = || lines.clone().filter(|line| !line.trim().is_empty());
-    let whole = |line: &str| {
-        line.split_once('\t')
-            .is_some_and(|(units, tags)| columns(units).count() > 1 && columns(units).count() == columns(tags).count())
-    };
-    if filled().any(whole) {
-        return Layout::TextPerLine;
-    }
-    let count = filled().count();
-    let tagged = filled().filter(|line| ends_in_tag(line)).count();
-    let pairs = filled().filter(|line| columns(line).count() == 2).count();
-    let longer = filled().any(|line| columns(line).count() > 2);
-    let parted = filled().count() < lines.clone().count();
-    if filled().any(|line| line.contains('\t') || line.starts_with(DOCUMENT_START))
-        || 2 * tagged > count
-        || (parted && !longer && 8 * pairs >= 7 * count)
-    {
-        Layout::UnitPerLine
-    } else {
-        Layout::Segmented
-    }
-}
-
-fn columns(line: &str) -> impl DoubleEndedIterator<Item = &str> {
-    line.split(' ').filter(|column| !column.is_empty())
-}
-
-/// Whether the last column of a line looks like a tag. Of two columns, the last may also be an ASCII word, such as a part
-/// of speech.
-fn ends_in_tag(line: &str) -> bool {
-    let starts_ascii = |word: &str| word.starts_with(|char: char| char.is_ascii_alphanumeric());
-    match columns(line).collect::<Vec<_>>()[..] {
-        [_, last] => is_tag(last) || starts_ascii(last),
-        [_, .., last] => is_tag(last),
-        _ => false,
-    }
-}
-
-/// Whether a word is `O` or a prefix, or a prefix joined to a label, as in `B-PER`, `b_地名` and `LOC-B`.
-fn is_tag(word: &str) -> bool {
-    let is_prefix = |part: &str| part.len() == 1 && "OBIMELSU".contains(&part.to_ascii_uppercase());
-    let joined = |prefix: &str, label: &str| is_prefix(prefix) && !label.is_empty();
-    is_prefix(word)
-        || word.split_once(['-', '_']).is_some_and(|(prefix, label)| joined(prefix, label))
-        || word.rsplit_once(['-', '_']).is_some_and(|(label, prefix)| joined(prefix, label))
-}
 
 /// A text that is being read. It needs little more memory than the finished text.
 #[derive(Default)]
@@ -277,6 +239,52 @@ mod tests {
         assert_eq!(shown("a.conll", whole), ["中国， = 中/B-LOC 国/E-LOC ，/O", "好 = 好/O"]);
         let segmented = "共同  创造  美好\n我 爱你\n";
         assert_eq!(shown("a.conll", segmented)[1], "我爱你 = 我/S 爱/B 你/E");
+    }
+
+    #[test]
+    fn a_unit_or_a_tag_may_contain_a_space_between_tabs() {
+        let content = "Hà Nội\tB-LOC\nlà\tO\n\n10 000\tCARD\tB-X Y\n";
+        assert_eq!(shown("a.conll", content), ["Hà Nội là = Hà Nội/B-LOC là/O", "10 000 = 10 000/B-X Y"]);
+    }
+
+    #[test]
+    fn comments_and_the_columns_of_conll_u_are_known() {
+        let comments = "# text = The dog\nThe\tDET\n# newpar\n#\tSYM\n# = 3\tNUM\n";
+        assert_eq!(shown("a.conll", comments), ["The # # = 3 = The/DET #/SYM # = 3/NUM"]);
+        let word =
+            |id: &str, word: &str, tag: &str| format!("{id}\t{word}\t_\t{tag}\t_\t_\t0\troot\t_\tSpaceAfter=No\n");
+        let lines = [word("1-2", "du", "_"), word("1", "de", "ADP"), word("2", "le", "DET"), word("2.1", "x", "X")];
+        let content = format!("# sent_id = 1\n{}\n{}", lines.concat(), word("1", "chat noir", "NOUN"));
+        assert_eq!(shown("a.conll", &content), ["de le = de/ADP le/DET", "chat noir = chat noir/NOUN"]);
+        let short = format!("{content}{}", "2\tx\n");
+        let file = file("a.conll", short);
+        let fault = read::<TaggedText>(std::slice::from_ref(&file.source), None).expect_err("two columns").to_string();
+        assert!(
+            fault.ends_with("line 8: found `2\tx`, expected the ten columns of CoNLL-U, separated by tabs"),
+            "{fault}"
+        );
+    }
+
+    #[test]
+    fn only_a_prediction_reads_units_without_tags() {
+        let mut file = file("a.conll", "Peter\nlives\n\n中\n国\n");
+        let units = |source: &Source| {
+            let (texts, _) = read::<TaggedText>(std::slice::from_ref(source), None).expect("texts");
+            texts.iter().map(|text| text.words().collect::<Vec<_>>().join("|")).collect::<Vec<_>>()
+        };
+        assert_eq!(units(&file.source), ["P|e|t|e|r", "l|i|v|e|s", "中", "国"], "segmented words");
+        file.source.columns.label = None;
+        assert_eq!(units(&file.source), ["Peter|lives", "中|国"]);
+    }
+
+    #[test]
+    fn formats_without_tags_are_refused() {
+        for (name, format) in [("a.csv", None), ("a.conll", Some(Format::Squad)), ("a.conll", Some(Format::Text))] {
+            let mut file = file(name, "word,tag\nEU,B-ORG\n");
+            file.source.format = format;
+            let fault = read::<TaggedText>(std::slice::from_ref(&file.source), None).expect_err(name).to_string();
+            assert!(fault.contains("expected conll, jsonl, parquet or arrow"), "{fault}");
+        }
     }
 
     #[test]

@@ -71,6 +71,9 @@ fn of_spans(cells: &Map<String, Value>, place: &Place, names: &mut Names) -> Res
         let (Some(start), Some(end), Some(label)) = (number("start", 0), number("end", 1), part("label", 2)) else {
             return Err(fault(place, span, "a span with `start`, `end` and `label`"));
         };
+        if label.is_empty() {
+            return Err(fault(place, span, "a label that is not empty"));
+        }
         if start >= end || end > units.len() || tags[start..end].iter().any(|tag| tag != "O") {
             return Err(fault(place, span, "a span of characters within the text that does not overlap another"));
         }

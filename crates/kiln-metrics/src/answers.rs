@@ -103,12 +103,24 @@ fn is_chinese(char: char) -> bool {
     ('\u{4e00}'..='\u{9fa5}').contains(&char)
 }
 
+/// Replaces each article by a space, as the script's regular expression `\b(a|an|the)\b` does. A dash, for example, ends a
+/// word.
+fn without_articles(text: &str) -> String {
+    let mut without = String::with_capacity(text.len());
+    for part in text.split_inclusive(|char: char| !char.is_alphanumeric()) {
+        let word = part.trim_end_matches(|char: char| !char.is_alphanumeric());
+        let is_article = matches!(word, "a" | "an" | "the");
+        without.push_str(if is_article { " " } else { word });
+        without.push_str(&part[word.len()..]);
+    }
+    without
+}
+
 fn segments(text: &str, language: AnswerLanguage) -> Vec<String> {
     match language {
         AnswerLanguage::English => {
             let plain: String = text.to_lowercase().chars().filter(|char| !char.is_ascii_punctuation()).collect();
-            let words = plain.split_whitespace().filter(|word| !matches!(*word, "a" | "an" | "the"));
-            words.map(str::to_owned).collect()
+            without_articles(&plain).split_whitespace().map(str::to_owned).collect()
         }
         AnswerLanguage::Chinese => {
             let mut segments: Vec<String> = Vec::new();
