@@ -132,14 +132,18 @@ impl Reader<'_> {
             }
         } else if !self.picks.flags.is_empty() {
             let flag = |at, column: &Column| cell(column, self.picks.flags[at]);
-            labels = Some(self.columns.flagged(flag, |column, found| self.bad_cell(column, found))?);
+            let bad = |column: &Column, found| Error::Flag { place: self.place(), column: column.clone(), found };
+            labels = Some(self.columns.flagged(flag, bad)?);
         }
         Ok(Row::new(text, text_pair, label, self.row).with_labels(labels))
     }
 
     fn bad_cell(&self, column: &Column, found: String) -> Error {
-        let place = Place { path: self.path.to_owned(), line: self.row, unit: Unit::Row };
-        Error::Cell { place, column: column.clone(), found }
+        Error::Cell { place: self.place(), column: column.clone(), found }
+    }
+
+    fn place(&self) -> Place {
+        Place { path: self.path.to_owned(), line: self.row, unit: Unit::Row }
     }
 }
 

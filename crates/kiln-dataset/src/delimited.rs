@@ -62,13 +62,15 @@ impl Delimited {
         }
     }
 
-    /// Refuses a first row in which at least two cells, and all those of the requested columns, are usual column names.
+    /// Refuses a first row in which at least two cells, or the only cell of a CSV file, and all those of the requested columns
+    /// are usual column names.
     fn check_first(&self, line: u64, fields: &[String]) -> Result<(), Error> {
         let is_name = |cell: &str| USUAL_NAMES.split_whitespace().any(|name| name == cell.trim().to_lowercase());
         let mut picks = [Some(self.picks.text), self.picks.text_pair, self.picks.label].into_iter().flatten();
         let cells = fields.iter().filter(|cell| is_name(cell)).map(|cell| cell.trim().to_owned());
         let cells: Vec<String> = cells.collect();
-        if cells.len() > 1 && picks.all(|at| fields.get(at).is_some_and(|cell| is_name(cell))) {
+        let are_enough = cells.len() > 1 || (fields.len() == 1 && self.dialect == Dialect::Csv && !cells.is_empty());
+        if are_enough && picks.all(|at| fields.get(at).is_some_and(|cell| is_name(cell))) {
             return Err(Error::HeaderAsRow { place: self.lines.place_of(line), cells });
         }
         Ok(())
@@ -98,7 +100,7 @@ impl Iterator for Delimited {
             let label = self.picks.label.map(field).transpose()?;
             let mut labels = None;
             if !self.picks.flags.is_empty() {
-                let bad = |column: &_, found| Error::Cell {
+                let bad = |column: &_, found| Error::Flag {
                     place: self.lines.place_of(line),
                     column: Column::clone(column),
                     found,

@@ -193,6 +193,16 @@ pub enum Error {
         /// The question's id.
         id: String,
     },
+    /// A cell of a column that says whether a row has a label is neither 0 nor 1.
+    #[error("{place}: column {column} holds `{found}`: expected 0 or 1, which says whether the row has this label")]
+    Flag {
+        /// The row.
+        place: Place,
+        /// The column.
+        column: Column,
+        /// The cell.
+        found: String,
+    },
     /// A line of tagged text is not valid.
     #[error("{place}: found `{found}`, expected {expected}")]
     Tagged {

@@ -2,18 +2,21 @@ use serde_json::{Map, Value};
 
 use crate::delimited::{Dialect, next_record};
 use crate::lines::Lines;
-use crate::{Error, Format, Source};
+use crate::{Error, Format, Source, arrow, parquet};
 
 /// The columns of the first row: the cells of a CSV or TSV file, whether or not they are a header; the keys of a JSON
-/// Lines file; or the whole first line of plain text. `None` for an empty file, and for the other formats, whose
-/// structure is fixed or described in the file.
+/// Lines file; the names of the columns of Parquet and Arrow; or the whole first line of plain text. `None` for an empty
+/// file, and for the other formats, whose structure is fixed.
 ///
 /// # Errors
 /// When the file cannot be read, or when its first row is damaged.
 pub fn head(source: &Source) -> Result<Option<Vec<String>>, Error> {
     let format = source.format()?;
-    if !matches!(format, Format::Csv | Format::Tsv | Format::Jsonl | Format::Text) {
-        return Ok(None);
+    match format {
+        Format::Csv | Format::Tsv | Format::Jsonl | Format::Text => {}
+        Format::Parquet => return Ok(Some(parquet::open(source)?.names)),
+        Format::Arrow => return Ok(Some(arrow::open(source)?.names)),
+        Format::Conll | Format::Squad => return Ok(None),
     }
     let mut lines = Lines::open(source)?;
     let record = |lines: &mut Lines, dialect| -> Result<_, Error> {

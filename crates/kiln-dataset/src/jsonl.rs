@@ -35,7 +35,7 @@ impl Jsonl {
         let label = self.columns.label.as_ref().filter(|_| labels.is_none());
         let label = label.map(|column| self.cell(&object, column)).transpose()?.flatten();
         if !self.columns.flags.is_empty() {
-            let bad = |column: &Column, found| self.bad_cell(column, found);
+            let bad = |column: &Column, found| Error::Flag { place: self.lines.place(), column: column.clone(), found };
             labels = Some(self.columns.flagged(|_, column| self.cell(&object, column), bad)?);
         }
         let text_pair = text_pair.map(Option::unwrap_or_default);

@@ -33,8 +33,12 @@ pub fn rows(source: &Source) -> Result<Box<dyn Iterator<Item = Result<Row, Error
 fn text_lines(source: &Source) -> Result<impl Iterator<Item = Result<Row, Error>> + Send + use<>, Error> {
     let mut lines = Lines::open(source)?;
     Ok(std::iter::from_fn(move || {
-        let line = lines.next_filled_line().transpose()?;
-        Some(line.map(|line| Row::new(line, None, None, lines.line())))
+        loop {
+            match lines.next_filled_line().transpose()? {
+                Ok(line) if line.trim().is_empty() => {}
+                line => return Some(line.map(|line| Row::new(line, None, None, lines.line()))),
+            }
+        }
     }))
 }
 
@@ -52,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_line_of_plain_text_is_a_row() {
-        let mut plain = file("a.txt", "房间\t很大\r\n\n \u{3000}太差了 \n\"x");
+        let mut plain = file("a.txt", "房间\t很大\r\n\n \u{3000}太差了 \n\"x\n\t\n\u{3000}\n");
         plain.source.format = Some(Format::Text);
         plain.source.columns = Columns { text: 0.into(), text_pair: None, label: None, flags: vec![] };
         let rows: Vec<(u64, String)> = plain.rows().into_iter().map(|row| (row.line, row.text)).collect();

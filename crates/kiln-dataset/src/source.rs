@@ -98,7 +98,7 @@ impl Columns {
                 None | Some("" | "0" | "0.0" | "false" | "False") => {}
                 Some("1" | "1.0" | "true" | "True") => set.push(name.clone()),
                 Some(other) => {
-                    return Err(bad(&column, format!("`{other}`, where 0 or 1 says whether the label is right")));
+                    return Err(bad(&column, other.to_owned()));
                 }
             }
         }

@@ -34,6 +34,14 @@ pub enum Error {
         /// The beginning of the text.
         text: String,
     },
+    /// The mask is behind the last token that the model takes.
+    #[error("the {mask} is cut off: the text has more tokens than the {max_length} that the model takes")]
+    MaskCut {
+        /// The mask token.
+        mask: String,
+        /// The maximum length, in tokens.
+        max_length: usize,
+    },
     /// The vocabulary has no mask token.
     #[error("{}: the tokenizer's vocabulary has no mask token", folder.display())]
     NoMaskToken {

@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -156,6 +157,12 @@ impl Predictor {
         &self.model.network
     }
 
+    /// Whether the config names the problem type, as that of each model of Kiln does. Without it, the score of a single
+    /// logit is its sigmoid in transformers' pipeline, and not a number.
+    pub fn has_problem_type(&self) -> bool {
+        self.model.config.extra.get("problem_type").is_some_and(|name| !name.is_null())
+    }
+
     /// The encoder, mutable.
     pub fn bert_mut(&mut self) -> &mut Bert {
         self.model.network.bert_mut()
@@ -175,8 +182,25 @@ impl Predictor {
     /// # Errors
     /// When a text cannot be tokenized, a question has no context, a token has no embedding, or a logit is not finite.
     pub fn predict(&self, texts: &[(&str, Option<&str>)]) -> Result<Vec<Prediction>, Error> {
-        let prepare = |&(text, text_pair): &(&str, Option<&str>)| self.prepare(text, text_pair);
-        let prepared: Vec<Prepared> = texts.par_iter().map(prepare).collect::<Result<_, _>>()?;
+        self.predictions(texts.par_iter().map(|(text, text_pair)| self.prepare(text, *text_pair)))
+    }
+
+    /// Tags texts whose units are given, in bytes of the text: those of a labelled file, for example.
+    ///
+    /// # Errors
+    /// When a text cannot be tokenized, a token has no embedding, or a logit is not finite.
+    ///
+    /// # Panics
+    /// When the model's task is not token classification.
+    pub fn predict_units(&self, texts: &[(&str, &[Range<usize>])]) -> Result<Vec<Prediction>, Error> {
+        self.predictions(texts.par_iter().map(|(text, units)| self.prepare_units(text, units.to_vec())))
+    }
+
+    fn predictions(
+        &self,
+        prepared: impl ParallelIterator<Item = Result<Prepared, Error>>,
+    ) -> Result<Vec<Prediction>, Error> {
+        let prepared: Vec<Prepared> = prepared.collect::<Result<_, _>>()?;
         let computed = self.compute(&prepared.iter().collect::<Vec<_>>());
         computed.into_iter().map(|computed| Ok(computed?.prediction)).collect()
     }

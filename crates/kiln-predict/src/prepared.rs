@@ -111,19 +111,19 @@ impl Predictor {
             Network::SequenceClassification { .. } => Rows::Whole(tokenizer.encode(text, text_pair)?),
             Network::TokenClassification { units, .. } => {
                 text = given.0;
-                let in_units = |units: Vec<Range<usize>>| -> Result<_, Error> {
-                    let windows = tokenizer.encode_units(text, &units)?;
-                    Ok((units, windows))
-                };
-                let (units, windows) = match units {
-                    Units::Characters => in_units(characters(text))?,
-                    Units::Words => in_units(words(text))?,
-                    Units::Tokens => tokenizer.encode_by_tokens(text)?,
-                };
-                Rows::Units { units, windows }
+                match units {
+                    Units::Characters => return self.prepare_units(text, characters(text)),
+                    Units::Words => return self.prepare_units(text, words(text)),
+                    Units::Tokens => {
+                        let (units, windows) = tokenizer.encode_by_tokens(text)?;
+                        Rows::Units { units, windows }
+                    }
+                }
             }
             Network::QuestionAnswering { .. } => {
-                let context = text_pair.ok_or_else(|| Error::NoContext { question: excerpt(text) })?;
+                let context = text_pair
+                    .filter(|context| !context.is_empty())
+                    .ok_or_else(|| Error::NoContext { question: excerpt(text) })?;
                 // The same window length as in transformers' question-answering pipeline.
                 let config = ContextConfig { max_length: PIPELINE_MAX_LENGTH, ..ContextConfig::default() };
                 let windows = tokenizer.encode_context(text, context, config)?;
@@ -137,11 +137,27 @@ impl Predictor {
                 let mask_token_id = tokenizer.mask_token_id().expect("`from_folder` has looked for it");
                 if !encoding.input_ids.contains(&mask_token_id) {
                     let mask = tokenizer.token(mask_token_id).unwrap_or_default();
-                    return Err(Error::NoMask { mask, text: excerpt(text) });
+                    let is_there = [Some(text), text_pair].into_iter().flatten().any(|text| text.contains(&mask));
+                    return Err(match is_there && encoding.is_truncated() {
+                        true => Error::MaskCut { mask, max_length: tokenizer.max_length() },
+                        false => Error::NoMask { mask, text: excerpt(text) },
+                    });
                 }
                 Rows::Whole(encoding)
             }
         };
         Ok(Prepared { text: text.to_owned(), text_pair: text_pair.map(str::to_owned), rows, top: None })
+    }
+
+    /// Tokenizes a text to tag, whose units are given in bytes. [`Predictor::compute`] takes the result.
+    ///
+    /// # Errors
+    /// When the text cannot be tokenized.
+    ///
+    /// # Panics
+    /// In [`Predictor::compute`], when the model's task is another one.
+    pub fn prepare_units(&self, text: &str, units: Vec<Range<usize>>) -> Result<Prepared, Error> {
+        let windows = self.tokenizer().encode_units(text, &units)?;
+        Ok(Prepared { text: text.to_owned(), text_pair: None, rows: Rows::Units { units, windows }, top: None })
     }
 }

@@ -9,7 +9,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 
 use kiln_backend::{Backend, Flex};
-use kiln_kernels::Precision;
 use kiln_serve::{Model, ModelConfig, ServeConfig, Server};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let temporary = tempfile::tempdir()?;
     let folders = untrained::untrained(temporary.path())?;
     let load = move || {
-        let config = ModelConfig { precision: Precision::F32, pooling: None };
+        let config = ModelConfig { precision: None, pooling: None };
         let load =
             |(name, folder): &(String, PathBuf)| Model::from_folder(name.clone(), folder, config, &Flex::device(0));
         folders.iter().map(load).collect()

@@ -18,7 +18,7 @@ pub struct App {
     pub config: ServeConfig,
     pub queue: Queue<TextWork>,
     pub metrics: Arc<Metrics>,
-    pub keys: Option<Keys>,
+    keys: RwLock<Option<Arc<Keys>>>,
     models: RwLock<Arc<[Arc<Model>]>>,
     draining: AtomicBool,
 }
@@ -63,7 +63,7 @@ impl App {
             config,
             queue,
             metrics: Arc::new(metrics),
-            keys,
+            keys: RwLock::new(keys.map(Arc::new)),
             models: RwLock::new(Arc::from([])),
             draining: AtomicBool::new(false),
         };
@@ -80,6 +80,16 @@ impl App {
     pub fn swap(&self, models: Vec<Model>) {
         let models: Arc<[Arc<Model>]> = models.into_iter().map(Arc::new).collect();
         *self.models.write().unwrap_or_else(PoisonError::into_inner) = models;
+    }
+
+    /// The current keys of clients, if requests need one.
+    pub fn keys(&self) -> Option<Arc<Keys>> {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces the keys of clients.
+    pub fn swap_keys(&self, keys: Option<Keys>) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys.map(Arc::new);
     }
 
     pub fn start_draining(&self) {
@@ -139,7 +149,10 @@ impl App {
         if bytes <= FEW_BYTES {
             return preparation.run(texts);
         }
-        let prepared = tokio::task::spawn_blocking(move || preparation.run(texts)).await;
+        let prepared = tokio::task::spawn_blocking(move || preparation.run(texts));
+        let Ok(prepared) = tokio::time::timeout(self.config.limits.deadline, prepared).await else {
+            return Err(self.too_late());
+        };
         prepared.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             // The runtime is shutting down.
@@ -155,11 +168,13 @@ impl App {
             Ok(Ok(outcomes)) => Ok(outcomes),
             Ok(Err(Failure::Closed)) => Err(closing()),
             Ok(Err(Failure::Panic | Failure::Text(_))) => Err(Refusal::internal()),
-            Err(_) => {
-                let message = format!("there was no answer within {} s", deadline.as_secs());
-                Err(Refusal::new(StatusCode::GATEWAY_TIMEOUT, Reason::Deadline, message))
-            }
+            Err(_) => Err(self.too_late()),
         }
+    }
+
+    fn too_late(&self) -> Refusal {
+        let message = format!("there was no answer within {} s", self.config.limits.deadline.as_secs());
+        Refusal::new(StatusCode::GATEWAY_TIMEOUT, Reason::Deadline, message)
     }
 }
 

@@ -17,6 +17,16 @@ pub enum Error {
     /// A bundle differs from its manifest, or cannot be loaded.
     #[error(transparent)]
     Bundle(Box<kiln_bundle::Error>),
+    /// Another precision was requested than that of a bundle.
+    #[error("{}: the bundle's precision is {own}, not {asked}", folder.display())]
+    Precision {
+        /// The bundle's folder.
+        folder: PathBuf,
+        /// The precision of the bundle.
+        own: &'static str,
+        /// The requested precision.
+        asked: &'static str,
+    },
     /// A loaded model cannot compute the probe text.
     #[error("{}: the model failed on a test input: {reason}", folder.display())]
     Probe {

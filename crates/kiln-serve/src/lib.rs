@@ -7,7 +7,7 @@
 //! use kiln_kernels::Precision;
 //! use kiln_serve::{Model, ModelConfig, ServeConfig, Server};
 //!
-//! let config = ModelConfig { precision: Precision::Bf16, pooling: None };
+//! let config = ModelConfig { precision: Some(Precision::Bf16), pooling: None };
 //! let load = move || {
 //!     let model = Model::from_folder("hotel".to_owned(), "runs/hotel/model".as_ref(), config, &Flex::device(0))?;
 //!     Ok(vec![model])

@@ -30,11 +30,14 @@ pub struct Listener {
 /// The most bytes in the head of a request.
 const HEAD_BYTES: usize = 64 << 10;
 
+/// More connections than a process can open.
+const MOST_CONNECTIONS: usize = 1 << 24;
+
 impl Listener {
     /// Runs until `closing` is true. Then it accepts no further connections, and returns once the open ones have their
     /// responses.
     pub async fn run(self, closing: watch::Receiver<bool>) {
-        let most = self.app.config.limits.connections;
+        let most = self.app.config.limits.connections.min(MOST_CONNECTIONS);
         let slots = Arc::new(Semaphore::new(most));
         let mut stop = closing.clone();
         loop {
@@ -67,7 +70,7 @@ impl Listener {
         }
         drop(self.socket);
         // All slots are free once all connections have ended.
-        let _ = slots.acquire_many(u32::try_from(most).unwrap_or(u32::MAX)).await;
+        let _ = slots.acquire_many(most as u32).await;
     }
 
     fn connection(&self, stream: TcpStream, closing: watch::Receiver<bool>) -> impl Future<Output = ()> + use<> {

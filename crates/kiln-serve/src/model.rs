@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use kiln_bundle::{Bundle, Vectors, is_bundle};
+use kiln_bundle::{Bundle, Manifest, Vectors, is_bundle};
 use kiln_heads::{AdapterBase, Network, Pooling};
 use kiln_kernels::Precision;
 use kiln_predict::{Computed, EmbedConfig, Embedder, Predictor, Prepared};
@@ -75,8 +75,8 @@ impl Ability {
 /// Configuration for loading a model.
 #[derive(Clone, Copy, Debug)]
 pub struct ModelConfig {
-    /// The precision of the matrix products. A bundle has its own precision.
-    pub precision: Precision,
+    /// The precision of the matrix products, by default f32. A bundle has its own precision, and another one is an error.
+    pub precision: Option<Precision>,
     /// How hidden states are pooled into vectors. The default is the pooling in the bundle's manifest or in the
     /// sentence-transformers files of the folder, otherwise the mean of all tokens.
     pub pooling: Option<Pooling>,
@@ -107,6 +107,11 @@ impl Model {
 
     fn from_bundle(name: String, folder: &Path, config: ModelConfig, device: &Device) -> Result<Self, Error> {
         let failed = |error| Error::bundle(folder, error);
+        let own = Manifest::read(folder).map_err(failed)?.precision;
+        if let Some(asked) = config.precision.filter(|asked| *asked != own) {
+            let [own, asked] = [own, asked].map(folder::precision_name);
+            return Err(Error::Precision { folder: folder.to_owned(), own, asked });
+        }
         let bundle = Bundle::open(folder, device).map_err(failed)?;
         let vectors = bundle.manifest.vectors;
         let vectors = Vectors { pooling: config.pooling.unwrap_or(vectors.pooling), ..vectors };
@@ -129,8 +134,14 @@ impl Model {
     fn from_plain(name: String, folder: &Path, config: ModelConfig, device: &Device) -> Result<Self, Error> {
         let details = Self::details(folder, config)?;
         let embedder = |embed: EmbedConfig| embed.load(folder, device);
-        Self::computed_as(name, details, config.precision, Predictor::from_folder(folder, device), embedder)
-            .map_err(|source| Error::Model { folder: folder.to_owned(), source: Box::new(source) })
+        Self::computed_as(
+            name,
+            details,
+            config.precision.unwrap_or_default(),
+            Predictor::from_folder(folder, device),
+            embedder,
+        )
+        .map_err(|source| Error::Model { folder: folder.to_owned(), source: Box::new(source) })
     }
 
     /// Loads a base model once, and a model for each adapter of Kiln or peft. The models share the weights of the base in
@@ -150,8 +161,14 @@ impl Model {
         let load = |(name, adapter): &(String, PathBuf)| {
             let embedder = |embed: EmbedConfig| embed.on_base(&shared, adapter, device);
             let predictor = Predictor::on_base(&shared, adapter, device);
-            let model = Self::computed_as(name.clone(), details.clone(), config.precision, predictor, embedder)
-                .map_err(|source| failed(adapter, source))?;
+            let model = Self::computed_as(
+                name.clone(),
+                details.clone(),
+                config.precision.unwrap_or_default(),
+                predictor,
+                embedder,
+            )
+            .map_err(|source| failed(adapter, source))?;
             model.probe().map_err(|reason| Error::Probe { folder: adapter.clone(), reason })?;
             Ok(model)
         };
@@ -161,7 +178,7 @@ impl Model {
     /// The metadata of a model folder.
     fn details(folder: &Path, config: ModelConfig) -> Result<Details, Error> {
         let vectors = Vectors::of_checkpoint(folder, config.pooling).map_err(|error| Error::bundle(folder, error))?;
-        Ok(folder::details(folder, config.precision, vectors))
+        Ok(folder::details(folder, config.precision.unwrap_or_default(), vectors))
     }
 
     /// A model that is not a bundle. Without a head it computes only vectors.
@@ -218,6 +235,12 @@ impl Model {
             Some(Network::QuestionAnswering { .. }) => Ability::Answers,
             Some(Network::MaskedLm { .. }) => Ability::Masks,
         }
+    }
+
+    /// Whether the score of the model's only logit is its sigmoid, as in transformers' pipeline: the config of a
+    /// cross-encoder has no problem type.
+    pub fn is_cross_encoder(&self) -> bool {
+        self.ability() == Ability::Number && self.predictor.as_ref().is_some_and(|model| !model.has_problem_type())
     }
 
     /// The names of the labels. Empty when the model has no labels.

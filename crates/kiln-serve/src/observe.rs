@@ -76,7 +76,7 @@ pub async fn observe(State(app): State<Arc<App>>, mut request: Request, next: Ne
 
 /// The name of the request's key, or `None` when the request has none and needs none.
 fn key_of(app: &App, request: &Request, route: &str) -> Result<Option<String>, Refusal> {
-    let Some(keys) = &app.keys else { return Ok(None) };
+    let Some(keys) = app.keys() else { return Ok(None) };
     let authorization = request.headers().get(header::AUTHORIZATION);
     match authorization.and_then(|value| keys.name_of(value.as_bytes())) {
         Some(name) => Ok(Some(name.to_owned())),

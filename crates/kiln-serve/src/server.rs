@@ -177,10 +177,12 @@ impl Reload {
 
     fn swap(&self) -> Result<Vec<String>, Error> {
         let certificate = self.app.config.tls.as_ref().map(tls::config).transpose()?;
+        let keys = self.app.config.key_file.as_deref().map(Keys::from_file).transpose()?;
         // The worker keeps a thread of its pool.
         let models = pool("load", &self.app.config)?.install(|| checked((self.load)()?))?;
         let names = models.iter().map(|model| model.name.clone()).collect();
         self.app.swap(models);
+        self.app.swap_keys(keys);
         if let (Some(tls), Some(certificate)) = (&self.tls, certificate) {
             *tls.write().unwrap_or_else(PoisonError::into_inner) = certificate;
         }

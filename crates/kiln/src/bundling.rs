@@ -22,8 +22,31 @@ pub struct ModelFolders<'a> {
     pub adapter: Option<&'a Path>,
 }
 
+/// Fails if the model is that of a run, and the adapter is the same run's, which the model already contains.
+///
+/// # Errors
+/// When the adapter would be applied twice.
+pub fn check_adapter(model: &Path, adapter: &Path) -> Result<(), Error> {
+    let run_of = |folder: &Path, name: &str| {
+        let folder = folder.canonicalize().ok().filter(|folder| folder.ends_with(name))?;
+        folder.parent().map(Path::to_owned)
+    };
+    match run_of(model, "model") {
+        Some(run) if run_of(adapter, "adapter").as_ref() == Some(&run) => {
+            let run = run.display();
+            let message =
+                format!("{run}: the model of this run already contains its adapter; expected the adapter's base");
+            Err(anyhow::Error::from(UsageError(message)).into())
+        }
+        _ => Ok(()),
+    }
+}
+
 impl ModelFolders<'_> {
     fn is_bundle(&self) -> anyhow::Result<bool> {
+        if let Some(adapter) = self.adapter {
+            check_adapter(self.model, adapter)?;
+        }
         let is_bundle = is_bundle(self.model);
         if is_bundle && self.adapter.is_some() {
             let folder = self.model.display();

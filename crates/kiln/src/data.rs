@@ -51,8 +51,8 @@ fn tokenizer(recipe: &Recipe, config: &PullConfig, observer: &mut dyn Observer) 
 ///
 /// # Errors
 /// With `strict`, when a text is in two splits.
-pub fn check_leaks(audit: &Audit, strict: bool, observer: &mut dyn Observer) -> Result<(), Error> {
-    report_leaks(audit, strict, observer).map_err(Error::from)
+pub fn check_leaks(audit: &Audit, strict: bool, recipe: &Recipe, observer: &mut dyn Observer) -> Result<(), Error> {
+    report_leaks(audit, strict, recipe.data.drop_leaks, observer).map_err(Error::from)
 }
 
 /// A split that was written.

@@ -46,7 +46,9 @@ mod data;
 mod suspects;
 mod sweep;
 
-pub use bundling::{BundleOptions, CheckOptions, ModelFolders, bundle, open_embedder, open_predictor, stored_vectors};
+pub use bundling::{
+    BundleOptions, CheckOptions, ModelFolders, bundle, check_adapter, open_embedder, open_predictor, stored_vectors,
+};
 pub use data::{Audited, WrittenSplit, audit, check_leaks, split};
 pub use error::{Error, ErrorKind, Interrupted, UsageError};
 pub use evaluation::{Evaluated, evaluate, recipe_beside};

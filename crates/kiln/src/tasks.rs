@@ -16,7 +16,7 @@ use kiln_eval::{ByLength, Judged, SplitReport, TagSet};
 use kiln_heads::Network;
 use kiln_metrics::AnswerLanguage;
 use kiln_predict::Predictor;
-use kiln_schema::{Example, LabelId, ProblemType, Question, TaggedText, Task};
+use kiln_schema::{Example, LabelId, ProblemType, Question, Split, TaggedText, Task};
 use kiln_tokenize::Tokenizer;
 
 use crate::forecast::{self, Rehearsal};
@@ -138,8 +138,12 @@ pub(crate) fn audit_data(
         }
         (Task::QuestionAnswering, _) => {
             let rows = splits::<Question>(recipe, files, observer)?;
-            let offsets = |questions: &Vec<Question>| mend_answers(&mut questions.clone(), Unplaced::Drop).to_string();
-            let answer_offsets = rows.items.iter().map(|(split, questions)| (split, offsets(questions))).collect();
+            // As in training: only questions that are trained on are left out.
+            let offsets = |(split, questions): (Split, &Vec<Question>)| {
+                let unplaced = if split == Split::Train { Unplaced::Drop } else { Unplaced::Keep };
+                (split, mend_answers(&mut questions.clone(), unplaced).to_string())
+            };
+            let answer_offsets = rows.items.iter().map(offsets).collect();
             return Ok(Audited { audit: audit_rows(&rows, tokenizer, observer)?, answer_offsets });
         }
         (Task::MaskedLm, _) => {

@@ -102,7 +102,7 @@ train.batch_size = 32
         division: Some(("data/afqmc/train.txt", Division { labelled: 33_334, validation: 1_000 })),
         teacher: &["train.epochs=4", "train.learning_rate=5e-5"],
         students: [&["train.epochs=3", "train.learning_rate=1e-4"], &["train.epochs=6", "train.learning_rate=2e-4"]],
-        seeds: &[1, 2],
+        seeds: &[1, 2, 3],
     },
 ];
 

@@ -3,7 +3,7 @@
 use axum::response::Response;
 use kiln_predict::{Computed, FilledPrediction, Prediction};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::labels::{Function, answers, labels};
@@ -30,6 +30,8 @@ pub struct HuggingFaceRequest {
     /// Whether vectors are normalized to length 1. The default is that of the model: true if its `modules.json` of
     /// sentence-transformers, or the manifest of its bundle, says so.
     normalize: Option<bool>,
+    /// The number of dimensions of a vector to keep.
+    dimensions: Option<usize>,
     /// Only `right`, the default: a text that is too long is cut off at its end.
     #[schema(value_type = Option<String>)]
     truncation_direction: Option<Value>,
@@ -38,7 +40,8 @@ pub struct HuggingFaceRequest {
     prompt_name: Option<Value>,
 }
 
-/// The parameters of all tasks. Unknown parameters are ignored.
+/// The parameters of all tasks. Parameters that are not supported and would change the results are refused, and unknown
+/// ones are ignored.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Parameters {
@@ -56,12 +59,11 @@ pub struct Parameters {
     /// Not supported: put the prompt before the text.
     #[schema(value_type = Option<String>)]
     prompt_name: Option<Value>,
-    /// Not supported: the labels are those of the model.
-    #[schema(value_type = Option<Vec<String>>)]
-    candidate_labels: Option<Value>,
-    /// Not supported: the tokens for a mask are those of the whole vocabulary.
-    #[schema(value_type = Option<Vec<String>>)]
-    targets: Option<Value>,
+    /// The number of dimensions of a vector to keep.
+    dimensions: Option<usize>,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    others: Map<String, Value>,
 }
 
 impl HuggingFaceRequest {
@@ -71,15 +73,7 @@ impl HuggingFaceRequest {
         unsupported::check(self.truncation_direction.as_ref(), self.prompt_name.as_ref(), "")?;
         let (direction, prompt) = (parameters.truncation_direction.as_ref(), parameters.prompt_name.as_ref());
         unsupported::check(direction, prompt, "parameters.")?;
-        if parameters.candidate_labels.is_some() {
-            let message = "zero-shot classification is not supported; the labels are those of the model";
-            return Err(Refusal::unprocessable(format!("parameters.candidate_labels: {message}")));
-        }
-        if parameters.targets.is_some() {
-            let message = "a choice of tokens is not supported; leave it out, and ask for more tokens with `top_k`";
-            return Err(Refusal::unprocessable(format!("parameters.targets: {message}")));
-        }
-        Ok(())
+        unsupported::check_others(&parameters.others)
     }
 }
 
@@ -97,7 +91,7 @@ const MOST_TOP: usize = 1_000;
     )
 )]
 pub async fn answer(call: Call<HuggingFaceRequest>) -> Result<Response, Refusal> {
-    let HuggingFaceRequest { inputs, parameters, truncate, normalize, .. } = &call.body;
+    let HuggingFaceRequest { inputs, parameters, truncate, normalize, dimensions, .. } = &call.body;
     call.body.check()?;
     let top = parameters.top_k.map(|top| match top {
         1..=MOST_TOP => Ok(top),
@@ -112,10 +106,15 @@ pub async fn answer(call: Call<HuggingFaceRequest>) -> Result<Response, Refusal>
     let Inputs { texts, is_list } = inputs::hugging_face(inputs)?;
     if model.ability() == Ability::Vectors {
         let normalize = normalize.or(parameters.normalize).unwrap_or(model.details.vectors.normalize);
-        let config = VectorConfig { normalize, dimensions: None };
+        let config = VectorConfig { normalize, dimensions: dimensions.or(parameters.dimensions) };
+        config.check(model.width())?;
         let question = Question { kind: Kind::Vector, truncate, top: None };
         let answered = call.answer(&model, texts, question).await?;
         return json_response(&config.vectors(answered.outcomes)?);
+    }
+    if model.ability() == Ability::Answers && top.is_some_and(|top| top > 1) {
+        let message = "found more than 1; there is one answer to a question";
+        return Err(Refusal::unprocessable(format!("parameters.top_k: {message}")));
     }
     let answered = call.answer(&model, texts, Question { kind: Kind::Answer, truncate, top }).await?;
     let shape = Shape { model: &model, top, function: parameters.function_to_apply };

@@ -36,6 +36,7 @@ pub fn labels(model: &Model, computed: &Computed, function: Option<Function>) ->
         (Some(Function::None), _) => named(logits.collect()),
         (None | Some(Function::Softmax), Prediction::Label(label)) => label.scores.clone(),
         (None | Some(Function::Sigmoid), Prediction::Labels(labels)) => labels.scores.clone(),
+        (None, Prediction::Number(_)) if model.is_cross_encoder() => named(calibrated.map(sigmoid).collect()),
         (Some(Function::Sigmoid), _) => named(calibrated.map(sigmoid).collect()),
         (Some(Function::Softmax), _) => named(softmax(calibrated)),
         (None, Prediction::Number(number)) => named(vec![number.score]),

@@ -168,6 +168,56 @@ fn vectors_and_similarities() {
 }
 
 #[test]
+fn a_vector_is_shortened_to_the_requested_dimensions() {
+    let whole = shared().ask("/models/vectors", &json!({ "inputs": "房间" }));
+    for body in [json!({ "dimensions": 5 }), json!({ "parameters": { "dimensions": 5 } })] {
+        let mut body = body;
+        body["inputs"] = "房间".into();
+        let short = shared().ask("/models/vectors", &body);
+        assert_eq!(short[0].as_array().expect("a list"), &whole[0].as_array().expect("a list")[..5]);
+    }
+    assert_eq!(shared().post("/models/vectors", &json!({ "inputs": "房间", "dimensions": 33 })).status, 422);
+}
+
+/// Ignoring a parameter would give another answer than the client expects.
+#[test]
+fn parameters_that_would_change_an_answer_are_refused() {
+    let question = json!({ "question": "谁", "context": "张三在房间里" });
+    for (model, inputs, parameters, named) in [
+        ("answers", question.clone(), json!({ "max_answer_len": 1 }), "max_answer_len"),
+        ("answers", question.clone(), json!({ "handle_impossible_answer": true }), "handle_impossible_answer"),
+        ("answers", question.clone(), json!({ "top_k": 3 }), "top_k"),
+        ("answers", json!({ "question": "谁", "context": "" }), json!({}), "has no context"),
+        ("names", json!("张三"), json!({ "aggregation_strategy": "none" }), "aggregation_strategy"),
+        ("names", json!("张三"), json!({ "ignore_labels": ["PER"] }), "ignore_labels"),
+    ] {
+        let body = json!({ "inputs": inputs, "parameters": parameters });
+        let answer = shared().post(&format!("/models/{model}"), &body);
+        assert!(answer.status == 422 && answer.body.contains(named), "{body}: {}", answer.body);
+    }
+    let same = json!({ "max_answer_len": 15, "handle_impossible_answer": false, "top_k": 1, "doc_stride": null });
+    let plain = shared().ask("/models/answers", &json!({ "inputs": question }));
+    assert_eq!(shared().ask("/models/answers", &json!({ "inputs": question, "parameters": same })), plain);
+}
+
+/// transformers' pipeline applies a sigmoid to a single logit, unless the config says that it is a regression.
+#[test]
+fn the_score_of_a_cross_encoder_is_a_share() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let model = folder.path().join("ranks");
+    copy_of("ranks", &model);
+    let path = model.join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&path).expect("a config")).expect("JSON");
+    config.as_object_mut().expect("an object").remove("problem_type").expect("Kiln names it");
+    std::fs::write(&path, config.to_string()).expect("it is writable");
+    let models = [("ranks".to_owned(), model)];
+    let server = Running::with(|_| {}, move || load(&models));
+    let body = json!({ "inputs": { "text": "房间", "text_pair": "很干净" } });
+    let score = |server: &Running| server.ask("/models/ranks", &body)[0][0]["score"].as_f64().expect("a number");
+    assert!((score(&server) - 1.0 / (1.0 + (-score(shared())).exp())).abs() < 1e-12);
+}
+
+#[test]
 fn the_source_of_similarities_is_one_text() {
     for source in [json!(["房间", "酒店"]), json!([]), json!(null), json!({ "text": "房间" })] {
         let inputs = json!({ "source_sentence": source, "sentences": ["房间", "酒店"] });
@@ -202,7 +252,7 @@ fn vectors_are_normalized_as_the_model_says() {
     let message = load(&[("model".to_owned(), model.clone())]).expect_err("its pooling is not supported").to_string();
     assert!(message.contains("1_Pooling/config.json: the pooling mode `lasttoken`"), "{message}");
     assert!(message.contains("--pooling"), "{message}");
-    let config = ModelConfig { precision: Precision::F32, pooling: Some(Pooling::Cls) };
+    let config = ModelConfig { precision: Some(Precision::F32), pooling: Some(Pooling::Cls) };
     Model::from_folder("model".to_owned(), &model, config, &Flex::device(0)).expect("the pooling is given");
 }
 

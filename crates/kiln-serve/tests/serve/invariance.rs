@@ -91,7 +91,7 @@ impl Asked {
 #[test]
 fn every_byte_of_an_answer_is_its_texts_own() {
     for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
-        let server = Running::with(|_| {}, move || load_in(&MODELS.1, precision));
+        let server = Running::with(|_| {}, move || load_in(&MODELS.1, Some(precision)));
         let mut random = Random(7);
         let all = ROUTES.map(|route| Asked::new(&server, route, &mut random));
         std::thread::scope(|scope| {
@@ -118,7 +118,7 @@ fn every_byte_of_an_answer_is_its_texts_own() {
 #[test]
 fn vectors_in_base64_are_their_texts_own() {
     for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
-        let server = Running::with(|_| {}, move || load_in(&MODELS.1, precision));
+        let server = Running::with(|_| {}, move || load_in(&MODELS.1, Some(precision)));
         let mut random = Random(11);
         let texts: Vec<String> = (0..TEXTS).map(|_| random.text(40)).collect();
         let vectors = |texts: &[&String]| -> Vec<Value> {

@@ -45,10 +45,10 @@ pub fn config() -> ServeConfig {
 }
 
 pub fn load(models: &[(String, PathBuf)]) -> Result<Vec<Model>, kiln_serve::Error> {
-    load_in(models, Precision::F32)
+    load_in(models, None)
 }
 
-pub fn load_in(models: &[(String, PathBuf)], precision: Precision) -> Result<Vec<Model>, kiln_serve::Error> {
+pub fn load_in(models: &[(String, PathBuf)], precision: Option<Precision>) -> Result<Vec<Model>, kiln_serve::Error> {
     let config = ModelConfig { precision, pooling: None };
     let load = |(name, folder): &(String, PathBuf)| Model::from_folder(name.clone(), folder, config, &Flex::device(0));
     models.iter().map(load).collect()

@@ -85,6 +85,9 @@ pub(crate) fn splits<T: Record>(
     }
     let (items, dropped) = drop_leaks(items);
     observer.note(&format_args!("{dropped} training examples are also in validation or test and were dropped"));
+    if items.train.is_empty() {
+        bail!("all {dropped} training examples are also in validation or test, so `data.drop_leaks` leaves none");
+    }
     Ok(Rows { items, labels })
 }
 
@@ -175,21 +178,32 @@ pub(crate) fn audit_rows<T: Record>(
     let audit = audit(&rows.items, names::<T>(&rows.labels), Some(lengths));
     let summary = audit.summary();
     observer.stage("audit", "kiln-dataset", &summary.trim_end());
-    report_leaks(&audit, plan.strict, observer)?;
+    report_leaks(&audit, plan.strict, plan.recipe.data.drop_leaks, observer)?;
     Ok((longest, summary))
 }
 
-/// Warns of texts that are in two splits; with `strict`, it is an error.
-pub(crate) fn report_leaks(audit: &Audit, strict: bool, observer: &mut dyn Observer) -> anyhow::Result<()> {
-    match audit.leaks() {
-        0 => {}
-        leaks if strict => {
-            bail!("{leaks} rows of validation or test are also in an earlier split, and --strict forbids it")
-        }
-        leaks => observer.warning(&format_args!(
-            "{leaks} rows of validation or test are also in an earlier split, so every score below is too high; \
+/// Warns of texts that are in two splits; with `strict`, it is an error. `drop_leaks` says whether copies have been removed
+/// from the training split.
+pub(crate) fn report_leaks(
+    audit: &Audit,
+    strict: bool,
+    drop_leaks: bool,
+    observer: &mut dyn Observer,
+) -> anyhow::Result<()> {
+    let rows = match audit.leaks() {
+        0 => return Ok(()),
+        1 => "1 row of validation or test is".to_owned(),
+        leaks => format!("{leaks} rows of validation or test are"),
+    };
+    if strict {
+        bail!("{rows} also in an earlier split, and --strict forbids it");
+    }
+    match drop_leaks {
+        false => observer.warning(&format_args!(
+            "{rows} also in an earlier split, so every score below is too high; \
              `data.drop_leaks = true` removes their copies from the training split"
         )),
+        true => observer.warning(&format_args!("{rows} also in an earlier split: remove them from test")),
     }
     Ok(())
 }

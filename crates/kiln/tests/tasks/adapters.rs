@@ -112,6 +112,14 @@ fn a_run_s_adapter_on_its_base_is_its_model() {
         };
         let of_adapter = loss(&["--model", &base, "--adapter", &adapter]);
         assert!(near(of_adapter, loss(&["--model", &merged])), "{name}: {of_adapter}");
+        let own_model = place.path("run/model");
+        let twice =
+            kiln(&["predict", "--model", &own_model, "--adapter", &run, "--text", REVIEW]).output().expect("it runs");
+        let message = String::from_utf8_lossy(&twice.stderr);
+        assert!(
+            twice.status.code() == Some(2) && message.contains("already contains its adapter"),
+            "{name}: {message}"
+        );
         let again =
             kiln(&["merge", "--model", &base, "--adapter", &adapter, "--out", &merged]).output().expect("it runs");
         assert_eq!(again.status.code(), Some(2), "{name}: nothing is overwritten");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::support::{Case, Corpus, Proved, Random, vocabulary, write_lines};
+use crate::support::{Case, Corpus, Proved, Random, succeed, vocabulary, write_lines};
 use serde_json::Value;
 
 /// Units with their tags.
@@ -212,4 +212,35 @@ fn parts_of_speech_by_plain_tags() {
     }
     let accuracy = right as f64 / units as f64;
     assert!((accuracy - proved.score).abs() < 1e-9, "{accuracy} by the answers, {} by the report", proved.score);
+}
+
+/// Raw text is divided at each punctuation mark, and a labelled file has other units.
+#[test]
+fn the_units_of_a_file_are_tagged_as_in_evaluation() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let texts = Corpus { train: 200, ..Corpus::default() }.draw(|random| -> Tagged {
+        let unit = |random: &mut Random| match random.below(3) {
+            0 => ("covid-19".to_owned(), "B-A"),
+            1 => ("u.s.".to_owned(), "B-B"),
+            _ => ("the".to_owned(), "O"),
+        };
+        (0..8).map(|_| unit(random)).map(|(unit, tag)| (unit, tag.to_owned())).collect()
+    });
+    write_task(
+        folder.path(),
+        &["covid", "-", "19", "u", ".", "s", "the"],
+        texts.each_ref().map(|texts| lines(texts)),
+        "",
+    );
+    let path = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    succeed(&["train", "--recipe", &path("recipe.toml"), "--out", &path("run")]);
+    let [_, _, test] = texts;
+    let bare: String =
+        test.iter().map(|text| text.iter().map(|(unit, _)| format!("{unit}\n")).collect::<String>() + "\n").collect();
+    fs::write(path("bare.conll"), bare).expect("a small file");
+    for file in ["test.conll", "bare.conll"] {
+        let answers = succeed(&["predict", "--model", &path("run"), "--file", &path(file)]);
+        let answers: Vec<Value> = answers.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        assert_eq!(spans(&answers), entities(&test), "{file}");
+    }
 }

@@ -1,5 +1,6 @@
 //! The binary as a user runs it: which files it reads, what it writes, how it ends.
 
+mod columns;
 mod files;
 mod outputs;
 mod pairs;

@@ -86,7 +86,7 @@ impl Input {
         let sources = std::slice::from_ref(&self.source);
         Ok(match self.source.format()? {
             Format::Conll => {
-                let (texts, _) = read::<TaggedText>(sources, None)?;
+                let texts = self.tagged()?.unwrap_or_default();
                 let row = |(at, text): (usize, TaggedText)| Ok(row_of(text.text, None, at));
                 Box::new(texts.into_iter().enumerate().map(row))
             }
@@ -97,6 +97,15 @@ impl Input {
             }
             _ => Box::new(rows(&self.source)?.map(|row| Ok(row?))),
         })
+    }
+
+    /// The texts of a file that divides them into units to tag; none for other files.
+    pub fn tagged(&self) -> anyhow::Result<Option<Vec<TaggedText>>> {
+        if self.source.format()? != Format::Conll {
+            return Ok(None);
+        }
+        let (texts, _) = read::<TaggedText>(std::slice::from_ref(&self.source), None)?;
+        Ok(Some(texts))
     }
 
     /// Whether each row is one line, so that the other lines are blank. Rows of CSV may have several lines.
@@ -158,7 +167,7 @@ pub fn refuse_to_overwrite(out: &Path, inputs: &[PathBuf]) -> anyhow::Result<()>
 }
 
 fn row_of(text: String, text_pair: Option<String>, at: usize) -> Row {
-    Row { text, text_pair, label: None, line: at as u64 + 1 }
+    Row { text, text_pair, label: None, labels: None, line: at as u64 + 1 }
 }
 
 /// Copies the input to a file with the name of `file`, in a temporary folder that is deleted when dropped.

@@ -36,18 +36,31 @@ pub fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
     ];
     let is_allowed = has_labels_in_columns || !has_columns;
     let of_labels = of_labels.map(|(key, is_set)| Rule { key, is_set, is_allowed, needs: HAS_LABELS });
+    let has_several_labels = is_of(task, model, ProblemType::MultiLabelClassification);
     let others = [
+        Rule {
+            key: "data.label_separator",
+            is_set: data.label_separator.is_some() && has_labels_in_columns,
+            is_allowed: has_several_labels && !matches!(&data.label, Some(Labelled::InColumns(_))),
+            needs: "`model.problem_type = \"multi_label_classification\"` and one label column",
+        },
+        Rule {
+            key: "data.label",
+            is_set: matches!(&data.label, Some(Labelled::InColumns(names)) if names.is_empty()),
+            is_allowed: false,
+            needs: "a column, or a list of at least one column",
+        },
         Rule {
             key: "data.label",
             is_set: matches!(&data.label, Some(Labelled::InColumns(names)) if !names.is_empty()),
-            is_allowed: is_of(task, model, ProblemType::MultiLabelClassification),
+            is_allowed: has_several_labels,
             needs: "`model.problem_type = \"multi_label_classification\"` when it lists several columns",
         },
         Rule {
             key: "data.labels",
             is_set: data.labels.is_some(),
-            is_allowed: !asks && task != Task::MaskedLm,
-            needs: "a `task` with labels; `question-answering` and `masked-lm` have none",
+            is_allowed: !asks && task != Task::MaskedLm && !is_of(task, model, ProblemType::Regression),
+            needs: "a `task` with labels; `question-answering`, `masked-lm` and a regression have none",
         },
         Rule {
             key: "data.tag_scheme",

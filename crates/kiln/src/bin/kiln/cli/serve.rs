@@ -40,8 +40,8 @@ pub struct ServeArgs {
     /// Private key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_certificate")]
     pub tls_key: Option<PathBuf>,
-    /// Origin whose pages may call the server (CORS)
-    #[arg(long, value_name = "ORIGIN")]
+    /// Origin whose pages may call the server (CORS), such as https://example.org, or * for all
+    #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub cors_origin: Option<String>,
     /// Truncate texts that are too long, unless a request says otherwise; by default they are rejected
     #[arg(long)]
@@ -188,5 +188,15 @@ mod tests {
         assert_eq!(named("reviews=sample").map(|named| named.name), Ok("reviews".to_owned()));
         assert_eq!(named("sample").map(|named| named.name), Ok("sample".to_owned()));
         assert!(named("reviews=/no/such/folder").is_err());
+    }
+}
+
+/// An origin as browsers send it: a scheme and a host, without a path.
+fn origin(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let is_plain = |host: &str| !host.is_empty() && !host.contains(['/', '?', '#', ' ']) && host.is_ascii();
+    match text == "*" || host.is_some_and(is_plain) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err("expected * or an origin without a path, such as https://example.org".to_owned()),
     }
 }

@@ -115,7 +115,7 @@ pub struct PrecisionArgs {
 }
 
 /// How to read a file, if its format and the recipe next to the model do not determine it.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct ColumnArgs {
     /// Column of the text, by name or index (from 0)
     #[arg(long, value_name = "COLUMN")]

@@ -64,6 +64,9 @@ pub fn run<B: Backend>(arguments: &BundleArgs, json: bool, device: &Device) -> a
 fn calibration_texts(model: &Path, file: &Path, columns: &ColumnArgs) -> anyhow::Result<Vec<(String, Option<String>)>> {
     const MOST: usize = 256;
     let task = recipe_beside(model)?.map_or(Task::SequenceClassification, |recipe| recipe.task);
+    // The column options are those of the labelled file if this file has a text on each line.
+    let plain = ColumnArgs::default();
+    let columns = if file.extension().is_some_and(|ending| ending == "txt") { &plain } else { columns };
     let rows = Input::texts(model, file, columns, Some(task))?.rows()?.collect::<anyhow::Result<Vec<Row>>>()?;
     if rows.is_empty() {
         bail!("{}: there are no rows", file.display());

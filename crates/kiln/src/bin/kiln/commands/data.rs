@@ -19,7 +19,7 @@ pub fn audit(arguments: &AuditArgs, json: bool) -> anyhow::Result<()> {
         }
         console::result(&audit)?;
     }
-    Ok(check_leaks(&audit, arguments.strict, &mut console)?)
+    Ok(check_leaks(&audit, arguments.strict, &recipe, &mut console)?)
 }
 
 pub fn split(arguments: &SplitArgs, json: bool) -> anyhow::Result<()> {

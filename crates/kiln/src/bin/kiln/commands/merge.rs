@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::Context;
 use burn::tensor::Device;
-use kiln::UsageError;
 use kiln::fetch::fetch_model;
+use kiln::{UsageError, check_adapter};
 use kiln_heads::{Calibration, load_adapted_model, merge_adapter, save_model, trained_max_length};
 use kiln_tokenize::Tokenizer;
 use serde_json::json;
@@ -31,6 +31,7 @@ pub fn run(arguments: &MergeArgs, json: bool, device: &Device) -> anyhow::Result
 
 /// Merges a base and an adapter, and writes the model with the base's tokenizer into a new folder.
 pub fn merge(base: &Path, adapter: &Path, out: &Path, device: &Device) -> anyhow::Result<()> {
+    check_adapter(base, adapter)?;
     let mut model = load_adapted_model(base, adapter, device)?.module;
     merge_adapter(&mut model);
     let mut tokenizer = Tokenizer::from_folder(base)?;

@@ -157,7 +157,16 @@ impl Answers<'_> {
         rows_at_a_time: usize,
         mut write: impl FnMut(&Prediction) -> anyhow::Result<()>,
     ) -> anyhow::Result<usize> {
-        input.for_each_chunk(rows_at_a_time, |texts| self.predict(texts)?.iter().try_for_each(&mut write))
+        // The units of a file are those that its tags are for, which differ from those of raw text: `U.S.`, `well-known`.
+        let units = if self.predictor.task() == Task::TokenClassification { input.tagged()? } else { None };
+        let Some(texts) = units else {
+            return input.for_each_chunk(rows_at_a_time, |texts| self.predict(texts)?.iter().try_for_each(&mut write));
+        };
+        for texts in texts.chunks(rows_at_a_time) {
+            let texts: Vec<_> = texts.iter().map(|text| (text.text.as_str(), text.units.as_slice())).collect();
+            self.predictor.predict_units(&texts)?.iter().try_for_each(&mut write)?;
+        }
+        Ok(texts.len())
     }
 
     fn predict(&self, texts: &[(&str, Option<&str>)]) -> anyhow::Result<Vec<Prediction>> {

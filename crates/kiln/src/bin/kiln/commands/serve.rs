@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use kiln::UsageError;
 use kiln::fetch::fetch_model;
 use kiln::recipe::available;
+use kiln::{UsageError, check_adapter};
 use kiln_backend::Backend;
 use kiln_serve::{Event, Handle, Limits, Model, ModelConfig, ServeConfig, Server, TlsFiles};
 
@@ -17,14 +17,17 @@ use crate::observer::Console;
 pub fn run<B: Backend>(arguments: &ServeArgs, json: bool, device: &Device) -> anyhow::Result<()> {
     let config = serve_config(arguments)?;
     let pooling = arguments.pooling.map(Into::into);
-    let model_config =
-        ModelConfig { precision: available::<B>(arguments.precision.precision.unwrap_or_default())?, pooling };
+    let precision = arguments.precision.precision.map(available::<B>).transpose()?;
+    let model_config = ModelConfig { precision, pooling };
     let mut models = Vec::new();
     for model in &arguments.models {
         let folder = fetch_model(&model.source, &arguments.hub.options(), &mut Console::default())?;
         models.push((model.name.clone(), folder));
     }
     let base = adapters_base(arguments, &models)?;
+    if let Some(base) = &base {
+        arguments.adapters.iter().try_for_each(|named| check_adapter(base, &named.folder))?;
+    }
     let adapters: Vec<_> = arguments.adapters.iter().map(|named| (named.name.clone(), named.folder.clone())).collect();
     let (device, raw) = (device.clone(), arguments.raw);
     let load = move || {

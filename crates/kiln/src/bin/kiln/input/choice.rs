@@ -1,7 +1,7 @@
 //! Chooses the format, header and columns for reading a file.
 
 use anyhow::bail;
-use kiln::recipe::Data;
+use kiln::recipe::{Data, DataPath};
 use kiln::{Recipe, UsageError};
 use kiln_dataset::{Column, Columns, Format, Source, head};
 use kiln_schema::Task;
@@ -14,6 +14,9 @@ use crate::console;
 
 /// Why the second text of a pair must not be missing.
 pub const TRAINED_ON_PAIRS: &str = "the model was trained on pairs of texts";
+
+/// The usual names of a text's column, by precedence.
+const TEXT_NAMES: [&str; 4] = ["text", "sentence", "review", "content"];
 
 /// A file, and everything that determines how it is read.
 pub struct Choice<'a> {
@@ -41,9 +44,11 @@ impl Choice<'_> {
         }
         if columns.flags.is_empty() && columns.label.is_none() {
             let index = Column::Index(if self.has_pairs(&columns) { 2 } else { 1 });
-            columns.label = Some(if self.arguments.header { Column::from("label") } else { index });
+            let is_named = self.arguments.header || matches!(format, Some(Format::Parquet | Format::Arrow));
+            columns.label = Some(if is_named { Column::from("label") } else { index });
         }
         if matches!(self.task, Task::TokenClassification | Task::QuestionAnswering) {
+            self.refuse_columns(label)?;
             return Ok(Source { columns, ..source });
         }
         self.place(&mut source, columns)?;
@@ -64,6 +69,25 @@ impl Choice<'_> {
         source.keeps_white_space = matches!(self.task, Task::TokenClassification | Task::QuestionAnswering);
         self.place(&mut source, columns)?;
         Ok(source)
+    }
+
+    /// Fails if the command line selects columns.
+    fn refuse_columns(&self, label: Option<&Column>) -> anyhow::Result<()> {
+        let ColumnArgs { text_column, text_pair_column, header, no_header, .. } = self.arguments;
+        let options = [
+            ("--label", label.is_some()),
+            ("--text-column", text_column.is_some()),
+            ("--text-pair-column", text_pair_column.is_some()),
+            ("--header", *header),
+            ("--no-header", *no_header),
+        ];
+        match options.iter().find(|(_, is_set)| *is_set) {
+            Some((option, _)) => {
+                let message = format!("{option} selects columns, and labelled files for {} have fixed ones", self.task);
+                bail!(UsageError(message))
+            }
+            None => Ok(()),
+        }
     }
 
     fn data(&self) -> Option<&Data> {
@@ -148,6 +172,7 @@ impl Choice<'_> {
     fn place(&self, source: &mut Source, mut columns: Columns) -> anyhow::Result<()> {
         let ColumnArgs { text_column, text_pair_column, header, .. } = self.arguments;
         let first = head(source)?;
+        let names = first.clone().unwrap_or_default();
         match (source.format()?, first) {
             (Format::Text, _) => columns = Columns { text: Column::Index(0), text_pair: None, ..columns },
             (Format::Jsonl, Some(keys)) => self.place_in_object(&mut columns, &keys)?,
@@ -155,6 +180,7 @@ impl Choice<'_> {
                 source.header = self.has_header(&columns, &cells);
                 self.place_in_table(&mut columns, &cells, source.header)?;
             }
+            (Format::Parquet | Format::Arrow, Some(names)) => self.place_in_table(&mut columns, &names, true)?,
             (Format::Csv | Format::Tsv | Format::Jsonl, None) => bail!("{}: there are no rows", self.input.name),
             _ => source.header = *header,
         }
@@ -164,8 +190,27 @@ impl Choice<'_> {
         if text_pair_column.is_some() {
             columns.text_pair = text_pair_column.clone();
         }
+        let position = |column: &Column| match column {
+            Column::Index(index) => Some(*index),
+            Column::Name(name) => names.iter().position(|cell| cell == name),
+        };
+        let [text, label] = [Some(&columns.text), columns.label.as_ref()].map(|column| column.and_then(position));
+        if text.is_some() && text == label {
+            let (file, column) = (&self.input.name, &columns.text);
+            bail!(UsageError(format!("{file}: column {column} is the label; expected --text-column")));
+        }
         source.columns = columns;
         Ok(())
+    }
+
+    /// Whether the recipe's indices were chosen for files whose columns have names, too.
+    fn has_chosen_indices(&self) -> bool {
+        let has_names = |path: &DataPath| match path {
+            DataPath::Local(path) => matches!(Format::from_path(path), Ok(Format::Parquet | Format::Arrow)),
+            DataPath::Hub(file) => file.to_string().ends_with(".parquet"),
+        };
+        let data = self.data().filter(|_| self.has_columns());
+        data.is_some_and(|data| data.header || data.files.all().into_iter().any(has_names))
     }
 
     fn has_pairs(&self, columns: &Columns) -> bool {
@@ -200,6 +245,12 @@ impl Choice<'_> {
             columns.text_pair.iter_mut().for_each(|column| by_index(column, 1));
             let label = if self.has_pairs(columns) { 2 } else { 1 };
             columns.label.iter_mut().for_each(|column| by_index(column, label));
+        }
+        if header && self.arguments.text_column.is_none() && !self.has_chosen_indices() {
+            let name = TEXT_NAMES.iter().find(|name| cells.iter().any(|cell| cell == *name));
+            if let (Column::Index(_), Some(name)) = (&columns.text, name) {
+                columns.text = Column::from(*name);
+            }
         }
         // A single column is the text, whatever its name in the recipe.
         if !is_there(&columns.text) && cells.len() == 1 {
