@@ -168,9 +168,33 @@ fn is_plain(character: char) -> bool {
     character.is_alphanumeric() || "-_.".contains(character)
 }
 
+/// An origin as browsers send it: a scheme and a host, without a path.
+fn origin(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let is_plain = |host: &str| !host.is_empty() && !host.contains(['/', '?', '#', ' ']) && host.is_ascii();
+    match text == "*" || host.is_some_and(is_plain) {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err("expected * or an origin without a path, such as https://example.org".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_origin_has_no_path() {
+        for text in ["*", "https://example.org", "http://127.0.0.1:8080"] {
+            assert_eq!(origin(text), Ok(text.to_owned()));
+        }
+        assert_eq!(
+            origin("HTTP://A"),
+            Err("expected * or an origin without a path, such as https://example.org".to_owned())
+        );
+        for text in ["http://a/", "a", "", "http://", "https://a b"] {
+            assert!(origin(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn a_model_is_named_after_its_place() {
@@ -188,15 +212,5 @@ mod tests {
         assert_eq!(named("reviews=sample").map(|named| named.name), Ok("reviews".to_owned()));
         assert_eq!(named("sample").map(|named| named.name), Ok("sample".to_owned()));
         assert!(named("reviews=/no/such/folder").is_err());
-    }
-}
-
-/// An origin as browsers send it: a scheme and a host, without a path.
-fn origin(text: &str) -> Result<String, String> {
-    let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    let is_plain = |host: &str| !host.is_empty() && !host.contains(['/', '?', '#', ' ']) && host.is_ascii();
-    match text == "*" || host.is_some_and(is_plain) {
-        true => Ok(text.to_ascii_lowercase()),
-        false => Err("expected * or an origin without a path, such as https://example.org".to_owned()),
     }
 }
