@@ -191,7 +191,7 @@ mod tests {
         assert!(texts("a.csv", "id,text\n1,好\n").fault().contains("found `id`, `text`, which"));
         assert!(texts("a.tsv", "text\tn\tlabel\n").fault().contains("found `text`, `label`, which"));
         assert_eq!(texts("a.csv", "好,text,label\n").cells(), [cell(1, "好", "")]);
-        assert_eq!(texts("a.csv", "text\ntext\n").cells(), [cell(1, "text", ""), cell(2, "text", "")]);
+        assert_eq!(texts("a.tsv", "text\ntext\n").cells(), [cell(1, "text", ""), cell(2, "text", "")]);
         // Texts that are such words, with other labels or in other rows.
         assert_eq!(file("a.csv", "text,1\ntext,label\n").cells(), [cell(1, "text", "1"), cell(2, "text", "label")]);
         assert_eq!(file("a.csv", "text,label\na,1\n").with_header("text", "label").cells(), [cell(2, "a", "1")]);

@@ -121,9 +121,7 @@ impl Predictor {
                 }
             }
             Network::QuestionAnswering { .. } => {
-                let context = text_pair
-                    .filter(|context| !context.is_empty())
-                    .ok_or_else(|| Error::NoContext { question: excerpt(text) })?;
+                let context = text_pair.ok_or_else(|| Error::NoContext { question: excerpt(text) })?;
                 // The same window length as in transformers' question-answering pipeline.
                 let config = ContextConfig { max_length: PIPELINE_MAX_LENGTH, ..ContextConfig::default() };
                 let windows = tokenizer.encode_context(text, context, config)?;

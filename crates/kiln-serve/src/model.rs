@@ -296,7 +296,11 @@ impl Model {
     /// When the text cannot be tokenized, a question has no context, or there is no mask to fill.
     pub fn prepare(&self, text: &str, text_pair: Option<&str>, kind: Kind) -> Result<Prepared, kiln_predict::Error> {
         match (&self.predictor, kind) {
-            (Some(predictor), Kind::Answer) => predictor.prepare(text, text_pair),
+            (Some(predictor), Kind::Answer) => {
+                // Nothing would be a certain answer. Clients expect an error, as from transformers' pipeline.
+                let is_empty = |context: &&str| self.ability() == Ability::Answers && context.trim().is_empty();
+                predictor.prepare(text, text_pair.filter(|context| !is_empty(context)))
+            }
             _ => self.embedder.prepare(text, text_pair),
         }
     }

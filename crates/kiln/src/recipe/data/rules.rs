@@ -41,8 +41,8 @@ pub fn rules(file: &RecipeFile, model: &Model) -> Vec<Rule> {
         Rule {
             key: "data.label_separator",
             is_set: data.label_separator.is_some() && has_labels_in_columns,
-            is_allowed: has_several_labels && !matches!(&data.label, Some(Labelled::InColumns(_))),
-            needs: "`model.problem_type = \"multi_label_classification\"` and one label column",
+            is_allowed: has_several_labels,
+            needs: "`model.problem_type = \"multi_label_classification\"`: other texts have one label",
         },
         Rule {
             key: "data.label",

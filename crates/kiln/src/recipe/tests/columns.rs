@@ -28,8 +28,18 @@ fn keys_that_a_task_does_not_read_are_refused() {
     }
     let message =
         parse(SHORT, &[ANSWERS, "data.labels=[\"a\", \"b\"]"]).expect_err("answers have no labels").to_string();
-    let expected = "`data.labels` needs a `task` with labels; `question-answering` and `masked-lm` have none";
+    let expected =
+        "`data.labels` needs a `task` with labels; `question-answering`, `masked-lm` and a regression have none";
     assert!(message.ends_with(expected), "{message}");
+    for (setting, problem_type) in [
+        ("data.labels=[\"a\", \"b\"]", "regression"),
+        ("data.label_separator=;", "single_label_classification"),
+        ("data.label=[]", "multi_label_classification"),
+    ] {
+        let problem_type = format!("model.problem_type={problem_type}");
+        let message = parse(SHORT, &[&problem_type, setting]).expect_err("the key has no effect").to_string();
+        assert!(message.starts_with(&format!("--set {setting}: ")), "{message}");
+    }
     for setting in ["data.text_pair=b", "data.label=c", "data.label_separator=;", "data.labels=[\"a\", \"b\"]"] {
         let message = parse(SHORT, &["task=masked-lm", setting]).expect_err("raw text has no labels").to_string();
         assert!(message.starts_with(&format!("--set {setting}: ")), "{message}");
