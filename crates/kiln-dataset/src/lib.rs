@@ -70,5 +70,6 @@ pub use rows::rows;
 pub use sentences::sentences;
 pub use source::{Column, Columns, Encoding, Format, Row, Source};
 pub use split::{SplitConfig, drop_leaks, split};
+pub use tagged_rows::UNITS as UNIT_COLUMNS;
 pub use vectors::VectorWriter;
 pub use write::write_splits;

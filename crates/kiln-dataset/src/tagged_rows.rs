@@ -4,13 +4,13 @@ use kiln_schema::TaggedText;
 use serde_json::{Map, Value};
 
 use crate::objects::{Object, objects};
-use crate::read::Names;
+use crate::read::{Names, OUTSIDE};
 use crate::source::scalar;
 use crate::tagged::OpenText;
 use crate::{Error, Place, Source};
 
 /// The columns with the list of a text's units, by precedence.
-const UNITS: [&str; 2] = ["tokens", "words"];
+pub const UNITS: [&str; 2] = ["tokens", "words"];
 /// The columns with the list of the units' tags, by precedence.
 const TAGS: [&str; 4] = ["ner_tags", "tags", "labels", "pos_tags"];
 /// The columns of a text with spans, whose list of spans may have two names.
@@ -24,8 +24,14 @@ pub(crate) fn read(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>
     for object in objects(source, &columns)? {
         let Object { cells, place } = object?;
         let first = |columns: &[&str]| columns.iter().find_map(|column| cells.get(*column));
+        let needs_tags = source.columns.label.is_some();
         texts.extend(match (first(&UNITS), first(&TAGS)) {
-            (Some(units), Some(tags)) => of_units(units, tags, &place, names)?,
+            (Some(units), tags) if !needs_tags => {
+                // Each row has a prediction.
+                let empty = TaggedText { text: String::new(), units: Vec::new(), tags: Vec::new() };
+                Some(of_units(units, tags, &place, names)?.unwrap_or(empty))
+            }
+            (Some(units), Some(tags)) => of_units(units, Some(tags), &place, names)?,
             _ => Some(of_spans(&cells, &place, names)?),
         });
     }
@@ -36,15 +42,24 @@ fn fault(place: &Place, found: &Value, expected: &'static str) -> Error {
     Error::Tagged { place: place.clone(), found: found.to_string(), expected }
 }
 
-/// A text of units with a tag each; none if it has no units. Units without characters are left out.
-fn of_units(units: &Value, tags: &Value, place: &Place, names: &mut Names) -> Result<Option<TaggedText>, Error> {
+/// A text of units with a tag each; none if it has no units. Units without characters are left out. Without tags, as in
+/// prediction, each tag is `O`.
+fn of_units(
+    units: &Value,
+    tags: Option<&Value>,
+    place: &Place,
+    names: &mut Names,
+) -> Result<Option<TaggedText>, Error> {
     let list = |value: &Value, expected| match value.as_array() {
         Some(values) => values.iter().map(|value| scalar(value).ok_or_else(|| fault(place, value, expected))).collect(),
         None => Err(fault(place, value, expected)),
     };
     let words: Vec<String> = list(units, "a list of units, which are texts")?;
-    let names_of_tags: Vec<String> = list(tags, "a list of tags, which are names or numbers")?;
-    if words.len() != names_of_tags.len() {
+    let names_of_tags: Vec<String> = match tags {
+        Some(tags) => list(tags, "a list of tags, which are names or numbers")?,
+        None => vec![OUTSIDE.to_owned(); words.len()],
+    };
+    if let Some(tags) = tags.filter(|_| words.len() != names_of_tags.len()) {
         return Err(fault(place, tags, "as many tags as units"));
     }
     let mut open = OpenText::default();
@@ -122,6 +137,16 @@ mod tests {
         }
         let none = format!("{}\n{}", r#"{"tokens": [], "tags": []}"#, r#"{"tokens": ["a"], "tags": ["O"]}"#);
         assert_eq!(shown(&none).expect("one of two texts has units"), ["a = a/O"]);
+    }
+
+    #[test]
+    fn a_prediction_needs_no_tags() {
+        let mut file = file("a.jsonl", "{\"tokens\": [\"EU\", \"rejects\"]}\n{\"tokens\": []}");
+        assert!(crate::read::<TaggedText>(std::slice::from_ref(&file.source), None).is_err());
+        file.source.columns.label = None;
+        let (texts, _) = crate::read::<TaggedText>(std::slice::from_ref(&file.source), None).expect("units");
+        assert_eq!(texts[0].words().collect::<Vec<_>>(), ["EU", "rejects"]);
+        assert_eq!((texts.len(), texts[1].units.len()), (2, 0), "one for each row");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The routes of Hugging Face's inference clients: `POST /` and `POST /models/{name}`.
 
 use axum::response::Response;
-use kiln_predict::{Computed, FilledPrediction, Prediction};
+use kiln_predict::{Computed, FilledPrediction, Prediction, TokenPrediction};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -188,9 +188,9 @@ impl Shape<'_> {
                 Some(pair) if at >= masks_of_text => (pair, at - masks_of_text),
                 _ => (&filled.text, at),
             };
-            let candidate = |token: &kiln_predict::TokenPrediction| {
-                let sequence = with_mask_filled(text, &mask, at, &token.text);
-                json!({ "score": token.score, "token": token.id, "token_str": token.text, "sequence": sequence })
+            let candidate = |token: &TokenPrediction| {
+                let sequence = with_mask_filled(text, &mask, at, token);
+                json!({ "score": token.score, "token": token.id, "token_str": decoded(token), "sequence": sequence })
             };
             found.tokens.iter().map(candidate).collect()
         };
@@ -199,12 +199,32 @@ impl Shape<'_> {
     }
 }
 
-/// The text with `token` in place of the mask number `at`.
-fn with_mask_filled(text: &str, mask: &str, at: usize, token: &str) -> String {
-    match text.match_indices(mask).nth(at) {
-        Some((start, _)) if !mask.is_empty() => format!("{}{token}{}", &text[..start], &text[start + mask.len()..]),
-        _ => text.to_owned(),
+/// The characters that begin a word in byte-level and SentencePiece vocabularies.
+const WORD_STARTS: [char; 2] = ['Ġ', '▁'];
+
+/// A token alone, as transformers' `decode` shows it: a continuation keeps its `##`, and a byte-level token its space.
+fn decoded(token: &TokenPrediction) -> String {
+    let TokenPrediction { token, text, .. } = token;
+    match token.starts_with('Ġ') {
+        true => format!(" {text}"),
+        false if token.starts_with("##") => token.clone(),
+        false => text.clone(),
     }
+}
+
+/// The text with a token in place of its mask number `at`. A continuation joins the word before it, and a word is separated
+/// from it.
+fn with_mask_filled(text: &str, mask: &str, at: usize, token: &TokenPrediction) -> String {
+    let Some((start, _)) = text.match_indices(mask).nth(at).filter(|_| !mask.is_empty()) else {
+        return text.to_owned();
+    };
+    let (before, after) = (&text[..start], &text[start + mask.len()..]);
+    let (before, space) = match &token.token {
+        token if token.starts_with("##") => (before.trim_end(), ""),
+        token if token.starts_with(WORD_STARTS) && !before.is_empty() && !before.ends_with(' ') => (before, " "),
+        _ => (before, ""),
+    };
+    format!("{before}{space}{}{after}", token.text)
 }
 
 #[cfg(test)]
@@ -213,9 +233,22 @@ mod tests {
 
     #[test]
     fn one_mask_of_several_is_filled() {
-        assert_eq!(with_mask_filled("a[M]b[M]", "[M]", 0, "x"), "axb[M]");
-        assert_eq!(with_mask_filled("a[M]b[M]", "[M]", 1, "x"), "a[M]bx");
-        assert_eq!(with_mask_filled("a", "[M]", 0, "x"), "a");
-        assert_eq!(with_mask_filled("a", "", 0, "x"), "a");
+        let filled = |text: &str, at, token: &str| {
+            let shown = token.trim_start_matches("##").trim_start_matches(WORD_STARTS).to_owned();
+            let token = TokenPrediction { id: 0, token: token.to_owned(), text: shown, score: 1.0 };
+            (with_mask_filled(text, "[M]", at, &token), decoded(&token))
+        };
+        for (text, at, token, sequence, alone) in [
+            ("a[M]b[M]", 0, "x", "axb[M]", "x"),
+            ("a[M]b[M]", 1, "x", "a[M]bx", "x"),
+            ("a", 0, "x", "a", "x"),
+            ("do [M] now", 0, "##or", "door now", "##or"),
+            ("the[M] [M]", 0, "Ġfox", "the fox [M]", " fox"),
+            ("the [M]", 0, "Ġfox", "the fox", " fox"),
+            ("the[M]", 0, "▁fox", "the fox", "fox"),
+            ("[M]", 0, "Ġfox", "fox", " fox"),
+        ] {
+            assert_eq!(filled(text, at, token), (sequence.to_owned(), alone.to_owned()), "{text} {token}");
+        }
     }
 }

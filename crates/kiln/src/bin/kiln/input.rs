@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use kiln::{Recipe, UsageError, recipe_beside};
-use kiln_dataset::{Column, Columns, Format, Row, Source, read, rows};
+use kiln_dataset::{Column, Columns, Format, Row, Source, UNIT_COLUMNS, head, read, rows};
 use kiln_schema::{Question, TaggedText, Task};
 use tempfile::TempDir;
 
@@ -101,7 +101,18 @@ impl Input {
 
     /// The texts of a file that divides them into units to tag; none for other files.
     pub fn tagged(&self) -> anyhow::Result<Option<Vec<TaggedText>>> {
-        if self.source.format()? != Format::Conll {
+        let has_units = match self.source.format()? {
+            Format::Conll => true,
+            Format::Jsonl | Format::Parquet | Format::Arrow => {
+                let names = head(&self.source)?.unwrap_or_default();
+                let is_of_units = |name: &String| UNIT_COLUMNS.contains(&name.as_str());
+                let has_text =
+                    |text: &Column| matches!(text, Column::Name(name) if names.contains(name) && !is_of_units(name));
+                names.iter().any(is_of_units) && !has_text(&self.source.columns.text)
+            }
+            _ => false,
+        };
+        if !has_units {
             return Ok(None);
         }
         let (texts, _) = read::<TaggedText>(std::slice::from_ref(&self.source), None)?;

@@ -247,9 +247,18 @@ impl Choice<'_> {
             columns.label.iter_mut().for_each(|column| by_index(column, label));
         }
         if header && self.arguments.text_column.is_none() && !self.has_chosen_indices() {
-            let name = TEXT_NAMES.iter().find(|name| cells.iter().any(|cell| cell == *name));
-            if let (Column::Index(_), Some(name)) = (&columns.text, name) {
-                columns.text = Column::from(*name);
+            let by_name = |column: &mut Column, names: &[&str]| {
+                let name = names.iter().find(|name| cells.iter().any(|cell| cell == *name));
+                if let (Column::Index(_), Some(name)) = (&*column, name) {
+                    *column = Column::from(*name);
+                }
+            };
+            match self.task {
+                Task::QuestionAnswering => {
+                    by_name(&mut columns.text, &["question"]);
+                    columns.text_pair.iter_mut().for_each(|context| by_name(context, &["context"]));
+                }
+                _ => by_name(&mut columns.text, &TEXT_NAMES),
             }
         }
         // A single column is the text, whatever its name in the recipe.
