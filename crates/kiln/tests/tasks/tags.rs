@@ -241,7 +241,7 @@ fn the_units_of_a_file_are_tagged_as_in_evaluation() {
     let listed = |text: &Tagged| {
         serde_json::json!({ "tokens": text.iter().map(|(unit, _)| unit).collect::<Vec<_>>() }).to_string()
     };
-    write_lines(&folder.path().join("listed.jsonl"), &test.iter().map(listed).collect::<Vec<_>>());
+    write_lines(&folder.path().join("listed.jsonl"), test.iter().map(listed));
     for file in ["test.conll", "bare.conll", "listed.jsonl"] {
         let answers = succeed(&["predict", "--model", &path("run"), "--file", &path(file)]);
         let answers: Vec<Value> = answers.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
