@@ -30,10 +30,17 @@ fn is_conll_u(line: &str) -> bool {
     columns.len() == 10 && columns[0].split(['-', '.']).all(|number| number.parse::<u32>().is_ok())
 }
 
-/// Whether each line is a unit alone.
+/// Whether each line is a unit alone. Lines of several Chinese characters could also be sentences, unless blank lines divide
+/// the file into texts.
 pub(crate) fn is_untagged<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
-    let filled = lines.map(str::trim).filter(|line| !line.is_empty() && !is_comment(line));
-    filled.fold(None, |_, line| Some(!line.contains([' ', '\t'])).filter(|is_alone| *is_alone)).is_some()
+    let lines: Vec<&str> = lines.filter(|line| !is_comment(line)).map(str::trim).collect();
+    let is_filled = |line: &&str| !line.is_empty();
+    let (Some(first), Some(last)) = (lines.iter().position(is_filled), lines.iter().rposition(is_filled)) else {
+        return false;
+    };
+    let lines = &lines[first..=last];
+    let is_word = |line: &&str| line.chars().filter(|char| *char >= '\u{2e80}').count() < 2;
+    !lines.iter().any(|line| line.contains([' ', '\t'])) && (lines.contains(&"") || lines.iter().all(is_word))
 }
 
 /// Detects the layout. It is one text per line if any line has several units separated by spaces, a tab, and as many

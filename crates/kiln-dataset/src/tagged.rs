@@ -275,6 +275,10 @@ mod tests {
         assert_eq!(units(&file.source), ["P|e|t|e|r", "l|i|v|e|s", "中", "国"], "segmented words");
         file.source.columns.label = None;
         assert_eq!(units(&file.source), ["Peter|lives", "中|国"]);
+        let untagged = |content: &str| is_untagged(content.lines());
+        assert!(untagged("Peter\nlives\n") && untagged("中\n国\n") && untagged("北京\n很好\n\n他\n"));
+        assert!(!untagged("\n今天很好\n我爱你\n\n") && !untagged("我 爱你\n好\n") && !untagged("Peter\tO\nlives\n"));
+        assert!(!untagged("") && !untagged("# text = a\n"));
     }
 
     #[test]
