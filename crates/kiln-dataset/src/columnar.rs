@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::error::Unit;
 use crate::picks::Picks;
-use crate::source::{number, scalar};
+use crate::source::{number, scalars};
 use crate::{Column, Columns, Error, Place, Row};
 
 /// Columns of equal length, in the order of [`Picks::projection`].
@@ -122,13 +122,11 @@ impl Reader<'_> {
             let bad = |found| self.bad_cell(column, found);
             match value(self.batch[pick].as_ref(), at, self.class_names).map_err(bad)? {
                 Value::Null => {}
+                Value::String(text) => label = Some(text),
                 Value::Array(values) => {
-                    let list =
-                        values.iter().map(|value| scalar(value).ok_or_else(|| bad(format!("a list with {value}"))));
-                    labels = Some(list.collect::<Result<_, _>>()?);
+                    labels = Some(scalars(&values).map_err(|value| bad(format!("a list with {value}")))?);
                 }
-                Value::Object(_) => return Err(bad("a struct".to_owned())),
-                value => label = scalar(&value),
+                _ => return Err(bad("a struct".to_owned())),
             }
         } else if !self.picks.flags.is_empty() {
             let flag = |at, column: &Column| cell(column, self.picks.flags[at]);

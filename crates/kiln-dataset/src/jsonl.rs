@@ -1,7 +1,7 @@
 use serde_json::{Map, Value};
 
 use crate::lines::Lines;
-use crate::source::scalar;
+use crate::source::{scalar, scalars};
 use crate::{Column, Columns, Error, Row, Source};
 
 /// Iterates over the rows of a JSON Lines file.
@@ -46,9 +46,7 @@ impl Jsonl {
     fn list(&self, object: &Map<String, Value>, column: &Column) -> Result<Option<Vec<String>>, Error> {
         let Column::Name(name) = column else { return Ok(None) };
         let Some(Value::Array(values)) = object.get(name) else { return Ok(None) };
-        let bad = |value: &Value| self.bad_cell(column, format!("a list with {value}"));
-        let labels = values.iter().map(|value| scalar(value).ok_or_else(|| bad(value)));
-        labels.collect::<Result<_, _>>().map(Some)
+        scalars(values).map(Some).map_err(|value| self.bad_cell(column, format!("a list with {value}")))
     }
 
     fn bad_cell(&self, column: &Column, found: String) -> Error {

@@ -7,7 +7,7 @@ pub(crate) enum Layout {
     UnitPerLine,
     /// The ten columns of CoNLL-U: a word is in the second column, its part of speech in the fourth.
     ConllU,
-    /// One unit per line without a tag, as in the files that shared tasks are tested on.
+    /// One unit per line without a tag, as in the test files of shared tasks.
     Untagged,
     /// One text per line: units separated by spaces, a tab, then tags separated by spaces.
     TextPerLine,
@@ -43,8 +43,8 @@ pub(crate) fn is_untagged<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
     !lines.iter().any(|line| line.contains([' ', '\t'])) && (lines.contains(&"") || lines.iter().all(is_word))
 }
 
-/// Detects the layout. It is one text per line if any line has several units separated by spaces, a tab, and as many
-/// tags. Otherwise it is one unit per line if any line has a tab or starts a document, or if most lines end in a tag. It is
+/// Detects the layout. It is CoNLL-U if the first line is. It is one text per line if any line has several units separated
+/// by spaces, a tab, and as many tags. Otherwise it is one unit per line if any line has a tab or starts a document, or if most lines end in a tag. It is
 /// also one unit per line if there are blank lines, at least seven of eight lines have two columns, and none has more.
 /// Otherwise it is words separated by spaces.
 ///

@@ -307,6 +307,11 @@ pub(crate) fn scalar(value: &Value) -> Option<String> {
     }
 }
 
+/// The texts of a list; the first value that [`scalar`] does not convert if there is one.
+pub(crate) fn scalars(values: &[Value]) -> Result<Vec<String>, &Value> {
+    values.iter().map(|value| scalar(value).ok_or(value)).collect()
+}
+
 /// A number as text. A whole number has no fraction, so that `1` and `1.0` are the same label.
 pub(crate) fn number(value: f64) -> String {
     value.to_string()

@@ -70,14 +70,8 @@ pub(crate) fn read(source: &Source, names: &mut Names) -> Result<Vec<TaggedText>
         }
         let ends_text = match layout {
             _ if is_per_unit && (is_blank || line.text.starts_with(DOCUMENT_START)) => true,
-            Layout::UnitPerLine => {
-                add_unit(&mut open, &line, &reader)?;
-                false
-            }
-            Layout::ConllU => {
-                add_word(&mut open, &line, &reader)?;
-                false
-            }
+            Layout::UnitPerLine => add_unit(&mut open, &line, &reader).map(|()| false)?,
+            Layout::ConllU => add_word(&mut open, &line, &reader).map(|()| false)?,
             Layout::Untagged => {
                 open.push(line.text.trim(), OUTSIDE, line.number);
                 false

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::objects::{Object, objects};
 use crate::read::{Names, OUTSIDE};
-use crate::source::scalar;
+use crate::source::{scalar, scalars};
 use crate::tagged::OpenText;
 use crate::{Error, Place, Source};
 
@@ -51,7 +51,7 @@ fn of_units(
     names: &mut Names,
 ) -> Result<Option<TaggedText>, Error> {
     let list = |value: &Value, expected| match value.as_array() {
-        Some(values) => values.iter().map(|value| scalar(value).ok_or_else(|| fault(place, value, expected))).collect(),
+        Some(values) => scalars(values).map_err(|value| fault(place, value, expected)),
         None => Err(fault(place, value, expected)),
     };
     let words: Vec<String> = list(units, "a list of units, which are texts")?;

@@ -55,7 +55,7 @@ const UNSUPPORTED: [Unsupported; 10] = [
     Unsupported {
         name: "max_answer_len",
         is_default: |value| *value == json!(PIPELINE_ANSWER_LENGTH),
-        message: "an answer has at most 15 tokens, the default",
+        message: "answers always have the default maximum length",
     },
     Unsupported {
         name: "handle_impossible_answer",

@@ -146,8 +146,8 @@ pub(crate) fn score(
     device: &Device,
 ) -> anyhow::Result<Scored> {
     let format = match source.format {
-        // Without a recipe beside the model, `.json` has been taken for JSON Lines.
-        None | Some(Format::Jsonl) => Format::of_questions(&source.path),
+        // The ending alone has been taken for that of JSON Lines or of a table: questions may end in `.json` or `.txt`.
+        None | Some(Format::Jsonl | Format::Tsv) => Format::of_questions(&source.path),
         Some(format) => format,
     };
     let source = Source { format: Some(format), ..source };
